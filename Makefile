@@ -1,0 +1,60 @@
+# Celeriac: `make up` starts everything, `make test` tests everything. Both set themselves up.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+#: Further arguments of `up`, `test` and `bench`: make test ARGS="tests/unit -x"
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint types imports proto bench ci clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celeriac needs Python 3.11 or later: set PYTHON=/path/to/python3")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+up: $(VENV)/.run ## Start the whole platform on this machine, with an example executor (Ctrl-C stops it)
+	$(BIN)/celeriac up --config examples/quickstart.yaml $(ARGS)
+
+test: $(VENV)/.dev ## Run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev imports ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Check types (mypy --strict)
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev ## Check that dependencies point down
+	$(BIN)/lint-imports
+
+proto: $(VENV)/.dev ## Generate the code of the .proto files
+	$(BIN)/python tools/generate_proto.py
+
+bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per task; history: recording, paging
+	$(BIN)/python bench/submit.py $(ARGS)
+	$(BIN)/python bench/throughput.py $(ARGS)
+	$(BIN)/python bench/recorder.py $(ARGS)
+	$(BIN)/python bench/ledger_pages.py $(ARGS)
+
+ci: lint types ## Run what CI runs
+	$(BIN)/python tools/generate_proto.py --check
+	$(MAKE) test
+
+clean: ## Remove the virtual environment, caches and the data folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celeriac dist

@@ -1,0 +1,1 @@
+"""The .proto files of Celeriac and the code generated from them."""

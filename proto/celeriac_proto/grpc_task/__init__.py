@@ -1,0 +1,1 @@
+"""The executor protocol of `grpc_task`, by version."""

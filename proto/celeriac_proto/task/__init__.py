@@ -1,0 +1,1 @@
+"""The task service's protocol (contract 2)."""
