@@ -1,0 +1,117 @@
+"""Reading request bodies, never more than the limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from celeriac.errors import PayloadTooLargeError
+
+#: What a client may still send of a refused body, so that it comes to read the refusal.
+_DRAIN_BYTES: Final = 64 * 1024**2
+_DRAIN_S: Final = 5.0
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its body was complete: nobody is there to answer."""
+
+
+def check_declared_size(scope: Mapping[str, Any], limit: int) -> None:
+    """Raise `PayloadTooLargeError` when `Content-Length` is above `limit`."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            # The HTTP parser has refused what is no number.
+            if value.isdigit() and int(value) > limit:
+                raise PayloadTooLargeError("the body", int(value), limit)
+            return
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the whole body; raises `PayloadTooLargeError` as soon as it exceeds `limit`, and `ClientGoneError`."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise PayloadTooLargeError("the body", len(body), limit)
+        return body
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise PayloadTooLargeError("the body", size, limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        message = await receive()
+
+
+def limited(receive: Receive, limit: int) -> Receive:
+    """Return `receive` so that it raises `PayloadTooLargeError` once more than `limit` bytes came."""
+    size = 0
+
+    async def receive_limited() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise PayloadTooLargeError("the body", size, limit)
+        return message
+
+    return receive_limited
+
+
+class StreamedBody:
+    """Passes a body on as it comes and remembers whether it has ended: then there is nothing left to take in."""
+
+    #: Where a request's scope holds it.
+    KEY: Final = "celeriac.body"
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        """Receive the next message."""
+        message = await self._receive()
+        self.ended = self.ended or message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+
+class RefusedBody(Response):
+    """Sends the refusal of a body at once, then takes in what the client is still writing, then ends."""
+
+    def __init__(self, refusal: Response) -> None:
+        super().__init__(refusal.body, refusal.status_code)
+        self.raw_headers = refusal.raw_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
+        body: StreamedBody | None = scope.get(StreamedBody.KEY)
+        if body is None or not body.ended:
+            await drain(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def drain(receive: Receive) -> None:
+    """Take in the rest of a refused body, within bounds: many clients write all of it before they read."""
+    left = _DRAIN_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while left > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
+    except TimeoutError:
+        return

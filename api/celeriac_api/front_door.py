@@ -1,0 +1,58 @@
+"""The application object: FastAPI, with the hot route ahead of it and limits around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import PayloadTooLargeError
+from celeriac_api import openapi
+from celeriac_api.bodies import StreamedBody, check_declared_size, limited
+from celeriac_api.problems import instance_of, problem_of
+from celeriac_api.routes import files, uploads
+from celeriac_api.submitting import PATH, SubmitEndpoint
+
+
+class FrontDoor(FastAPI):
+    """Serves submissions by itself and leaves everything else to FastAPI, with bodies bounded."""
+
+    def __init__(self, *, submit: SubmitEndpoint, max_body_bytes: int, **options: Any) -> None:
+        self._submit = submit
+        self._max_body_bytes = max_body_bytes
+        super().__init__(**options)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with what the hot route reads by itself."""
+        if self.openapi_schema is None:
+            openapi.complete(super().openapi())
+        return super().openapi()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        # Below a root path the ordinary route of the same name takes it.
+        if scope["path"] == PATH and scope["method"] == "POST":
+            await self._submit(scope, receive, send)
+            return
+
+        if _streams(scope):
+            body = scope[StreamedBody.KEY] = StreamedBody(receive)
+            await super().__call__(scope, body, send)
+            return
+
+        try:
+            check_declared_size(scope, self._max_body_bytes)
+        except PayloadTooLargeError as exc:
+            await problem_of(exc, instance_of(scope))(scope, receive, send)
+            return
+        await super().__call__(scope, limited(receive, self._max_body_bytes), send)
+
+
+def _streams(scope: Scope) -> bool:
+    """Whether the body goes to the disk as it comes: uploads have limits of their own."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == files.PATH or path == uploads.PATH or path.startswith(f"{uploads.PATH}/")

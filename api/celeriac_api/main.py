@@ -1,0 +1,101 @@
+"""The HTTP application, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import celeriac.bulk
+import celeriac.file_process
+import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
+from celeriac import __version__
+from celeriac.errors import SettingsError
+from celeriac.files.intake import FileIntake
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.hub import LiveHub
+from celeriac.live.store import TaskStore
+from celeriac.registry import load
+from celeriac.settings import Settings
+from celeriac_api import openapi, problems
+from celeriac_api.catalog import TaskTypeCatalog
+from celeriac_api.front_door import FrontDoor
+from celeriac_api.parts import Parts
+from celeriac_api.routes import (
+    batch,
+    bulk,
+    downloads,
+    files,
+    health,
+    history,
+    operations,
+    progress,
+    tasks,
+    uploads,
+)
+from celeriac_api.submitting import SubmitEndpoint
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; it connects to the store when it is started, and disconnects when it ends.
+
+    Imports the modules of `settings.imports`; raises `SettingsError` where that, or the settings, fail.
+    """
+    if settings.redis_url is None:
+        raise SettingsError("redis_url is not set: set REDIS_URL, or start everything with `celeriac up`")
+    redis_url = settings.redis_url
+    registry = load(settings.imports)
+    submit = SubmitEndpoint(settings.max_body_bytes)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with TaskStore(redis_url, settings) as store:
+            # A database that is away, or not migrated, is no reason to refuse work: history answers when it is there.
+            ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
+            hub = LiveHub(store)
+            intake = FileIntake(store=store, settings=settings)
+            await hub.start()
+            try:
+                parts = Parts(
+                    settings=settings,
+                    store=store,
+                    hub=hub,
+                    types=TaskTypeCatalog(registry, store),
+                    files=intake,
+                    ledger=ledger,
+                )
+                app.state.parts = submit.parts = parts
+                yield
+            finally:
+                await hub.stop()
+                await intake.stop()
+                if ledger is not None:
+                    await ledger.stop()
+
+    app = FrontDoor(
+        submit=submit,
+        max_body_bytes=settings.max_body_bytes,
+        title="Celeriac",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    for router in (
+        tasks.submission_route(submit),
+        batch.router,
+        history.router,
+        bulk.router,
+        tasks.router,
+        progress.router,
+        downloads.router,
+        files.router,
+        uploads.router,
+        operations.router,
+        health.router,
+    ):
+        app.include_router(router)
+    return app

@@ -1,0 +1,152 @@
+"""What OpenAPI says beyond the routes' own declarations."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celeriac.submission import BatchItem, SubmitRequest
+from celeriac_api.problems import CONTENT_TYPE, TABLE
+
+DESCRIPTION: Final = """\
+Hand in background work, watch it live, get its result.
+
+Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problems; program against their `code`.
+"""
+
+TAGS: Final = [
+    {"name": "tasks", "description": "Submit, read, cancel, retry."},
+    {"name": "progress", "description": "Watch a task while it runs."},
+    {"name": "history", "description": "Find tasks, run the failed ones again, act on many at once, draw charts."},
+    {"name": "files", "description": "Upload the files that tasks work on, download what came of them."},
+    {"name": "uploads", "description": "Uploads that survive a lost connection: the tus protocol."},
+    {"name": "operations", "description": "Groups, workers, task types, health."},
+]
+
+_SCHEMA_PATH: Final = "#/components/schemas/{model}"
+
+_EXAMPLES: Final[dict[str, Any]] = {
+    "grpc_task": {
+        "summary": "Call a method of the example executor",
+        "value": {
+            "type": "grpc_task",
+            "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
+        },
+    },
+    "later": {
+        "summary": "Ten minutes later, with few attempts, before all others",
+        "value": {
+            "type": "grpc_task",
+            "payload": {"service": "demo", "method": "echo", "data": {"text": "hello"}},
+            "delay": "10m",
+            "max_retries": 1,
+            "priority": 9,
+        },
+    },
+}
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may end with these codes of the table of problems."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        row = TABLE[code]
+        example = {
+            "type": f"urn:celeriac:problem:{code}",
+            "title": row.title,
+            "status": row.http,
+            "detail": row.title,
+            "instance": "/api/v1/…",
+            "code": code,
+        }
+        answer = found.setdefault(
+            row.http,
+            {
+                "description": row.title,
+                "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        answer["content"][CONTENT_TYPE]["examples"][code] = {"summary": row.title, "value": example}
+        if row.retry_after_s is not None:
+            answer["headers"] = {
+                "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}
+            }
+    return found
+
+
+#: The body of a submission, which the hot route reads without FastAPI's help.
+SUBMISSION_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _SCHEMA_PATH.format(model="SubmitRequest")},
+                "examples": _EXAMPLES,
+            }
+        },
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "A repeated key (per user) answers 200 with the first task instead of making another.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        }
+    ],
+}
+
+#: The body of a batch, which its route reads by itself.
+BATCH_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["tasks"],
+                    "properties": {
+                        "tasks": {
+                            "type": "array",
+                            "maxItems": 1000,
+                            "items": {"$ref": _SCHEMA_PATH.format(model="BatchItem")},
+                        }
+                    },
+                },
+                "examples": {
+                    "two": {
+                        "summary": "Two tasks, the second one later",
+                        "value": {"tasks": [example["value"] for example in _EXAMPLES.values()]},
+                    }
+                },
+            }
+        },
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Gives each task without a key of its own the key `KEY:PLACE`, places counted from 0.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 250, "pattern": "^[!-~]+$"},
+        }
+    ],
+}
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the schemas that no route declares by type, and take out FastAPI's own errors, which never occur."""
+    from celeriac_api.schemas import Problem
+
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (SubmitRequest, BatchItem, Problem):
+        schema = model.model_json_schema(ref_template=_SCHEMA_PATH)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    for item in document["paths"].values():
+        for operation in item.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422", "")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

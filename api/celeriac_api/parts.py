@@ -1,0 +1,46 @@
+"""What the routes work with: the parts of one running application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from celeriac.errors import LedgerMissingError
+from celeriac.files.intake import FileIntake
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.hub import LiveHub
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac_api.catalog import TaskTypeCatalog
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The collaborators of all routes; they live as long as the application runs."""
+
+    settings: Settings
+    store: TaskStore
+    hub: LiveHub
+    types: TaskTypeCatalog
+    files: FileIntake
+    #: None where no database is configured.
+    ledger: Ledger | None = None
+
+    @property
+    def history(self) -> Ledger:
+        """The ledger; raises `LedgerMissingError` where there is none."""
+        if self.ledger is None:
+            raise LedgerMissingError("no history is kept here: set DATABASE_URL, and run `celeriac migrate`")
+        return self.ledger
+
+
+async def parts_of(request: Request) -> Parts:
+    """Return the parts of the application that serves `request`."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+#: A route's parameter of this type gets the parts.
+PartsOf = Annotated[Parts, Depends(parts_of)]

@@ -1,0 +1,259 @@
+"""How an error looks on each front door: one table, and RFC 9457 problems made from it.
+
+Every answer above 399 is `application/problem+json`: `type`, `title`, `status`, `detail`, `instance`,
+`code` (the stable name to program against), where fields are wrong `errors: [{field, message}]`, and
+what the error is about as further members (`task_id`, `group`, `limit`, …), so that a client can tell
+without reading the text.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from celeriac.errors import (
+    CeleriacError,
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    PayloadTooLargeError,
+    QueueFullError,
+    TaskNotFoundError,
+    Violation,
+)
+from celeriac_api.responses import HEADERS
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One error on every front door."""
+
+    http: int
+    title: str
+    #: Name of the gRPC status.
+    grpc: str
+    #: WebSocket close code (RFC 6455 and the IANA registry).
+    ws_close: int
+    #: Seconds after which a repeated request may do better.
+    retry_after_s: int | None = None
+
+
+#: By `CeleriacError.code`, and the codes that only a front door has.
+TABLE: Final[Mapping[str, Row]] = {
+    "invalid_submission": Row(422, "Invalid submission", "INVALID_ARGUMENT", 1008),
+    "invalid_request": Row(422, "Invalid request", "INVALID_ARGUMENT", 1008),
+    "malformed_json": Row(400, "Malformed JSON", "INVALID_ARGUMENT", 1007),
+    "invalid_header": Row(400, "Invalid header", "INVALID_ARGUMENT", 1008),
+    "bad_request": Row(400, "Bad request", "INVALID_ARGUMENT", 1002),
+    "unsupported_media_type": Row(415, "Unsupported media type", "INVALID_ARGUMENT", 1003),
+    "too_large": Row(413, "Too large", "RESOURCE_EXHAUSTED", 1009),
+    "not_found": Row(404, "Not found", "NOT_FOUND", 1008),
+    "method_not_allowed": Row(405, "Method not allowed", "UNIMPLEMENTED", 1008),
+    "task_not_found": Row(404, "Task not found", "NOT_FOUND", 1008),
+    "group_not_found": Row(404, "Group not found", "NOT_FOUND", 1008),
+    "task_type_not_found": Row(404, "Task type not found", "NOT_FOUND", 1008),
+    "illegal_transition": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
+    "task_changed": Row(409, "Changed meanwhile", "ABORTED", 1008),
+    "stale_claim": Row(409, "Claim no longer valid", "ABORTED", 1008),
+    "file_not_found": Row(404, "File not found", "NOT_FOUND", 1008),
+    "file_not_allowed": Row(422, "File not allowed", "INVALID_ARGUMENT", 1008),
+    "file_busy": Row(409, "File in use", "ABORTED", 1008),
+    "storage_full": Row(507, "No room", "RESOURCE_EXHAUSTED", 1013),
+    "checksum_mismatch": Row(422, "Checksum mismatch", "INVALID_ARGUMENT", 1008),
+    "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
+    "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
+    "ledger_unavailable": Row(503, "History unavailable", "UNAVAILABLE", 1013, retry_after_s=5),
+    "ledger_missing": Row(501, "No history here", "UNIMPLEMENTED", 1011),
+    "internal": Row(500, "Internal error", "INTERNAL", 1011),
+}
+
+#: What the framework itself refuses with.
+_CODE_OF_STATUS: Final = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
+
+_INTERNAL_DETAIL: Final = "the server met an error of its own; its log says more"
+
+
+class RequestError(CeleriacError):
+    """A request that is refused for its form; `code` is one of the table's."""
+
+    def __init__(self, code: str, detail: str, violations: Sequence[Violation] = ()) -> None:
+        self.code = code
+        self.violations = tuple(violations)
+        super().__init__(detail)
+
+
+class GroupNotFoundError(CeleriacError, LookupError):
+    """Nobody serves, configured or ever filled a group of this name."""
+
+    code = "group_not_found"
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(f"there is no group {group!r}")
+
+
+class TaskTypeNotFoundError(CeleriacError, LookupError):
+    """Neither this process nor a worker knows a task type of this name."""
+
+    code = "task_type_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no task type {name!r}")
+
+
+def row_of(error: BaseException) -> Row:
+    """Return the table's row for an error; anything that is not ours is internal."""
+    code = error.code if isinstance(error, CeleriacError) else "internal"
+    return TABLE.get(code, TABLE["internal"])
+
+
+def problem_of(error: BaseException, instance: str) -> Response:
+    """Return the problem for an error that was raised while `instance` (a path) was served."""
+    return _respond(row_of(error), problem_document(error, instance))
+
+
+def problem_document(error: BaseException, instance: str) -> dict[str, Any]:
+    """Return the RFC 9457 document for an error; what is inside an internal one stays there."""
+    row = row_of(error)
+    if row.http == 500:
+        return _document("internal", row, _INTERNAL_DETAIL, instance)
+    code = error.code if isinstance(error, CeleriacError) else "internal"
+    violations = error.violations if isinstance(error, InvalidSubmissionError | RequestError) else ()
+    return _document(code, row, str(error), instance, violations, _members(error))
+
+
+def problem(
+    code: str,
+    row: Row,
+    detail: str,
+    instance: str,
+    violations: Sequence[Violation] = (),
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """Return an RFC 9457 response; `extra` are further members of the document."""
+    return _respond(row, _document(code, row, detail, instance, violations, extra), headers)
+
+
+def _document(
+    code: str,
+    row: Row,
+    detail: str,
+    instance: str,
+    violations: Sequence[Violation] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "type": f"urn:celeriac:problem:{code}",
+        "title": row.title,
+        "status": row.http,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+    }
+    if violations:
+        document["errors"] = [{"field": v.field, "message": v.message} for v in violations]
+    return {**document, **(extra or {})}
+
+
+def _members(error: BaseException) -> dict[str, Any]:
+    """Return what the error is about, by the names of its fields."""
+    match error:
+        case TaskNotFoundError():
+            return {"task_id": error.task_id}
+        case IllegalTransitionError():
+            return {"task_id": error.task_id, "task_status": error.status.lower(), "wanted": error.wanted}
+        case QueueFullError():
+            return {"group": error.group, "limit": error.limit}
+        case PayloadTooLargeError():
+            return {"what": error.what, "size": error.size, "limit": error.limit}
+    return {}
+
+
+def _respond(row: Row, document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    sent = {**HEADERS, **(headers or {})}
+    if row.retry_after_s is not None:
+        sent["Retry-After"] = str(row.retry_after_s)
+    if row.http == 413:
+        # The rest of the body is not wanted: the connection cannot be used again.
+        sent["Connection"] = "close"
+    return Response(_encode(document), status_code=row.http, headers=sent, media_type=CONTENT_TYPE)
+
+
+def instance_of(scope: Mapping[str, Any]) -> str:
+    """Return the request's path as it was written, without the query (which may hold a token)."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return raw.split(b"?", 1)[0].decode("latin-1")[:2000]
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(HTTPException, _from_http)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(CeleriacError, _from_ours)
+    app.add_exception_handler(Exception, _from_unexpected)
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        # A detail quotes something that is no Unicode text.
+        plain = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in document.items()}
+        plain.pop("errors", None)
+        return orjson.dumps(plain)
+
+
+async def _from_http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    code = _CODE_OF_STATUS.get(exc.status_code, "internal" if exc.status_code >= 500 else "bad_request")
+    row = TABLE[code]
+    if row.http != exc.status_code:
+        row = Row(exc.status_code, http.HTTPStatus(exc.status_code).phrase, row.grpc, row.ws_close)
+    detail = str(exc.detail)
+    if code == "not_found":
+        detail = f"there is nothing at {request.scope['path'][:200]}; /docs lists what there is"
+    elif code == "method_not_allowed":
+        detail = f"{request.method} is not offered here"
+    return problem(code, row, detail, instance_of(request.scope), headers=exc.headers)
+
+
+async def _from_validation(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    violations = [
+        Violation(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), error["msg"])
+        for error in exc.errors()
+    ]
+    detail = "; ".join(f"{v.field}: {v.message}" for v in violations)
+    return problem("invalid_request", TABLE["invalid_request"], detail, instance_of(request.scope), violations)
+
+
+async def _from_ours(request: Request, exc: Exception) -> Response:
+    if row_of(exc).http == 500:
+        log.error("an error that no front door should see", exc_info=exc)
+    return problem_of(exc, instance_of(request.scope))
+
+
+async def _from_unexpected(request: Request, exc: Exception) -> Response:
+    # The server logs the traceback: Starlette raises the error again once this is sent.
+    return problem_of(exc, instance_of(request.scope))

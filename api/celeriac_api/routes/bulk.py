@@ -1,0 +1,74 @@
+"""Acting on many tasks at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from celeriac.bulk import BULK, BulkPayload
+from celeriac.submission import SubmitRequest, build_submission
+from celeriac_api.openapi import problems
+from celeriac_api.parts import PartsOf
+from celeriac_api.responses import json_response
+from celeriac_api.schemas import BulkMatched, TaskStatus
+from celeriac_api.submitting import PATH
+
+router = APIRouter(prefix="/api/v1", tags=["history"])
+
+
+class BulkRequest(BulkPayload):
+    """A bulk operation, or the question how much it would do."""
+
+    dry_run: Annotated[bool, Field(description="Only count.")] = False
+
+
+@router.post(
+    "/bulk",
+    summary="Cancel or retry many tasks",
+    description=(
+        f"Submits a task of type `{BULK.name}` that cancels or retries all tasks which the filter selects and which "
+        "were created before it. Watch it as any task; its result is `{matched, done, skipped, failed}`. It may be "
+        "killed and goes on where it was, and no task is retried twice by it. With `dry_run` nothing is done: the "
+        "answer is how many tasks match now."
+    ),
+    status_code=202,
+    response_model=TaskStatus,
+    responses={
+        200: {"model": BulkMatched, "description": "How many tasks match (`dry_run`)."},
+        **problems(
+            "invalid_request",
+            "invalid_submission",
+            "queue_full",
+            "store_unavailable",
+            "ledger_missing",
+            "ledger_unavailable",
+        ),
+    },
+)
+async def submit_bulk(
+    wanted: BulkRequest,
+    request: Request,
+    parts: PartsOf,
+    idempotency_key: Annotated[
+        str | None, Header(description="A repeated key answers with the first operation instead of starting another.")
+    ] = None,
+) -> Response:
+    """Answer with the task that does it, or with a count."""
+    if wanted.dry_run:
+        return json_response({"matched": await parts.history.count(wanted.targets)})
+    await parts.history.check()
+    payload = wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True)
+    submission = build_submission(
+        SubmitRequest(type=BULK.name, payload=payload),
+        parts.settings,
+        await parts.types.containing(BULK.name),
+        idempotency_key=idempotency_key,
+    )
+    submitted = await parts.store.submit(submission)
+    location = f"{request.scope.get('root_path', '')}{PATH}/{submitted.task_id}"
+    return json_response(
+        {"task_id": submitted.task_id, "status": submitted.status.wire}, 202, headers={"Location": location}
+    )

@@ -1,0 +1,87 @@
+"""The files of a task: its result and its original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from celeriac.files.downloads import (
+    Download,
+    open_download,
+    open_object,
+    original_display_name,
+    original_path,
+    result_path,
+)
+from celeriac.model import Task
+from celeriac_api.downloads import download_response
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.submitting import PATH
+
+router = APIRouter(prefix=f"{PATH}/{{task_id}}", tags=["files"])
+
+Inline = Annotated[bool, Query(description="Let a browser show or play it instead of saving it.")]
+IfNoneMatch = Annotated[str | None, Header(description="The ETag that the client has.")]
+IfModifiedSince = Annotated[str | None, Header()]
+
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": {"application/octet-stream": {}}},
+    206: {"description": "The part of it that `Range` asks for; several are `multipart/byteranges`."},
+    304: {"description": "The client has it already."},
+    416: {"description": "The file has no such range."},
+    **problems("task_not_found", "file_not_found", "file_not_allowed", "store_unavailable"),
+}
+
+
+@router.head("/file", include_in_schema=False)
+@router.get(
+    "/file",
+    summary="Download the result file",
+    description="With `Range`, `If-Range` and `ETag`. 404 until the task is completed, or when its result is no file.",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+async def download_result(
+    task_id: TaskId,
+    parts: PartsOf,
+    inline: Inline = False,
+    if_none_match: IfNoneMatch = None,
+    if_modified_since: IfModifiedSince = None,
+) -> Response:
+    """Send the result."""
+    task = await parts.store.get(known(task_id))
+    path = result_path(task)
+    download = await parts.files.run(_found, parts, path, Path(path).name)
+    return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
+
+
+@router.head("/original", include_in_schema=False)
+@router.get(
+    "/original",
+    summary="Download the original",
+    description="The file that the task works on, under the name that it was handed in with.",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+async def download_original(
+    task_id: TaskId,
+    parts: PartsOf,
+    inline: Inline = False,
+    if_none_match: IfNoneMatch = None,
+    if_modified_since: IfModifiedSince = None,
+) -> Response:
+    """Send the original."""
+    task: Task = await parts.store.get(known(task_id))
+    download = await parts.files.run(_found, parts, original_path(task), original_display_name(task))
+    return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
+
+
+def _found(parts: Parts, path: str, name: str) -> Download:
+    if parts.files.objects is not None and "://" in path:
+        return open_object(parts.files.objects, path, name)
+    return open_download(parts.files.real_path(path), name)

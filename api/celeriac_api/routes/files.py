@@ -1,0 +1,165 @@
+"""Files: stream one in, read what is known of it, drop it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from celeriac.errors import CeleriacError, Violation
+from celeriac.files.names import display_name
+from celeriac.files.uploads import StoredUpload, UploadInfo, UploadWriter
+from celeriac.model import rfc3339, utc_from_ms
+from celeriac_api import digests
+from celeriac_api.bodies import RefusedBody
+from celeriac_api.incoming import MultipartFile, boundary_of, write_stream
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError, instance_of, problem_of
+from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.schemas import FileFacts, UploadedFile
+
+PATH: Final = "/api/v1/files"
+router = APIRouter(prefix=PATH, tags=["files"])
+
+FileId = Annotated[str, Path(description="The id that the upload was answered with.")]
+
+_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_PROBLEMS: Final = problems(
+    "bad_request",
+    "invalid_header",
+    "invalid_request",
+    "too_large",
+    "unsupported_media_type",
+    "checksum_mismatch",
+    "storage_full",
+)
+
+
+@router.put("", include_in_schema=False, status_code=201)
+@router.post(
+    "",
+    summary="Upload a file",
+    description=(
+        "A multipart form with a field `file`, or the bare file with `?filename=`. It is streamed to the disk. A "
+        "digest sent along (`X-Checksum-Sha256`, `Content-Digest`, `Repr-Digest`, `Digest`) is checked. The `file_id` "
+        "goes into the payload of a `file_process` task, which takes the file over; one that no task takes is removed "
+        "in time."
+    ),
+    status_code=201,
+    response_model=UploadedFile,
+    responses=_PROBLEMS,
+    openapi_extra=_BODY,
+)
+async def upload_file(
+    request: Request,
+    parts: PartsOf,
+    filename: Annotated[str | None, Query(description="The file's name, where the body is the bare file.")] = None,
+) -> Response:
+    """Take in one file and answer what it is."""
+    try:
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        stored = await (
+            _bare(request, parts, filename) if boundary is None else _form(request, parts, boundary, filename)
+        )
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it
+    except CeleriacError as exc:
+        return RefusedBody(problem_of(exc, instance_of(request.scope)))
+    headers = {"Location": f"{request.scope.get('root_path', '')}{PATH}/{stored.info.file_id}"}
+    return json_response(_uploaded(stored), 201, headers)
+
+
+@router.get(
+    "/{file_id}",
+    summary="Read what is known of an upload",
+    response_model=FileFacts,
+    responses=problems("file_not_found"),
+)
+async def read_file(file_id: FileId, parts: PartsOf) -> Response:
+    """Answer with the facts of a whole file."""
+    area = parts.files.uploads
+    stored = await parts.files.stream(area.digest, await parts.files.run(area.look_up, file_id))
+    facts = {"filename": stored.info.name, "media_type": stored.info.media_type}
+    created_at = rfc3339(utc_from_ms(stored.info.created_s * 1000))
+    return json_response({**_uploaded(stored), **facts, "created_at": created_at})
+
+
+@router.delete(
+    "/{file_id}", summary="Drop an upload", status_code=204, responses=problems("file_not_found", "file_busy")
+)
+async def drop_file(file_id: FileId, parts: PartsOf) -> Response:
+    """Remove an upload that no task has taken."""
+    await parts.files.run(parts.files.uploads.discard, file_id)
+    return Response(status_code=204, headers=HEADERS)
+
+
+async def _bare(request: Request, parts: Parts, name: str | None) -> StoredUpload:
+    if not name or not display_name(name):
+        message = "name the file: ?filename=clip.mp4 (or send a multipart form with a field `file`)"
+        raise RequestError("invalid_request", message, [Violation("filename", message)])
+    expected = [digests.of_file(request.headers), digests.of_body(request.headers)]
+    length = request.headers.get("content-length")
+    media_type = request.headers.get("content-type", "")
+    writer = await _begin(parts, name, media_type, int(length) if length is not None else None)
+    try:
+        await write_stream(parts.files, writer, request.stream())
+        found = await parts.files.stream(writer.digest)
+        for digest in expected:
+            digests.check(found, digest)
+        return await parts.files.stream(writer.finish)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+async def _form(request: Request, parts: Parts, boundary: bytes, name: str | None) -> StoredUpload:
+    expected, body_digest = digests.of_file(request.headers), digests.of_body(request.headers)
+    form = MultipartFile(request, boundary, digest_body=body_digest is not None)
+    await form.head()
+    writer = await _begin(parts, form.file_name or name or "file", form.media_type, None)
+    try:
+        await write_stream(parts.files, writer, form.content())
+        found = await parts.files.stream(writer.digest)
+        digests.check(found, expected)
+        # By the letter it is the digest of the whole form; who computed it of the file alone meant well.
+        if form.body_sha256 is not None and body_digest != form.body_sha256.digest():
+            digests.check(found, body_digest)
+        return await parts.files.stream(writer.finish)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+async def _begin(parts: Parts, name: str, media_type: str, length: int | None) -> UploadWriter:
+    def begin() -> UploadWriter:
+        info: UploadInfo = area.begin(name=name, media_type=media_type, length=length)
+        return area.open(info.file_id)
+
+    area = parts.files.uploads
+    return await parts.files.run(begin)
+
+
+def _uploaded(stored: StoredUpload) -> dict[str, Any]:
+    return {
+        "file_id": stored.info.file_id,
+        "path": str(stored.path),
+        "size": stored.size,
+        "sha256": stored.info.sha256,
+    }

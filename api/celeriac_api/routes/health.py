@@ -1,0 +1,94 @@
+"""Whether the process lives, and whether it can work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from celeriac import __version__
+from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.feed import EventFeed
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import TABLE, instance_of, problem
+from celeriac_api.responses import json_response
+from celeriac_api.schemas import Alive, Ready
+
+router = APIRouter(tags=["operations"])
+
+#: Longest wait for a part's answer (seconds): probes give up after a few.
+_PATIENCE_S: Final = 2.0
+
+
+@router.get("/healthz", summary="Is the process alive?", response_model=Alive)
+async def healthz() -> Response:
+    """Answer, and ask nobody: a store that is away is no reason to restart this process."""
+    return json_response({"alive": True, "version": __version__})
+
+
+@router.get(
+    "/readyz",
+    summary="Do its parts answer?",
+    description=(
+        "200 when work can be taken, else 503 with the same `parts`. The history (`ledger`) is not needed for that: "
+        "while it is away the store keeps what it will record, so it only says how far it is behind."
+    ),
+    response_model=Ready,
+    responses=problems("store_unavailable"),
+)
+async def readyz(request: Request, parts: PartsOf) -> Response:
+    """Answer with the state of each part."""
+    state = {"store": await _store(parts)}
+    if parts.ledger is not None:
+        state["ledger"] = await _ledger(parts, parts.ledger)
+    if state["store"]["ok"]:
+        return json_response({"ready": True, "parts": state})
+    return problem(
+        "store_unavailable",
+        TABLE["store_unavailable"],
+        f"store: {state['store']['detail']}",
+        instance_of(request.scope),
+        extra={"ready": False, "parts": state},
+    )
+
+
+@router.get("/", include_in_schema=False)
+async def index(request: Request) -> Response:
+    """Lead people to the documentation."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs", 307)
+
+
+async def _ledger(parts: Parts, ledger: Ledger) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await ledger.check()
+            lag = await EventFeed(parts.store, consumer="").lag()
+    except TimeoutError:
+        return {"ok": False, "detail": f"no answer within {_PATIENCE_S:g} s"}
+    except CeleriacError as exc:
+        return {"ok": False, "detail": str(exc)}
+    if lag.recording:
+        detail = f"{lag.entries} events behind" + (f", the oldest since {lag.seconds:.1f} s" if lag.entries else "")
+        detail += "; going through all records again" if lag.resyncing else ""
+    else:
+        detail = "nobody has recorded so far: `celeriac beat` does"
+    return {"ok": lag.recording, "detail": detail, "behind_events": lag.entries, "behind_s": lag.seconds}
+
+
+async def _store(parts: Parts) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await parts.store.ping()
+    except TimeoutError:
+        return {"ok": False, "detail": f"no answer within {_PATIENCE_S:g} s"}
+    except StoreUnavailableError as exc:
+        return {"ok": False, "detail": str(exc)}
+    except CeleriacError as exc:
+        return {"ok": False, "detail": exc.code}
+    return {"ok": True, "detail": f"answered in {(time.perf_counter() - started) * 1000:.1f} ms"}

@@ -1,0 +1,160 @@
+"""History: lists by filter, dead letters, a task's timeline, charts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal, get_args
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BeforeValidator, Field
+from starlette.responses import Response
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.ledger.chart_record import chart_record, span_of
+from celeriac.ledger.cursor import BadCursorError
+from celeriac.ledger.stats import BUCKETS
+from celeriac.model import Status, rfc3339, utc_from_ms
+from celeriac.record import task_record
+from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError
+from celeriac_api.recall import find_events
+from celeriac_api.responses import json_response
+from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.schemas import Chart, TaskEvents, TaskPage
+from celeriac_api.sse import parse_event_id, progress_data, status_data
+
+router = APIRouter(prefix="/api/v1", tags=["history"])
+
+_Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks of one page.")]
+_Cursor = Annotated[
+    str | None, Field(max_length=1000, description="`next_cursor` of the page before, with the same filter and sort.")
+]
+
+
+class ListQuery(TaskFilter):
+    """The parameters of a list."""
+
+    sort: Annotated[Sort, Field(description="`-` is the newest first; `finished_at` lists what has ended.")] = (
+        Sort.CREATED_DOWN
+    )
+    limit: _Limit = DEFAULT_LIMIT
+    cursor: _Cursor = None
+
+
+class DeadQuery(ListQuery):
+    """The parameters of the dead letters."""
+
+    sort: Annotated[Sort, Field(description="`-` is the newest first.")] = Sort.FINISHED_DOWN
+
+
+_LIST_TEXT: Final = (
+    " Pages are read from the history, which is behind by less than a second when all is well (see `/readyz`). "
+    "A payload or result above 64 KiB is `null` here and named in `omitted`: read the task itself."
+)
+
+
+@router.get(
+    "/tasks",
+    summary="List tasks",
+    description="The tasks that match all conditions, page by page. Every page costs the same, and each task is on "
+    "one page, however many arrive meanwhile (sorted by `created_at`)." + _LIST_TEXT,
+    response_model=TaskPage,
+    responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
+)
+async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf) -> Response:
+    """Answer with a page."""
+    return await _page(parts, query)
+
+
+@router.get(
+    "/dead",
+    summary="List the dead letters",
+    description="The tasks that failed for good, the last one first. Retry one with another payload, or many with "
+    "`/bulk`." + _LIST_TEXT,
+    response_model=TaskPage,
+    responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
+)
+async def list_dead(query: Annotated[DeadQuery, Query()], parts: PartsOf) -> Response:
+    """Answer with a page of failed tasks."""
+    if set(query.status) - {Status.FAILED}:
+        message = "only failed tasks are dead letters: leave status out"
+        raise RequestError("invalid_request", message, [Violation("status", message)])
+    return await _page(parts, query.model_copy(update={"status": (Status.FAILED,)}))
+
+
+async def _page(parts: Parts, query: ListQuery) -> Response:
+    try:
+        page = await parts.history.find(query, sort=query.sort, limit=query.limit, cursor=query.cursor)
+    except BadCursorError as exc:
+        raise RequestError("invalid_request", f"cursor: {exc}", [Violation("cursor", str(exc))]) from exc
+    items = [{**task_record(kept.task), "omitted": list(kept.omitted)} for kept in page.tasks]
+    return json_response({"items": items, "next_cursor": page.next_cursor})
+
+
+@router.get(
+    "/tasks/{task_id}/events",
+    summary="Read a task's timeline",
+    description="What happened to the task, from the first event on: each change of status, and its progress. The "
+    "history keeps the last report of each attempt (setting `ledger.progress`); while the store has the task, all are "
+    "here.",
+    response_model=TaskEvents,
+    responses=problems(
+        "task_not_found", "invalid_request", "store_unavailable", "ledger_missing", "ledger_unavailable"
+    ),
+)
+async def list_events(
+    task_id: TaskId,
+    parts: PartsOf,
+    kind: Annotated[Literal["status", "progress"] | None, Query(description="Only events of this kind.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Events of one page.")] = 200,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Answer with a page of events."""
+    after = (-1, 0) if cursor is None else parse_event_id(cursor)
+    if after is None or max(after) >= 2**63:
+        message = "is no cursor: take `next_cursor` of a page as it is"
+        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
+    found = await find_events(
+        parts, known(task_id), after=after, count=limit + 1, kinds=() if kind is None else (kind,)
+    )
+    items = []
+    for event in found[:limit]:
+        data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)
+        at_ms = int(event.id.partition("-")[0])
+        items.append({"id": event.id, "kind": event.kind, "at": rfc3339(utc_from_ms(at_ms)), **data})
+    return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
+
+
+_Moment = Annotated[AwareDatetime | None, BeforeValidator(lambda value: None if value is None else read_moment(value))]
+BucketName = Literal["1m", "5m", "15m", "1h", "6h", "1d"]
+assert set(get_args(BucketName)) == set(BUCKETS)
+
+
+@router.get(
+    "/stats",
+    summary="Counts and durations over time",
+    description="For charts: in each bucket how many tasks were submitted and how many ended how, how long attempts "
+    "ran (`run`) and how long tasks waited for a worker (`wait`), in milliseconds. Percentiles are within 5 percent. "
+    "By default the last hour.",
+    response_model=Chart,
+    responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
+)
+async def read_stats(
+    parts: PartsOf,
+    start: Annotated[_Moment, Query(alias="from", description="Begin of the first bucket; rounded down.")] = None,
+    end: Annotated[_Moment, Query(alias="to", description="End of the last bucket; left out, now.")] = None,
+    bucket: Annotated[
+        BucketName | None, Query(description="Size of a bucket; left out, one that makes at most 200 of them.")
+    ] = None,
+    type: Annotated[str | None, Query(description="Only tasks of this type.", max_length=256)] = None,
+    queue: Annotated[str | None, Query(description="Only tasks of this group.", max_length=256)] = None,
+) -> Response:
+    """Answer with the chart."""
+    try:
+        span = span_of(start, end or datetime.now(UTC), bucket)
+    except InvalidSubmissionError as exc:
+        raise RequestError("invalid_request", str(exc), exc.violations) from exc
+    chart = await parts.history.stats(span.start_ms, span.end_ms, span.bucket_ms, task_type=type, queue=queue)
+    return json_response(chart_record(span, chart))

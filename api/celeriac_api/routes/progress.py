@@ -1,0 +1,116 @@
+"""Progress: the latest, and all of it live."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from celeriac.errors import TaskNotFoundError, Violation
+from celeriac.record import progress_record
+from celeriac_api.openapi import problems
+from celeriac_api.parts import PartsOf
+from celeriac_api.problems import RequestError
+from celeriac_api.recall import find_kept, find_task
+from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.schemas import TaskProgress
+from celeriac_api.sse import EventStreamResponse, Frames, PastStream, TaskStream, parse_event_id
+from celeriac_api.submitting import PATH
+
+router = APIRouter(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])
+
+_STREAM_EXAMPLE = """\
+retry: 1000
+
+event: progress
+id: 1896076800000-0
+data: {"task_id":"0f0f…","percentage":40,"stage":"counting","message":"2 of 5","timestamp_ms":1896076800000}
+
+event: done
+id: 1896076803000-0
+data: {"task_id":"0f0f…","status":"completed","result":{"counted":5},"error":null}
+
+"""
+
+
+@router.get(
+    "",
+    summary="Read the latest progress",
+    description="The fields of the latest `progress` event, and the status. At 0 percent before the first report.",
+    response_model=TaskProgress,
+    responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
+)
+async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
+    """Answer with the latest progress."""
+    task = await find_task(parts, known(task_id))
+    progress = progress_record(task.progress, created_at=task.created_at)
+    return json_response({"task_id": task_id, **progress, "status": task.status.wire})
+
+
+@router.get(
+    "/stream",
+    summary="Watch a task",
+    description=(
+        "Server-sent events: every `progress` report from the first on, live as they come, and finally one `done` with "
+        "`task_id`, `status`, `result` and `error`; then the stream ends. A client that comes back with "
+        "`Last-Event-ID` goes on after that event. When events after it are gone already, the stream begins with a "
+        '`progress` event that carries the present state and `"snapshot": true, "recovered": false`.'
+    ),
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The stream.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}},
+        },
+        204: {"description": "Nothing follows `Last-Event-ID`: it is the `done` event's, or lies in the future."},
+        **problems("invalid_header", "task_not_found", "invalid_request", "store_unavailable", "ledger_unavailable"),
+    },
+)
+async def watch_progress(
+    task_id: TaskId,
+    parts: PartsOf,
+    last_event_id: Annotated[
+        str | None, Header(description="The id of the last event that was received; browsers send it by themselves.")
+    ] = None,
+    last_event_id_query: Annotated[
+        str | None,
+        Query(alias="last_event_id", description="The same, for clients that cannot set headers; the header wins."),
+    ] = None,
+    include: Annotated[
+        str | None, Query(description="`status`: also send `status` events, one for each transition before the end.")
+    ] = None,
+) -> Response:
+    """Answer with the event stream."""
+    # An empty one is what a browser sends that has seen no event yet.
+    seen = last_event_id or last_event_id_query or None
+    if seen is not None and parse_event_id(seen) is None:
+        raise RequestError(
+            "invalid_header",
+            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
+            [Violation("Last-Event-ID", "is not the id of an event")],
+        )
+    wanted = {part.strip() for part in include.split(",") if part.strip()} if include else set()
+    if wanted - {"status"}:
+        raise RequestError(
+            "invalid_request", "include can only hold: status", [Violation("include", "can only hold: status")]
+        )
+    stream: Frames | None
+    try:
+        stream = await TaskStream.resume(
+            seen,
+            store=parts.store,
+            hub=parts.hub,
+            task_id=known(task_id),
+            with_status="status" in wanted,
+            keepalive_s=parts.settings.sse_keepalive,
+        )
+    except TaskNotFoundError:
+        task = (await find_kept(parts, task_id)).task
+        if not task.status.final:
+            # It is in no place where it could go on.
+            raise
+        events = await parts.history.events(task_id, count=parts.settings.max_task_events)
+        stream = PastStream.resume(seen, task=task, events=events, with_status="status" in wanted)
+    return Response(status_code=204, headers=HEADERS) if stream is None else EventStreamResponse(stream)

@@ -1,0 +1,176 @@
+"""Tasks: submit, read, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from celeriac.errors import IllegalTransitionError, TaskNotFoundError
+from celeriac.ledger.ledger import KeptTask
+from celeriac.model import Status
+from celeriac.record import task_record
+from celeriac.submission import IDEMPOTENCY_KEY, checked_payload
+from celeriac_api.openapi import SUBMISSION_BODY, problems
+from celeriac_api.parts import PartsOf
+from celeriac_api.recall import find_kept, find_task
+from celeriac_api.responses import json_response
+from celeriac_api.schemas import TaskRecord, TaskStatus
+from celeriac_api.submitting import PATH, SubmissionResponse, SubmitEndpoint
+
+router = APIRouter(prefix=PATH, tags=["tasks"])
+
+TaskId = Annotated[str, Path(description="The id that the submission was answered with.")]
+
+RetryKey = Annotated[
+    str | None,
+    Header(
+        max_length=255, pattern=f"^{IDEMPOTENCY_KEY.pattern}$", description="Names this retry, for sending it again."
+    ),
+]
+
+_LOCATION = {"Location": {"description": "Where the task's record is.", "schema": {"type": "string"}}}
+
+
+def known(task_id: str) -> str:
+    """Return `task_id`; raises `TaskNotFoundError` for `pending`, whose key is the list of external processors."""
+    if task_id == "pending":
+        raise TaskNotFoundError(task_id)
+    return task_id
+
+
+@router.get(
+    "/{task_id}",
+    summary="Read a task",
+    description="The full record: status, progress, result or error. From the history, once the store let it go.",
+    response_model=TaskRecord,
+    responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
+)
+async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
+    """Answer with the record."""
+    return json_response(task_record(await find_task(parts, known(task_id))))
+
+
+@router.post(
+    "/{task_id}/cancel",
+    summary="Cancel a task",
+    description=(
+        "A waiting task is cancelled at once: 200. A running one is asked to stop: 202, and it ends as `cancelled` "
+        "shortly after. Cancelling a cancelled task changes nothing."
+    ),
+    response_model=TaskStatus,
+    responses={
+        202: {"model": TaskStatus, "description": "The running task was asked to stop."},
+        **problems("task_not_found", "illegal_transition", "store_unavailable", "ledger_unavailable"),
+    },
+)
+async def cancel_task(task_id: TaskId, parts: PartsOf) -> Response:
+    """Cancel and answer with the status after it."""
+    try:
+        status = await parts.store.cancel(known(task_id))
+    except TaskNotFoundError:
+        status = (await find_kept(parts, task_id)).task.status
+        if not status.final:
+            raise
+        if status is not Status.CANCELLED:
+            raise IllegalTransitionError(task_id, status, "cancel") from None
+    return json_response({"task_id": task_id, "status": status.wire}, 200 if status is Status.CANCELLED else 202)
+
+
+class RetryRequest(BaseModel):
+    """How to run the task again."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"payload": {"service": "demo", "method": "echo"}}]}
+    )
+
+    payload: Annotated[
+        dict[str, Any] | None, Field(description="Another payload in the place of the one it had; checked by its type.")
+    ] = None
+
+
+@router.post(
+    "/{task_id}/retry",
+    summary="Retry a task by hand",
+    description=(
+        "Runs a failed or cancelled task again, with its attempts granted anew and, if you say so, with another "
+        "payload. One that only the history knows comes back from there, under its id. Sent again with the same "
+        "`Idempotency-Key` it is the same retry, also if the task has run and failed in the meantime."
+    ),
+    status_code=202,
+    response_model=TaskStatus,
+    responses=problems(
+        "task_not_found",
+        "illegal_transition",
+        "invalid_submission",
+        "too_large",
+        "queue_full",
+        "store_unavailable",
+        "ledger_unavailable",
+    ),
+)
+async def retry_task(
+    task_id: TaskId, parts: PartsOf, wanted: RetryRequest | None = None, idempotency_key: RetryKey = None
+) -> Response:
+    """Put the task back into its group."""
+    kept: KeptTask | None = None
+    try:
+        task = await parts.store.get(known(task_id))
+    except TaskNotFoundError:
+        kept = await find_kept(parts, task_id)
+        task = kept.task
+    payload = None
+    if wanted is not None and wanted.payload is not None:
+        types = await parts.types.containing(task.type)
+        payload = checked_payload(task.type, wanted.payload, parts.settings, types)
+    status = await parts.store.retry(
+        task_id,
+        payload=payload,
+        kept=kept.record if kept is not None else None,
+        nonce=None if idempotency_key is None else f"key:{idempotency_key}",
+    )
+    return json_response({"task_id": task_id, "status": status.wire}, 202)
+
+
+def submission_route(endpoint: SubmitEndpoint) -> APIRouter:
+    """Return the documented route of `POST /api/v1/tasks`.
+
+    Requests meet the endpoint before they come here, unless the application lies below a root path.
+    """
+    submitting = APIRouter(tags=["tasks"])
+
+    @submitting.post(
+        PATH,
+        summary="Submit a task",
+        description=(
+            "Takes a task to run. The answer is sent after it is stored durably. Fields that do not exist are refused, "
+            "so that a typing error does not go unnoticed."
+        ),
+        status_code=202,
+        response_model=TaskStatus,
+        response_description="The task is stored and will run.",
+        responses={
+            202: {"headers": _LOCATION},
+            200: {
+                "model": TaskStatus,
+                "description": "The idempotency key is known: this is the first task.",
+                "headers": _LOCATION,
+            },
+            **problems(
+                "malformed_json",
+                "invalid_header",
+                "too_large",
+                "unsupported_media_type",
+                "invalid_submission",
+                "queue_full",
+                "store_unavailable",
+            ),
+        },
+        openapi_extra=SUBMISSION_BODY,
+    )
+    async def submit_task() -> Response:
+        return SubmissionResponse(endpoint)
+
+    return submitting

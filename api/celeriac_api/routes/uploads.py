@@ -1,0 +1,239 @@
+"""Resumable uploads: tus 1.0.0 with creation, creation-with-upload, expiration, checksum and termination.
+
+<https://tus.io/protocols/resumable-upload>. A finished upload is a file like any other: its id is the last
+part of its URL.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from celeriac.errors import CeleriacError, ChecksumMismatchError, FileBusyError
+from celeriac.files.uploads import UploadInfo, UploadWriter, parse_metadata
+from celeriac_api.bodies import RefusedBody
+from celeriac_api.incoming import write_stream
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError, Row, instance_of, problem, row_of
+from celeriac_api.routes.files import FileId
+
+PATH: Final = "/api/v1/uploads"
+VERSION: Final = "1.0.0"
+EXTENSIONS: Final = "creation,creation-with-upload,expiration,checksum,termination"
+ALGORITHMS: Final = ("sha1", "sha256", "md5")
+CHUNK_TYPE: Final = "application/offset+octet-stream"
+_HEADERS: Final = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_MAX_METADATA: Final = 8192
+
+router = APIRouter(prefix=PATH, tags=["uploads"])
+
+
+class _OffsetError(CeleriacError):
+    """The client goes on from another place than where the upload is."""
+
+    code = "wrong_offset"
+
+
+#: What the protocol calls by other numbers than the rest of this API.
+_ROWS: Final = {
+    "wrong_offset": Row(409, "Wrong offset", "ABORTED", 1008),
+    ChecksumMismatchError.code: Row(460, "Checksum mismatch", "INVALID_ARGUMENT", 1008),
+    FileBusyError.code: Row(423, "Locked", "ABORTED", 1013),
+    "unsupported_version": Row(412, "Unsupported version of tus", "FAILED_PRECONDITION", 1008),
+}
+
+Handler = Callable[..., Awaitable[Response]]
+
+
+def _in_tus_terms(handler: Handler) -> Handler:
+    """Check the protocol's version, and answer errors with its numbers and headers."""
+
+    @functools.wraps(handler)
+    async def answer(request: Request, *args: Any, **kwargs: Any) -> Response:
+        try:
+            if request.headers.get("tus-resumable") != VERSION:
+                raise RequestError("unsupported_version", f"send the header Tus-Resumable: {VERSION}")
+            return await handler(request, *args, **kwargs)
+        except ClientDisconnect:
+            return Response(status_code=400, headers=_HEADERS)
+        except CeleriacError as exc:
+            row = _ROWS.get(exc.code) or row_of(exc)
+            headers = {**_HEADERS, **({"Tus-Version": VERSION} if row.http == 412 else {})}
+            violations = exc.violations if isinstance(exc, RequestError) else ()
+            refusal = problem(exc.code, row, str(exc), instance_of(request.scope), violations, headers=headers)
+            return RefusedBody(refusal)
+
+    return answer
+
+
+@router.options("", summary="What the server supports", status_code=204)
+@router.options("/{file_id}", include_in_schema=False, status_code=204)
+async def options(parts: PartsOf) -> Response:
+    """Answer with versions and extensions."""
+    return Response(
+        status_code=204,
+        headers={
+            **_HEADERS,
+            "Tus-Version": VERSION,
+            "Tus-Extension": EXTENSIONS,
+            "Tus-Max-Size": str(parts.settings.files.max_upload_bytes),
+            "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+        },
+    )
+
+
+@router.post(
+    "",
+    summary="Begin a resumable upload",
+    description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`); a chunk may come along.",
+    status_code=201,
+    responses={412: {"description": "Another version of tus."}, **problems("too_large", "storage_full")},
+)
+@_in_tus_terms
+async def create(request: Request, parts: PartsOf) -> Response:
+    """Make room for the upload, and take in its first chunk if it came along."""
+    length = _number(request, "upload-length")
+    metadata = request.headers.get("upload-metadata", "")
+    names = _metadata(metadata)
+    name = names.get("filename") or names.get("name") or "file"
+    kind = names.get("filetype") or names.get("type") or ""
+    area = parts.files.uploads
+
+    def begin() -> UploadWriter:
+        info: UploadInfo = area.begin(name=name, media_type=kind, length=length, metadata=metadata, resumable=True)
+        return area.open(info.file_id)
+
+    writer = await parts.files.run(begin)
+    location = f"{request.scope.get('root_path', '')}{PATH}/{writer.info.file_id}"
+    if _chunk_follows(request):
+        await _append(request, parts, writer)
+    elif length == 0:
+        await parts.files.stream(writer.finish)
+    offset = writer.offset
+    writer.close()
+    return Response(
+        status_code=201, headers={**_state(parts, writer.info.file_id, offset, length), "Location": location}
+    )
+
+
+@router.head("/{file_id}", summary="How far an upload has come")
+@_in_tus_terms
+async def read_offset(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+    """Answer with the offset to go on from."""
+    area = parts.files.uploads
+    offset = await parts.files.run(area.offset, file_id)
+    info = await parts.files.run(area.info, file_id)
+    headers = _state(parts, file_id, offset, info.length)
+    headers["Upload-Length"] = str(info.length)
+    if info.metadata:
+        headers["Upload-Metadata"] = info.metadata
+    return Response(status_code=200, headers=headers)
+
+
+@router.patch(
+    "/{file_id}",
+    summary="Go on with an upload",
+    description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and `Upload-Checksum` if you like.",
+    status_code=204,
+    responses={
+        409: {"description": "The upload is at another offset."},
+        423: {"description": "Somebody else writes to it."},
+        460: {"description": "The chunk has another checksum; it was dropped."},
+        **problems("file_not_found", "too_large", "unsupported_media_type", "storage_full"),
+    },
+)
+@_in_tus_terms
+async def append(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+    """Take in a chunk."""
+    offset = _number(request, "upload-offset")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CHUNK_TYPE:
+        raise RequestError("unsupported_media_type", f"a chunk is {CHUNK_TYPE}")
+    area = parts.files.uploads
+    writer = await parts.files.run(area.open, file_id)
+    try:
+        if writer.offset != offset:
+            raise _OffsetError(f"the upload is at {writer.offset}, not at {offset}")
+        await _append(request, parts, writer)
+    finally:
+        writer.close()
+    return Response(status_code=204, headers=_state(parts, file_id, writer.offset, writer.info.length))
+
+
+@router.delete("/{file_id}", summary="Give an upload up", status_code=204, responses=problems("file_not_found"))
+@_in_tus_terms
+async def terminate(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+    """Remove the upload."""
+    await parts.files.run(parts.files.uploads.discard, file_id)
+    return Response(status_code=204, headers=_HEADERS)
+
+
+async def _append(request: Request, parts: Parts, writer: UploadWriter) -> None:
+    """Write the body to the upload's end, and finish it when that was all. The writer is closed in any case."""
+    intake = parts.files
+    checksum = _checksum(request)
+    try:
+        if checksum is None:
+            await write_stream(intake, writer, request.stream())
+        else:
+            await intake.stream(writer.begin_chunk, checksum[0])
+            try:
+                await write_stream(intake, writer, request.stream())
+            except BaseException:
+                writer.end_chunk(None)
+                raise
+            await intake.stream(writer.end_chunk, checksum[1])
+        if writer.offset == writer.info.length:
+            await intake.stream(writer.finish)
+    finally:
+        writer.close()
+
+
+def _state(parts: Parts, file_id: str, offset: int, length: int | None) -> dict[str, str]:
+    headers = {**_HEADERS, "Upload-Offset": str(offset)}
+    if offset != length:
+        gone_at = parts.files.uploads.last_touched_s(file_id) + parts.settings.files.upload_ttl
+        headers["Upload-Expires"] = formatdate(gone_at, usegmt=True)
+    return headers
+
+
+def _chunk_follows(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == CHUNK_TYPE
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.headers.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        title = name.title()
+        raise RequestError("invalid_header", f"{title} must be a number of bytes (it cannot be deferred)")
+    return int(text)
+
+
+def _checksum(request: Request) -> tuple[str, bytes] | None:
+    text = request.headers.get("upload-checksum")
+    if text is None:
+        return None
+    algorithm, _, value = text.strip().partition(" ")
+    if algorithm.lower() not in ALGORITHMS:
+        raise RequestError("invalid_header", f"Upload-Checksum can be one of {', '.join(ALGORITHMS)}")
+    try:
+        return algorithm.lower(), base64.b64decode(value, validate=True)
+    except binascii.Error as exc:
+        raise RequestError("invalid_header", "Upload-Checksum holds no base64") from exc
+
+
+def _metadata(text: str) -> dict[str, str]:
+    if len(text) > _MAX_METADATA:
+        raise RequestError("invalid_header", f"Upload-Metadata is above {_MAX_METADATA} bytes")
+    try:
+        return {key: value.decode("utf-8", "replace") for key, value in parse_metadata(text).items()}
+    except ValueError as exc:
+        raise RequestError("invalid_header", f"Upload-Metadata cannot be read: {exc}") from exc

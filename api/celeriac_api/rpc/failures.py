@@ -1,0 +1,58 @@
+"""Errors as gRPC statuses, by the one table of all front doors, with details that programs can read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from celeriac.errors import CeleriacError, FileNotAllowedError, InvalidSubmissionError, Violation
+from celeriac_api.problems import Row, row_of
+
+log = logging.getLogger(__name__)
+
+#: Who the reasons in `ErrorInfo` are named by.
+DOMAIN: Final = "celeriac"
+#: Where gRPC clients look for `google.rpc.Status` (gRPC's richer error model).
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+_INTERNAL: Final = "the server met an error of its own; its log says more"
+
+
+async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Exception) -> NoReturn:
+    """End the call with the status that stands for `error`."""
+    row = row_of(error)
+    code = grpc.StatusCode[row.grpc]
+    if not isinstance(error, CeleriacError) or code is grpc.StatusCode.INTERNAL:
+        log.error("a call failed unexpectedly", exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, _INTERNAL)
+    details = Status(code=code.value[0], message=str(error), details=[_packed(part) for part in _details(error, row)])
+    await context.abort(code, str(error), ((_DETAILS_KEY, details.SerializeToString()),))
+    raise AssertionError("abort raises")
+
+
+def _details(error: CeleriacError, row: Row) -> list[Message]:
+    parts: list[Message] = [ErrorInfo(reason=error.code.upper(), domain=DOMAIN)]
+    if violations := _violations(error):
+        fields = [BadRequest.FieldViolation(field=v.field, description=v.message) for v in violations]
+        parts.append(BadRequest(field_violations=fields))
+    if row.retry_after_s is not None:
+        parts.append(RetryInfo(retry_delay=Duration(seconds=row.retry_after_s)))
+    return parts
+
+
+def _violations(error: CeleriacError) -> list[Violation]:
+    if isinstance(error, FileNotAllowedError):
+        return [Violation("temp_file_path", str(error))]
+    return list(error.violations) if isinstance(error, InvalidSubmissionError) else []
+
+
+def _packed(part: Message) -> Any:
+    packed = Any()
+    packed.Pack(part)
+    return packed

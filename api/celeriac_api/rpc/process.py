@@ -1,0 +1,56 @@
+"""`celeriac grpc`: a process that serves gRPC and nothing else. The API process serves the same beside HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import celeriac.file_process  # noqa: F401 - registers itself
+from celeriac.errors import CeleriacError
+from celeriac.files.intake import FileIntake
+from celeriac.files.sweeping import file_roles
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac_api.rpc.server import RpcServer
+
+
+def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
+    """Serve until SIGTERM or SIGINT; returns the exit code. A taken port is said on standard error."""
+    del options
+    try:
+        asyncio.run(_serve(settings))
+    except CeleriacError as exc:
+        print(f"celeriac grpc: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@asynccontextmanager
+async def serving_rpc(settings: Settings) -> AsyncIterator[FileIntake]:
+    """Serve gRPC on the port of the settings, with the roles that look after files; yields the intake.
+
+    Raises `StoreUnavailableError`, and `SettingsError` for a port that is taken.
+    """
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings))
+        intake = FileIntake(store=store, settings=settings)
+        stack.push_async_callback(intake.stop)
+        for role in file_roles(intake):
+            await role.start()
+            stack.push_async_callback(role.stop)
+        rpc = RpcServer(host=settings.host, port=settings.grpc_port, intake=intake)
+        await rpc.start()
+        stack.push_async_callback(rpc.stop)
+        yield intake
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with serving_rpc(settings):
+        await stopping.wait()

@@ -1,0 +1,67 @@
+"""The gRPC server: the task service, health and reflection."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from celeriac.errors import SettingsError
+from celeriac.files.intake import FileIntake
+from celeriac_api.rpc import task_service
+from celeriac_proto.task import task_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+#: How long calls may go on once the process was asked to stop (seconds).
+_GRACE_S: Final = 2.0
+
+_OPTIONS: Final = [
+    # Otherwise a second process would share the port silently, and a taken one would be no error.
+    ("grpc.so_reuseport", 0),
+]
+
+
+class RpcServer:
+    """Serves gRPC on `host` and `port` (0 takes a free one; see `port` once it is started)."""
+
+    def __init__(self, *, host: str, port: int, intake: FileIntake) -> None:
+        self._intake = intake
+        self._host = host
+        self.port = port
+        self._server: grpc.aio.Server | None = None
+        self._health = health.aio.HealthServicer()
+
+    async def start(self) -> None:
+        """Bind and serve; raises `SettingsError` when the port is taken."""
+        server = grpc.aio.server(options=_OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        service = task_service.TaskService(self._intake)
+        task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        names = [task_service.NAME, health_name, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, server)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        try:
+            self.port = server.add_insecure_port(f"{host}:{self.port}")
+        except RuntimeError as exc:
+            raise SettingsError(
+                f"cannot serve gRPC on {host}:{self.port}: is the port taken? Stop the other program,"
+                " or choose another port with --grpc-port"
+            ) from exc
+        await server.start()
+        for name in ("", task_service.NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._server = server
+        log.info("gRPC on %s:%d", host, self.port)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let running ones end, close. Idempotent."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        await self._health.enter_graceful_shutdown()
+        await server.stop(_GRACE_S)

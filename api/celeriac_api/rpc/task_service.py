@@ -1,0 +1,73 @@
+"""The gRPC `TaskService` (contract 2): takes a file over as a task, and answers for the task's state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import grpc
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.files.intake import FileIntake
+from celeriac.model import Status, Task, rfc3339
+from celeriac_api.rpc.failures import abort
+from celeriac_proto.task import task_pb2, task_pb2_grpc
+
+NAME: Final = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
+
+#: What the service calls the states of the life cycle.
+_STATUS: Final = {
+    Status.SCHEDULED: task_pb2.PENDING,
+    Status.PENDING: task_pb2.PENDING,
+    Status.RETRYING: task_pb2.PENDING,
+    Status.PROCESSING: task_pb2.PROCESSING,
+    Status.COMPLETED: task_pb2.COMPLETED,
+    Status.FAILED: task_pb2.FAILED,
+    Status.CANCELLED: task_pb2.FAILED,
+}
+
+
+class TaskService(task_pb2_grpc.TaskServiceServicer):
+    """Translates calls for the intake and the store, and their errors for gRPC."""
+
+    def __init__(self, intake: FileIntake) -> None:
+        self._intake = intake
+
+    async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.CreateTaskResponse:  # noqa: N802 - gRPC's spelling
+        """Take over the file; see `FileIntake.create`."""
+        async with _statuses(context):
+            submitted = await self._intake.create(request.temp_file_path)
+        return task_pb2.CreateTaskResponse(task_id=submitted.task_id)
+
+    async def GetTaskStatus(  # noqa: N802 - gRPC's spelling
+        self, request: task_pb2.GetTaskStatusRequest, context: Any
+    ) -> task_pb2.GetTaskStatusResponse:
+        """Answer for a task's state, whoever made and processes it."""
+        async with _statuses(context):
+            if not request.task_id:
+                raise InvalidSubmissionError([Violation("task_id", "is empty")])
+            task = await self._intake.store.get(request.task_id)
+        return state_of(task)
+
+
+def state_of(task: Task) -> task_pb2.GetTaskStatusResponse:
+    """Return a task's record as the service shows it."""
+    status = _STATUS[task.status]
+    failed = status == task_pb2.FAILED
+    return task_pb2.GetTaskStatusResponse(
+        status=status,
+        result_file_path=task.extra.get("result_file_path", "") if status == task_pb2.COMPLETED else "",
+        error_message=(task.error.message if task.error is not None else task.status.wire) if failed else "",
+        created_at=rfc3339(task.created_at),
+        updated_at=rfc3339(task.updated_at),
+    )
+
+
+@asynccontextmanager
+async def _statuses(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """End the call with the right status for what is raised inside."""
+    try:
+        yield
+    except Exception as exc:
+        await abort(context, exc)

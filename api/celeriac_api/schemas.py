@@ -1,0 +1,391 @@
+"""The shapes of answers, for OpenAPI. Answers are written straight from the core's records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_ID = "0f0fb8a4-8a8e-4c0a-9d5b-3f8a4c0a9d5b"
+_THEN = "2030-01-31T08:00:00.000Z"
+_THEN_MS = 1896076800000
+
+WireStatus = Literal["scheduled", "pending", "processing", "retrying", "completed", "failed", "cancelled"]
+
+
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+class TaskStatus(BaseModel):
+    """A task and its status."""
+
+    model_config = _examples({"task_id": _ID, "status": "pending"})
+
+    task_id: str
+    status: WireStatus
+
+
+class ProgressInfo(BaseModel):
+    """How far a task is."""
+
+    percentage: Annotated[float, Field(ge=0, le=100)]
+    stage: str
+    message: str
+    timestamp_ms: Annotated[int, Field(description="Milliseconds since the epoch.")]
+
+
+class TaskError(BaseModel):
+    """Why a task, or its last attempt, failed."""
+
+    code: Annotated[str, Field(description="A stable lower-case name.")]
+    message: str
+    retryable: bool
+
+
+class TaskRecord(BaseModel):
+    """A task's record."""
+
+    model_config = _examples(
+        {
+            "task_id": _ID,
+            "type": "grpc_task",
+            "queue": "default",
+            "status": "processing",
+            "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
+            "progress": {"percentage": 40, "stage": "counting", "message": "2 of 5", "timestamp_ms": _THEN_MS},
+            "result": None,
+            "error": None,
+            "attempt": 1,
+            "max_retries": 3,
+            "user_id": None,
+            "worker": "worker-1@host",
+            "created_at": _THEN,
+            "started_at": _THEN,
+            "finished_at": None,
+            "updated_at": _THEN,
+            "priority": 0,
+            "metadata": {},
+            "tags": ["nightly"],
+            "run_at": None,
+            "expires_at": None,
+            "cancel_requested": False,
+        }
+    )
+
+    task_id: str
+    type: str
+    queue: str
+    status: WireStatus
+    payload: dict[str, Any]
+    progress: ProgressInfo
+    result: Annotated[Any, Field(description="What the task returned; `null` until it completed.")]
+    error: TaskError | None
+    attempt: Annotated[int, Field(description="0 until the first attempt began.")]
+    max_retries: int
+    user_id: str | None
+    worker: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    updated_at: str
+    priority: int
+    metadata: dict[str, Any]
+    tags: list[str]
+    run_at: str | None
+    expires_at: str | None
+    cancel_requested: bool
+
+
+class ListedTask(TaskRecord):
+    """A task's record in a list."""
+
+    omitted: Annotated[list[str], Field(description="Of `payload` and `result`, what is left out because of its size.")]
+
+
+class TaskPage(BaseModel):
+    """Some tasks of a list."""
+
+    items: list[ListedTask]
+    next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+
+
+class TaskEvent(BaseModel):
+    """Something that happened to a task; which fields there are depends on `kind`."""
+
+    model_config = _examples(
+        {
+            "id": f"{_THEN_MS}-0",
+            "kind": "status",
+            "at": _THEN,
+            "task_id": _ID,
+            "status": "processing",
+            "attempt": 1,
+            "worker": "worker-1@host",
+            "error": None,
+            "timestamp_ms": _THEN_MS,
+        }
+    )
+
+    id: Annotated[str, Field(description="The id that the event has in the stream, too.")]
+    kind: Literal["status", "progress"]
+    at: str
+    task_id: str
+    timestamp_ms: int
+    status: WireStatus | None = None
+    attempt: int | None = None
+    worker: str | None = None
+    error: TaskError | None = None
+    percentage: float | None = None
+    stage: str | None = None
+    message: str | None = None
+
+
+class TaskEvents(BaseModel):
+    """Some events of a task, in order."""
+
+    items: list[TaskEvent]
+    next_cursor: str | None
+
+
+class DurationStats(BaseModel):
+    """Many durations, in milliseconds."""
+
+    avg_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+class Counts(BaseModel):
+    """What happened in a span of time."""
+
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    run: Annotated[DurationStats | None, Field(description="The last attempts of what ended.")]
+    wait: Annotated[DurationStats | None, Field(description="From the moment a task could start until it did.")]
+
+
+class ChartBucket(Counts):
+    """One bucket."""
+
+    at: str
+
+
+class Chart(BaseModel):
+    """Counts and durations over time, a bucket for every span, also for those in which nothing happened."""
+
+    start: Annotated[str, Field(alias="from")]
+    to: str
+    bucket: str
+    total: Counts
+    buckets: list[ChartBucket]
+
+
+class BulkMatched(BaseModel):
+    """How many tasks a bulk operation would take."""
+
+    matched: int
+
+
+class TaskProgress(ProgressInfo):
+    """The latest progress of a task, with its status."""
+
+    model_config = _examples(
+        {
+            "task_id": _ID,
+            "percentage": 40,
+            "stage": "counting",
+            "message": "2 of 5",
+            "timestamp_ms": _THEN_MS,
+            "status": "processing",
+        }
+    )
+
+    task_id: str
+    status: WireStatus
+
+
+class Group(BaseModel):
+    """A worker group as it is now."""
+
+    model_config = _examples({"name": "default", "waiting": 12, "running": 4, "workers": 1, "max_queue_length": 100000})
+
+    name: str
+    waiting: Annotated[int, Field(description="Tasks that wait for a worker.")]
+    running: int
+    workers: Annotated[int, Field(description="Worker processes that serve it.")]
+    max_queue_length: Annotated[int, Field(description="Waiting tasks above which a submission is refused.")]
+
+
+class Groups(BaseModel):
+    """All groups, by name."""
+
+    groups: list[Group]
+
+
+class Worker(BaseModel):
+    """A worker process that reported lately."""
+
+    worker_id: str
+    kind: str
+    host: str
+    pid: int
+    groups: list[str]
+    concurrency: int
+    running: int
+    started_at: str
+    seen_at: str
+
+
+class Workers(BaseModel):
+    """All workers, by id."""
+
+    workers: list[Worker]
+
+
+class TaskTypeInfo(BaseModel):
+    """A task type and the JSON schema of its payload."""
+
+    model_config = _examples(
+        {
+            "name": "thumbnail",
+            "description": "Make a thumbnail of an image.",
+            "queue": "media",
+            "max_retries": 3,
+            "timeout_s": 30,
+            "payload_schema": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}},
+                "required": ["path"],
+            },
+        }
+    )
+
+    name: str
+    description: str
+    queue: str
+    max_retries: int
+    timeout_s: float | None
+    payload_schema: dict[str, Any]
+
+
+class TaskTypes(BaseModel):
+    """All task types, by name."""
+
+    task_types: list[TaskTypeInfo]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    model_config = _examples({"alive": True, "version": "0.1.0"})
+
+    alive: bool
+    version: str
+
+
+class Part(BaseModel):
+    """One part of the installation."""
+
+    ok: bool
+    detail: str
+    behind_events: Annotated[int | None, Field(description="Of the ledger: events not recorded yet.")] = None
+    behind_s: Annotated[float | None, Field(description="Of the ledger: the age of the oldest of them.")] = None
+
+
+class Ready(BaseModel):
+    """Whether all parts answer."""
+
+    model_config = _examples({"ready": True, "parts": {"store": {"ok": True, "detail": "answered in 0.3 ms"}}})
+
+    ready: bool
+    parts: dict[str, Part]
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    field: Annotated[str, Field(description="A dotted path; empty for the whole.")]
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = _examples(
+        {
+            "type": "urn:celeriac:problem:task_not_found",
+            "title": "Task not found",
+            "status": 404,
+            "detail": f"no task has the id '{_ID}', or its record has expired",
+            "instance": f"/api/v1/tasks/{_ID}",
+            "code": "task_not_found",
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: Annotated[str, Field(description="A stable name to program against.")]
+    errors: list[FieldProblem] | None = None
+
+
+class BatchResult(BaseModel):
+    """What became of one task of a batch."""
+
+    status: Annotated[int, Field(description="The HTTP status that a submission of its own would have got.")]
+    task_id: str | None = None
+    task_status: WireStatus | None = None
+    error: Annotated[Problem | None, Field(description="Why it was refused; nothing of it was stored.")] = None
+
+
+class BatchResults(BaseModel):
+    """What became of each task of a batch, in their order."""
+
+    model_config = _examples(
+        {
+            "results": [
+                {"status": 202, "task_id": _ID, "task_status": "pending"},
+                {
+                    "status": 422,
+                    "error": {
+                        "type": "urn:celeriac:problem:invalid_submission",
+                        "title": "Invalid submission",
+                        "status": 422,
+                        "detail": "payload: is required",
+                        "instance": "/api/v1/tasks/batch#/tasks/1",
+                        "code": "invalid_submission",
+                        "errors": [{"field": "payload", "message": "is required"}],
+                    },
+                },
+            ]
+        }
+    )
+
+    results: list[BatchResult]
+
+
+class UploadedFile(BaseModel):
+    """A file that was taken in."""
+
+    model_config = _examples(
+        {"file_id": _ID, "path": f"/srv/celeriac/uploads/{_ID}.mp4", "size": 1048576, "sha256": "30e14955ebf1…"}
+    )
+
+    file_id: str
+    path: Annotated[str, Field(description="Where it is on the server, until a task takes it over.")]
+    size: Annotated[int, Field(description="Bytes.")]
+    sha256: Annotated[str, Field(description="Lower-case hexadecimal.")]
+
+
+class FileFacts(UploadedFile):
+    """What is known of an upload."""
+
+    filename: str
+    media_type: str
+    created_at: str

@@ -1,0 +1,147 @@
+"""The API process: HTTP by uvicorn and gRPC beside it, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Generator, Mapping
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from celeriac.errors import CeleriacError, SettingsError
+from celeriac.settings import Settings
+from celeriac_api.main import create_app
+from celeriac_api.parts import Parts
+from celeriac_api.problems import TABLE, problem
+from celeriac_api.rpc.process import serving_rpc
+
+log = logging.getLogger(__name__)
+
+#: How long open requests may go on once the process was asked to stop (seconds).
+_GRACE_S: Final = 3
+_BACKLOG: Final = 2048
+#: New objects between two looks for reference cycles. A request leaves none behind, and with the interpreter's
+#: default (700) looking takes a tenth of the time.
+_GC_THRESHOLD: Final = 20_000
+
+
+def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
+    """Serve until SIGTERM or SIGINT; returns the exit code. A taken port is said on standard error."""
+    try:
+        app = create_app(settings)
+        listener = bind(settings.host, settings.port)
+        # What has been made so far stays until the end: no need to look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD, 10, 10)
+        with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(app, settings, listener))
+    except CeleriacError as exc:
+        print(f"celeriac api: {exc}", file=sys.stderr)
+        return 1
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening-ready socket; raises `SettingsError` that says what to do."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as exc:
+        raise SettingsError(f"cannot serve HTTP on host {host!r}: {exc}") from exc
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # So that a restart need not wait for connections of the process before it to time out.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Only now is it certain that nobody else listens there.
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as exc:
+        listener.close()
+        raise SettingsError(
+            f"cannot serve HTTP on {host}:{port}: {exc.strerror}. Stop the other program,"
+            " or choose another port with --port"
+        ) from exc
+    return listener
+
+
+async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
+    """Serve HTTP on `listener` and gRPC on its port until a signal comes; returns the exit code.
+
+    Raises `StoreUnavailableError` and `SettingsError` when it cannot begin.
+    """
+    server = ApiServer(app, settings)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.ask_to_stop)
+    # Opened before the application, so that a store that is away is one clear line and no traceback of its start.
+    async with serving_rpc(settings):
+        try:
+            log.info("HTTP on %s:%d", *listener.getsockname()[:2])
+            await server.serve(sockets=[listener])
+        except SystemExit:
+            # uvicorn's way to say that the application did not start; it has logged why.
+            return 1
+    return 0
+
+
+class ApiServer(uvicorn.Server):
+    """uvicorn, which leaves signals to us and does not wait for event streams when it stops."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self._app = app
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http=ProblemProtocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=settings.log_level == "debug",
+                server_header=False,
+                # Nothing here depends on the client's address or scheme, so nobody's headers are believed.
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+
+    def ask_to_stop(self) -> None:
+        """Stop soon; asked again, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals alone: `serve` handles them."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the event streams, which would go on for as long as their tasks run, and stop."""
+        parts: Parts | None = getattr(self._app.state, "parts", None)
+        if parts is not None:
+            parts.hub.close_streams()
+        await super().shutdown(sockets)
+
+
+class ProblemProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, which says in our words that something was no HTTP request."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer with a problem and close."""
+        response = problem("bad_request", TABLE["bad_request"], msg, "")
+        head = [b"HTTP/1.1 400 Bad Request\r\n"]
+        head += [b"%s: %s\r\n" % header for header in response.raw_headers]
+        self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", bytes(response.body)]))
+        self.transport.close()

@@ -1,0 +1,347 @@
+"""A task's events as server-sent events (WHATWG HTML, section 9.2).
+
+A stream is `progress` events and one `done`, then it ends. Ids are those of the task's event stream,
+so a client that comes back with `Last-Event-ID` goes on where it was, on any process.
+
+Which final status is the `done`? The one that is still the last event of the task: somebody may have
+retried a task that had ended, and its old end is then an event like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import StoreUnavailableError, TaskNotFoundError
+from celeriac.live.hub import LiveHub
+from celeriac.live.role import end
+from celeriac.live.store import TaskStore
+from celeriac.model import Event, Status, Task, ms_from_utc
+from celeriac.record import error_record, plain_number, progress_record
+from celeriac_api.responses import encode
+
+log = logging.getLogger(__name__)
+
+#: How long a browser waits before it connects again (ms).
+RETRY_MS: Final = 1000
+#: Pause between two looks at a store that is away (seconds).
+_STORE_PAUSE_S: Final = 0.25
+#: A task's first event is written with its record. Servers before 7 read the clock twice for that (ms).
+_CREATION_SLACK_MS: Final = 100
+#: Where a task's stream begins.
+START: Final = "-"
+
+_STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+_KEEPALIVE: Final = b": keep-alive\n\n"
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+def parse_event_id(text: str) -> tuple[int, int] | None:
+    """Return a stream id as numbers that can be compared, or None when it is none."""
+    match = _STREAM_ID.fullmatch(text)
+    if match is None:
+        return None
+    ms, seq = int(match[1]), int(match[2])
+    return (ms, seq) if ms < 2**64 and seq < 2**64 else None
+
+
+def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
+    """Return one event. Its data is one line: JSON escapes line breaks."""
+    head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
+    return head.encode() + b"data: " + encode(data) + b"\n\n"
+
+
+class TaskStream:
+    """One client's view of one task, from a position on.
+
+    `position` is the stream id that the client has seen last (`-` is from the beginning); `snapshot`
+    says that events after it are gone, so the client gets the present state instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: TaskStore,
+        hub: LiveHub,
+        task_id: str,
+        position: str = START,
+        snapshot: bool = False,
+        with_status: bool = False,
+        keepalive_s: float = 15.0,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._task_id = task_id
+        self._position = position
+        self._snapshot = snapshot
+        self._with_status = with_status
+        self._keepalive_s = keepalive_s
+
+    @classmethod
+    async def resume(
+        cls, last_event_id: str | None, *, store: TaskStore, task_id: str, **options: Any
+    ) -> TaskStream | None:
+        """Return the stream for a client that saw `last_event_id` (well-formed) last, or None if nothing follows.
+
+        Raises `TaskNotFoundError`, `StoreUnavailableError`.
+        """
+        # The record first: an end that it tells of is then among the events.
+        task = await store.get(task_id)
+        seen = None if last_event_id is None else parse_event_id(last_event_id)
+        if last_event_id is None or seen is None or seen == (0, 0):
+            return cls(store=store, task_id=task_id, **options)
+        first, last = await store.event_bounds(task_id)
+        last_seen = parse_event_id(last) if last is not None else None
+        if last_seen is None or seen > last_seen or (seen == last_seen and task.status.final):
+            return None
+        first_seen = parse_event_id(first) if first is not None else None
+        if first_seen is not None and seen < first_seen and await cls._trimmed(store, task, first_seen):
+            return cls(store=store, task_id=task_id, snapshot=True, **options)
+        return cls(store=store, task_id=task_id, position=f"{seen[0]}-{seen[1]}", **options)
+
+    @staticmethod
+    async def _trimmed(store: TaskStore, task: Task, first: tuple[int, int]) -> bool:
+        """Return whether events were dropped before the first one held: it is not the task's creation then."""
+        if first[0] > ms_from_utc(task.created_at) + _CREATION_SLACK_MS:
+            return True
+        held = await store.events(task.task_id, count=1)
+        return not held or held[0].kind != "status"
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """Yield what to send; ends after `done`, when the task's record is gone, or when the hub stops."""
+        yield b"retry: %d\n\n" % RETRY_MS
+        if self._snapshot:
+            last, data, final = await self._present()
+            # At its end the task's last event is `done`, which must not be counted as seen yet.
+            yield frame("progress", data, None if final else last)
+            if final:
+                done = await self._done(last)
+                if done is not None:
+                    yield done
+                    return
+            self._position = last
+        async with contextlib.aclosing(self._follow()) as events:
+            async for event in events:
+                if event is None:
+                    if (end := await self._ended_unheard()) is None:
+                        yield _KEEPALIVE
+                        continue
+                    if end:
+                        yield end
+                    return
+                self._position = event.id
+                if event.kind == "progress":
+                    yield frame("progress", progress_data(self._task_id, event), event.id)
+                elif event.kind == "status":
+                    if _is_final(event) and (done := await self._done(event.id)) is not None:
+                        yield done
+                        return
+                    if self._with_status:
+                        yield frame("status", status_data(self._task_id, event), event.id)
+
+    def _follow(self) -> AsyncGenerator[Event | None, None]:
+        return self._hub.follow(self._task_id, after=self._position, idle_s=self._keepalive_s)
+
+    async def _present(self) -> tuple[str, dict[str, Any], bool]:
+        """Return the last event's id, the task's progress at least as new as that, and whether it has ended."""
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                _, last = await self._store.event_bounds(self._task_id)
+                task = await self._store.get(self._task_id)
+                break
+            await asyncio.sleep(_STORE_PAUSE_S)
+        data = {
+            "task_id": self._task_id,
+            **progress_record(task.progress, created_at=task.created_at),
+            "snapshot": True,
+            "recovered": False,
+        }
+        return last or START, data, task.status.final
+
+    async def _done(self, event_id: str) -> bytes | None:
+        """Return the `done` event if the final status `event_id` is still the task's last event, else None."""
+        while True:
+            try:
+                # In this order: if nothing followed the event by the second look, the record of the
+                # first one is the end that the event told of.
+                task = await self._store.get(self._task_id)
+                _, last = await self._store.event_bounds(self._task_id)
+            except StoreUnavailableError:
+                await asyncio.sleep(_STORE_PAUSE_S)
+                continue
+            except TaskNotFoundError:
+                return None
+            return self._end(task, event_id) if last == event_id and task.status.final else None
+
+    async def _ended_unheard(self) -> bytes | None:
+        """Look in a quiet moment whether the task ended without an event that tells of it.
+
+        A foreign processor may write the record and nothing else. Returns the `done` event, `b""` when
+        the record is gone (its retention is over), None when the task goes on.
+        """
+        try:
+            task = await self._store.get(self._task_id)
+            if not task.status.final:
+                return None
+            _, last = await self._store.event_bounds(self._task_id)
+        except StoreUnavailableError:
+            return None
+        except TaskNotFoundError:
+            return b""
+        position = None if self._position == START else self._position
+        return self._end(task, position) if last == position else None
+
+    def _end(self, task: Task, event_id: str | None) -> bytes:
+        return frame("done", _end_data(task), event_id)
+
+
+class PastStream:
+    """A task's events from the history: the store has let the task go. `seen` is the id that the client saw last."""
+
+    def __init__(self, task: Task, events: Sequence[Event], *, seen: tuple[int, int] | None, with_status: bool) -> None:
+        self._task = task
+        self._events = events
+        self._snapshot = seen is not None and seen != (0, 0)
+        self._with_status = with_status
+
+    @classmethod
+    def resume(
+        cls, last_event_id: str | None, *, task: Task, events: Sequence[Event], with_status: bool
+    ) -> PastStream | None:
+        """Return the stream for a client that saw `last_event_id` last, or None if nothing follows."""
+        seen = None if last_event_id is None else parse_event_id(last_event_id)
+        last = parse_event_id(events[-1].id) if events else None
+        if seen is not None and last is not None and seen >= last:
+            return None
+        return cls(task, events, seen=seen, with_status=with_status)
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """Yield what to send, `done` last."""
+        yield b"retry: %d\n\n" % RETRY_MS
+        task = self._task
+        if self._snapshot:
+            # History does not keep every report, so what follows the client's place may be incomplete.
+            progress = progress_record(task.progress, created_at=task.created_at)
+            yield frame("progress", {"task_id": task.task_id, **progress, "snapshot": True, "recovered": False}, None)
+        else:
+            for event in self._events[:-1]:
+                if event.kind == "progress":
+                    yield frame("progress", progress_data(task.task_id, event), event.id)
+                elif event.kind == "status" and self._with_status:
+                    yield frame("status", status_data(task.task_id, event), event.id)
+        yield frame("done", _end_data(task), self._events[-1].id if self._events else None)
+
+
+class Frames(Protocol):
+    """What an `EventStreamResponse` sends."""
+
+    def frames(self) -> AsyncGenerator[bytes, None]:
+        """Yield the parts of the body."""
+        ...
+
+
+class EventStreamResponse(Response):
+    """Sends a stream until it ends or the client hangs up.
+
+    Each write waits until the client has taken the ones before (the server's buffer is bounded), and
+    the next page of events is read only then: a slow client costs no memory.
+    """
+
+    def __init__(self, stream: Frames) -> None:
+        super().__init__()
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        writer = asyncio.create_task(self._write(send), name="event-stream")
+        gone = asyncio.create_task(_hung_up(receive))
+        try:
+            await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hung_up = gone.done()
+            for task in (writer, gone):
+                await end(task)
+        if not writer.cancelled() and (failure := writer.exception()) is not None:
+            # The status was sent: all that is left is to end it. The client comes back with its last id.
+            log.error("an event stream broke off", exc_info=failure)
+        if not hung_up:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _write(self, send: Send) -> None:
+        async with contextlib.aclosing(self._stream.frames()) as frames:
+            async for chunk in frames:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def progress_data(task_id: str, event: Event) -> dict[str, Any]:
+    """Return what a progress event says, as the wire writes it."""
+    fields = event.fields
+    return {
+        "task_id": task_id,
+        "percentage": _number(fields.get("percentage", "")),
+        "stage": fields.get("stage", ""),
+        "message": fields.get("message", ""),
+        "timestamp_ms": int(_number(fields.get("timestamp_ms", ""))),
+    }
+
+
+def status_data(task_id: str, event: Event) -> dict[str, Any]:
+    """Return what a status event says, as the wire writes it."""
+    fields = event.fields
+    data: dict[str, Any] = {
+        "task_id": task_id,
+        "status": fields.get("status", "").lower(),
+        "attempt": int(_number(fields.get("attempt", ""))),
+        "worker": fields.get("worker"),
+        "error": None,
+        "timestamp_ms": int(event.id.partition("-")[0]),
+    }
+    if "code" in fields:
+        data["error"] = {
+            "code": fields["code"],
+            "message": fields.get("message", ""),
+            "retryable": fields.get("retryable") == "1",
+        }
+    return data
+
+
+def _end_data(task: Task) -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "status": task.status.wire,
+        "result": task.result,
+        "error": error_record(task.error),
+    }
+
+
+def _is_final(event: Event) -> bool:
+    try:
+        return Status(event.fields.get("status", "")).final
+    except ValueError:
+        return False
+
+
+def _number(text: str) -> int | float:
+    try:
+        value = float(text)
+        return plain_number(value) if value - value == 0 else 0
+    except ValueError:
+        return 0

@@ -1,0 +1,139 @@
+"""`POST /api/v1/tasks`, the hot route, as a plain ASGI application.
+
+It runs ahead of FastAPI's routing and middleware: reading and checking a submission takes a few
+microseconds, and the machinery around an ordinary route takes a hundred. `bench/submit.py` measures
+it. What it answers is the same as an ordinary route would, problems included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import CeleriacError, PayloadTooLargeError
+from celeriac.file_process import FILE_PROCESS, FilePayload
+from celeriac.submission import IDEMPOTENCY_KEY, build_submission, read_request
+from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, read_body
+from celeriac_api.parts import Parts
+from celeriac_api.problems import RequestError, instance_of, problem_of
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/api/v1/tasks"
+
+_FIXED_HEADERS: Final = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class SubmitEndpoint:
+    """Takes submissions; `parts` is set while the application runs."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self.parts: Parts | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: 202 for a new task, 200 for one that its idempotency key names, or a problem."""
+        try:
+            task_id, status, created = await self._submit(scope, receive)
+        except ClientGoneError:
+            return
+        except PayloadTooLargeError as exc:
+            await RefusedBody(problem_of(exc, instance_of(scope)))(scope, receive, send)
+            return
+        except CeleriacError as exc:
+            await problem_of(exc, instance_of(scope))(scope, receive, send)
+            return
+        except Exception as exc:
+            log.exception("a submission failed unexpectedly")
+            await problem_of(exc, instance_of(scope))(scope, receive, send)
+            return
+        # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
+        body = f'{{"task_id":"{task_id}","status":"{status}"}}'.encode()
+        location = f"{scope.get('root_path', '')}{PATH}/{task_id}".encode()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 202 if created else 200,
+                "headers": [
+                    *_FIXED_HEADERS,
+                    (b"content-length", b"%d" % len(body)),
+                    (b"location", location),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _submit(self, scope: Scope, receive: Receive) -> tuple[str, str, bool]:
+        parts = self.parts
+        if parts is None:
+            raise RuntimeError("the application has not been started")
+        idempotency_key = check_headers(scope["headers"], self._max_body_bytes, scope)
+        body = await read_body(receive, self._max_body_bytes)
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as exc:
+            raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+        request = read_request(document)
+        types = parts.types
+        known = types.local if request.type in types.local else await types.containing(request.type)
+        submission = build_submission(request, parts.settings, known, idempotency_key=idempotency_key)
+        if submission.type == FILE_PROCESS.name:
+            submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload))
+        else:
+            submitted = await parts.store.submit(submission)
+        return submitted.task_id, submitted.status.wire, submitted.created
+
+
+class SubmissionResponse(Response):
+    """Lets the endpoint answer where the framework expects a response."""
+
+    def __init__(self, endpoint: SubmitEndpoint) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        await self._endpoint(scope, receive, send)
+
+
+def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping[str, Any]) -> str | None:
+    """Return the idempotency key; raises `RequestError` and `PayloadTooLargeError` for what is no submission."""
+    key: str | None = None
+    content_type: bytes | None = None
+    from_browser = False
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"idempotency-key":
+            text = value.decode("latin-1")
+            if key is not None or IDEMPOTENCY_KEY.fullmatch(text) is None:
+                raise RequestError(
+                    "invalid_header", "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"
+                )
+            key = text
+        elif name == b"origin":
+            from_browser = True
+    check_declared_size(scope, limit)
+    # A page of another site can make a browser send anything but JSON without asking first, so only JSON
+    # may submit; a missing type counts as JSON where no browser is involved.
+    if content_type is None:
+        if from_browser:
+            raise RequestError("unsupported_media_type", "send Content-Type: application/json")
+    elif content_type != b"application/json":
+        essence = content_type.split(b";", 1)[0].strip().lower()
+        if essence != b"application/json" and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
+            raise RequestError(
+                "unsupported_media_type",
+                f"a submission is application/json, not {essence.decode('latin-1')[:100] or 'nothing'}:"
+                " send Content-Type: application/json",
+            )
+    return key

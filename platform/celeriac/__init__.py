@@ -1,0 +1,52 @@
+"""Celeriac: one control plane for background work, rooted in Celery."""
+
+from __future__ import annotations
+
+from celeriac.client import AsyncClient, AsyncTaskHandle, Client, NewTask, TaskHandle
+from celeriac.context import Context
+from celeriac.errors import (
+    BatchRefusedError,
+    CeleriacError,
+    RetryAfter,
+    SkipRetry,
+    TaskCancelledError,
+    TaskError,
+    TaskFailedError,
+    TaskNotFoundError,
+    WaitTimeoutError,
+)
+from celeriac.model import Progress, Status, Task
+from celeriac.processors import FileJob, processor
+from celeriac.registry import TaskType, task
+from celeriac.retry import RetryPolicy
+from celeriac.settings import Settings, load_settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTaskHandle",
+    "BatchRefusedError",
+    "CeleriacError",
+    "Client",
+    "Context",
+    "FileJob",
+    "NewTask",
+    "Progress",
+    "RetryAfter",
+    "RetryPolicy",
+    "Settings",
+    "SkipRetry",
+    "Status",
+    "Task",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskFailedError",
+    "TaskHandle",
+    "TaskNotFoundError",
+    "TaskType",
+    "WaitTimeoutError",
+    "load_settings",
+    "processor",
+    "task",
+]

@@ -1,0 +1,74 @@
+"""Cancelling and retrying by filter: a task of type `celeriac.bulk` that a worker runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from celeriac.bulk import BULK
+from celeriac.cli.connection import on_ledger, on_store
+from celeriac.cli.output import print_json, print_line
+from celeriac.cli.watch import watch_task
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.live.store import TaskStore
+from celeriac.registry import registry
+from celeriac.settings import Settings
+from celeriac.submission import SubmitRequest, build_submission
+from celeriac.task_filter import TaskFilter
+
+if TYPE_CHECKING:
+    from celeriac.ledger.ledger import Ledger
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count what matches.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="With a filter: do not watch the task that does it.")]
+OneTask = Annotated[
+    str | None, typer.Argument(metavar="[ID]", help="One task's id; left out, all that match.", show_default=False)
+]
+
+
+def act_on_many(
+    action: Literal["cancel", "retry"],
+    chosen: TaskFilter,
+    settings: Settings,
+    url: str,
+    *,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Do `action` to all tasks that are chosen, or count them; returns the exit code.
+
+    Raises `InvalidSubmissionError` where nothing, or nothing possible, is chosen.
+    """
+    payload = {"action": action, "filter": chosen.model_dump(mode="json", exclude_defaults=True)}
+    if not payload["filter"]:
+        message = "name a task's id, or say which tasks are meant (--status, --type, --tag, …)"
+        raise InvalidSubmissionError([Violation("", message)])
+    targets = BULK.validate(payload).targets
+    if dry_run:
+        _count(targets, settings, as_json=as_json)
+        return 0
+
+    async def work(store: TaskStore) -> int:
+        request = SubmitRequest(type=BULK.name, payload=payload)
+        submitted = await store.submit(build_submission(request, settings, registry))
+        answer: dict[str, Any] = {"task_id": submitted.task_id, "status": submitted.status.wire}
+        if as_json:
+            print_json(answer if detach else {"event": "submitted", **answer}, one_line=not detach)
+        else:
+            print_line(submitted.task_id)
+        return 0 if detach else await watch_task(store, submitted.task_id, as_json=as_json)
+
+    return on_store(settings, url, work)
+
+
+def _count(targets: TaskFilter, settings: Settings, *, as_json: bool) -> None:
+    async def work(ledger: Ledger) -> int:
+        return await ledger.count(targets)
+
+    matched = on_ledger(settings, work)
+    if as_json:
+        print_json({"matched": matched})
+    else:
+        print_line(f"{matched} task matches" if matched == 1 else f"{matched} tasks match")

@@ -1,0 +1,98 @@
+"""The options that select tasks, the same for every command that takes a filter."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import typer
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.settings import parse_duration_s
+from celeriac.task_filter import TaskFilter, read_filter
+
+_PANEL: Final = "Which tasks"
+_WHEN: Final = "WHEN"
+
+
+def _option(help_text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
+
+
+#: By the names of `TaskFilter`. A moment is RFC 3339, or a duration: that long ago.
+_OPTIONS: Final[dict[str, Any]] = {
+    "status": Annotated[
+        list[str] | None, _option("Its status; give several, or separate them by commas.", "-s", "--status")
+    ],
+    "type": Annotated[str | None, _option("Its type.", "-t", "--type")],
+    "queue": Annotated[str | None, _option("Its worker group.", "--queue", metavar="GROUP")],
+    "user_id": Annotated[str | None, _option("On whose behalf it runs.", "--user-id", metavar="ID")],
+    "definition_id": Annotated[str | None, _option("The definition that made it.", "--definition-id", metavar="ID")],
+    "tag": Annotated[list[str] | None, _option("A tag; of several, it has all.", "--tag", metavar="TAG")],
+    "created_after": Annotated[
+        str | None, _option("Created since 2030-01-31T08:00:00Z, or 2h ago.", "--created-after", metavar=_WHEN)
+    ],
+    "created_before": Annotated[str | None, _option("Created before.", "--created-before", metavar=_WHEN)],
+    "finished_after": Annotated[str | None, _option("Ended since.", "--finished-after", metavar=_WHEN)],
+    "finished_before": Annotated[str | None, _option("Ended before.", "--finished-before", metavar=_WHEN)],
+    "q": Annotated[
+        str | None, _option("The beginning of its id, or words of its error.", "-q", "--search", metavar="TEXT")
+    ],
+}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the filter's options; it gets what they select as its parameter `chosen`.
+
+    Written once here rather than as eleven parameters of every command.
+    """
+    own = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        chosen = read_options({name: given.pop(name) for name in _OPTIONS}, datetime.now(UTC))
+        command(chosen=chosen, **given)
+
+    parameters = [parameter for name, parameter in own.parameters.items() if name != "chosen"]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _OPTIONS.items()
+    ]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def read_options(given: dict[str, Any], now: datetime) -> TaskFilter:
+    """Return the filter that options make; raises `InvalidSubmissionError`."""
+    return read_filter(
+        {
+            name: moment(value, now) if name.endswith(("_after", "_before")) else value
+            for name, value in given.items()
+            if value
+        }
+    )
+
+
+def read_moment(name: str, text: str, now: datetime) -> datetime:
+    """Read an option that is a moment, or a duration before `now`; raises `InvalidSubmissionError`."""
+    value = moment(text, now)
+    with contextlib.suppress(ValueError):
+        found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        if found.tzinfo is not None:
+            return found
+    message = "must be a duration such as 2h, or an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z"
+    raise InvalidSubmissionError([Violation(name, message)])
+
+
+def moment(text: str, now: datetime) -> datetime | str:
+    """Read a duration as the moment that long before `now`; anything else is left as it is."""
+    try:
+        return now - timedelta(seconds=parse_duration_s(text))
+    except (ValueError, OverflowError):
+        return text

@@ -1,0 +1,63 @@
+"""How a command finds its settings, and the installation to talk to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celeriac.errors import SettingsError
+from celeriac.run_file import find_installation
+from celeriac.settings import FilesSettings, Settings, config_path, load_settings
+
+
+def import_from_here() -> None:
+    """Let `imports` name modules of the current folder, as `python -m` does; a console script would not see them."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+
+
+def joined_settings(
+    config: Path | None,
+    data_dir: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    fallback: str | None = None,
+) -> tuple[Settings, str]:
+    """Return the settings with every address filled in, and the store's URL.
+
+    Addresses that are not set are those of the `celeriac up` that runs on the data folder; so is the
+    configuration file where none is named or lies in the current folder. `fallback` is the store where
+    there is no other; without one, `SettingsError` says what to do.
+    """
+    chosen = {**(overrides or {}), "data_dir": None if data_dir is None else str(data_dir)}
+    settings = load_settings(config, chosen)
+    installation = find_installation(settings.data_dir)
+    if installation is not None:
+        if installation.config and config_path(config) is None and Path(installation.config).is_file():
+            folder = settings.data_dir
+            settings = load_settings(Path(installation.config), {**chosen, "data_dir": str(folder)})
+        settings = settings.model_copy(
+            update={
+                "redis_url": settings.redis_url or installation.redis,
+                "database_url": settings.database_url or installation.database,
+                "files": _files(settings.files, installation.storage),
+            }
+        )
+    if settings.redis_url is None and fallback is not None:
+        settings = settings.model_copy(update={"redis_url": fallback})
+    if settings.redis_url is None:
+        raise SettingsError(
+            f"no `celeriac up` runs on {settings.data_dir}: start one, name its folder with --data-dir, or set"
+            " REDIS_URL to the store to use"
+        )
+    return settings.model_copy(update={"database_url": settings.history_url}), settings.redis_url
+
+
+def _files(files: FilesSettings, storage: str | None) -> FilesSettings:
+    """Return the settings of files with the installation's storage, unless another one is set."""
+    if storage is None or "storage_path" in files.model_fields_set:
+        return files
+    return files.model_copy(update={"storage_path": Path(storage)})

@@ -1,0 +1,64 @@
+"""The command `celeriac`: its groups of commands, and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import celeriac
+from celeriac.cli import dead, history, listings, processes, tasks, up, watch
+from celeriac.cli.output import INTERRUPTED, exit_code, print_error
+from celeriac.errors import CeleriacError
+
+app = typer.Typer(
+    name="celeriac",
+    help="One control plane for background work: submit tasks, run them on Celery workers, watch them live.",
+    epilog="Start with `celeriac up`; it says how to submit a first task. Exit codes: 0 fine, 1 the task failed or"
+    " was cancelled, 2 wrong input or no such task, 3 not now (the store is away, or the queue is full).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+up.register(app)
+processes.register(app)
+tasks.register(app)
+watch.register(app)
+history.register(app)
+dead.register(app)
+listings.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"celeriac {celeriac.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """One control plane for background work: submit tasks, run them on Celery workers, watch them live."""
+
+
+def main() -> int:
+    """Run the command line; returns or exits with the exit code. An expected error is one line on standard error."""
+    try:
+        app(prog_name="celeriac")
+    except CeleriacError as exc:
+        print_error(str(exc))
+        return exit_code(exc)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has had enough (`celeriac types | head`): no reason to complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0

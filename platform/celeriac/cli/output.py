@@ -1,0 +1,52 @@
+"""How commands write: JSON for scripts, text for people, and errors in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import orjson
+
+from celeriac.errors import CeleriacError, LedgerUnavailableError, QueueFullError, StoreUnavailableError
+
+#: Exit codes beside 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
+FAILED: Final = 1
+WRONG_INPUT: Final = 2
+NOT_NOW: Final = 3
+INTERRUPTED: Final = 130
+
+_LATER: Final = (StoreUnavailableError, LedgerUnavailableError, QueueFullError)
+
+
+def print_json(document: Any, *, one_line: bool = False) -> None:
+    """Write one JSON document to standard output."""
+    # default=str: a record may hold what a newer version put there.
+    option = 0 if one_line else orjson.OPT_INDENT_2
+    sys.stdout.write(orjson.dumps(document, default=str, option=option).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """Write one line for people to standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_error(text: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"celeriac: {printable(text)}\n")
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line and without control characters: what a task says must not steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.splitlines()))
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON that is safe on a terminal (JSON escapes control characters)."""
+    return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+
+
+def exit_code(error: CeleriacError) -> int:
+    """Return the exit code that tells a script what kind of error this is."""
+    return NOT_NOW if isinstance(error, _LATER) else WRONG_INPUT

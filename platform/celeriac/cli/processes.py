@@ -1,0 +1,125 @@
+"""`celeriac api`, `grpc`, `worker` and `beat`: one process each; `up` runs the same ones. And `migrate`.
+
+The core imports neither the API nor Celery: those packages announce their processes as entry points.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.cli.joining import import_from_here, joined_settings
+from celeriac.cli.options import Config, DataDir
+from celeriac.errors import SettingsError
+from celeriac.settings import Settings, contract_redis_url
+
+ENTRY_POINTS = "celeriac.processes"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (api, grpc, worker, beat, migrate):
+        app.command(rich_help_panel="Run")(command)
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000", min=0, max=65535)] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="50050", min=0, max=65535)] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Serve HTTP and gRPC. Any number of these may run on one store."""
+    from celeriac.local.ports import refuse_open_address
+
+    settings, _ = joined_settings(config, data_dir, {"host": host, "port": port, "grpc_port": grpc_port})
+    refuse_open_address(settings.host, insecure=insecure)
+    _run("api", settings, {"insecure": insecure})
+
+
+def grpc(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", "--port", help="Port.", show_default="50050", min=0, max=65535)
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Serve gRPC alone: the task service. The store is that of `up`, REDIS_URL, or REDIS_ADDR (localhost:6379)."""
+    from celeriac.local.ports import refuse_open_address
+
+    settings, _ = joined_settings(
+        config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=contract_redis_url()
+    )
+    refuse_open_address(settings.host, insecure=insecure)
+    _run("grpc", settings, {"insecure": insecure})
+
+
+def worker(
+    groups: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Groups to serve; `*` is all, also future ones.", show_default="*"),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Tasks to run at once.", show_default="64", min=1)
+    ] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Run tasks. Any number of these may run on one store, on any number of machines."""
+    chosen = {name: value for name, value in (("groups", groups), ("concurrency", concurrency)) if value is not None}
+    settings, _ = joined_settings(config, data_dir, {"worker": chosen} if chosen else None)
+    _run("worker", settings, {})
+
+
+def beat(data_dir: DataDir = None, config: Config = None) -> None:
+    """Keep the clockwork going: due tasks, expired leases, lost messages. Any number of these may run."""
+    settings, _ = joined_settings(config, data_dir)
+    _run("beat", settings, {})
+
+
+def migrate(data_dir: DataDir = None, config: Config = None) -> None:
+    """Create the tables of the history, or bring them to this version. `up` does it by itself.
+
+    Needs DATABASE_URL (or the data folder of `up`) and nothing else; any number may run at once.
+    """
+    from celeriac.cli.output import print_line
+    from celeriac.ledger.engine import shown
+    from celeriac.ledger.migrating import migrate as run
+    from celeriac.run_file import find_installation
+    from celeriac.settings import load_settings
+
+    settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})
+    installation = find_installation(settings.data_dir)
+    joined = installation.database if installation is not None and settings.database_url is None else None
+    url = joined or settings.history_url
+    before, after = run(url)
+    print_line(f"{shown(url)} is at version {after}" + ("" if before == after else f" (was: {before or 'empty'})"))
+
+
+def _run(name: str, settings: Settings, options: dict[str, Any]) -> None:
+    from celeriac.local.parent_tie import watch_stdin
+    from celeriac.logs import configure_logging
+
+    watch_stdin()
+    configure_logging(settings, role=name)
+    import_from_here()
+    raise typer.Exit(int(_load(name)(settings, options) or 0))
+
+
+def _load(name: str) -> Any:
+    found = entry_points(group=ENTRY_POINTS, name=name)
+    if not found:
+        raise SettingsError(f"this installation has no process {name!r}: reinstall celeriac (pip install celeriac)")
+    try:
+        return next(iter(found)).load()
+    except ModuleNotFoundError as exc:
+        raise SettingsError(f"the process {name!r} needs the package {exc.name}, which is not installed") from exc

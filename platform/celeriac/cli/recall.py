@@ -1,0 +1,47 @@
+"""Finding a task wherever it is: in the store while that keeps it, in the history afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from celeriac.errors import LedgerMissingError, TaskNotFoundError
+from celeriac.live.store import TaskStore
+from celeriac.model import Event, Task
+
+if TYPE_CHECKING:
+    from celeriac.ledger.ledger import KeptTask
+
+#: Events of a timeline that are shown, the first ones.
+MAX_EVENTS: Final = 2000
+
+
+async def find_task(store: TaskStore, task_id: str) -> tuple[Task, KeptTask | None]:
+    """Return the task, and how the history keeps it if it is there only; raises `TaskNotFoundError`."""
+    try:
+        return await store.get(task_id), None
+    except TaskNotFoundError:
+        kept, _ = await find_kept(store, task_id)
+        return kept.task, kept
+
+
+async def find_kept(store: TaskStore, task_id: str, *, events: int = 0) -> tuple[KeptTask, list[Event]]:
+    """Return a task of the history with its first `events` events; raises `TaskNotFoundError`."""
+    # Here, so that commands that find their task in the store do not import SQLAlchemy, which takes longer than they.
+    from celeriac.ledger.ledger import Ledger
+
+    async with Ledger(store.settings.history_url, store.settings) as ledger:
+        try:
+            kept = await ledger.get(task_id)
+            return kept, await ledger.events(task_id, count=events) if events else []
+        except LedgerMissingError:
+            # Without tables nothing was ever recorded.
+            raise TaskNotFoundError(task_id) from None
+
+
+async def timeline(store: TaskStore, task_id: str) -> tuple[Task, list[Event]]:
+    """Return the task with its first `MAX_EVENTS` events; raises `TaskNotFoundError`."""
+    try:
+        return await store.get(task_id), await store.events(task_id, count=MAX_EVENTS)
+    except TaskNotFoundError:
+        kept, events = await find_kept(store, task_id, events=MAX_EVENTS)
+        return kept.task, events

@@ -1,0 +1,290 @@
+"""`celeriac submit`, `status`, `cancel`, `retry`: the life cycle from the shell, straight on store and history."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.cli.bulk import Detach, DryRun, OneTask, act_on_many
+from celeriac.cli.connection import on_store
+from celeriac.cli.filters import filtered
+from celeriac.cli.joining import import_from_here, joined_settings
+from celeriac.cli.options import Config, DataDir, Json, TaskId
+from celeriac.cli.output import json_text, print_error, print_json, print_line, printable
+from celeriac.cli.recall import find_kept, find_task
+from celeriac.cli.watch import watch_task
+from celeriac.errors import (
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    SettingsError,
+    TaskNotFoundError,
+    Violation,
+)
+from celeriac.file_process import FILE_PROCESS, FilePayload
+from celeriac.files.intake import FileIntake
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, Submission, Submitted, Task
+from celeriac.record import task_record
+from celeriac.registry import Registry, load, registry
+from celeriac.settings import Settings
+from celeriac.submission import KnownTypes, build_submission, checked_payload, read_request
+from celeriac.task_filter import TaskFilter
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (submit, status, filtered(cancel), filtered(retry)):
+        app.command(rich_help_panel="Tasks")(command)
+
+
+def submit(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="The task type; `celeriac types` lists them.")],
+    payload: Annotated[
+        str, typer.Option("--payload", "-p", metavar="JSON", help="A JSON object, @FILE, or - for standard input.")
+    ] = "{}",
+    queue: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="The worker group.", show_default="the type's own")
+    ] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(metavar="N", help="Attempts after the first.", show_default="the type's own")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(metavar="0..9", help="Higher runs sooner.", show_default="0")] = None,
+    delay: Annotated[str | None, typer.Option(metavar="DURATION", help="Run it later: 30s, 10m, 2h.")] = None,
+    run_at: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="Run it not before: 2030-01-31T08:00:00Z.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Do not start it after: a duration or a moment.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Longest run of one attempt.", show_default="the type's own")
+    ] = None,
+    user_id: Annotated[str | None, typer.Option(metavar="ID", help="On whose behalf it runs.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) to find on the task again.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Submitting again with the same key answers the first task.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow it to its end, as `celeriac watch` does.")
+    ] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Submit a task, and print its id.
+
+    For example:  celeriac submit grpc_task --payload '{"service": "demo", "method": "echo"}' --watch
+    """
+    written = {
+        "type": type_,
+        "payload": read_json("payload", payload),
+        "queue": queue,
+        "max_retries": max_retries,
+        "priority": priority,
+        "delay": delay,
+        "run_at": run_at,
+        "expires": expires,
+        "timeout": timeout,
+        "user_id": user_id,
+        "metadata": None if metadata is None else read_json("metadata", metadata),
+    }
+    request = read_request({name: value for name, value in written.items() if value is not None})
+    settings, url = joined_settings(config, data_dir)
+    local = _local_types(settings)
+
+    async def work(store: TaskStore) -> int:
+        types = KnownTypes(local, await store.task_types())
+        submission: Submission = build_submission(request, settings, types, idempotency_key=idempotency_key)
+        submitted = await _submit(store, settings, submission, request.payload)
+        _print_submitted(submitted, as_json=as_json, one_line=watch)
+        return await watch_task(store, submitted.task_id, as_json=as_json) if watch else 0
+
+    raise typer.Exit(on_store(settings, url, work))
+
+
+async def _submit(store: TaskStore, settings: Settings, submission: Submission, payload: dict[str, Any]) -> Submitted:
+    if submission.type != FILE_PROCESS.name:
+        return await store.submit(submission)
+    intake = FileIntake(store=store, settings=settings)
+    try:
+        return await intake.submit(submission, FilePayload.model_validate(payload))
+    finally:
+        await intake.stop()
+
+
+def status(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+    """Show a task's record, from the history once the store let it go."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> tuple[Task, int | None]:
+        task, _ = await find_task(store, task_id)
+        return task, await store.position(task) if task.status is Status.PENDING else None
+
+    task, position = on_store(settings, url, work)
+    if as_json:
+        print_json(task_record(task))
+    else:
+        for line in record_lines(task, position):
+            print_line(line)
+
+
+def cancel(
+    chosen: TaskFilter,
+    task_id: OneTask = None,
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Cancel a task, or all that match: one that waits at once, one that runs as soon as it can stop.
+
+    For example:  celeriac cancel --queue media --created-before 1h --dry-run
+    """
+    settings, url = joined_settings(config, data_dir)
+    if task_id is None:
+        options = {"dry_run": dry_run, "detach": detach, "as_json": as_json}
+        raise typer.Exit(act_on_many("cancel", chosen, settings, url, **options))
+    _one_or_many(chosen, dry_run=dry_run)
+
+    async def work(store: TaskStore) -> Status:
+        try:
+            return await store.cancel(task_id)
+        except TaskNotFoundError:
+            ended = (await find_kept(store, task_id))[0].task.status
+            if ended is Status.CANCELLED:
+                return ended
+            raise IllegalTransitionError(task_id, ended, "cancel") from None
+
+    reached = on_store(settings, url, work)
+    if as_json:
+        print_json({"task_id": task_id, "status": reached.wire})
+    elif reached is Status.CANCELLED:
+        print_line(f"{task_id} is cancelled")
+    else:
+        print_line(f"{task_id} was asked to stop; it is still {reached.wire}")
+
+
+def retry(
+    chosen: TaskFilter,
+    task_id: OneTask = None,
+    payload: Annotated[
+        str | None,
+        typer.Option(
+            "--payload",
+            "-p",
+            metavar="JSON",
+            help="Of one task: another payload, as JSON, @FILE, or - for standard input.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Run a failed or cancelled task, or all failed ones that match, again, with all attempts.
+
+    Works as long as the history has the task. For example:  celeriac retry --type resize --finished-after 2h --dry-run
+    """
+    settings, url = joined_settings(config, data_dir)
+    if task_id is None:
+        if payload is not None:
+            raise InvalidSubmissionError([Violation("payload", "goes with the id of one task")])
+        options = {"dry_run": dry_run, "detach": detach, "as_json": as_json}
+        raise typer.Exit(act_on_many("retry", chosen, settings, url, **options))
+    _one_or_many(chosen, dry_run=dry_run)
+    document = None if payload is None else read_json("payload", payload)
+    local = _local_types(settings)
+
+    async def work(store: TaskStore) -> Status:
+        task, kept = await find_task(store, task_id)
+        text = None
+        if document is not None:
+            text = checked_payload(task.type, document, settings, KnownTypes(local, await store.task_types()))
+        return await store.retry(task_id, payload=text, kept=None if kept is None else kept.record)
+
+    reached = on_store(settings, url, work)
+    if as_json:
+        print_json({"task_id": task_id, "status": reached.wire})
+    else:
+        print_line(f"{task_id} is {reached.wire}")
+
+
+def _one_or_many(chosen: TaskFilter, *, dry_run: bool) -> None:
+    if chosen != TaskFilter() or dry_run:
+        raise InvalidSubmissionError([Violation("", "an id is one task: a filter, or --dry-run, goes without one")])
+
+
+def read_json(name: str, text: str) -> Any:
+    """Read an option that is JSON, `@FILE`, or `-` for standard input; raises `InvalidSubmissionError`."""
+    source = name
+    try:
+        if text == "-":
+            source = "standard input"
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            source = text[1:]
+            text = Path(source).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_constant)
+    except OSError as exc:
+        raise InvalidSubmissionError([Violation(name, f"cannot read {source}: {exc.strerror}")]) from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidSubmissionError([Violation(name, f"{source} is not JSON: {exc}")]) from exc
+
+
+def record_lines(task: Task, position: int | None = None) -> list[str]:
+    """Return a record as lines for people: what is empty is left out, the result comes last."""
+    record = task_record(task)
+    progress = record.pop("progress")
+    result, payload, error = record.pop("result"), record.pop("payload"), record.pop("error")
+    if task.progress.timestamp_ms:
+        record["progress"] = f"{progress['percentage']}% {progress['stage']} {progress['message']}".rstrip()
+    if position is not None:
+        record["status"] += f" (number {position} in its queue)"
+    if task.cancel_requested and not task.status.final:
+        record["status"] += " (asked to stop)"
+    record["attempt"] = f"{task.attempt} of up to {task.max_retries + 1}"
+    record["metadata"] = json.dumps(task.metadata) if task.metadata else None
+    for name in ("max_retries", "cancel_requested"):
+        record.pop(name)
+    if error is not None:
+        record["error"] = f"{error['code']}: {error['message']}"
+    lines = [f"{name:<12} {printable(str(value))}" for name, value in record.items() if value is not None]
+    lines.append(f"payload      {json_text(payload)}")
+    if task.status is Status.COMPLETED:
+        lines.append(f"result       {json_text(result)}")
+    return lines
+
+
+def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> None:
+    if as_json:
+        answer = {"task_id": submitted.task_id, "status": submitted.status.wire, "created": submitted.created}
+        print_json({"event": "submitted", **answer} if one_line else answer, one_line=one_line)
+        return
+    print_line(submitted.task_id)
+    if not submitted.created:
+        print_error("this is the first task of that idempotency key; nothing new was submitted")
+
+
+def _local_types(settings: Settings) -> Registry:
+    """Return the types that can be checked here; what only workers have is checked by them."""
+    import celeriac.bulk
+    import celeriac.grpc_task  # noqa: F401 - both register themselves, as celeriac.file_process above
+
+    import_from_here()
+    try:
+        return load(settings.imports)
+    except SettingsError:
+        # The modules need not be importable from the folder in which somebody types a command.
+        return registry
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")

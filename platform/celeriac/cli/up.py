@@ -1,0 +1,57 @@
+"""`celeriac up`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from celeriac.cli.options import Config, DataDir
+from celeriac.settings import config_path, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command(rich_help_panel="Run")(up)
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of HTTP; 0 picks a free one.", show_default="8000", min=0, max=65535),
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Port of gRPC; 0 picks a free one.", show_default="50050", min=0, max=65535)
+    ] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: store, API, gRPC, worker, beat.
+
+    The store is a Valkey of its own with an append-only file in the data folder (REDIS_URL replaces
+    it). A part that dies is started again. Ctrl-C stops everything; started again on the same
+    folder, it goes on where it was.
+    """
+    from celeriac.local.child_output import Screen
+    from celeriac.local.up import Up
+
+    settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
+    screen = Screen(as_json=settings.log_format == "json")
+
+    async def run() -> int:
+        return await Up(settings, config=config_path(config), insecure=insecure, screen=screen).run()
+
+    try:
+        code = asyncio.run(run())
+    finally:
+        screen.close()
+    raise typer.Exit(code)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

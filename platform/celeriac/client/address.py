@@ -1,0 +1,53 @@
+"""Where a client finds the API."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from celeriac.errors import SettingsError
+from celeriac.run_file import find_installation
+from celeriac.settings import client_environment
+
+_DEFAULT: Final = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The API's URL, without a slash at its end, and the token to show there."""
+
+    url: str
+    token: str | None = field(repr=False)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine: no proxy leads there, whatever the environment says."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
+
+def find_address(url: str | None, token: str | None, environ: Mapping[str, str] | None = None) -> Address:
+    """Return where the API is: `url`, else `CELERIAC_URL`, else the `celeriac up` of the data folder, else port 8000.
+
+    The data folder is `CELERIAC_DATA_DIR`, else `.celeriac` here. The token is `token`, else
+    `CELERIAC_TOKEN`. Raises `SettingsError` for a URL that is none.
+    """
+    environment = client_environment(environ)
+    chosen = url or environment.url
+    if chosen is None:
+        installation = find_installation(environment.data_dir)
+        chosen = _DEFAULT if installation is None else installation.http
+    try:
+        parts = urlsplit(chosen)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise SettingsError(f"the API's address is an http or https URL such as {_DEFAULT}, not {chosen!r}")
+    return Address(chosen.rstrip("/"), token or environment.token)

@@ -1,0 +1,119 @@
+"""What the API answers, read back into the core's own nouns and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+
+from celeriac.client.steps import Answer
+from celeriac.errors import (
+    ApiError,
+    CeleriacError,
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    LedgerMissingError,
+    LedgerUnavailableError,
+    PayloadTooLargeError,
+    QueueFullError,
+    StoreUnavailableError,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskNotFoundError,
+    Violation,
+)
+from celeriac.model import Status, Task
+from celeriac.record import task_from_record
+
+T = TypeVar("T")
+
+
+def document_of(answer: Answer) -> dict[str, Any]:
+    """Return a good answer's JSON object; raises the error that any other one tells of."""
+    if answer.status >= 400:
+        raise error_of(answer)
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        document = None
+    if answer.status >= 300 or not isinstance(document, dict):
+        raise _stranger(answer)
+    return document
+
+
+def member(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a member of an answer; raises `ApiError` where it is missing or of another kind."""
+    value = document.get(name)
+    if not isinstance(value, kind):
+        raise ApiError(f"the answer holds no {name!r}", status=200, code="unreadable")
+    return value
+
+
+def task_of(document: Mapping[str, Any]) -> Task:
+    """Read a record; raises `ApiError` for what is none."""
+    try:
+        return task_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def status_of(document: Mapping[str, Any], name: str = "status") -> Status:
+    """Read a status; raises `ApiError` for what is none."""
+    try:
+        return Status(document[name].upper())
+    except (KeyError, ValueError, AttributeError) as exc:
+        raise ApiError(f"the answer holds no status: {exc!r}", status=200, code="unreadable") from exc
+
+
+def result_of(task: Task) -> Any:
+    """Return what an ended task returned; raises `TaskFailedError` or `TaskCancelledError`."""
+    message = "" if task.error is None else task.error.message
+    if task.status is Status.CANCELLED:
+        raise TaskCancelledError(task.task_id, message)
+    if task.status is Status.FAILED:
+        raise TaskFailedError(task.task_id, "unknown" if task.error is None else task.error.code, message)
+    return task.result
+
+
+def error_of(answer: Answer) -> CeleriacError:
+    """Return the error that an answer tells of."""
+    try:
+        problem = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        problem = None
+    return error_of_problem(problem) if isinstance(problem, dict) and "code" in problem else _stranger(answer)
+
+
+def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
+    """Return the error of an RFC 9457 problem: of our own class where it says enough for one, else `ApiError`."""
+    code, detail = str(problem.get("code")), str(problem.get("detail") or problem.get("title") or "")
+    try:
+        match code:
+            case "invalid_submission" | "invalid_request" if "errors" in problem:
+                return InvalidSubmissionError([Violation(e["field"], e["message"]) for e in problem["errors"]])
+            case "task_not_found":
+                return TaskNotFoundError(problem["task_id"])
+            case "illegal_transition":
+                return IllegalTransitionError(problem["task_id"], problem["task_status"], problem["wanted"])
+            case "queue_full":
+                return QueueFullError(problem["group"], problem["limit"])
+            case "too_large":
+                return PayloadTooLargeError(problem["what"], problem["size"], problem["limit"])
+            case "store_unavailable":
+                return StoreUnavailableError(detail)
+            case "ledger_unavailable":
+                return LedgerUnavailableError(detail)
+            case "ledger_missing":
+                return LedgerMissingError(detail)
+    except (KeyError, TypeError):
+        pass  # a server of another version says less
+    return ApiError(detail, status=int(problem.get("status") or 0), code=code)
+
+
+def _stranger(answer: Answer) -> ApiError:
+    """Return the error for an answer that no Celeriac sent: something between, or a wrong address."""
+    kind = answer.headers.get("content-type", "no type")
+    return ApiError(
+        f"the answer is {kind}, not what the API sends: is the address right?", status=answer.status, code="unreadable"
+    )

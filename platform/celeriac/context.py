@@ -1,0 +1,115 @@
+"""What a running task knows of itself and can say: the second argument of a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import cached_property
+from typing import Any, Protocol
+
+from celeriac.model import Claim
+
+
+class ProgressSink(Protocol):
+    """Where a context's reports go; the worker's runner is one."""
+
+    def report(self, percentage: float, stage: str, message: str, timestamp_ms: int | None) -> Awaitable[None]:
+        """Take one report, in order, from any thread."""
+        ...
+
+
+class Context:
+    """A running attempt, as its handler sees it.
+
+    Works alike in `async def` handlers and in plain functions (which run in a thread).
+    """
+
+    def __init__(self, claim: Claim, sink: ProgressSink) -> None:
+        self._sink = sink
+        self._claim = claim
+        self._stop_reason: str | None = None
+        #: Set by a handler whose result is a file: written to the record, as `result_file_path`, with the task's end.
+        self.result_file_path: str = ""
+
+    @cached_property
+    def log(self) -> Any:
+        """A structlog logger that knows the task."""
+        # Imported when it is used: a quarter of a second that the child processes of file processors need not spend.
+        import structlog
+
+        claim = self._claim
+        return structlog.get_logger("celeriac.task").bind(
+            task_id=claim.task_id, task_type=claim.type, attempt=claim.attempt
+        )
+
+    @property
+    def task_id(self) -> str:
+        """The task's id; the same in every attempt."""
+        return self._claim.task_id
+
+    @property
+    def type(self) -> str:
+        """The name of the task type."""
+        return self._claim.type
+
+    @property
+    def group(self) -> str:
+        """The worker group that runs it."""
+        return self._claim.group
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        return self._claim.attempt
+
+    @property
+    def max_retries(self) -> int:
+        """How many attempts may follow the first."""
+        return self._claim.max_retries
+
+    @property
+    def user_id(self) -> str | None:
+        """The user on whose behalf it runs."""
+        return self._claim.user_id
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the submitter attached."""
+        return self._claim.metadata
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """Further fields of the record, e.g. `original_file_path` of a task that was handed a file."""
+        return self._claim.extra
+
+    def progress(
+        self, percentage: float, stage: str = "", message: str = "", *, timestamp_ms: int | None = None
+    ) -> Awaitable[None]:
+        """Report progress: `percentage` 0 to 100, a stage and a message for people.
+
+        Reports are stored in the order of the calls, all of them before the task's end. Awaiting
+        the answer is optional; it waits until the report is stored, and so slows a handler that
+        reports faster than the store takes it. In a plain function the call itself waits when too
+        many reports are on their way.
+        """
+        return self._sink.report(percentage, stage, message, timestamp_ms)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: cancelled, timed out, or the claim was lost."""
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """`cancel` (somebody asked), `timeout`, `lost` (another worker took over), `shutdown`, or None."""
+        return self._stop_reason
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `asyncio.CancelledError` if the handler should stop. For loops in plain functions."""
+        if self._stop_reason is not None:
+            raise asyncio.CancelledError(self._stop_reason)
+
+    def stop(self, reason: str) -> None:
+        """Mark the attempt as to be stopped; the first reason counts. Called by the runner."""
+        if self._stop_reason is None:
+            self._stop_reason = reason

@@ -1,0 +1,281 @@
+"""Every error that Celeriac raises on purpose.
+
+    CeleriacError
+    ├── SettingsError (ValueError)        the configuration is wrong; says which key and what to do
+    ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
+    ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
+    ├── IllegalTransitionError            the task is not in a state that allows this
+    ├── ChangedTaskError                  the task is no longer as the caller saw it
+    ├── QueueFullError                    the group has as many waiting tasks as it may
+    ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
+    ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
+    ├── LedgerUnavailableError (ConnectionError)  the SQL database cannot be reached
+    │   └── LedgerMissingError            … it has no tables, or older ones: run `celeriac migrate`
+    ├── StaleClaimError                   somebody else owns this attempt now
+    ├── ApiError                          the API answered a client with an error that has no class here
+    ├── ApiUnavailableError (ConnectionError)  the API stayed away for longer than a client's retries
+    ├── BatchRefusedError                 some tasks of a batch were refused; says which, and why
+    ├── WaitTimeoutError (TimeoutError)   a client waited for a task's end for as long as it wanted to
+    ├── TaskFailedError                   a client asked for the result of a task that failed
+    ├── TaskCancelledError                … that was cancelled
+    ├── FileMissingError (LookupError)    no such file, upload or result
+    ├── FileNotAllowedError (ValueError)  a path that may not be handed in
+    ├── FileBusyError                     somebody else has the file in hand
+    ├── StorageFullError                  no room: the disk, or the quota of uploads
+    ├── FileTypeRefusedError (ValueError) a media type that is not taken
+    ├── ChecksumMismatchError (ValueError)  what arrived is not what was sent
+    └── TaskError                         what a handler may raise to say how its task failed
+        ├── SkipRetry                     failed for good: no further attempts
+        ├── TaskTimeoutError (TimeoutError)  the attempt's time limit passed
+        └── RetryAfter                    failed; the handler names the delay itself
+
+`code` is the canonical name that front doors put on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class CeleriacError(Exception):
+    """Base of all errors of this project."""
+
+    #: Stable, lower-case name of the error on every front door.
+    code = "internal"
+
+
+class SettingsError(CeleriacError, ValueError):
+    """The configuration cannot be used as it is."""
+
+    code = "invalid_settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with an input: `field` is a dotted path, `""` for the whole."""
+
+    field: str
+    message: str
+
+
+class InvalidSubmissionError(CeleriacError, ValueError):
+    """A submission was refused; nothing of it was stored."""
+
+    code = "invalid_submission"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations))
+
+
+class TaskNotFoundError(CeleriacError, LookupError):
+    """There is no task of this id, or its record outlived its retention."""
+
+    code = "task_not_found"
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"no task has the id {task_id!r}, or its record has expired")
+
+
+class IllegalTransitionError(CeleriacError):
+    """The task's status does not allow what was asked."""
+
+    code = "illegal_transition"
+
+    def __init__(self, task_id: str, status: str, wanted: str) -> None:
+        self.task_id, self.status, self.wanted = task_id, status, wanted
+        super().__init__(f"task {task_id!r} is {status.lower()}: cannot {wanted} it")
+
+
+class ChangedTaskError(CeleriacError):
+    """The task changed since the caller looked at it, so it was left alone."""
+
+    code = "task_changed"
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"task {task_id!r} changed meanwhile: look at it again")
+
+
+class QueueFullError(CeleriacError):
+    """The group's waiting tasks are at the limit; the submission left nothing behind."""
+
+    code = "queue_full"
+
+    def __init__(self, group: str, limit: int) -> None:
+        self.group, self.limit = group, limit
+        super().__init__(f"group {group!r} already has {limit} waiting tasks, which is its limit")
+
+
+class PayloadTooLargeError(CeleriacError, ValueError):
+    """A payload, result or body is above its limit."""
+
+    code = "too_large"
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.what, self.size, self.limit = what, size, limit
+        super().__init__(f"{what} is {size} bytes, above the limit of {limit}")
+
+
+class StoreUnavailableError(CeleriacError, ConnectionError):
+    """Redis cannot be reached, is loading, or refuses writes."""
+
+    code = "store_unavailable"
+
+
+class LedgerUnavailableError(CeleriacError, ConnectionError):
+    """The database of the history cannot be reached, or refuses to work."""
+
+    code = "ledger_unavailable"
+
+
+class LedgerMissingError(LedgerUnavailableError):
+    """There is no history to read or write: no database is configured, or its tables are not this version's."""
+
+    code = "ledger_missing"
+
+
+class StaleClaimError(CeleriacError):
+    """This claim no longer owns the task: its lease ran out, or the task ended."""
+
+    code = "stale_claim"
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id, self.status = task_id, status
+        super().__init__(f"the claim on task {task_id!r} is no longer valid (status {status or 'gone'})")
+
+
+class ApiError(CeleriacError):
+    """The API answered with an error. `status` is that of HTTP, `code` the stable name to program against."""
+
+    def __init__(self, detail: str, *, status: int, code: str) -> None:
+        self.detail, self.status, self.code = detail, status, code
+        super().__init__(f"{detail} ({code}, HTTP {status})")
+
+
+class ApiUnavailableError(CeleriacError, ConnectionError):
+    """The API could not be reached, however often the client tried."""
+
+    code = "api_unavailable"
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"the API at {url} cannot be reached: {reason}")
+
+
+class BatchRefusedError(CeleriacError):
+    """Some tasks of a batch were refused; the others are stored. Both by place in the batch, from 0."""
+
+    code = "batch_refused"
+
+    def __init__(self, accepted: Mapping[int, str], refused: Mapping[int, CeleriacError]) -> None:
+        #: Task ids.
+        self.accepted = dict(accepted)
+        self.refused = dict(refused)
+        place, first = next(iter(self.refused.items()))
+        total = len(self.accepted) + len(self.refused)
+        super().__init__(f"{len(self.refused)} of {total} tasks were refused; the first one is number {place}: {first}")
+
+
+class WaitTimeoutError(CeleriacError, TimeoutError):
+    """The task had not ended within the time that the caller wanted to wait. It goes on."""
+
+    code = "wait_timeout"
+
+    def __init__(self, task_id: str, status: str, timeout_s: float) -> None:
+        self.task_id, self.status, self.timeout_s = task_id, status, timeout_s
+        super().__init__(f"task {task_id!r} is still {status.lower()} after {timeout_s:g} s")
+
+
+class TaskFailedError(CeleriacError):
+    """The task failed. `code` and `message` are those of its failure."""
+
+    def __init__(self, task_id: str, code: str, message: str) -> None:
+        self.task_id, self.code, self.message = task_id, code, message
+        super().__init__(f"task {task_id!r} failed: {code}: {message}")
+
+
+class TaskCancelledError(CeleriacError):
+    """The task was cancelled. `message` says when, as far as is known."""
+
+    code = "task_cancelled"
+
+    def __init__(self, task_id: str, message: str) -> None:
+        self.task_id, self.message = task_id, message
+        super().__init__(f"task {task_id!r} was cancelled" + (f": {message}" if message else ""))
+
+
+class FileMissingError(CeleriacError, LookupError):
+    """There is no such file: it never was there, was handed to a task, or has been swept."""
+
+    code = "file_not_found"
+
+
+class FileNotAllowedError(CeleriacError, ValueError):
+    """A path that may not be handed in; `field` is what named it."""
+
+    code = "file_not_allowed"
+
+    def __init__(self, message: str, *, field: str = "path") -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class FileBusyError(CeleriacError):
+    """Somebody else has the file in hand right now, or still writes it."""
+
+    code = "file_busy"
+
+
+class StorageFullError(CeleriacError):
+    """There is no room for the file: the disk is full, or the quota of uploads is used up."""
+
+    code = "storage_full"
+
+
+class FileTypeRefusedError(CeleriacError, ValueError):
+    """Uploads of this media type are not taken."""
+
+    code = "unsupported_media_type"
+
+
+class ChecksumMismatchError(CeleriacError, ValueError):
+    """What arrived has another digest than the sender said; nothing of it was kept."""
+
+    code = "checksum_mismatch"
+
+
+class TaskError(CeleriacError):
+    """A handler raises this to fail its task with a code of its own; retried by policy."""
+
+    code = "task_failed"
+    #: Whether the failure may be retried (within the task's attempts).
+    retryable = True
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        self.message = message
+        if code is not None:
+            self.code = code
+        super().__init__(message)
+
+
+class SkipRetry(TaskError):  # noqa: N818 - the name users know from their task queues
+    """Fail the task at once: no further attempts, whatever its retry policy."""
+
+    retryable = False
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """The attempt ran longer than its time limit."""
+
+    code = "timeout"
+
+
+class RetryAfter(TaskError):  # noqa: N818
+    """Fail this attempt and run the next one after `delay_s` seconds instead of the policy's backoff."""
+
+    def __init__(self, message: str = "", *, delay_s: float, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.delay_s = delay_s

@@ -1,0 +1,238 @@
+"""A file and a submission become a task: the one way that gRPC, HTTP and the command line share.
+
+In this order: the id, the file's place, its folder, the handoff, the record, the message, the answer. What
+fails leaves the file where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+from celeriac.errors import (
+    FileMissingError,
+    FileNotAllowedError,
+    InvalidSubmissionError,
+    StoreUnavailableError,
+    Violation,
+)
+from celeriac.file_process import FILE_PROCESS, FilePayload
+from celeriac.files.file_system import FileSystem
+from celeriac.files.handoff import VIDEOS, HandedOver, Handoff
+from celeriac.files.names import display_name, media_type_of, original_name
+from celeriac.files.objects import object_store
+from celeriac.files.roots import AllowedRoots, SourceFile
+from celeriac.files.uploads import StoredUpload, UploadArea
+from celeriac.live.store import TaskStore
+from celeriac.model import Delivery, Submission, Submitted
+from celeriac.registry import Registry
+from celeriac.settings import Settings
+from celeriac.submission import SubmitRequest, build_submission
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+log = logging.getLogger(__name__)
+
+#: Threads for what takes milliseconds, for copies, which take as long as the disk does, and for uploads.
+_QUICK: Final = 8
+_COPIES: Final = 4
+_STREAMS: Final = 8
+
+_TYPES: Final = Registry([FILE_PROCESS])
+
+
+@dataclass
+class _Caller:
+    """Who waits for the answer; nobody once it has hung up."""
+
+    gone: bool = False
+
+
+class FileIntake:
+    """Takes files in; belongs to one event loop. `disk` is for tests that look between the steps."""
+
+    def __init__(self, *, store: TaskStore, settings: Settings, disk: FileSystem | None = None) -> None:
+        self.settings = settings
+        self.store = store
+        self.roots = AllowedRoots.of(settings)
+        self.uploads = UploadArea(settings.upload_folder(), settings.files)
+        self.handoff = Handoff(settings.files.storage_path, disk=disk, durable=settings.durability == "fsync")
+        #: Where the files of tasks live when they do not live in the local storage.
+        self.objects = object_store(settings.files)
+        self._quick = ThreadPoolExecutor(_QUICK, thread_name_prefix="files")
+        self._copies = ThreadPoolExecutor(_COPIES, thread_name_prefix="copy")
+        self._streams = ThreadPoolExecutor(_STREAMS, thread_name_prefix="stream")
+        self._working: set[asyncio.Task[Submitted]] = set()
+
+    async def stop(self) -> None:
+        """Let what is under way end; copies are given up, their sources stay. Idempotent."""
+        self.handoff.stop()
+        while self._working:
+            await asyncio.wait(self._working)
+        self._quick.shutdown()
+        self._copies.shutdown()
+        self._streams.shutdown()
+
+    async def run(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run something short that touches the disk, off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._quick, call, *arguments)
+
+    async def stream(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Run something that moves or reads much data, off the loop, so that short things need not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._streams, call, *arguments)
+
+    # --- tasks
+
+    async def create(self, temp_file_path: str) -> Submitted:
+        """Take over a file and make the `file_process` task of it that suits it (contract 2, `CreateTask`).
+
+        Raises `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
+        `QueueFullError` or `StoreUnavailableError`; then the file is where it was.
+        """
+        name = original_name(temp_file_path, unknown=".mp4")
+        payload: dict[str, Any] = {"processor": processor_for(name)}
+        request = SubmitRequest(type=FILE_PROCESS.name, payload=payload)
+        submission = build_submission(request, self.settings, _TYPES)
+        return await self._until_done(self._take_over, temp_file_path, submission, name)
+
+    async def submit(self, submission: Submission, payload: FilePayload) -> Submitted:
+        """Submit a `file_process` whose payload names its file, by upload or by path.
+
+        An upload is handed over. A file that lies elsewhere inside the allowed roots stays where it is
+        and is read there, unless a foreign program processes the task. Raises as `create` does, and
+        `InvalidSubmissionError`.
+        """
+        if submission.idempotency_key is not None:
+            # The first submission of this key has taken the file already.
+            known = await self.store.made_under(submission.user_id, submission.idempotency_key)
+            if known is not None:
+                return known
+        path = await self._path_of(payload)
+        upload = await self.run(self.uploads.by_path, path)
+        if upload is None and submission.delivery is not Delivery.EXTERNAL:
+            await self._check_readable(path)
+            return await self.store.submit(submission)
+        name = original_name(path, unknown="")
+        return await self._until_done(self._take_over, path, submission, name, upload)
+
+    async def _path_of(self, payload: FilePayload) -> str:
+        if payload.file_id is not None:
+            try:
+                return str((await self.run(self.uploads.look_up, payload.file_id)).path)
+            except FileMissingError as exc:
+                raise InvalidSubmissionError([Violation("payload.file_id", str(exc))]) from exc
+        if payload.path is None:
+            message = "is required, or payload.file_id: which file is it?"
+            raise InvalidSubmissionError([Violation("payload.path", message)])
+        try:
+            return await self.run(self.real_path, payload.path)
+        except FileNotAllowedError as exc:
+            raise InvalidSubmissionError([Violation("payload.path", str(exc))]) from exc
+
+    def real_path(self, path: str) -> str:
+        """Return the real path of a file that a task may read: inside the roots, or any task's; blocks."""
+        videos = str((self.handoff.storage / "videos").resolve())
+        real = str(Path(path).resolve()) if path and "\0" not in path else ""
+        return real if real.startswith(f"{videos}/") else self.roots.resolve(path)
+
+    async def _check_readable(self, path: str) -> None:
+        """Raise `InvalidSubmissionError` unless there is a file now; the worker looks again."""
+        if not await self.run(Path(path).exists):
+            raise InvalidSubmissionError([Violation("payload.path", f"there is no file {path}")])
+        if not await self.run(Path(path).is_file):
+            raise InvalidSubmissionError([Violation("payload.path", f"{path} is not a file")])
+
+    async def _until_done(self, work: Callable[..., Any], *arguments: Any) -> Submitted:
+        """Run `work` to its end also when the caller hangs up meanwhile: half a handoff is no state to stay in."""
+        caller = _Caller()
+        task: asyncio.Task[Submitted] = asyncio.create_task(work(caller, *arguments), name="handoff")
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller.gone = True
+            task.add_done_callback(_note_end)
+            raise
+
+    async def _take_over(
+        self, caller: _Caller, path: str, submission: Submission, name: str, upload: StoredUpload | None = None
+    ) -> Submitted:
+        source = await self.run(self.roots.open, path)
+        handed = await self._hand_over(source, submission.task_id, name)
+        try:
+            if caller.gone:
+                raise asyncio.CancelledError
+            shown = upload.info.name if upload is not None else display_name(path)
+            place = await self._share(handed)
+            extra = {**submission.extra, "original_file_path": place, "original_file_name": shown}
+            submitted = await self.store.submit(replace(submission, extra=extra))
+        except BaseException as exc:
+            # The answer may have been lost on its way, with the record stored.
+            await self._give_back(handed, certain=not isinstance(exc, StoreUnavailableError))
+            raise
+        if not submitted.created:
+            await self._give_back(handed, certain=True)
+            return submitted
+        await self.run(self._finish, handed)
+        if upload is not None:
+            await self.run(self.uploads.forget, upload.info.file_id)
+        return submitted
+
+    async def _hand_over(self, source: SourceFile, task_id: str, name: str) -> HandedOver:
+        loop = asyncio.get_running_loop()
+        try:
+            await self.run(self.handoff.prepare)
+            renames = await self.run(self.handoff.renames, source)
+            threads = self._quick if renames else self._copies
+            return await loop.run_in_executor(threads, self.handoff.take, source, task_id, name)
+        except BaseException:
+            source.close()
+            raise
+
+    async def _share(self, handed: HandedOver) -> str:
+        """Put the file where every machine finds it; returns what the record says of its place."""
+        if self.objects is None:
+            return str(handed.target)
+        key = key_of(handed.task_id, handed.target.name)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._copies, self.objects.put, key, handed.target)
+        except OSError as exc:
+            raise StoreUnavailableError(f"the file was not stored: {exc}") from exc
+        return self.objects.url_of(key)
+
+    def _finish(self, handed: HandedOver) -> None:
+        self.handoff.finish(handed)
+        if self.objects is not None:
+            shutil.rmtree(handed.target.parent, ignore_errors=True)
+
+    async def _give_back(self, handed: HandedOver, *, certain: bool) -> None:
+        await self.run(partial(self.handoff.give_back, handed, certain=certain))
+        if self.objects is not None:
+            with suppress(OSError):
+                await self.stream(self.objects.delete, key_of(handed.task_id, handed.target.name))
+
+
+def key_of(task_id: str, name: str) -> str:
+    """Return the key of a task's file in a shared storage."""
+    return f"{VIDEOS}/{task_id}/{name}"
+
+
+def processor_for(name: str) -> str:
+    """Return the processor that `CreateTask` runs on an original of this name."""
+    kind = (media_type_of(name) or "").partition("/")[0]
+    return {"image": "image", "audio": "probe"}.get(kind, "video")
+
+
+def _note_end(task: asyncio.Task[Submitted]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("a handoff whose caller hung up failed, and the file went back: %s", error)

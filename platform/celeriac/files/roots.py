@@ -1,0 +1,147 @@
+"""Which files may be handed in: regular ones inside the allowed roots, and nothing that is the platform's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from celeriac.errors import FileMissingError, FileNotAllowedError
+from celeriac.settings import Settings
+
+#: A descriptor that only leads on needs no permission to list the folder.
+_O_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
+#: A journal entry names the file, and is a symbolic link, which holds 4,095 bytes.
+MAX_PATH_BYTES: Final = 3800
+#: In the upload area: what is not whole yet, and what is known of each upload.
+INCOMING: Final = ".incoming"
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that may be handed in, found without following anything that could change meanwhile.
+
+    `path` is its real path, `folder` an open descriptor of the folder that `name` is in.
+    """
+
+    path: str
+    name: str
+    folder: int
+    stat: os.stat_result
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def same(self, other: os.stat_result) -> bool:
+        """Whether `other` is this very file, unchanged."""
+        return _identity(self.stat) == _identity(other)
+
+
+class AllowedRoots:
+    """The folders that files may come from; `protected` are folders and files in them that are nobody's to hand in."""
+
+    def __init__(self, roots: Iterable[Path], *, protected: Iterable[Path] = ()) -> None:
+        self._rules = {os.path.realpath(path): False for path in protected}
+        # What an operator names as a root is one.
+        self._rules |= {os.path.realpath(path): True for path in roots}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the roots that the settings allow, with what the platform keeps for itself taken out."""
+        data, storage, uploads = settings.data_dir, settings.files.storage_path, settings.upload_folder()
+        own = [data / name for name in ("valkey", "run.json", "celeriac.db", "celeriac.db-wal", "celeriac.db-shm")]
+        return cls(
+            settings.file_roots(), protected=[*own, storage / "videos", storage / ".handoff", uploads / INCOMING]
+        )
+
+    def contain(self, path: str) -> bool:
+        """Whether a real path lies inside: the deepest folder that a rule names decides."""
+        while True:
+            if (rule := self._rules.get(path)) is not None:
+                return rule
+            parent = os.path.dirname(path)
+            if parent == path:
+                return False
+            path = parent
+
+    def resolve(self, path: str) -> str:
+        """Return the real path; raises `FileNotAllowedError` where that lies outside."""
+        if not path:
+            raise FileNotAllowedError("the path is empty")
+        if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+            raise FileNotAllowedError("that can be no path: it is too long, or holds a zero byte")
+        real = os.path.realpath(path)
+        if not self.contain(real):
+            raise FileNotAllowedError(f"{path} lies outside of the folders that files may be handed in from")
+        return real
+
+    def open(self, path: str) -> SourceFile:
+        """Find a file that may be handed in; close it in the end.
+
+        Raises `FileNotAllowedError` for what is no regular file inside the roots, `FileMissingError`.
+        """
+        real = self.resolve(path)
+        try:
+            return _find(real, path)
+        except FileNotFoundError as exc:
+            raise FileMissingError(f"there is no file {path}") from exc
+        except OSError as exc:
+            if exc.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise FileNotAllowedError(f"{path} leads through something that is no folder") from exc
+            raise FileNotAllowedError(f"{path} cannot be reached: {exc.strerror}") from exc
+
+
+def kind_of(mode: int) -> str:
+    """Return what something other than a regular file is, for people."""
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def open_folder(path: str) -> int:
+    """Return a descriptor of a folder, given by its real path; no symbolic link is followed on the way."""
+    folder = os.open("/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in filter(None, path.split("/")):
+            deeper = os.open(part, _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = deeper
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _find(real: str, path: str) -> SourceFile:
+    folder = open_folder(os.path.dirname(real))
+    try:
+        name = os.path.basename(real)
+        found = os.stat(name or ".", dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotAllowedError(f"{path} is {kind_of(found.st_mode)}, not a file")
+        return SourceFile(real, name, folder, found)
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,424 @@
+"""The upload area: files on their way in, and whole ones that wait for their task.
+
+    {area}/{file_id}.mp4              a whole file; its name is what a task may be given
+    {area}/.incoming/{file_id}.part   one that is not whole yet; locked while somebody writes to it
+    {area}/.incoming/{file_id}.json   what is known of it, from its beginning to its task
+
+The length of an unfinished file is how far it has come; nothing else keeps count. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+
+from celeriac.errors import (
+    ChecksumMismatchError,
+    FileBusyError,
+    FileMissingError,
+    PayloadTooLargeError,
+    StorageFullError,
+)
+from celeriac.files.names import display_name, safe_extension
+from celeriac.files.roots import INCOMING
+from celeriac.files.upload_limits import check_room, check_size, check_type
+from celeriac.settings import FilesSettings
+
+_FILE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+#: How often the quota is looked at again while a file of unknown length comes in (bytes).
+_QUOTA_STEP: Final = 64 * 1024**2
+_READ: Final = 1024**2
+
+
+@dataclass(frozen=True)
+class UploadInfo:
+    """What is known of an upload. `length` is None until the end for one whose client did not say it."""
+
+    file_id: str
+    name: str
+    media_type: str
+    length: int | None
+    created_s: float
+    sha256: str | None = None
+    #: As the client wrote it (tus: `Upload-Metadata`).
+    metadata: str = ""
+    resumable: bool = False
+
+
+@dataclass(frozen=True)
+class StoredUpload:
+    """A whole file in the upload area."""
+
+    info: UploadInfo
+    path: Path
+    size: int
+
+
+class UploadArea:
+    """The folder of uploads and its rules; any number of processes may work in it."""
+
+    def __init__(self, folder: Path, settings: FilesSettings) -> None:
+        self.folder = folder.absolute()
+        self.settings = settings
+        self._incoming = self.folder / INCOMING
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    # --- beginning
+
+    def begin(
+        self, *, name: str, media_type: str, length: int | None, metadata: str = "", resumable: bool = False
+    ) -> UploadInfo:
+        """Make room for a new upload.
+
+        Raises `PayloadTooLargeError`, `FileTypeRefusedError` or `StorageFullError`: nothing is left then.
+        """
+        self.prepare()
+        kind = check_type(name, media_type, self.settings)
+        check_size(length or 0, self.settings)
+        info = UploadInfo(
+            file_id=str(uuid.uuid4()), name=display_name(name), media_type=kind, length=length,
+            created_s=time.time(), metadata=metadata, resumable=resumable,
+        )  # fmt: skip
+        with _no_room(), self._counting():
+            self._check_room(length or 0)
+            self._part(info.file_id).touch(exist_ok=False)
+            self._write_info(info)
+        return info
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Let one process at a time look whether there is room and take it."""
+        with open(self._incoming / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _check_room(self, wanted: int) -> None:
+        used, uploads = self.usage()
+        check_room(used, uploads, wanted, self.settings)
+
+    def usage(self) -> tuple[int, int]:
+        """Return what all uploads take or were promised, in bytes, and how many there are."""
+        used, uploads = 0, 0
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if _FILE_ID.fullmatch(entry.name[:36]):
+                    uploads += 1
+                    used += _size(entry)
+        with os.scandir(self._incoming) as entries:
+            for entry in entries:
+                if entry.name.endswith(".part"):
+                    info, offset = self._peek(entry.name.removesuffix(".part"))
+                    uploads += 1
+                    used += max(offset, (info.length or 0) if info else 0)
+        return used, uploads
+
+    def every_id(self) -> list[str]:
+        """Return the ids of all uploads that something is known of."""
+        names = os.listdir(self._incoming) if self._incoming.is_dir() else []
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    # --- writing
+
+    def open(self, file_id: str) -> UploadWriter:
+        """Return a writer for an unfinished upload, its own until it is closed.
+
+        Raises `FileMissingError`, and `FileBusyError` while somebody else writes.
+        """
+        self.check_id(file_id)
+        try:
+            descriptor = os.open(self._part(file_id), os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError as exc:
+            raise FileMissingError(f"there is no unfinished upload {file_id}") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:
+                raise FileMissingError(f"there is no unfinished upload {file_id}")
+            info = self.info(file_id)
+            self._drop_unverified(file_id, descriptor)
+            return UploadWriter(self, info, descriptor)
+        except BlockingIOError as exc:
+            os.close(descriptor)
+            raise FileBusyError(f"somebody else writes to the upload {file_id} right now") from exc
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def offset(self, file_id: str) -> int:
+        """Return how many bytes of an upload are here; raises `FileMissingError`."""
+        try:
+            return self.look_up(file_id).size
+        except FileMissingError:
+            info, offset = self._peek(file_id)
+            if info is None:
+                raise
+            return offset
+
+    def _peek(self, file_id: str) -> tuple[UploadInfo | None, int]:
+        """Return what is known of an unfinished upload and how far it has come, not counting unverified bytes."""
+        try:
+            info = self.info(file_id)
+            offset = self._part(file_id).stat().st_size
+            marker = self._unverified(file_id)
+            return info, min(offset, int(marker.read_text())) if marker.exists() else offset
+        except (FileMissingError, FileNotFoundError, ValueError):
+            return None, 0
+
+    # --- whole files
+
+    def look_up(self, file_id: str) -> StoredUpload:
+        """Return a whole upload; raises `FileMissingError`."""
+        info = self.info(file_id)
+        path = self.path_of(info)
+        try:
+            return StoredUpload(info, path, path.stat(follow_symlinks=False).st_size)
+        except FileNotFoundError as exc:
+            raise FileMissingError(f"the upload {file_id} is not whole yet, or a task has taken it") from exc
+
+    def digest(self, stored: StoredUpload) -> StoredUpload:
+        """Return `stored` with its sha-256, which is found out now where it came in pieces."""
+        if stored.info.sha256 is not None:
+            return stored
+        try:
+            with open(stored.path, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as exc:
+            raise FileMissingError(f"a task has taken the upload {stored.info.file_id}") from exc
+        info = replace(stored.info, sha256=sha256)
+        self._write_info(info)
+        return replace(stored, info=info)
+
+    def info(self, file_id: str) -> UploadInfo:
+        """Return what is known of an upload; raises `FileMissingError`."""
+        self.check_id(file_id)
+        try:
+            return UploadInfo(**orjson.loads(self._info(file_id).read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError) as exc:
+            raise FileMissingError(f"there is no upload {file_id}") from exc
+
+    def path_of(self, info: UploadInfo) -> Path:
+        """Return where a file is, or will be, once it is whole."""
+        return self.folder / f"{info.file_id}{safe_extension(info.name)}"
+
+    def by_path(self, path: str) -> StoredUpload | None:
+        """Return the upload whose whole file has this real path, or None."""
+        found = Path(path)
+        if str(found.parent) != os.path.realpath(self.folder) or not _FILE_ID.fullmatch(found.name[:36]):
+            return None
+        try:
+            stored = self.look_up(found.name[:36])
+        except FileMissingError:
+            return None
+        return stored if stored.path.name == found.name else None
+
+    def forget(self, file_id: str) -> None:
+        """Drop what is known of an upload that a task has taken."""
+        self._info(file_id).unlink(missing_ok=True)
+
+    def discard(self, file_id: str) -> None:
+        """Remove an upload; raises `FileMissingError`, and `FileBusyError` while somebody writes to it."""
+        info = self.info(file_id)
+        try:
+            writer = self.open(file_id)
+        except FileMissingError:
+            self.path_of(info).unlink(missing_ok=True)
+            self.forget(file_id)
+        else:
+            writer.discard()
+
+    def last_touched_s(self, file_id: str) -> float:
+        """Return when something last happened to an upload, in seconds since the epoch; 0 when nothing is left."""
+        moments = [0.0]
+        for path in (self._info(file_id), self._part(file_id)):
+            try:
+                moments.append(path.stat().st_mtime)
+            except FileNotFoundError:
+                continue
+        return max(moments)
+
+    @staticmethod
+    def check_id(file_id: str) -> None:
+        """Raise `FileMissingError` for what can be no upload's id."""
+        if _FILE_ID.fullmatch(file_id) is None:
+            raise FileMissingError("there is no upload of this id")
+
+    # --- places
+
+    def _part(self, file_id: str) -> Path:
+        return self._incoming / f"{file_id}.part"
+
+    def _info(self, file_id: str) -> Path:
+        return self._incoming / f"{file_id}.json"
+
+    def _unverified(self, file_id: str) -> Path:
+        """A file that holds the length up to which the upload is verified, while more than that is written."""
+        return self._incoming / f"{file_id}.unverified"
+
+    def _write_info(self, info: UploadInfo) -> None:
+        draft = self._incoming / f"{info.file_id}.draft"
+        draft.write_bytes(orjson.dumps(asdict(info)))
+        draft.replace(self._info(info.file_id))
+
+    def _drop_unverified(self, file_id: str, descriptor: int) -> None:
+        marker = self._unverified(file_id)
+        try:
+            verified = int(marker.read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        os.ftruncate(descriptor, min(verified, os.fstat(descriptor).st_size))
+        marker.unlink()
+
+
+class UploadWriter:
+    """The one writer of an unfinished upload; its bytes go to the end of the file."""
+
+    def __init__(self, area: UploadArea, info: UploadInfo, descriptor: int) -> None:
+        self.info = info
+        self.offset = os.fstat(descriptor).st_size
+        self._area = area
+        self._descriptor = descriptor
+        self._sha256 = hashlib.sha256() if self.offset == 0 else None
+        self._looked_at = self.offset
+        self._chunk: Any = None
+        self._chunk_start = 0
+        # Whoever waited for a write may be cancelled, and close, while its thread still writes.
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write. Idempotent."""
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def write(self, data: bytes) -> None:
+        """Append; raises `PayloadTooLargeError` beyond the limit or the length said, and `StorageFullError`."""
+        end = self.offset + len(data)
+        check_size(end, self._area.settings)
+        if self.info.length is not None and end > self.info.length:
+            raise PayloadTooLargeError("the upload", end, self.info.length)
+        with self._lock, _no_room():
+            if self.info.length is None and end - self._looked_at >= _QUOTA_STEP:
+                self._looked_at = end
+                self._area._check_room(0)
+            view = memoryview(data)
+            while view:
+                written = os.write(self._descriptor, view)
+                if self._sha256 is not None:
+                    self._sha256.update(view[:written])
+                if self._chunk is not None:
+                    self._chunk.update(view[:written])
+                self.offset += written
+                view = view[written:]
+
+    def begin_chunk(self, algorithm: str) -> None:
+        """From now on bytes count only when `end_chunk` has found their digest right."""
+        self._chunk = hashlib.new(algorithm, usedforsecurity=False)
+        self._chunk_start = self.offset
+        self._area._unverified(self.info.file_id).write_text(str(self.offset))
+
+    def end_chunk(self, expected: bytes | None) -> None:
+        """Keep the chunk if its digest is `expected`; else (None: it did not come whole) drop it.
+
+        Raises `ChecksumMismatchError` when it is another one.
+        """
+        with self._lock:
+            right = expected is not None and self._chunk.digest() == expected
+            if not right:
+                os.ftruncate(self._descriptor, self._chunk_start)
+                self.offset = self._chunk_start
+                self._sha256 = None
+            self._chunk = None
+        self._area._unverified(self.info.file_id).unlink(missing_ok=True)
+        if not right and expected is not None:
+            raise ChecksumMismatchError("the chunk has another checksum than the one sent with it; it was dropped")
+
+    def digest(self) -> bytes:
+        """Return the sha-256 of what is there so far."""
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256()
+            position = 0
+            while data := os.pread(self._descriptor, _READ, position):
+                self._sha256.update(data)
+                position += len(data)
+        return self._sha256.digest()
+
+    def finish(self) -> StoredUpload:
+        """Make the file a whole upload, on the disk; raises `StorageFullError`."""
+        area, info = self._area, self.info
+        sha256 = self._sha256.hexdigest() if self._sha256 is not None else None
+        info = replace(info, length=self.offset, sha256=sha256)
+        path = area.path_of(info)
+        with _no_room():
+            os.fsync(self._descriptor)
+            area._write_info(info)
+            os.rename(area._part(info.file_id), path)
+            _sync_folder(area.folder)
+        self.close()
+        return StoredUpload(info, path, self.offset)
+
+    def discard(self) -> None:
+        """Remove the upload with all that came."""
+        self._area._part(self.info.file_id).unlink(missing_ok=True)
+        self._area._unverified(self.info.file_id).unlink(missing_ok=True)
+        self._area.forget(self.info.file_id)
+        self.close()
+
+
+def parse_metadata(text: str) -> Mapping[str, bytes]:
+    """Read tus' `Upload-Metadata`: pairs of a key and a base64 value, separated by commas; raises `ValueError`."""
+    found: dict[str, bytes] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        key, _, value = pair.partition(" ")
+        if key in found:
+            raise ValueError(f"the key {key} is there twice")
+        found[key] = base64.b64decode(value, validate=True)
+    return found
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # taken by a task meanwhile
+        return 0
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Say that the disk is full as what it is."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFullError(f"the upload area has no room: {exc.strerror}") from exc
+        raise

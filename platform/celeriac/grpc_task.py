@@ -1,0 +1,124 @@
+"""The task type `grpc_task` as every process knows it: the shape of its payload and its policy.
+
+It is executed by somebody's own gRPC service, found by name under `grpc_services`. The handler, and
+with it gRPC, is in `celeriac_tasks.grpc_task`; a front door needs neither to check a submission.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    TypeAdapter,
+)
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.registry import TaskType, registry
+from celeriac.retry import RetryPolicy
+from celeriac.settings import Settings
+
+#: Message levels that protobuf parsers of most languages accept (C++, Python, Java: 100).
+MAX_MESSAGE_LEVELS: Final = 100
+#: Longest deadline that a payload may ask for: a year. Beyond it arithmetic of deadlines overflows somewhere.
+MAX_TIMEOUT_MS: Final = 366 * 24 * 3600 * 1000
+
+
+def _fits_struct(data: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what `google.protobuf.Struct` cannot carry, so that it fails at submission and not in a worker.
+
+    An object costs three message levels (entry, value, struct), an array two. Numbers are doubles:
+    integers beyond 2^53 lose precision (documented, not refused), beyond 1e308 they do not exist.
+    """
+    # A list of its own instead of recursion: JSON may be nested deeper than Python's stack.
+    open_values: list[tuple[Any, int]] = [(data, 1)]
+    while open_values:
+        value, level = open_values.pop()
+        if level > MAX_MESSAGE_LEVELS:
+            raise ValueError("is nested too deeply: about 30 objects, or 48 arrays, fit into each other")
+        if isinstance(value, dict):
+            open_values += [(inner, level + (3 if isinstance(inner, dict | list) else 2)) for inner in value.values()]
+        elif isinstance(value, list):
+            open_values += [(inner, level + (2 if isinstance(inner, dict | list) else 1)) for inner in value]
+        elif isinstance(value, int):
+            try:
+                float(value)
+            except OverflowError:
+                raise ValueError("holds an integer that no double can hold") from None
+    return data
+
+
+def _absent_as_empty(value: Any) -> Any:
+    """Read `null` as left out: clients of several languages write it for an unset field."""
+    return {} if value is None else value
+
+
+class GrpcTaskOptions(BaseModel):
+    """How one `grpc_task` is called. An unknown option is an error: it would be silently without effect."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout_ms: StrictInt | None = Field(
+        None,
+        gt=0,
+        le=MAX_TIMEOUT_MS,
+        description="Deadline of the call; the service's `timeout` where left out.",
+    )
+    enable_progress: StrictBool = Field(True, description="Whether the service is asked for progress.")
+    progress_interval_ms: StrictInt | None = Field(
+        None,
+        ge=0,
+        le=MAX_TIMEOUT_MS,
+        description="At most one published progress event per interval; the last one is never dropped.",
+    )
+
+
+class GrpcTaskPayload(BaseModel):
+    """The payload of a `grpc_task`; keys it does not know are kept out of the way."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    service: str = Field(min_length=1, description="A name under `grpc_services.services` of the configuration.")
+    method: str = Field(min_length=1, description="What the service is to do: `ExecuteTaskRequest.task_type`.")
+    data: Annotated[dict[str, Any], BeforeValidator(_absent_as_empty), AfterValidator(_fits_struct)] = Field(
+        default_factory=dict,
+        description="Its input, `ExecuteTaskRequest.payload`. Numbers travel as doubles: exact up to 2^53.",
+    )
+    options: Annotated[GrpcTaskOptions, BeforeValidator(_absent_as_empty)] = GrpcTaskOptions()
+
+
+def service_problem(name: str, settings: Settings) -> tuple[str, str] | None:
+    """Return why no task can be sent to the service `name`, as (code, text for people), or None."""
+    services = settings.grpc_services
+    if not services.enabled:
+        return "grpc_disabled", "gRPC tasks are switched off: grpc_services.enabled is false"
+    if name not in services.services:
+        known = ", ".join(sorted(services.services)) or "none is configured under grpc_services.services"
+        return "unknown_service", f"there is no gRPC service {name!r}; known are: {known}"
+    return None
+
+
+def grpc_policy(payload: GrpcTaskPayload, settings: Settings) -> RetryPolicy:
+    """Return the policy of the payload's service; raises `InvalidSubmissionError` where it cannot be called."""
+    problem = service_problem(payload.service, settings)
+    service = settings.grpc_services.resolve(payload.service)
+    if problem is not None or service is None:
+        raise InvalidSubmissionError([Violation("payload.service", problem[1] if problem else "is not configured")])
+    return RetryPolicy(max_retries=service.max_retries, delay_s=service.retry_delay)
+
+
+#: The type without a handler: enough to check a submission. Workers add theirs.
+GRPC_TASK: Final = registry.add(
+    TaskType(
+        name="grpc_task",
+        payload=TypeAdapter(GrpcTaskPayload),
+        description="Run a method of a configured gRPC service, relay its progress, keep its result.",
+        policy=grpc_policy,
+    )
+)

@@ -1,0 +1,71 @@
+"""Charts as every front door offers them: which span in which buckets, and the record that is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.ledger.stats import BUCKETS, MAX_BUCKETS, Bucket, Chart
+from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
+
+#: Buckets at most where the caller names no size.
+CHOSEN_BUCKETS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span of time in whole buckets: from `start_ms` (included) to `end_ms` (excluded)."""
+
+    start_ms: int
+    end_ms: int
+    #: A name of `BUCKETS`.
+    bucket: str
+
+    @property
+    def bucket_ms(self) -> int:
+        """The size of a bucket."""
+        return BUCKETS[self.bucket]
+
+
+def span_of(start: datetime | None, end: datetime, bucket: str | None, *, most: int = CHOSEN_BUCKETS) -> Span:
+    """Return the whole buckets that hold `start` to `end`; left out, the hour before `end`.
+
+    Where no size is named it is one that makes at most `most` of them. Raises `InvalidSubmissionError`
+    about `from` or `bucket`.
+    """
+    end_ms = ms_from_utc(end)
+    start_ms = end_ms - BUCKETS["1h"] if start is None else ms_from_utc(start)
+    if start_ms >= end_ms:
+        raise InvalidSubmissionError([Violation("from", "is not before `to`")])
+    if bucket is not None and bucket not in BUCKETS:
+        raise InvalidSubmissionError([Violation("bucket", f"must be one of {', '.join(BUCKETS)}")])
+    name = bucket or next((n for n, ms in BUCKETS.items() if (end_ms - start_ms) / ms <= most), "1d")
+    size_ms = BUCKETS[name]
+    start_ms -= start_ms % size_ms
+    end_ms += -end_ms % size_ms
+    if (number := (end_ms - start_ms) // size_ms) > MAX_BUCKETS:
+        message = f"makes {number} buckets of the range, above the limit of {MAX_BUCKETS}: take a larger one"
+        raise InvalidSubmissionError([Violation("bucket", message)])
+    return Span(start_ms, end_ms, name)
+
+
+def chart_record(span: Span, chart: Chart) -> dict[str, Any]:
+    """Return the chart, JSON-ready: `from`, `to`, `bucket`, `total` and `buckets`."""
+    return {
+        "from": rfc3339(utc_from_ms(span.start_ms)),
+        "to": rfc3339(utc_from_ms(span.end_ms)),
+        "bucket": span.bucket,
+        "total": _counts(chart.total),
+        "buckets": [{"at": rfc3339(utc_from_ms(b.start_ms)), **_counts(b)} for b in chart.buckets],
+    }
+
+
+def _counts(bucket: Bucket) -> dict[str, Any]:
+    return {
+        "submitted": bucket.submitted,
+        **{status.wire: bucket.ended[status.value] for status in Status if status.final},
+        "run": bucket.run.summary(),
+        "wait": bucket.wait.summary(),
+    }

@@ -1,0 +1,42 @@
+"""Where a page ended: an opaque text for clients, the last row's sort value and id for us."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+import orjson
+
+from celeriac.task_filter import Sort
+
+
+class BadCursorError(ValueError):
+    """The text is no cursor of ours, or one of a list that was sorted in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place behind one row of a list."""
+
+    sort: Sort
+    at_ms: int
+    task_id: str
+
+    def encoded(self) -> str:
+        """Return the text for clients: letters, digits, `-` and `_`."""
+        packed = orjson.dumps([self.sort.value, self.at_ms, self.task_id])
+        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, text: str, sort: Sort) -> Cursor:
+        """Read a cursor of a list sorted by `sort`; raises `BadCursorError`."""
+        try:
+            name, at_ms, task_id = orjson.loads(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
+        except (binascii.Error, ValueError, TypeError) as exc:
+            raise BadCursorError("is no cursor: take `next_cursor` of a page as it is") from exc
+        if not isinstance(at_ms, int) or not isinstance(task_id, str) or abs(at_ms) >= 2**63 or "\x00" in task_id:
+            raise BadCursorError("is no cursor: take `next_cursor` of a page as it is")
+        if name != sort.value:
+            raise BadCursorError(f"belongs to a list sorted by {name}, this one is sorted by {sort.value}")
+        return cls(sort, at_ms, task_id)

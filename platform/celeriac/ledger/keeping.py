@@ -1,0 +1,47 @@
+"""The background roles of the history, for whichever process runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+
+from celeriac.ledger.engine import create_engine
+from celeriac.ledger.pruner import Pruner
+from celeriac.ledger.recorder import Recorder
+from celeriac.live.feed import EventFeed
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def keeping(store: TaskStore, settings: Settings, *, pruning: bool = True) -> AsyncIterator[None]:
+    """Record and prune for as long as the block runs; without `database_url` there is no history.
+
+    Does not fail when the database is away, or not migrated yet: it waits for it and catches up.
+    """
+    if settings.database_url is None:
+        yield
+        return
+    engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+    consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    feed = EventFeed(store, consumer=consumer)
+    roles: list[Role] = [
+        Recorder(feed=feed, engine=engine, settings=settings),
+        *([Pruner(engine=engine, store=store, settings=settings)] if pruning else []),
+    ]
+    try:
+        for role in roles:
+            await role.start()
+        yield
+    finally:
+        for role in reversed(roles):
+            await role.stop()
+        await feed.close()
+        await engine.dispose()

@@ -1,0 +1,142 @@
+"""Reading history: tasks by filter, one task, its events, charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import orjson
+from sqlalchemy import select, tuple_
+
+from celeriac.errors import TaskNotFoundError
+from celeriac.ledger import queries
+from celeriac.ledger.cursor import Cursor
+from celeriac.ledger.engine import create_engine, reading, shown
+from celeriac.ledger.migrating import check
+from celeriac.ledger.rows import record_of
+from celeriac.ledger.stats import Chart, chart_of, statements
+from celeriac.ledger.tables import events
+from celeriac.live.records import task_from_hash
+from celeriac.model import Event, Task
+from celeriac.settings import Settings
+from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTask:
+    """A task as history has it: what readers see, and the record that the store would take back.
+
+    `omitted` names what a list leaves out because of its size (`payload`, `result`).
+    """
+
+    task: Task
+    rev: int
+    record: dict[str, str]
+    omitted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some tasks of a list, and where the next ones begin; None is the end."""
+
+    tasks: list[KeptTask]
+    next_cursor: str | None
+
+
+class Ledger:
+    """A process's connection to the history; belongs to one event loop. Everything raises `LedgerUnavailableError`."""
+
+    def __init__(self, database_url: str, settings: Settings) -> None:
+        self.url = shown(database_url)
+        self.engine = create_engine(database_url, statement_timeout_s=settings.ledger.statement_timeout)
+
+    async def check(self) -> None:
+        """Raise `LedgerMissingError` unless the tables are there, in this version."""
+        await check(self.engine)
+
+    async def stop(self) -> None:
+        """Disconnect. Idempotent."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def get(self, task_id: str) -> KeptTask:
+        """Return one task; raises `TaskNotFoundError`."""
+        async with reading(self.engine) as connection:
+            row = (await connection.execute(queries.one(task_id.replace("\x00", "\ufffd")))).mappings().first()
+        if row is None:
+            raise TaskNotFoundError(task_id)
+        return _kept(row)
+
+    async def find(
+        self,
+        task_filter: TaskFilter,
+        *,
+        sort: Sort = Sort.CREATED_DOWN,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of the tasks that the filter selects; raises `BadCursorError`.
+
+        Each task is on one page, however many arrive meanwhile: sorted by what never changes (`created_at`),
+        a list is walked through without gap or double.
+        """
+        after = None if cursor is None else Cursor.decode(cursor, sort)
+        statement = queries.page(task_filter, sort, limit + 1, after)
+        async with reading(self.engine) as connection:
+            rows = (await connection.execute(statement)).mappings().all()
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = Cursor(sort, queries.sort_value(sort, last), last["task_id"]).encoded()
+        return Page([_kept(row) for row in rows[:limit]], following)
+
+    async def count(self, task_filter: TaskFilter) -> int:
+        """Return how many tasks the filter selects."""
+        async with reading(self.engine) as connection:
+            return int((await connection.execute(queries.count(task_filter))).scalar_one())
+
+    async def stats(
+        self, start_ms: int, end_ms: int, bucket_ms: int, *, task_type: str | None = None, queue: str | None = None
+    ) -> Chart:
+        """Return counts and durations in buckets of `bucket_ms` from `start_ms` (included) to `end_ms` (excluded).
+
+        Costs a walk along an index entry of each task in the range, and touches no row.
+        """
+        async with reading(self.engine) as connection:
+            replies = [
+                (await connection.execute(statement)).all()
+                for statement in statements(start_ms, end_ms, bucket_ms, task_type=task_type, queue=queue)
+            ]
+        return chart_of(start_ms, end_ms, bucket_ms, *replies)
+
+    async def events(
+        self, task_id: str, *, after: tuple[int, int] = (-1, 0), count: int = 500, kinds: Sequence[str] = ()
+    ) -> list[Event]:
+        """Return up to `count` events of a task after the stream id `after`, in order."""
+        place = (events.c.at_ms, events.c.seq)
+        statement = (
+            select(*place, events.c.kind, events.c.fields)
+            .where(events.c.task_id == task_id.replace("\x00", "\ufffd"), tuple_(*place) > tuple_(*after))
+            .order_by(*place)
+            .limit(count)
+        )
+        if kinds:
+            statement = statement.where(events.c.kind.in_(kinds))
+        async with reading(self.engine) as connection:
+            rows = (await connection.execute(statement)).all()
+        return [Event(f"{at_ms}-{seq}", kind, orjson.loads(fields)) for at_ms, seq, kind, fields in rows]
+
+
+def _kept(row: Any) -> KeptTask:
+    record = record_of(row)
+    task = task_from_hash(record)
+    omitted = tuple(name for name in queries.LONG if row.get(queries.omitted(name)))
+    if "payload" in omitted:
+        task = replace(task, payload=None)
+    return KeptTask(task, row["rev"], record, omitted)

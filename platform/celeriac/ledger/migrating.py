@@ -1,0 +1,112 @@
+"""Brings the tables to this version, and says whether they are.
+
+Any number of processes may migrate at once: one does it, the others wait and find it done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
+from celeriac.ledger.engine import (
+    RowRefusedError,
+    database_of,
+    reading,
+    sqlite_pragmas,
+    translated,
+)
+
+#: The newest migration. Numbers grow, and each one leaves processes of the version before it working.
+HEAD: Final = "0001"
+VERSION_TABLE: Final = "celeriac_schema"
+
+_READ_VERSION: Final = text("SELECT version_num FROM celeriac_schema")
+
+#: Name of the lock in PostgreSQL: "celeriac" as a number.
+_LOCK: Final = 0x63656C65726961
+
+
+def migrate(database_url: str) -> tuple[str | None, str]:
+    """Create or change the tables; returns the versions before (None: there were none) and after. Blocks.
+
+    Raises `LedgerUnavailableError`, and `SettingsError` for a URL that is none.
+    """
+    engine = _engine(database_url)
+    try:
+        with translated(), engine.connect() as connection, connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            before = _version(connection)
+            if before is None or before < HEAD:
+                _upgrade(connection)
+            return before, max(before or HEAD, HEAD)
+    except RowRefusedError as exc:
+        raise LedgerUnavailableError(f"the database refused to be migrated: {exc}") from exc
+    finally:
+        engine.dispose()
+
+
+async def check(engine: AsyncEngine) -> None:
+    """Raise `LedgerMissingError` unless the tables are of this version or a later one."""
+    async with reading(engine) as connection:
+        version = (await connection.execute(_READ_VERSION)).scalar()
+    if version is None or version < HEAD:
+        raise LedgerMissingError(
+            f"the database's tables are of version {version}, {HEAD} is needed: run `celeriac migrate`"
+        )
+
+
+def _engine(database_url: str) -> Engine:
+    url = database_of(database_url)
+    if url.drivername == "postgresql":
+        try:
+            return create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 5})
+        except ModuleNotFoundError as exc:
+            raise SettingsError(
+                "database_url: PostgreSQL needs its driver: pip install 'celeriac[postgresql]'"
+            ) from exc
+    assert url.database is not None
+    folder = Path(url.database).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(f"database_url: cannot make the folder {folder}: {exc.strerror}") from exc
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": 60})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        with contextlib.closing(connection.cursor()) as cursor:
+            for pragma in sqlite_pragmas():
+                cursor.execute(pragma)
+            cursor.execute("PRAGMA busy_timeout = 60000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _version(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, VERSION_TABLE):
+        return None
+    version: str | None = connection.execute(_READ_VERSION).scalar()
+    return version
+
+
+def _upgrade(connection: Connection) -> None:
+    # Imported here: other processes only look at the version.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,132 @@
+"""Takes tasks out of the history when their time is over, a bounded number at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import delete, func, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from celeriac.errors import LedgerUnavailableError
+from celeriac.ledger.engine import reading, writing
+from celeriac.ledger.tables import events, tags, tasks
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.model import Status
+from celeriac.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Tasks deleted in one transaction.
+_BATCH: Final = 500
+#: Pause after everything was looked through (seconds).
+_INTERVAL_S: Final = 60.0
+#: Pause between two batches, in which recorders come to write.
+_BREATH_S: Final = 0.05
+#: Pause between two looks at the statistics by which SQLite chooses its indexes (seconds).
+_OPTIMIZE_S: Final = 3600.0
+
+_OPEN: Final = [status.value for status in Status if not status.final]
+_c: Final = tasks.c
+
+
+class Pruner(Role):
+    """Deletes by type, each by its own time. Any number may run.
+
+    A task that never ended is deleted too once it is that old, if the store does not know it any more.
+    """
+
+    def __init__(self, *, engine: AsyncEngine, store: TaskStore, settings: Settings) -> None:
+        super().__init__()
+        self._engine = engine
+        self._store = store
+        self._settings = settings
+        self._optimized_at = float("-inf")
+        #: Where the next look at open tasks begins: (created_ms, task_id).
+        self._open_from: tuple[int, str] = (-1, "")
+
+    async def step(self) -> float:
+        """Delete up to one batch of one type; returns the seconds until the next look."""
+        try:
+            for task_type in await self._types():
+                if deleted := await self._prune(task_type):
+                    log.info("history: %d tasks of type %s are past their time", deleted, task_type)
+                    return _BREATH_S
+            if await self._prune_lost():
+                return _BREATH_S
+            await self._optimize()
+        except LedgerUnavailableError as exc:
+            log.debug("history is not pruned for now: %s", exc)
+        return _INTERVAL_S
+
+    async def _types(self) -> list[str]:
+        """Return the types that have tasks, each found by one step along the index."""
+        found: list[str] = []
+        async with reading(self._engine) as connection:
+            while True:
+                following = select(func.min(_c.type)).where(_c.finished_ms.is_not(None))
+                if found:
+                    following = following.where(_c.type > found[-1])
+                name = (await connection.execute(following)).scalar()
+                if name is None:
+                    return found
+                found.append(name)
+
+    async def _prune(self, task_type: str) -> int:
+        before_ms = _now_ms() - round(self._settings.ledger_retention_of(task_type) * 1000)
+        over = (
+            select(_c.task_id)
+            .where(_c.type == task_type, _c.finished_ms.is_not(None), _c.finished_ms < before_ms)
+            .order_by(_c.finished_ms, _c.task_id)
+            .limit(_BATCH)
+        )
+        async with reading(self._engine) as connection:
+            # Looked at without the write lock first: nearly always there is nothing to do.
+            if (await connection.execute(over.limit(1))).first() is None:
+                return 0
+        async with writing(self._engine) as connection:
+            ids = (await connection.execute(over.with_for_update(skip_locked=True))).scalars().all()
+            await _delete(connection, ids)
+        return len(ids)
+
+    async def _prune_lost(self) -> bool:
+        """Look at one batch of open tasks that are older than any retention; returns whether there are more."""
+        before_ms = _now_ms() - round(self._settings.ledger_retention * 1000)
+        place = (_c.created_ms, _c.task_id)
+        old = (
+            select(*place)
+            .where(_c.status.in_(_OPEN), _c.updated_ms < before_ms, tuple_(*place) > tuple_(*self._open_from))
+            .where(_c.created_ms < before_ms)
+            .order_by(*place)
+            .limit(_BATCH)
+        )
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(old)).all()
+        known = await self._store.known([row.task_id for row in rows])
+        lost = [row.task_id for row, is_known in zip(rows, known, strict=True) if not is_known]
+        if lost:
+            log.warning("history: %d tasks never ended, and the store does not know them any more", len(lost))
+            async with writing(self._engine) as connection:
+                await _delete(connection, lost)
+        more = len(rows) == _BATCH
+        self._open_from = (rows[-1].created_ms, rows[-1].task_id) if more else (-1, "")
+        return more
+
+    async def _optimize(self) -> None:
+        if self._engine.dialect.name == "sqlite" and time.monotonic() - self._optimized_at > _OPTIMIZE_S:
+            async with writing(self._engine) as connection:
+                await connection.execute(text("PRAGMA analysis_limit = 1000"))
+                await connection.execute(text("PRAGMA optimize"))
+            self._optimized_at = time.monotonic()
+
+
+async def _delete(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    for table in (events, tags, tasks):
+        await connection.execute(delete(table).where(table.c.task_id.in_(ids)))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,140 @@
+"""Moves the global event stream into SQL, in batches.
+
+Any number may run: the stream's consumer group gives each entry to one of them, and what one that
+died had read is taken over by another. An entry is acknowledged after its transaction, and writing is
+idempotent, so a recorder may die, and the database or the store be away, at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from celeriac.errors import LedgerUnavailableError
+from celeriac.ledger.migrating import check
+from celeriac.ledger.rows import row_of
+from celeriac.ledger.writing import Writer
+from celeriac.live.feed import EventFeed, FeedEntry
+from celeriac.live.role import Role
+from celeriac.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Pauses while the database is away (seconds), doubled each time.
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 10.0
+#: Records gone through in one step of a resynchronisation, and events read of each.
+_RESYNC_PAGE: Final = 200
+_RESYNC_EVENTS: Final = 1000
+#: A consumer that nobody has seen for so long is forgotten (seconds).
+_UNSEEN_S: Final = 3600.0
+
+
+class Recorder(Role):
+    """Writes what happened to the tasks; `engine` is the ledger's."""
+
+    def __init__(self, *, feed: EventFeed, engine: AsyncEngine, settings: Settings) -> None:
+        super().__init__()
+        self._feed = feed
+        self._engine = engine
+        self._settings = settings
+        self._writer = Writer(engine, progress=settings.ledger.progress)
+        #: Read and not acknowledged yet.
+        self._batch: list[FeedEntry] = []
+        self._checked = False
+        self._away_s = 0.0
+        self._housekeeping_due = 0.0
+
+    async def step(self) -> float:
+        """Record one batch; returns the seconds until the next look."""
+        try:
+            if not self._checked:
+                await check(self._engine)
+                self._checked = True
+            pause_s = await self._step()
+        except LedgerUnavailableError as exc:
+            if not self._away_s:
+                log.warning("history is not recorded for now, the store keeps it: %s", exc)
+            self._away_s = min(self._away_s * 2 or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+            return self._away_s
+        if self._away_s:
+            log.warning("history is recorded again")
+            self._away_s = 0.0
+        return pause_s
+
+    async def _step(self) -> float:
+        batch_size = self._settings.ledger.batch
+        resync = ""
+        if not self._batch:
+            await self._keep_house(batch_size)
+        if not self._batch:
+            reading = await self._feed.read(batch_size)
+            self._batch, resync = reading.entries, reading.resync
+            if reading.missed:
+                log.warning(
+                    "the event stream was trimmed before it was recorded (or nobody recorded so far): "
+                    "all records that the store still holds are gone through now"
+                )
+        full = len(self._batch) >= batch_size
+        if self._batch:
+            await self._record(self._batch)
+            await self._feed.ack([entry.entry_id for entry in self._batch])
+            self._batch = []
+        if resync and not full:
+            return 0 if await self._resync(resync) else self._settings.ledger.interval
+        return 0 if full else self._settings.ledger.interval
+
+    async def _keep_house(self, batch_size: int) -> None:
+        """Take over what dead recorders left, once in a while."""
+        if time.monotonic() < self._housekeeping_due:
+            return
+        idle_s = self._settings.lease
+        self._batch = await self._feed.take_over(batch_size, idle_s=idle_s)
+        if self._batch:
+            log.info("taking %d events over from a recorder that is gone", len(self._batch))
+        else:
+            await self._feed.retire(unseen_s=_UNSEEN_S)
+            self._housekeeping_due = time.monotonic() + idle_s / 3
+
+    async def _record(self, entries: Sequence[FeedEntry]) -> None:
+        of_task: dict[str, list[FeedEntry]] = {}
+        for entry in entries:
+            if not entry.task_id:
+                continue  # somebody else's, in our stream
+            of_task.setdefault(entry.task_id, []).append(entry)
+        async for records in self._feed.records(of_task):
+            rows = _rows(records)
+            await self._writer.write(rows, [entry for task_id in records for entry in of_task[task_id]])
+
+    async def _resync(self, number: str) -> bool:
+        """Write one page of the records that the store holds; returns whether there is more to do at once."""
+        page = await self._feed.resync_page(number, _RESYNC_PAGE)
+        if page is None:
+            return False
+        task_ids, cursor = page
+        async for records in self._feed.records(task_ids):
+            rows = _rows(records)
+            for start in range(0, len(rows), 20):
+                some = dict(list(rows.items())[start : start + 20])
+                await self._writer.write(some, await self._feed.events_of(list(some), _RESYNC_EVENTS))
+        await self._feed.resync_done(number, cursor)
+        if cursor == "0":
+            log.warning("history is complete again, as far as the store still held it")
+        return True
+
+
+def _rows(records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """Return the rows of those records that are there, and are records."""
+    rows = {}
+    for task_id, record in records.items():
+        try:
+            if "status" in record:
+                rows[task_id] = row_of({"task_id": task_id, **record})
+        except ValueError as exc:
+            # Foreign programs write records too.
+            log.error("task %s is left out of the history, its record cannot be read: %s", task_id, exc)
+    return rows

@@ -1,0 +1,140 @@
+"""The tables. Times are milliseconds since the epoch: the same integers in both databases, exact, ready for arithmetic.
+
+Each name has a prefix, so that the tables can live in a database beside somebody else's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
+
+metadata: Final = MetaData()
+
+#: Text that is compared and sorted byte by byte, as SQLite does: for ids, cursors and prefixes.
+Key: Final = Text().with_variant(PG_TEXT(collation="C"), "postgresql")
+
+tasks: Final = Table(
+    "celeriac_tasks",
+    metadata,
+    Column("task_id", Key, primary_key=True),
+    # How often the record had changed; of two states the higher one is the later one.
+    Column("rev", BigInteger, nullable=False),
+    Column("type", Key, nullable=False),
+    Column("queue", Key, nullable=False),
+    Column("status", Key, nullable=False),
+    Column("definition_id", Key),
+    Column("user_id", Key),
+    Column("priority", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("max_retries", Integer, nullable=False),
+    Column("worker", Text),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Column("run_at_ms", BigInteger),
+    Column("expires_ms", BigInteger),
+    # From the moment it could have started to its start; from its start to its end. Of the last attempt.
+    Column("wait_ms", BigInteger),
+    Column("run_ms", BigInteger),
+    # The same in classes of equal ratio (see stats.py), from which percentiles are read without sorting.
+    Column("wait_class", SmallInteger),
+    Column("run_class", SmallInteger),
+    Column("percentage", Double),
+    Column("stage", Text),
+    Column("progress_message", Text),
+    Column("progress_ms", BigInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_retryable", Boolean),
+    # JSON, as the record has it.
+    Column("metadata", Text),
+    Column("tags", Text),
+    # Further fields of the record: a JSON object.
+    Column("extra", Text),
+    # The large ones last: a row that is only looked at is read up to here.
+    Column("payload", Text, nullable=False),
+    Column("result", Text),
+)
+
+events: Final = Table(
+    "celeriac_events",
+    metadata,
+    Column("task_id", Key, primary_key=True),
+    # Its stream id. Where only the last progress of an attempt is kept: the place that its reports share.
+    Column("slot", Key, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    # A JSON object of texts.
+    Column("fields", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tags: Final = Table(
+    "celeriac_tags",
+    metadata,
+    Column("tag", Key, primary_key=True),
+    Column("created_ms", BigInteger, primary_key=True),
+    Column("task_id", Key, primary_key=True),
+    Index("celeriac_tags_task", "task_id"),
+    sqlite_with_rowid=False,
+)
+
+_c = tasks.c
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+#: One per way to list: what it selects by, then what it sorts by, then the id that makes the order total.
+INDEXES: Final = (
+    Index("celeriac_tasks_created", _c.created_ms, _c.task_id),
+    Index("celeriac_tasks_status_created", _c.status, _c.created_ms, _c.task_id),
+    Index("celeriac_tasks_type_created", _c.type, _c.created_ms, _c.task_id),
+    Index("celeriac_tasks_queue_created", _c.queue, _c.created_ms, _c.task_id),
+    Index("celeriac_tasks_user_created", _c.user_id, _c.created_ms, _c.task_id, **_where("user_id IS NOT NULL")),
+    Index(
+        "celeriac_tasks_definition_created",
+        _c.definition_id,
+        _c.created_ms,
+        _c.task_id,
+        **_where("definition_id IS NOT NULL"),
+    ),
+    Index("celeriac_tasks_updated", _c.updated_ms, _c.task_id),
+    # Free text in errors looks at nothing else.
+    Index("celeriac_tasks_errors", _c.created_ms, _c.task_id, **_where("error_message IS NOT NULL")),
+    Index("celeriac_tasks_status_finished", _c.status, _c.finished_ms, _c.task_id, **_where("finished_ms IS NOT NULL")),
+    # Also what pruning walks along, type by type.
+    Index("celeriac_tasks_type_finished", _c.type, _c.finished_ms, _c.task_id, **_where("finished_ms IS NOT NULL")),
+    # Covers the charts: they never touch the rows.
+    Index(
+        "celeriac_tasks_finished",
+        _c.finished_ms,
+        _c.task_id,
+        _c.status,
+        _c.type,
+        _c.queue,
+        _c.run_ms,
+        _c.run_class,
+        _c.wait_ms,
+        _c.wait_class,
+        **_where("finished_ms IS NOT NULL"),
+    ),
+)

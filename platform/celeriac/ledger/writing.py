@@ -1,0 +1,184 @@
+"""Writes history: idempotent, in any order, by any number of recorders at once.
+
+A row is replaced only by a later state of its task, an event is there or it is not. So whatever is
+written twice, or late, changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import and_, or_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from celeriac.ledger import tables
+from celeriac.ledger.bulk_insert import BulkInsert
+from celeriac.ledger.engine import RowRefusedError, writing
+from celeriac.ledger.rows import clean
+from celeriac.live.feed import FeedEntry
+from celeriac.model import Status
+
+log = logging.getLogger(__name__)
+
+#: What is known of a task whose record was gone before it was written; the rest of its row stays as it is.
+_OF_EVENTS: Final = (
+    *("rev", "status", "attempt", "updated_ms", "finished_ms"),
+    *("error_code", "error_message", "error_retryable"),
+)
+
+
+class Writer:
+    """Writes pages of rows and events, each in one transaction. `progress` is `ledger.progress` of the settings."""
+
+    def __init__(self, engine: AsyncEngine, *, progress: str) -> None:
+        self._engine = engine
+        self._progress = progress
+        bulk = BulkInsert.of(engine)
+        task = bulk.insert(tables.tasks)
+        self._upsert_task = bulk.compile(_replacing_older(task, [c.name for c in tables.tasks.c]))
+        self._end_task = bulk.compile(_replacing_older(task, _OF_EVENTS))
+        event = bulk.insert(tables.events)
+        self._insert_event = bulk.compile(
+            event.on_conflict_do_update(
+                index_elements=["task_id", "slot"],
+                set_={name: event.excluded[name] for name in ("at_ms", "seq", "kind", "fields")},
+                where=or_(
+                    event.excluded.at_ms > tables.events.c.at_ms,
+                    and_(event.excluded.at_ms == tables.events.c.at_ms, event.excluded.seq > tables.events.c.seq),
+                ),
+            )
+        )
+        self._insert_tag = bulk.compile(bulk.insert(tables.tags).on_conflict_do_nothing())
+
+    async def write(self, rows: Mapping[str, Mapping[str, Any]], entries: Sequence[FeedEntry]) -> None:
+        """Write `rows` (by task id) and the events of `entries`, all or nothing.
+
+        A task of `entries` without a row lost its record before this: what its events say is written.
+        Raises `LedgerUnavailableError`. Data that the database refuses is left out, and said so.
+        """
+        ended = _rows_of_events([entry for entry in entries if entry.task_id not in rows])
+        events = event_rows(entries, progress=self._progress)
+        try:
+            await self._write(rows.values(), ended, events)
+        except RowRefusedError:
+            # One by one, so that one task cannot keep all others out of the history.
+            for task_id in sorted({*rows, *(event["task_id"] for event in events)}):
+                try:
+                    await self._write(
+                        [rows[task_id]] if task_id in rows else [],
+                        [row for row in ended if row["task_id"] == task_id],
+                        [event for event in events if event["task_id"] == task_id],
+                    )
+                except RowRefusedError as exc:
+                    log.error("task %s is left out of the history, the database refuses it: %s", task_id, exc)
+
+    async def _write(
+        self, rows: Iterable[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
+    ) -> None:
+        # In one order, so that two recorders wait for each other and never both.
+        ordered = sorted(rows, key=lambda row: str(row["task_id"]))
+        tags = [
+            {"tag": clean(tag), "created_ms": row["created_ms"], "task_id": row["task_id"]}
+            for row in ordered
+            if row["tags"]
+            for tag in orjson.loads(row["tags"])
+        ]
+        async with writing(self._engine) as connection:
+            await self._upsert_task(connection, ordered)
+            await self._end_task(connection, ended)
+            await self._insert_event(connection, events)
+            await self._insert_tag(connection, tags)
+
+
+def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
+    """Return `insert` so that it replaces `columns` of a row that is an earlier state of the task.
+
+    The same id may come back as another task (created later) once the store has forgotten the first;
+    a foreign program that writes records counts no revisions, so the time decides among equal ones.
+    """
+    new, old = insert.excluded, tables.tasks.c
+    return insert.on_conflict_do_update(
+        index_elements=["task_id"],
+        set_={name: new[name] for name in columns if name not in ("task_id", "created_ms")}
+        | {"created_ms": new.created_ms if "created_ms" in columns else old.created_ms},
+        where=or_(
+            new.created_ms > old.created_ms,
+            and_(
+                new.created_ms == old.created_ms,
+                or_(new.rev > old.rev, and_(new.rev == old.rev, new.updated_ms > old.updated_ms)),
+            ),
+        )
+        if "created_ms" in columns
+        else new.rev > old.rev,
+    )
+
+
+def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str, Any]]:
+    """Return the rows of events, each place once, in order of (task, place)."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in entries:
+        event = entry.event
+        at_ms, _, seq = event.id.partition("-")
+        slot = event.id
+        if event.kind == "progress" and progress != "all":
+            if progress == "none":
+                continue
+            slot = f"progress-{event.fields.get('attempt', '')}"
+        known = found.get((entry.task_id, slot))
+        if known is None or (known["at_ms"], known["seq"]) < (int(at_ms), int(seq or 0)):
+            found[entry.task_id, slot] = {
+                "task_id": entry.task_id,
+                "slot": slot,
+                "at_ms": int(at_ms),
+                "seq": int(seq or 0),
+                "kind": event.kind,
+                "fields": orjson.dumps(event.fields).decode(),
+            }
+    return [found[place] for place in sorted(found)]
+
+
+def _rows_of_events(entries: Iterable[FeedEntry]) -> list[dict[str, Any]]:
+    """Return rows as far as status events tell of them, for tasks without a record, in order of their ids."""
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry.event.kind != "status":
+            continue
+        fields, at_ms = entry.event.fields, int(entry.event.id.partition("-")[0])
+        status = Status(fields["status"])
+        row = rows.setdefault(entry.task_id, _unknown_task(entry.task_id, at_ms))
+        row["type"] = clean(fields.get("type")) or row["type"]
+        row["queue"] = clean(fields.get("queue")) or row["queue"]
+        if entry.rev < row["rev"]:
+            continue
+        row |= {
+            "rev": entry.rev,
+            "status": status.value,
+            "attempt": int(fields.get("attempt") or 0),
+            "updated_ms": at_ms,
+            "finished_ms": at_ms if status.final else None,
+            "error_code": clean(fields.get("code")),
+            "error_message": clean(fields.get("message")),
+            "error_retryable": fields["retryable"] == "1" if "retryable" in fields else None,
+        }
+    return [rows[task_id] for task_id in sorted(rows)]
+
+
+def _unknown_task(task_id: str, at_ms: int) -> dict[str, Any]:
+    row: dict[str, Any] = {str(column.name): None for column in tables.tasks.c}
+    return row | {
+        "task_id": task_id,
+        "rev": 0,
+        "type": "",
+        "queue": "default",
+        "status": Status.PENDING.value,
+        "priority": 0,
+        "attempt": 0,
+        "max_retries": 0,
+        "cancel_requested": False,
+        "created_ms": at_ms,
+        "updated_ms": at_ms,
+        "payload": "{}",
+    }

@@ -1,0 +1,1 @@
+"""The adapter that speaks Redis: the life cycle, leases, delays, events. Nothing else imports `redis`."""

@@ -1,0 +1,72 @@
+"""What Celery's own threads ask of the store: synchronous, beside the process's `TaskStore`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live.scripts import Script, script
+from celeriac.live.store import limit_arguments, submission_arguments, submit_leading_arguments, submitted
+from celeriac.model import Submission, Submitted
+from celeriac.settings import Settings
+
+#: Attempts to reach a store that is away; with their pauses a good ten seconds.
+_ATTEMPTS = 15
+#: Beyond any limit of waiting or scheduled tasks.
+_NO_LIMIT = 2**53
+
+
+class SubmissionChannel:
+    """Submits from any thread, and from a forked child too. A call takes one round trip."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._settings = settings
+        self._unlimited = settings.model_copy(
+            update={"groups": {}, "max_queue_length": _NO_LIMIT, "max_scheduled": _NO_LIMIT}
+        )
+        # Untyped: redis-py's annotations cover neither scripts nor their replies.
+        self._redis: Any = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=2,
+            socket_timeout=10,
+            socket_keepalive=True,
+            retry=Retry(ExponentialBackoff(cap=1, base=0.05), _ATTEMPTS),
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        )
+
+    def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
+        """Store a submission; raises `QueueFullError` (not without limits), `StoreUnavailableError`."""
+        settings = self._settings if within_limits else self._unlimited
+        arguments = [
+            *limit_arguments(settings),
+            *submit_leading_arguments(settings),
+            *submission_arguments(submission, settings, secrets.token_hex(8)),
+        ]
+        try:
+            replies = _run(self._redis, script("submit"), 0, *arguments)
+        except (RedisError, OSError) as exc:
+            raise StoreUnavailableError(f"the store cannot be reached ({type(exc).__name__}: {exc})") from exc
+        reply = [part.decode() if isinstance(part, bytes) else part for part in replies[0]]
+        return submitted(submission, reply)
+
+
+def pop_messages(client: Any, lists: Sequence[str], count: int) -> list[bytes]:
+    """Take up to `count` messages from Celery's lists of one queue, first served first, through kombu's client."""
+    popped: list[bytes] = _run(client, script("pop", transition=False), len(lists), *lists, count)
+    return popped
+
+
+def _run(client: Any, called: Script, *arguments: Any) -> Any:
+    try:
+        return client.evalsha(called.sha, *arguments)
+    except NoScriptError:
+        return client.eval(called.source, *arguments)

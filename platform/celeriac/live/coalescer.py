@@ -1,0 +1,106 @@
+"""Group commit: all transitions that a process asks for in one tick of its loop go out together.
+
+Calls of one script become one EVALSHA with many items, all scripts of a tick one pipeline. While a
+pipeline is on its way the next one gathers, so the batch grows with the load and an idle process
+waits for nobody. One pipeline at a time also keeps the order of what happens to one task: a later
+tick goes out later, and inside a tick the scripts go in the order of `ORDER`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from celeriac.live.scripts import Script
+
+#: Items of one EVALSHA. It bounds how long the server is held by one call (about 20 µs an item).
+MAX_ITEMS = 128
+
+#: A task's reports are written before its end, its claim before its reports.
+ORDER = {name: rank for rank, name in enumerate(["submit", "claim", "progress", "complete", "fail"])}
+
+#: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values).
+Run = Callable[[Sequence[tuple[Script, list[Any]]]], Awaitable[list[Any]]]
+
+_Item = tuple[tuple[Any, ...], "asyncio.Future[Any]"]
+
+
+class Coalescer:
+    """Gathers calls of batching scripts; `run` does the round trip, `common` gives each script's leading arguments."""
+
+    def __init__(self, *, run: Run, common: Callable[[Script], list[Any]]) -> None:
+        self._run = run
+        self._common = common
+        self._waiting: dict[Script, list[_Item]] = defaultdict(list)
+        self._flusher: asyncio.Task[None] | None = None
+
+    def call(self, script: Script, *values: Any) -> asyncio.Future[Any]:
+        """Ask for one item of `script`; the future gets its reply, or the error of its batch."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[script].append((values, future))
+        if self._flusher is None:
+            self._flusher = asyncio.get_running_loop().create_task(self._flush())
+        return future
+
+    async def drain(self) -> None:
+        """Wait until nothing is on its way."""
+        while self._flusher is not None:
+            await asyncio.wait([self._flusher])
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batches = self._take()
+                calls = [
+                    (script, [*self._common(script), *(value for values, _ in items for value in values)])
+                    for script, items in batches
+                ]
+                try:
+                    replies = await self._run(calls)
+                except BaseException as exc:
+                    for _, items in batches:
+                        _settle(items, exc)
+                    if not isinstance(exc, Exception):
+                        raise
+                    continue
+                for (called, items), reply in zip(batches, replies, strict=True):
+                    if isinstance(reply, Exception) and len(items) > 1:
+                        await self._one_by_one(called, items)
+                    else:
+                        _settle(items, reply)
+        finally:
+            self._flusher = None
+
+    async def _one_by_one(self, called: Script, items: Sequence[_Item]) -> None:
+        """Run a batch again that failed on the server, each item alone: one bad item must not fail the others.
+
+        Those that went through before it are repeated, which every script allows.
+        """
+        for values, future in items:
+            try:
+                replies = await self._run([(called, [*self._common(called), *values])])
+            except Exception as exc:
+                _settle([(values, future)], exc)
+            else:
+                _settle([(values, future)], replies[0])
+
+    def _take(self) -> list[tuple[Script, list[_Item]]]:
+        batches: list[tuple[Script, list[_Item]]] = []
+        waiting, self._waiting = self._waiting, defaultdict(list)
+        for script in sorted(waiting, key=lambda script: ORDER.get(script.name, len(ORDER))):
+            items = waiting[script]
+            batches += [(script, items[i : i + MAX_ITEMS]) for i in range(0, len(items), MAX_ITEMS)]
+        return batches
+
+
+def _settle(items: list[_Item], reply: Any) -> None:
+    if isinstance(reply, BaseException):
+        for _, future in items:
+            if not future.done():
+                future.set_exception(reply)
+        return
+    for (_, future), answer in zip(items, reply, strict=True):
+        if not future.done():
+            future.set_result(answer)

@@ -1,0 +1,43 @@
+"""Follows the tasks that a foreign program has in hand (groups with `processor: external`, contract 2).
+
+Such a program pops an id from the list `task:pending` and writes `status`, `result_file_path` and
+`error_message` into the task's hash. It knows nothing of indexes, events and retention: this role sees
+what was written and does the rest, so that groups, streams and history are right for these tasks too.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+
+log = logging.getLogger(__name__)
+
+#: Tasks looked at in one step: as many of the oldest, which the program most likely works on, as of the others.
+_BATCH: Final = 500
+#: With tasks in hand, and without any (seconds).
+_INTERVAL_S: Final = 0.2
+_IDLE_S: Final = 1.0
+
+
+class ExternalWatcher(Role):
+    """Looks at the records of external tasks a few times a second; `lua/watch_external.lua` does the work.
+
+    The oldest tasks are looked at in every step, the others in turn: at 100,000 tasks in hand, one that
+    is not among the 500 oldest is seen within 40 seconds.
+    """
+
+    def __init__(self, *, store: TaskStore) -> None:
+        super().__init__()
+        self._store = store
+        self._offset = _BATCH
+
+    async def step(self) -> float:
+        """Look once."""
+        changes, watched = await self._store.watch_external(_BATCH, self._offset)
+        self._offset = self._offset + _BATCH if self._offset + _BATCH < watched else _BATCH
+        if changes:
+            log.debug("external processors: %d changes, %d tasks in hand", changes, watched)
+        return _INTERVAL_S if watched else _IDLE_S

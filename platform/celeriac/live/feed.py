@@ -1,0 +1,236 @@
+"""The global event stream as recorders read it: each entry by one of them, until it is acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from celeriac.live import keys
+from celeriac.live.line import Line
+from celeriac.live.scripts import script
+from celeriac.live.store import TaskStore
+from celeriac.model import Event
+
+#: Consumer group of the recorders on the global stream.
+GROUP: Final = "ledger"
+#: Large fields of the records that are read at once (bytes).
+_PAGE_BYTES: Final = 8 * 1024**2
+_PAGE_RECORDS: Final = 500
+#: Entries that are counted, where the server does not know how many there are (before Redis 7).
+_COUNTED: Final = 10_000
+#: One that resynchronises has died when its mark is this old (ms).
+_RESYNC_LOCK_MS: Final = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """One entry of the global stream: which event of which task, and the record's revision with it."""
+
+    entry_id: str
+    task_id: str
+    rev: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a look into the stream brought.
+
+    `missed` says that entries were trimmed before anybody read them; `resync` is the number of the
+    resynchronisation that is due since, if it is not done yet.
+    """
+
+    entries: list[FeedEntry]
+    missed: bool
+    resync: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far recording is behind: entries not yet acknowledged, and the age of the oldest in seconds."""
+
+    entries: int
+    seconds: float
+    #: False where nobody has ever recorded.
+    recording: bool
+    resyncing: bool
+    #: All that happened before this moment of the server's clock is recorded.
+    recorded_until_ms: int
+
+
+class EventFeed:
+    """One recorder's view of the stream; `consumer` is a name that no other process has."""
+
+    def __init__(self, store: TaskStore, *, consumer: str) -> None:
+        self._store = store
+        self._consumer = consumer
+        self._line = Line(store.redis.connection_pool)
+
+    async def close(self) -> None:
+        """Disconnect. Idempotent."""
+        await self._line.close()
+
+    async def read(self, count: int) -> Reading:
+        """Return up to `count` entries that nobody has read; they are this consumer's until it acknowledges them."""
+        position = script("feed_position", transition=False).source
+        looked, streams = await self._store.read(
+            # Looking and reading are one step: what is read hides how far reading was before.
+            ("EVAL", position, 0, keys.EVENTS, GROUP, keys.LEDGER),
+            ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", keys.EVENTS, ">"),
+            atomic=True,
+        )
+        return Reading([_entry(*entry) for entry in _entries_of(streams)], missed=looked[0] == 1, resync=looked[1])
+
+    async def take_over(self, count: int, *, idle_s: float) -> list[FeedEntry]:
+        """Return up to `count` entries that another one read and left lying for `idle_s`: it has died."""
+        after, found, missed = "0-0", [], False
+        while True:
+            claim = ("XAUTOCLAIM", keys.EVENTS, GROUP, self._consumer, round(idle_s * 1000), after)
+            reply = (await self._store.read((*claim, "COUNT", count), errors=True))[0]
+            if isinstance(reply, ResponseError):
+                return []  # nobody has read anything yet
+            after, entries = reply[0], reply[1]
+            gone = [entry_id for entry_id, fields in entries if fields is None]
+            if gone:
+                # Before Redis 7 the trimmed ones come without fields and stay pending.
+                await self.ack(gone)
+            missed = missed or bool(gone) or (len(reply) > 2 and bool(reply[2]))
+            found = [_entry(*entry) for entry in entries if entry[1] is not None]
+            if found or after == "0-0":
+                break
+        if missed:
+            await self.ask_for_resync()
+        return found
+
+    async def ack(self, entry_ids: Sequence[str]) -> None:
+        """Say that these entries are in the history for good."""
+        if entry_ids:
+            await self._store.read(("XACK", keys.EVENTS, GROUP, *entry_ids))
+
+    async def retire(self, *, unseen_s: float) -> None:
+        """Forget consumers that nobody has seen for so long, this one excepted while it reads."""
+        source = script("feed_retire", transition=False).source
+        await self._store.read(("EVAL", source, 0, keys.EVENTS, GROUP, round(unseen_s * 1000)))
+
+    async def records(self, task_ids: Iterable[str]) -> AsyncIterator[dict[str, dict[str, str]]]:
+        """Yield the records of the tasks, `{}` for those that are gone, in pages that fit into memory."""
+        ids = list(task_ids)
+        if not ids:
+            return
+        sizes = (
+            await self._store.read(
+                ("EVAL", script("sizes", transition=False).source, len(ids), *(keys.task(task_id) for task_id in ids))
+            )
+        )[0]
+        page: list[str] = []
+        held = 0
+        for task_id, size in zip(ids, sizes, strict=True):
+            if page and (held + size > _PAGE_BYTES or len(page) == _PAGE_RECORDS):
+                yield await self._records(page)
+                page, held = [], 0
+            page.append(task_id)
+            held += size
+        yield await self._records(page)
+
+    async def lag(self) -> Lag:
+        """Return how far recording is behind."""
+        time, length, groups, notes = await self._store.read(
+            ("TIME",), ("XLEN", keys.EVENTS), ("XINFO", "GROUPS", keys.EVENTS), ("HGETALL", keys.LEDGER), errors=True
+        )
+        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        mine = None if isinstance(groups, Exception) else _group(groups)
+        resyncing = "resync" in notes
+        if mine is None:
+            return _lag(int(length), now_ms, await self._first_after("-"), recording=False, resyncing=resyncing)
+        delivered = str(mine["last-delivered-id"])
+        waiting, pending = mine.get("lag"), int(mine["pending"])
+        oldest = await self._first_after(f"({delivered}")
+        if waiting is None:
+            reply = await self._store.read(("XRANGE", keys.EVENTS, f"({delivered}", "+", "COUNT", _COUNTED))
+            waiting = len(reply[0])
+        if pending:
+            summary = (await self._store.read(("XPENDING", keys.EVENTS, GROUP)))[0]
+            first_pending = summary["min"] if isinstance(summary, dict) else summary[1]
+            oldest = first_pending or oldest
+        return _lag(int(waiting) + pending, now_ms, oldest, recording=True, resyncing=resyncing)
+
+    # --- resynchronisation: what the stream no longer tells is read from the records themselves
+
+    async def ask_for_resync(self) -> None:
+        """Note that all records are to be gone through."""
+        number = (await self._store.read(("HINCRBY", keys.LEDGER, "asked", 1)))[0]
+        await self._store.read(("HSET", keys.LEDGER, "resync", number, "cursor", "0"))
+
+    async def resync_page(self, number: str, count: int) -> tuple[list[str], str] | None:
+        """Return the next page of task ids and the cursor after it; None while another recorder is at it."""
+        free, cursor = await self._store.read(
+            ("SET", keys.LEDGER_RESYNC, self._consumer, "NX", "PX", _RESYNC_LOCK_MS),
+            ("HGET", keys.LEDGER, "cursor"),
+        )
+        if not free:
+            return None
+        following, found = (
+            await self._store.read(("SCAN", cursor or "0", "MATCH", keys.task("*"), "COUNT", count, "TYPE", "hash"))
+        )[0]
+        return [key.removeprefix(keys.task("")) for key in found], str(following)
+
+    async def resync_done(self, number: str, cursor: str) -> None:
+        """Note that the page before `cursor` is in the history."""
+        source = script("feed_note", transition=False).source
+        await self._store.read(
+            ("EVAL", source, 0, keys.LEDGER, number, cursor),
+            ("DEL", keys.LEDGER_RESYNC),
+        )
+
+    async def events_of(self, task_ids: Sequence[str], count: int) -> list[FeedEntry]:
+        """Return the last `count` events of each task from its own stream."""
+        replies = await self._store.read(
+            *(("XREVRANGE", keys.task_events(task_id), "+", "-", "COUNT", count) for task_id in task_ids)
+        )
+        return [
+            FeedEntry("", task_id, 0, Event(event_id, fields.pop("kind", ""), fields))
+            for task_id, entries in zip(task_ids, replies, strict=True)
+            for event_id, fields in reversed(entries)
+        ]
+
+    # --- parts
+
+    async def _records(self, task_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        replies = await self._store.read_over(self._line, [("HGETALL", keys.task(task_id)) for task_id in task_ids])
+        # Names and values in turn, or a mapping already: that depends on the protocol's version.
+        hashes = (reply if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True)) for reply in replies)
+        return dict(zip(task_ids, hashes, strict=True))
+
+    async def _first_after(self, start: str) -> str | None:
+        entries = (await self._store.read(("XRANGE", keys.EVENTS, start, "+", "COUNT", 1)))[0]
+        return str(entries[0][0]) if entries else None
+
+
+def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
+    rev = int(fields.pop("rev", 0))
+    # What an earlier version wrote names neither: its own id is as good, nobody else has it.
+    event_id = fields.pop("event", entry_id)
+    return FeedEntry(entry_id, fields.pop("task_id", ""), rev, Event(event_id, fields.pop("kind", ""), fields))
+
+
+def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str]]]:
+    if not streams:
+        return ()
+    pairs = streams.items() if isinstance(streams, dict) else streams
+    return [entry for _, entries in pairs for entry in entries]
+
+
+def _group(groups: Any) -> Mapping[str, Any] | None:
+    for group in groups:
+        if group["name"] == GROUP:
+            found: Mapping[str, Any] = group
+            return found
+    return None
+
+
+def _lag(entries: int, now_ms: int, oldest: str | None, *, recording: bool, resyncing: bool) -> Lag:
+    until_ms = now_ms if oldest is None else int(oldest.partition("-")[0])
+    return Lag(entries, max(now_ms - until_ms, 0) / 1000, recording, resyncing, until_ms)

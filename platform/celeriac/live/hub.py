@@ -1,0 +1,171 @@
+"""Live delivery: one subscription per process, any number of watchers.
+
+A message on a channel is only a wake-up; what a watcher sees comes from the task's stream, from its
+own position on. So nothing is lost or doubled between history and live, a watcher that is slow costs
+no memory, and a wake-up that got lost is made good by the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+
+from redis.exceptions import RedisError
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live import keys
+from celeriac.live.role import end
+from celeriac.live.store import TaskStore
+from celeriac.model import Event
+
+log = logging.getLogger(__name__)
+
+#: Called with the text of each message, and with None when messages may have been missed.
+Listener = Callable[[str | None], None]
+
+
+class LiveHub:
+    """Shares one pub/sub connection of the store among all listeners of a process."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+        self._pubsub = store.redis.pubsub()
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._loop_task: asyncio.Task[None] | None = None
+        self._something_to_hear = asyncio.Event()
+        self._closed = asyncio.Event()
+        #: A subscription failed: the loop has to look for channels without one.
+        self._incomplete = False
+        self._ending: set[asyncio.Future[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._loop_task = asyncio.create_task(self._loop(), name="live-hub")
+
+    async def stop(self) -> None:
+        """End every `follow` and disconnect. Idempotent."""
+        self._closed.set()
+        self._wake_all()
+        if self._loop_task is not None:
+            await end(self._loop_task)
+            self._loop_task = None
+        for ending in list(self._ending):
+            ending.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._pubsub.aclose()
+
+    def close_streams(self) -> None:
+        """End every `follow` now; the process is about to stop."""
+        self._closed.set()
+        self._wake_all()
+
+    async def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` for each message on `channel`; returns what ends that.
+
+        It is called with None once the subscription stands, and after each reconnection: from then
+        on nothing is missed, but something may have been before.
+        """
+        listeners = self._listeners[channel]
+        listeners.add(listener)
+        if len(listeners) == 1:
+            try:
+                await self._pubsub.subscribe(channel)
+            except (RedisError, OSError):
+                # The store is away: the loop subscribes when it is back.
+                self._incomplete = True
+        else:
+            listener(None)
+        self._something_to_hear.set()
+
+        def end() -> None:
+            listeners.discard(listener)
+            if not listeners and self._listeners.get(channel) is listeners:
+                del self._listeners[channel]
+                if self._closed.is_set():
+                    return  # the connection goes as a whole
+                unsubscribe = asyncio.ensure_future(self._unsubscribe(channel))
+                self._ending.add(unsubscribe)
+                unsubscribe.add_done_callback(self._ending.discard)
+
+        return end
+
+    async def follow(
+        self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield the task's events after the stream id `after`: what is held, then live, each once, in order.
+
+        Yields None after `idle_s` quiet seconds (a moment to send a keep-alive), and ends only when
+        the hub stops: leave it at the event you wait for. A store that is away is waited for.
+        """
+        woken = asyncio.Event()
+        end = await self.listen(keys.live(task_id), lambda _: woken.set())
+        try:
+            while not self._closed.is_set():
+                woken.clear()
+                try:
+                    events = await self._store.events(task_id, after=after, count=page)
+                except StoreUnavailableError:
+                    yield None
+                    await asyncio.sleep(0.2)
+                    continue
+                for event in events:
+                    after = event.id
+                    yield event
+                if len(events) == page:
+                    continue
+                try:
+                    async with asyncio.timeout(idle_s):
+                        await woken.wait()
+                except TimeoutError:
+                    yield None
+        finally:
+            end()
+
+    async def _unsubscribe(self, channel: str) -> None:
+        if channel not in self._listeners:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.unsubscribe(channel)
+
+    def _wake_all(self) -> None:
+        for listeners in list(self._listeners.values()):
+            for listener in list(listeners):
+                listener(None)
+
+    async def _loop(self) -> None:
+        while True:
+            if not self._pubsub.channels:
+                await self._something_to_hear.wait()
+            self._something_to_hear.clear()
+            try:
+                if self._incomplete or (not self._pubsub.subscribed and self._listeners):
+                    self._incomplete = False
+                    lacking = [channel for channel in self._listeners if channel not in self._pubsub.channels]
+                    if lacking:
+                        await self._pubsub.subscribe(*lacking)
+                message = await self._pubsub.get_message(timeout=5.0)
+            except (RedisError, OSError) as exc:
+                log.debug("live connection lost, trying again: %s", exc)
+                await asyncio.sleep(0.1)
+                await self._resubscribe()
+                continue
+            if message is None:
+                continue
+            listeners = self._listeners.get(message["channel"], ())
+            if message["type"] == "message":
+                for listener in list(listeners):
+                    listener(message["data"])
+            elif message["type"] == "subscribe":
+                for listener in list(listeners):
+                    listener(None)
+
+    async def _resubscribe(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._pubsub.aclose()
+        self._pubsub = self._store.redis.pubsub()
+        if self._listeners:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.subscribe(*self._listeners)
+        self._something_to_hear.set()

@@ -1,0 +1,87 @@
+"""Every Redis key and channel, as a function. `lua/shared.lua` builds the same ones; a test compares them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EVENTS: Final = "celeriac:events"
+SEQ: Final = "celeriac:seq"
+GROUPS: Final = "celeriac:groups"
+LEASES: Final = "celeriac:leases"
+DELAYED: Final = "celeriac:delayed"
+EXPIRING: Final = "celeriac:expiring"
+WORKERS: Final = "celeriac:workers"
+#: Hash: the server's run id as the reaper last saw it, and since when.
+SERVER: Final = "celeriac:server"
+TYPES: Final = "celeriac:types"
+#: Hash: the recorders' notes (see `feed.py`). String beside it: who resynchronises now.
+LEDGER: Final = "celeriac:ledger"
+LEDGER_RESYNC: Final = "celeriac:ledger:resync"
+#: Channel: the id of each running task that somebody asked to cancel.
+CANCELS: Final = "celeriac:cancels"
+#: List of ids for external processors (contract 2).
+EXTERNAL: Final = "task:pending"
+#: List of the ids whose messages are to be published through a broker other than Redis.
+OUTBOX: Final = "celeriac:outbox"
+#: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
+WATCHED: Final = "celeriac:external"
+
+
+def task(task_id: str) -> str:
+    """Hash: the record (contract 2, with further fields)."""
+    return f"task:{task_id}"
+
+
+def task_events(task_id: str) -> str:
+    """Stream: what happened to the task."""
+    return f"celeriac:events:{task_id}"
+
+
+def checkpoint(task_id: str) -> str:
+    """String: where a task of several steps is."""
+    return f"celeriac:checkpoint:{task_id}"
+
+
+def live(task_id: str) -> str:
+    """Channel: the stream id of each new event of the task."""
+    return f"celeriac:live:{task_id}"
+
+
+def waiting(group: str) -> str:
+    """Sorted set: the ids that wait in the group, next first."""
+    return f"celeriac:waiting:{group}"
+
+
+def running(group: str) -> str:
+    """Sorted set: the ids that run, by start in milliseconds."""
+    return f"celeriac:running:{group}"
+
+
+def group(name: str) -> str:
+    """Hash: facts of the group (how far its lists were consumed)."""
+    return f"celeriac:group:{name}"
+
+
+def worker(worker_id: str) -> str:
+    """Hash: a worker's presence; expires by itself."""
+    return f"celeriac:worker:{worker_id}"
+
+
+def idempotency(scope: str, key: str) -> str:
+    """String: the task that was made under this idempotency key of this user."""
+    # The length keeps apart what two users could spell alike with colons.
+    return f"celeriac:idempotency:{len(scope)}:{scope}:{key}"
+
+
+#: What group names must not begin with: each group's Celery list is a key of its bare name.
+_RESERVED: Final = ("celeriac:", "task:", "unacked", "_kombu")
+
+
+def reserved(group: str) -> bool:
+    """Whether the list of a group of this name would meet keys of ours or of kombu."""
+    return group.startswith(_RESERVED)
+
+
+def record_of_nobody(task_id: str) -> bool:
+    """Whether a record of this id cannot exist, since its key is another one of ours."""
+    return task(task_id) == EXTERNAL

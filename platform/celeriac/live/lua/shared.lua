@@ -1,0 +1,268 @@
+-- Put in front of every transition: keys, time, events, and the moves that several of them share.
+--
+-- ARGV[1] events to keep of a task (count)      ARGV[2] entries to keep in the global stream (count)
+-- ARGV[3] retention of what is final (ms), where the record has none of its own
+-- further ARGV: see each script
+--
+-- Keys are built here from ids (mirrored in keys.py; a test compares them), so scripts declare no
+-- KEYS. That rules out Redis Cluster, as kombu's transport already does.
+
+local max_task_events, max_global_events, retention_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+local key = {
+  events = 'celeriac:events',
+  seq = 'celeriac:seq',
+  groups = 'celeriac:groups',
+  leases = 'celeriac:leases',
+  delayed = 'celeriac:delayed',
+  expiring = 'celeriac:expiring',
+  workers = 'celeriac:workers',
+  server = 'celeriac:server',
+  types = 'celeriac:types',
+  ledger = 'celeriac:ledger',
+  ledger_resync = 'celeriac:ledger:resync',
+  cancels = 'celeriac:cancels',
+  external = 'task:pending',
+  outbox = 'celeriac:outbox',
+  watched = 'celeriac:external',
+}
+function key.task(id) return 'task:' .. id end
+function key.task_events(id) return 'celeriac:events:' .. id end
+function key.live(id) return 'celeriac:live:' .. id end
+function key.waiting(group) return 'celeriac:waiting:' .. group end
+function key.running(group) return 'celeriac:running:' .. group end
+function key.group(group) return 'celeriac:group:' .. group end
+function key.worker(id) return 'celeriac:worker:' .. id end
+
+-- The server's clock decides, read once per script.
+local now_ms = (function()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end)()
+
+local format = string.format
+local function int(n) return format('%.0f', n) end
+
+-- Milliseconds since the epoch -> RFC 3339 in UTC. Days to civil date after H. Hinnant,
+-- "chrono-compatible low-level date algorithms" (days_from_civil and back).
+local function rfc3339(ms)
+  local s = math.floor(ms / 1000)
+  local z = math.floor(s / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local sod = s % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+    math.floor(sod / 3600), math.floor(sod / 60) % 60, sod % 60, ms % 1000)
+end
+
+local now_text = rfc3339(now_ms)
+
+-- Calling a command costs more than most commands do. So what a batch changes in an index or pushes to a list is
+-- gathered, and written as one command per key at its end. A batch never both adds and removes the same member.
+local gathered
+local function change(command, k, ...)
+  if not gathered then return redis.call(command, k, ...) end
+  local by_key = gathered[command]
+  local args = by_key[k]
+  if not args then
+    args = {}
+    by_key[k] = args
+  end
+  for i = 1, select('#', ...) do args[#args + 1] = (select(i, ...)) end
+end
+
+-- Handle a batch: the items of `width` arguments each from ARGV[first] on. Returns their replies, which are what
+-- `handle(base)` returns. `finish()`, where given, is called when all are handled, before what was gathered is written.
+-- Where an item fails, the ones before it are written as a whole before the error goes out.
+local function each(first, width, handle, finish)
+  gathered = {ZADD = {}, ZREM = {}, LPUSH = {}}
+  local replies, failure = {}, nil
+  for base = first, #ARGV, width do
+    local ok, reply = pcall(handle, base)
+    if not ok then
+      failure = reply
+      break
+    end
+    replies[#replies + 1] = reply
+  end
+  if finish then
+    local ok, reply = pcall(finish)
+    if not ok then failure = failure or reply end
+  end
+  for command, by_key in pairs(gathered) do
+    for k, args in pairs(by_key) do
+      local reply = redis.pcall(command, k, unpack(args))
+      if type(reply) == 'table' and reply.err then failure = failure or reply end
+    end
+  end
+  gathered = nil
+  if failure then error(failure, 0) end
+  return replies
+end
+
+-- Take `count` numbers of the sequence that all that waits is ordered by; returns the first.
+local function take_seq(count) return redis.call('INCRBY', key.seq, count) - count + 1 end
+
+-- Append to the task's stream and the global one. Returns the entry's id in the task's.
+-- `rev` counts the changes of the record, this one included: of two states of a task the higher one is the later
+-- one. The global entry carries it, and as `event` the id that the event has in the task's stream.
+local function append(id, rev, kind, ...)
+  local entry = redis.call('XADD', key.task_events(id), 'MAXLEN', '~', max_task_events, '*', 'kind', kind, ...)
+  redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'event', entry, 'kind', kind, ...)
+  return entry
+end
+
+-- The revision after `rev`, as HMGET returns it (false where a foreign program wrote the record).
+local function next_rev(rev) return int(tonumber(rev or 0) + 1) end
+
+-- Append an event whose revision the caller has written, and wake whoever watches the task.
+local function emit_as(id, rev, kind, ...)
+  redis.call('PUBLISH', key.live(id), append(id, rev, kind, ...))
+end
+
+-- Count the record's revision up, append an event and wake whoever watches the task.
+local function emit(id, kind, ...)
+  emit_as(id, redis.call('HINCRBY', key.task(id), 'rev', 1), kind, ...)
+end
+
+-- One Celery message, protocol v2, in the envelope that kombu's Redis transport reads. The body is
+-- empty: the worker gets the payload with its claim. A task that Celery itself published keeps its
+-- own envelope in the record's field `message`.
+local EMPTY_BODY = 'W1tdLCB7fSwgeyJjYWxsYmFja3MiOiBudWxsLCAiZXJyYmFja3MiOiBudWxsLCAiY2hhaW4iOiBudWxsLCAiY2hvcmQiOiBudWxsfV0='
+local json_of = setmetatable({}, {__index = function(memo, text)
+  local json = cjson.encode(text)
+  memo[text] = json
+  return json
+end})
+local function celery_message(id, task_type, group, celery_priority, retries, summary, seq)
+  local id_json = cjson.encode(id)
+  return '{"body":"' .. EMPTY_BODY
+    .. '","content-encoding":"utf-8","content-type":"application/json","headers":{"lang":"py","task":' .. json_of[task_type]
+    .. ',"id":' .. id_json
+    .. ',"shadow":null,"eta":null,"expires":null,"group":null,"group_index":null,"retries":' .. retries
+    .. ',"timelimit":[null,null],"root_id":' .. id_json
+    .. ',"parent_id":null,"argsrepr":"()","kwargsrepr":' .. cjson.encode(summary)
+    .. ',"origin":"celeriac","ignore_result":true,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{},"celeriac":1},'
+    .. '"properties":{"correlation_id":' .. id_json
+    .. ',"reply_to":"","delivery_mode":2,"delivery_info":{"exchange":"","routing_key":' .. json_of[group]
+    .. '},"priority":' .. celery_priority .. ',"body_encoding":"base64","delivery_tag":'
+    .. string.sub(id_json, 1, -2) .. ':' .. int(seq) .. '"}}'
+end
+
+-- kombu's lists of a queue: Redis serves 0 first, in steps of 3; ours is 0..9, higher is sooner.
+local function list_step(priority) return math.floor((9 - priority) / 3) * 3 end
+local function celery_list(group, priority)
+  local step = list_step(priority)
+  return step == 0 and group or group .. '\6\22' .. int(step)
+end
+
+-- At most 200 plain characters of the payload, for people who look at the message in Flower.
+local function summary_of(payload)
+  local start = string.sub(payload, 1, 200)
+  return string.find(start, '[\128-\255]') and (string.gsub(start, '[\128-\255]', '?')) or start
+end
+
+-- The Celery message of a task: its own, if Celery published it, else one of ours. `seq` makes its delivery unique.
+local function message_of(id, task_type, group, priority, attempt, message, payload, seq)
+  if message then return (string.gsub(message, '"retries": ?%d+', '"retries": ' .. int(attempt), 1)) end
+  return celery_message(id, task_type, group, int(9 - priority), int(attempt), summary_of(payload or ''), seq)
+end
+
+-- Push to a list at the end that is read next (`front`) or last; false when the key holds something else.
+local is_list = {}
+local function push(list, value, front)
+  if gathered and not front then
+    if is_list[list] == nil then
+      local kind = redis.call('TYPE', list).ok
+      is_list[list] = kind == 'list' or kind == 'none'
+    end
+    if is_list[list] then change('LPUSH', list, value) end
+    return is_list[list]
+  end
+  local reply = redis.pcall(front and 'RPUSH' or 'LPUSH', list, value)
+  if type(reply) ~= 'table' or not reply.err then return true end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return false end
+  return error(reply.err)
+end
+
+-- Tell the group's executors of a waiting task. `front`: before all others of its priority.
+-- Returns false when that was impossible: a submission is refused then; for a task that is stored it is a
+-- lost message like any other.
+local function hint(id, task_type, group, priority, delivery, attempt, front, message, payload, seq)
+  if delivery == 'external' then
+    if not push(key.external, id, front) then return false end
+    -- From now on a foreign program may write the record: watch_external.lua looks at it.
+    redis.call('ZADD', key.watched, 'NX', int(now_ms), id)
+    return true
+  elseif delivery == 'broker' then
+    return push(key.outbox, id, front)
+  elseif delivery == '' then
+    return push(celery_list(group, priority), message_of(id, task_type, group, priority, attempt, message, payload, seq), front)
+  end
+  return true
+end
+
+-- Score in the waiting index: a band of 1e12 per priority, the higher one first; in it the order of
+-- arrival, counted up from the middle. What is put in front counts down from there.
+local BAND, MIDDLE = 1e12, 5e11
+local function waiting_score(priority, front, seq)
+  return int((9 - priority) * BAND + MIDDLE + (front and -seq or seq))
+end
+
+-- Move a stored task to PENDING and hint it. Returns nothing; the caller has checked the status.
+-- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
+local function enqueue(id, front)
+  local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints')
+  local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
+  redis.call('ZADD', key.waiting(f[2]), waiting_score(priority, front, seq), id)
+  redis.call('SADD', key.groups, f[2])
+  redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', int(now_ms),
+    'hinted_ms', int(now_ms), 'hints', int(tonumber(f[8] or 0) + 1))
+  hint(id, f[1], f[2], priority, f[4] or '', attempt, front, f[6], f[7], seq)
+  emit(id, 'status', 'status', 'PENDING', 'attempt', int(attempt))
+end
+
+-- Take a task out of every index that its present status puts it in.
+local function unindex(id, status, group)
+  if status == 'PENDING' then
+    change('ZREM', key.waiting(group), id)
+  elseif status == 'PROCESSING' then
+    change('ZREM', key.leases, id)
+    change('ZREM', key.running(group), id)
+  elseif status == 'SCHEDULED' or status == 'RETRYING' then
+    change('ZREM', key.delayed, id)
+  end
+end
+
+-- Give a task its final status. Its indexes are gone afterwards and its retention runs.
+-- Either `result` is JSON text and `failure` nil, or `failure` is {code, message, retryable '0'|'1'}.
+-- `facts` are the record's fields rev and retention_ms, where the caller has them.
+local function settle(id, from, group, attempt, status, result, failure, facts)
+  local task = key.task(id)
+  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms')
+  local rev, kept_ms = next_rev(facts[1]), facts[2] or int(retention_ms)
+  unindex(id, from, group)
+  -- What has started is not among what may expire any more.
+  if from ~= 'PROCESSING' then change('ZREM', key.expiring, id) end
+  if failure then
+    redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev,
+      'error_code', failure[1], 'error_message', failure[2], 'error_retryable', failure[3])
+    emit_as(id, rev, 'status', 'status', status, 'attempt', attempt, 'code', failure[1], 'message', failure[2], 'retryable', failure[3])
+  else
+    redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev, 'result', result)
+    emit_as(id, rev, 'status', 'status', status, 'attempt', attempt)
+  end
+  redis.call('PEXPIRE', task, kept_ms)
+  redis.call('PEXPIRE', key.task_events(id), kept_ms)
+end
+
+-- Put a task to sleep until `due_ms`, as SCHEDULED or RETRYING.
+local function delay(id, status, due_ms)
+  redis.call('ZADD', key.delayed, int(due_ms), id)
+  redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text, 'run_at', rfc3339(due_ms))
+end

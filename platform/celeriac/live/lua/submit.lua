@@ -1,0 +1,122 @@
+-- Accept submissions: write each record, its index, its event and its message, or nothing of it.
+--
+-- ARGV[4] life of an idempotency key (ms)   ARGV[5] most tasks that may wait for a time (count)
+-- ARGV[6..] 18 values per submission, '' where absent:
+--   1 id            2 type            3 group         4 payload (JSON object)   5 priority 0..9
+--   6 max_retries   7 delay_ms        8 run_at_ms     9 expires_in_ms          10 expires_at_ms
+--  11 timeout_ms   12 user_id        13 metadata (JSON object)   14 idempotency key (full Redis key)
+--  15 waiting limit of the group (count)   16 delivery ('' celery, 'broker', 'external', 'none')
+--  17 further record fields (JSON array: name, value, ...)       18 nonce of this call
+--
+-- Returns one array per submission: {'created', id, status} | {'known', id, status} |
+-- {'queue_full', limit} | {'schedule_full', limit} | {'no_queue', group} (the key of that name is no list).
+-- A repeated call (same id, same nonce: the reply was lost) answers 'created' again.
+
+local FIRST, WIDTH = 6, 18
+local now = int(now_ms)
+
+local function present(v) return v ~= '' and v or nil end
+
+-- Whether any of the ids was stored before this call: hardly ever, and one look at all of them tells.
+local any_stored = (function()
+  local records = {}
+  for base = FIRST, #ARGV, WIDTH do records[#records + 1] = key.task(ARGV[base]) end
+  return redis.call('EXISTS', unpack(records)) > 0
+end)()
+local stored_here = {}
+
+-- Numbers for all of the batch, taken when the first is needed.
+local seq
+local function next_seq()
+  seq = seq and seq + 1 or take_seq((#ARGV - FIRST + 1) / WIDTH)
+  return seq
+end
+
+-- How many wait in a group, those of this batch included.
+local waiting = setmetatable({}, {__index = function(memo, group)
+  local count = redis.call('ZCARD', key.waiting(group))
+  memo[group] = count
+  return count
+end})
+
+-- The answer to a submission whose idempotency key or id is known, else nil.
+local function answer_of_known(id, nonce, idempotency_key)
+  local first_id = idempotency_key and redis.call('GET', idempotency_key)
+  if first_id and first_id ~= id then
+    local status = redis.call('HGET', key.task(first_id), 'status')
+    -- The key outlives a pruned record: then the key speaks for nobody, and the work is new.
+    if status then return {'known', first_id, status} end
+  end
+  if any_stored or stored_here[id] then
+    local stored = redis.call('HMGET', key.task(id), 'status', 'nonce')
+    if stored[1] then return {stored[2] == nonce and 'created' or 'known', id, stored[1]} end
+  end
+end
+
+return each(FIRST, WIDTH, function(base)
+  local id, task_type, group, payload = ARGV[base], ARGV[base + 1], ARGV[base + 2], ARGV[base + 3]
+  local priority = tonumber(ARGV[base + 4])
+  local idempotency_key, limit, delivery = present(ARGV[base + 13]), tonumber(ARGV[base + 14]), ARGV[base + 15]
+  local nonce = ARGV[base + 17]
+  local known = answer_of_known(id, nonce, idempotency_key)
+  if known then return known end
+
+  local due = tonumber(ARGV[base + 7]) or (present(ARGV[base + 6]) and now_ms + tonumber(ARGV[base + 6]))
+  local scheduled = due and due > now_ms
+  if scheduled and redis.call('ZCARD', key.delayed) >= tonumber(ARGV[5]) then return {'schedule_full', ARGV[5]} end
+  if not scheduled and waiting[group] >= limit then return {'queue_full', int(limit)} end
+
+  local status = scheduled and 'SCHEDULED' or 'PENDING'
+  local fields = {
+    'task_id', id, 'type', task_type, 'queue', group, 'payload', payload, 'nonce', nonce, 'status', status,
+    'max_retries', ARGV[base + 5], 'attempts_allowed', int(ARGV[base + 5] + 1), 'attempt', '0',
+    'created_at', now_text, 'updated_at', now_text, 'rev', '1',
+  }
+  local size = #fields
+  local function set(name, value)
+    fields[size + 1], fields[size + 2] = name, value
+    size = size + 2
+  end
+  if priority ~= 0 then set('priority', int(priority)) end
+  if delivery ~= '' then set('delivery', delivery) end
+  if ARGV[base + 10] ~= '' then set('timeout_ms', ARGV[base + 10]) end
+  if ARGV[base + 11] ~= '' then set('user_id', ARGV[base + 11]) end
+  if ARGV[base + 12] ~= '' then set('metadata', ARGV[base + 12]) end
+  local message
+  if ARGV[base + 16] ~= '' then
+    local extra = cjson.decode(ARGV[base + 16])
+    for i = 1, #extra, 2 do
+      set(extra[i], extra[i + 1])
+      if extra[i] == 'message' then message = extra[i + 1] end
+    end
+  end
+  if scheduled then
+    set('run_at', rfc3339(due))
+    redis.call('ZADD', key.delayed, int(due), id)
+  else
+    local number = next_seq()
+    -- The one step that may be refused: the key of the group's list may be somebody else's.
+    if not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
+      return {'no_queue', group}
+    end
+    set('pending_ms', now)
+    set('hinted_ms', now)
+    set('hints', '1')
+    change('ZADD', key.waiting(group), waiting_score(priority, false, number), id)
+    -- Where others wait already, the group is known.
+    if waiting[group] == 0 then redis.call('SADD', key.groups, group) end
+    waiting[group] = waiting[group] + 1
+  end
+  local expires = tonumber(ARGV[base + 9]) or (present(ARGV[base + 8]) and now_ms + tonumber(ARGV[base + 8]))
+  if expires then
+    set('expires_ms', int(expires))
+    set('expires_at', rfc3339(expires))
+    redis.call('ZADD', key.expiring, int(expires), id)
+  end
+  redis.call('HSET', key.task(id), unpack(fields))
+  stored_here[id] = true
+  if idempotency_key then redis.call('SET', idempotency_key, id, 'PX', ARGV[4]) end
+  -- Nobody can be watching yet, so nobody is woken.
+  append(id, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
+  return {'created', id, status}
+end)

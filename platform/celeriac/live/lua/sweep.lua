@@ -1,0 +1,52 @@
+-- Send again the messages that were lost between a queue and a claim.
+--
+-- A list is first in, first out: once a task that arrived later was claimed, the message of an
+-- earlier one in the same list has left it too. If that one still waits after the grace, its message
+-- is lost. What was put in front meanwhile is judged by later claims only. And where the list is empty,
+-- all that should be in it is lost.
+--
+-- ARGV[4] group   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
+-- ARGV[7] '' when Redis is the broker; of another broker: '1' when it has no message left for this group, else '0'
+--
+-- Returns the ids whose message went out again.
+
+local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local sent = {}
+local broker_empty = ARGV[7] == '1' and redis.call('LLEN', key.outbox) == 0
+
+-- What is known of each of the group's lists.
+local lists = {}
+for _, step in ipairs({0, 3, 6, 9}) do
+  local mark = redis.call('HMGET', key.group(group), 'popped:' .. step, 'popped_ms:' .. step)
+  local empty = broker_empty or (ARGV[7] == '' and redis.call('LLEN', celery_list(group, 9 - step)) == 0)
+  lists[step] = {empty = empty, popped = tonumber(mark[1] or 0), claimed_ms = not empty and tonumber(mark[2] or 0)}
+end
+
+-- `claimed_ms`: when the list was last seen to move on, false when it is empty.
+local function resend(id, claimed_ms)
+  local f = redis.call('HMGET', key.task(id), 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hinted_ms', 'hints', 'status')
+  if f[9] ~= 'PENDING' then
+    redis.call('ZREM', key.waiting(group), id)
+    return
+  end
+  local delivery, hints = f[3] or '', tonumber(f[8] or 1)
+  if delivery ~= '' and delivery ~= 'broker' then return end
+  if claimed_ms and tonumber(f[7] or 0) > claimed_ms then return end
+  -- The grace doubles with each message sent (up to 64 times), so a worker that hoards messages gets no flood.
+  if now_ms - tonumber(f[7] or 0) < grace_ms * 2 ^ math.min(hints - 1, 6) then return end
+  redis.call('HSET', key.task(id), 'hinted_ms', int(now_ms), 'hints', int(hints + 1))
+  hint(id, f[1], group, tonumber(f[2] or 0), delivery, tonumber(f[4] or 0), true, f[5], f[6], take_seq(1))
+  sent[#sent + 1] = id
+end
+
+for priority = 0, 9 do
+  local list, low = lists[list_step(priority)], (9 - priority) * BAND
+  if list.empty or list.popped > 0 then
+    local high = list.empty and low + BAND - 1 or low + list.popped
+    local lost = redis.call('ZRANGEBYSCORE', key.waiting(group), int(low), int(high), 'LIMIT', 0, limit)
+    -- Backwards: what is put in front last is taken first.
+    for i = #lost, 1, -1 do resend(lost[i], list.claimed_ms) end
+  end
+end
+
+return sent

@@ -1,0 +1,94 @@
+"""Redis hashes as the core's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import orjson
+
+from celeriac.model import Failure, Progress, Status, Task, WorkerInfo, utc_from_ms
+
+#: Fields that the core knows; what else a record holds is `Task.extra`.
+_KNOWN = frozenset(
+    {
+        *("task_id", "type", "queue", "status", "payload", "result", "attempt", "max_retries", "priority"),
+        *("user_id", "metadata", "tags", "definition_id", "owner", "cancel_requested"),
+        *("percentage", "stage", "message_text", "timestamp_ms"),
+        *("error_code", "error_message", "error_retryable"),
+        *("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at"),
+        # The life cycle's own, of no use to readers.
+        *("nonce", "fence", "attempts_allowed", "expires_ms", "hinted_ms", "hints", "progress_seq", "message"),
+        *("rev", "pending_ms", "retention_ms"),
+    }
+)
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Read RFC 3339; what a foreign program wrote otherwise is no moment, and without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def status_of(text: str) -> Status:
+    """Read a status; an unknown one, which only a foreign program can have written, counts as under way."""
+    try:
+        return Status(text.upper())
+    except ValueError:
+        return Status.PROCESSING
+
+
+def task_from_hash(record: Mapping[str, str]) -> Task:
+    """Return the task of the hash `task:{id}`; fields that a foreign writer left out have their defaults."""
+    get = record.get
+    message = get("error_message", "")
+    failed = bool(get("error_code") or message)
+    created = _moment(get("created_at")) or utc_from_ms(0)
+    return Task(
+        task_id=record["task_id"],
+        type=get("type", ""),
+        group=get("queue", "default"),
+        status=status_of(record["status"]),
+        payload=orjson.loads(get("payload") or "{}"),
+        progress=Progress(
+            percentage=float(get("percentage") or 0),
+            stage=get("stage", ""),
+            message=get("message_text", ""),
+            timestamp_ms=int(get("timestamp_ms") or 0),
+        ),
+        result=orjson.loads(record["result"]) if "result" in record else None,
+        error=Failure(get("error_code") or "failed", message, get("error_retryable") == "1") if failed else None,
+        attempt=int(get("attempt") or 0),
+        max_retries=int(get("max_retries") or 0),
+        priority=int(get("priority") or 0),
+        user_id=get("user_id"),
+        metadata=orjson.loads(get("metadata") or "{}"),
+        worker=get("owner"),
+        created_at=created,
+        updated_at=_moment(get("updated_at")) or created,
+        started_at=_moment(get("started_at")),
+        finished_at=_moment(get("finished_at")),
+        run_at=_moment(get("run_at")),
+        expires_at=_moment(get("expires_at")),
+        cancel_requested="cancel_requested" in record,
+        extra={name: value for name, value in record.items() if name not in _KNOWN},
+        tags=tuple(orjson.loads(record["tags"])) if "tags" in record else (),
+    )
+
+
+def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
+    """Return the worker of the hash `celeriac:worker:{id}`."""
+    return WorkerInfo(
+        worker_id=worker_id,
+        kind=fields.get("kind", ""),
+        host=fields.get("host", ""),
+        pid=int(fields.get("pid") or 0),
+        groups=tuple(name for name in fields.get("groups", "").split(",") if name),
+        concurrency=int(fields.get("concurrency") or 0),
+        running=int(fields.get("running") or 0),
+        started_at=utc_from_ms(float(fields.get("started_ms") or 0)),
+        seen_at=utc_from_ms(float(fields.get("seen_ms") or 0)),
+    )

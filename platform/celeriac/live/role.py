@@ -1,0 +1,59 @@
+"""What all background roles share: start, stop, and a loop that no single failure ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import Any
+
+from celeriac.errors import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+#: Pause after a step that failed (seconds).
+_PAUSE_AFTER_FAILURE_S = 0.5
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended.
+
+    Once is not always enough: before Python 3.12 `asyncio.wait_for`, through which redis-py writes,
+    swallows a cancellation that arrives as the write completes.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
+
+
+class Role(ABC):
+    """A background role. Any number may run anywhere: each step is one atomic script."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin the loop."""
+        self._task = asyncio.create_task(self._loop(), name=type(self).__name__)
+
+    async def stop(self) -> None:
+        """End the loop. Idempotent."""
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
+
+    @abstractmethod
+    async def step(self) -> float:
+        """Do what is to be done now; return the seconds until the next look."""
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                pause_s = await self.step()
+            except StoreUnavailableError as exc:
+                log.debug("%s waits for the store: %s", type(self).__name__, exc)
+                pause_s = _PAUSE_AFTER_FAILURE_S
+            except Exception:
+                log.exception("%s: a step failed; the loop goes on", type(self).__name__)
+                pause_s = _PAUSE_AFTER_FAILURE_S
+            await asyncio.sleep(pause_s)

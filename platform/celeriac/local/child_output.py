@@ -1,0 +1,140 @@
+"""What children write, line by line to the terminal: bounded, and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+import orjson
+
+from celeriac.logs import redact
+from celeriac.model import rfc3339
+
+#: Characters of a line that are shown; the rest of it is dropped.
+LONGEST_LINE = 8192
+#: Lines that wait for a slow terminal; the oldest are dropped and counted.
+MOST_WAITING = 5000
+
+_COLOURS = ("36", "32", "33", "35", "34", "96", "92", "93", "95", "94")
+
+
+class LineReader(asyncio.Protocol):
+    """Cuts a child's output into lines of at most `LONGEST_LINE` bytes and passes each on."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._kept = bytearray()
+        self._cut = False
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        *complete, rest = data.split(b"\n")
+        for part in complete:
+            self._keep(part)
+            self._emit()
+        self._keep(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on an unfinished last line."""
+        if self._kept:
+            self._emit()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _keep(self, part: bytes) -> None:
+        room = LONGEST_LINE - len(self._kept)
+        self._kept += part[:room]
+        self._cut = self._cut or len(part) > room
+
+    def _emit(self) -> None:
+        line = self._kept.rstrip(b"\r").decode("utf-8", "replace") + (" … (line cut)" if self._cut else "")
+        self._kept.clear()
+        self._cut = False
+        self._on_line(line)
+
+
+class Screen:
+    """Writes lines of several roles to one stream, from a thread of its own.
+
+    A terminal that is held (Ctrl-S) or a reader that is slow stops neither `up` nor a child: lines
+    that find no room are dropped, and how many is said. With `as_json`, each line is one JSON
+    object: a child's own where it is one already, else `{timestamp, role, event}`.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, as_json: bool = False, colours: bool | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._as_json = as_json
+        self._colours = self._stream.isatty() if colours is None else colours
+        self._palette: dict[str, str] = {}
+        self._width = 6
+        self._waiting: deque[str] = deque()
+        self._dropped = 0
+        self._closing = False
+        self._news = threading.Condition()
+        self._writer = threading.Thread(target=self._write, name="screen", daemon=True)
+        self._writer.start()
+
+    def line(self, role: str, text: str) -> None:
+        """Show one line of `role`; passwords in URLs are taken out, whoever wrote them."""
+        self._put(self._render(role, redact(text)))
+
+    def block(self, role: str, text: str) -> None:
+        """Show several lines as they are, without a prefix (as one event in JSON)."""
+        self._put(self._json(role, text) if self._as_json else text)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what waits, for `timeout_s` at most."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._writer.join(timeout_s)
+
+    def _put(self, text: str) -> None:
+        with self._news:
+            if len(self._waiting) >= MOST_WAITING:
+                self._waiting.popleft()
+                self._dropped += 1
+            self._waiting.append(text)
+            self._news.notify()
+
+    def _write(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                lines = list(self._waiting)
+                self._waiting.clear()
+                if self._dropped:
+                    note = f"{self._dropped} lines were dropped: the output is read too slowly"
+                    lines.insert(0, self._render("up", note))
+                    self._dropped = 0
+            try:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Nobody reads any more (`up | head`): that is no reason to stop.
+                continue
+
+    def _render(self, role: str, text: str) -> str:
+        return self._json(role, text) if self._as_json else f"{self._prefix(role)} {text}"
+
+    def _prefix(self, role: str) -> str:
+        self._width = max(self._width, len(role))
+        label = f"{role:<{self._width}} |"
+        if not self._colours:
+            return label
+        colour = self._palette.setdefault(role, _COLOURS[len(self._palette) % len(_COLOURS)])
+        return f"\x1b[{colour}m{label}\x1b[0m"
+
+    def _json(self, role: str, text: str) -> str:
+        if text.startswith("{") and text.endswith("}"):
+            return text
+        event = {"timestamp": rfc3339(datetime.now(UTC)), "role": role, "event": text}
+        return orjson.dumps(event).decode()

@@ -1,0 +1,82 @@
+"""The children of `celeriac up`: which there are, and the command line and environment of each."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from celeriac.errors import SettingsError
+from celeriac.local.embedded import EmbeddedStore
+from celeriac.local.supervisor import ChildSpec
+from celeriac.settings import Settings
+
+#: The embedded store's role.
+STORE = "valkey-server"
+
+
+def child_environment(
+    settings: Settings, *, redis_url: str, database_url: str, config: Path | None, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what every child finds in its environment; secrets go this way, never by command line.
+
+    Only names of settings are set: a program of the operator's may load the same settings.
+    """
+    child = {
+        **environ,
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": database_url,
+        "CELERIAC_DATA_DIR": str(settings.data_dir),
+        "CELERIAC_HOST": settings.host,
+        "CELERIAC_PORT": str(settings.port),
+        "CELERIAC_GRPC_PORT": str(settings.grpc_port),
+        # Children write to a pipe: what is for people must not turn into JSON for that.
+        "CELERIAC_LOG_FORMAT": "json" if settings.log_format == "json" else "console",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if config is not None:
+        child["CELERIAC_CONFIG"] = str(config)
+    # Older spellings of the same, which would win or contradict.
+    for name in ("CELERIAC_REDIS_URL", "CELERIAC_DATABASE_URL", "REDIS_ADDR", "REDIS_PASSWORD", "REDIS_DB"):
+        child.pop(name, None)
+    child.pop("TASK_GRPC_PORT", None)
+    return child
+
+
+def store_child(store: EmbeddedStore, environ: Mapping[str, str]) -> ChildSpec:
+    """Return the embedded store: it works in its folder, and shuts down in order when `up` dies."""
+    return ChildSpec(STORE, store.argv, environ, cwd=store.folder, orphan_signal=signal.SIGTERM)
+
+
+def platform_commands(settings: Settings, *, config: Path | None, insecure: bool) -> dict[str, tuple[str, ...]]:
+    """Return the command lines of the platform's own processes: `api`, `beat`, `worker`, `worker-2`, …"""
+    shared = ["--data-dir", str(settings.data_dir), *(["--config", str(config)] if config else [])]
+    api = ["--host", settings.host, "--port", str(settings.port), "--grpc-port", str(settings.grpc_port)]
+    worker = ["--groups", settings.worker.groups, "--concurrency", str(settings.worker.concurrency)]
+    commands = {"api": ["api", *api, *(["--insecure"] if insecure else []), *shared], "beat": ["beat", *shared]}
+    for number in range(1, settings.up.workers + 1):
+        commands["worker" if number == 1 else f"worker-{number}"] = ["worker", *worker, *shared]
+    return {name: (sys.executable, "-m", "celeriac", *command) for name, command in commands.items()}
+
+
+def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str, ...]]:
+    """Return the command lines of the operator's own programs (`up.processes`), which run without a shell.
+
+    Raises `SettingsError` for a name of a role of our own, and for a command line that cannot be read.
+    """
+    commands = {}
+    for name, text in settings.up.processes.items():
+        if name in taken or name == "up":
+            raise SettingsError(f"up.processes.{name}: the name is one of Celeriac's own processes, choose another")
+        try:
+            words = shlex.split(text)
+        except ValueError as exc:
+            raise SettingsError(f"up.processes.{name}: {exc} in {text!r}") from exc
+        if not words:
+            raise SettingsError(f"up.processes.{name}: there is no command line")
+        if words[0] in ("python", "python3"):
+            words[0] = sys.executable
+        commands[name] = tuple(words)
+    return commands

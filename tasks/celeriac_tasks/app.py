@@ -1,0 +1,216 @@
+"""The Celery app: settings to Celery's configuration, registered types to Celery tasks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import OperationalError
+from kombu.pools import ProducerPool
+
+from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.live.channel import SubmissionChannel
+from celeriac.model import Submitted
+from celeriac.registry import load
+from celeriac.registry import registry as types_of_this_process
+from celeriac.settings import Settings
+from celeriac.submission import delivery_of
+from celeriac_tasks import bulk, messages, signals
+from celeriac_tasks.base import CeleriacTask, RegisteredTask
+from celeriac_tasks.broker import other_broker
+from celeriac_tasks.consumer_steps import BatchEvents, FollowGroups
+from celeriac_tasks.files import handler as file_process
+from celeriac_tasks.grpc_task import install
+
+_TRANSPORT: Final = "celeriac_tasks.transport:Transport"
+
+
+class CeleriacApp(Celery):
+    """A Celery app whose tasks have records. `load_types` completes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.redis_url is None:
+            raise SettingsError("redis_url is not set: set REDIS_URL, or start `celeriac up` and use its --data-dir")
+        super().__init__("celeriac", task_cls=CeleriacTask)
+        self.celeriac_settings = settings
+        self.celeriac_registry = types_of_this_process
+        self._types_loaded = False
+        self.conf.update({**celery_settings(settings), **_operators_settings()})
+        if not other_broker(settings):
+            self.conf.broker_transport_options = {
+                **self.conf.broker_transport_options,
+                "submit": PublishedCalls(self),
+            }
+        self.steps["consumer"].update({FollowGroups, BatchEvents})
+        # Receivers are held weakly: the app keeps them alive.
+        self._celeriac_signals = signals
+
+    def load_types(self) -> None:
+        """Import the task types of the settings and make each one a Celery task. Idempotent."""
+        if self._types_loaded:
+            return
+        self._types_loaded = True
+        settings = self.celeriac_settings
+        load(settings.imports)
+        # Also where no service is configured: then its tasks fail with the reason instead of waiting for ever.
+        install(settings, self.celeriac_registry)
+        bulk.install(settings, self.celeriac_registry)
+        file_process.install(settings, self.celeriac_registry)
+        for task_type in self.celeriac_registry:
+            if task_type.handler is not None:
+                task_class = type("registered", (RegisteredTask,), {"name": task_type.name, "abstract": False})
+                self.register_task(task_class())
+
+    def record(self, call: messages.Call, *, queue: str, within_limits: bool = True) -> Submitted:
+        """Submit a published call of one of our tasks.
+
+        Raises kombu's `OperationalError` when the store is away, as Celery has it for brokers, and `QueueFullError`.
+        """
+        name = call.headers["task"]
+        task_type = self.celeriac_registry.get(name)
+        registered = task_type is not None and task_type.handler is not None
+        submission = messages.submission_of(
+            call,
+            queue=queue,
+            delivery=delivery_of(queue, self.celeriac_settings),
+            max_retries=task_type.retry.max_retries if registered and task_type else self.tasks[name].max_retries,
+            registered_type=registered,
+        )
+        try:
+            return self._submissions.submit(submission, within_limits=within_limits)
+        except StoreUnavailableError as exc:
+            raise OperationalError(str(exc)) from exc
+
+    def send_task(self, name: str, *args: Any, producer: Any = None, **options: Any) -> Any:
+        """Publish a task as Celery does; with another broker than Redis the record comes first.
+
+        The message then follows through the outbox (see `outbox.py`), so nothing exists only as a message.
+        """
+        elsewhere = other_broker(self.celeriac_settings) and isinstance(self.tasks.get(name), CeleriacTask)
+        if not elsewhere or producer is not None:
+            return super().send_task(name, *args, producer=producer, **options)
+        with self._recording_producers.acquire(block=True) as recording:
+            return super().send_task(name, *args, producer=recording, **options)
+
+    @cached_property
+    def _submissions(self) -> SubmissionChannel:
+        return SubmissionChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings)
+
+    @cached_property
+    def _recording_producers(self) -> ProducerPool:
+        """Producers on the store, whose channels submit what they are given."""
+        options = {"submit": PublishedCalls(self)}
+        store = Connection(self.celeriac_settings.redis_url, transport=_TRANSPORT, transport_options=options)
+        limit = self.conf.broker_pool_limit or 1
+        return ProducerPool(store.Pool(limit), limit=limit)
+
+
+class PublishedCalls:
+    """What our transport does first with a message that is published: submit it, if it is a call of our tasks."""
+
+    def __init__(self, app: CeleriacApp) -> None:
+        self._app = app
+
+    def __call__(self, queue: str, message: dict[str, Any]) -> bool:
+        """Submit; returns False for what is not ours to record: replies, events, tasks of other people."""
+        headers = message.get("headers") or {}
+        if not headers.get("id") or messages.has_record(headers):
+            return False
+        if not isinstance(self._app.tasks.get(headers.get("task")), CeleriacTask):
+            return False
+        self._app.record(messages.call_of_envelope(message), queue=queue)
+        return True
+
+    def __json__(self) -> str:
+        """Return a name: workers show the options of their transport to operators, as JSON."""
+        return "celeriac"
+
+
+def create_app(settings: Settings) -> CeleriacApp:
+    """Return a complete app for these settings; `celeryconfig.py` in the current folder has the last word."""
+    app = CeleriacApp(settings)
+    app.load_types()
+    return app
+
+
+_process_app: CeleriacApp | None = None
+_process_app_lock = threading.Lock()
+
+
+def process_app(settings: Callable[[], Settings]) -> CeleriacApp:
+    """Return the one app of this process, made of `settings` by the first call; its types may not be loaded yet.
+
+    It is there before its types are: among them are modules of plain Celery tasks that register with it.
+    """
+    global _process_app
+    with _process_app_lock:
+        if _process_app is None:
+            _process_app = CeleriacApp(settings())
+        return _process_app
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return the Celery configuration that the platform needs; each line is a decision."""
+    on_redis = not other_broker(settings)
+    return {
+        "broker_url": settings.broker_url or settings.redis_url,
+        # Record and message in one step, one client per channel.
+        **({"broker_transport": _TRANSPORT} if on_redis else {}),
+        "broker_transport_options": (
+            # The record, its lease and the sweep do better what kombu's acknowledgement emulation
+            # does, at half of the cost (docs/decisions/0002).
+            {"ack_emulation": False, "socket_keepalive": True, "health_check_interval": 25}
+            if on_redis
+            # What the broker has not confirmed goes back to the outbox.
+            else {"confirm_publish": True}
+        ),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # The record is the result.
+        "task_ignore_result": True,
+        "result_backend": None,
+        # Queue name = group, through the default exchange: no bindings that could get lost.
+        "task_default_queue": "default",
+        "task_default_exchange": "",
+        "task_default_routing_key": "default",
+        "task_create_missing_queues": True,
+        # The default is the last to be served; on Redis that is 9.
+        "task_default_priority": 9 if on_redis else 0,
+        "task_acks_late": True,
+        **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.pool:TaskPool"}),
+        "worker_concurrency": settings.worker.concurrency,
+        # A message leaves its queue only when a slot is free.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": on_redis,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": settings.worker.send_events,
+        # Published on the store's connection, where nobody listens, if the broker is another one.
+        "task_send_sent_event": settings.worker.send_events and on_redis,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _asks_for_prefork(arguments: Sequence[str]) -> bool:
+    """Whether this is `celery worker -P prefork`: Celery takes that for its default, which a setting overrides."""
+    joined = " ".join(arguments)
+    return any(f" {option}prefork" in joined for option in ("-P ", "-P", "--pool ", "--pool="))
+
+
+def _operators_settings() -> dict[str, Any]:
+    """Return what `celeryconfig.py` in the current folder (or on the path) says, if there is one."""
+    if importlib.util.find_spec("celeryconfig") is None:
+        return {}
+    module = importlib.import_module("celeryconfig")
+    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name.islower()}

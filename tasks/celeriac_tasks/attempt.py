@@ -1,0 +1,187 @@
+"""One running attempt: its claim, its context, its progress reports, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celeriac.context import Context
+from celeriac.live.store import TaskStore
+from celeriac.model import Claim, Progress
+
+#: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
+#: Long enough for `grpc_task` to say goodbye to its service.
+STOP_GRACE_S: Final = 3.0
+
+
+class _Sent(Awaitable[None]):
+    """What a report answers to a plain function: nothing to wait for, the call has waited already."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_SENT = _Sent()
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What Celery's `retry()` changes for the attempts to come: payload (JSON), message body (base64), limit."""
+
+    payload: str
+    body: str
+    attempts_allowed: int
+
+
+class Attempt:
+    """An attempt that this process runs; also the sink of its progress reports.
+
+    Belongs to the runtime's loop; `report` and the thread's part may be used from the handler's thread.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        store: TaskStore,
+        loop: asyncio.AbstractEventLoop,
+        buffer: int,
+        overdue: Callable[[Attempt], object],
+    ) -> None:
+        self.claim = claim
+        self.context = Context(claim, self)
+        self.started = time.monotonic()
+        #: What the next attempt gets instead of what this one got.
+        self.amendment: Amendment | None = None
+        self._store = store
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._buffer = buffer
+        self._overdue = overdue
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_sent: asyncio.Future[Any] | None = None
+        self._room: threading.Semaphore | None = None
+        self._seq = 0
+        self._in_flight = 0
+        #: How to interrupt the handler; None while there is nothing to interrupt.
+        self._interrupt: Callable[[], object] | None = None
+
+    # --- stopping
+
+    def arm(self, limit_s: float) -> None:
+        """Stop it as timed out after `limit_s`, unless it is disarmed before. On the loop only."""
+        self._timer = self._loop.call_later(limit_s, self.stop, "timeout")
+
+    def disarm(self) -> None:
+        """Take the time limit away. On the loop only."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def stop(self, reason: str) -> None:
+        """Ask the handler to stop, and interrupt it; the first reason counts. On the loop only.
+
+        `overdue` is called when the grace has passed, whether or not the handler has stopped by then.
+        """
+        if self.context.stop_reason is None:
+            self.context.stop(reason)
+            if self._interrupt is not None:
+                self._interrupt()
+            self._loop.call_later(STOP_GRACE_S, self._overdue, self)
+
+    @contextmanager
+    def interruptible(self, interrupt: Callable[[], object]) -> Iterator[None]:
+        """Let `stop` call `interrupt` inside this block; raises `CancelledError` if it is too late to begin."""
+        self.context.raise_if_cancelled()
+        self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            self._interrupt = None
+
+    # --- progress
+
+    def report(self, percentage: float, stage: str, message: str, timestamp_ms: int | None) -> Awaitable[None]:
+        """Take one report; see `Context.progress`."""
+        progress = Progress(
+            min(max(float(percentage), 0.0), 100.0),
+            stage,
+            message,
+            time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
+        )
+        if threading.get_ident() == self._loop_thread:
+            if self._in_flight >= self._buffer:
+                raise RuntimeError(f"{self._buffer} progress reports are on their way already: await ctx.progress(...)")
+            return self._send(progress)
+        if self._room is None:
+            self._room = threading.Semaphore(self._buffer)
+        self._room.acquire()
+        self._loop.call_soon_threadsafe(self._send_from_thread, progress)
+        return _SENT
+
+    def _send(self, progress: Progress) -> asyncio.Future[Any]:
+        self._seq += 1
+        self._in_flight += 1
+        sent = self._last_sent = self._store.report(self.claim, self._seq, progress)
+        sent.add_done_callback(self._on_sent)
+        return sent
+
+    async def reported(self) -> None:
+        """Wait until all reports so far have arrived, or failed to."""
+        if self._last_sent is not None and not self._last_sent.done():
+            await asyncio.wait([self._last_sent])
+
+    def _send_from_thread(self, progress: Progress) -> None:
+        room = self._room
+        assert room is not None
+        self._send(progress).add_done_callback(lambda _: room.release())
+
+    def _on_sent(self, sent: asyncio.Future[Any]) -> None:
+        self._in_flight -= 1
+        if sent.cancelled() or sent.exception() is not None:
+            return  # the store is away for longer than our patience; the lease tells the rest
+        if sent.result() == "cancel":
+            self.stop("cancel")
+        elif sent.result() != "ok":
+            self.stop("lost")
+
+
+class ThreadInterrupt:
+    """Raises `CancelledError` in a thread that runs a plain function.
+
+    Python delivers it between two bytecodes: a loop is ended at once, a call into C when it returns.
+    (PyThreadState_SetAsyncExc, Python/C API; the same means as in dramatiq's time limits.)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread_id: int | None = None
+        self._wanted = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._wanted:
+                raise asyncio.CancelledError
+            self._thread_id = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            thread_id, self._thread_id = self._thread_id, None
+            if self._wanted and thread_id is not None:
+                # It may still be under way to this thread: take it back.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
+
+    def __call__(self) -> None:
+        """Interrupt the function, or keep it from beginning."""
+        with self._lock:
+            self._wanted = True
+            if self._thread_id is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread_id), ctypes.py_object(asyncio.CancelledError)
+                )

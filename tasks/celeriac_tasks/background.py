@@ -1,0 +1,23 @@
+"""The background roles of an installation; any number of processes may run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac.live.external import ExternalWatcher
+from celeriac.live.promoter import Promoter
+from celeriac.live.reaper import Reaper
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.live.sweeper import Sweeper
+from celeriac_tasks.broker import Broker, other_broker
+from celeriac_tasks.outbox import OutboxPublisher
+
+
+def background_roles(store: TaskStore, app: Any) -> list[Role]:
+    """Return the roles that keep tasks moving; `app` is the Celery app, needed where its broker is not the store."""
+    roles: list[Role] = [Promoter(store=store), Reaper(store=store), ExternalWatcher(store=store)]
+    if not other_broker(store.settings):
+        return [*roles, Sweeper(store=store)]
+    broker = Broker(app)
+    return [*roles, Sweeper(store=store, broker_empty=broker.is_empty), OutboxPublisher(store=store, broker=broker)]

@@ -1,0 +1,200 @@
+"""How ffmpeg is found and run by a processor, in its child process.
+
+Nothing in a file may make it read another file or reach a network: only demuxers of self-contained
+formats are allowed (no playlists, no lists of files), and no protocol but local files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from celeriac.errors import TaskError
+from celeriac.processors import JobLimits
+from celeriac_tasks.files.parent_death import die_with_parent
+from celeriac_tasks.files.refusals import (
+    DamagedMediaError,
+    DiskFullError,
+    OutOfMemoryError,
+    OutOfTimeError,
+    ProcessorCrashedError,
+    ProcessorUnavailableError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
+
+#: Demuxers of formats that hold all they need. Left out on purpose: hls, dash, concat, image sequences,
+#: sdp, and whatever else names other files or addresses.
+_DEMUXERS: Final = (
+    "aac,ac3,aiff,amr,ape,asf,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,"
+    "mpegvideo,mxf,nut,obu,ogg,rm,tta,w64,wav,wtv,wv"
+)
+#: Lines of ffmpeg's log that are kept, from the beginning (what it says of the file) and from the end.
+_KEPT_LINES: Final = 400
+_KEPT_LINE_LENGTH: Final = 1000
+
+
+def find_ffmpeg(limits: JobLimits) -> str:
+    """Return the ffmpeg to run: that of the settings, else of PATH, else of `imageio-ffmpeg`."""
+    if limits.ffmpeg is not None:
+        found = shutil.which(limits.ffmpeg)
+        if found is None:
+            raise ProcessorUnavailableError(f"there is no ffmpeg at {limits.ffmpeg} (FFMPEG_BINARY)")
+        return found
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    import imageio_ffmpeg  # an ImportError names what to install
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as exc:
+        raise ProcessorUnavailableError("there is no ffmpeg: install one, or set FFMPEG_BINARY") from exc
+
+
+def find_ffprobe(ffmpeg: str) -> str | None:
+    """Return the ffprobe beside this ffmpeg, or on PATH, or None."""
+    beside = Path(ffmpeg).with_name("ffprobe")
+    return shutil.which(str(beside)) or shutil.which("ffprobe")
+
+
+def input_arguments(source: Path, limits: JobLimits) -> list[str]:
+    """Return the arguments that open `source` safely; `-i` comes last."""
+    return [
+        "-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS,
+        "-probesize", "32M", "-analyzeduration", "30M", "-max_pixels", str(limits.max_pixels),
+        "-i", f"file:{source}",
+    ]  # fmt: skip
+
+
+def run_ffmpeg(
+    arguments: Sequence[str], *, limits: JobLimits, folder: Path, on_progress: Callable[[dict[str, str]], None]
+) -> str:
+    """Run ffmpeg to its end and return what it logged; raises the `TaskError` that says what went wrong.
+
+    `on_progress` gets each block of its `-progress` output, twice a second.
+    """
+    command = [
+        find_ffmpeg(limits), "-v", "error", "-nostdin", "-nostats", "-progress", "pipe:1",
+        "-filter_threads", str(limits.threads), *arguments,
+    ]  # fmt: skip
+    with _popen(command, folder) as process:
+        log = _Log(process.stderr)
+        block: dict[str, str] = {}
+        assert process.stdout is not None
+        for line in process.stdout:
+            name, _, value = line.decode(errors="replace").strip().partition("=")
+            block[name] = value
+            if name == "progress":
+                on_progress(block)
+                block = {}
+        process.wait()
+    text = log.text()
+    if process.returncode != 0:
+        check_frame_size(text, limits)
+        raise error_of(process.returncode, text)
+    return text
+
+
+def look(command: Sequence[str], folder: Path) -> tuple[int, str, str]:
+    """Run a command that looks at a file; returns its exit code, output (its first MiB) and log."""
+    with _popen(command, folder) as process:
+        log = _Log(process.stderr)
+        assert process.stdout is not None
+        output = process.stdout.read(1024 * 1024)
+        process.stdout.close()
+        process.wait()
+        return process.returncode, output.decode(errors="replace"), log.text()
+
+
+def _popen(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    parent_pid = os.getpid()
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return subprocess.Popen(  # noqa: S603 - no shell; every argument is ours but the path behind `file:`
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env={**kept, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"},
+        # This process has one thread, and no gRPC: it may run Python between fork and exec.
+        preexec_fn=lambda: die_with_parent(parent_pid),
+    )
+
+
+class _Log:
+    """Reads a log in a thread and keeps its first and last lines: a hostile file may fill gigabytes."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        self._stream = stream
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while line := self._stream.readline(64 * 1024):
+            text = line.decode(errors="replace").rstrip()[:_KEPT_LINE_LENGTH]
+            if len(self._first) < _KEPT_LINES:
+                self._first.append(text)
+            else:
+                self._last.append(text)
+
+    def text(self) -> str:
+        """Return what was kept, when the stream has ended."""
+        self._thread.join()
+        return "\n".join([*self._first, *self._last])
+
+
+#: What ffmpeg exits with when a signal ended it in good order; the only one that it gets here is SIGXCPU.
+_SIGNALLED: Final = 255
+_PICTURE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
+_PREFIXES: Final = re.compile(r"(?:\[[^\]]*\] )+")
+
+
+def check_frame_size(log: str, limits: JobLimits) -> None:
+    """Raise `TooLargeError` if ffmpeg refused frames for their size."""
+    for match in _PICTURE_SIZE.finditer(log):
+        if int(match[1]) * int(match[2]) > limits.max_pixels:
+            raise TooLargeError(
+                f"its frames have {match[1]}x{match[2]} pixels, above the limit of {limits.max_pixels}"
+                " (files.processing.max_pixels)"
+            )
+
+
+def error_of(returncode: int, log: str) -> TaskError:
+    """Return what an ffmpeg that failed means for the task; `DamagedMediaError` if nothing special."""
+    said = first_words(log)
+    if returncode in (-signal.SIGXCPU, _SIGNALLED):
+        return OutOfTimeError("ffmpeg used more CPU time than it may (files.processing.cpu_time)")
+    if returncode == -signal.SIGXFSZ or "File too large" in log:
+        return TooLargeError("the output is larger than it may be (files.processing.max_output_bytes)")
+    if "Cannot allocate memory" in log or "malloc of size" in log or returncode == -signal.SIGKILL:
+        return OutOfMemoryError("ffmpeg needed more memory than it may have (files.processing.memory)")
+    if "No space left on device" in log:
+        return DiskFullError("there is no room for the output")
+    if returncode < 0:
+        return ProcessorCrashedError(f"ffmpeg was ended by {signal.Signals(-returncode).name}: {said}")
+    if "Unknown encoder" in log:
+        return ProcessorUnavailableError(f"this ffmpeg lacks an encoder ({said}): set FFMPEG_BINARY to one that has it")
+    if "Decoder not found" in log or "Unknown decoder" in log:
+        return UnsupportedMediaError(f"this ffmpeg cannot decode it: {said}")
+    return DamagedMediaError(f"it is damaged, or ffmpeg cannot work on it: {said}")
+
+
+def first_words(log: str) -> str:
+    """Return the first complaint of a log, without addresses and paths; "" if there is none."""
+    for line in log.splitlines():
+        # That it guesses the format is no complaint about the file.
+        if (prefix := _PREFIXES.match(line)) is not None and "misdetection possible" not in line:
+            return line[prefix.end() :].strip()[:300]
+    return ""

@@ -1,0 +1,126 @@
+"""Processor `transcode`: any video to H.264 and AAC in an MP4."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celeriac.file_options import TranscodeOptions
+from celeriac.processors import FileJob, processor
+from celeriac_tasks.files.ffmpeg import input_arguments, run_ffmpeg
+from celeriac_tasks.files.media import check_limits, media_facts, video_of
+from celeriac_tasks.files.refusals import BadOptionError, DamagedMediaError, UnsupportedMediaError
+
+#: How much shorter than its file says a video may turn out to be: headers round, sound and pictures end apart.
+_SHORTER_S: Final = 1.0
+_SHORTER_SHARE: Final = 0.03
+#: Share of frames that may be broken.
+_BROKEN_SHARE: Final = 0.1
+
+
+@processor("transcode", options=TranscodeOptions, requires="imageio-ffmpeg", weight=18)
+def transcode(job: FileJob, options: TranscodeOptions) -> dict[str, Any]:
+    """Write `result.mp4`; returns its `duration_s`, `width`, `height`, `fps`, `size_bytes`, and about the original."""
+    job.progress(0, "probing")
+    original = media_facts(job)
+    check_limits(job, original)
+    video_of(original)
+    expected_s = _expected_s(original["duration_s"], options)
+    seen = {"frames": 0, "duration_s": 0.0}
+
+    def on_progress(block: dict[str, str]) -> None:
+        seen["frames"] = _number(block.get("frame"))
+        seen["duration_s"] = max(seen["duration_s"], _number(block.get("out_time_us")) / 1e6)
+        done_s = seen["duration_s"]
+        percentage = min(100 * done_s / expected_s, 100) if expected_s else 0
+        speed = block.get("speed", "").strip()
+        of = f" of {expected_s:.1f}" if expected_s else ""
+        job.progress(
+            percentage, "transcoding", f"{done_s:.1f}{of} s{f' at {speed}' if speed not in ('', 'N/A') else ''}"
+        )
+
+    result = job.output("result.mp4")
+    run_ffmpeg(
+        [*_input(job, options), *_output(job, options), f"file:{result}"],
+        limits=job.limits,
+        folder=job.folder,
+        on_progress=on_progress,
+    )
+    job.progress(100, "checking")
+    if seen["frames"] < 1:
+        raise DamagedMediaError("no frame of the video could be read")
+    if not options.tolerate_damage and expected_s is not None:
+        _check_whole(seen["duration_s"], expected_s)
+    return _facts(job, original)
+
+
+def _expected_s(duration_s: float | None, options: TranscodeOptions) -> float | None:
+    if duration_s is None:
+        return None
+    if options.start >= duration_s:
+        raise BadOptionError(f"start is {options.start:g} s, and the video ends at {duration_s:g} s")
+    left_s = duration_s - options.start
+    return left_s if options.max_duration is None else min(left_s, options.max_duration)
+
+
+def _input(job: FileJob, options: TranscodeOptions) -> list[str]:
+    start = ["-ss", str(options.start)] if options.start else []
+    share = 1 if options.tolerate_damage else _BROKEN_SHARE
+    return [
+        *start,
+        "-threads",
+        str(job.limits.threads),
+        "-max_error_rate",
+        str(share),
+        *input_arguments(job.source, job.limits),
+    ]
+
+
+def _output(job: FileJob, options: TranscodeOptions) -> list[str]:
+    # 4:2:0 needs even edges; only players that know the pixel format and its range can show anything else.
+    height = f"min(ih,{options.height})" if options.height is not None else "ih"
+    filters = [f"scale=w=-2:h='2*floor({height}/2)':out_range=tv", "setsar=1", "format=yuv420p"]
+    if options.fps is not None:
+        filters.insert(0, f"fps={options.fps}")
+    sound = ["-map", "0:a:0?", "-c:a", "aac", "-b:a", f"{options.audio_bitrate_kbps}k", "-ac", "2"]
+    return [
+        "-map", "0:V:0", *(sound if options.audio else ["-an"]), "-sn", "-dn", "-map_metadata", "-1",
+        "-map_chapters", "-1",
+        *(["-t", str(options.max_duration)] if options.max_duration is not None else []),
+        "-vf", ",".join(filters), "-c:v", "libx264", "-preset", options.preset, "-crf", str(options.crf),
+        "-threads", str(job.limits.threads), "-max_muxing_queue_size", "2048",
+        "-movflags", "+faststart", "-f", "mp4", "-y",
+    ]  # fmt: skip
+
+
+def _check_whole(duration_s: float, expected_s: float) -> None:
+    missing_s = expected_s - duration_s
+    if missing_s > max(_SHORTER_S, _SHORTER_SHARE * expected_s) or duration_s < expected_s / 2:
+        raise DamagedMediaError(
+            f"the file is truncated or damaged: it says {expected_s:.1f} s, and {duration_s:.1f} s could be read"
+            " (the option tolerate_damage keeps those)"
+        )
+
+
+def _facts(job: FileJob, original: dict[str, Any]) -> dict[str, Any]:
+    result = job.folder / "result.mp4"
+    try:
+        made = media_facts(job, result)
+    except UnsupportedMediaError as exc:
+        raise DamagedMediaError(f"nothing playable came of it: {exc}") from exc
+    video = video_of(made)
+    return {
+        "duration_s": made["duration_s"],
+        "width": video["width"],
+        "height": video["height"],
+        "fps": video["fps"],
+        "size_bytes": made["size_bytes"],
+        "audio": any(stream["kind"] == "audio" for stream in made["streams"]),
+        "original": {name: original[name] for name in ("format", "duration_s", "size_bytes")},
+    }
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:  # N/A
+        return 0.0

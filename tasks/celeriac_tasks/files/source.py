@@ -1,0 +1,122 @@
+"""The file that a task works on: found, and checked to be one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from celeriac.context import Context
+from celeriac.errors import FileMissingError, FileNotAllowedError
+from celeriac.file_process import FilePayload
+from celeriac.files.handoff import VIDEOS
+from celeriac.files.objects import ObjectStore, object_store
+from celeriac.files.roots import AllowedRoots, kind_of
+from celeriac.settings import Settings
+from celeriac_tasks.files.refusals import InvalidInputError, UnsupportedMediaError
+from celeriac_tasks.files.workplace import folder_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to work on, and the folder for what is made of it."""
+
+    path: Path
+    folder: Path
+    #: The storage that it was fetched from; then the folder is this attempt's own, and goes with it.
+    objects: ObjectStore | None = None
+
+    def share(self, task_id: str, paths: Sequence[Path]) -> list[str]:
+        """Return where what was made can be found: where it is, or in the storage that several machines share."""
+        if self.objects is None:
+            return [str(path) for path in paths]
+        for path in paths:
+            self.objects.put(f"{VIDEOS}/{task_id}/{path.name}", path)
+        return [self.objects.url_of(f"{VIDEOS}/{task_id}/{path.name}") for path in paths]
+
+    def close(self) -> None:
+        """Remove the folder if it was only lent."""
+        if self.objects is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def source_of(payload: FilePayload, ctx: Context, settings: Settings) -> Source:
+    """Return what the task works on; raises `InvalidInputError`, or `UnsupportedMediaError` where it is empty.
+
+    A file that was handed over is the task's own, and results stand beside it. One that the payload names
+    stays where it is, inside the allowed roots; its results go to the task's folder. Blocks.
+    """
+    handed_over = ctx.extra.get("original_file_path")
+    objects = object_store(settings.files)
+    if handed_over and objects is not None and "://" in handed_over:
+        return _fetched(handed_over, objects, settings)
+    if handed_over:
+        source = Source(Path(handed_over), Path(handed_over).parent)
+    elif payload.path is not None:
+        folder = settings.files.storage_path.absolute() / VIDEOS / folder_name(ctx.task_id)
+        source = Source(real_path(payload.path, settings), folder)
+    else:
+        raise InvalidInputError("the task has no file: submit it with a path, or with the file_id of an upload")
+    check_file(source.path)
+    source.folder.mkdir(parents=True, exist_ok=True)
+    return source
+
+
+def _fetched(url: str, objects: ObjectStore, settings: Settings) -> Source:
+    """Fetch a file from the shared storage to a folder for one attempt."""
+    lent = settings.files.storage_path.absolute() / ".fetched"
+    lent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=lent))
+    try:
+        key = objects.key_of(url)
+        path = folder / key.rpartition("/")[2]
+        objects.fetch(key, path)
+        check_file(path)
+    except BaseException as exc:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(exc, FileMissingError | FileNotAllowedError):
+            raise InvalidInputError(str(exc)) from exc
+        raise
+    return Source(path, folder, objects)
+
+
+def real_path(path: str, settings: Settings) -> Path:
+    """Return `path` with its links followed; raises `InvalidInputError` unless a task may read what lies there.
+
+    That is what could be handed over, and the files of tasks.
+    """
+    if not os.path.isabs(path) or "\0" in path:
+        raise InvalidInputError("the path is not absolute")
+    real = Path(os.path.realpath(path))
+    if real.is_relative_to(os.path.realpath(settings.files.storage_path / VIDEOS)):
+        return real
+    try:
+        return Path(AllowedRoots.of(settings).resolve(path))
+    except FileNotAllowedError as exc:
+        raise InvalidInputError(str(exc)) from exc
+
+
+def check_file(path: Path) -> None:
+    """Raise unless `path` is a regular file that can be read and is not empty; links are not followed."""
+    try:
+        # A FIFO would block, a device may do anything: neither is opened before it is known.
+        kind = os.lstat(path)
+        if not stat.S_ISREG(kind.st_mode):
+            raise InvalidInputError(f"{path.name} is {kind_of(kind.st_mode)}, not a file")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise InvalidInputError(f"{path.name} cannot be read: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise InvalidInputError(f"the path cannot be one: {exc}") from exc
+    try:
+        opened = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(opened.st_mode):
+        raise InvalidInputError(f"{path.name} is {kind_of(opened.st_mode)}, not a file")
+    if opened.st_size == 0:
+        raise UnsupportedMediaError("the file is empty")

@@ -1,0 +1,63 @@
+"""The handler of `grpc_task`: from a task to its service."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from celeriac.context import Context
+from celeriac.errors import SkipRetry
+from celeriac.grpc_task import GRPC_TASK, GrpcTaskPayload, service_problem
+from celeriac.registry import Registry
+from celeriac.settings import Settings
+
+if TYPE_CHECKING:
+    from celeriac_tasks.grpc_task.service import ExecutorService
+
+
+class GrpcTaskHandler:
+    """Runs `grpc_task` tasks; one per process, used from one event loop.
+
+    Services are connected to when a task first names them. gRPC is imported then, not before: a
+    process that has touched it must not fork any more, and one that never does starts faster.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._services: dict[str, ExecutorService] = {}
+
+    async def __call__(self, payload: GrpcTaskPayload, ctx: Context) -> dict[str, Any]:
+        """Return the `TaskResult.data` of the service's method; raises the `TaskError` that says how it failed."""
+        if problem := service_problem(payload.service, self._settings):
+            code, message = problem
+            raise SkipRetry(message, code=code)
+        return await self._service(payload.service).execute(payload, ctx)
+
+    async def close(self) -> None:
+        """Close all channels; calls that still run are dropped."""
+        services, self._services = self._services, {}
+        for service in services.values():
+            await service.close()
+
+    def _service(self, name: str) -> ExecutorService:
+        service = self._services.get(name)
+        if service is None:
+            from celeriac_tasks.grpc_task.service import ExecutorService
+
+            resolved = self._settings.grpc_services.resolve(name)
+            if resolved is None:
+                raise SkipRetry(f"there is no gRPC service {name!r}", code="unknown_service")
+            service = self._services[name] = ExecutorService(
+                name=name,
+                service=resolved,
+                max_result_bytes=self._settings.max_result_bytes,
+                progress_buffer=self._settings.worker.progress_buffer,
+            )
+        return service
+
+
+def install(settings: Settings, registry: Registry) -> GrpcTaskHandler:
+    """Give `grpc_task` its handler in `registry` and return it; the type's `close` closes it."""
+    handler = GrpcTaskHandler(settings)
+    registry.add(replace(GRPC_TASK, handler=handler.__call__, close=handler.close))
+    return handler

@@ -1,0 +1,70 @@
+"""What an executor's answer, or the status its stream ended with, means for the task."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from celeriac.errors import SkipRetry, TaskError, TaskTimeoutError
+from celeriac_proto.grpc_task.v1 import task_pb2
+from celeriac_tasks.grpc_task.struct_json import struct_to
+
+#: Statuses that say the same thing the next time: the request, the configuration or the executor
+#: has to be changed first. A task that failed so waits in the dead letters for that.
+FINAL_STATUSES: Final = frozenset(
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+
+#: gRPC's own words, on either side, for a message above a size limit (status RESOURCE_EXHAUSTED).
+_TOO_LARGE: Final = "message larger than max"
+
+
+def result_of(service: str, result: task_pb2.TaskResult) -> dict[str, Any]:
+    """Return the data of a completed task; raises `TaskError`, or `SkipRetry`, for any other status."""
+    data = struct_to(result.data)
+    match result.status:
+        case task_pb2.TASK_STATUS_COMPLETED:
+            return data
+        case task_pb2.TASK_STATUS_FAILED:
+            raise TaskError(_said(data) or f"gRPC service {service!r} reported a failure", code="task_failed")
+        case task_pb2.TASK_STATUS_CANCELLED:
+            raise SkipRetry(_said(data) or f"gRPC service {service!r} cancelled the task", code="cancelled_by_service")
+        case status:
+            raise TaskError(
+                f"gRPC service {service!r} sent a result without a known status ({status})", code="invalid_result"
+            )
+
+
+def error_of(service: str, error: task_pb2.ErrorDetail) -> TaskError:
+    """Return an executor's `ErrorDetail` as the exception that fails the task accordingly."""
+    kind = TaskError if error.retryable else SkipRetry
+    message = error.message or f"gRPC service {service!r} reported the error {error.code or 'without a name'}"
+    return kind(message, code=error.code or "task_failed")
+
+
+def status_error(service: str, method: str, failure: grpc.aio.AioRpcError, timeout_s: float) -> TaskError:
+    """Return the status that ended a stream as the exception that fails the task accordingly."""
+    status = failure.code()
+    details = failure.details() or ""
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TaskTimeoutError(f"gRPC service {service!r} did not finish {method!r} within {timeout_s:g} s")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
+        # The same work would give the same message again.
+        return SkipRetry(f"gRPC service {service!r}: {details}", code="too_large")
+    kind = SkipRetry if status in FINAL_STATUSES else TaskError
+    code = status.name.lower()
+    return kind(f"gRPC service {service!r}: {details or code}", code=code)
+
+
+def _said(data: dict[str, Any]) -> str | None:
+    """Return the text with which a failed result explains itself, if there is one."""
+    return next((text for key in ("error", "message") if isinstance(text := data.get(key), str) and text), None)

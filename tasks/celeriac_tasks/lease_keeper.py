@@ -1,0 +1,37 @@
+"""Renews the leases of all that a process runs, and its presence, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.model import LeaseState
+from celeriac_tasks.runner import Runner
+
+
+class LeaseKeeper(Role):
+    """Renews three times per lease, so that two renewals in a row may get lost."""
+
+    def __init__(
+        self, *, store: TaskStore, runner: Runner, worker_id: str, facts: Callable[[], dict[str, str] | None]
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._runner = runner
+        self._worker_id = worker_id
+        self._facts = facts
+
+    async def step(self) -> float:
+        """Renew once; stop what was lost or cancelled meanwhile."""
+        attempts = self._runner.attempts
+        facts = self._facts()
+        if attempts or facts:
+            states = await self._store.renew(self._worker_id, [a.claim for a in attempts], facts)
+            for attempt, state in zip(attempts, states, strict=True):
+                if state is LeaseState.LOST:
+                    # An attempt that ended while the call was on its way is no longer ours to stop.
+                    attempt.stop("lost")
+                elif state is LeaseState.CANCEL:
+                    attempt.stop("cancel")
+        return self._store.settings.lease / 3

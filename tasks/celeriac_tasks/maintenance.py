@@ -1,0 +1,57 @@
+"""`celeriac beat`: the background roles in a process of their own. Any number may run.
+
+Workers have those that keep tasks moving too; history is recorded here (and in workers with `ledger.in_workers`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import Any
+
+from celeriac.errors import SettingsError
+from celeriac.ledger.keeping import keeping
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac_tasks.app import process_app
+from celeriac_tasks.background import background_roles
+from celeriac_tasks.broker import other_broker
+
+log = logging.getLogger(__name__)
+
+#: How long the start waits for a store that is not there yet (seconds).
+_PATIENCE_S = 60.0
+
+
+def main(settings: Settings, options: dict[str, Any]) -> int:
+    """Run the roles until SIGTERM or SIGINT; returns 0."""
+    del options
+    asyncio.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    if settings.redis_url is None:
+        raise SettingsError("redis_url is not set: set REDIS_URL, or start `celeriac up` and use its --data-dir")
+    if settings.database_url is not None:
+        with contextlib.suppress(OSError, AttributeError):  # AttributeError: not on Windows
+            os.nice(settings.ledger.nice)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # not on Windows
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
+        roles = background_roles(store, process_app(lambda: settings) if other_broker(settings) else None)
+        async with keeping(store, settings):
+            for role in roles:
+                await role.start()
+            log.info(
+                "beat: promoting, reaping, sweeping%s",
+                "" if settings.database_url is None else " and recording history",
+            )
+            await stopping.wait()
+            for role in reversed(roles):
+                await role.stop()

@@ -1,0 +1,166 @@
+"""Celery messages as the platform sees them: which have a record, and what a record keeps of the others.
+
+Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's virtual transports.
+The message that the platform itself writes is built in `celeriac/live/lua/shared.lua`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu import serialization
+from kombu.compression import decompress
+from kombu.utils.json import dumps
+
+from celeriac.model import Delivery, Submission, ms_from_utc
+
+#: Header of every message whose task has a record.
+HEADER: Final = "celeriac"
+#: Its values: the platform built the message, the payload is in the record only; or Celery built it, and the
+#: record keeps it.
+BUILT, KEPT = 1, 2
+#: What stands for "as often as you like" in a record.
+UNLIMITED_RETRIES: Final = 1_000_000
+
+_JSON: Final = "application/json"
+_TOP_PRIORITY: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a Celery task as it was published; `body` is not compressed any more."""
+
+    headers: Mapping[str, Any]
+    body: bytes
+    content_type: str
+    content_encoding: str
+    properties: Mapping[str, Any]
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+        """Return (args, kwargs, embed); raises kombu's `ContentDisallowed` for anything but JSON, or `DecodeError`."""
+        args, kwargs, embed = serialization.loads(self.body, self.content_type, self.content_encoding, accept={_JSON})
+        return list(args), dict(kwargs), dict(embed or {})
+
+
+def has_record(headers: Mapping[str, Any] | None) -> bool:
+    """Whether the task of the message with these headers was submitted already."""
+    return HEADER in (headers or {})
+
+
+def built_here(headers: Mapping[str, Any]) -> bool:
+    """Whether the platform built the message: there is nothing in it that Celery would have to do."""
+    return headers.get(HEADER) == BUILT
+
+
+def call_of_envelope(message: Mapping[str, Any]) -> Call:
+    """Return the call in a message as kombu's virtual transports store it."""
+    headers, properties = dict(message["headers"]), message["properties"]
+    body = message["body"]
+    raw = base64.b64decode(body) if properties.get("body_encoding") == "base64" else str(body).encode()
+    compression = headers.pop("compression", None)
+    return Call(
+        headers,
+        decompress(raw, compression) if compression else raw,
+        message["content-type"],
+        message["content-encoding"],
+        properties,
+    )
+
+
+def call_of_message(message: Any, decoded: Any) -> Call:
+    """Return the call in a `kombu.Message`; `decoded` is its payload where it has protocol 1."""
+    headers = {name: value for name, value in (message.headers or {}).items() if name != "compression"}
+    if decoded is None and "args" not in message.payload:
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        return Call(headers, body, message.content_type, message.content_encoding, message.properties)
+    older = message.payload if decoded is None else decoded
+    convert = hybrid_to_proto2 if decoded is None else proto1_to_proto2
+    arguments, headers, _, _ = convert(message, older)
+    named = {name: value for name, value in headers.items() if name not in ("args", "kwargs", "headers")}
+    return Call(named, dumps(arguments).encode(), _JSON, "utf-8", message.properties)
+
+
+def plain_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return the payload (JSON object) of a call of a plain Celery task."""
+    return json.dumps({"args": list(args), "kwargs": dict(kwargs)}, default=str)
+
+
+def registered_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return the payload of a registered type called as a Celery task: its keywords, or one mapping and keywords."""
+    if len(args) == 1 and isinstance(args[0], Mapping):
+        return json.dumps({**args[0], **kwargs}, default=str)
+    return json.dumps({"args": list(args), **kwargs} if args else dict(kwargs), default=str)
+
+
+def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[str, Any]) -> str:
+    """Return a protocol-2 body as base64."""
+    return base64.b64encode(dumps([list(args), dict(kwargs), dict(embed)]).encode()).decode()
+
+
+def submission_of(
+    call: Call, *, queue: str, delivery: Delivery, max_retries: int | None, registered_type: bool
+) -> Submission:
+    """Return the submission that a published call amounts to.
+
+    Its time and expiry become the record's, so no worker ever holds it in memory until then. A call of a
+    registered type that is no part of a canvas needs nothing of its message.
+    """
+    args, kwargs, embed = call.arguments()
+    limit_s = next((seconds for seconds in call.headers.get("timelimit") or () if seconds), None)
+    needed = not registered_type or any(embed.values())
+    return Submission(
+        task_id=call.headers["id"],
+        type=call.headers["task"],
+        payload=(registered_payload if registered_type else plain_payload)(args, kwargs),
+        group=queue,
+        priority=_priority(call.properties.get("priority"), delivery),
+        max_retries=UNLIMITED_RETRIES if max_retries is None else max_retries,
+        run_at_ms=_ms(call.headers.get("eta")),
+        expires_at_ms=_ms(call.headers.get("expires")),
+        timeout_ms=round(limit_s * 1000) if limit_s else None,
+        delivery=delivery,
+        extra={"message": _kept(call, queue)} if needed else {},
+    )
+
+
+def _kept(call: Call, queue: str) -> str:
+    """Return the envelope to send whenever the task is due; `live/lua` puts the number of retries in."""
+    priority = call.properties.get("priority")
+    return json.dumps(
+        {
+            "body": base64.b64encode(call.body).decode(),
+            "content-encoding": call.content_encoding,
+            "content-type": call.content_type,
+            "headers": {"retries": 0, **call.headers, "eta": None, "expires": None, HEADER: KEPT},
+            "properties": {
+                "correlation_id": call.headers["id"],
+                "reply_to": call.properties.get("reply_to") or "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0 if priority is None else priority,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        },
+        default=str,
+    )
+
+
+def _priority(priority: Any, delivery: Delivery) -> int:
+    """Return the task's priority (9 is served first); in Celery's lists on Redis 0 is."""
+    served = min(max(int(priority or 0), 0), _TOP_PRIORITY)
+    return served if delivery is Delivery.BROKER else _TOP_PRIORITY - served
+
+
+def _ms(text: str | None) -> int | None:
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return ms_from_utc(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

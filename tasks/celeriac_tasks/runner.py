@@ -1,0 +1,391 @@
+"""Runs attempts: claim, handler, end. Every pool and every kind of task goes through here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+from pydantic_core import to_jsonable_python
+
+from celeriac.errors import (
+    InvalidSubmissionError,
+    RetryAfter,
+    StaleClaimError,
+    StoreUnavailableError,
+    TaskError,
+    TaskTimeoutError,
+)
+from celeriac.live.store import TaskStore
+from celeriac.model import Claim, Failure, Refusal, Status
+from celeriac.registry import Registry, TaskType
+from celeriac.retry import RetryPolicy
+from celeriac.settings import Settings
+from celeriac_tasks.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
+from celeriac_tasks.daemon_threads import DaemonThreads
+
+log = logging.getLogger(__name__)
+
+#: The error code of a record whose handler raised something of its own.
+_CODE_OF_PLAIN_EXCEPTIONS = "exception"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended.
+
+    `status` is None when this process has no say in it: the claim was refused or lost, or the task
+    was given back; `note` says which.
+    """
+
+    status: Status | None
+    note: str = ""
+    value: Any = None
+    error: Exception | None = None
+    runtime_s: float = 0.0
+
+
+class Runner:
+    """The attempts of one process; lives on the runtime's loop."""
+
+    def __init__(
+        self, *, store: TaskStore, settings: Settings, registry: Registry, worker_id: str, threads: int
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._registry = registry
+        self._worker_id = worker_id
+        #: Where plain functions run.
+        self.threads = DaemonThreads(threads, name="task")
+        self._attempts: dict[str, Attempt] = {}  # by fence: a zombie and its successor share the id
+        self._loop = asyncio.get_running_loop()
+        #: Claims on their way, and ends that are recorded without their handlers.
+        self._beginning = 0
+        self._endings: set[asyncio.Task[Outcome]] = set()
+        self._draining = False
+
+    # --- what runs
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts that run now."""
+        return list(self._attempts.values())
+
+    def of_task(self, task_id: str) -> Iterator[Attempt]:
+        """Yield the attempts of this task (more than one if a zombie has not noticed yet)."""
+        return (attempt for attempt in self.attempts if attempt.claim.task_id == task_id)
+
+    async def drain(self, grace_s: float) -> None:
+        """Begin nothing more, let what runs go on for `grace_s`, and give back what is left then."""
+        self._draining = True
+        await self._idle_within(grace_s)
+        if self._attempts:
+            log.info("giving %d running tasks back", len(self._attempts))
+            for attempt in self.attempts:
+                attempt.stop("shutdown")
+            await self._idle_within(STOP_GRACE_S + 1)
+        self.threads.shutdown()
+
+    async def _idle_within(self, limit_s: float) -> None:
+        give_up_at = self._loop.time() + limit_s
+        while (self._attempts or self._beginning or self._endings) and self._loop.time() < give_up_at:
+            await asyncio.sleep(0.02)
+
+    # --- an attempt, step by step
+
+    async def begin(self, task_id: str) -> Attempt | Refusal:
+        """Claim the task; `forget` the attempt when it has ended."""
+        self._beginning += 1
+        try:
+            claim = await self._store.claim(task_id, worker=self._worker_id)
+            if isinstance(claim, Refusal):
+                return claim
+            if self._draining:
+                await self._store.release(claim)
+                return Refusal(task_id, "shutdown")
+        finally:
+            self._beginning -= 1
+        attempt = Attempt(
+            claim,
+            store=self._store,
+            loop=self._loop,
+            buffer=self._settings.worker.progress_buffer,
+            overdue=self._end_without_handler,
+        )
+        self._attempts[claim.fence] = attempt
+        return attempt
+
+    async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> Outcome:
+        """End an attempt with what its handler returned.
+
+        A value that cannot be kept fails the task, unless `keep` is false: then the result is null.
+        """
+        result, problem = result_text(value, self._settings.max_result_bytes)
+        if problem is not None:
+            if keep:
+                return await self._end(attempt, problem, 0)
+            log.warning("task %s: its result is not kept: %s", attempt.claim.task_id, problem.message)
+        try:
+            await self._store.complete(attempt.claim, result, attempt.context.result_file_path)
+        except (StaleClaimError, StoreUnavailableError) as exc:
+            return self._lost(attempt, exc)
+        return self._outcome(attempt, Status.COMPLETED, value=value)
+
+    async def fail(self, attempt: Attempt, exc: BaseException, delay_s: float | None = None) -> Outcome:
+        """End an attempt with what its handler raised; whether another follows is the policy's to say."""
+        task_type = self._registry.get(attempt.claim.type)
+        failure = failure_of(exc, task_type.final_errors if task_type else ())
+        if isinstance(exc, RetryAfter):
+            delay_s = exc.delay_s
+        policy = self._policy(attempt.claim, task_type)
+        delay_ms = (
+            policy.delay_ms(attempt.claim.attempt, random.random())  # noqa: S311 - jitter
+            if delay_s is None or not math.isfinite(delay_s)
+            else round(max(delay_s, 0) * 1000)
+        )
+        return await self._end(attempt, failure, delay_ms, exc)
+
+    async def fail_for_good(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        """End an attempt with what its handler raised; no other follows, as plain Celery has it."""
+        failure = failure_of(exc)
+        return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc)
+
+    async def give_back(self, attempt: Attempt) -> Outcome:
+        """Give the task to whoever comes; the attempt does not count."""
+        try:
+            await attempt.reported()
+            await self._store.release(attempt.claim)
+        except (StaleClaimError, StoreUnavailableError) as exc:
+            return self._lost(attempt, exc)
+        return self._outcome(attempt, None, note="given back")
+
+    async def stopped(self, attempt: Attempt, *, retry: bool = True) -> Outcome:
+        """End an attempt whose handler stopped because it was told to; `retry`: its policy covers time limits."""
+        reason = attempt.context.stop_reason
+        if reason == "cancel":
+            try:
+                await attempt.reported()
+                await self._store.settle_cancelled(attempt.claim)
+            except (StaleClaimError, StoreUnavailableError) as exc:
+                return self._lost(attempt, exc)
+            return self._outcome(attempt, Status.CANCELLED)
+        if reason == "shutdown":
+            return await self.give_back(attempt)
+        if reason == "lost":
+            return self._outcome(attempt, None, note="claim lost")
+        error = (
+            TaskTimeoutError("the attempt ran longer than its time limit")
+            if reason == "timeout"
+            # The handler raised CancelledError by itself.
+            else TaskError("the handler was cancelled from inside", code="cancelled_inside")
+        )
+        return await (self.fail(attempt, error) if retry else self.fail_for_good(attempt, error))
+
+    def forget(self, attempt: Attempt) -> None:
+        """The attempt has ended in this process, whatever the record says."""
+        attempt.disarm()
+        self._attempts.pop(attempt.claim.fence, None)
+
+    def _end_without_handler(self, attempt: Attempt) -> None:
+        """Record the end of an attempt whose handler does not stop; what it does from now on counts for nothing."""
+        if attempt.claim.fence in self._attempts:
+            self.forget(attempt)
+            attempt.context.log.warning("the handler does not stop", reason=attempt.context.stop_reason)
+            ending = self._loop.create_task(self.stopped(attempt))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    # --- a task type's attempt as a whole
+
+    async def run(self, task_id: str, follow_up: Callable[[Any], object] | None = None) -> Outcome:
+        """Run one attempt of a task whose type is registered here; never raises.
+
+        `follow_up` is called in a thread with what the handler returned, before that is recorded.
+        """
+        try:
+            attempt = await self.begin(task_id)
+        except (StaleClaimError, StoreUnavailableError) as exc:
+            log.error("task %s was not claimed: %s", task_id, exc)
+            return Outcome(None, note="store away")
+        if isinstance(attempt, Refusal):
+            return Outcome(None, note=f"refused: {attempt.reason}")
+        try:
+            return await self._run(attempt, follow_up)
+        except Exception as exc:
+            log.exception("task %s: its end could not be recorded; its lease will run out", task_id)
+            return Outcome(None, note="not recorded", error=exc)
+        finally:
+            self.forget(attempt)
+
+    async def _run(self, attempt: Attempt, follow_up: Callable[[Any], object] | None) -> Outcome:
+        task_type = self._registry.get(attempt.claim.type)
+        if task_type is None or task_type.handler is None:
+            text = f"this worker has no task type {attempt.claim.type!r}"
+            return await self.fail(attempt, TaskError(text, code="unknown_type"))
+        try:
+            arguments = self._arguments(task_type, attempt)
+        except InvalidSubmissionError as exc:
+            return await self._end(attempt, Failure("invalid_payload", str(exc), False), 0, exc)
+        except Exception as exc:  # of a validator that somebody wrote
+            return await self.fail(attempt, exc)
+        limit_ms = attempt.claim.timeout_ms
+        limit_s = task_type.timeout_s if limit_ms is None else limit_ms / 1000
+        if limit_s is not None:
+            attempt.arm(limit_s)
+        call = self._call if task_type.is_async else self._call_in_thread
+        value, error = await call(attempt, task_type, arguments)
+        attempt.disarm()
+        if error is None and follow_up is not None:
+            try:
+                await self._loop.run_in_executor(self.threads, follow_up, value)
+            except Exception as exc:
+                error = exc
+        if error is None:
+            return await self.succeed(attempt, value)
+        if isinstance(error, asyncio.CancelledError):
+            return await self.stopped(attempt)
+        trace = None if isinstance(error, TaskError) else error
+        attempt.context.log.info("attempt failed", exc_info=trace, error=text_of(error))
+        return await self.fail(attempt, error)
+
+    # Both ways to call a handler return what it raised instead of raising it: a SystemExit would end the
+    # loop with all that runs on it, and a StopIteration cannot pass through a future.
+
+    async def _call(
+        self, attempt: Attempt, task_type: TaskType, arguments: dict[str, Any]
+    ) -> tuple[Any, BaseException | None]:
+        running = asyncio.current_task()
+        assert running is not None
+        assert task_type.handler is not None
+        try:
+            with attempt.interruptible(running.cancel):
+                return await task_type.handler(**arguments), None
+        except BaseException as exc:
+            return None, exc
+        finally:
+            # Cancelled by us: this asyncio task goes on, it still has to record the end.
+            while attempt.context.cancelled and running.cancelling():
+                running.uncancel()
+
+    async def _call_in_thread(
+        self, attempt: Attempt, task_type: TaskType, arguments: dict[str, Any]
+    ) -> tuple[Any, BaseException | None]:
+        interrupt = ThreadInterrupt()
+        handler = task_type.handler
+        assert handler is not None
+
+        def body() -> tuple[Any, BaseException | None]:
+            try:
+                with interrupt:
+                    return handler(**arguments), None
+            except BaseException as exc:
+                return None, exc
+
+        try:
+            with attempt.interruptible(interrupt):
+                return await self._loop.run_in_executor(self.threads, body)
+        except asyncio.CancelledError as exc:
+            return None, exc
+
+    # --- parts
+
+    def _arguments(self, task_type: TaskType, attempt: Attempt) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        if task_type.payload_parameter is not None:
+            arguments[task_type.payload_parameter] = task_type.validate(orjson.loads(attempt.claim.payload))
+        if task_type.context_parameter is not None:
+            arguments[task_type.context_parameter] = attempt.context
+        return arguments
+
+    def _policy(self, claim: Claim, task_type: TaskType | None) -> RetryPolicy:
+        if task_type is None:
+            return RetryPolicy()
+        if task_type.policy is None:
+            return task_type.retry
+        try:
+            return task_type.retry_policy(task_type.validate(orjson.loads(claim.payload)), self._settings)
+        except Exception:  # also of a validator that somebody wrote
+            return task_type.retry
+
+    async def _end(
+        self, attempt: Attempt, failure: Failure, delay_ms: int, error: BaseException | None = None
+    ) -> Outcome:
+        try:
+            if attempt.amendment is not None:
+                await self._store.amend(attempt.claim, **asdict(attempt.amendment))
+            status = await self._store.fail(attempt.claim, failure, delay_ms)
+        except (StaleClaimError, StoreUnavailableError) as exc:
+            return self._lost(attempt, exc)
+        return self._outcome(attempt, status, error=error or TaskError(failure.message, code=failure.code))
+
+    def _lost(self, attempt: Attempt, exc: Exception) -> Outcome:
+        log.warning(
+            "task %s: the end of attempt %d does not count: %s", attempt.claim.task_id, attempt.claim.attempt, exc
+        )
+        return self._outcome(attempt, None, note="claim lost", error=exc)
+
+    def _outcome(
+        self,
+        attempt: Attempt,
+        status: Status | None,
+        *,
+        note: str = "",
+        value: Any = None,
+        error: BaseException | None = None,
+    ) -> Outcome:
+        if error is not None and not isinstance(error, Exception):
+            # Whoever raises it again must not end a process with it.
+            error = RuntimeError(repr(error))
+        return Outcome(status, note, value, error, time.monotonic() - attempt.started)
+
+
+def text_of(exc: BaseException) -> str:
+    """Return the text of an exception, "" where it cannot say."""
+    try:
+        return str(exc)
+    except Exception:
+        return ""
+
+
+def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:
+    """Return what a record says of an exception."""
+    name, text = type(exc).__name__, text_of(exc)
+    if isinstance(exc, TaskError):
+        return Failure(str(exc.code), text or name, bool(exc.retryable) and not isinstance(exc, final_errors))
+    return Failure(_CODE_OF_PLAIN_EXCEPTIONS, f"{name}: {text}" if text else name, not isinstance(exc, final_errors))
+
+
+def result_text(value: Any, limit: int) -> tuple[str, Failure | None]:
+    """Return a result as JSON text, or `null` and why it cannot be kept; `limit` in bytes."""
+    try:
+        encoded = encode_result(value)
+    except Exception as exc:  # also of a serializer that somebody wrote
+        return "null", Failure("bad_result", f"the result cannot be written as JSON: {text_of(exc)}", False)
+    if len(encoded) > limit:
+        message = f"the result is {len(encoded)} bytes, above the limit of {limit} (max_result_bytes): put it in a file"
+        return "null", Failure("result_too_large", message, False)
+    return encoded.decode(), None
+
+
+def encode_result(value: Any) -> bytes:
+    """Write a result as JSON; models, dataclasses, dates and the like as Pydantic writes them, NaN as null."""
+    try:
+        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError as exc:
+        if exc.__cause__ is not None:
+            raise exc.__cause__ from None
+        # Whole numbers beyond 64 bits are fine in JSON, but not for orjson.
+        return json.dumps(value, default=_jsonable, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("bytes have no form in JSON: encode them as text, or put them in a file")
+    return to_jsonable_python(value, inf_nan_mode="null")

@@ -1,0 +1,206 @@
+"""What a worker process has once: an event loop in a thread, the store, the runner, the background roles.
+
+Celery's own loop stays as it is; platform code runs beside it, on this one. A forked child gets a
+runtime of its own when it first needs one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live import keys
+from celeriac.live.hub import LiveHub
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.registry import Registry
+from celeriac.settings import Settings
+from celeriac_tasks.background import background_roles
+from celeriac_tasks.lease_keeper import LeaseKeeper
+from celeriac_tasks.runner import Runner
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: How long a worker waits for a store that is away before it gives an attempt up (seconds).
+_PATIENCE_S = 60.0
+#: How long the end of a process waits for what is still to be said to others (seconds).
+_GOODBYE_S = 3.0
+
+
+class Runtime:
+    """The platform's part of a worker process. `serves` is false in processes that only run attempts for another."""
+
+    def __init__(self, app: Any, *, worker_id: str, concurrency: int, serves: bool) -> None:
+        self._app = app
+        self.settings: Settings = app.celeriac_settings
+        self.registry: Registry = app.celeriac_registry
+        self.worker_id = worker_id
+        self.concurrency = concurrency
+        self.pid = os.getpid()
+        #: The groups this worker serves now, for those who look; changed by whoever adds a queue.
+        self.groups: tuple[str, ...] = ()
+        self._serves = serves
+        self._stopping = False
+        self._started_ms = time.time_ns() // 1_000_000
+        self._roles: list[Role] = []
+        self._history = AsyncExitStack()
+        self.loop = _new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="celeriac-runtime", daemon=True)
+        self.store: TaskStore
+        self.runner: Runner
+        self._hub: LiveHub
+
+    # --- life
+
+    def start(self) -> None:
+        """Start the loop, connect, begin to renew leases; raises what keeps that from working."""
+        self._thread.start()
+        self.wait(self._start())
+
+    def stop(self, grace_s: float) -> None:
+        """Let running attempts go on for `grace_s`, give back what is left, and disconnect. Idempotent."""
+        if self._thread.is_alive() and not self._stopping:
+            self._stopping = True
+            self.wait(self._stop(grace_s))
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=5)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for it, from any other thread."""
+        return self.spawn(work).result()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while True:
+            try:
+                self.loop.run_forever()
+                return
+            except (SystemExit, KeyboardInterrupt):
+                # Of an asyncio task that a handler left behind: no reason to end all others.
+                log.exception("a task on the event loop tried to end the process; it goes on")
+
+    async def _start(self) -> None:
+        assert self.settings.redis_url is not None
+        self.store = TaskStore(self.settings.redis_url, self.settings, patience_s=_PATIENCE_S)
+        await self.store.start()
+        self.runner = Runner(
+            store=self.store,
+            settings=self.settings,
+            registry=self.registry,
+            worker_id=self.worker_id,
+            threads=self.settings.worker.threads,
+        )
+        self._hub = LiveHub(self.store)
+        await self._hub.start()
+        await self._hub.listen(keys.CANCELS, self._on_cancel)
+        self._roles.append(
+            LeaseKeeper(store=self.store, runner=self.runner, worker_id=self.worker_id, facts=self._facts)
+        )
+        if self._serves:
+            # Any number may run; with each worker having them, nothing waits for a beat that is down.
+            self._roles += background_roles(self.store, self._app)
+            await self.store.announce_types(
+                {
+                    task_type.name: {
+                        "schema": task_type.json_schema(),
+                        "group": task_type.group,
+                        "description": task_type.description,
+                        "max_retries": task_type.retry.max_retries,
+                        "timeout_s": task_type.timeout_s,
+                        "retention_s": task_type.retention_s,
+                    }
+                    for task_type in self.registry
+                    if task_type.handler is not None
+                }
+            )
+        for role in self._roles:
+            await role.start()
+        if self._serves and self.settings.ledger.in_workers:
+            # Imported here: most workers have no use for a database.
+            from celeriac.ledger.keeping import keeping
+
+            await self._history.enter_async_context(keeping(self.store, self.settings, pruning=False))
+
+    async def _stop(self, grace_s: float) -> None:
+        await self.runner.drain(grace_s)
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._disconnect()
+        except (TimeoutError, StoreUnavailableError) as exc:
+            log.warning("left without a word, for the store is away: %s", exc)
+
+    async def _disconnect(self) -> None:
+        await self._history.aclose()
+        for role in reversed(self._roles):
+            await role.stop()
+        for task_type in self.registry:
+            if task_type.close is not None:
+                await task_type.close()
+        await self._hub.stop()
+        if self._serves:
+            await self.store.retire(self.worker_id)
+        await self.store.stop()
+
+    def _facts(self) -> dict[str, str] | None:
+        if not self._serves:
+            return None
+        return {
+            "kind": "celery",
+            "host": socket.gethostname(),
+            "pid": str(self.pid),
+            "groups": ",".join(self.groups),
+            "concurrency": str(self.concurrency),
+            "started_ms": str(self._started_ms),
+        }
+
+    def _on_cancel(self, task_id: str | None) -> None:
+        if task_id is not None:
+            for attempt in self.runner.of_task(task_id):
+                attempt.stop("cancel")
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+_current: Runtime | None = None
+#: Those of the processes this one was forked from: kept, so that nobody takes their loops apart here.
+_inherited: list[Runtime | None] = []
+_lock = threading.Lock()
+
+
+def current_runtime(app: Any, *, worker_id: str, concurrency: int = 1, serves: bool = False) -> Runtime:
+    """Return the runtime of this process, started; made on the first call (and again after a fork)."""
+    global _current
+    with _lock:
+        if _current is None or _current.pid != os.getpid():
+            _inherited.append(_current)
+            runtime = Runtime(app, worker_id=worker_id, concurrency=concurrency, serves=serves)
+            runtime.start()
+            _current = runtime
+        return _current
+
+
+def stop_runtime() -> None:
+    """Stop the runtime of this process, if it has one: what still runs is given back."""
+    if _current is not None and _current.pid == os.getpid():
+        _current.stop(0)
