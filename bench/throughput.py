@@ -1,0 +1,226 @@
+"""No-op tasks through one worker process: what does a task cost?
+
+Ours, with record, history and events, against stock Celery with the Redis result backend, dramatiq with
+results, and taskiq with results; all on one Valkey with an append-only file, in interleaved rounds of one
+run. The backlog is complete before the worker starts; after a warm-up, counted is the CPU time of the
+worker with all its children, and of the store, until the last result is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from figures import Figure, figure, table, write_json
+from machine import Cores, Store, Subject, child_environment, choose_cores, python, store_on, versions
+from noop_types import GROUP
+
+PAYLOAD = {"number": 12345, "text": "what a small task works on", "flags": [True, False]}
+#: The longest that a worker may do nothing (seconds); it includes its start.
+_PATIENCE_S = 60.0
+#: How long after the last result something may still be written down: events in batches, acknowledgements (seconds).
+_SETTLE_S = 0.5
+
+#: Tasks that are done, from what the database holds; given what was sent.
+Done = Callable[["redis.Redis", int], int]
+
+
+def _results(client: redis.Redis, sent: int) -> int:
+    # In all of the peers a result is a key of its own. The handful that a queue needs makes no difference.
+    return min(int(client.dbsize()), sent)
+
+
+def _ended_records(client: redis.Redis, sent: int) -> int:
+    return sent - sum(int(client.zcard(f"celeriac:{kind}:{GROUP}")) for kind in ("waiting", "running"))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One worker, and the module that publishes its tasks."""
+
+    name: str
+    argv: list[str]
+    sender: str
+    done: Done = _results
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def _celeriac(type_name: str) -> Target:
+    return Target(
+        f"celeriac, {type_name.removeprefix('bench.noop_')}",
+        python("celeriac", "worker", "--groups", GROUP),
+        "peers.celeriac_app",
+        _ended_records,
+        {"CELERIAC_IMPORTS": "[noop_types]", "CELERIAC_LOG_LEVEL": "warning", "BENCH_TYPE": type_name},
+    )
+
+
+def _celery(pool: str, concurrency: int, *, events: bool) -> Target:
+    argv = python(
+        *("celery", "--app", "peers.celery_app", "worker", "--pool", pool, "--concurrency", str(concurrency)),
+        *("--loglevel", "warning", "--without-mingle", "--without-gossip", *(["--task-events"] if events else [])),
+    )
+    name = f"Celery, {pool}, {'events' if events else 'no events'}"
+    return Target(name, argv, "peers.celery_app", environment={"BENCH_RESULTS": "1"})
+
+
+TARGETS = (
+    _celeriac("bench.noop_async"),
+    _celeriac("bench.noop_sync"),
+    _celery("threads", 8, events=True),
+    _celery("threads", 8, events=False),
+    _celery("prefork", 1, events=True),
+    _celery("prefork", 1, events=False),
+    Target("dramatiq", python("dramatiq", "peers.dramatiq_app", "--processes", "1"), "peers.dramatiq_app"),
+    Target(
+        "taskiq",
+        python("taskiq", "worker", "peers.taskiq_app:broker", "--workers", "1", "--log-level", "WARNING"),
+        "peers.taskiq_app",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round showed of one worker."""
+
+    worker_us: float
+    store_us: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a round was at one moment."""
+
+    done: int
+    at: float
+    worker_s: float
+    store_s: float
+
+
+class Bench:
+    """Runs rounds, one worker at a time, each in a database of its own."""
+
+    def __init__(self, store: Store, cores: Cores, folder: Path) -> None:
+        self._store = store
+        self._cores = cores
+        self._folder = folder
+
+    def round(self, target: Target, *, warm_up: int, count: int) -> Round:
+        """Run `warm_up` tasks and then `count` through a new worker; raises when some do not end."""
+        database = TARGETS.index(target)
+        environment = {"BENCH_URL": self._store.url(database), "REDIS_URL": self._store.url(database)}
+        environment |= target.environment
+        with self._store.client(database) as client:
+            client.flushdb()
+            self._send(target, environment, warm_up + count)
+            worker = Subject(target.argv, core=self._cores.subject, environment=environment, folder=self._folder)
+            try:
+                before = self._wait(target, worker, client, warm_up + count, until=warm_up)
+                last = self._wait(target, worker, client, warm_up + count, until=warm_up + count)
+                time.sleep(_SETTLE_S)
+                after = self._mark(worker, last.done)
+            finally:
+                worker.end()
+            client.flushdb()
+        done = last.done - before.done
+        return Round(
+            worker_us=(after.worker_s - before.worker_s) / done * 1e6,
+            store_us=(after.store_s - before.store_s) / done * 1e6,
+            rate=done / (last.at - before.at),
+        )
+
+    def _send(self, target: Target, environment: dict[str, str], count: int) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "peers.send", target.sender, str(count), json.dumps(PAYLOAD)],
+            env=child_environment(**environment),
+            check=True,
+        )
+
+    def _wait(self, target: Target, worker: Subject, client: redis.Redis, sent: int, *, until: int) -> Mark:
+        """Wait until so many tasks are done; return how far it is then."""
+        seen, moved_at = 0, time.perf_counter()
+        while (done := target.done(client, sent)) < until:
+            worker.check()
+            if done > seen:
+                seen, moved_at = done, time.perf_counter()
+            elif time.perf_counter() - moved_at > _PATIENCE_S:
+                raise TimeoutError(f"{target.name}: {sent - done} of {sent} tasks did not end")
+            time.sleep(0.02)
+        return self._mark(worker, done)
+
+    def _mark(self, worker: Subject, done: int) -> Mark:
+        return Mark(done, time.perf_counter(), worker.cpu_s(), self._store.cpu_s())
+
+
+def summary(rounds: dict[str, list[Round]]) -> dict[str, dict[str, Figure]]:
+    """Return the figures of each target."""
+    return {
+        name: {part: figure(getattr(one, part) for one in of_target) for part in Round.__slots__}
+        for name, of_target in rounds.items()
+    }
+
+
+def report(figures: dict[str, dict[str, Figure]]) -> str:
+    """Return the table: costs, and those of each other worker as a multiple of our async one's."""
+    ours = figures.get(TARGETS[0].name)
+    rows = [
+        [
+            name,
+            of["worker_us"].text(),
+            of["store_us"].text(),
+            of["rate"].text(),
+            f"{of['worker_us'].median / ours['worker_us'].median:.2f}" if ours else "",
+        ]
+        for name, of in figures.items()
+    ]
+    return table(["worker", "worker CPU µs/task", "store CPU µs/task", "tasks/s", "× celeriac, async"], rows)
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds per worker (3)")
+    parser.add_argument("--tasks", type=int, default=5000, help="tasks of a round (5000)")
+    parser.add_argument("--warm-up", type=int, default=500, help="tasks before those that count (500)")
+    parser.add_argument("--only", default="", help="names of workers that contain this text")
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON too (- for standard output)")
+    options, _ = parser.parse_known_args()
+
+    cores = choose_cores()
+    os.sched_setaffinity(0, {cores.others})
+    found = versions("celeriac", "celery", "kombu", "redis", "hiredis", "dramatiq", "taskiq", "taskiq-redis")
+    load = os.getloadavg()[0]
+    print(f"{cores.text()}; load {load:.1f}\n{', '.join(f'{n} {v}' for n, v in found.items())}\n")
+    rounds: dict[str, list[Round]] = defaultdict(list)
+    with (
+        tempfile.TemporaryDirectory(prefix="celeriac-bench-") as folder,
+        store_on(Path(folder), cores.others) as store,
+    ):
+        bench = Bench(store, cores, Path(folder))
+        for _ in range(options.rounds):
+            for target in TARGETS:
+                if options.only in target.name:
+                    rounds[target.name].append(bench.round(target, warm_up=options.warm_up, count=options.tasks))
+    figures = summary(rounds)
+    print(f"{options.tasks} tasks, {options.rounds} rounds\n\n{report(figures)}")
+    if options.json:
+        document: dict[str, Any] = {"versions": found, "cores": cores.text(), "load_before": load}
+        document["workers"] = {name: {part: f.as_json() for part, f in of.items()} for name, of in figures.items()}
+        write_json(options.json, "throughput", document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""A recorder in a process of its own, to be killed: `python -m tests.chaos.recorder_process STORE DATABASE`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from celeriac.ledger.keeping import keeping
+from celeriac.live.store import TaskStore
+from celeriac.settings import LedgerSettings, Settings
+
+#: Small batches, one after the other: so a kill always meets one.
+SETTINGS = Settings(lease=1, ledger=LedgerSettings(batch=40, interval=0.01))
+
+
+async def main(store_url: str, database_url: str) -> None:
+    settings = SETTINGS.model_copy(update={"database_url": database_url})
+    async with TaskStore(store_url, settings, patience_s=60) as store, keeping(store, settings):
+        print("recording", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""`kill -9` of a recorder in the middle of its batches, under load: history loses nothing and doubles nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.feed import EventFeed
+from celeriac.live.store import TaskStore
+from celeriac.model import Claim, Event, Failure, Progress, Submission
+from celeriac.record import task_record
+from celeriac.settings import Settings
+from celeriac.task_filter import TaskFilter
+from tests.chaos.running_platform import all_events
+from tests.support import eventually
+
+KILLS = 20
+_ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def recorder(store_url: str, database_url: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.chaos.recorder_process", store_url, database_url]
+    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Load:
+    """Tasks that come and end, until somebody says stop."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+        self.ids: list[str] = []
+        self._random = random.Random(3)
+        self.stopping = False
+
+    async def run(self) -> None:
+        while not self.stopping:
+            await asyncio.gather(*(self._one() for _ in range(10)))
+            await asyncio.sleep(0.1)
+
+    async def _one(self) -> None:
+        task_id = f"t{len(self.ids)}"
+        self.ids.append(task_id)
+        await self._store.submit(Submission(task_id=task_id, type="demo", tags=("load",)))
+        claim = await self._store.claim(task_id, worker="w")
+        assert isinstance(claim, Claim)
+        await self._store.progress(claim, 1, Progress(50, "", "", 1))
+        chance = self._random.random()
+        if chance < 0.6:
+            await self._store.complete(claim, '"done"')
+        elif chance < 0.8:
+            await self._store.fail(claim, Failure("broken", "boom", False), 0)
+        elif chance < 0.9:
+            await self._store.fail(claim, Failure("broken", "boom", True), 3_600_000)
+
+
+@pytest.mark.timeout(240)
+async def test_twenty_kills_in_mid_batch_lose_and_double_nothing(
+    valkey_url: str, store: TaskStore, database_url: str
+) -> None:
+    load = Load(store)
+    loading = asyncio.create_task(load.run())
+    feed = EventFeed(store, consumer="onlooker")
+    chance = random.Random(5)
+    left_behind = 0
+    for _ in range(KILLS):
+        with recorder(valkey_url, database_url) as process:
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline) == "recording\n"
+            # Anywhere in the work: after a random part of a batch's time.
+            await asyncio.sleep(chance.uniform(0, 0.12))
+            process.kill()
+        pending = await store.redis.xpending("celeriac:events", "ledger") if (await feed.lag()).recording else None
+        left_behind += bool(pending and pending["pending"])
+    load.stopping = True
+    await loading
+    # At least some kills met a batch that was read and not acknowledged.
+    assert left_behind > 0
+
+    with recorder(valkey_url, database_url):
+
+        async def caught_up() -> bool:
+            lag = await feed.lag()
+            return lag.entries == 0 and not lag.resyncing
+
+        await eventually(caught_up, because="a recorder that lives catches up", timeout_s=90)
+    async with Ledger(database_url, Settings()) as ledger:
+        assert await ledger.count(TaskFilter()) == len(load.ids)
+        assert await ledger.count(TaskFilter(tag=("load",))) == len(load.ids)
+        for task_id in load.ids:
+            kept = await ledger.get(task_id)
+            assert task_record(kept.task) == task_record(await store.get(task_id))
+            assert _ids(await ledger.events(task_id)) == _ids(await all_events(store, task_id))
+
+
+def _ids(events: list[Event]) -> list[str]:
+    return [event.id for event in events]

@@ -1,0 +1,58 @@
+"""Fixtures: one Valkey for the session, an empty database of it for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+import redis as redis_sync
+
+from celeriac.ledger.migrating import migrate
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from tests.databases import KINDS, empty_database
+from tests.support import ValkeyServer
+
+_DATABASES = 16
+_next_database = count()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey of our own, alive for the whole session; tests that kill one start their own."""
+    server = ValkeyServer(Path(tmp_path_factory.mktemp("valkey")), databases=_DATABASES)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def valkey_url(valkey: ValkeyServer) -> str:
+    """The URL of an empty database. They take turns, so that one left busy by a test disturbs no neighbour."""
+    url = valkey.url(next(_next_database) % _DATABASES)
+    with redis_sync.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings by default, whatever the environment says."""
+    return Settings()
+
+
+@pytest.fixture
+async def store(valkey_url: str, settings: Settings) -> AsyncIterator[TaskStore]:
+    """A connected store on an empty database."""
+    async with TaskStore(valkey_url, settings) as connected:
+        yield connected
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database, once of each kind."""
+    with empty_database(request.param, tmp_path) as url:
+        migrate(url)
+        yield url

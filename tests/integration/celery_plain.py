@@ -1,0 +1,119 @@
+"""Plain Celery tasks, as a project that knows only Celery would write them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import redis
+from celery import Task
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
+from celery.signals import before_task_publish
+
+from celeriac_tasks.celery import app
+
+
+def note(task_id: str, text: str) -> None:
+    """Append to the list `ran:{task_id}`."""
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        client.rpush(f"ran:{task_id}", text)
+
+
+@app.task(bind=True)
+def add(self: Task, a: int, b: int = 0, pause_s: float = 0) -> int:
+    note(self.request.id, f"start {self.request.retries}")
+    time.sleep(pause_s)
+    note(self.request.id, f"{a} + {b}")
+    return a + b
+
+
+@app.task(bind=True)
+def total(self: Task, first: int, *more: int) -> int:
+    """Add numbers; calls itself as the plain function it also is."""
+    note(self.request.id or "direct", f"total {first} {more}")
+    return int(first + (self(*more) if more else 0))
+
+
+@app.task(bind=True)
+def breaks(self: Task, how: str) -> None:
+    note(self.request.id, f"start {self.request.retries}")
+    if how == "exit":
+        raise SystemExit(5)
+    if how == "ignore":
+        raise Ignore("never mind")
+    if how == "reject":
+        raise Reject("no", requeue=False)
+    if how == "cancelled":
+        raise asyncio.CancelledError
+    if how == "replace":
+        raise self.replace(add.s(1))
+    raise ValueError(how)
+
+
+@app.task(bind=True, max_retries=2, default_retry_delay=0.1)
+def comes_back(self: Task, until: int = 99, fallback: bool = False) -> str:
+    note(self.request.id, f"start {self.request.retries}")
+    if self.request.retries >= until:
+        return f"after {self.request.retries}"
+    try:
+        raise self.retry(exc=ConnectionError("not yet") if not fallback else None)
+    except MaxRetriesExceededError:
+        return "fallback"
+
+
+@app.task(bind=True, default_retry_delay=0.1)
+def counts_down(self: Task, n: int, label: str = "") -> str:
+    """Retry with other arguments, more often than a task of three retries may."""
+    note(self.request.id, f"{n} {label}")
+    if n > 0:
+        raise self.retry(args=(n - 1,), kwargs={"label": label + "x"}, max_retries=10)
+    return label
+
+
+@app.task(bind=True, autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0.1, max_retries=3)
+def by_itself(self: Task, until: int) -> str:
+    note(self.request.id, f"start {self.request.retries}")
+    if self.request.retries < until:
+        raise OSError("again")
+    return "well"
+
+
+@app.task(bind=True)
+def naps(self: Task, s: float) -> str:
+    """Sleep in small steps, where an exception arrives between two."""
+    note(self.request.id, f"start {self.request.retries}")
+    until = time.monotonic() + s
+    while time.monotonic() < until:
+        time.sleep(0.02)
+    note(self.request.id, "end")
+    return "napped"
+
+
+@before_task_publish.connect
+def die_before_publishing(sender: str, headers: dict[str, object], **_: object) -> None:
+    """Kill a worker where it is about to publish the task `last-link`, the first time."""
+    if headers["id"] != "last-link" or "CELERIAC_IMPORTS" not in os.environ or not is_worker():
+        return
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        if client.set("died", "1", nx=True):
+            os.kill(os.getpid(), 9)
+
+
+def is_worker() -> bool:
+    """Whether this process runs tasks, and does not only publish them."""
+    return "worker" in sys.argv
+
+
+@app.task
+def makes_object() -> object:
+    return object()
+
+
+@app.task(bind=True)
+def dies(self: Task) -> str:
+    """Kill the process it runs in, the first time."""
+    if self.request.retries == 0:
+        os.kill(os.getpid(), 9)
+    return "survived"

@@ -1,0 +1,1 @@
+"""Executors that tests run in processes of their own."""

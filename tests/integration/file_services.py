@@ -1,0 +1,47 @@
+"""A file intake on folders of a test's own, and the gRPC server on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from celeriac.files.intake import FileIntake
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac_api.rpc.server import RpcServer
+
+
+def file_settings(folder: Path, **values: Any) -> Settings:
+    """Return settings whose storage, data folder and roots are below `folder`."""
+    (folder / "temp").mkdir(exist_ok=True)
+    data = folder / "data"
+    files = {
+        "storage_path": folder / "storage",
+        "allowed_roots": [folder / "temp", data / "uploads"],
+        **values.pop("files", {}),
+    }
+    return Settings.model_validate({"data_dir": data, "files": files, **values})
+
+
+@asynccontextmanager
+async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, FileIntake]]:
+    """Serve gRPC on a free port; yields its address, a channel to it, and the intake."""
+    intake = FileIntake(store=store, settings=settings)
+    server = RpcServer(host="127.0.0.1", port=0, intake=intake)
+    await server.start()
+    try:
+        address = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield address, channel, intake
+    finally:
+        await server.stop()
+        await intake.stop()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file below `folder` with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,64 @@
+"""What the tests of the history share: a recorder to drive by hand, and tasks in every state."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from celeriac.ledger.ledger import Ledger
+from celeriac.ledger.recorder import Recorder
+from celeriac.live.feed import EventFeed
+from celeriac.live.store import TaskStore
+from celeriac.model import Claim, Failure, Progress, Submission
+from celeriac.settings import Settings
+
+
+@asynccontextmanager
+async def recording(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, Ledger]]:
+    """Yield a recorder that records when it is told to, and the ledger that it fills."""
+    async with Ledger(database_url, settings) as ledger:
+        feed = EventFeed(store, consumer=f"test-{secrets.token_hex(4)}")
+        try:
+            yield Recorder(feed=feed, engine=ledger.engine, settings=settings), ledger
+        finally:
+            await feed.close()
+
+
+async def record_all(recorder: Recorder, store: TaskStore) -> None:
+    """Let `recorder` record until nothing is left to do."""
+    feed = EventFeed(store, consumer="onlooker")
+    for _ in range(200):
+        await recorder.step()
+        lag = await feed.lag()
+        if not lag.entries and not lag.resyncing:
+            return
+    raise AssertionError(f"not recorded: {lag}")
+
+
+async def claimed(store: TaskStore, task_id: str, **fields: Any) -> Claim:
+    """Submit a task and claim it."""
+    await store.submit(Submission(task_id=task_id, **{"type": "demo", **fields}))
+    claim = await store.claim(task_id, worker="w")
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def completed(store: TaskStore, task_id: str, result: str = "1", **fields: Any) -> None:
+    """Bring a task to COMPLETED, with one report on the way."""
+    claim = await claimed(store, task_id, **fields)
+    await store.progress(claim, 1, Progress(50, "half", "way", 1234))
+    await store.complete(claim, result)
+
+
+async def failed(store: TaskStore, task_id: str, message: str = "it broke", **fields: Any) -> None:
+    """Bring a task to FAILED."""
+    claim = await claimed(store, task_id, **fields)
+    await store.fail(claim, Failure("broken", message, False), 0)
+
+
+async def forget(store: TaskStore, *task_ids: str) -> None:
+    """Let the store forget tasks, as it does when their retention is over."""
+    for task_id in task_ids:
+        await store.redis.delete(f"task:{task_id}", f"celeriac:events:{task_id}")

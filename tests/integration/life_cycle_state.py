@@ -1,0 +1,122 @@
+"""What must hold in the store between any two calls, read with a client of its own."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from celeriac.live import keys
+
+#: A synchronous `redis.Redis` that decodes replies; its annotations do not know that it does.
+Client = Any
+
+#: kombu's lists of one queue, in the order in which a worker looks into them.
+STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+
+FINAL = {"COMPLETED", "FAILED", "CANCELLED"}
+
+
+def records(client: Client) -> dict[str, dict[str, str]]:
+    """Return every task's hash by id."""
+    ids = [key.removeprefix("task:") for key in client.scan_iter("task:*", count=1000, _type="hash")]
+    with client.pipeline(transaction=False) as pipe:
+        for task_id in ids:
+            pipe.hgetall(keys.task(task_id))
+        return dict(zip(ids, pipe.execute(), strict=True))
+
+
+def expected_indexes(record: dict[str, str]) -> set[str]:
+    """Return the sorted sets in which a task of this record belongs."""
+    status, group = record["status"], record["queue"]
+    indexes = {
+        "SCHEDULED": {keys.DELAYED},
+        "RETRYING": {keys.DELAYED},
+        "PENDING": {keys.waiting(group)},
+        "PROCESSING": {keys.LEASES, keys.running(group)},
+    }.get(status, set())
+    if status in ("SCHEDULED", "PENDING") and record["attempt"] == "0" and "expires_ms" in record:
+        indexes = indexes | {keys.EXPIRING}
+    return indexes
+
+
+def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
+    """Check every record against indexes, retention and events; return the records."""
+    found = records(client)
+    groups = client.smembers(keys.GROUPS) | {record["queue"] for record in found.values()}
+    index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING]
+    index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.running)]
+    ids = list(found)
+    with client.pipeline(transaction=False) as pipe:
+        for key in index_keys:
+            pipe.zrange(key, 0, -1)
+        for task_id in ids:
+            pipe.pttl(keys.task(task_id))
+            pipe.pttl(keys.task_events(task_id))
+            pipe.xrange(keys.task_events(task_id))
+        pipe.xrange(keys.EVENTS)
+        replies: list[Any] = pipe.execute()
+
+    present: dict[str, set[str]] = defaultdict(set)
+    for key in index_keys:
+        for task_id in replies.pop(0):
+            assert task_id in found, f"{task_id} is in {key} and has no record"
+            present[task_id].add(key)
+
+    streams = {}
+    for task_id in ids:
+        record = found[task_id]
+        assert present[task_id] == expected_indexes(record), f"{task_id} is {record['status']}"
+        record_ttl, events_ttl, streams[task_id] = replies.pop(0), replies.pop(0), replies.pop(0)
+        for ttl in (record_ttl, events_ttl):
+            assert (ttl > 0) == (record["status"] in FINAL), f"{task_id} is {record['status']} with a life of {ttl} ms"
+        assert int(record["attempt"]) <= int(record["attempts_allowed"])
+        _assert_events(record, streams[task_id])
+    _assert_global_stream(streams, replies.pop(0))
+    return found
+
+
+def _assert_events(record: dict[str, str], events: list[tuple[str, dict[str, str]]]) -> None:
+    order = [tuple(map(int, entry_id.split("-"))) for entry_id, _ in events]
+    assert order == sorted(set(order))
+    told = [fields["status"] for _, fields in events if fields["kind"] == "status"]
+    assert told[-1] == record["status"], f"{record['task_id']}: the events say {told}"
+
+
+def _assert_global_stream(
+    streams: dict[str, list[tuple[str, dict[str, str]]]], everything: list[tuple[str, dict[str, str]]]
+) -> None:
+    told: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
+    revs: dict[str, list[int]] = defaultdict(list)
+    for _, fields in everything:
+        task_id = fields.pop("task_id")
+        revs[task_id].append(int(fields.pop("rev")))
+        told[task_id].append((fields.pop("event"), fields))
+    assert streams == dict(told)
+    for task_id, counted in revs.items():
+        assert counted == list(range(1, len(counted) + 1)), (
+            f"{task_id}: each event counts the record's revision up by one"
+        )
+
+
+def messages(client: Client, group: str) -> list[dict[str, Any]]:
+    """Return the messages of a group in the order in which a worker takes them."""
+    lists = [client.lrange(f"{group}{step}", 0, -1) for step in STEPS]
+    return [json.loads(text) for texts in lists for text in reversed(texts)]
+
+
+def take_message(client: Client, group: str) -> dict[str, Any] | None:
+    """Take the next message as a worker does, or None."""
+    for step in STEPS:
+        text = client.rpop(f"{group}{step}")
+        if text is not None:
+            return dict(json.loads(text))
+    return None
+
+
+def take_ids(client: Client, group: str) -> list[str]:
+    """Take all messages of a group; return the ids they name, in order."""
+    taken = []
+    while (message := take_message(client, group)) is not None:
+        taken.append(message["headers"]["id"])
+    return taken

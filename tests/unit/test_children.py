@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from celeriac.errors import SettingsError
+from celeriac.local.children import child_environment, platform_commands, user_commands
+from celeriac.settings import Settings, load_settings
+
+
+def _settings(**values: object) -> Settings:
+    return Settings.model_validate({"data_dir": "/data folder", **values})
+
+
+def test_command_lines_say_what_the_children_are_and_hold_no_secret() -> None:
+    settings = _settings(redis_url="redis://:s3cret@127.0.0.1/0", up={"workers": 2})
+    commands = platform_commands(settings, config=Path("/etc/celeriac.yaml"), insecure=False)
+    assert list(commands) == ["api", "beat", "worker", "worker-2"]
+    assert commands["api"] == (
+        sys.executable, "-m", "celeriac", "api", "--host", "127.0.0.1", "--port", "8000", "--grpc-port", "50050",
+        "--data-dir", "/data folder", "--config", "/etc/celeriac.yaml",
+    )  # fmt: skip
+    assert commands["worker-2"][3:5] == ("worker", "--groups")
+    assert "s3cret" not in str(commands)
+
+
+def test_insecure_is_passed_on_to_the_api_only() -> None:
+    commands = platform_commands(_settings(), config=None, insecure=True)
+    assert [name for name, command in commands.items() if "--insecure" in command] == ["api"]
+
+
+def test_children_load_the_same_settings_from_their_environment() -> None:
+    inherited = {"CELERIAC_REDIS_URL": "redis://old", "REDIS_ADDR": "old:1", "TASK_GRPC_PORT": "1", "PATH": "/bin"}
+    environ = child_environment(
+        _settings(port=8123, grpc_port=50123),
+        redis_url="redis://new",
+        database_url="sqlite:////data folder/celeriac.db",
+        config=None,
+        environ=inherited,
+    )
+    loaded = load_settings(environ=environ)
+    assert (loaded.redis_url, loaded.port, loaded.grpc_port) == ("redis://new", 8123, 50123)
+    assert loaded.data_dir == Path("/data folder")
+    assert environ["PATH"] == "/bin"
+
+
+def test_programs_of_the_operator_are_split_without_a_shell_and_python_is_this_one() -> None:
+    commands = user_commands(
+        _settings(up={"processes": {"demo": "python server.py --title 'a b'", "other": "/bin/true"}}), taken={"api"}
+    )
+    assert commands == {"demo": (sys.executable, "server.py", "--title", "a b"), "other": ("/bin/true",)}
+
+
+@pytest.mark.parametrize(
+    ("processes", "text"),
+    [({"api": "x"}, "up.processes.api.*choose another"), ({"a": "'"}, "up.processes.a"), ({"a": " "}, "no command")],
+)
+def test_a_program_that_cannot_be_started_is_refused_at_once(processes: dict[str, str], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
+        user_commands(_settings(up={"processes": processes}), taken={"api"})

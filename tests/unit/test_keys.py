@@ -1,0 +1,54 @@
+"""The keys that Python reads are the ones that Lua writes."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from celeriac.live import keys
+from celeriac.live.scripts import every_transition
+
+SHARED = (files("celeriac.live") / "lua" / "shared.lua").read_text("utf-8")
+
+
+def test_fixed_keys_are_the_same_in_lua() -> None:
+    table = SHARED.split("local key = {")[1].split("}")[0]
+    in_lua = dict(re.findall(r"(\w+) = '([^']+)'", table))
+    in_python = {name.lower(): value for name, value in vars(keys).items() if name.isupper() and name[0] != "_"}
+    assert in_lua == in_python
+
+
+def test_keys_made_of_an_id_are_the_same_in_lua() -> None:
+    in_lua = dict(re.findall(r"function key\.(\w+)\(\w+\) return '([^']+)' \.\. \w+ end", SHARED))
+    assert len(in_lua) == SHARED.count("function key.")
+    assert {f"{prefix}ID": name for name, prefix in in_lua.items()} == {
+        getattr(keys, name)("ID"): name for name in in_lua
+    }
+
+
+def test_keys_of_different_things_never_meet() -> None:
+    made = [make("x") for make in (keys.task, keys.task_events, keys.live, keys.waiting, keys.running, keys.group)]
+    made += [keys.worker("x"), keys.idempotency("x", "x"), keys.EVENTS, keys.GROUPS, keys.WORKERS]
+    assert len(set(made)) == len(made)
+    assert keys.idempotency("a:b", "c") != keys.idempotency("a", "b:c")
+    assert keys.idempotency("", "1:a:b") != keys.idempotency("a", "b")
+
+
+@pytest.mark.parametrize("key", [keys.LEASES, keys.EXTERNAL, keys.task("x"), keys.worker("x"), "unacked_index"])
+def test_no_group_may_have_the_name_of_a_key(key: str) -> None:
+    assert keys.reserved(key)
+
+
+@pytest.mark.parametrize("group", ["default", "celery", "tasks", "video:hd", "celeriac"])
+def test_ordinary_group_names_are_free(group: str) -> None:
+    assert not keys.reserved(group)
+
+
+def test_every_script_says_what_it_takes_and_returns() -> None:
+    assert len(every_transition()) >= 14
+    for script in every_transition():
+        header = script.source.removeprefix(SHARED).lstrip().split("\n\n")[0]
+        assert "ARGV[4" in header, script.name
+        assert "Returns" in header, script.name

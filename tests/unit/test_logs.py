@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from celeriac.logs import configure_logging, redact
+from celeriac.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_json_lines_of_structlog_and_of_the_standard_library_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="json"), role="worker")
+    structlog.contextvars.bind_contextvars(task_id="t-1")
+    structlog.get_logger("celeriac.test").info("started", attempt=2)
+    logging.getLogger("some.library").warning("slow: %s ms", 12)
+    ours, theirs = _lines(capsys)
+    assert (ours["event"], ours["attempt"], ours["task_id"], ours["role"]) == ("started", 2, "t-1", "worker")
+    assert (theirs["event"], theirs["level"], theirs["task_id"]) == ("slow: 12 ms", "warning", "t-1")
+    assert set(theirs) <= set(ours)
+
+
+def test_off_a_terminal_the_automatic_format_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(), role="api")
+    logging.getLogger("a").info("x")
+    assert _lines(capsys)[0]["event"] == "x"
+
+
+def test_the_level_holds_and_chatty_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="json", log_level="warning"), role="api")
+    structlog.get_logger("a").info("no")
+    configure_logging(Settings(log_format="json"), role="api")
+    logging.getLogger("uvicorn.access").info("no")
+    logging.getLogger("a").info("yes")
+    assert [line["event"] for line in _lines(capsys)] == ["yes"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_secrets_are_taken_out_wherever_they_stand(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    configure_logging(Settings.model_validate({"log_format": log_format}), role="api")
+    log = structlog.get_logger("a")
+    log.info("a", redis_password="hunter2", headers={"Authorization": "hunter2"})
+    log.info("b", url="redis://:hunter2@127.0.0.1:6390/0")
+    logging.getLogger("library").info("connecting to amqp://me:%s@rabbit//", "hunter2")
+    hunter2 = "hunter2"
+    try:
+        raise ConnectionError(f"cannot reach redis://:{hunter2}@127.0.0.1/0")
+    except ConnectionError:
+        log.exception("c")
+    written = capsys.readouterr().err
+    assert "hunter2" not in written
+    assert "ConnectionError" in written
+
+
+def test_redaction_leaves_everything_else_alone() -> None:
+    assert redact("see http://127.0.0.1:8000/docs and user@example.org") == (
+        "see http://127.0.0.1:8000/docs and user@example.org"
+    )
+    assert redact("Authorization: Bearer abcdefghijk") == "Authorization: Bearer ***"

@@ -1,0 +1,36 @@
+"""Statuses and times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
+
+
+def test_three_statuses_are_final() -> None:
+    assert {status for status in Status if status.final} == {"COMPLETED", "FAILED", "CANCELLED"}
+
+
+def test_the_wire_has_lower_case() -> None:
+    assert [status.wire for status in Status] == [status.value.lower() for status in Status]
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_milliseconds_survive_the_way_to_a_moment_and_back(ms: int) -> None:
+    assert ms_from_utc(utc_from_ms(ms)) == ms
+    assert ms_from_utc(datetime.fromisoformat(rfc3339(utc_from_ms(ms)))) == pytest.approx(ms, abs=1)
+
+
+def test_a_moment_is_written_in_utc() -> None:
+    moment = datetime(2030, 1, 31, 8, 0, 0, 5000, tzinfo=timezone(timedelta(hours=2)))
+    assert rfc3339(moment) == "2030-01-31T06:00:00.005Z"
+    assert utc_from_ms(0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_a_moment_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        ms_from_utc(datetime(2030, 1, 1))

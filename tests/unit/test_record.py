@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from celeriac.model import Failure, Progress, Status, Task
+from celeriac.record import plain_number, task_from_record, task_record
+
+CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+TASK = Task(
+    task_id="t-1",
+    type="echo",
+    group="media",
+    status=Status.PENDING,
+    payload={"text": "hi"},
+    progress=Progress(),
+    result=None,
+    error=None,
+    attempt=0,
+    max_retries=3,
+    priority=4,
+    user_id=None,
+    metadata={"order": 7},
+    worker=None,
+    created_at=CREATED,
+    updated_at=CREATED,
+    started_at=None,
+    finished_at=None,
+    run_at=None,
+    expires_at=None,
+    cancel_requested=False,
+    extra={"internal": "1"},
+)
+
+
+def test_record_has_the_fields_of_the_contract_first_and_the_additions_after_them() -> None:
+    assert list(task_record(TASK)) == [
+        "task_id", "type", "queue", "status", "payload", "progress", "result", "error", "attempt",
+        "max_retries", "user_id", "worker", "created_at", "started_at", "finished_at", "updated_at",
+        "priority", "metadata", "tags", "run_at", "expires_at", "cancel_requested",
+    ]  # fmt: skip
+
+
+def test_record_is_json_with_lower_case_status_and_rfc3339_times() -> None:
+    record = json.loads(json.dumps(task_record(TASK)))
+    assert record["status"] == "pending"
+    assert record["queue"] == "media"
+    assert record["created_at"] == "2026-03-01T12:00:00.250Z"
+    assert record["started_at"] is None
+    assert record["metadata"] == {"order": 7}
+
+
+def test_progress_without_a_report_is_zero_since_creation() -> None:
+    assert task_record(TASK)["progress"] == {
+        "percentage": 0,
+        "stage": "",
+        "message": "",
+        "timestamp_ms": 1772366400250,
+    }
+
+
+def test_progress_keeps_fractions_and_writes_whole_numbers_as_integers() -> None:
+    whole = replace(TASK, progress=Progress(40.0, "work", "page 4", 1772366401000))
+    assert json.dumps(task_record(whole)["progress"]) == (
+        '{"percentage": 40, "stage": "work", "message": "page 4", "timestamp_ms": 1772366401000}'
+    )
+    part = replace(TASK, progress=Progress(12.5, "", "", 1))
+    assert task_record(part)["progress"]["percentage"] == 12.5
+
+
+def test_error_is_an_object_of_three_fields() -> None:
+    failed = replace(TASK, status=Status.FAILED, error=Failure("timeout", "too slow", True))
+    assert task_record(failed)["error"] == {"code": "timeout", "message": "too slow", "retryable": True}
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (100.0, "100"), (33.25, "33.25"), (7, "7")])
+def test_plain_number(value: float, text: str) -> None:
+    assert json.dumps(plain_number(value)) == text
+
+
+def test_a_record_is_read_back_as_it_was_written() -> None:
+    ended = replace(
+        TASK,
+        status=Status.FAILED,
+        progress=Progress(40.5, "stage", "message", 1234),
+        error=Failure("code", "message", True),
+        started_at=CREATED,
+        run_at=CREATED,
+        tags=("red",),
+    )
+    for task in (TASK, ended):
+        record = task_record(task)
+        assert task_record(task_from_record({**record, "of_a_later_version": 1})) == record
+    with pytest.raises(ValueError, match="no task's record"):
+        task_from_record({"task_id": "t"})

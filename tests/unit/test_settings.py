@@ -1,0 +1,171 @@
+"""Where a setting comes from, how it is written, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celeriac.errors import SettingsError
+from celeriac.settings import Settings, load_settings, parse_duration_s, parse_size_bytes
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads a `celeriac.yaml` of the folder that pytest runs in."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_command_line_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "port: 1\nhost: of.file\ngrpc_port: 3\nworker: {concurrency: 5, groups: a}")
+    environ = {"CELERIAC_PORT": "2", "CELERIAC_GRPC_PORT": "4", "CELERIAC_WORKER__CONCURRENCY": "6"}
+    settings = load_settings(file, {"grpc_port": 5, "port": None}, environ)
+    assert (settings.host, settings.port, settings.grpc_port) == ("of.file", 2, 5)
+    assert (settings.worker.concurrency, settings.worker.groups) == (6, "a")
+    assert settings.lease == 15.0
+
+
+SERVICES: dict[str, Any] = {
+    "services": {"demo": {"address": "localhost:1", "timeout": "500ms"}},
+    "defaults": {"timeout": "10m", "max_retries": 7},
+}
+
+
+@pytest.mark.parametrize("form", ["json", "yaml", "environment", "well-known"])
+def test_the_same_configuration_in_every_form(tmp_path: Path, form: str) -> None:
+    text = json.dumps({"grpc_services": SERVICES})
+    yaml_text = (
+        "grpc_services:\n  services:\n    demo: {address: 'localhost:1', timeout: 500ms}\n"
+        "  defaults: {timeout: 10m, max_retries: 7}\n"
+    )
+    settings = {
+        "json": lambda: load_settings(write(tmp_path / "c.json", text), environ={}),
+        "yaml": lambda: load_settings(write(tmp_path / "c.yaml", yaml_text), environ={}),
+        "well-known": lambda: load_settings(environ={"GRPC_SERVICES": json.dumps(SERVICES)}),
+        "environment": lambda: load_settings(
+            environ={
+                "CELERIAC_GRPC_SERVICES__SERVICES": "{demo: {address: 'localhost:1', timeout: 500ms}}",
+                "CELERIAC_GRPC_SERVICES__DEFAULTS__TIMEOUT": "10m",
+                "CELERIAC_GRPC_SERVICES__DEFAULTS__MAX_RETRIES": "7",
+            }
+        ),
+    }[form]()
+    demo = settings.grpc_services.resolve("demo")
+    assert demo is not None
+    assert (demo.address, demo.timeout, demo.max_retries, demo.retry_delay) == ("localhost:1", 0.5, 7, 1.0)
+    assert settings.grpc_services.resolve("other") is None
+
+
+def test_the_file_is_found_by_its_variable_or_in_the_folder(tmp_path: Path) -> None:
+    named = write(tmp_path / "named.yaml", "port: 1")
+    assert load_settings(environ={"CELERIAC_CONFIG": str(named)}).port == 1
+    assert load_settings(environ={}).port == 8000
+    write(tmp_path / "celeriac.yaml", "port: 2")
+    assert load_settings(environ={}).port == 2
+    with pytest.raises(SettingsError, match="there is no configuration file"):
+        load_settings(tmp_path / "none.yaml", environ={})
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_says_nothing(tmp_path: Path, text: str) -> None:
+    assert load_settings(write(tmp_path / "c.yaml", text), environ={}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("- a\n", "must hold a mapping"), ("a: [", "cannot be read as YAML or JSON")]
+)
+def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings(write(tmp_path / "c.yaml", text), environ={})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prot": 1}, "there is no setting prot; did you mean port?"),
+        ({"worker": {"concurency": 1}}, "there is no setting worker.concurency; did you mean worker.concurrency?"),
+        (
+            {"grpc_services": {"services": {"demo": {"adress": "x"}}}},
+            "there is no setting grpc_services.services.demo.adress; did you mean grpc_services.services.demo.address?",
+        ),
+        (
+            {"groups": {"g": {"procesor": "x"}}},
+            "there is no setting groups.g.procesor; did you mean groups.g.processor?",
+        ),
+        ({"qqqqqqqq": 1}, "there is no setting qqqqqqqq; known are: host, port"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(overrides=values, environ={})
+    assert str(caught.value).startswith(said)
+
+
+def test_an_unknown_variable_of_our_prefix_is_an_error_too() -> None:
+    with pytest.raises(SettingsError, match="did you mean lease"):
+        load_settings(environ={"CELERIAC_LEASES": "3"})
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"port": 70_000}, "port"),
+        ({"lease": "0.5s"}, "lease"),
+        ({"lease": "soon"}, "lease"),
+        ({"max_body_bytes": "10MB"}, "max_body_bytes"),
+        ({"durability": "maybe"}, "durability"),
+        ({"grpc_services": {"services": {"a": {"address": ""}}}}, "grpc_services.services.a.address"),
+    ],
+)
+def test_a_wrong_value_names_its_key(values: dict[str, Any], where: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(overrides=values, environ={})
+    assert str(caught.value).startswith(f"{where}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("30s", 30), ("10m", 600), ("1h", 3600), ("7d", 604_800), ("15", 15), ("1.5", 1.5), (" 2 s ", 2)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration_s(text) == seconds
+    assert load_settings(environ={"CELERIAC_RETENTION": text}).retention == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1s", "1 week", "s", "1s2m", "nan", "inf", True])
+def test_texts_that_are_no_duration(text: Any) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512KiB", 512 * 1024), ("10MiB", 10 * 1024**2), ("1gib", 1024**3), ("7", 7), ("7 B", 7)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size_bytes(text) == size
+    assert load_settings(environ={"MAX_BODY_BYTES": text}).max_body_bytes == size
+
+
+def test_redis_is_named_in_one_or_in_parts() -> None:
+    parts = {"REDIS_ADDR": "db:6380", "REDIS_PASSWORD": "p@ss/word", "REDIS_DB": "3"}
+    assert load_settings(environ=parts).redis_url == "redis://:p%40ss%2Fword@db:6380/3"
+    assert load_settings(environ={"REDIS_ADDR": "db:6380"}).redis_url == "redis://db:6380/0"
+    assert load_settings(environ={**parts, "REDIS_URL": "redis://one/1"}).redis_url == "redis://one/1"
+
+
+def test_a_group_has_its_own_limit_or_the_common_one() -> None:
+    settings = load_settings(overrides={"max_queue_length": 9, "groups": {"a": {"max_queue_length": 3}}}, environ={})
+    assert (settings.queue_limit("a"), settings.queue_limit("b")) == (3, 9)
+
+
+def test_secrets_do_not_show() -> None:
+    service = {"address": "x:1", "metadata": {"authorization": "Bearer hunter2"}}
+    settings = load_settings(overrides={"grpc_services": {"services": {"a": service}}}, environ={})
+    assert "hunter2" not in repr(settings)
