@@ -1,0 +1,50 @@
+"""All settings, in one place: the only reader of the environment and of the YAML file.
+
+A value comes from, highest first: an argument of the command line, the environment, the YAML (or
+JSON) file, the default here. Any setting has an environment variable: `CELERIAC_` and its path in
+upper case, levels separated by two underscores (`CELERIAC_WORKER__CONCURRENCY=8`); its text is read
+as YAML, so lists and maps work too. The well-known names in `WELL_KNOWN` need no prefix. An unknown
+key is an error that names the nearest known one.
+"""
+
+from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
+from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
+from celeriac.settings.grpc_services import GrpcDefaults, GrpcService, GrpcServices, ResolvedGrpcService, TlsSettings
+from celeriac.settings.loading import (
+    WELL_KNOWN,
+    ClientEnvironment,
+    client_environment,
+    config_path,
+    contract_redis_url,
+    load_settings,
+)
+from celeriac.settings.model import Settings
+from celeriac.settings.values import Duration, Size, parse_duration_s, parse_size_bytes
+
+__all__ = [
+    "WELL_KNOWN",
+    "ChainStep",
+    "ClientEnvironment",
+    "Duration",
+    "FilesSettings",
+    "GroupSettings",
+    "GrpcDefaults",
+    "GrpcService",
+    "GrpcServices",
+    "LedgerSettings",
+    "ProcessingSettings",
+    "ResolvedGrpcService",
+    "S3Settings",
+    "Settings",
+    "Size",
+    "TlsSettings",
+    "TypeSettings",
+    "UpSettings",
+    "WorkerSettings",
+    "client_environment",
+    "config_path",
+    "contract_redis_url",
+    "load_settings",
+    "parse_duration_s",
+    "parse_size_bytes",
+]

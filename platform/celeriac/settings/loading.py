@@ -1,0 +1,190 @@
+"""Reading the settings: the only reader of the environment and of the YAML file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import quote
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from celeriac.errors import SettingsError
+from celeriac.settings.model import Settings
+
+#: Names that other programs and the contracts know, and the setting each one is.
+WELL_KNOWN: dict[str, tuple[str, ...]] = {
+    "REDIS_URL": ("redis_url",),
+    "DATABASE_URL": ("database_url",),
+    "BROKER_URL": ("broker_url",),
+    "GRPC_SERVICES": ("grpc_services",),
+    "TASK_GRPC_PORT": ("grpc_port",),
+    "MAX_BODY_BYTES": ("max_body_bytes",),
+    "MAX_UPLOAD_BYTES": ("files", "max_upload_bytes"),
+    "LOCAL_STORAGE_PATH": ("files", "storage_path"),
+    "STORAGE_URL": ("files", "storage_url"),
+    "ALLOWED_FILE_ROOTS": ("files", "allowed_roots"),
+    "FFMPEG_BINARY": ("files", "processing", "ffmpeg"),
+}
+
+#: Those that hold paths, which are never read as YAML.
+_PLAIN_TEXTS = {"LOCAL_STORAGE_PATH", "ALLOWED_FILE_ROOTS", "FFMPEG_BINARY"}
+
+#: Variables of our prefix that are no settings: they say where to find them, or where clients find the API.
+_NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN"}
+
+
+def load_settings(
+    config: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings; raises `SettingsError` that names the key and what to do.
+
+    `config` is a YAML or JSON file; left out, it is `CELERIAC_CONFIG`, else `celeriac.yaml` in the
+    current folder if there is one. `overrides` (None values are ignored) win over everything.
+    """
+    env = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    path = config_path(config, env)
+    if path is not None:
+        _merge(values, _read_file(path))
+    _merge(values, _read_environment(env))
+    _merge(values, {key: value for key, value in (overrides or {}).items() if value is not None})
+    if problem := next(_unknown_keys(values, Settings), None):
+        raise SettingsError(problem)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where or 'settings'}: {first['msg']}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEnvironment:
+    """What the environment tells a client of the API: `CELERIAC_URL`, `_TOKEN` and `_DATA_DIR`."""
+
+    url: str | None
+    token: str | None
+    data_dir: Path
+
+
+def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnvironment:
+    """Read what a client takes from the environment. Unlike the settings it needs no file and cannot be wrong."""
+    env = os.environ if environ is None else environ
+    return ClientEnvironment(
+        url=env.get("CELERIAC_URL") or None,
+        token=env.get("CELERIAC_TOKEN") or None,
+        data_dir=Path(env.get("CELERIAC_DATA_DIR") or ".celeriac"),
+    )
+
+
+def config_path(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the configuration file in use, or None; a named one that does not exist is a `SettingsError`."""
+    env = os.environ if environ is None else environ
+    named = config or (Path(env["CELERIAC_CONFIG"]) if env.get("CELERIAC_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise SettingsError(f"there is no configuration file {named}")
+        return named
+    default = Path("celeriac.yaml")
+    return default if default.is_file() else None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read as YAML or JSON: {exc}") from exc
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+    return content
+
+
+def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if env.get("REDIS_ADDR"):
+        values["redis_url"] = _redis_url(env)
+    for name, path in WELL_KNOWN.items():
+        if env.get(name):
+            _put(values, path, env[name] if name in _PLAIN_TEXTS else _read_text(name, env[name]))
+    for name, text in env.items():
+        if name.startswith("CELERIAC_") and name not in _NOT_SETTINGS:
+            path = tuple(part.lower() for part in name.removeprefix("CELERIAC_").split("__"))
+            _put(values, path, _read_text(name, text))
+    return values
+
+
+def contract_redis_url(environ: Mapping[str, str] | None = None) -> str:
+    """Return the store that `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB` name, each with its default (contract 2)."""
+    return _redis_url(os.environ if environ is None else environ)
+
+
+def _redis_url(env: Mapping[str, str]) -> str:
+    password = env.get("REDIS_PASSWORD", "")
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}{env.get('REDIS_ADDR') or 'localhost:6379'}/{env.get('REDIS_DB') or 0}"
+
+
+def _read_text(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text.strip() else text
+    except yaml.YAMLError:
+        return text
+    except ValueError as exc:  # YAML reads some texts as dates that do not exist
+        raise SettingsError(f"{name} cannot be read: {exc}") from exc
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for part in path[:-1]:
+        level = values.setdefault(part, {})
+        if not isinstance(level, dict):
+            raise SettingsError(f"{'.'.join(path)} lies below a setting that is not a mapping")
+        values = level
+    if isinstance(value, dict) and isinstance(values.get(path[-1]), dict):
+        _merge(values[path[-1]], value)
+    else:
+        values[path[-1]] = value
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _unknown_keys(values: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            near = difflib.get_close_matches(str(key), list(model.model_fields), n=1, cutoff=0.5)
+            known = f"did you mean {path}{near[0]}?" if near else f"known are: {', '.join(model.model_fields)}"
+            yield f"there is no setting {path}{key}; {known}"
+            continue
+        section = _section_of(field.annotation)
+        if section is None or not isinstance(value, Mapping):
+            continue
+        child, keyed = section
+        for name, inner in value.items() if keyed else (("", value),):
+            if isinstance(inner, Mapping):
+                prefix = f"{path}{key}.{name}." if keyed else f"{path}{key}."
+                yield from _unknown_keys(inner, child, prefix)
+
+
+def _section_of(annotation: Any) -> tuple[type[BaseModel], bool] | None:
+    """Return the model below a field and whether the field maps names to it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    for argument in get_args(annotation):
+        if (inner := _section_of(argument)) is not None:
+            return inner[0], inner[1] or getattr(annotation, "__origin__", None) is dict
+    return None

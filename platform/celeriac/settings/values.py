@@ -1,0 +1,45 @@
+"""The values that settings are made of: durations, sizes, and sections that know their keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+_SIZE = re.compile(r"\s*(\d+)\s*(B|KiB|MiB|GiB)?\s*", re.IGNORECASE)
+_UNIT_BYTES = {"b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, None: 1}
+
+
+def parse_duration_s(value: Any) -> Any:
+    """Read `500ms`, `30s`, `10m`, `1h`, `7d` or plain seconds as seconds; anything else is left to fail."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError("is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds")
+        return float(match[1]) * _UNIT_S[match[2]]
+    if isinstance(value, bool):
+        raise ValueError("is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds")
+    return value
+
+
+def parse_size_bytes(value: Any) -> Any:
+    """Read `512KiB`, `10MiB`, `1GiB` or plain bytes as bytes."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None:
+            raise ValueError("is not a size: write 512KiB, 10MiB, 1GiB or plain bytes")
+        return int(match[1]) * _UNIT_BYTES[match[2] and match[2].lower()]
+    return value
+
+
+#: Seconds; written `500ms`, `30s`, `10m`, `1h`, `7d` or as a plain number of seconds.
+Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0)]
+#: Bytes; written `512KiB`, `10MiB`, `1GiB` or as a plain number.
+Size = Annotated[int, BeforeValidator(parse_size_bytes), Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
