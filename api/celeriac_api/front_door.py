@@ -55,4 +55,6 @@ class FrontDoor(FastAPI):
 def _streams(scope: Scope) -> bool:
     """Whether the body goes to the disk as it comes: uploads have limits of their own."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    if scope["method"] == "PUT" and path.startswith(f"{files.PATH}/"):
+        return True
     return path == files.PATH or path == uploads.PATH or path.startswith(f"{uploads.PATH}/")

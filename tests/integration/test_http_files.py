@@ -63,6 +63,14 @@ async def process(client: httpx.AsyncClient, payload: dict[str, Any], **options:
     return await client.post("/api/v1/tasks", json=document, **options)
 
 
+async def test_the_name_may_be_the_last_part_of_the_path(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    answer = await client.put("/api/v1/files/My%20Clip.MP4", content=DATA)
+    assert answer.status_code == 201, answer.text
+    facts = (await client.get(answer.headers["location"])).json()
+    assert (facts["filename"], facts["size"], facts["sha256"]) == ("My Clip.MP4", len(DATA), SHA256.hexdigest())
+    assert list(uploads_of(tmp_path).values())[-1] == DATA
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_a_bare_body_is_streamed_to_the_disk(client: httpx.AsyncClient, tmp_path: Path, method: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:

@@ -136,7 +136,7 @@ async def test_what_a_foreign_producer_wrote_is_answered(service: Service) -> No
     assert (state.created_at, state.updated_at) == ("2024-05-01T08:00:00.000Z", "2024-05-01T08:00:01.000Z")
 
 
-@pytest.mark.parametrize("task_id", ["none", "pending", str(uuid.uuid4())])
+@pytest.mark.parametrize("task_id", ["none", "pending", "00000000-0000-4000-8000-000000000000"])
 async def test_an_unknown_task_is_not_found(service: Service, task_id: str) -> None:
     await service.store.redis.lpush("task:pending", "x")
     with pytest.raises(grpc.aio.AioRpcError) as caught:

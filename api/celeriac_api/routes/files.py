@@ -86,6 +86,22 @@ async def upload_file(
     return json_response(_uploaded(stored), 201, headers)
 
 
+@router.put(
+    "/{filename}",
+    summary="Upload a file under its name",
+    description="The bare file, as `curl -T clip.mp4 HOST/api/v1/files/` sends it; otherwise like `POST /api/v1/files`.",
+    status_code=201,
+    response_model=UploadedFile,
+    responses=_PROBLEMS,
+    openapi_extra=_BODY,
+)
+async def upload_named_file(
+    request: Request, parts: PartsOf, filename: Annotated[str, Path(description="The file's name.")]
+) -> Response:
+    """Take in one file whose name is the last part of the path."""
+    return await upload_file(request, parts, filename)
+
+
 @router.get(
     "/{file_id}",
     summary="Read what is known of an upload",
