@@ -5,6 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 #: Further arguments of `up`, `test` and `bench`: make test ARGS="tests/unit -x"
 ARGS   ?=
+#: Test processes at once: one more than processors, since many tests wait for other processes.
+JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
 
 .DEFAULT_GOAL := help
 .PHONY: help up test lint types imports proto bench ci clean
@@ -31,7 +33,7 @@ up: $(VENV)/.run ## Start the whole platform on this machine, with an example ex
 	$(BIN)/celeriac up --config examples/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.dev ## Run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .
