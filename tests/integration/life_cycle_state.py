@@ -72,8 +72,33 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
             assert (ttl > 0) == (record["status"] in FINAL), f"{task_id} is {record['status']} with a life of {ttl} ms"
         assert int(record["attempt"]) <= int(record["attempts_allowed"])
         _assert_events(record, streams[task_id])
-    _assert_global_stream(streams, replies.pop(0))
+    everything = replies.pop(0)
+    _assert_feeds(client, found, everything)
+    _assert_global_stream(streams, everything)
     return found
+
+
+def _assert_feeds(
+    client: Client, found: dict[str, dict[str, str]], everything: list[tuple[str, dict[str, str]]]
+) -> None:
+    """Check that each user's feed is the global stream as far as it is the user's, and the user's two indexes."""
+    expected: dict[str, list[dict[str, str]]] = defaultdict(list)
+    indexes: dict[str, set[str]] = defaultdict(set)
+    for task_id, record in found.items():
+        if "user_id" in record:
+            index = keys.recent if record["status"] in FINAL else keys.active
+            indexes[index(record["user_id"])].add(task_id)
+    for _, fields in everything:
+        user = found[fields["task_id"]].get("user_id")
+        if user is not None:
+            expected[user].append({name: value for name, value in fields.items() if name != "rev"})
+    feeds = set(client.scan_iter(keys.feed("*")))
+    assert feeds == {keys.feed(user) for user in expected}, "nobody has a feed that nothing happened to"
+    for user, messages_of_user in expected.items():
+        assert [fields for _, fields in client.xrange(keys.feed(user))] == messages_of_user
+        assert client.pttl(keys.feed(user)) > 0
+    held = {key for pattern in (keys.active("*"), keys.recent("*")) for key in client.scan_iter(pattern)}
+    assert {key: set(client.zrange(key, 0, -1)) for key in held} == dict(indexes)
 
 
 def _assert_events(record: dict[str, str], events: list[tuple[str, dict[str, str]]]) -> None:

@@ -39,6 +39,8 @@ GROUPS = ("a", "b")
 LONG_AGO_MS = 1000
 #: Few, so that much happens to each.
 MOST_TASKS = 5
+#: Whose tasks they are, in turn.
+USERS = ("7", None, "7", "8")
 
 
 @dataclass
@@ -71,7 +73,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.stores = [TaskStore(url, SETTINGS), TaskStore(url, SETTINGS)]
         self.store = self.stores[0]
         self.model: dict[str, Expected] = {}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[tuple[str | None, str], str] = {}
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(call)
@@ -94,6 +96,7 @@ class LifeCycle(RuleBasedStateMachine):
     )
     def submit(self, group: str, priority: int, max_retries: int, later: bool, expires: bool, key: str | None) -> Any:
         task_id = f"t{len(self.model)}"
+        user_id = USERS[len(self.model) % len(USERS)]
         submission = Submission(
             task_id=task_id,
             type="demo",
@@ -102,10 +105,11 @@ class LifeCycle(RuleBasedStateMachine):
             max_retries=max_retries,
             delay_ms=3_600_000 if later else None,
             expires_in_ms=7_200_000 if expires else None,
+            user_id=user_id,
             idempotency_key=key,
         )
-        if key in self.keys:
-            first = self.keys[key]
+        if key is not None and (user_id, key) in self.keys:
+            first = self.keys[user_id, key]
             answer = self.run(self.store.submit(submission))
             assert (answer.task_id, answer.status, answer.created) == (first, self.model[first].status, False)
             return multiple()
@@ -117,7 +121,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert (answer.task_id, answer.created) == (task_id, True)
         self.model[task_id] = Expected("SCHEDULED" if later else "PENDING", group, max_retries, max_retries + 1)
         if key is not None:
-            self.keys[key] = task_id
+            self.keys[user_id, key] = task_id
         return task_id
 
     @rule(task_id=tasks)

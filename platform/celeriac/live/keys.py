@@ -67,6 +67,21 @@ def worker(worker_id: str) -> str:
     return f"celeriac:worker:{worker_id}"
 
 
+def feed(user_id: str) -> str:
+    """Stream: what happened to a user's tasks. Channel of the same name: something was added."""
+    return f"celeriac:feed:{user_id}"
+
+
+def active(user_id: str) -> str:
+    """Sorted set: a user's tasks that have not ended, by when they came (milliseconds)."""
+    return f"celeriac:active:{user_id}"
+
+
+def recent(user_id: str) -> str:
+    """Sorted set: a user's tasks that have ended, by when (milliseconds)."""
+    return f"celeriac:recent:{user_id}"
+
+
 def idempotency(scope: str, key: str) -> str:
     """String: the task that was made under this idempotency key of this user."""
     # The length keeps apart what two users could spell alike with colons.

@@ -566,7 +566,9 @@ class TaskStore:
 
 def limit_arguments(settings: Settings) -> list[Any]:
     """Return the arguments that every script begins with (see `lua/shared.lua`)."""
-    return [settings.max_task_events, settings.max_global_events, round(settings.retention * 1000)]
+    feeds = settings.notifications
+    limits = (settings.max_task_events, feeds.max_messages, round(feeds.keep * 1000), feeds.max_ended)
+    return [",".join(map(str, limits)), settings.max_global_events, round(settings.retention * 1000)]
 
 
 def submit_leading_arguments(settings: Settings) -> list[Any]:

@@ -19,6 +19,7 @@ from celeriac.settings.loading import (
     load_settings,
 )
 from celeriac.settings.model import Settings
+from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.values import Duration, Size, parse_duration_s, parse_size_bytes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "GrpcService",
     "GrpcServices",
     "LedgerSettings",
+    "NotificationSettings",
     "ProcessingSettings",
     "ResolvedGrpcService",
     "S3Settings",

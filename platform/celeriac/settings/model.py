@@ -11,6 +11,7 @@ from pydantic import Field
 from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
+from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.values import Duration, Section, Size
 
 
@@ -39,6 +40,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings()
     ledger: LedgerSettings = LedgerSettings()
     files: FilesSettings = FilesSettings()
+    notifications: NotificationSettings = NotificationSettings()
     up: UpSettings = UpSettings()
 
     # --- reliability

@@ -46,7 +46,7 @@ return each(5, 3, function(base)
 
   if status == 'PENDING' then
     if f[5] and tonumber(f[5]) <= now_ms and attempt == 0 then
-      settle(id, status, group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'}, {f[19], f[20]})
+      settle(id, status, group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'}, {f[19], f[20], f[14]})
       reason = 'expired'
     else
       if hints == 1 then
@@ -62,6 +62,7 @@ return each(5, 3, function(base)
       if f[5] then change('ZREM', key.expiring, id) end
       attempt = attempt + 1
       local attempt_text, rev = int(attempt), next_rev(f[19])
+      user_of[id] = f[14] or ''
       change('ZADD', key.leases, lease_until, id)
       change('ZADD', key.running(group), now, id)
       redis.call('HSET', task, 'status', 'PROCESSING', 'attempt', attempt_text, 'owner', worker, 'fence', fence,

@@ -11,12 +11,13 @@ for base = 4, #ARGV, 7 do
   local id, fence, seq = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2])
   local percentage, stage, message, timestamp = ARGV[base + 3], ARGV[base + 4], ARGV[base + 5], ARGV[base + 6]
   local task = key.task(id)
-  local f = redis.call('HMGET', task, 'status', 'fence', 'progress_seq', 'cancel_requested', 'attempt', 'rev')
+  local f = redis.call('HMGET', task, 'status', 'fence', 'progress_seq', 'cancel_requested', 'attempt', 'rev', 'user_id')
   if f[1] ~= 'PROCESSING' or f[2] ~= fence then
     replies[#replies + 1] = 'stale:' .. (f[1] or '')
   else
     if seq > tonumber(f[3] or 0) then
       local rev = next_rev(f[6])
+      user_of[id] = f[7] or ''
       redis.call('HSET', task, 'rev', rev, 'progress_seq', int(seq), 'percentage', percentage, 'stage', stage, 'message_text', message,
         'timestamp_ms', timestamp, 'updated_at', now_text)
       emit_as(id, rev, 'progress', 'percentage', percentage, 'stage', stage, 'message', message, 'timestamp_ms', timestamp,

@@ -38,5 +38,6 @@ redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'error_code', 'error
   'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms')
 redis.call('HSET', task, 'nonce', ARGV[6], 'attempts_allowed', int(tonumber(f[3] or 0) + 1 + tonumber(f[4] or 0)))
 if payload ~= '' then redis.call('HSET', task, 'payload', payload) end
+note_active(user_of[id], id)
 enqueue(id, false)
 return status

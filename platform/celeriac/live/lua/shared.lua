@@ -1,13 +1,16 @@
 -- Put in front of every transition: keys, time, events, and the moves that several of them share.
 --
--- ARGV[1] events to keep of a task (count)      ARGV[2] entries to keep in the global stream (count)
+-- ARGV[1] four limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed
+--         (count), life of a feed after its last message (ms), ended tasks to keep in a user's index (count)
+-- ARGV[2] entries to keep in the global stream (count)
 -- ARGV[3] retention of what is final (ms), where the record has none of its own
 -- further ARGV: see each script
 --
 -- Keys are built here from ids (mirrored in keys.py; a test compares them), so scripts declare no
 -- KEYS. That rules out Redis Cluster, as kombu's transport already does.
 
-local max_task_events, max_global_events, retention_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local max_task_events, max_feed, feed_ttl_ms, max_recent = string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+)$')
+local max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
 
 local key = {
   events = 'celeriac:events',
@@ -33,6 +36,9 @@ function key.waiting(group) return 'celeriac:waiting:' .. group end
 function key.running(group) return 'celeriac:running:' .. group end
 function key.group(group) return 'celeriac:group:' .. group end
 function key.worker(id) return 'celeriac:worker:' .. id end
+function key.feed(user) return 'celeriac:feed:' .. user end
+function key.active(user) return 'celeriac:active:' .. user end
+function key.recent(user) return 'celeriac:recent:' .. user end
 
 -- The server's clock decides, read once per script.
 local now_ms = (function()
@@ -108,12 +114,47 @@ end
 -- Take `count` numbers of the sequence that all that waits is ordered by; returns the first.
 local function take_seq(count) return redis.call('INCRBY', key.seq, count) - count + 1 end
 
--- Append to the task's stream and the global one. Returns the entry's id in the task's.
+-- Whose task it is, '' where it is nobody's. What has read the record anyway says so here first
+-- (`user_of[id] = f[n] or ''`); for the others it is looked up.
+local user_of = setmetatable({}, {__index = function(memo, id)
+  local user = redis.call('HGET', key.task(id), 'user_id') or ''
+  memo[id] = user
+  return user
+end})
+
+-- Tell a user's feed of an event, and wake whoever follows the feed.
+local function tell(user, id, event, kind, ...)
+  local feed = key.feed(user)
+  redis.call('XADD', feed, 'MAXLEN', '~', max_feed, '*', 'task_id', id, 'event', event, 'kind', kind, ...)
+  redis.call('PEXPIRE', feed, feed_ttl_ms)
+  redis.call('PUBLISH', feed, '')
+end
+
+-- A user's task has not ended (yet, or again).
+local function note_active(user, id)
+  if user == '' then return end
+  redis.call('ZADD', key.active(user), 'NX', int(now_ms), id)
+  redis.call('ZREM', key.recent(user), id)
+end
+
+-- A user's task has ended, and its record stays for `kept_ms`.
+local function note_ended(user, id, kept_ms)
+  if user == '' then return end
+  local recent = key.recent(user)
+  redis.call('ZREM', key.active(user), id)
+  redis.call('ZADD', recent, int(now_ms), id)
+  redis.call('ZREMRANGEBYRANK', recent, 0, -max_recent - 1)
+  if redis.call('PTTL', recent) < tonumber(kept_ms) then redis.call('PEXPIRE', recent, kept_ms) end
+end
+
+-- Append to the task's stream, the global one and its user's feed. Returns the entry's id in the task's.
 -- `rev` counts the changes of the record, this one included: of two states of a task the higher one is the later
 -- one. The global entry carries it, and as `event` the id that the event has in the task's stream.
 local function append(id, rev, kind, ...)
   local entry = redis.call('XADD', key.task_events(id), 'MAXLEN', '~', max_task_events, '*', 'kind', kind, ...)
   redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'event', entry, 'kind', kind, ...)
+  local user = user_of[id]
+  if user ~= '' then tell(user, id, entry, kind, ...) end
   return entry
 end
 
@@ -217,7 +258,8 @@ end
 -- Move a stored task to PENDING and hint it. Returns nothing; the caller has checked the status.
 -- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
 local function enqueue(id, front)
-  local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints')
+  local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'user_id')
+  user_of[id] = f[9] or ''
   local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
   redis.call('ZADD', key.waiting(f[2]), waiting_score(priority, front, seq), id)
   redis.call('SADD', key.groups, f[2])
@@ -241,10 +283,11 @@ end
 
 -- Give a task its final status. Its indexes are gone afterwards and its retention runs.
 -- Either `result` is JSON text and `failure` nil, or `failure` is {code, message, retryable '0'|'1'}.
--- `facts` are the record's fields rev and retention_ms, where the caller has them.
+-- `facts` are the record's fields rev, retention_ms and user_id, where the caller has them.
 local function settle(id, from, group, attempt, status, result, failure, facts)
   local task = key.task(id)
-  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms')
+  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id')
+  user_of[id] = facts[3] or ''
   local rev, kept_ms = next_rev(facts[1]), facts[2] or int(retention_ms)
   unindex(id, from, group)
   -- What has started is not among what may expire any more.
@@ -257,6 +300,7 @@ local function settle(id, from, group, attempt, status, result, failure, facts)
     redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev, 'result', result)
     emit_as(id, rev, 'status', 'status', status, 'attempt', attempt)
   end
+  note_ended(user_of[id], id, kept_ms)
   redis.call('PEXPIRE', task, kept_ms)
   redis.call('PEXPIRE', key.task_events(id), kept_ms)
 end

@@ -80,7 +80,9 @@ return each(FIRST, WIDTH, function(base)
   if priority ~= 0 then set('priority', int(priority)) end
   if delivery ~= '' then set('delivery', delivery) end
   if ARGV[base + 10] ~= '' then set('timeout_ms', ARGV[base + 10]) end
-  if ARGV[base + 11] ~= '' then set('user_id', ARGV[base + 11]) end
+  local user = ARGV[base + 11]
+  user_of[id] = user
+  if user ~= '' then set('user_id', user) end
   if ARGV[base + 12] ~= '' then set('metadata', ARGV[base + 12]) end
   local message
   if ARGV[base + 16] ~= '' then
@@ -116,7 +118,8 @@ return each(FIRST, WIDTH, function(base)
   redis.call('HSET', key.task(id), unpack(fields))
   stored_here[id] = true
   if idempotency_key then redis.call('SET', idempotency_key, id, 'PX', ARGV[4]) end
-  -- Nobody can be watching yet, so nobody is woken.
+  if user ~= '' then change('ZADD', key.active(user), now, id) end
+  -- Nobody can be watching the task yet, so nobody is woken.
   append(id, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
   return {'created', id, status}
 end)
