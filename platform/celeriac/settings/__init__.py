@@ -20,6 +20,7 @@ from celeriac.settings.loading import (
 )
 from celeriac.settings.model import Settings
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import Duration, Size, parse_duration_s, parse_size_bytes
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ProcessingSettings",
     "ResolvedGrpcService",
     "S3Settings",
+    "ScheduleSettings",
     "Settings",
     "Size",
     "TlsSettings",

@@ -12,6 +12,7 @@ from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import Duration, Section, Size
 
 
@@ -41,6 +42,7 @@ class Settings(Section):
     ledger: LedgerSettings = LedgerSettings()
     files: FilesSettings = FilesSettings()
     notifications: NotificationSettings = NotificationSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     up: UpSettings = UpSettings()
 
     # --- reliability

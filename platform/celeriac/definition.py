@@ -1,0 +1,250 @@
+"""The nouns of task control: a definition (the rule), its firings (what became of its slots), its changes.
+
+Pure data; moments are milliseconds since the epoch by the store's clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from celeriac.model import ms_from_utc
+from celeriac.schedule.backlog import Misfire, MisfirePolicy
+from celeriac.schedule.rules import (
+    CronExclusion,
+    Exclusion,
+    Interval,
+    Once,
+    RangeExclusion,
+    Rule,
+    cron_of,
+    day_exclusion,
+    zone,
+)
+from celeriac.schedule.timetable import Timetable
+
+#: What ids of instances are derived under (a random UUID of this project's).
+_NAMESPACE: Final = uuid.UUID("5b0c2f5e-9c1d-4a53-8f0e-0b7c3d1e9a42")
+
+
+class TaskTriggerType(StrEnum):
+    """When a definition fires."""
+
+    IMMEDIATE = "IMMEDIATE"  #: once, now
+    SCHEDULED = "SCHEDULED"  #: once, at a moment
+    LOOP = "LOOP"  #: again and again, by interval or cron
+
+
+class DefinitionStatus(StrEnum):
+    """Where a definition is. RUNNING is how an active one looks while an instance of it runs; it is not stored."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+
+
+class Overlap(StrEnum):
+    """What becomes of a slot while an earlier instance has not ended."""
+
+    ALLOW = "allow"  #: it runs beside the other
+    SKIP = "skip"  #: it does not run
+    QUEUE_ONE = "queue_one"  #: it runs afterwards, if no other one waits already
+    QUEUE_ALL = "queue_all"  #: it runs afterwards, all one after the other
+    CANCEL_PREVIOUS = "cancel_previous"  #: the other one is cancelled, then it runs
+
+
+class FiringState(StrEnum):
+    """Where a firing is on its way to be a task."""
+
+    PLANNED = "planned"  #: decided and written down, not yet known to be submitted
+    BUFFERED = "buffered"  #: waits for an earlier instance to end
+    OPEN = "open"  #: submitted; has not ended as far as is known
+    ENDED = "ended"  #: its end is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the author of a definition said, checked; stored as one JSON text."""
+
+    #: As the author wrote it: a number or a text.
+    user_id: int | str | None
+    content: str
+    trigger_args: dict[str, Any]
+    #: From where intervals count.
+    anchor_ms: int
+    #: The task to run as the author wrote it; None for whoever takes the group's content.
+    task: dict[str, Any] | None
+    #: The same with everything filled in that settings and task types say: see `control/firing.py`.
+    run: dict[str, Any]
+    misfire: Misfire = Misfire.FIRE_ONCE
+    misfire_grace_ms: int = 60_000
+    catchup_window_ms: int = 86_400_000
+    overlap: Overlap = Overlap.ALLOW
+    start_ms: int | None = None
+    end_ms: int | None = None
+    max_runs: int | None = None
+    jitter_ms: int = 0
+    #: Failures in a row after which it pauses itself.
+    pause_on_failure: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def dumped(self) -> str:
+        """Return the stored text."""
+        return orjson.dumps({name: getattr(self, name) for name in self.__slots__}).decode()
+
+    @property
+    def misfire_policy(self) -> MisfirePolicy:
+        """What becomes of slots that nobody fired in time."""
+        return MisfirePolicy(Misfire(self.misfire), self.misfire_grace_ms, self.catchup_window_ms)
+
+
+@lru_cache(maxsize=8192)
+def spec_of(text: str) -> Spec:
+    """Read a stored spec; fields of a later version are left alone."""
+    known = {name: value for name, value in orjson.loads(text).items() if name in Spec.__slots__}
+    return Spec(**{**known, "overlap": Overlap(known["overlap"]), "misfire": Misfire(known["misfire"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A definition as its row says. Counters count since its creation."""
+
+    definition_id: str
+    rev: int
+    status: DefinitionStatus
+    trigger_type: TaskTriggerType
+    #: `api`, or `celery` for an entry of Celery's own `beat_schedule`, which is read-only here.
+    source: str
+    name: str | None
+    user_id: str | None
+    group: str
+    spec: Spec
+    note: str | None
+    #: The next slot and when it is due; None when there is none, or while it is paused.
+    next_slot_ms: int | None
+    next_ms: int | None
+    created_ms: int
+    updated_ms: int
+    ended_ms: int | None
+    fired: int = 0
+    skipped: int = 0
+    missed: int = 0
+    buffered: int = 0
+    triggered: int = 0
+    backfilled: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    failures_in_row: int = 0
+    last_slot_ms: int | None = None
+    last_task_id: str | None = None
+    #: Of the instance that ended last: id, status, moment, message of its failure.
+    outcome_task_id: str | None = None
+    outcome_status: str | None = None
+    outcome_ms: int | None = None
+    outcome_error: str | None = None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it lives in Celery's configuration."""
+        return self.source == "celery"
+
+    def timetable(self) -> Timetable:
+        """Return when it fires."""
+        return timetable_of(self.trigger_type, self.spec, self.definition_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A slot that was decided to run, under the id that its task has."""
+
+    task_id: str
+    definition_id: str
+    slot_ms: int
+    trigger: str
+    state: FiringState
+    planned_ms: int
+    cancel: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of a definition's audit trail."""
+
+    at_ms: int
+    action: str
+    actor: str
+    note: str | None
+    #: What an edit changed: field → [before, after].
+    changed: dict[str, Any]
+
+
+def instance_id(definition_id: str, trigger: str, key: int | str) -> str:
+    """Return the id of the task of a slot: whoever derives it, whenever, comes to the same one."""
+    return str(uuid.uuid5(_NAMESPACE, f"{definition_id}:{trigger}:{key}"))
+
+
+def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timetable:
+    """Return the timetable of checked arguments; raises `ValueError` for others."""
+    rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, orjson.dumps(spec.trigger_args))
+    return Timetable(rules, exclusions, spec.start_ms, spec.end_ms, spec.jitter_ms, seed)
+
+
+@lru_cache(maxsize=8192)
+def _rules(
+    trigger_type: TaskTriggerType, anchor_ms: int, start_ms: int | None, encoded: bytes
+) -> tuple[tuple[Rule, ...], tuple[Exclusion, ...]]:
+    args = orjson.loads(encoded)
+    if trigger_type is TaskTriggerType.IMMEDIATE:
+        return (), ()
+    timezone = args.get("timezone") or "UTC"
+    if trigger_type is TaskTriggerType.SCHEDULED:
+        return (Once(moment_ms(args.get("run_at") or args["run_date"], args.get("timezone"))),), ()
+    given = args.get("rules") or [args]
+    rules = tuple(_rule(rule, timezone, anchor_ms, start_ms) for rule in given)
+    return rules, tuple(_exclusion(entry, timezone) for entry in args.get("exclude") or ())
+
+
+def _rule(args: dict[str, Any], timezone: str, anchor_ms: int, start_ms: int | None) -> Rule:
+    if (interval := args.get("interval")) is not None:
+        every_us = round(float(interval) * 1_000_000)
+        offset_ms = round(float(args.get("offset") or 0) * 1000)
+        # With a start the first slot is the start itself, without one it is an interval after the creation.
+        if start_ms is not None:
+            return Interval(every_us, start_ms + offset_ms, 0)
+        return Interval(every_us, anchor_ms + offset_ms, 0 if offset_ms else 1)
+    return cron_of(args.get("cron") or args["cron_expression"], args.get("timezone") or timezone)
+
+
+def _exclusion(entry: dict[str, Any], timezone: str) -> Exclusion:
+    timezone = entry.get("timezone") or timezone
+    if "cron" in entry:
+        return CronExclusion(cron_of(entry["cron"], timezone))
+    if "date" in entry:
+        return day_exclusion(date.fromisoformat(entry["date"]), timezone)
+    return RangeExclusion(moment_ms(entry["from"], timezone), moment_ms(entry["to"], timezone))
+
+
+def moment_ms(text: str, timezone: str | None) -> int:
+    """Read an ISO 8601 moment, a naive one in `timezone`; raises `ValueError` that says what is wrong."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise ValueError("must be an ISO 8601 moment, e.g. 2030-01-31T08:00:00+01:00") from None
+    if moment.tzinfo is None:
+        if timezone is None:
+            raise ValueError("has no time zone: write one (2030-01-31T08:00:00Z), or give `timezone`")
+        moment = moment.replace(tzinfo=zone(timezone))
+    try:
+        return ms_from_utc(moment)
+    except (OverflowError, OSError) as exc:
+        raise ValueError("is beyond what a calendar can write") from exc

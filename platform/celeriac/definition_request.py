@@ -1,0 +1,423 @@
+"""From what a caller wrote to a definition: the checks that every front door shares. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from datetime import date, datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+
+from celeriac.definition import Overlap, Spec, TaskTriggerType, moment_ms, timetable_of
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.model import Submission, ms_from_utc
+from celeriac.schedule.backlog import Misfire
+from celeriac.schedule.rules import cron_of, zone
+from celeriac.settings import Settings, parse_duration_s
+from celeriac.submission import (
+    GROUP_NAME,
+    MAX_DELAY_S,
+    MAX_USER_ID_LENGTH,
+    TypeLookup,
+    build_submission,
+    read_request,
+)
+
+MAX_CONTENT_BYTES: Final = 256 * 1024
+#: Rules and exclusions of one definition.
+MAX_RULES: Final = 50
+MAX_NOTE: Final = 2000
+
+_DURATION_SCHEMA: Final = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": ["30s"]}
+_Duration = Annotated[
+    Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=MAX_DELAY_S)], WithJsonSchema(_DURATION_SCHEMA)
+]
+
+
+def _user_id(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a text or a whole number")
+    text = str(value)
+    if not 1 <= len(text) <= MAX_USER_ID_LENGTH or not text.isprintable():
+        raise ValueError(f"must be 1 to {MAX_USER_ID_LENGTH} printable characters")
+    return value
+
+
+def _group(value: str) -> str:
+    if GROUP_NAME.fullmatch(value) is None:
+        raise ValueError("is no name for a group: use 1 to 128 letters, digits and _ . : - after a letter or digit")
+    return value
+
+
+def _content(value: str) -> str:
+    if len(value.encode("utf-8", "surrogatepass")) > MAX_CONTENT_BYTES:
+        raise ValueError(f"is above the limit of {MAX_CONTENT_BYTES} bytes")
+    return value
+
+
+def _failures(value: Any) -> Any:
+    return {True: 1, False: None}[value] if isinstance(value, bool) else value
+
+
+class TriggerFields(BaseModel):
+    """When something fires: what a preview needs, and a definition has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trigger_type: Annotated[TaskTriggerType, Field(description="`IMMEDIATE`, `SCHEDULED` or `LOOP`.")]
+    trigger_args: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="`SCHEDULED`: `run_at`. `LOOP`: `interval` (seconds) or `cron`, or `rules` (several of them), "
+            "with `timezone` and `exclude` (a list of `{cron}`, `{date}` or `{from, to}`)."
+        ),
+    ] = None
+    start_at: Annotated[AwareDatetime | None, Field(description="No slot before; an interval counts from it.")] = None
+    end_at: Annotated[AwareDatetime | None, Field(description="No slot after.")] = None
+    jitter: Annotated[_Duration, Field(description="Each slot fires up to this much later, always by the same.")] = 0
+
+    @field_validator("trigger_type", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+
+class DefinitionRequest(TriggerFields):
+    """A definition as a caller writes it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": 7,
+                    "content": "send the report",
+                    "trigger_type": "LOOP",
+                    "trigger_args": {"cron": "0 8 * * *", "timezone": "Europe/Berlin"},
+                }
+            ]
+        },
+    )
+
+    user_id: Annotated[
+        Annotated[int | str, BeforeValidator(_user_id)] | None, Field(description="Whose definition it is.")
+    ] = None
+    content: Annotated[
+        Annotated[str, AfterValidator(_content)] | None, Field(description="Free text for the executor.")
+    ] = None
+    name: Annotated[str | None, Field(min_length=1, max_length=200, description="A name for people.")] = None
+    group: Annotated[
+        Annotated[str, AfterValidator(_group)], Field(description="Who gets the content where no `task` is named.")
+    ] = "default"
+    task: Annotated[
+        dict[str, Any] | None,
+        Field(description="What runs: a submission (`type`, `payload`, `queue`, …) without times."),
+    ] = None
+    misfire: Annotated[Misfire, Field(description="Slots that fell due while no beat ran.")] = Misfire.FIRE_ONCE
+    misfire_grace: Annotated[
+        _Duration | None, Field(description="How late the first due slot may be and still count as on time.")
+    ] = None
+    catchup_window: Annotated[_Duration | None, Field(description="How far back `fire_all` goes.")] = None
+    overlap: Annotated[Overlap, Field(description="While an earlier instance has not ended.")] = Overlap.ALLOW
+    max_runs: Annotated[int | None, Field(strict=True, ge=1, description="Scheduled firings, then it is complete.")] = (
+        None
+    )
+    pause_on_failure: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        BeforeValidator(_failures),
+        Field(description="Pause after so many failed instances in a row; `true` is 1."),
+    ] = None
+    paused: Annotated[bool, Field(description="Begin as paused.")] = False
+    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="Why it is as it is.")] = None
+    metadata: Annotated[dict[str, Any] | None, Field(description="Copied to each instance.")] = None
+
+
+_T = TypeVar("_T", bound=TriggerFields)
+
+#: What an edit may name.
+EDITABLE: Final = frozenset(DefinitionRequest.model_fields) - {"user_id", "paused"}
+
+
+def read_trigger(document: object) -> TriggerFields:
+    """Check the shape of a trigger; raises `InvalidSubmissionError` that names the fields."""
+    return _read(document, TriggerFields)
+
+
+def read_definition(document: object) -> DefinitionRequest:
+    """Check the shape of a definition; raises `InvalidSubmissionError` that names the fields."""
+    request = _read(document, DefinitionRequest)
+    if request.user_id is None:
+        raise InvalidSubmissionError([Violation("user_id", "is required")])
+    if request.content is None and request.task is None:
+        raise InvalidSubmissionError([Violation("content", "is required where no `task` is named")])
+    return request
+
+
+def _read(document: object, model: type[_T]) -> _T:
+    if not isinstance(document, dict):
+        raise InvalidSubmissionError([Violation("", "must be a JSON object")])
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        violations = []
+        for error in exc.errors(include_url=False, include_context=False, include_input=False):
+            name = str(error["loc"][0])[:100] if error["loc"] else ""
+            message = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.5)
+                known = f"did you mean {near[0]}?" if near else f"known are: {', '.join(model.model_fields)}"
+                message = f"there is no such field; {known}"
+            elif error["type"] == "missing":
+                message = "is required"
+            violations.append(Violation(name, message))
+        raise InvalidSubmissionError(violations) from exc
+
+
+def checked_args(trigger: TriggerFields, settings: Settings, *, now_ms: int | None) -> dict[str, Any]:
+    """Return the trigger's arguments, JSON-ready; raises `InvalidSubmissionError` about `trigger_args.FIELD`.
+
+    `now_ms` is what "in the future" means; None for a definition that is edited elsewhere.
+    """
+    args = {name: _plain(value) for name, value in (trigger.trigger_args or {}).items() if value is not None}
+    match trigger.trigger_type:
+        case TaskTriggerType.IMMEDIATE:
+            _only(args, ())
+        case TaskTriggerType.SCHEDULED:
+            _only(args, ("run_at", "run_date", "timezone"))
+            _timezone(args)
+            name = "run_date" if "run_date" in args and "run_at" not in args else "run_at"
+            if name not in args:
+                raise _wrong("run_at", "is required: the moment to run at")
+            if "run_at" in args and "run_date" in args:
+                raise _wrong("run_date", "is another name of run_at: give one of them")
+            run_ms = _moment(name, args[name], args.get("timezone"))
+            if now_ms is not None and run_ms <= now_ms:
+                raise _wrong(name, "is in the past: name a moment that is to come")
+        case TaskTriggerType.LOOP:
+            _check_loop(args, settings)
+    return args
+
+
+def _check_loop(args: dict[str, Any], settings: Settings) -> None:
+    _only(args, ("interval", "offset", "cron", "cron_expression", "rules", "timezone", "exclude"))
+    _timezone(args)
+    if "rules" in args:
+        if own := [name for name in ("interval", "offset", "cron", "cron_expression") if name in args]:
+            raise _wrong(own[0], "belongs into one of the rules")
+        rules = _objects(args, "rules")
+        if not rules:
+            raise _wrong("rules", "is empty")
+        for i, rule in enumerate(rules):
+            _only(rule, ("interval", "offset", "cron", "cron_expression", "timezone"), f"rules.{i}.")
+            _timezone(rule, f"rules.{i}.")
+            _check_rule(rule, settings, f"rules.{i}.")
+    else:
+        _check_rule(args, settings, "")
+    for i, entry in enumerate(_objects(args, "exclude")):
+        _check_exclusion(entry, f"exclude.{i}", args.get("timezone"))
+
+
+def _check_rule(rule: dict[str, Any], settings: Settings, at: str) -> None:
+    kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
+    if not kinds:
+        raise _wrong(f"{at}interval", "is required: seconds between two runs, or `cron` in its place")
+    if len(kinds) > 1:
+        raise _wrong(f"{at}{kinds[1]}", f"and {kinds[0]} exclude each other: give one of them")
+    value = rule[kinds[0]]
+    if kinds[0] != "interval":
+        if "offset" in rule:
+            raise _wrong(f"{at}offset", "belongs to an interval")
+        if not isinstance(value, str):
+            raise _wrong(f"{at}{kinds[0]}", "must be a text such as '0 8 * * *'")
+        try:
+            cron_of(value, "UTC")
+        except ValueError as exc:
+            raise _wrong(f"{at}{kinds[0]}", str(exc)) from exc
+        return
+    least = settings.schedule.min_interval
+    if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
+        raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
+    if value < least:
+        raise _wrong(f"{at}interval", f"is below the least that this installation allows ({least:g} s)")
+    if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
+        raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
+
+
+def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> None:
+    _only(entry, ("cron", "date", "from", "to", "timezone"), f"{at}.")
+    _timezone(entry, f"{at}.")
+    if sorted(set(entry) - {"timezone"}) not in (["cron"], ["date"], ["from", "to"]):
+        raise _wrong(at, "names one of: cron; date; from and to")
+    if "from" in entry:
+        zone_name = entry.get("timezone") or timezone
+        if _moment(f"{at}.from", entry["from"], zone_name) >= _moment(f"{at}.to", entry["to"], zone_name):
+            raise _wrong(f"{at}.to", "is not after `from`")
+        return
+    try:
+        if "cron" in entry:
+            cron_of(entry["cron"], "UTC")
+        else:
+            date.fromisoformat(entry["date"])
+    except (ValueError, TypeError, AttributeError) as exc:
+        name = "cron" if "cron" in entry else "date"
+        raise _wrong(f"{at}.{name}", str(exc)) from exc
+
+
+def check_timetable(trigger: TriggerFields, spec: Spec, now_ms: int) -> None:
+    """Raise `InvalidSubmissionError` for a schedule that has no slot to come."""
+    if trigger.start_at is not None and trigger.end_at is not None and trigger.start_at > trigger.end_at:
+        raise InvalidSubmissionError([Violation("end_at", "is before start_at")])
+    if trigger.trigger_type is TaskTriggerType.IMMEDIATE:
+        return
+    if timetable_of(trigger.trigger_type, spec, "").after(now_ms) is None:
+        field = "end_at" if trigger.end_at is not None else "trigger_args"
+        raise InvalidSubmissionError([Violation(field, "leaves no moment at which this would ever run")])
+
+
+def build_spec(
+    request: DefinitionRequest,
+    settings: Settings,
+    types: TypeLookup,
+    *,
+    now_ms: int,
+    anchor_ms: int | None = None,
+    future: bool = True,
+) -> Spec:
+    """Return the checked spec; raises `InvalidSubmissionError` that names the fields.
+
+    `anchor_ms` keeps the phase of an interval that is edited; `future` is false where the moment of a
+    SCHEDULED one was checked before.
+    """
+    args = checked_args(request, settings, now_ms=now_ms if future else None)
+    own = settings.schedule
+    grace = own.misfire_grace if request.misfire_grace is None else request.misfire_grace
+    window = own.catchup_window if request.catchup_window is None else request.catchup_window
+    try:
+        orjson.dumps([request.metadata, request.content, request.user_id, args])
+    except TypeError as exc:
+        raise InvalidSubmissionError([Violation("content", f"cannot be stored as JSON: {exc}")]) from exc
+    spec = Spec(
+        user_id=request.user_id,
+        content=request.content or "",
+        trigger_args=args,
+        anchor_ms=now_ms if anchor_ms is None else anchor_ms,
+        task=request.task,
+        run=_frozen(_submission(request, settings, types)),
+        misfire=request.misfire,
+        misfire_grace_ms=round(grace * 1000),
+        catchup_window_ms=round(window * 1000),
+        overlap=request.overlap,
+        start_ms=None if request.start_at is None else ms_from_utc(request.start_at),
+        end_ms=None if request.end_at is None else ms_from_utc(request.end_at),
+        max_runs=request.max_runs,
+        jitter_ms=round(request.jitter * 1000),
+        pause_on_failure=request.pause_on_failure,
+        metadata=request.metadata or {},
+    )
+    if future:
+        check_timetable(request, spec, now_ms)
+    return spec
+
+
+def _submission(request: DefinitionRequest, settings: Settings, types: TypeLookup) -> Submission:
+    """Return the submission that each instance is a copy of."""
+    user_id = None if request.user_id is None else str(request.user_id)
+    if request.task is None:
+        document: dict[str, Any] = {
+            "type": settings.schedule.content_type,
+            "payload": {"model": "default", "data": {"content": request.content}},
+            "queue": request.group,
+        }
+        field = "content"
+    else:
+        document = {"payload": {}, **request.task}
+        field = "task"
+        for name in ("delay", "run_at", "user_id", "idempotency_key"):
+            if name in document:
+                raise InvalidSubmissionError([Violation(f"task.{name}", "does not belong to a definition's task")])
+    document["metadata"] = {**(request.metadata or {}), **(document.get("metadata") or {})} or None
+    if user_id is not None:
+        document["user_id"] = user_id
+    try:
+        built = read_request(document)
+        if isinstance(built.expires, datetime):
+            raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
+        return build_submission(built, settings, types)
+    except InvalidSubmissionError as exc:
+        raise InvalidSubmissionError(
+            [Violation(f"{field}.{v.field}" if v.field else field, v.message) for v in exc.violations]
+        ) from exc
+
+
+def _frozen(s: Submission) -> dict[str, Any]:
+    """Return what every instance has in common, JSON-ready. Resolved once: firing needs no task types."""
+    return {
+        "type": s.type,
+        "payload": s.payload,
+        "group": s.group,
+        "priority": s.priority,
+        "max_retries": s.max_retries,
+        "expires_in_ms": s.expires_in_ms,
+        "timeout_ms": s.timeout_ms,
+        "metadata": dict(s.metadata),
+        "tags": list(s.tags),
+        "retention_ms": s.retention_ms,
+        "delivery": s.delivery.value,
+    }
+
+
+def _wrong(name: str, message: str) -> InvalidSubmissionError:
+    return InvalidSubmissionError([Violation(f"trigger_args.{name}", message)])
+
+
+def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
+    for name in args:
+        if name not in known:
+            names = f"known are: {', '.join(known)}" if known else "this trigger takes none"
+            raise _wrong(f"{at}{str(name)[:100]}", f"there is no such argument; {names}")
+
+
+def _objects(args: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = args.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise _wrong(name, "must be a list of objects")
+    if len(found) > MAX_RULES:
+        raise _wrong(name, f"holds {len(found)} entries, above the limit of {MAX_RULES}")
+    return found
+
+
+def _timezone(args: dict[str, Any], at: str = "") -> None:
+    if "timezone" in args:
+        try:
+            zone(args["timezone"])
+        except (ValueError, TypeError) as exc:
+            raise _wrong(f"{at}timezone", str(exc)) from exc
+
+
+def _moment(name: str, value: Any, timezone: str | None) -> int:
+    try:
+        return moment_ms(value, timezone)
+    except ValueError as exc:
+        raise _wrong(name, str(exc)) from exc
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    # From Python the values may be dates.
+    return value.isoformat() if isinstance(value, date | datetime) else value

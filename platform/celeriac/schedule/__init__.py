@@ -1,0 +1,1 @@
+"""When something is due: rules, exclusions, misfires. Pure: moments are milliseconds since the epoch, passed in."""
