@@ -11,9 +11,11 @@ import celeriac.bulk
 import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac import __version__
+from celeriac.access.authenticator import Authenticator
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
+from celeriac.live.api_keys import ApiKeys
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.registry import load
@@ -63,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
                     hub=hub,
                     types=TaskTypeCatalog(registry, store),
                     files=intake,
+                    authenticator=Authenticator(settings, ApiKeys(store).find),
                     ledger=ledger,
                 )
                 app.state.parts = submit.parts = parts

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from celeriac.access.authenticator import Authenticator
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
@@ -25,6 +26,8 @@ class Parts:
     hub: LiveHub
     types: TaskTypeCatalog
     files: FileIntake
+    #: From a credential to its principal.
+    authenticator: Authenticator
     #: None where no database is configured.
     ledger: Ledger | None = None
 

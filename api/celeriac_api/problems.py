@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ from celeriac.errors import (
     InvalidSubmissionError,
     PayloadTooLargeError,
     QueueFullError,
+    RateLimitedError,
     TaskNotFoundError,
     Violation,
 )
@@ -72,6 +74,11 @@ TABLE: Final[Mapping[str, Row]] = {
     "file_busy": Row(409, "File in use", "ABORTED", 1008),
     "storage_full": Row(507, "No room", "RESOURCE_EXHAUSTED", 1013),
     "checksum_mismatch": Row(422, "Checksum mismatch", "INVALID_ARGUMENT", 1008),
+    "unauthenticated": Row(401, "Not authenticated", "UNAUTHENTICATED", 1008),
+    "forbidden": Row(403, "Not allowed", "PERMISSION_DENIED", 1008),
+    "origin_not_allowed": Row(403, "Origin not allowed", "PERMISSION_DENIED", 1008),
+    "host_not_allowed": Row(421, "Host not allowed", "PERMISSION_DENIED", 1008),
+    "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
     "ledger_unavailable": Row(503, "History unavailable", "UNAVAILABLE", 1013, retry_after_s=5),
@@ -128,7 +135,8 @@ def row_of(error: BaseException) -> Row:
 
 def problem_of(error: BaseException, instance: str) -> Response:
     """Return the problem for an error that was raised while `instance` (a path) was served."""
-    return _respond(row_of(error), problem_document(error, instance))
+    headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, RateLimitedError) else None
+    return _respond(row_of(error), problem_document(error, instance), headers)
 
 
 def problem_document(error: BaseException, instance: str) -> dict[str, Any]:
@@ -193,7 +201,9 @@ def _members(error: BaseException) -> dict[str, Any]:
 def _respond(row: Row, document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     sent = {**HEADERS, **(headers or {})}
     if row.retry_after_s is not None:
-        sent["Retry-After"] = str(row.retry_after_s)
+        sent.setdefault("Retry-After", str(row.retry_after_s))
+    if row.http == 401:
+        sent["WWW-Authenticate"] = 'Bearer realm="celeriac"'
     if row.http == 413:
         # The rest of the body is not wanted: the connection cannot be used again.
         sent["Connection"] = "close"

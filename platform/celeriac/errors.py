@@ -9,6 +9,9 @@
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
     ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
+    ├── AuthenticationError (PermissionError)  nobody has shown who they are, or not well
+    ├── ForbiddenError (PermissionError)  … they may not do this
+    ├── RateLimitedError              too much at once: try again later
     ├── LedgerUnavailableError (ConnectionError)  the SQL database cannot be reached
     │   └── LedgerMissingError            … it has no tables, or older ones: run `celeriac migrate`
     ├── StaleClaimError                   somebody else owns this attempt now
@@ -123,6 +126,28 @@ class StoreUnavailableError(CeleriacError, ConnectionError):
     """Redis cannot be reached, is loading, or refuses writes."""
 
     code = "store_unavailable"
+
+
+class AuthenticationError(CeleriacError, PermissionError):
+    """There is no credential, or not one that is good; the message never quotes it."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(CeleriacError, PermissionError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
+class RateLimitedError(CeleriacError):
+    """The caller asks more than it may; after `retry_after_s` it may ask again."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{message}: try again in {retry_after_s:.1f} s")
 
 
 class LedgerUnavailableError(CeleriacError, ConnectionError):

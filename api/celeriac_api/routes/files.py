@@ -89,7 +89,7 @@ async def upload_file(
 @router.put(
     "/{filename}",
     summary="Upload a file under its name",
-    description="The bare file, as `curl -T clip.mp4 HOST/api/v1/files/` sends it; otherwise like `POST /api/v1/files`.",
+    description="The bare file, as `curl -T clip.mp4 HOST/api/v1/files/` sends it; else like `POST /api/v1/files`.",
     status_code=201,
     response_model=UploadedFile,
     responses=_PROBLEMS,

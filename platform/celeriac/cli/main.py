@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import celeriac
-from celeriac.cli import dead, history, listings, processes, tasks, up, watch
+from celeriac.cli import access, dead, history, listings, processes, tasks, up, watch
 from celeriac.cli.output import INTERRUPTED, exit_code, print_error
 from celeriac.errors import CeleriacError
 
@@ -31,6 +31,7 @@ watch.register(app)
 history.register(app)
 dead.register(app)
 listings.register(app)
+access.register(app)
 
 
 def _print_version(wanted: bool) -> None:

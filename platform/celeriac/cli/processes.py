@@ -38,7 +38,7 @@ def api(
     from celeriac.local.ports import refuse_open_address
 
     settings, _ = joined_settings(config, data_dir, {"host": host, "port": port, "grpc_port": grpc_port})
-    refuse_open_address(settings.host, insecure=insecure)
+    refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
     _run("api", settings, {"insecure": insecure})
 
 
@@ -59,7 +59,7 @@ def grpc(
     settings, _ = joined_settings(
         config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=contract_redis_url()
     )
-    refuse_open_address(settings.host, insecure=insecure)
+    refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
     _run("grpc", settings, {"insecure": insecure})
 
 

@@ -23,6 +23,8 @@ CANCELS: Final = "celeriac:cancels"
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
 OUTBOX: Final = "celeriac:outbox"
+#: Hash: the API keys, by id.
+API_KEYS: Final = "celeriac:api-keys"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
 

@@ -24,12 +24,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_open_address(host: str, *, insecure: bool) -> None:
-    """Raise `SettingsError` for an address that others can reach, unless `insecure` lets it through."""
-    if not insecure and not is_loopback(host):
+def refuse_open_address(host: str, *, insecure: bool, authenticated: bool = False) -> None:
+    """Raise `SettingsError` for an address that others can reach, unless callers must authenticate, or `insecure`."""
+    if not insecure and not authenticated and not is_loopback(host):
         raise SettingsError(
             f"--host {host} is reachable from other machines, and no authentication is configured: anybody there could"
-            " run tasks. Use --host 127.0.0.1, or add --insecure where the network itself keeps strangers out"
+            " run tasks. Set JWT_SECRET (32 random characters or more) or JWKS_URL, use --host 127.0.0.1, or add"
+            " --insecure where the network itself keeps strangers out"
         )
 
 

@@ -43,7 +43,7 @@ class Up:
     """One run of `celeriac up`; `config` is the configuration file in use, `insecure` lets an open address through."""
 
     def __init__(self, settings: Settings, *, config: Path | None, insecure: bool, screen: Screen) -> None:
-        refuse_open_address(settings.host, insecure=insecure)
+        refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
         port = settings.port or pick_port()
         self._settings = settings.model_copy(
             update={

@@ -7,6 +7,7 @@ as YAML, so lists and maps work too. The well-known names in `WELL_KNOWN` need n
 key is an error that names the nearest known one.
 """
 
+from celeriac.settings.access import AccessSettings, ServerTlsSettings
 from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
 from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
 from celeriac.settings.grpc_services import GrpcDefaults, GrpcService, GrpcServices, ResolvedGrpcService, TlsSettings
@@ -25,6 +26,7 @@ from celeriac.settings.values import Duration, Size, parse_duration_s, parse_siz
 
 __all__ = [
     "WELL_KNOWN",
+    "AccessSettings",
     "ChainStep",
     "ClientEnvironment",
     "Duration",
@@ -39,6 +41,7 @@ __all__ = [
     "ResolvedGrpcService",
     "S3Settings",
     "ScheduleSettings",
+    "ServerTlsSettings",
     "Settings",
     "Size",
     "TlsSettings",

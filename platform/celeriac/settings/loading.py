@@ -28,14 +28,23 @@ WELL_KNOWN: dict[str, tuple[str, ...]] = {
     "LOCAL_STORAGE_PATH": ("files", "storage_path"),
     "STORAGE_URL": ("files", "storage_url"),
     "ALLOWED_FILE_ROOTS": ("files", "allowed_roots"),
+    "JWT_SECRET": ("access", "jwt_secret"),
+    "JWKS_URL": ("access", "jwks"),
     "FFMPEG_BINARY": ("files", "processing", "ffmpeg"),
 }
 
-#: Those that hold paths, which are never read as YAML.
-_PLAIN_TEXTS = {"LOCAL_STORAGE_PATH", "ALLOWED_FILE_ROOTS", "FFMPEG_BINARY"}
+#: Those that hold paths or secrets, which are never read as YAML.
+_PLAIN_TEXTS = {
+    "JWT_SECRET",
+    "CELERIAC_ACCESS__JWT_SECRET",
+    "JWKS_URL",
+    "LOCAL_STORAGE_PATH",
+    "ALLOWED_FILE_ROOTS",
+    "FFMPEG_BINARY",
+}
 
 #: Variables of our prefix that are no settings: they say where to find them, or where clients find the API.
-_NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN"}
+_NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN", "CELERIAC_API_KEY"}
 
 
 def load_settings(
@@ -118,7 +127,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
     for name, text in env.items():
         if name.startswith("CELERIAC_") and name not in _NOT_SETTINGS:
             path = tuple(part.lower() for part in name.removeprefix("CELERIAC_").split("__"))
-            _put(values, path, _read_text(name, text))
+            _put(values, path, text if name in _PLAIN_TEXTS else _read_text(name, text))
     return values
 
 

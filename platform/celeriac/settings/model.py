@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from celeriac.settings.access import AccessSettings
 from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
@@ -44,6 +45,7 @@ class Settings(Section):
     notifications: NotificationSettings = NotificationSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     up: UpSettings = UpSettings()
+    access: AccessSettings = AccessSettings()
 
     # --- reliability
     #: `everysec`: written before the answer, on disk within a second. `fsync`: on disk before the answer.

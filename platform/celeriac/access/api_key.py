@@ -1,0 +1,70 @@
+"""API keys: `cel_{id}_{secret}`. The secret is 256 random bits, so a plain SHA-256 of it is all that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from celeriac.access.principal import Kind, Principal, Scope
+from celeriac.errors import AuthenticationError
+
+PREFIX: Final = "cel_"
+_KEY: Final = re.compile(r"cel_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it is kept: without its secret."""
+
+    key_id: str
+    name: str
+    user_id: str | None
+    scopes: frozenset[Scope]
+    #: Hexadecimal SHA-256 of the secret.
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+
+    def principal(self) -> Principal:
+        """Return whoever shows the key; raises `AuthenticationError` once it has expired."""
+        if self.expires_at is not None and self.expires_at <= time.time():
+            raise AuthenticationError("the API key has expired")
+        return Principal(self.user_id, self.scopes, Kind.KEY, credential=self.key_id, expires_at=self.expires_at)
+
+
+def make_key(
+    name: str, *, user_id: str | None, scopes: Collection[Scope], ttl_s: float | None = None
+) -> tuple[ApiKey, str]:
+    """Return a new key and its text, which nobody can read again."""
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    now = time.time()
+    expires_at = None if ttl_s is None else now + ttl_s
+    kept = ApiKey(key_id, name, user_id, frozenset(scopes), _digest(secret), now, expires_at)
+    return kept, f"{PREFIX}{key_id}_{secret}"
+
+
+def split_key(text: str) -> tuple[str, str]:
+    """Return a key's id and secret; raises `AuthenticationError` for what is no key."""
+    match = _KEY.fullmatch(text)
+    if match is None:
+        raise AuthenticationError("that is no API key")
+    return match[1], match[2]
+
+
+def check_secret(key: ApiKey | None, secret: str) -> ApiKey:
+    """Return `key` if `secret` is its own; raises `AuthenticationError`, also where there is no such key (None)."""
+    # Compared in any case, so that an unknown key takes as long as a wrong secret.
+    same = hmac.compare_digest(_digest(secret), key.digest if key is not None else "0" * 64)
+    if key is None or not same:
+        raise AuthenticationError("the API key is not known, or was revoked")
+    return key
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""The public keys of an issuer: a JSON Web Key Set (RFC 7517) in a file or at a URL, fetched again as keys change."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+import urllib.request
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import jwt
+import orjson
+
+from celeriac.errors import AuthenticationError, SettingsError
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S: Final = 5.0
+_MAX_BYTES: Final = 1024**2
+#: Shortest pause between two fetches that unknown key ids cause: strangers can make those up.
+_UNKNOWN_PAUSE_S: Final = 10.0
+
+
+class KeySet:
+    """Finds the key that a token names; one fetch at a time, and keys stay in use while their source is away."""
+
+    def __init__(self, source: str, *, refresh_s: float) -> None:
+        self._source = source
+        self._refresh_s = refresh_s
+        self._keys: list[jwt.PyJWK] = []
+        self._fetched_at = self._tried_at = float("-inf")
+        self._fetching = asyncio.Lock()
+        parts = urlsplit(source)
+        self._remote = parts.scheme in ("http", "https")
+        if parts.scheme == "http" and not _loopback(parts.hostname or ""):
+            raise SettingsError(f"access.jwks: {source} could be changed on its way: use https")
+
+    async def key(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
+        """Return the key `kid` (None: the only one that fits) for `algorithm`; raises `AuthenticationError`."""
+        if time.monotonic() - self._fetched_at > self._refresh_s:
+            await self._fetch(min_pause_s=1.0)
+        found = self._find(kid, algorithm)
+        if found is None:
+            await self._fetch(min_pause_s=_UNKNOWN_PAUSE_S)
+            found = self._find(kid, algorithm)
+        if found is None:
+            raise AuthenticationError("the token is signed with a key that the issuer's key set does not hold")
+        return found
+
+    def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        fitting = [key for key in self._keys if key.algorithm_name == algorithm]
+        if kid is not None:
+            return next((key for key in fitting if key.key_id == kid), None)
+        return fitting[0] if len(fitting) == 1 else None
+
+    async def _fetch(self, *, min_pause_s: float) -> None:
+        asked_at = time.monotonic()
+        async with self._fetching:
+            if self._tried_at > asked_at or time.monotonic() - self._tried_at < min_pause_s:
+                return  # somebody else has just done it
+            self._tried_at = time.monotonic()
+            try:
+                content = await asyncio.to_thread(self._read)
+                document = orjson.loads(content)
+                self._keys = _usable(document["keys"])
+                self._fetched_at = time.monotonic()
+            except (OSError, ValueError, KeyError, TypeError) as exc:
+                log.warning("the key set %s cannot be read: %s", self._source, exc)
+
+    def _read(self) -> bytes:
+        if not self._remote:
+            return Path(self._source.removeprefix("file://")).read_bytes()
+        request = urllib.request.Request(self._source, headers={"Accept": "application/json"})  # noqa: S310 - http(s)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            content: bytes = answer.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError(f"it is above {_MAX_BYTES} bytes")
+        return content
+
+
+def _usable(documents: list[dict[str, object]]) -> list[jwt.PyJWK]:
+    keys = []
+    for document in documents:
+        # A symmetric key in a public set would let everybody sign; keys for encryption are none of ours.
+        if document.get("kty") == "oct" or document.get("use", "sig") != "sig":
+            continue
+        try:
+            keys.append(jwt.PyJWK(document))
+        except jwt.PyJWTError:
+            continue
+    return keys
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

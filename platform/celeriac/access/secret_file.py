@@ -1,0 +1,49 @@
+"""The secret that tokens are signed with where none is configured: a file in the data folder, for its owner only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from celeriac.errors import SettingsError
+from celeriac.private_file import make_private_folder
+
+NAME: Final = "token_secret"
+
+
+def read_secret(data_dir: Path) -> str | None:
+    """Return the secret, None while there is none; raises `SettingsError` for a file that others may read."""
+    path = data_dir / NAME
+    try:
+        with open(path, encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(1000).strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}") from exc
+    if mode & 0o077:
+        raise SettingsError(f"{path} can be read by others, so anybody could mint tokens: chmod 600 {path}")
+    return text or None
+
+
+def read_or_make_secret(data_dir: Path) -> str:
+    """Return the secret, made now if there is none; of several processes that make one, one wins."""
+    while (found := read_secret(data_dir)) is None:
+        make_private_folder(data_dir)
+        draft = data_dir / f".{NAME}.{secrets.token_hex(4)}"
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, unlike a rename, does not replace the secret that another process has made meanwhile.
+            os.link(draft, data_dir / NAME)
+        except FileExistsError:
+            continue
+        finally:
+            draft.unlink(missing_ok=True)
+    return found

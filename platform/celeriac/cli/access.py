@@ -1,0 +1,192 @@
+"""`celeriac token` and `celeriac keys`: credentials for callers of the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.access.api_key import ApiKey, make_key
+from celeriac.access.principal import Scope
+from celeriac.cli.connection import on_store
+from celeriac.cli.joining import joined_settings
+from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.output import print_json, print_line
+from celeriac.cli.tables import print_table
+from celeriac.errors import SettingsError
+from celeriac.live.api_keys import ApiKeys
+from celeriac.live.store import TaskStore
+from celeriac.model import rfc3339, utc_from_ms
+from celeriac.run_file import find_installation
+from celeriac.settings import Settings, config_path, load_settings, parse_duration_s
+
+_PLAIN = (Scope.SUBMIT, Scope.READ)
+
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="submit, read, worker or admin; several times, or separated by commas.",
+        show_default="submit, read",
+    ),
+]
+
+keys = typer.Typer(help="API keys: credentials that live until they are revoked.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command(rich_help_panel="Platform")(token)
+    app.add_typer(keys, name="keys", rich_help_panel="Platform")
+
+
+def token(
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="Whose tasks it shows: the claim `sub`.")],
+    scope: Scopes = None,
+    ttl: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long it is good: 10m, 8h, 30d.", show_default="24h")
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Mint a token and print it.
+
+    Signed with JWT_SECRET (setting access.jwt_secret); without one, with a secret kept in the data folder.
+    """
+    # Here: minting needs cryptography, which takes longer to import than most commands to run.
+    from celeriac.access.tokens import mint_token
+
+    chosen = _scopes(scope)
+    minted = mint_token(_settings(config, data_dir), user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
+    if as_json:
+        print_json({"token": minted, "user_id": user, "scopes": sorted(chosen)})
+    else:
+        print_line(minted)
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for; shown in lists.")],
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Whose tasks it shows; needed unless it is an admin's.")
+    ] = None,
+    scope: Scopes = None,
+    ttl: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long it is good.", show_default="until it is revoked")
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Make an API key and print it: this once, as only its hash is kept."""
+    chosen = _scopes(scope)
+    if user is None and not {Scope.ADMIN, Scope.WORKER} & set(chosen):
+        raise SettingsError("say with --user whose tasks the key shows, or give it the scope admin or worker")
+    key, text = make_key(name[:200], user_id=None if user is None else _user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> None:
+        await ApiKeys(store).add(key)
+
+    on_store(settings, url, work)
+    if as_json:
+        print_json({**key_record(key), "key": text})
+    else:
+        print_line(text)
+
+
+@keys.command("list")
+def list_keys(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+    """Show the API keys, without their secrets."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> list[ApiKey]:
+        return await ApiKeys(store).all()
+
+    records = [key_record(key) for key in on_store(settings, url, work)]
+    if as_json:
+        print_json({"keys": records})
+        return
+    print_table(
+        ("ID", "NAME", "USER", "SCOPES", "CREATED", "EXPIRES"),
+        [
+            (r["id"], r["name"], r["user_id"] or "", ",".join(r["scopes"]), r["created_at"], r["expires_at"] or "never")
+            for r in records
+        ],
+        empty="there is no API key: make one with `celeriac keys create NAME --user ID`",
+    )
+
+
+@keys.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it; the key itself will do, too.")],
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Revoke an API key: within seconds it is refused everywhere."""
+    settings, url = joined_settings(config, data_dir)
+    wanted = key_id.split("_")[1] if key_id.startswith("cel_") and key_id.count("_") >= 2 else key_id
+
+    async def work(store: TaskStore) -> bool:
+        return await ApiKeys(store).revoke(wanted)
+
+    if not on_store(settings, url, work):
+        raise SettingsError(f"there is no API key of the id {wanted!r}; `celeriac keys list` shows them")
+    if as_json:
+        print_json({"id": wanted, "revoked": True})
+    else:
+        print_line(f"{wanted} is revoked")
+
+
+def key_record(key: ApiKey) -> dict[str, Any]:
+    """Return a key as front doors show it."""
+    return {
+        "id": key.key_id,
+        "name": key.name,
+        "user_id": key.user_id,
+        "scopes": sorted(key.scopes),
+        "created_at": rfc3339(utc_from_ms(key.created_at * 1000)),
+        "expires_at": None if key.expires_at is None else rfc3339(utc_from_ms(key.expires_at * 1000)),
+    }
+
+
+def _settings(config: Path | None, data_dir: Path | None) -> Settings:
+    """Return the settings, with the configuration file of a running `up` where none is named. Needs no store."""
+    chosen = {"data_dir": None if data_dir is None else str(data_dir)}
+    settings = load_settings(config, chosen)
+    installation = find_installation(settings.data_dir)
+    if installation is not None and installation.config and config_path(config) is None:
+        return load_settings(Path(installation.config), {"data_dir": str(settings.data_dir)})
+    return settings
+
+
+def _scopes(words: list[str] | None) -> tuple[Scope, ...]:
+    if words is None:
+        return _PLAIN
+    named = [word for text in words for word in text.replace(",", " ").split()]
+    known = {scope.value: scope for scope in Scope}
+    if unknown := [word for word in named if word not in known]:
+        raise SettingsError(f"there is no scope {unknown[0]!r}; there are: {', '.join(known)}")
+    return tuple(dict.fromkeys(known[word] for word in named))
+
+
+def _user(text: str) -> str:
+    if not text or len(text) > 256 or not text.isprintable():
+        raise SettingsError("a user id is 1 to 256 printable characters")
+    return text
+
+
+def _ttl_s(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(parse_duration_s(text))
+    except ValueError as exc:
+        raise SettingsError(f"--ttl {exc}") from exc
+    if seconds <= 0:
+        raise SettingsError("--ttl must be above zero")
+    return seconds

@@ -1,0 +1,63 @@
+"""API keys in the store: one hash field each, so that any process checks one in a round trip and a revocation is seen
+by all at once. They survive what the store survives; SQL may be away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from celeriac.access.api_key import ApiKey
+from celeriac.access.principal import read_scopes
+from celeriac.live import keys
+from celeriac.live.store import TaskStore
+
+
+class ApiKeys:
+    """The keys of an installation."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+
+    async def add(self, key: ApiKey) -> None:
+        """Keep a new key."""
+        await self._store.read(("HSET", keys.API_KEYS, key.key_id, orjson.dumps(_written(key)).decode()))
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """Return the key of this id, or None."""
+        text = (await self._store.read(("HGET", keys.API_KEYS, key_id)))[0]
+        return None if text is None else _read(key_id, text)
+
+    async def all(self) -> list[ApiKey]:
+        """Return all keys, the oldest first."""
+        found = (await self._store.read(("HGETALL", keys.API_KEYS)))[0]
+        return sorted((_read(key_id, text) for key_id, text in found.items()), key=lambda key: key.created_at)
+
+    async def revoke(self, key_id: str) -> bool:
+        """Forget a key; returns whether there was one. Processes that have just checked it believe it for seconds."""
+        return bool((await self._store.read(("HDEL", keys.API_KEYS, key_id)))[0])
+
+
+def _written(key: ApiKey) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "user_id": key.user_id,
+        "scopes": sorted(key.scopes),
+        "digest": key.digest,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+    }
+
+
+def _read(key_id: str, text: str) -> ApiKey:
+    found = orjson.loads(text)
+    return ApiKey(
+        key_id,
+        found["name"],
+        found["user_id"],
+        read_scopes(found["scopes"]),
+        found["digest"],
+        found["created_at"],
+        found["expires_at"],
+    )
