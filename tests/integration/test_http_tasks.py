@@ -385,6 +385,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         ("/api/v1/tasks", "post"),
         ("/api/v1/tasks", "get"),
         ("/api/v1/tasks/batch", "post"),
+        ("/api/v1/files/{filename}", "put"),
         ("/api/v1/tasks/{task_id}/events", "get"),
         ("/api/v1/dead", "get"),
         ("/api/v1/bulk", "post"),

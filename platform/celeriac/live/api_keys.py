@@ -22,21 +22,21 @@ class ApiKeys:
 
     async def add(self, key: ApiKey) -> None:
         """Keep a new key."""
-        await self._store.read(("HSET", keys.API_KEYS, key.key_id, orjson.dumps(_written(key)).decode()))
+        await self._store.read(("HSET", keys.api_keys(), key.key_id, orjson.dumps(_written(key)).decode()))
 
     async def find(self, key_id: str) -> ApiKey | None:
         """Return the key of this id, or None."""
-        text = (await self._store.read(("HGET", keys.API_KEYS, key_id)))[0]
+        text = (await self._store.read(("HGET", keys.api_keys(), key_id)))[0]
         return None if text is None else _read(key_id, text)
 
     async def all(self) -> list[ApiKey]:
         """Return all keys, the oldest first."""
-        found = (await self._store.read(("HGETALL", keys.API_KEYS)))[0]
+        found = (await self._store.read(("HGETALL", keys.api_keys())))[0]
         return sorted((_read(key_id, text) for key_id, text in found.items()), key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
         """Forget a key; returns whether there was one. Processes that have just checked it believe it for seconds."""
-        return bool((await self._store.read(("HDEL", keys.API_KEYS, key_id)))[0])
+        return bool((await self._store.read(("HDEL", keys.api_keys(), key_id)))[0])
 
 
 def _written(key: ApiKey) -> dict[str, Any]:

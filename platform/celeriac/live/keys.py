@@ -23,8 +23,6 @@ CANCELS: Final = "celeriac:cancels"
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
 OUTBOX: Final = "celeriac:outbox"
-#: Hash: the API keys, by id.
-API_KEYS: Final = "celeriac:api-keys"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
 
@@ -82,6 +80,11 @@ def active(user_id: str) -> str:
 def recent(user_id: str) -> str:
     """Sorted set: a user's tasks that have ended, by when (milliseconds)."""
     return f"celeriac:recent:{user_id}"
+
+
+def api_keys() -> str:
+    """Hash: the API keys, by id. No transition touches it."""
+    return "celeriac:api-keys"
 
 
 def idempotency(scope: str, key: str) -> str:
