@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -14,6 +14,8 @@ from celeriac_api.problems import instance_of, problem_of
 from celeriac_api.routes import files, uploads
 from celeriac_api.submitting import PATH, SubmitEndpoint
 
+_KINDS: Final = {"http": "request", "websocket": "websocket"}
+
 
 class FrontDoor(FastAPI):
     """Serves submissions by itself and leaves everything else to FastAPI, with bodies bounded."""
@@ -21,6 +23,8 @@ class FrontDoor(FastAPI):
     def __init__(self, *, submit: SubmitEndpoint, max_body_bytes: int, **options: Any) -> None:
         self._submit = submit
         self._max_body_bytes = max_body_bytes
+        #: What is being served, by kind.
+        self.open = {"request": 0, "stream": 0, "websocket": 0}
         super().__init__(**options)
 
     def openapi(self) -> dict[str, Any]:
@@ -31,9 +35,19 @@ class FrontDoor(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http":
+        kind = _KINDS.get(scope["type"])
+        if kind is None:
             await super().__call__(scope, receive, send)
             return
+        if kind == "request" and scope["path"].endswith("/stream"):
+            kind = "stream"
+        self.open[kind] += 1
+        try:
+            await (super().__call__ if kind == "websocket" else self._serve)(scope, receive, send)
+        finally:
+            self.open[kind] -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Below a root path the ordinary route of the same name takes it.
         if scope["path"] == PATH and scope["method"] == "POST":
             await self._submit(scope, receive, send)

@@ -23,6 +23,7 @@ from celeriac.settings import Settings
 from celeriac_api import openapi, problems
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.front_door import FrontDoor
+from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.parts import Parts
 from celeriac_api.routes import (
     batch,
@@ -31,6 +32,7 @@ from celeriac_api.routes import (
     files,
     health,
     history,
+    metrics,
     operations,
     progress,
     tasks,
@@ -86,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.state.metrics = ProcessMetrics(app.open)
     problems.install(app)
     for router in (
         tasks.submission_route(submit),
@@ -99,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         uploads.router,
         operations.router,
         health.router,
+        metrics.router,
     ):
         app.include_router(router)
     return app

@@ -57,7 +57,8 @@ _PROBLEMS: Final = problems(
     "",
     summary="Upload a file",
     description=(
-        "A multipart form with a field `file`, or the bare file with `?filename=`. It is streamed to the disk. A "
+        "A multipart form with a field `file`, or the bare file with `?filename=` (also as `PUT /api/v1/files/NAME`: "
+        "`curl -T NAME HOST/api/v1/files/`). It is streamed to the disk. A "
         "digest sent along (`X-Checksum-Sha256`, `Content-Digest`, `Repr-Digest`, `Digest`) is checked. The `file_id` "
         "goes into the payload of a `file_process` task, which takes the file over; one that no task takes is removed "
         "in time."
@@ -86,15 +87,8 @@ async def upload_file(
     return json_response(_uploaded(stored), 201, headers)
 
 
-@router.put(
-    "/{filename}",
-    summary="Upload a file under its name",
-    description="The bare file, as `curl -T clip.mp4 HOST/api/v1/files/` sends it; else like `POST /api/v1/files`.",
-    status_code=201,
-    response_model=UploadedFile,
-    responses=_PROBLEMS,
-    openapi_extra=_BODY,
-)
+# In OpenAPI it would be the path of the uploads' ids with another name, which is not allowed there.
+@router.put("/{filename}", include_in_schema=False, status_code=201)
 async def upload_named_file(
     request: Request, parts: PartsOf, filename: Annotated[str, Path(description="The file's name.")]
 ) -> Response:

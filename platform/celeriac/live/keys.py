@@ -23,6 +23,8 @@ CANCELS: Final = "celeriac:cancels"
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
 OUTBOX: Final = "celeriac:outbox"
+#: Hash: what happened, counted (see `counts.py`).
+COUNTS: Final = "celeriac:counts"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
 

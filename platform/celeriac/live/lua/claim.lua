@@ -38,7 +38,7 @@ return each(5, 3, function(base)
   local task = key.task(id)
   local f = redis.call('HMGET', task, 'status', 'queue', 'priority', 'attempt', 'expires_ms', 'fence', 'hints',
     'progress_seq', 'run_at', 'type', 'payload', 'max_retries', 'attempts_allowed', 'user_id', 'metadata', 'timeout_ms',
-    'delivery', 'original_file_path', 'rev', 'retention_ms')
+    'delivery', 'original_file_path', 'rev', 'retention_ms', 'pending_ms')
   local status, group, attempt = f[1], f[2], tonumber(f[4] or 0)
   local hints = tonumber(f[7] or 0)
   local granted = status == 'PROCESSING' and f[6] == fence
@@ -46,7 +46,7 @@ return each(5, 3, function(base)
 
   if status == 'PENDING' then
     if f[5] and tonumber(f[5]) <= now_ms and attempt == 0 then
-      settle(id, status, group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'}, {f[19], f[20], f[14]})
+      settle(id, status, group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'}, {f[19], f[20], f[14], f[10]})
       reason = 'expired'
     else
       if hints == 1 then
@@ -66,9 +66,10 @@ return each(5, 3, function(base)
       change('ZADD', key.leases, lease_until, id)
       change('ZADD', key.running(group), now, id)
       redis.call('HSET', task, 'status', 'PROCESSING', 'attempt', attempt_text, 'owner', worker, 'fence', fence,
-        'started_at', now_text, 'updated_at', now_text, 'hints', int(math.max(hints - 1, 0)), 'rev', rev)
+        'started_at', now_text, 'started_ms', now, 'updated_at', now_text, 'hints', int(math.max(hints - 1, 0)), 'rev', rev)
       if f[8] or f[9] then redis.call('HDEL', task, 'progress_seq', 'run_at') end
       emit_as(id, rev, 'status', 'status', 'PROCESSING', 'attempt', attempt_text, 'worker', worker)
+      count_start(group, f[10], f[21])
       granted = true
     end
   end

@@ -23,7 +23,8 @@ end
 local leases = now_ms < settled_ms and {} or redis.call('ZRANGEBYSCORE', key.leases, '-inf', int(now_ms), 'LIMIT', 0, ARGV[4])
 
 for _, id in ipairs(leases) do
-  local f = redis.call('HMGET', key.task(id), 'status', 'queue', 'attempt', 'attempts_allowed', 'cancel_requested', 'owner')
+  local f = redis.call('HMGET', key.task(id), 'status', 'queue', 'attempt', 'attempts_allowed', 'cancel_requested', 'owner',
+    'type', 'started_ms')
   local lost = 'the worker ' .. (f[6] or '?') .. ' died or was cut off during attempt ' .. (f[3] or '?')
   if f[1] ~= 'PROCESSING' then
     redis.call('ZREM', key.leases, id)
@@ -31,12 +32,14 @@ for _, id in ipairs(leases) do
     settle(id, f[1], f[2], f[3], 'CANCELLED', false, {'cancelled', 'cancelled; ' .. lost, '0'})
     failed = failed + 1
   elseif tonumber(f[3]) < tonumber(f[4]) then
+    count_lost_attempt('l', f[2], f[7], f[8])
     unindex(id, f[1], f[2])
     redis.call('HSET', key.task(id), 'error_code', 'worker_lost', 'error_message', lost, 'error_retryable', '1')
     redis.call('HDEL', key.task(id), 'owner', 'fence')
     enqueue(id, true)
     returned = returned + 1
   else
+    count('l' .. SEP .. f[2] .. SEP .. (f[7] or ''), 1)
     settle(id, f[1], f[2], f[3], 'FAILED', false, {'worker_lost', lost, '1'})
     failed = failed + 1
   end

@@ -28,6 +28,7 @@ local key = {
   external = 'task:pending',
   outbox = 'celeriac:outbox',
   watched = 'celeriac:external',
+  counts = 'celeriac:counts',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
@@ -82,11 +83,47 @@ local function change(command, k, ...)
   for i = 1, select('#', ...) do args[#args + 1] = (select(i, ...)) end
 end
 
+-- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator. The hash has a
+-- limit, since names of groups are the callers': what has no field by then is not counted.
+local MAX_COUNTS, SEP = 20000, '\31'
+local counted
+local function write_count(field, number)
+  if redis.call('HINCRBY', key.counts, field, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
+    redis.call('HDEL', key.counts, field)
+  end
+end
+local function count(field, number)
+  if not counted then return write_count(field, number) end
+  counted[field] = (counted[field] or 0) + number
+end
+
+-- Count a duration (ms) as 'w' (waited) or 'r' (ran), in the bucket of counts.py that it falls into.
+local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000}
+local function count_duration(what, labels, ms)
+  local bucket = 0
+  while bucket < #BUCKETS_MS and ms > BUCKETS_MS[bucket + 1] do bucket = bucket + 1 end
+  count(what .. int(bucket) .. labels, 1)
+  count(what .. 's' .. labels, ms)
+end
+
+-- Count the start of an attempt of a task that has waited since `pending_ms`.
+local function count_start(group, task_type, pending_ms)
+  count('a' .. SEP .. group .. SEP .. task_type, 1)
+  count_duration('w', SEP .. group, now_ms - (pending_ms or now_ms))
+end
+
+-- Count an attempt that ended and is not the last one: 'y' is to be retried, 'l' lost its worker.
+local function count_lost_attempt(what, group, task_type, started_ms)
+  local labels = SEP .. group .. SEP .. (task_type or '')
+  count(what .. labels, 1)
+  if started_ms then count_duration('r', labels, now_ms - started_ms) end
+end
+
 -- Handle a batch: the items of `width` arguments each from ARGV[first] on. Returns their replies, which are what
 -- `handle(base)` returns. `finish()`, where given, is called when all are handled, before what was gathered is written.
 -- Where an item fails, the ones before it are written as a whole before the error goes out.
 local function each(first, width, handle, finish)
-  gathered = {ZADD = {}, ZREM = {}, LPUSH = {}}
+  gathered, counted = {ZADD = {}, ZREM = {}, LPUSH = {}}, {}
   local replies, failure = {}, nil
   for base = first, #ARGV, width do
     local ok, reply = pcall(handle, base)
@@ -106,7 +143,8 @@ local function each(first, width, handle, finish)
       if type(reply) == 'table' and reply.err then failure = failure or reply end
     end
   end
-  gathered = nil
+  for field, number in pairs(counted) do write_count(field, number) end
+  gathered, counted = nil, nil
   if failure then error(failure, 0) end
   return replies
 end
@@ -283,11 +321,14 @@ end
 
 -- Give a task its final status. Its indexes are gone afterwards and its retention runs.
 -- Either `result` is JSON text and `failure` nil, or `failure` is {code, message, retryable '0'|'1'}.
--- `facts` are the record's fields rev, retention_ms and user_id, where the caller has them.
+-- `facts` are the record's fields rev, retention_ms, user_id, type and started_ms, where the caller has them.
 local function settle(id, from, group, attempt, status, result, failure, facts)
   local task = key.task(id)
-  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id')
+  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id', 'type', 'started_ms')
   user_of[id] = facts[3] or ''
+  local labels = SEP .. group .. SEP .. (facts[4] or '')
+  count('f' .. labels .. SEP .. status, 1)
+  if from == 'PROCESSING' and facts[5] then count_duration('r', labels, now_ms - facts[5]) end
   local rev, kept_ms = next_rev(facts[1]), facts[2] or int(retention_ms)
   unindex(id, from, group)
   -- What has started is not among what may expire any more.

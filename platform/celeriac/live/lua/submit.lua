@@ -120,6 +120,7 @@ return each(FIRST, WIDTH, function(base)
   if idempotency_key then redis.call('SET', idempotency_key, id, 'PX', ARGV[4]) end
   if user ~= '' then change('ZADD', key.active(user), now, id) end
   -- Nobody can be watching the task yet, so nobody is woken.
+  count('s' .. SEP .. group .. SEP .. task_type, 1)
   append(id, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
   return {'created', id, status}
 end)

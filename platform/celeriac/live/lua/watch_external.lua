@@ -40,7 +40,7 @@ local function follow(id)
     redis.call('ZREM', key.waiting(group), id)
     redis.call('ZREM', key.expiring, id)
     redis.call('ZADD', key.running(group), int(now_ms), id)
-    redis.call('HSET', task, 'attempt', int(attempt + 1), 'owner', 'external', 'started_at', now_text, 'updated_at', now_text)
+    redis.call('HSET', task, 'attempt', int(attempt + 1), 'owner', 'external', 'started_at', now_text, 'started_ms', int(now_ms), 'updated_at', now_text)
     emit(id, 'status', 'status', 'PROCESSING', 'attempt', int(attempt + 1), 'worker', 'external')
   elseif status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' then
     -- One that the life cycle itself ended (cancelled while it waited) has its end already.

@@ -1,0 +1,132 @@
+"""What Prometheus reads: the platform's counts from the store, and what this process knows of itself.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. The platform's figures are the same at every
+replica, so one of them is read for these (`scope=platform`) and each for its own (`scope=process`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from celeriac import __version__
+from celeriac.live.counts import BUCKETS_S, LABELS, Counts, Histogram, PlatformState, read_counts, read_state
+from celeriac.live.feed import EventFeed, Lag
+from celeriac.live.store import TaskStore
+
+_COUNTERS: Final = {
+    "submitted": ("celeriac_tasks_submitted", "Tasks accepted."),
+    "started": ("celeriac_tasks_started", "Attempts started."),
+    "finished": ("celeriac_tasks_finished", "Tasks ended, by their final status."),
+    "retries": ("celeriac_task_retries", "Attempts that failed and are followed by another one."),
+    "leases_expired": ("celeriac_leases_expired", "Attempts whose worker died or was cut off."),
+}
+_HISTOGRAMS: Final = {
+    "wait": ("celeriac_task_wait_seconds", "Time from a task's arrival in its queue to the start of the attempt."),
+    "run": ("celeriac_task_run_seconds", "Time that an attempt ran."),
+}
+
+
+class ProcessMetrics:
+    """What this process knows of itself: resources, and the connections that are open."""
+
+    def __init__(self, open_connections: Mapping[str, int]) -> None:
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        self._registry.register(_OpenConnections(open_connections))
+
+    def text(self) -> bytes:
+        """Return the exposition."""
+        return generate_latest(self._registry)
+
+
+async def platform_text(store: TaskStore) -> bytes:
+    """Return the exposition of the platform's figures; raises `StoreUnavailableError`."""
+    counts, state, lag = await asyncio.gather(
+        read_counts(store), read_state(store), EventFeed(store, consumer="").lag()
+    )
+    registry = CollectorRegistry()
+    registry.register(_Fixed([*_counted(counts), *_state(state), *_lag(lag)]))
+    return generate_latest(registry)
+
+
+class _Fixed(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+class _OpenConnections(Collector):
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "celeriac_api_open_connections", "Requests, event streams and WebSockets being served.", labels=["kind"]
+        )
+        for kind, number in self._numbers.items():
+            family.add_metric([kind], number)
+        yield family
+        info = GaugeMetricFamily("celeriac_build_info", "The version that runs.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+
+def _counted(counts: Counts) -> Iterator[Metric]:
+    for what, (name, text) in _COUNTERS.items():
+        family = CounterMetricFamily(name, text, labels=LABELS[what])
+        for labels, number in sorted(counts.counters.get(what, {}).items()):
+            family.add_metric(_spelled(labels), number)
+        yield family
+    for what, (name, text) in _HISTOGRAMS.items():
+        histogram = HistogramMetricFamily(name, text, labels=LABELS[what])
+        for labels, durations in sorted(counts.histograms.get(what, {}).items(), key=lambda pair: pair[0]):
+            histogram.add_metric(labels, buckets=_cumulated(durations), sum_value=durations.sum_s)
+        yield histogram
+
+
+def _spelled(labels: tuple[str, ...]) -> list[str]:
+    # Statuses are stored in capitals and shown as the API shows them.
+    return [*labels[:2], *(label.lower() for label in labels[2:])]
+
+
+def _cumulated(durations: Histogram) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip([*map(str, BUCKETS_S), "+Inf"], durations.counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets
+
+
+def _state(state: PlatformState) -> Iterator[Metric]:
+    depth = GaugeMetricFamily("celeriac_queue_depth", "Tasks that wait in a group.", labels=["group"])
+    age = GaugeMetricFamily(
+        "celeriac_queue_age_seconds", "How long the task that is next in a group has waited.", labels=["group"]
+    )
+    running = GaugeMetricFamily("celeriac_tasks_running", "Tasks that run.", labels=["group"])
+    for name, group in state.groups.items():
+        depth.add_metric([name], group.waiting)
+        age.add_metric([name], group.age_s)
+        running.add_metric([name], group.running)
+    yield from (depth, age, running)
+    yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a time.", value=state.delayed)
+    workers = GaugeMetricFamily("celeriac_workers", "Workers that reported lately.", labels=["kind"])
+    for kind, number in sorted({"celery": 0, **state.workers}.items()):
+        workers.add_metric([kind], number)
+    yield workers
+
+
+def _lag(lag: Lag) -> Iterator[Metric]:
+    yield GaugeMetricFamily("celeriac_recorder_lag_events", "Events that history has yet to record.", value=lag.entries)
+    yield GaugeMetricFamily("celeriac_recorder_lag_seconds", "Age of the oldest of them.", value=lag.seconds)
+    yield GaugeMetricFamily(
+        "celeriac_recorder_up", "1 where somebody records history, else 0.", value=float(lag.recording)
+    )

@@ -1,0 +1,38 @@
+"""`/metrics`, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from celeriac_api.metrics import ProcessMetrics, platform_text
+from celeriac_api.openapi import problems
+from celeriac_api.parts import PartsOf
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get(
+    "/metrics",
+    summary="Read the metrics",
+    description=(
+        "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store, the same at "
+        "every replica. `scope=process`: this process. Left out, both."
+    ),
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems("store_unavailable")},
+    response_class=Response,
+)
+async def metrics(
+    request: Request,
+    parts: PartsOf,
+    scope: Annotated[Literal["all", "platform", "process"], Query(description="Whose figures.")] = "all",
+) -> Response:
+    """Answer with the figures."""
+    own: ProcessMetrics = request.app.state.metrics
+    text = b"" if scope == "process" else await platform_text(parts.store)
+    if scope != "platform":
+        text += own.text()
+    return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

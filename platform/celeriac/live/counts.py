@@ -1,0 +1,116 @@
+"""What happened on the platform, counted by the transitions themselves; and its state at this moment.
+
+The counts are fields of one hash (`keys.COUNTS`), written in the same atomic step as what they count: they
+are exact, the same from every process, and survive all of them. `lua/shared.lua` names the fields.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from celeriac.live import keys
+from celeriac.live.store import TaskStore
+
+#: Upper bounds of the buckets that waits and runs are counted in (seconds); the last one is above all.
+BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+#: What separates the parts of a field's name: no name of a type or group has it.
+_SEPARATOR: Final = "\x1f"
+#: The counts by their short name: what is counted, and the labels of each count.
+_COUNTERS: Final = {
+    "s": ("submitted", ("group", "type")),
+    "a": ("started", ("group", "type")),
+    "f": ("finished", ("group", "type", "status")),
+    "y": ("retries", ("group", "type")),
+    "l": ("leases_expired", ("group", "type")),
+}
+_HISTOGRAMS: Final = {"w": ("wait", ("group",)), "r": ("run", ("group", "type"))}
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Durations by bucket: `counts[i]` fell under `BUCKETS_S[i]` and no lower one, the last above all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    sum_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """All counts since the store began: what → labels → number, and what → labels → durations."""
+
+    counters: Mapping[str, Mapping[tuple[str, ...], int]]
+    histograms: Mapping[str, Mapping[tuple[str, ...], Histogram]]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A group now. `age_s` is how long the task that is next has waited, 0 where none waits."""
+
+    waiting: int
+    running: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformState:
+    """The platform now."""
+
+    groups: Mapping[str, GroupState]
+    delayed: int
+    workers: Mapping[str, int]
+
+
+#: Labels of each counter and histogram, by its name.
+LABELS: Final = dict([*_COUNTERS.values(), *_HISTOGRAMS.values()])
+
+
+async def read_counts(store: TaskStore) -> Counts:
+    """Return the counts; one round trip."""
+    (fields,) = await store.read(("HGETALL", keys.COUNTS))
+    return counts_of(fields)
+
+
+def counts_of(fields: Mapping[str, str]) -> Counts:
+    """Return the hash's fields as counts; fields of a later version are passed over."""
+    counters: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)
+    histograms: dict[str, dict[tuple[str, ...], Histogram]] = defaultdict(lambda: defaultdict(Histogram))
+    for name, number in fields.items():
+        short, *labels = name.split(_SEPARATOR)
+        if short in _COUNTERS and len(labels) == len(_COUNTERS[short][1]):
+            counters[_COUNTERS[short][0]][tuple(labels)] = int(number)
+        elif short[:1] in _HISTOGRAMS and len(labels) == len(_HISTOGRAMS[short[:1]][1]):
+            histogram = histograms[_HISTOGRAMS[short[:1]][0]][tuple(labels)]
+            if short[1:] == "s":
+                histogram.sum_s = int(number) / 1000
+            elif short[1:].isdigit() and int(short[1:]) <= len(BUCKETS_S):
+                histogram.counts[int(short[1:])] = int(number)
+    return Counts(counters, histograms)
+
+
+async def read_state(store: TaskStore) -> PlatformState:
+    """Return the state of all groups and workers; a few round trips, however many there are."""
+    names = await store.group_names()
+    commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED)]
+    for name in names:
+        commands += [("ZCARD", keys.waiting(name)), ("ZCARD", keys.running(name)), ("ZRANGE", keys.waiting(name), 0, 0)]
+    (seconds, micros), delayed, *facts = await store.read(*commands)
+    now_ms = int(seconds) * 1000 + int(micros) // 1000
+    first = [facts[i][0] if facts[i] else None for i in range(2, len(facts), 3)]
+    since = await store.read(*(("HGET", keys.task(task_id), "pending_ms") for task_id in first if task_id is not None))
+    ages = _ages(first, since, now_ms)
+    groups = {
+        name: GroupState(waiting=facts[3 * i], running=facts[3 * i + 1], age_s=ages[i]) for i, name in enumerate(names)
+    }
+    workers: dict[str, int] = defaultdict(int)
+    for worker in await store.workers():
+        workers[worker.kind] += 1
+    return PlatformState(groups, int(delayed), dict(workers))
+
+
+def _ages(first: Iterable[str | None], since: Iterable[str | None], now_ms: int) -> list[float]:
+    moments = iter(since)
+    found = [None if task_id is None else next(moments) for task_id in first]
+    return [0.0 if ms is None else max(0, now_ms - int(ms)) / 1000 for ms in found]
