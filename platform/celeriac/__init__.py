@@ -16,6 +16,7 @@ from celeriac.errors import (
     WaitTimeoutError,
 )
 from celeriac.model import Progress, Status, Task
+from celeriac.notifications import TaskProgressContext, task_notification_service, task_notifier
 from celeriac.processors import FileJob, processor
 from celeriac.registry import TaskType, task
 from celeriac.retry import RetryPolicy
@@ -44,9 +45,12 @@ __all__ = [
     "TaskFailedError",
     "TaskHandle",
     "TaskNotFoundError",
+    "TaskProgressContext",
     "TaskType",
     "WaitTimeoutError",
     "load_settings",
     "processor",
     "task",
+    "task_notification_service",
+    "task_notifier",
 ]

@@ -5,6 +5,7 @@
     ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── IllegalTransitionError            the task is not in a state that allows this
+    │   └── TaskTakenError                … the id is in use by another user's task that goes on
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
@@ -90,6 +91,14 @@ class IllegalTransitionError(CeleriacError):
     def __init__(self, task_id: str, status: str, wanted: str) -> None:
         self.task_id, self.status, self.wanted = task_id, status, wanted
         super().__init__(f"task {task_id!r} is {status.lower()}: cannot {wanted} it")
+
+
+class TaskTakenError(IllegalTransitionError):
+    """A program wants to report a task under an id that another user's task has, and that one goes on."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        super().__init__(task_id, status, "register")
+        self.args = (f"task id {task_id!r} is in use: another user's task is still {status.lower()} under it",)
 
 
 class ChangedTaskError(CeleriacError):

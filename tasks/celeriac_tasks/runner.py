@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
@@ -13,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
-from pydantic_core import to_jsonable_python
 
 from celeriac.errors import (
     InvalidSubmissionError,
@@ -26,6 +24,7 @@ from celeriac.errors import (
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Refusal, Status
 from celeriac.registry import Registry, TaskType
+from celeriac.results import result_text, text_of
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
 from celeriac_tasks.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
@@ -346,46 +345,9 @@ class Runner:
         return Outcome(status, note, value, error, time.monotonic() - attempt.started)
 
 
-def text_of(exc: BaseException) -> str:
-    """Return the text of an exception, "" where it cannot say."""
-    try:
-        return str(exc)
-    except Exception:
-        return ""
-
-
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:
     """Return what a record says of an exception."""
     name, text = type(exc).__name__, text_of(exc)
     if isinstance(exc, TaskError):
         return Failure(str(exc.code), text or name, bool(exc.retryable) and not isinstance(exc, final_errors))
     return Failure(_CODE_OF_PLAIN_EXCEPTIONS, f"{name}: {text}" if text else name, not isinstance(exc, final_errors))
-
-
-def result_text(value: Any, limit: int) -> tuple[str, Failure | None]:
-    """Return a result as JSON text, or `null` and why it cannot be kept; `limit` in bytes."""
-    try:
-        encoded = encode_result(value)
-    except Exception as exc:  # also of a serializer that somebody wrote
-        return "null", Failure("bad_result", f"the result cannot be written as JSON: {text_of(exc)}", False)
-    if len(encoded) > limit:
-        message = f"the result is {len(encoded)} bytes, above the limit of {limit} (max_result_bytes): put it in a file"
-        return "null", Failure("result_too_large", message, False)
-    return encoded.decode(), None
-
-
-def encode_result(value: Any) -> bytes:
-    """Write a result as JSON; models, dataclasses, dates and the like as Pydantic writes them, NaN as null."""
-    try:
-        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS)
-    except orjson.JSONEncodeError as exc:
-        if exc.__cause__ is not None:
-            raise exc.__cause__ from None
-        # Whole numbers beyond 64 bits are fine in JSON, but not for orjson.
-        return json.dumps(value, default=_jsonable, allow_nan=False, ensure_ascii=False).encode()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("bytes have no form in JSON: encode them as text, or put them in a file")
-    return to_jsonable_python(value, inf_nan_mode="null")

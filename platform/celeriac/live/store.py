@@ -115,6 +115,12 @@ class TaskStore:
         self._common: dict[str, list[Any]] = {
             "submit": submit_leading_arguments(settings),
             "claim": [round(settings.lease * 1000)],
+            "notify": [
+                round(settings.lease * 1000),
+                round(settings.notifications.silence * 1000),
+                round(settings.notifications.start_within * 1000),
+                settings.queue_limit(settings.notifications.group),
+            ],
         }
         #: What batches go through: one at a time, so that they need no pool.
         self._line = Line(self.redis.connection_pool)
@@ -231,6 +237,9 @@ class TaskStore:
         if before == "celery":
             message = "plain Celery published this task with its arguments: publish another one instead"
             raise InvalidSubmissionError([Violation("payload", message)])
+        if before == "notified":
+            message = "the program that reported this task ran it by itself: run that program again instead"
+            raise InvalidSubmissionError([Violation("task_id", message)])
         if before not in (Status.FAILED, Status.CANCELLED):
             raise IllegalTransitionError(task_id, before, "retry")
         return Status.PENDING
@@ -456,6 +465,10 @@ class TaskStore:
         return {name: json.loads(facts) for name, facts in found.items()}
 
     # --- the wire
+
+    def batched(self, name: str, *values: Any) -> asyncio.Future[Any]:
+        """Ask for one item of a batching script, for the other modules of this room."""
+        return self._coalescer.call(script(name), *values)
 
     async def read(self, *commands: tuple[Any, ...], atomic: bool = False, errors: bool = False) -> list[Any]:
         """Run commands that may be repeated in one round trip, for the other modules of this room.

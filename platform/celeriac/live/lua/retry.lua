@@ -7,13 +7,13 @@
 -- ARGV[9] the record to put back (JSON array: name, value, ...), '' for none
 --
 -- Returns the status before, 'queue_full', 'changed' (another revision), 'celery' (plain Celery published
--- it, its arguments are in its message: no other payload), or '' when there is no such task. A repeated
--- call (same nonce: the reply was lost) answers 'FAILED'.
+-- it, its arguments are in its message: no other payload), 'notified' (a program of its own ran it, see notify.lua), or
+-- '' when there is no such task. A repeated call (same nonce: the reply was lost) answers 'FAILED'.
 
 local id, payload, rev, record = ARGV[4], ARGV[7], ARGV[8], ARGV[9]
 local task = key.task(id)
 
-local function facts() return redis.call('HMGET', task, 'status', 'queue', 'attempt', 'max_retries', 'nonce', 'rev', 'message') end
+local function facts() return redis.call('HMGET', task, 'status', 'queue', 'attempt', 'max_retries', 'nonce', 'rev', 'message', 'notified') end
 
 local f = facts()
 local absent = not f[1]
@@ -22,13 +22,15 @@ if absent then
   local fields = {}
   record = cjson.decode(record)
   for i = 1, #record, 2 do fields[record[i]] = record[i + 1] end
-  f = {fields.status, fields.queue, fields.attempt, fields.max_retries, false, fields.rev, fields.message or false}
+  f = {fields.status, fields.queue, fields.attempt, fields.max_retries, false, fields.rev, fields.message or false,
+    fields.notified or false}
 end
 local status = f[1]
 if f[5] == ARGV[6] then return 'FAILED' end
 if rev ~= '' and tonumber(f[6] or 0) ~= tonumber(rev) then return 'changed' end
 if status ~= 'FAILED' and status ~= 'CANCELLED' then return status end
 if payload ~= '' and f[7] then return 'celery' end
+if f[8] then return 'notified' end
 if redis.call('ZCARD', key.waiting(f[2])) >= tonumber(ARGV[5]) then return 'queue_full' end
 
 if absent then redis.call('HSET', task, unpack(record)) end

@@ -1,0 +1,136 @@
+"""Tasks that a program runs by itself and tells the store of (see `lua/notify.lua`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from celeriac.errors import (
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    QueueFullError,
+    TaskNotFoundError,
+    TaskTakenError,
+    Violation,
+)
+from celeriac.live import keys
+from celeriac.live.records import status_of
+from celeriac.live.store import MAX_TEXT, TaskStore, number_text
+from celeriac.model import Claim, LeaseState, Status
+
+#: Longest id of a task (characters).
+MAX_ID_LENGTH: Final = 255
+
+_WANTED = {"start": "start", "progress": "report on", "complete": "complete", "fail": "fail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of a call: the task's status, and whether the platform itself runs the task."""
+
+    status: Status
+    platform: bool = False
+
+
+class NotifiedTasks:
+    """One process's voice. `holder` is a text that no other process has, `name` is what people read.
+
+    Calls go out in the order in which they are made.
+    """
+
+    def __init__(self, store: TaskStore, *, holder: str, name: str) -> None:
+        self._store = store
+        self._holder = holder
+        self._name = name
+        self._seq = itertools.count(1)
+
+    async def register(
+        self, task_id: str, *, task_type: str, user_id: str | None, metadata: Mapping[str, Any] | None = None
+    ) -> Heard:
+        """Make the record, or a new run of one that has ended; one that goes on is left as it is.
+
+        Raises `TaskTakenError`, `QueueFullError`, `InvalidSubmissionError`.
+        """
+        return await self._call("register", task_id, *self._facts(task_id, task_type, user_id, metadata))
+
+    async def open(
+        self, task_id: str, *, task_type: str, user_id: str | None, metadata: Mapping[str, Any] | None = None
+    ) -> Heard:
+        """Register and start in one step; raises as `register` does."""
+        return await self._call("open", task_id, *self._facts(task_id, task_type, user_id, metadata))
+
+    async def start(self, task_id: str) -> Heard:
+        """Say that the work goes on here; raises `TaskNotFoundError`, and `IllegalTransitionError` after its end."""
+        return await self._call("start", task_id)
+
+    async def progress(self, task_id: str, percentage: float, *, step: str = "", message: str = "") -> Heard:
+        """Report how far it is (0 to 100); raises as `start` does."""
+        bounded = min(max(float(percentage), 0.0), 100.0)
+        return await self._call("progress", task_id, number_text(bounded), step[:MAX_TEXT], message[:MAX_TEXT])
+
+    async def complete(self, task_id: str, result_json: str) -> Heard:
+        """End it with a result; raises as `start` does, but not where it has ended so before."""
+        return await self._call("complete", task_id, result_json)
+
+    async def fail(self, task_id: str, *, code: str, message: str) -> Heard:
+        """End it as failed; raises as `complete` does."""
+        return await self._call("fail", task_id, code[:MAX_ID_LENGTH], message[:MAX_TEXT])
+
+    async def cancel(self, task_id: str, message: str) -> Heard:
+        """End it as cancelled; raises as `complete` does."""
+        return await self._call("cancel", task_id, message[:MAX_TEXT])
+
+    async def let_go(self, task_id: str) -> None:
+        """Say that this process ends in good order while the task goes on elsewhere."""
+        await self._call("let_go", task_id)
+
+    async def renew(self, task_ids: Collection[str]) -> dict[str, LeaseState]:
+        """Say that this process is alive; returns for each task what its lease is."""
+        claims = [_claim(task_id, self._holder) for task_id in task_ids]
+        states = await self._store.renew(self._name, claims)
+        return dict(zip(task_ids, states, strict=True))
+
+    def _facts(
+        self, task_id: str, task_type: str, user_id: str | None, metadata: Mapping[str, Any] | None
+    ) -> tuple[str, ...]:
+        _check_id(task_id)
+        try:
+            facts = orjson.dumps(dict(metadata)).decode() if metadata else ""
+        except TypeError as exc:
+            raise InvalidSubmissionError([Violation("metadata", f"cannot be written as JSON: {exc}")]) from exc
+        return task_type, self._store.settings.notifications.group, user_id or "", facts
+
+    async def _call(self, verb: str, task_id: str, *values: str) -> Heard:
+        padded = [*values, *[""] * (5 - len(values))]
+        reply = await self._store.batched("notify", verb, task_id, self._holder, next(self._seq), self._name, *padded)
+        match reply:
+            case ["ok", status]:
+                return Heard(status_of(status))
+            case ["platform", status]:
+                return Heard(status_of(status), platform=True)
+            case ["ended", status]:
+                raise IllegalTransitionError(task_id, status, _WANTED.get(verb, verb))
+            case ["others", status]:
+                raise TaskTakenError(task_id, status)
+            case ["full", limit]:
+                raise QueueFullError(self._store.settings.notifications.group, int(limit))
+        raise TaskNotFoundError(task_id)
+
+
+def _check_id(task_id: str) -> None:
+    if not 0 < len(task_id) <= MAX_ID_LENGTH or not task_id.isprintable():
+        message = f"must be 1 to {MAX_ID_LENGTH} printable characters"
+        raise InvalidSubmissionError([Violation("task_id", message)])
+    if keys.record_of_nobody(task_id):
+        raise InvalidSubmissionError([Violation("task_id", f"{task_id!r} is reserved")])
+
+
+def _claim(task_id: str, fence: str) -> Claim:
+    return Claim(
+        task_id=task_id, fence=fence, type="", group="", payload="", attempt=0, max_retries=0, attempts_allowed=0,
+        user_id=None, metadata={}, timeout_ms=None, extra={},
+    )  # fmt: skip

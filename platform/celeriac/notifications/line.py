@@ -1,0 +1,189 @@
+"""A process's own connection to the store, on a thread and a loop of its own.
+
+So it serves any number of event loops and plain code alike, and a program that is busy computing still
+says that it is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from celeriac.cli.joining import joined_settings
+from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.model import LeaseState, Status
+from celeriac.settings import Settings
+
+if TYPE_CHECKING:
+    from celeriac.live.notified import Heard, NotifiedTasks
+    from celeriac.live.store import TaskStore
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: How long a program that ends may take to hand over what it holds (seconds).
+_LAST_WORDS_S: Final = 2.0
+#: Pause between two tries to tell of an end while the store is away (seconds).
+_PAUSE_S: Final = 1.0
+#: Ends that may wait for a store that is away.
+_MAX_WAITING: Final = 10_000
+
+#: Settings with every address filled in, and the store's URL.
+FindStore = Callable[[], tuple[Settings, str]]
+#: Called in the line's thread when somebody asks to cancel a task that this process holds.
+OnCancel = Callable[[], None]
+
+
+def find_store() -> tuple[Settings, str]:
+    """Find the store by the environment, the configuration, or the `celeriac up` that runs on the data folder."""
+    return joined_settings(None, None)
+
+
+class _Held:
+    """A task that this process holds; a new one for each time that it was taken."""
+
+    __slots__ = ("on_cancel",)
+
+    def __init__(self, on_cancel: OnCancel | None) -> None:
+        self.on_cancel = on_cancel
+
+
+class NotificationLine:
+    """Connects when it is first needed. Any thread may call; a forked child gets a line of its own."""
+
+    def __init__(self, find: FindStore = find_store) -> None:
+        self._find = find
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._store: TaskStore | None = None
+        self._tasks: NotifiedTasks | None = None
+        self._held: dict[str, _Held] = {}
+        self._renewing: asyncio.Task[None] | None = None
+        self._insisting: set[asyncio.Task[Heard]] = set()
+
+    def settings(self) -> Settings:
+        """Return the settings in use; raises `SettingsError` where no store can be found."""
+        return self._find()[0] if self._store is None else self._store.settings
+
+    def call(
+        self,
+        task_id: str,
+        say: Callable[[NotifiedTasks], Awaitable[Heard]],
+        *,
+        insist: bool = False,
+        on_cancel: OnCancel | None = None,
+    ) -> Future[Heard]:
+        """Say something of a task, after all that was said before.
+
+        `insist`: while the store is away, go on trying for as long as this process lives.
+        """
+        return asyncio.run_coroutine_threadsafe(self._say(task_id, say, insist, on_cancel), self._running_loop())
+
+    def close(self) -> None:
+        """Let go of what is held and disconnect; the next call connects again. Idempotent."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            if loop is None or thread is None:
+                return
+            try:
+                asyncio.run_coroutine_threadsafe(self._close(), loop).result(_LAST_WORDS_S)
+            except Exception as exc:
+                log.warning("what this process holds could not be handed over: %s", exc)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_LAST_WORDS_S)
+            self._loop = self._thread = None
+
+    # --- what runs in the thread
+
+    async def _say(
+        self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]], insist: bool, on_cancel: OnCancel | None
+    ) -> Heard:
+        if insist and len(self._insisting) < _MAX_WAITING:
+            task = asyncio.ensure_future(self._until_heard(task_id, say))
+            self._insisting.add(task)
+            task.add_done_callback(self._insisting.discard)
+            heard = await asyncio.shield(task)
+        else:
+            heard = await say(self._connected())
+        if heard.platform or heard.status is not Status.PROCESSING:
+            self._held.pop(task_id, None)
+        else:
+            known = self._held.get(task_id)
+            self._held[task_id] = _Held(on_cancel or (known.on_cancel if known else None))
+        return heard
+
+    async def _until_heard(self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]]) -> Heard:
+        while True:
+            try:
+                return await say(self._connected())
+            except StoreUnavailableError as exc:
+                log.warning("task %s: its end is told as soon as the store is back: %s", task_id, exc)
+                await asyncio.sleep(_PAUSE_S)
+
+    def _connected(self) -> NotifiedTasks:
+        # Nothing is awaited here, so that calls keep their order from the first one on.
+        if self._tasks is None:
+            # Here, so that programs which only use the client need not import redis.
+            from celeriac.live.notified import NotifiedTasks
+            from celeriac.live.store import TaskStore
+
+            settings, url = self._find()
+            self._store = TaskStore(url, settings)
+            name = f"{socket.gethostname()}:{os.getpid()}"
+            self._tasks = NotifiedTasks(self._store, holder=f"{name}:{secrets.token_hex(8)}", name=name)
+            self._renewing = asyncio.ensure_future(self._renew(self._tasks, settings.lease / 3))
+        return self._tasks
+
+    async def _renew(self, tasks: NotifiedTasks, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            held = dict(self._held)
+            if not held:
+                continue
+            try:
+                states = await tasks.renew(held)
+            except CeleriacError as exc:
+                log.debug("leases were not renewed: %s", exc)
+                continue
+            for task_id, state in states.items():
+                mine = held[task_id]
+                if state is LeaseState.LOST and self._held.get(task_id) is mine:
+                    # Another process speaks for it now, or it has ended.
+                    del self._held[task_id]
+                elif state is LeaseState.CANCEL and mine.on_cancel is not None:
+                    mine.on_cancel()
+
+    async def _close(self) -> None:
+        if self._insisting:
+            await asyncio.wait(self._insisting, timeout=_LAST_WORDS_S / 2)
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if self._tasks is not None:
+            await asyncio.gather(*(self._tasks.let_go(task_id) for task_id in self._held), return_exceptions=True)
+        if self._store is not None:
+            await self._store.stop()
+        self._held.clear()
+        self._store = self._tasks = self._renewing = None
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="celeriac-notify", daemon=True)
+                self._thread.start()
+            return self._loop
