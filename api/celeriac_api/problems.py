@@ -80,6 +80,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "host_not_allowed": Row(421, "Host not allowed", "PERMISSION_DENIED", 1008),
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
+    "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
     "ledger_unavailable": Row(503, "History unavailable", "UNAVAILABLE", 1013, retry_after_s=5),
     "ledger_missing": Row(501, "No history here", "UNIMPLEMENTED", 1011),

@@ -8,6 +8,7 @@
     │   └── TaskTakenError                … the id is in use by another user's task that goes on
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
+    ├── NoWorkerError                     nobody is connected who could run this remote task
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
     ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
     ├── AuthenticationError (PermissionError)  nobody has shown who they are, or not well
@@ -119,6 +120,16 @@ class QueueFullError(CeleriacError):
     def __init__(self, group: str, limit: int) -> None:
         self.group, self.limit = group, limit
         super().__init__(f"group {group!r} already has {limit} waiting tasks, which is its limit")
+
+
+class NoWorkerError(CeleriacError):
+    """No remote worker is connected to the group; the submission left nothing behind."""
+
+    code = "no_worker"
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(f"no worker is connected to group {group!r}")
 
 
 class PayloadTooLargeError(CeleriacError, ValueError):

@@ -44,7 +44,7 @@ class Delivery(StrEnum):
     CELERY = ""  #: a Celery message in the Redis list of the group, written with the record
     BROKER = "broker"  #: a Celery message through another broker, published after the record
     EXTERNAL = "external"  #: the id in the list `task:pending`, for a foreign program
-    NONE = "none"  #: no message: executors look into the waiting index (remote workers)
+    REMOTE = "remote"  #: no message: gateways claim for remote workers, from an index of the group's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,20 @@ class Failure:
     code: str
     message: str
     retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOrders:
+    """How a caller that waits wants its remote task handled."""
+
+    #: It fails as timed out when it has not ended by then, waiting included; counts from the server's now.
+    deadline_in_ms: int | None = None
+    #: Refuse it where no worker is connected to its group.
+    needs_worker: bool = False
+    #: Wake no gateway: the submitting process claims in the same breath.
+    quiet: bool = False
+    #: Channel that is told of parts of the result and of the end.
+    reply_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,8 @@ class Submission:
     retention_ms: int | None = None
     idempotency_key: str | None = None
     delivery: Delivery = Delivery.CELERY
+    #: Of remote tasks.
+    remote: RemoteOrders | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -204,6 +220,11 @@ class WorkerInfo:
     running: int
     started_at: datetime
     seen_at: datetime
+    #: What a remote worker calls itself, where it is, what it serves and what it runs.
+    name: str = ""
+    address: str = ""
+    models: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 def utc_from_ms(ms: float) -> datetime:

@@ -31,6 +31,7 @@ from pydantic import (
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
 from celeriac.registry import Registry, TaskType
+from celeriac.remote_task import REMOTE
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings, parse_duration_s
 
@@ -310,7 +311,9 @@ def build_submission(
     group = request.queue or task_type.group
     timeout_s = task_type.timeout_s if request.timeout is None else request.timeout
     expires = request.expires
-    retention_s = settings.retention_of(task_type.name, task_type.retention_s)
+    remote = task_type.name == REMOTE
+    own_retention_s = settings.dispatch.task_result_ttl_ms / 1000 if remote else task_type.retention_s
+    retention_s = settings.retention_of(task_type.name, own_retention_s)
     return Submission(
         task_id=new_task_id(),
         type=task_type.name,
@@ -328,7 +331,7 @@ def build_submission(
         tags=tuple(request.tags or ()),
         retention_ms=None if retention_s == settings.retention else round(retention_s * 1000),
         idempotency_key=idempotency_key,
-        delivery=delivery_of(group, settings),
+        delivery=Delivery.REMOTE if remote else delivery_of(group, settings),
     )
 
 

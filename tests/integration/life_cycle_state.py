@@ -32,11 +32,13 @@ def expected_indexes(record: dict[str, str]) -> set[str]:
     indexes = {
         "SCHEDULED": {keys.DELAYED},
         "RETRYING": {keys.DELAYED},
-        "PENDING": {keys.waiting(group)},
+        "PENDING": {keys.remote(group) if record.get("delivery") == "remote" else keys.waiting(group)},
         "PROCESSING": {keys.LEASES, keys.running(group)},
     }.get(status, set())
     if status in ("SCHEDULED", "PENDING") and record["attempt"] == "0" and "expires_ms" in record:
         indexes = indexes | {keys.EXPIRING}
+    if status not in FINAL and "deadline_ms" in record:
+        indexes = indexes | {keys.DEADLINES}
     return indexes
 
 
@@ -44,8 +46,8 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
     """Check every record against indexes, retention and events; return the records."""
     found = records(client)
     groups = client.smembers(keys.GROUPS) | {record["queue"] for record in found.values()}
-    index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING]
-    index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.running)]
+    index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES]
+    index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.remote, keys.running)]
     ids = list(found)
     with client.pipeline(transaction=False) as pipe:
         for key in index_keys:

@@ -26,8 +26,19 @@ from hypothesis.stateful import (
 
 from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
 from celeriac.live import keys
+from celeriac.live.remote import Grants, RemoteTasks
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Failure, LeaseState, Progress, Refusal, Status, Submission
+from celeriac.model import (
+    Claim,
+    Delivery,
+    Failure,
+    LeaseState,
+    Progress,
+    Refusal,
+    RemoteOrders,
+    Status,
+    Submission,
+)
 from celeriac.settings import GroupSettings, Settings
 from tests.integration.life_cycle_state import STEPS, Client, assert_consistent, messages, take_message
 
@@ -57,6 +68,7 @@ class Expected:
     released_by: str | None = None
     cancel_requested: bool = False
     reports: int = 0
+    remote: bool = False
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -72,6 +84,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.stores = [TaskStore(url, SETTINGS), TaskStore(url, SETTINGS)]
         self.store = self.stores[0]
+        self.remote = RemoteTasks(self.store, "gateway")
         self.model: dict[str, Expected] = {}
         self.keys: dict[tuple[str | None, str], str] = {}
 
@@ -82,7 +95,7 @@ class LifeCycle(RuleBasedStateMachine):
 
     @initialize(target=tasks)
     def first(self) -> Any:
-        return self.submit("a", 0, 1, False, False, None)
+        return self.submit("a", 0, 1, False, False, None, False)
 
     @precondition(lambda self: len(self.model) < MOST_TASKS)
     @rule(
@@ -93,8 +106,18 @@ class LifeCycle(RuleBasedStateMachine):
         later=st.booleans(),
         expires=st.booleans(),
         key=st.none() | st.sampled_from(["k1", "k2"]),
+        remote=st.booleans(),
     )
-    def submit(self, group: str, priority: int, max_retries: int, later: bool, expires: bool, key: str | None) -> Any:
+    def submit(
+        self,
+        group: str,
+        priority: int,
+        max_retries: int,
+        later: bool,
+        expires: bool,
+        key: str | None,
+        remote: bool,
+    ) -> Any:
         task_id = f"t{len(self.model)}"
         user_id = USERS[len(self.model) % len(USERS)]
         submission = Submission(
@@ -107,19 +130,23 @@ class LifeCycle(RuleBasedStateMachine):
             expires_in_ms=7_200_000 if expires else None,
             user_id=user_id,
             idempotency_key=key,
+            delivery=Delivery.REMOTE if remote else Delivery.CELERY,
+            remote=RemoteOrders(deadline_in_ms=7_200_000) if remote else None,
         )
         if key is not None and (user_id, key) in self.keys:
             first = self.keys[user_id, key]
             answer = self.run(self.store.submit(submission))
             assert (answer.task_id, answer.status, answer.created) == (first, self.model[first].status, False)
             return multiple()
-        if not later and self.full(group):
+        if not later and self.full(group, remote):
             with pytest.raises(QueueFullError):
                 self.run(self.store.submit(submission))
             return multiple()
         answer = self.run(self.store.submit(submission))
         assert (answer.task_id, answer.created) == (task_id, True)
-        self.model[task_id] = Expected("SCHEDULED" if later else "PENDING", group, max_retries, max_retries + 1)
+        self.model[task_id] = Expected(
+            "SCHEDULED" if later else "PENDING", group, max_retries, max_retries + 1, remote=remote
+        )
         if key is not None:
             self.keys[user_id, key] = task_id
         return task_id
@@ -149,7 +176,7 @@ class LifeCycle(RuleBasedStateMachine):
         if task.status not in ("FAILED", "CANCELLED"):
             with pytest.raises(IllegalTransitionError):
                 self.run(self.store.retry(task_id))
-        elif self.full(task.group):
+        elif self.full(task.group, task.remote):
             with pytest.raises(QueueFullError):
                 self.run(self.store.retry(task_id))
         else:
@@ -175,7 +202,7 @@ class LifeCycle(RuleBasedStateMachine):
 
         answers = self.run(race())
         granted = [answer for answer in answers if isinstance(answer, Claim)]
-        if self.model[task_id].status != "PENDING":
+        if self.model[task_id].status != "PENDING" or self.model[task_id].remote:
             assert not granted
             return multiple()
         assert len(granted) == 1
@@ -190,11 +217,67 @@ class LifeCycle(RuleBasedStateMachine):
         if task.status != "PENDING":
             assert answer == Refusal(task_id, task.status.lower())
             return multiple()
+        if task.remote:
+            assert answer == Refusal(task_id, "remote")
+            return multiple()
+        return self.granted(task_id, answer)
+
+    def granted(self, task_id: str, answer: Claim | Refusal) -> Claim:
+        task = self.model[task_id]
         assert isinstance(answer, Claim)
         task.attempt += 1
         task.status, task.fence, task.reports = "PROCESSING", answer.fence, 0
         assert (answer.attempt, answer.attempts_allowed) == (task.attempt, task.allowed)
         return answer
+
+    # --- remote workers
+
+    @rule(target=claims, group=st.sampled_from(GROUPS), workers=st.integers(1, 3), lost=st.booleans())
+    def remote_workers_take_the_next(self, group: str, workers: int, lost: bool) -> Any:
+        return multiple(*self.take_remote(group, workers, lost))
+
+    def take_remote(self, group: str, workers: int, lost: bool) -> list[Claim]:
+        waiting = self.client.zrange(keys.remote(group), 0, -1)
+        ids = [f"W{n}" for n in range(workers)]
+
+        async def take() -> Grants:
+            reply = await self.remote.claim_next(group, ids)
+            number = self.remote.calls
+            if lost:  # the reply got lost, so the store asks again
+                self.remote._calls -= 1
+                reply = await self.remote.claim_next(group, ids)
+            return self.remote.read_grants(group, number, reply)
+
+        found = self.run(take())
+        granted = {grant.place: grant.claim for grant in found.granted}
+        assert [granted[place].task_id for place in sorted(granted)] == waiting[:workers]
+        assert found.left == max(len(waiting) - workers, 0)
+        return [self.granted(claim.task_id, claim) for claim in granted.values()]
+
+    @rule(claim=claims)
+    def a_remote_worker_vanishes(self, claim: Claim) -> None:
+        task = self.model[claim.task_id]
+        if not (task.remote and self.holds(claim)):
+            return
+        answer = self.run(self.answer(self.remote.abandon(claim)))
+        self.taken_back(claim.task_id)
+        assert answer == task.status
+
+    @rule(task_id=tasks)
+    def a_deadline_passes(self, task_id: str) -> None:
+        task = self.model[task_id]
+        if not task.remote or "deadline_ms" not in self.client.hgetall(keys.task(task_id)):
+            return
+        if not Status(task.status).final:
+            assert self.run(self.remote.time_out(task_id)) > 3_600_000  # type: ignore[operator]
+            self.client.hset(keys.task(task_id), "deadline_ms", LONG_AGO_MS)
+            self.client.zadd(keys.DEADLINES, {task_id: LONG_AGO_MS})
+            self.run(self.store.reap())
+            task.status = "FAILED"
+        assert self.run(self.remote.time_out(task_id)) == task.status
+
+    async def answer(self, future: asyncio.Future[T]) -> T:
+        return await future
 
     @rule(claim=claims, repeat=st.booleans())
     def progress(self, claim: Claim, repeat: bool) -> None:
@@ -281,9 +364,12 @@ class LifeCycle(RuleBasedStateMachine):
         self.the_worker_dies(running[pick % len(running)])
 
     def the_worker_dies(self, task_id: str) -> None:
-        task = self.model[task_id]
         self.client.zadd(keys.LEASES, {task_id: LONG_AGO_MS})
         self.run(self.store.reap())
+        self.taken_back(task_id)
+
+    def taken_back(self, task_id: str) -> None:
+        task = self.model[task_id]
         if task.cancel_requested:
             task.status = "CANCELLED"
         elif task.attempt < task.allowed:
@@ -309,7 +395,7 @@ class LifeCycle(RuleBasedStateMachine):
         task = self.model[task_id]
         self.client.zadd(keys.EXPIRING, {task_id: LONG_AGO_MS})
         self.client.hset(keys.task(task_id), "expires_ms", LONG_AGO_MS)
-        if by_claim and task.status == "PENDING":
+        if by_claim and task.status == "PENDING" and not task.remote:
             assert self.run(self.store.claim(task_id, worker="w")) == Refusal(task_id, "expired")
         else:
             self.run(self.store.reap())
@@ -374,6 +460,8 @@ class LifeCycle(RuleBasedStateMachine):
                     answer = self.claim(message["headers"]["id"])
                     if isinstance(answer, Claim):
                         self.complete(answer)
+                for claim in self.take_remote(group, MOST_TASKS, False):
+                    self.complete(claim)
             self.the_store_is_as_the_model_says()
         raise AssertionError(f"these never ended: {json.dumps(waiting)}")
 
@@ -382,8 +470,10 @@ class LifeCycle(RuleBasedStateMachine):
     def having(self, *statuses: str) -> list[str]:
         return [task_id for task_id, task in self.model.items() if task.status in statuses]
 
-    def full(self, group: str) -> bool:
-        waiting = sum(task.status == "PENDING" and task.group == group for task in self.model.values())
+    def full(self, group: str, remote: bool) -> bool:
+        waiting = sum(
+            task.status == "PENDING" and task.group == group and task.remote == remote for task in self.model.values()
+        )
         return group == "b" and waiting >= LIMIT_OF_B
 
     def holds(self, claim: Claim) -> bool:

@@ -272,7 +272,7 @@ async def test_a_worker_that_hoards_messages_gets_no_flood_of_them(store: TaskSt
 
 async def test_the_sweep_leaves_alone_what_has_no_message(store: TaskStore, look: Any) -> None:
     await submit(store, "external", delivery=Delivery.EXTERNAL)
-    await submit(store, "remote", delivery=Delivery.NONE)
+    await submit(store, "remote", delivery=Delivery.REMOTE)
     await submit(store, "broker", delivery=Delivery.BROKER)
     for task_id in ("external", "remote", "broker"):
         look.hset(f"task:{task_id}", "hinted_ms", LONG_AGO_MS)

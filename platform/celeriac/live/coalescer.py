@@ -19,7 +19,9 @@ from celeriac.live.scripts import Script
 MAX_ITEMS = 128
 
 #: A task's reports are written before its end, its claim before its reports.
-ORDER = {name: rank for rank, name in enumerate(["submit", "claim", "progress", "complete", "fail"])}
+ORDER = {
+    name: rank for rank, name in enumerate(["submit", "claim", "claim_remote", "progress", "delta", "complete", "fail"])
+}
 
 #: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values).
 Run = Callable[[Sequence[tuple[Script, list[Any]]]], Awaitable[list[Any]]]

@@ -27,6 +27,10 @@ OUTBOX: Final = "celeriac:outbox"
 COUNTS: Final = "celeriac:counts"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
+#: Sorted set: remote tasks that must have ended by a time, by that time.
+DEADLINES: Final = "celeriac:deadlines"
+#: Sorted set: `GROUP/MODEL` of what connected remote workers serve, by how long that counts.
+MODELS: Final = "celeriac:models"
 
 
 def task(task_id: str) -> str:
@@ -87,6 +91,31 @@ def recent(user_id: str) -> str:
 def api_keys() -> str:
     """Hash: the API keys, by id. No transition touches it."""
     return "celeriac:api-keys"
+
+
+def remote(group: str) -> str:
+    """Sorted set: the ids of remote tasks that wait in the group, next first."""
+    return f"celeriac:remote:{group}"
+
+
+def remote_wake(group: str) -> str:
+    """Channel: a remote task of the group waits."""
+    return f"celeriac:remote-wake:{group}"
+
+
+def gateways(group: str) -> str:
+    """Sorted set: the processes that hold remote workers of the group, by how long that counts."""
+    return f"celeriac:gateways:{group}"
+
+
+def granted(gateway: str) -> str:
+    """String: the number of a process's last claim for remote workers."""
+    return f"celeriac:granted:{gateway}"
+
+
+def replies(process: str) -> str:
+    """Channel: how the tasks ended, and what parts of results came, that the process waits for."""
+    return f"celeriac:replies:{process}"
 
 
 def idempotency(scope: str, key: str) -> str:

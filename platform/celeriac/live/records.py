@@ -19,7 +19,7 @@ _KNOWN = frozenset(
         *("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at"),
         # The life cycle's own, of no use to readers.
         *("nonce", "fence", "attempts_allowed", "expires_ms", "hinted_ms", "hints", "progress_seq", "message"),
-        *("rev", "pending_ms", "retention_ms"),
+        *("rev", "pending_ms", "retention_ms", "reply_to", "deadline_ms", "delta_seq", "delta_bytes"),
     }
 )
 
@@ -91,4 +91,8 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         running=int(fields.get("running") or 0),
         started_at=utc_from_ms(float(fields.get("started_ms") or 0)),
         seen_at=utc_from_ms(float(fields.get("seen_ms") or 0)),
+        name=fields.get("name", ""),
+        address=fields.get("address", ""),
+        models=tuple(orjson.loads(fields.get("models") or "[]")),
+        tasks=tuple(orjson.loads(fields.get("tasks") or "[]")),
     )

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import orjson
@@ -32,6 +32,7 @@ from celeriac.errors import (
     ChangedTaskError,
     IllegalTransitionError,
     InvalidSubmissionError,
+    NoWorkerError,
     QueueFullError,
     SettingsError,
     StaleClaimError,
@@ -46,12 +47,14 @@ from celeriac.live.records import status_of, task_from_hash, worker_from_hash
 from celeriac.live.scripts import Script, every_transition, script
 from celeriac.model import (
     Claim,
+    Delivery,
     Event,
     Failure,
     GroupStats,
     LeaseState,
     Progress,
     Refusal,
+    RemoteOrders,
     Status,
     Submission,
     Submitted,
@@ -121,6 +124,9 @@ class TaskStore:
                 round(settings.notifications.start_within * 1000),
                 settings.queue_limit(settings.notifications.group),
             ],
+            "claim_remote": [round(settings.lease * 1000)],
+            "delta": [settings.dispatch.max_delta_bytes],
+            "remote_presence": [round(settings.dispatch.presence * 1000), round(settings.lease * 1000)],
         }
         #: What batches go through: one at a time, so that they need no pool.
         self._line = Line(self.redis.connection_pool)
@@ -175,7 +181,7 @@ class TaskStore:
 
         Raises `QueueFullError`, or `InvalidSubmissionError` where its id or group is the key of something else.
         """
-        arguments = submission_arguments(submission, self.settings, self._unique())
+        arguments = submission_arguments(submission, self.settings, self.unique())
         return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
 
     async def get(self, task_id: str) -> Task:
@@ -213,17 +219,17 @@ class TaskStore:
         """
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
-        group = await self._patiently(lambda: self.redis.hget(keys.task(task_id), "queue"))
+        group, delivery = await self._patiently(lambda: self.redis.hmget(keys.task(task_id), "queue", "delivery"))
         if not group and kept is not None:
-            group = kept.get("queue")
+            group, delivery = kept.get("queue"), kept.get("delivery")
         if not group:
             raise TaskNotFoundError(task_id)
-        limit = self.settings.queue_limit(group)
+        limit = self.settings.queue_limit(group, remote=delivery == Delivery.REMOTE)
         before = await self._one(
             "retry",
             task_id,
             limit,
-            nonce or self._unique(),
+            nonce or self.unique(),
             payload or "",
             "" if rev is None else rev,
             orjson.dumps([part for pair in kept.items() for part in pair]).decode() if kept else "",
@@ -259,7 +265,9 @@ class TaskStore:
 
     async def position(self, task: Task) -> int | None:
         """Return the place in its group's queue, 1 being next; None unless it is waiting there."""
-        rank = await self._patiently(lambda: self.redis.zrank(keys.waiting(task.group), task.task_id))
+        remote = task.extra.get("delivery") == Delivery.REMOTE
+        index = keys.remote(task.group) if remote else keys.waiting(task.group)
+        rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
         return None if rank is None else rank + 1
 
     # --- executors
@@ -268,7 +276,7 @@ class TaskStore:
         """Claim a waiting task for its next attempt; of any number of calls one is granted."""
         if keys.record_of_nobody(task_id):
             return Refusal(task_id, "unknown")
-        fence = self._unique()
+        fence = self.unique()
         reply = await self._coalescer.call(script("claim"), task_id, worker, fence)
         if reply[0] != "go":
             return Refusal(task_id, reply[1].lower())
@@ -442,12 +450,14 @@ class TaskStore:
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
-        counts = await self.read(*(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.running)))
+        counts = await self.read(
+            *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running))
+        )
         return [
             GroupStats(
                 name,
-                waiting=counts[2 * i],
-                running=counts[2 * i + 1],
+                waiting=counts[3 * i] + counts[3 * i + 1],
+                running=counts[3 * i + 2],
                 workers=sum(1 for worker in workers if name in worker.groups or "*" in worker.groups),
             )
             for i, name in enumerate(names)
@@ -497,7 +507,12 @@ class TaskStore:
 
         return await self._patiently(attempt) if commands else []
 
-    def _unique(self) -> str:
+    def call(self, name: str, *values: Any) -> asyncio.Future[Any]:
+        """Ask for one item of a batching script, for the other modules of this room; in the order of the calls."""
+        return self._coalescer.call(script(name), *values)
+
+    def unique(self) -> str:
+        """Return a text that nobody else makes."""
         self._calls += 1
         return f"{self._nonce}-{self._calls}"
 
@@ -613,7 +628,7 @@ def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[
         s.user_id or "",
         orjson.dumps(s.metadata).decode() if s.metadata else "",
         keys.idempotency(s.user_id or "", s.idempotency_key) if s.idempotency_key else "",
-        settings.queue_limit(s.group),
+        settings.queue_limit(s.group, remote=s.delivery is Delivery.REMOTE),
         s.delivery.value,
         _further_fields(s),
         nonce,
@@ -630,12 +645,27 @@ def _further_fields(s: Submission) -> str:
     if s.retention_ms is not None:
         # Zero would take the record away before anybody could read the result.
         fields["retention_ms"] = str(max(s.retention_ms, 1))
+    if s.remote is not None:
+        fields.update(_orders(s.remote))
     return orjson.dumps([part for pair in fields.items() for part in pair]).decode() if fields else ""
 
 
+def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:
+    if orders.deadline_in_ms is not None:
+        yield "deadline_in_ms", str(orders.deadline_in_ms)
+    if orders.needs_worker:
+        yield "needs_worker", "1"
+    if orders.quiet:
+        yield "quiet", "1"
+    if orders.reply_to is not None:
+        yield "reply_to", orders.reply_to
+
+
 def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
-    """Return what `lua/submit.lua` answered; raises `QueueFullError` or `InvalidSubmissionError`."""
+    """Return what `lua/submit.lua` answered; raises `QueueFullError`, `NoWorkerError` or `InvalidSubmissionError`."""
     outcome = reply[0]
+    if outcome == "no_worker":
+        raise NoWorkerError(submission.group)
     if outcome == "no_queue":
         message = f"a group cannot be named {submission.group!r}: the store holds something else under this key"
         raise InvalidSubmissionError([Violation("queue", message)])

@@ -8,6 +8,7 @@ key is an error that names the nearest known one.
 """
 
 from celeriac.settings.access import AccessSettings, ServerTlsSettings
+from celeriac.settings.dispatch import DispatchSettings
 from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
 from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
 from celeriac.settings.grpc_services import GrpcDefaults, GrpcService, GrpcServices, ResolvedGrpcService, TlsSettings
@@ -29,6 +30,7 @@ __all__ = [
     "AccessSettings",
     "ChainStep",
     "ClientEnvironment",
+    "DispatchSettings",
     "Duration",
     "FilesSettings",
     "GroupSettings",

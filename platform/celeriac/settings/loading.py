@@ -31,6 +31,12 @@ WELL_KNOWN: dict[str, tuple[str, ...]] = {
     "JWT_SECRET": ("access", "jwt_secret"),
     "JWKS_URL": ("access", "jwks"),
     "FFMPEG_BINARY": ("files", "processing", "ffmpeg"),
+    "TASK_TIMEOUT_MS": ("dispatch", "task_timeout_ms"),
+    "MIN_TASK_TIMEOUT_MS": ("dispatch", "min_task_timeout_ms"),
+    "MAX_TASK_TIMEOUT_MS": ("dispatch", "max_task_timeout_ms"),
+    "MAX_QUEUE_LENGTH": ("dispatch", "max_queue_length"),
+    "TASK_RESULT_TTL_MS": ("dispatch", "task_result_ttl_ms"),
+    "DISPATCH_READY_ON_CONNECT": ("dispatch", "ready_on_connect"),
 }
 
 #: Those that hold paths or secrets, which are never read as YAML.

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from celeriac.settings.access import AccessSettings
+from celeriac.settings.dispatch import DispatchSettings
 from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
@@ -44,6 +45,7 @@ class Settings(Section):
     files: FilesSettings = FilesSettings()
     notifications: NotificationSettings = NotificationSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    dispatch: DispatchSettings = DispatchSettings()
     up: UpSettings = UpSettings()
     access: AccessSettings = AccessSettings()
 
@@ -112,7 +114,9 @@ class Settings(Section):
         """Return the upload area."""
         return self.files.upload_path or self.data_dir / "uploads"
 
-    def queue_limit(self, group: str) -> int:
-        """Return how many tasks may wait in `group`."""
+    def queue_limit(self, group: str, *, remote: bool = False) -> int:
+        """Return how many tasks may wait in `group`; remote tasks are counted by themselves."""
         own = self.groups.get(group)
-        return self.max_queue_length if own is None or own.max_queue_length is None else own.max_queue_length
+        if own is not None and own.max_queue_length is not None:
+            return own.max_queue_length
+        return self.dispatch.max_queue_length if remote else self.max_queue_length

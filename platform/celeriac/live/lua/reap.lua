@@ -1,5 +1,5 @@
 -- Return what nobody holds any more: expired leases go back to their group (or fail, when their
--- attempts are used up), waiting tasks past their expiry fail.
+-- attempts are used up), waiting tasks past their expiry fail, and so do remote tasks past their deadline.
 --
 -- A server that was away could not be told that a worker lives: after a start of the server (another
 -- run id than the one noted) leases are left alone until the grace has passed since the first call.
@@ -24,25 +24,18 @@ local leases = now_ms < settled_ms and {} or redis.call('ZRANGEBYSCORE', key.lea
 
 for _, id in ipairs(leases) do
   local f = redis.call('HMGET', key.task(id), 'status', 'queue', 'attempt', 'attempts_allowed', 'cancel_requested', 'owner',
-    'type', 'started_ms')
-  local lost = 'the worker ' .. (f[6] or '?') .. ' died or was cut off during attempt ' .. (f[3] or '?')
+    'type', 'started_ms', 'delivery')
   if f[1] ~= 'PROCESSING' then
     redis.call('ZREM', key.leases, id)
-  elseif f[5] then
-    settle(id, f[1], f[2], f[3], 'CANCELLED', false, {'cancelled', 'cancelled; ' .. lost, '0'})
-    failed = failed + 1
-  elseif tonumber(f[3]) < tonumber(f[4]) then
-    count_lost_attempt('l', f[2], f[7], f[8])
-    unindex(id, f[1], f[2])
-    redis.call('HSET', key.task(id), 'error_code', 'worker_lost', 'error_message', lost, 'error_retryable', '1')
-    redis.call('HDEL', key.task(id), 'owner', 'fence')
-    enqueue(id, true)
-    returned = returned + 1
   else
-    count('l' .. SEP .. f[2] .. SEP .. (f[7] or ''), 1)
-    settle(id, f[1], f[2], f[3], 'FAILED', false, {'worker_lost', lost, '1'})
-    failed = failed + 1
+    local code, message = 'worker_lost', 'the worker ' .. (f[6] or '?') .. ' died or was cut off during attempt ' .. (f[3] or '?')
+    if f[9] == 'remote' then code, message = 'worker_disconnected', 'Worker disconnected' end
+    if take_back(id, f, code, message) == 'PENDING' then returned = returned + 1 else failed = failed + 1 end
   end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines, '-inf', int(now_ms), 'LIMIT', 0, ARGV[4])) do
+  if time_out(id) == 'FAILED' then expired = expired + 1 end
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.expiring, '-inf', int(now_ms), 'LIMIT', 0, ARGV[4])) do

@@ -13,7 +13,9 @@
 local id, payload, rev, record = ARGV[4], ARGV[7], ARGV[8], ARGV[9]
 local task = key.task(id)
 
-local function facts() return redis.call('HMGET', task, 'status', 'queue', 'attempt', 'max_retries', 'nonce', 'rev', 'message', 'notified') end
+local function facts()
+  return redis.call('HMGET', task, 'status', 'queue', 'attempt', 'max_retries', 'nonce', 'rev', 'message', 'notified', 'delivery')
+end
 
 local f = facts()
 local absent = not f[1]
@@ -23,7 +25,7 @@ if absent then
   record = cjson.decode(record)
   for i = 1, #record, 2 do fields[record[i]] = record[i + 1] end
   f = {fields.status, fields.queue, fields.attempt, fields.max_retries, false, fields.rev, fields.message or false,
-    fields.notified or false}
+    fields.notified or false, fields.delivery}
 end
 local status = f[1]
 if f[5] == ARGV[6] then return 'FAILED' end
@@ -31,13 +33,13 @@ if rev ~= '' and tonumber(f[6] or 0) ~= tonumber(rev) then return 'changed' end
 if status ~= 'FAILED' and status ~= 'CANCELLED' then return status end
 if payload ~= '' and f[7] then return 'celery' end
 if f[8] then return 'notified' end
-if redis.call('ZCARD', key.waiting(f[2])) >= tonumber(ARGV[5]) then return 'queue_full' end
+if redis.call('ZCARD', waiting_of(f[2], f[9])) >= tonumber(ARGV[5]) then return 'queue_full' end
 
 if absent then redis.call('HSET', task, unpack(record)) end
 redis.call('PERSIST', task)
 redis.call('PERSIST', key.task_events(id))
 redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'error_code', 'error_message', 'error_retryable', 'expires_ms',
-  'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms')
+  'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms', 'deadline_ms', 'reply_to')
 redis.call('HSET', task, 'nonce', ARGV[6], 'attempts_allowed', int(tonumber(f[3] or 0) + 1 + tonumber(f[4] or 0)))
 if payload ~= '' then redis.call('HSET', task, 'payload', payload) end
 note_active(user_of[id], id)

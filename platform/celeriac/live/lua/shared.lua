@@ -29,6 +29,8 @@ local key = {
   outbox = 'celeriac:outbox',
   watched = 'celeriac:external',
   counts = 'celeriac:counts',
+  deadlines = 'celeriac:deadlines',
+  models = 'celeriac:models',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
@@ -40,6 +42,16 @@ function key.worker(id) return 'celeriac:worker:' .. id end
 function key.feed(user) return 'celeriac:feed:' .. user end
 function key.active(user) return 'celeriac:active:' .. user end
 function key.recent(user) return 'celeriac:recent:' .. user end
+function key.remote(group) return 'celeriac:remote:' .. group end
+function key.remote_wake(group) return 'celeriac:remote-wake:' .. group end
+function key.gateways(group) return 'celeriac:gateways:' .. group end
+function key.granted(gateway) return 'celeriac:granted:' .. gateway end
+function key.replies(process) return 'celeriac:replies:' .. process end
+
+-- The index in which a task of this delivery waits: remote workers have one of their own in each group.
+local function waiting_of(group, delivery)
+  return delivery == 'remote' and key.remote(group) or key.waiting(group)
+end
 
 -- The server's clock decides, read once per script.
 local now_ms = (function()
@@ -269,6 +281,15 @@ local function push(list, value, front)
   return error(reply.err)
 end
 
+-- Wake the gateways that hold remote workers of a group: once in a script, whose changes they all see afterwards.
+local woken = {}
+local function wake(group)
+  if not woken[group] then
+    woken[group] = true
+    redis.call('PUBLISH', key.remote_wake(group), group)
+  end
+end
+
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority.
 -- Returns false when that was impossible: a submission is refused then; for a task that is stored it is a
 -- lost message like any other.
@@ -280,6 +301,8 @@ local function hint(id, task_type, group, priority, delivery, attempt, front, me
     return true
   elseif delivery == 'broker' then
     return push(key.outbox, id, front)
+  elseif delivery == 'remote' then
+    wake(group)
   elseif delivery == '' then
     return push(celery_list(group, priority), message_of(id, task_type, group, priority, attempt, message, payload, seq), front)
   end
@@ -299,7 +322,7 @@ local function enqueue(id, front)
   local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'user_id')
   user_of[id] = f[9] or ''
   local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
-  redis.call('ZADD', key.waiting(f[2]), waiting_score(priority, front, seq), id)
+  redis.call('ZADD', waiting_of(f[2], f[4]), waiting_score(priority, front, seq), id)
   redis.call('SADD', key.groups, f[2])
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', int(now_ms),
     'hinted_ms', int(now_ms), 'hints', int(tonumber(f[8] or 0) + 1))
@@ -310,7 +333,7 @@ end
 -- Take a task out of every index that its present status puts it in.
 local function unindex(id, status, group)
   if status == 'PENDING' then
-    change('ZREM', key.waiting(group), id)
+    change('ZREM', waiting_of(group, redis.call('HGET', key.task(id), 'delivery')), id)
   elseif status == 'PROCESSING' then
     change('ZREM', key.leases, id)
     change('ZREM', key.running(group), id)
@@ -319,12 +342,25 @@ local function unindex(id, status, group)
   end
 end
 
+-- Tell the process that waits for a task how it ended: 'ID\nSTATUS\nCODE\nTEXT', TEXT being the result (JSON) or the
+-- message. A result too large to be sent around is left to be read: its CODE is 'large'.
+local function notice(channel, id, status, result, failure)
+  local code, text = '', result
+  if failure then
+    code, text = failure[1], failure[2]
+  elseif #result > 65536 then
+    code, text = 'large', ''
+  end
+  redis.call('PUBLISH', channel, id .. '\n' .. status .. '\n' .. code .. '\n' .. text)
+end
+
 -- Give a task its final status. Its indexes are gone afterwards and its retention runs.
 -- Either `result` is JSON text and `failure` nil, or `failure` is {code, message, retryable '0'|'1'}.
--- `facts` are the record's fields rev, retention_ms, user_id, type and started_ms, where the caller has them.
+-- `facts` are the record's fields rev, retention_ms, user_id, type, started_ms, delivery and reply_to, where the caller
+-- has them.
 local function settle(id, from, group, attempt, status, result, failure, facts)
   local task = key.task(id)
-  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id', 'type', 'started_ms')
+  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery', 'reply_to')
   user_of[id] = facts[3] or ''
   local labels = SEP .. group .. SEP .. (facts[4] or '')
   count('f' .. labels .. SEP .. status, 1)
@@ -344,6 +380,44 @@ local function settle(id, from, group, attempt, status, result, failure, facts)
   note_ended(user_of[id], id, kept_ms)
   redis.call('PEXPIRE', task, kept_ms)
   redis.call('PEXPIRE', key.task_events(id), kept_ms)
+  if facts[6] == 'remote' then
+    change('ZREM', key.deadlines, id)
+    if facts[7] then notice(facts[7], id, status, result, failure) end
+  end
+end
+
+-- Take a running task from whoever has it: back to the front of its group while attempts are left, else FAILED;
+-- CANCELLED if somebody asked for that. `f`: status, queue, attempt, attempts_allowed, cancel_requested, fence or owner,
+-- type, started_ms.
+-- Returns the new status.
+local function take_back(id, f, code, message)
+  if f[5] then
+    settle(id, f[1], f[2], f[3], 'CANCELLED', false, {'cancelled', 'cancelled; ' .. message, '0'})
+    return 'CANCELLED'
+  elseif tonumber(f[3]) < tonumber(f[4]) then
+    count_lost_attempt('l', f[2], f[7], f[8])
+    unindex(id, f[1], f[2])
+    redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1')
+    redis.call('HDEL', key.task(id), 'owner', 'fence')
+    enqueue(id, true)
+    return 'PENDING'
+  end
+  count('l' .. SEP .. f[2] .. SEP .. (f[7] or ''), 1)
+  settle(id, f[1], f[2], f[3], 'FAILED', false, {code, message, '1'})
+  return 'FAILED'
+end
+
+-- End a task whose deadline has passed, whatever it is doing, and tell who runs it. Returns its status, '' without one.
+local function time_out(id)
+  local f = redis.call('HMGET', key.task(id), 'status', 'queue', 'attempt')
+  local status = f[1]
+  if not status or status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' then
+    change('ZREM', key.deadlines, id)
+    return status or ''
+  end
+  if status == 'PROCESSING' then redis.call('PUBLISH', key.cancels, id) end
+  settle(id, status, f[2], f[3], 'FAILED', false, {'timeout', 'Task timeout', '0'})
+  return 'FAILED'
 end
 
 -- Put a task to sleep until `due_ms`, as SCHEDULED or RETRYING.

@@ -5,11 +5,14 @@
 --   1 id            2 type            3 group         4 payload (JSON object)   5 priority 0..9
 --   6 max_retries   7 delay_ms        8 run_at_ms     9 expires_in_ms          10 expires_at_ms
 --  11 timeout_ms   12 user_id        13 metadata (JSON object)   14 idempotency key (full Redis key)
---  15 waiting limit of the group (count)   16 delivery ('' celery, 'broker', 'external', 'none')
+--  15 waiting limit of the group (count)   16 delivery ('' celery, 'broker', 'external', 'remote')
 --  17 further record fields (JSON array: name, value, ...)       18 nonce of this call
+-- Of the further fields of a remote task three are orders: deadline_in_ms (it fails when it has not ended by then),
+-- needs_worker '1' (refuse it where nobody is connected to its group), quiet '1' (wake nobody: the caller claims at once).
 --
 -- Returns one array per submission: {'created', id, status} | {'known', id, status} |
--- {'queue_full', limit} | {'schedule_full', limit} | {'no_queue', group} (the key of that name is no list).
+-- {'queue_full', limit} | {'schedule_full', limit} | {'no_queue', group} (the key of that name is no list) |
+-- {'no_worker', group}.
 -- A repeated call (same id, same nonce: the reply was lost) answers 'created' again.
 
 local FIRST, WIDTH = 6, 18
@@ -32,12 +35,26 @@ local function next_seq()
   return seq
 end
 
--- How many wait in a group, those of this batch included.
-local waiting = setmetatable({}, {__index = function(memo, group)
-  local count = redis.call('ZCARD', key.waiting(group))
-  memo[group] = count
+-- How many wait in an index, those of this batch included.
+local waiting = setmetatable({}, {__index = function(memo, index)
+  local count = redis.call('ZCARD', index)
+  memo[index] = count
   return count
 end})
+
+-- What only remote tasks are submitted with, taken out of the further fields.
+local function remote_orders(extra)
+  local orders, kept = {}, {}
+  for i = 1, #extra, 2 do
+    local name = extra[i]
+    if name == 'deadline_in_ms' or name == 'needs_worker' or name == 'quiet' then
+      orders[name] = extra[i + 1]
+    else
+      kept[#kept + 1], kept[#kept + 2] = name, extra[i + 1]
+    end
+  end
+  return orders, kept
+end
 
 -- The answer to a submission whose idempotency key or id is known, else nil.
 local function answer_of_known(id, nonce, idempotency_key)
@@ -61,10 +78,17 @@ return each(FIRST, WIDTH, function(base)
   local known = answer_of_known(id, nonce, idempotency_key)
   if known then return known end
 
+  local index, orders = waiting_of(group, delivery), {}
+  local extra = ARGV[base + 16] ~= '' and cjson.decode(ARGV[base + 16]) or {}
+  if delivery == 'remote' then orders, extra = remote_orders(extra) end
+
   local due = tonumber(ARGV[base + 7]) or (present(ARGV[base + 6]) and now_ms + tonumber(ARGV[base + 6]))
   local scheduled = due and due > now_ms
   if scheduled and redis.call('ZCARD', key.delayed) >= tonumber(ARGV[5]) then return {'schedule_full', ARGV[5]} end
-  if not scheduled and waiting[group] >= limit then return {'queue_full', int(limit)} end
+  if orders.needs_worker and redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') == 0 then
+    return {'no_worker', group}
+  end
+  if not scheduled and waiting[index] >= limit then return {'queue_full', int(limit)} end
 
   local status = scheduled and 'SCHEDULED' or 'PENDING'
   local fields = {
@@ -85,12 +109,9 @@ return each(FIRST, WIDTH, function(base)
   if user ~= '' then set('user_id', user) end
   if ARGV[base + 12] ~= '' then set('metadata', ARGV[base + 12]) end
   local message
-  if ARGV[base + 16] ~= '' then
-    local extra = cjson.decode(ARGV[base + 16])
-    for i = 1, #extra, 2 do
-      set(extra[i], extra[i + 1])
-      if extra[i] == 'message' then message = extra[i + 1] end
-    end
+  for i = 1, #extra, 2 do
+    set(extra[i], extra[i + 1])
+    if extra[i] == 'message' then message = extra[i + 1] end
   end
   if scheduled then
     set('run_at', rfc3339(due))
@@ -98,22 +119,27 @@ return each(FIRST, WIDTH, function(base)
   else
     local number = next_seq()
     -- The one step that may be refused: the key of the group's list may be somebody else's.
-    if not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
+    if not orders.quiet and not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
       return {'no_queue', group}
     end
     set('pending_ms', now)
     set('hinted_ms', now)
     set('hints', '1')
-    change('ZADD', key.waiting(group), waiting_score(priority, false, number), id)
+    change('ZADD', index, waiting_score(priority, false, number), id)
     -- Where others wait already, the group is known.
-    if waiting[group] == 0 then redis.call('SADD', key.groups, group) end
-    waiting[group] = waiting[group] + 1
+    if waiting[index] == 0 then redis.call('SADD', key.groups, group) end
+    waiting[index] = waiting[index] + 1
   end
   local expires = tonumber(ARGV[base + 9]) or (present(ARGV[base + 8]) and now_ms + tonumber(ARGV[base + 8]))
   if expires then
     set('expires_ms', int(expires))
     set('expires_at', rfc3339(expires))
     redis.call('ZADD', key.expiring, int(expires), id)
+  end
+  if orders.deadline_in_ms then
+    local deadline = int(now_ms + tonumber(orders.deadline_in_ms))
+    set('deadline_ms', deadline)
+    change('ZADD', key.deadlines, deadline, id)
   end
   redis.call('HSET', key.task(id), unpack(fields))
   stored_here[id] = true

@@ -1,0 +1,146 @@
+"""One remote worker: what it may have, what it has, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from starlette.types import Message, Send
+
+from celeriac.live.remote import Grant
+from celeriac.model import Claim
+from celeriac_api.ws import messages
+
+log = logging.getLogger(__name__)
+
+#: Longest time to get the last messages to a worker that is disconnected (seconds).
+_CLOSE_S: Final = 2.0
+
+
+@dataclass(eq=False, slots=True)
+class RemoteAttempt:
+    """A task that a worker has in hand."""
+
+    claim: Claim
+    connection: WorkerConnection
+    #: When it was given (the loop's clock).
+    given_at: float
+    #: When the task as a whole must have ended (the loop's clock).
+    deadline: float | None
+    timer: asyncio.TimerHandle | None = None
+    reports: int = 0
+    deltas: int = 0
+    #: Why it was taken back from the worker, which may not have noticed yet: then its answer counts no more.
+    stopped: str | None = None
+
+    @classmethod
+    def of(cls, grant: Grant, connection: WorkerConnection, now: float) -> RemoteAttempt:
+        """Return the attempt of a grant."""
+        left_ms = grant.deadline_in_ms
+        return cls(grant.claim, connection, now, None if left_ms is None else now + left_ms / 1000)
+
+
+@dataclass(eq=False, slots=True)
+class WorkerConnection:
+    """A connected worker. Messages go out in order, through a buffer that is bounded."""
+
+    worker_id: str
+    group: str
+    address: str
+    started_ms: int
+    send: Send
+    buffer: int
+    heard_at: float
+    #: As the worker says.
+    concurrency: int = 1
+    models: tuple[str, ...] = ()
+    name: str = ""
+    ready: bool = False
+    draining: bool = False
+    #: By task id; those that were taken back stay until the worker lets go of them.
+    running: dict[str, RemoteAttempt] = field(default_factory=dict)
+    #: Tasks that are being claimed for it.
+    reserved: int = 0
+    #: It was disconnected, or is about to be.
+    closed: bool = False
+    pinged_at: float = 0.0
+    _outbox: deque[Message] = field(default_factory=deque)
+    _writer: asyncio.Task[None] | None = None
+
+    @property
+    def free(self) -> int:
+        """How many more tasks it may be given."""
+        if not self.ready or self.draining or self.closed:
+            return 0
+        return max(self.concurrency - len(self.running) - self.reserved, 0)
+
+    def post(self, text: str) -> None:
+        """Send a message soon; a worker that reads too slowly to be sent any more is disconnected."""
+        if self.closed:
+            return
+        if len(self._outbox) >= self.buffer + self.concurrency:
+            log.warning("remote worker %s reads too slowly: disconnected", self.worker_id)
+            self._outbox.clear()
+            self.close(messages.NOT_RESPONDING, "messages are not read")
+            return
+        self._put({"type": "websocket.send", "text": text})
+
+    def close(self, code: int, reason: str) -> None:
+        """Disconnect it, after what it was sent before. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._put({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def flushed(self) -> None:
+        """Wait until everything is sent, for a short while."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer], timeout=_CLOSE_S)
+
+    def abort(self) -> None:
+        """Forget what is still to be sent: nobody is there any more."""
+        self.closed = True
+        self._outbox.clear()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    def facts(self) -> dict[str, str]:
+        """Return what operators see of it."""
+        return {
+            "kind": "remote",
+            "name": self.name,
+            "address": self.address,
+            "host": self.address.rpartition(":")[0],
+            "groups": self.group,
+            "models": orjson.dumps(self.models).decode(),
+            "concurrency": str(self.concurrency),
+            "running": str(len(self.running)),
+            "tasks": orjson.dumps(list(self.running)).decode(),
+            "ready": "1" if self.ready and not self.draining else "0",
+            "started_ms": str(self.started_ms),
+        }
+
+    def _put(self, message: Message) -> None:
+        self._outbox.append(message)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._outbox:
+                await self.send(self._outbox.popleft())
+        except Exception as exc:
+            # It is gone; the reading side notices as well.
+            log.debug("remote worker %s cannot be written to: %s", self.worker_id, exc)
+            self._outbox.clear()
+        finally:
+            self._writer = None
+
+
+def describe(value: Any, limit: int = 100) -> str:
+    """Return a short text of what a worker sent."""
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"

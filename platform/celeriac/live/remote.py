@@ -1,0 +1,140 @@
+"""What a gateway asks of the store: tasks for its workers, their presence, and ends that only remote tasks have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from celeriac.live import keys
+from celeriac.live.store import TaskStore
+from celeriac.model import Claim, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A claimed task for the worker at `place` (from 0) of those that were offered."""
+
+    place: int
+    claim: Claim
+    #: Until the task's deadline, when it was claimed (ms); None where it has none.
+    deadline_in_ms: int | None
+    #: The channel that is told of its end.
+    reply_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a claim was granted, and how many tasks are left waiting in the group."""
+
+    granted: list[Grant]
+    left: int
+
+
+class RemoteTasks:
+    """A gateway's calls; `gateway` is a text that no other process has."""
+
+    def __init__(self, store: TaskStore, gateway: str) -> None:
+        self.gateway = gateway
+        self._store = store
+        self._calls = 0
+
+    def claim_next(self, group: str, workers: Sequence[str], *, tell: bool = False) -> asyncio.Future[list[Any]]:
+        """Claim the next tasks of a group, one for each of `workers` (ids); `read_grants` reads the answer.
+
+        Goes out with what was submitted in the same tick of the loop, after it. `tell`: wake other gateways
+        when tasks are left over.
+        """
+        self._calls += 1
+        offered = orjson.dumps(list(workers)).decode()
+        fence = self._fence(self._calls)
+        return self._store.call("claim_remote", group, offered, self.gateway, self._calls, fence, "1" if tell else "0")
+
+    def read_grants(self, group: str, number: int, reply: Sequence[Any]) -> Grants:
+        """Return what `claim_next` was answered; `number` is what `calls` was right after it."""
+        return Grants([self._grant(group, number, fields) for fields in reply[1:]], int(reply[0]))
+
+    @property
+    def calls(self) -> int:
+        """How many claims were asked for so far."""
+        return self._calls
+
+    def complete(self, claim: Claim, result_json: str) -> asyncio.Future[str]:
+        """Send a result on its way; the future gets `lua/complete.lua`'s answer."""
+        return self._store.call("complete", claim.task_id, claim.fence, result_json, "")
+
+    def abandon(self, claim: Claim) -> asyncio.Future[str]:
+        """Take a task from a worker that vanished; the future gets `lua/abandon.lua`'s answer."""
+        return self._store.call("abandon", claim.task_id, claim.fence)
+
+    def delta(self, claim: Claim, number: int, content: str) -> asyncio.Future[str]:
+        """Pass on part of a result; the future gets `lua/delta.lua`'s answer."""
+        return self._store.call("delta", claim.task_id, claim.fence, number, content)
+
+    async def time_out(self, task_id: str) -> Status | int | None:
+        """End a task whose deadline has passed.
+
+        Returns its status, or the ms that are left of its time, or None when there is no such task.
+        """
+        answer: str = await self._store.call("time_out", task_id)
+        if answer.startswith("in:"):
+            return int(answer.removeprefix("in:"))
+        return Status(answer) if answer else None
+
+    def note_presence(
+        self,
+        group: str,
+        held: int,
+        *,
+        worker: str = "",
+        facts: Mapping[str, str] | None = None,
+        models: Sequence[str] = (),
+    ) -> asyncio.Future[str]:
+        """Note how many workers of a group this gateway holds, and the facts of one (None: it left)."""
+        pairs = [part for pair in facts.items() for part in pair] if facts else []
+        return self._store.call(
+            "remote_presence",
+            self.gateway,
+            group,
+            held,
+            worker,
+            orjson.dumps(pairs).decode() if pairs else "",
+            orjson.dumps(list(models)).decode() if models else "",
+        )
+
+    async def models(self) -> list[tuple[str, str]]:
+        """Return (group, model) of what connected workers announced, sorted."""
+        (seconds, _), members = await self._store.read(("TIME",), ("ZRANGE", keys.MODELS, 0, -1, "WITHSCORES"))
+        split = (str(member).partition("/") for member, until_ms in members if float(until_ms) >= int(seconds) * 1000)
+        return sorted((group, model) for group, _, model in split)
+
+    async def served(self, group: str) -> bool:
+        """Whether a remote worker is connected to a group, as far as the last few seconds tell."""
+        found = await self._store.read(("ZCARD", keys.gateways(group)))
+        return bool(found[0])
+
+    def _fence(self, number: int) -> str:
+        return f"{self.gateway}-{number}"
+
+    def _grant(self, group: str, number: int, fields: Sequence[Any]) -> Grant:
+        place, task_id, type_, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, left, reply = (
+            fields
+        )
+        claim = Claim(
+            task_id=task_id,
+            fence=f"{self._fence(number)}:{int(place)}",
+            type=type_,
+            group=group,
+            payload=payload,
+            attempt=int(attempt),
+            max_retries=int(max_retries),
+            attempts_allowed=int(allowed),
+            user_id=user_id,
+            metadata=orjson.loads(metadata) if metadata else {},
+            timeout_ms=int(timeout_ms) if timeout_ms else None,
+            extra={"delivery": "remote"},
+        )
+        return Grant(int(place) - 1, claim, int(left) if left else None, reply)

@@ -1,0 +1,43 @@
+"""The task type `remote`: work for whoever is connected to the group as a remote worker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from celeriac.registry import TaskType, registry
+from celeriac.retry import RetryPolicy
+
+#: Name of the type.
+REMOTE: Final = "remote"
+
+
+class RemotePayload(BaseModel):
+    """What a remote worker is sent; it gets further fields as they are."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"examples": [{"model": "default", "messages": [{"role": "user", "content": "Hello"}]}]},
+    )
+
+    model: Annotated[str, Field(description="Which model is to answer.")] = "default"
+    messages: Annotated[list[Any] | None, Field(description="OpenAI chat messages; these or `data`.")] = None
+    data: Annotated[Any, Field(description="The work; this or `messages`.")] = None
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.messages is None and self.data is None:
+            raise ValueError("data or messages required")
+        return self
+
+
+#: It runs on remote workers only, so no process of ours has a handler.
+REMOTE_TASK: Final = registry.add(
+    TaskType(
+        name=REMOTE,
+        payload=TypeAdapter(RemotePayload),
+        description="Run on a remote worker that is connected to the group.",
+        retry=RetryPolicy(max_retries=0),
+    )
+)
