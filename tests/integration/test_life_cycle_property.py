@@ -259,7 +259,11 @@ class LifeCycle(RuleBasedStateMachine):
         task = self.model[claim.task_id]
         if not (task.remote and self.holds(claim)):
             return
-        answer = self.run(self.answer(self.remote.abandon(claim)))
+
+        async def vanish() -> str:
+            return await self.remote.abandon(claim)
+
+        answer = self.run(vanish())
         self.taken_back(claim.task_id)
         assert answer == task.status
 
@@ -275,9 +279,6 @@ class LifeCycle(RuleBasedStateMachine):
             self.run(self.store.reap())
             task.status = "FAILED"
         assert self.run(self.remote.time_out(task_id)) == task.status
-
-    async def answer(self, future: asyncio.Future[T]) -> T:
-        return await future
 
     @rule(claim=claims, repeat=st.booleans())
     def progress(self, claim: Claim, repeat: bool) -> None:
