@@ -193,6 +193,16 @@ def instance_id(definition_id: str, trigger: str, key: int | str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{definition_id}:{trigger}:{key}"))
 
 
+def content_of(content: str | None, user_id: int | str | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what an executor of a definition's content gets; `facts` are about the instance."""
+    return {"content": content or "", "user_id": user_id, **facts}
+
+
+def content_payload(task_type: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data` as the payload of a task type: remote workers have it in an envelope."""
+    return {"model": "default", "data": data} if task_type == "remote" else data
+
+
 def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timetable:
     """Return the timetable of checked arguments; raises `ValueError` for others."""
     rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, orjson.dumps(spec.trigger_args))
@@ -248,3 +258,38 @@ def moment_ms(text: str, timezone: str | None) -> int:
         return ms_from_utc(moment)
     except (OverflowError, OSError) as exc:
         raise ValueError("is beyond what a calendar can write") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What of a definition has not ended: planned and submitted instances, and those that wait for them."""
+
+    running: int = 0
+    buffered: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.running or self.buffered)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an instance ended. `status` is a final one of the task, or `MISSED`: it never came to be one."""
+
+    status: str
+    finished_ms: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a step makes of a definition; written in the transaction that read it, or not at all."""
+
+    after: Definition
+    firings: tuple[Firing, ...] = ()
+    #: Ask every instance that is planned or open to stop.
+    cancel_open: bool = False
+    #: Forget the instances that wait for an earlier one.
+    drop_buffered: bool = False
+    change: Change | None = None

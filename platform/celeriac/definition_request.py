@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from celeriac.definition import Overlap, Spec, TaskTriggerType, moment_ms, timetable_of
+from celeriac.definition import Overlap, Spec, TaskTriggerType, content_of, content_payload, moment_ms, timetable_of
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Submission, ms_from_utc
 from celeriac.schedule.backlog import Misfire
@@ -338,7 +338,9 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
     if request.task is None:
         document: dict[str, Any] = {
             "type": settings.schedule.content_type,
-            "payload": {"model": "default", "data": {"content": request.content}},
+            "payload": content_payload(
+                settings.schedule.content_type, content_of(request.content, request.user_id, {})
+            ),
             "queue": request.group,
         }
         field = "content"

@@ -6,6 +6,8 @@
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── IllegalTransitionError            the task is not in a state that allows this
     │   └── TaskTakenError                … the id is in use by another user's task that goes on
+    ├── DefinitionNotFoundError (LookupError)  no such definition
+    ├── IllegalDefinitionMoveError        the definition is not in a state that allows this
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── NoWorkerError                     nobody is connected who could run this remote task
@@ -110,6 +112,28 @@ class ChangedTaskError(CeleriacError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(f"task {task_id!r} changed meanwhile: look at it again")
+
+
+class DefinitionNotFoundError(CeleriacError, LookupError):
+    """There is no definition of this id, or it ended longer ago than definitions are kept."""
+
+    code = "definition_not_found"
+
+    def __init__(self, definition_id: str) -> None:
+        self.definition_id = definition_id
+        super().__init__(f"no definition has the id {definition_id[:200]!r}")
+
+
+class IllegalDefinitionMoveError(CeleriacError):
+    """The definition's status does not allow what was asked."""
+
+    code = "illegal_definition_move"
+
+    def __init__(self, definition_id: str, status: str, wanted: str, why: str = "") -> None:
+        self.definition_id, self.status, self.wanted = definition_id, status, wanted
+        super().__init__(
+            f"definition {definition_id!r} is {status.lower()}: cannot {wanted} it" + (why and f" ({why})")
+        )
 
 
 class QueueFullError(CeleriacError):

@@ -22,7 +22,7 @@ from celeriac.ledger.engine import (
 )
 
 #: The newest migration. Numbers grow, and each one leaves processes of the version before it working.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 VERSION_TABLE: Final = "celeriac_schema"
 
 _READ_VERSION: Final = text("SELECT version_num FROM celeriac_schema")

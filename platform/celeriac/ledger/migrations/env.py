@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from celeriac.ledger import definition_tables  # noqa: F401 - its tables join the metadata
 from celeriac.ledger.migrating import VERSION_TABLE
 from celeriac.ledger.tables import metadata
 

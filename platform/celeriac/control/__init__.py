@@ -1,0 +1,1 @@
+"""Task control: what keeps definitions, fires them, and follows their instances to the end."""

@@ -1,0 +1,42 @@
+"""Learning that instances have ended: from their records, or from history when the store let them go.
+
+Looked up, not listened for: what was open before a restart is looked at like the rest, and two who look count an
+end once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from celeriac.control import transitions
+from celeriac.definition import Outcome
+from celeriac.ledger.firings import FiringDesk
+from celeriac.live.outcomes import standings
+from celeriac.live.store import TaskStore
+from celeriac.model import Status
+
+#: An instance without a record anywhere counts as ended when it was planned this long ago (ms): the store lost it.
+_LOST_MS: Final = 120_000
+
+
+async def settle(store: TaskStore, desk: FiringDesk, task_ids: Sequence[str], now_ms: int) -> dict[str, Status]:
+    """Look at open instances and count those that have ended; returns the status of those that have not."""
+    if not task_ids:
+        return {}
+    found = dict(zip(task_ids, await standings(store, task_ids), strict=True))
+    outcomes = {
+        task_id: Outcome(standing.status.value, standing.finished_ms or now_ms, standing.error)
+        for task_id, standing in found.items()
+        if standing is not None and standing.status.final
+    }
+    gone = [task_id for task_id, standing in found.items() if standing is None]
+    if gone:
+        recorded = await desk.recorded_ends(gone)
+        outcomes |= {task_id: outcome for task_id, outcome in recorded.items() if outcome is not None}
+        unknown = [task_id for task_id in gone if task_id not in outcomes]
+        for task_id in await desk.planned_before(unknown, now_ms - _LOST_MS) if unknown else ():
+            outcomes[task_id] = Outcome("UNKNOWN", now_ms, "the store lost its record")
+    if outcomes:
+        await desk.settle(outcomes, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms))
+    return {task_id: s.status for task_id, s in found.items() if s is not None and not s.status.final}

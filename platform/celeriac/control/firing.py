@@ -1,0 +1,104 @@
+"""From a firing to a task: an ordinary submission under the id that derives from definition and slot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from celeriac.control import transitions
+from celeriac.definition import Definition, Firing, Outcome, content_of, content_payload
+from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
+from celeriac.ledger.firings import FiringDesk, Planned
+from celeriac.live.store import TaskStore
+from celeriac.model import Delivery, Submission, Submitted, rfc3339, utc_from_ms
+from celeriac.settings import Settings
+from celeriac.submission import delivery_of
+
+log = logging.getLogger(__name__)
+
+#: The record of an instance stays at least this long (ms): as long as it is there, its id cannot run again.
+_LEAST_RETENTION_MS: Final = 3_600_000
+#: Deliveries that settings decide about anew at each firing; any other one is the task type's own.
+_BY_SETTINGS: Final = {Delivery.CELERY.value, Delivery.BROKER.value, Delivery.EXTERNAL.value}
+
+
+def submission_of(definition: Definition, firing: Firing, settings: Settings) -> Submission:
+    """Return the submission of an instance."""
+    spec, run = definition.spec, definition.spec.run
+    scheduled_at = rfc3339(utc_from_ms(firing.slot_ms))
+    facts: dict[str, Any] = {
+        "task_def_id": definition.definition_id,
+        "task_id": firing.task_id,
+        "scheduled_at": scheduled_at,
+        "trigger": firing.trigger,
+    }
+    payload = run["payload"]
+    if spec.task is None and not definition.read_only:
+        payload = orjson.dumps(content_payload(run["type"], content_of(spec.content, spec.user_id, facts))).decode()
+    retention_ms = round(settings.retention * 1000) if run["retention_ms"] is None else run["retention_ms"]
+    return Submission(
+        task_id=firing.task_id,
+        type=run["type"],
+        payload=payload,
+        group=run["group"],
+        priority=run["priority"],
+        max_retries=run["max_retries"],
+        expires_in_ms=run["expires_in_ms"],
+        timeout_ms=run["timeout_ms"],
+        user_id=definition.user_id,
+        metadata={**run["metadata"], "schedule": facts},
+        tags=run["tags"],
+        definition_id=definition.definition_id,
+        retention_ms=max(retention_ms, _LEAST_RETENTION_MS),
+        delivery=(
+            delivery_of(run["group"], settings) if run["delivery"] in _BY_SETTINGS else Delivery(run["delivery"])
+        ),
+        extra={"scheduled_at": scheduled_at, "trigger": firing.trigger, **run.get("extra", {})},
+    )
+
+
+class FiringLine:
+    """Submits planned firings and marks them; what is refused stays planned, or counts as missed."""
+
+    def __init__(self, *, store: TaskStore, desk: FiringDesk) -> None:
+        self._store = store
+        self._desk = desk
+
+    async def submit(self, planned: Sequence[Planned], now_ms: int) -> int:
+        """Submit firings, in batches of one round trip; returns how many the store has now.
+
+        Raises nothing about a single one. A store that is away leaves them planned: somebody takes them over.
+        """
+        wanted = [(definition, firing) for definition, firing in planned if not firing.cancel]
+        withdrawn = {firing.task_id: Outcome("CANCELLED", now_ms) for _, firing in planned if firing.cancel}
+        replies = await asyncio.gather(*(self._one(*pair) for pair in wanted), return_exceptions=True)
+        done: list[str] = []
+        missed: dict[str, Outcome] = {}
+        for (definition, firing), reply in zip(wanted, replies, strict=True):
+            if isinstance(reply, Submitted):
+                done.append(firing.task_id)
+            elif isinstance(reply, asyncio.CancelledError):
+                raise reply
+            elif isinstance(reply, QueueFullError) and now_ms - firing.planned_ms < definition.spec.misfire_grace_ms:
+                log.debug("a firing of %s waits for room: %s", definition.definition_id, reply)
+            elif not isinstance(reply, StoreUnavailableError):
+                log.warning("a firing of definition %s is missed: %s", definition.definition_id, reply)
+                missed[firing.task_id] = Outcome("MISSED", now_ms, str(reply))
+        await self._desk.submitted(done)
+        if missed or withdrawn:
+            await self._desk.settle(
+                {**missed, **withdrawn}, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms)
+            )
+        return len(done)
+
+    async def _one(self, definition: Definition, firing: Firing) -> Submitted:
+        try:
+            submission = submission_of(definition, firing, self._store.settings)
+        except (KeyError, ValueError) as exc:
+            # A row that a later version wrote.
+            raise InvalidSubmissionError([]) from exc
+        return await self._store.submit(submission)

@@ -1,0 +1,125 @@
+"""Fires what is due. Any number may run; whoever dies leaves nothing undone that another one would not do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from celeriac.control import transitions
+from celeriac.control.ends import settle
+from celeriac.control.firing import FiringLine
+from celeriac.definition import Decision, Definition, DefinitionStatus, Open
+from celeriac.errors import CeleriacError, IllegalTransitionError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.ledger.firings import FiringDesk
+from celeriac.live.outcomes import server_ms
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+
+log = logging.getLogger(__name__)
+
+#: Returns the moment by which everything goes (ms): the store's clock, or a test's.
+Clock = Callable[[], Awaitable[int]]
+
+#: Open instances that are looked at in one step.
+_LOOKED_AT: Final = 1000
+#: Slots of one definition that one transaction fires.
+_SLOTS: Final = 1000
+#: Pause while another beat has hold of what is due (seconds).
+_HELD_S: Final = 0.02
+#: How often what nobody needs is deleted (ms), and how much at once.
+_PRUNE_MS: Final = 30_000
+_PRUNED: Final = 1000
+#: Pause while the database is away (seconds).
+_AWAY_S: Final = 1.0
+
+
+class Scheduler(Role):
+    """Claims due definitions, submits their firings, follows their instances."""
+
+    def __init__(self, *, store: TaskStore, desk: FiringDesk, clock: Clock | None = None) -> None:
+        super().__init__()
+        self._store = store
+        self._desk = desk
+        self._settings = store.settings.schedule
+        self._clock: Clock = clock or (lambda: server_ms(store))
+        self._line = FiringLine(store=store, desk=desk)
+        self._looked_until = ""
+        self._kept_ms = 0
+        self._pruned_ms = 0
+        self._away = False
+
+    async def step(self) -> float:
+        """Fire what is due and keep house; returns the seconds until the next look."""
+        try:
+            pause_s = await self._step()
+        except LedgerUnavailableError as exc:
+            if not self._away:
+                log.warning("definitions wait for the database: %s", exc)
+            self._away = True
+            return _AWAY_S
+        self._away = False
+        return pause_s
+
+    async def _step(self) -> float:
+        now_ms = await self._clock()
+        due_ms = await self._desk.next_due_ms()
+        tick_ms = self._settings.tick * 1000
+        held = False
+        if due_ms is not None and due_ms <= now_ms:
+            held = not await self._fire(now_ms)
+            due_ms = await self._desk.next_due_ms()
+        # A clock that a test turns back keeps house too.
+        if not 0 <= now_ms - self._kept_ms < tick_ms:
+            await self._keep_house(now_ms)
+            self._kept_ms = now_ms
+        if due_ms is None:
+            return self._settings.tick
+        if due_ms <= now_ms:
+            return _HELD_S if held else 0
+        return min(tick_ms, due_ms - now_ms) / 1000
+
+    async def _fire(self, now_ms: int) -> bool:
+        """Fire one batch; returns whether there was one that nobody else had hold of."""
+        await settle(self._store, self._desk, await self._desk.awaited_ids(now_ms, _LOOKED_AT), now_ms)
+
+        def decide(definition: Definition, unended: Open) -> Decision:
+            return transitions.fire(definition, unended, now_ms, most=_SLOTS, max_buffered=self._settings.max_buffered)
+
+        planned, due = await self._desk.claim(now_ms, self._settings.batch, decide)
+        await self._line.submit(planned, now_ms)
+        return due > 0
+
+    async def _keep_house(self, now_ms: int) -> None:
+        takeover_ms = round(self._settings.takeover * 1000)
+        orphans = await self._desk.take_over(now_ms, older_ms=takeover_ms, limit=self._settings.batch)
+        await self._line.submit(orphans, now_ms)
+        await self._cancel()
+        await settle(self._store, self._desk, await self._desk.awaited_ids(-1, _LOOKED_AT), now_ms)
+        some = await self._desk.open_ids(self._looked_until, _LOOKED_AT)
+        self._looked_until = some[-1] if len(some) == _LOOKED_AT else ""
+        await settle(self._store, self._desk, some, now_ms)
+        released = await self._desk.release(
+            now_ms, self._settings.batch, lambda d: d.status is not DefinitionStatus.PAUSED
+        )
+        await self._line.submit(released, now_ms)
+        if not 0 <= now_ms - self._pruned_ms < _PRUNE_MS:
+            keep_ms = round(self._settings.retention * 1000)
+            while await self._desk.prune(now_ms, keep_ms=keep_ms, limit=_PRUNED) >= _PRUNED:
+                await asyncio.sleep(0)
+            self._pruned_ms = now_ms
+
+    async def _cancel(self) -> None:
+        for task_id in await self._desk.to_cancel(_LOOKED_AT):
+            await cancel_instance(self._store, task_id)
+
+
+async def cancel_instance(store: TaskStore, task_id: str) -> None:
+    """Ask an instance to stop; one that has ended, or is not there any more, needs nothing."""
+    try:
+        await store.cancel(task_id, "cancelled with its definition")
+    except (TaskNotFoundError, IllegalTransitionError):
+        pass
+    except CeleriacError as exc:
+        log.info("instance %s is not cancelled yet: %s", task_id, exc)

@@ -1,0 +1,97 @@
+"""Between definitions, firings and changes as data, and their rows."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import fields
+from typing import Any, Final
+
+import orjson
+
+from celeriac.definition import (
+    Change,
+    Definition,
+    DefinitionStatus,
+    Firing,
+    FiringState,
+    TaskTriggerType,
+    spec_of,
+)
+from celeriac.ledger.rows import clean
+
+_FIELDS: Final = tuple(field.name for field in fields(Definition))
+#: What a definition's row is read and written as, where the names are the same.
+_SAME: Final = tuple(name for name in _FIELDS if name not in ("group", "spec", "status", "trigger_type"))
+
+
+def definition_of(row: Any) -> Definition:
+    """Return the definition of a row."""
+    return Definition(
+        **{name: row[name] for name in _SAME},
+        group=row["queue"],
+        status=DefinitionStatus(row["status"]),
+        trigger_type=TaskTriggerType(row["trigger_type"]),
+        spec=spec_of(row["spec"]),
+    )
+
+
+def definition_row(definition: Definition) -> dict[str, Any]:
+    """Return the row of a definition."""
+    row = {name: getattr(definition, name) for name in _SAME}
+    for name in ("name", "note", "user_id", "outcome_error"):
+        row[name] = clean(row[name])
+    return row | {
+        "queue": definition.group,
+        "status": definition.status.value,
+        "trigger_type": definition.trigger_type.value,
+        "spec": definition.spec.dumped(),
+    }
+
+
+def firing_of(row: Any) -> Firing:
+    """Return the firing of a row."""
+    return Firing(
+        task_id=row["task_id"],
+        definition_id=row["definition_id"],
+        slot_ms=row["slot_ms"],
+        trigger=row["trigger"],
+        state=FiringState(row["state"]),
+        planned_ms=row["planned_ms"],
+        cancel=row["cancel_ms"] is not None,
+        error=row["error"],
+    )
+
+
+def firing_row(firing: Firing) -> dict[str, Any]:
+    """Return the row of a firing that is new."""
+    return {
+        "task_id": firing.task_id,
+        "definition_id": firing.definition_id,
+        "slot_ms": firing.slot_ms,
+        "trigger": firing.trigger,
+        "state": firing.state.value,
+        "planned_ms": firing.planned_ms,
+        "taken_ms": firing.planned_ms,
+        "cancel_ms": firing.planned_ms if firing.cancel else None,
+        "error": clean(firing.error),
+    }
+
+
+def change_of(row: Any) -> Change:
+    """Return the change of a row."""
+    changed = orjson.loads(row["changed"]) if row["changed"] else {}
+    return Change(row["at_ms"], row["action"], row["actor"], row["note"], changed)
+
+
+def change_row(definition_id: str, change: Change) -> dict[str, Any]:
+    """Return the row of a change."""
+    return {
+        # In the order of their making, as far as they have one.
+        "change_id": f"{change.at_ms:015d}-{secrets.token_hex(6)}",
+        "definition_id": definition_id,
+        "at_ms": change.at_ms,
+        "action": change.action,
+        "actor": clean(change.actor),
+        "note": clean(change.note),
+        "changed": clean(orjson.dumps(change.changed).decode()) if change.changed else None,
+    }

@@ -1,0 +1,234 @@
+"""Definitions in SQL: reading them, and changing one in a transaction of its own.
+
+Whoever changes a definition or plans its firings holds its row (`FOR UPDATE`, or SQLite's only write lock), so
+that each decision is made on what is, and written with it or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Select, bindparam, delete, exists, func, literal, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from celeriac.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
+from celeriac.errors import DefinitionNotFoundError
+from celeriac.ledger.bulk_insert import BulkInsert
+from celeriac.ledger.cursor import Cursor
+from celeriac.ledger.definition_rows import (
+    change_of,
+    change_row,
+    definition_of,
+    definition_row,
+    firing_of,
+    firing_row,
+)
+from celeriac.ledger.definition_tables import changes, definitions, firings
+from celeriac.ledger.engine import reading, writing
+from celeriac.ledger.tables import tasks
+from celeriac.task_filter import Sort
+
+_d: Final = definitions.c
+_f: Final = firings.c
+
+#: Open instances that are looked at of the definitions of one page.
+_MOST_OPEN: Final = 5000
+#: Instances of a definition that history does not know yet, and that a list shows nevertheless.
+_MOST_UNRECORDED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionPage:
+    """Some definitions of a list, the newest first; `next_cursor` None is the end."""
+
+    definitions: list[Definition]
+    next_cursor: str | None
+
+
+class DefinitionBook:
+    """Reads and changes definitions. Everything raises `LedgerUnavailableError`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        bulk = BulkInsert.of(engine)
+        self._insert_firings = bulk.compile(bulk.insert(firings).on_conflict_do_nothing())
+
+    # --- reading
+
+    async def get(self, definition_id: str) -> Definition:
+        """Return one definition; raises `DefinitionNotFoundError`."""
+        async with reading(self.engine) as connection:
+            return await _one(connection, _plain(definition_id))
+
+    async def find(
+        self,
+        *,
+        user_id: str | None = None,
+        statuses: Sequence[DefinitionStatus] = (),
+        group: str | None = None,
+        trigger_type: str | None = None,
+        source: str | None = None,
+        limit: int,
+        cursor: str | None = None,
+    ) -> DefinitionPage:
+        """Return a page of definitions, the newest first; raises `BadCursorError`."""
+        statement = select(definitions)
+        for column, value in (
+            (_d.user_id, user_id),
+            (_d.queue, group),
+            (_d.trigger_type, trigger_type),
+            (_d.source, source),
+        ):
+            if value is not None:
+                statement = statement.where(column == _plain(value))
+        if statuses:
+            statement = statement.where(_d.status.in_([status.value for status in statuses]))
+        if cursor is not None:
+            after = Cursor.decode(cursor, Sort.CREATED_DOWN)
+            behind = tuple_(literal(after.at_ms), literal(after.task_id))
+            statement = statement.where(tuple_(_d.created_ms, _d.definition_id) < behind)
+        statement = statement.order_by(_d.created_ms.desc(), _d.definition_id.desc()).limit(limit + 1)
+        async with reading(self.engine) as connection:
+            rows = (await connection.execute(statement)).mappings().all()
+        found = [definition_of(row) for row in rows[:limit]]
+        following = None
+        if len(rows) > limit:
+            following = Cursor(Sort.CREATED_DOWN, found[-1].created_ms, found[-1].definition_id).encoded()
+        return DefinitionPage(found, following)
+
+    async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
+        """Return the planned, buffered and open firings of these definitions."""
+        states = [FiringState.PLANNED.value, FiringState.BUFFERED.value, FiringState.OPEN.value]
+        statement = select(firings).where(_f.definition_id.in_(definition_ids), _f.state.in_(states)).limit(_MOST_OPEN)
+        async with reading(self.engine) as connection:
+            return [firing_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def unrecorded(self, definition_id: str) -> list[Firing]:
+        """Return the submitted firings that history has not recorded yet, the newest first."""
+        known = exists().where(tasks.c.task_id == _f.task_id)
+        states = [FiringState.OPEN.value, FiringState.ENDED.value]
+        statement = (
+            select(firings)
+            .where(_f.definition_id == _plain(definition_id), _f.state.in_(states), ~known)
+            .order_by(_f.planned_ms.desc())
+            .limit(_MOST_UNRECORDED)
+        )
+        async with reading(self.engine) as connection:
+            return [firing_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def changes(self, definition_id: str, *, limit: int, cursor: str | None = None) -> tuple[list[Change], Any]:
+        """Return a page of the audit trail, the newest first, and the next page's cursor."""
+        place = (changes.c.at_ms, changes.c.change_id)
+        statement = select(changes).where(changes.c.definition_id == _plain(definition_id))
+        if cursor is not None:
+            after = Cursor.decode(cursor, Sort.CREATED_DOWN)
+            statement = statement.where(tuple_(*place) < tuple_(literal(after.at_ms), literal(after.task_id)))
+        statement = statement.order_by(place[0].desc(), place[1].desc()).limit(limit + 1)
+        async with reading(self.engine) as connection:
+            rows = (await connection.execute(statement)).mappings().all()
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = Cursor(Sort.CREATED_DOWN, last["at_ms"], last["change_id"]).encoded()
+        return [change_of(row) for row in rows[:limit]], following
+
+    async def ids_of(self, source: str) -> dict[str, DefinitionStatus]:
+        """Return the ids of the definitions from a source, with their stored status."""
+        async with reading(self.engine) as connection:
+            rows = await connection.execute(select(_d.definition_id, _d.status).where(_d.source == source))
+            return {row[0]: DefinitionStatus(row[1]) for row in rows}
+
+    # --- changing
+
+    async def insert(self, decision: Decision) -> bool:
+        """Store a new definition with its first firings; returns False where its id is taken."""
+        async with writing(self.engine) as connection:
+            taken = select(literal(1)).where(_d.definition_id == decision.after.definition_id)
+            if (await connection.execute(taken)).first() is not None:
+                return False
+            await connection.execute(definitions.insert(), definition_row(decision.after))
+            await self.write_rest(connection, [decision])
+            return True
+
+    async def change(self, definition_id: str, decide: Callable[[Definition, Open], Decision | None]) -> Definition:
+        """Let `decide` look at a definition and write what it says; returns the definition after it.
+
+        What `decide` raises ends it with nothing written. Raises `DefinitionNotFoundError`.
+        """
+        async with writing(self.engine) as connection:
+            definition = await _one(connection, _plain(definition_id), lock=True)
+            counts = await open_counts(connection, [definition.definition_id])
+            decision = decide(definition, counts.get(definition.definition_id, Open()))
+            if decision is None:
+                return definition
+            await self.write(connection, [decision])
+            return decision.after
+
+    async def write(self, connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
+        """Write decisions about definitions that the transaction holds."""
+        rows = [{f"v_{k}": v for k, v in definition_row(decision.after).items()} for decision in decisions]
+        if rows:
+            await connection.execute(_UPDATE, rows)
+        await self.write_rest(connection, decisions)
+
+    async def write_rest(self, connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
+        """Write what decisions say beyond the definitions' own rows."""
+        for decision in decisions:
+            mine = _f.definition_id == decision.after.definition_id
+            if decision.drop_buffered:
+                await connection.execute(delete(firings).where(mine, _f.state == FiringState.BUFFERED.value))
+            if decision.cancel_open:
+                await connection.execute(
+                    update(firings)
+                    .where(mine, _f.state.in_([FiringState.PLANNED.value, FiringState.OPEN.value]))
+                    .where(_f.cancel_ms.is_(None))
+                    .values(cancel_ms=decision.after.updated_ms)
+                )
+        await self._insert_firings(connection, [firing_row(f) for decision in decisions for f in decision.firings])
+        trail = [change_row(d.after.definition_id, d.change) for d in decisions if d.change is not None]
+        if trail:
+            await connection.execute(changes.insert(), trail)
+
+
+_UPDATE: Final = (
+    update(definitions)
+    .where(_d.definition_id == bindparam("v_definition_id"))
+    .values({c.name: bindparam(f"v_{c.name}") for c in definitions.c if c.name != "definition_id"})
+)
+
+
+async def _one(connection: AsyncConnection, definition_id: str, *, lock: bool = False) -> Definition:
+    statement: Select[Any] = select(definitions).where(_d.definition_id == definition_id)
+    if lock:
+        statement = statement.with_for_update()
+    row = (await connection.execute(statement)).mappings().first()
+    if row is None:
+        raise DefinitionNotFoundError(definition_id)
+    return definition_of(row)
+
+
+async def open_counts(connection: AsyncConnection, definition_ids: Iterable[str]) -> dict[str, Open]:
+    """Return what has not ended, by definition; those without are left out."""
+    ids = list(definition_ids)
+    if not ids:
+        return {}
+    states = [FiringState.PLANNED.value, FiringState.BUFFERED.value, FiringState.OPEN.value]
+    rows = await connection.execute(
+        select(_f.definition_id, _f.state, func.count())
+        .where(_f.definition_id.in_(ids), _f.state.in_(states))
+        .group_by(_f.definition_id, _f.state)
+    )
+    found: dict[str, Open] = {}
+    for definition_id, state, count in rows:
+        known = found.get(definition_id, Open())
+        if state == FiringState.BUFFERED.value:
+            found[definition_id] = Open(known.running, count)
+        else:
+            found[definition_id] = Open(known.running + count, known.buffered)
+    return found
+
+
+def _plain(text: str) -> str:
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,272 @@
+"""What beats do to firings, each in one transaction; any number of them at once.
+
+The order that survives a `kill -9` at every point: (1) claiming a due definition writes down its firings *and* moves it
+on, together; (2) the firings are submitted, under ids that derive from definition and slot; (3) they are
+marked as submitted. Whoever dies between leaves planned firings behind, which another one submits again: an id that the
+store knows answers `known`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from celeriac.definition import Decision, Definition, Firing, FiringState, Open, Outcome
+from celeriac.ledger.definition_rows import definition_of, firing_of
+from celeriac.ledger.definition_tables import changes, definitions, firings
+from celeriac.ledger.definitions import DefinitionBook, open_counts
+from celeriac.ledger.engine import reading, writing
+from celeriac.ledger.rows import clean
+from celeriac.ledger.tables import tasks
+from celeriac.model import Status
+
+_d: Final = definitions.c
+_f: Final = firings.c
+_PLANNED, _OPEN = FiringState.PLANNED.value, FiringState.OPEN.value
+_BUFFERED, _ENDED = FiringState.BUFFERED.value, FiringState.ENDED.value
+_FINAL: Final = [status.value for status in Status if status.final]
+
+#: A firing together with the definition that it is of.
+Planned = tuple[Definition, Firing]
+
+
+class FiringDesk:
+    """The beats' transactions. Everything raises `LedgerUnavailableError`."""
+
+    def __init__(self, book: DefinitionBook) -> None:
+        self._book = book
+        self._engine = book.engine
+
+    async def next_due_ms(self) -> int | None:
+        """Return when the next definition is due: one step into an index, however many there are."""
+        async with reading(self._engine) as connection:
+            found: int | None = (
+                await connection.execute(select(func.min(_d.next_ms)).where(_d.next_ms.is_not(None)))
+            ).scalar()
+            return found
+
+    async def claim(
+        self, now_ms: int, limit: int, decide: Callable[[Definition, Open], Decision]
+    ) -> tuple[list[Planned], int]:
+        """Move up to `limit` due definitions on, with their firings written down.
+
+        Returns the firings to submit now, and how many definitions were due. Definitions that another beat holds
+        are skipped.
+        """
+        due = (
+            select(definitions)
+            .where(_d.next_ms <= now_ms)
+            .order_by(_d.next_ms)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with writing(self._engine) as connection:
+            found = [definition_of(row) for row in (await connection.execute(due)).mappings()]
+            counts = await open_counts(connection, [d.definition_id for d in found])
+            decisions = [decide(d, counts.get(d.definition_id, Open())) for d in found]
+            await self._book.write(connection, decisions)
+        return [(d.after, f) for d in decisions for f in d.firings if f.state is FiringState.PLANNED], len(found)
+
+    async def take_over(self, now_ms: int, *, older_ms: int, limit: int) -> list[Planned]:
+        """Take firings in hand that somebody wrote down and did not submit: it died, or was refused."""
+        waiting = (
+            select(firings)
+            .where(_f.state == _PLANNED, _f.taken_ms <= now_ms - older_ms)
+            .order_by(_f.taken_ms)
+            .limit(limit)
+        )
+        async with reading(self._engine) as connection:
+            if (await connection.execute(waiting.limit(1))).first() is None:
+                return []
+        async with writing(self._engine) as connection:
+            rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).mappings().all()
+            ids = [row["task_id"] for row in rows]
+            if not ids:
+                return []
+            await connection.execute(update(firings).where(_f.task_id.in_(ids)).values(taken_ms=now_ms))
+            # Of what history knows, a submission got through: it only was not marked.
+            known = set(
+                (await connection.execute(select(tasks.c.task_id).where(tasks.c.task_id.in_(ids)))).scalars().all()
+            )
+            if known:
+                await connection.execute(update(firings).where(_f.task_id.in_(known)).values(state=_OPEN))
+            return await _with_definitions(connection, [firing_of(r) for r in rows if r["task_id"] not in known])
+
+    async def submitted(self, task_ids: Sequence[str]) -> None:
+        """Mark planned firings as submitted."""
+        if task_ids:
+            async with writing(self._engine) as connection:
+                await connection.execute(
+                    update(firings).where(_f.task_id.in_(task_ids), _f.state == _PLANNED).values(state=_OPEN)
+                )
+
+    # --- following instances to their ends
+
+    async def open_ids(self, after: str, limit: int) -> list[str]:
+        """Return up to `limit` ids of open firings behind `after`, in order: for going round all of them."""
+        statement = select(_f.task_id).where(_f.state == _OPEN, _f.task_id > after).order_by(_f.task_id).limit(limit)
+        async with reading(self._engine) as connection:
+            return list((await connection.execute(statement)).scalars())
+
+    async def awaited_ids(self, due_ms: int, limit: int) -> list[str]:
+        """Return the ids of open firings whose end somebody waits for.
+
+        Those of definitions with a buffered firing, and of those due until `due_ms` that heed overlap.
+        """
+        buffered = select(_f.definition_id).where(_f.state == _BUFFERED).distinct()
+        due = select(_d.definition_id).where(_d.next_ms <= due_ms)
+        statement = (
+            select(_f.task_id)
+            .where(_f.state == _OPEN, or_(_f.definition_id.in_(buffered), _f.definition_id.in_(due)))
+            .limit(limit)
+        )
+        async with reading(self._engine) as connection:
+            return list((await connection.execute(statement)).scalars())
+
+    async def to_cancel(self, limit: int) -> list[str]:
+        """Return the ids of open firings that are to be cancelled."""
+        statement = select(_f.task_id).where(_f.cancel_ms.is_not(None), _f.state == _OPEN).limit(limit)
+        async with reading(self._engine) as connection:
+            return list((await connection.execute(statement)).scalars())
+
+    async def recorded_ends(self, task_ids: Sequence[str]) -> dict[str, Outcome | None]:
+        """Return what history says of tasks that the store let go; None of one that has not ended there."""
+        c = tasks.c
+        statement = select(c.task_id, c.status, c.finished_ms, c.updated_ms, c.error_message).where(
+            c.task_id.in_(task_ids)
+        )
+        async with reading(self._engine) as connection:
+            rows = (await connection.execute(statement)).all()
+        return {
+            row.task_id: Outcome(row.status, row.finished_ms or row.updated_ms, row.error_message)
+            if row.status in _FINAL
+            else None
+            for row in rows
+        }
+
+    async def planned_before(self, task_ids: Sequence[str], ms: int) -> list[str]:
+        """Return those of the firings that were planned before a moment."""
+        statement = select(_f.task_id).where(_f.task_id.in_(task_ids), _f.planned_ms < ms)
+        async with reading(self._engine) as connection:
+            return list((await connection.execute(statement)).scalars())
+
+    async def settle(
+        self,
+        outcomes: Mapping[str, Outcome],
+        decide: Callable[[Definition, list[tuple[Firing, Outcome]], Open], Decision],
+    ) -> None:
+        """Count the ends of firings, each once, however many beats and readers saw it."""
+        ids = list(outcomes)
+        async with writing(self._engine) as connection:
+            rows = await connection.execute(select(_f.definition_id).where(_f.task_id.in_(ids), _f.state != _ENDED))
+            names = sorted(set(rows.scalars()))
+            if not names:
+                return
+            held = await _hold(connection, names)
+            statement = (
+                update(firings)
+                .where(_f.task_id.in_(ids), _f.state != _ENDED, _f.definition_id.in_([d.definition_id for d in held]))
+                .values(state=_ENDED)
+                .returning(firings)
+            )
+            ended: dict[str, list[tuple[Firing, Outcome]]] = {}
+            for row in (await connection.execute(statement)).mappings().all():
+                firing = firing_of(row)
+                ended.setdefault(firing.definition_id, []).append((firing, outcomes[firing.task_id]))
+            counts = await open_counts(connection, ended)
+            decisions = [
+                decide(d, ended[d.definition_id], counts.get(d.definition_id, Open()))
+                for d in held
+                if d.definition_id in ended
+            ]
+            await self._book.write(connection, decisions)
+            errors = {f.task_id: o.error for found in ended.values() for f, o in found if o.status == "MISSED"}
+            for task_id, error in errors.items():
+                await connection.execute(
+                    update(firings).where(_f.task_id == task_id).values(error=clean(error or "missed"))
+                )
+
+    async def release(self, now_ms: int, limit: int, allowed: Callable[[Definition], bool]) -> list[Planned]:
+        """Let the first buffered firing go of each definition whose instances have all ended; returns them."""
+        other = firings.alias()
+        busy = exists().where(other.c.definition_id == _f.definition_id, other.c.state.in_([_PLANNED, _OPEN]))
+        free = select(_f.definition_id).where(_f.state == _BUFFERED, ~busy).distinct().limit(limit)
+        async with reading(self._engine) as connection:
+            names = sorted((await connection.execute(free)).scalars())
+        if not names:
+            return []
+        released: list[Planned] = []
+        async with writing(self._engine) as connection:
+            held = {d.definition_id: d for d in await _hold(connection, names) if allowed(d)}
+            counts = await open_counts(connection, held)
+            ready = [name for name in held if (count := counts.get(name)) and not count.running and count.buffered]
+            rows = await connection.execute(
+                select(firings)
+                .where(_f.definition_id.in_(ready), _f.state == _BUFFERED)
+                .order_by(_f.definition_id, _f.slot_ms, _f.planned_ms, _f.task_id)
+            )
+            seen: set[str] = set()
+            for row in rows.mappings().all():
+                if row["definition_id"] not in seen:
+                    seen.add(row["definition_id"])
+                    released.append((held[row["definition_id"]], firing_of(row)))
+            if released:
+                await connection.execute(
+                    update(firings)
+                    .where(_f.task_id.in_([firing.task_id for _, firing in released]))
+                    .values(state=_PLANNED, taken_ms=now_ms, planned_ms=now_ms)
+                )
+        return released
+
+    # --- keeping house
+
+    async def prune(self, now_ms: int, *, keep_ms: int, limit: int) -> int:
+        """Delete what nobody needs any more; returns how many rows went.
+
+        Ended firings that history has; definitions that ended `keep_ms` ago, and audit entries of that age.
+        """
+        recorded = exists().where(tasks.c.task_id == _f.task_id, tasks.c.finished_ms.is_not(None))
+        ended = (
+            select(_f.task_id).where(_f.state == _ENDED, or_(recorded, _f.planned_ms < now_ms - keep_ms)).limit(limit)
+        )
+        old = (
+            select(_d.definition_id)
+            .where(_d.ended_ms < now_ms - keep_ms)
+            .where(~exists().where(_f.definition_id == _d.definition_id, _f.state != _ENDED))
+            .limit(limit)
+        )
+        trail = select(changes.c.change_id).where(changes.c.at_ms < now_ms - keep_ms).limit(limit)
+        gone = 0
+        for table, key, ids in (
+            (firings, _f.task_id, ended),
+            (definitions, _d.definition_id, old),
+            (changes, changes.c.change_id, trail),
+        ):
+            async with reading(self._engine) as connection:
+                found: list[Any] = list((await connection.execute(ids)).scalars())
+            if found:
+                async with writing(self._engine) as connection:
+                    await connection.execute(delete(table).where(key.in_(found)))
+                gone += len(found)
+        return gone
+
+
+async def _hold(connection: AsyncConnection, names: Sequence[str]) -> list[Definition]:
+    """Lock definitions, in one order; those that somebody else holds are left for the next time."""
+    rows = await connection.execute(
+        select(definitions)
+        .where(_d.definition_id.in_(names))
+        .order_by(_d.definition_id)
+        .with_for_update(skip_locked=True)
+    )
+    return [definition_of(row) for row in rows.mappings()]
+
+
+async def _with_definitions(connection: AsyncConnection, found: Sequence[Firing]) -> list[Planned]:
+    names = {firing.definition_id for firing in found}
+    rows = await connection.execute(select(definitions).where(_d.definition_id.in_(names)))
+    by_id = {row["definition_id"]: definition_of(row) for row in rows.mappings()}
+    return [(by_id[f.definition_id], f) for f in found if f.definition_id in by_id]

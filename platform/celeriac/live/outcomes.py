@@ -1,0 +1,43 @@
+"""How tasks stand, many at once, without reading their records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from celeriac.live import keys
+from celeriac.live.records import status_of
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, ms_from_utc
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a task is; the rest says how it ended."""
+
+    status: Status
+    finished_ms: int | None
+    error: str | None
+
+
+async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing | None]:
+    """Return how each task stands, None where the store has no record; one round trip."""
+    commands = (("HMGET", keys.task(task_id), "status", "finished_at", "error_message") for task_id in task_ids)
+    found: list[Standing | None] = []
+    for status, finished_at, error in await store.read(*commands):
+        if not status:
+            found.append(None)
+            continue
+        try:
+            finished_ms = ms_from_utc(datetime.fromisoformat(finished_at)) if finished_at else None
+        except ValueError:  # a foreign program wrote it
+            finished_ms = None
+        found.append(Standing(status_of(status), finished_ms, error or None))
+    return found
+
+
+async def server_ms(store: TaskStore) -> int:
+    """Return the store's clock, by which all processes of an installation go."""
+    seconds, micros = (await store.read(("TIME",)))[0]
+    return int(seconds) * 1000 + int(micros) // 1000
