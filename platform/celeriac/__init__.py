@@ -14,11 +14,13 @@ from celeriac.errors import (
     TaskFailedError,
     TaskNotFoundError,
     WaitTimeoutError,
+    WorkerRefusedError,
 )
 from celeriac.model import Progress, Status, Task
 from celeriac.notifications import TaskProgressContext, task_notification_service, task_notifier
 from celeriac.processors import FileJob, processor
 from celeriac.registry import TaskType, task
+from celeriac.remote_worker import RemoteTask, RemoteWorker
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings, load_settings
 
@@ -34,6 +36,8 @@ __all__ = [
     "FileJob",
     "NewTask",
     "Progress",
+    "RemoteTask",
+    "RemoteWorker",
     "RetryAfter",
     "RetryPolicy",
     "Settings",
@@ -48,6 +52,7 @@ __all__ = [
     "TaskProgressContext",
     "TaskType",
     "WaitTimeoutError",
+    "WorkerRefusedError",
     "load_settings",
     "processor",
     "task",

@@ -21,6 +21,7 @@
     ├── StaleClaimError                   somebody else owns this attempt now
     ├── ApiError                          the API answered a client with an error that has no class here
     ├── ApiUnavailableError (ConnectionError)  the API stayed away for longer than a client's retries
+    ├── WorkerRefusedError                the gateway does not want this remote worker, now or later
     ├── BatchRefusedError                 some tasks of a batch were refused; says which, and why
     ├── WaitTimeoutError (TimeoutError)   a client waited for a task's end for as long as it wanted to
     ├── TaskFailedError                   a client asked for the result of a task that failed
@@ -232,6 +233,16 @@ class ApiUnavailableError(CeleriacError, ConnectionError):
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
         super().__init__(f"the API at {url} cannot be reached: {reason}")
+
+
+class WorkerRefusedError(CeleriacError):
+    """The gateway does not want this remote worker: its token, its group or the address is wrong."""
+
+    code = "worker_refused"
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"the gateway at {url} refuses this worker: {reason}")
 
 
 class BatchRefusedError(CeleriacError):

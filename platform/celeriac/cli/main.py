@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import celeriac
-from celeriac.cli import access, dead, history, listings, processes, tasks, up, watch
+from celeriac.cli import access, dead, history, listings, processes, remote_worker, tasks, up, watch
 from celeriac.cli.output import INTERRUPTED, exit_code, print_error
 from celeriac.errors import CeleriacError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 up.register(app)
 processes.register(app)
+remote_worker.register(app)
 tasks.register(app)
 watch.register(app)
 history.register(app)

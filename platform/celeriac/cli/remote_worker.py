@@ -1,0 +1,64 @@
+"""`celeriac remote-worker`: run a function of yours as a remote worker."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.cli.joining import import_from_here
+from celeriac.cli.options import Config
+from celeriac.errors import SettingsError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("remote-worker", rich_help_panel="Run")(remote_worker)
+
+
+def remote_worker(
+    target: Annotated[str, typer.Argument(metavar="MODULE:HANDLER", help="The function that does a task.")],
+    group: Annotated[str, typer.Option(metavar="G", help="Whose tasks to take.")] = "default",
+    url: Annotated[
+        str | None,
+        typer.Option(help="The API's address.", show_default="$CELERIAC_URL, else the `up` of .celeriac, or port 8000"),
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="What to show there.", show_default="$CELERIAC_TOKEN")] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Tasks to run at once.", min=1)] = 1,
+    model: Annotated[list[str] | None, typer.Option(metavar="M", help="A model it serves; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="What operators see it as.")] = None,
+    config: Config = None,
+) -> None:
+    """Take the tasks of a group over a WebSocket and answer them with a function. Needs no store and no Celery.
+
+    Ctrl-C lets running tasks finish; a second one does not.
+    """
+    from celeriac.logs import configure_logging
+    from celeriac.remote_worker import RemoteWorker
+    from celeriac.settings import load_settings
+
+    configure_logging(load_settings(config), role="remote-worker")
+    import_from_here()
+    RemoteWorker(
+        url, _handler(target), group=group, token=token, concurrency=concurrency, models=model or (), name=name
+    ).run()
+
+
+def _handler(target: str) -> Any:
+    module_name, separator, attribute = target.partition(":")
+    if not separator or not module_name or not attribute:
+        raise SettingsError(f"{target!r} is no handler: write module:function, for example mymodule:handle")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
+            raise SettingsError(f"there is no module {module_name!r} here or on the path") from exc
+        raise
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise SettingsError(f"the module {module_name!r} has no {attribute!r}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise SettingsError(f"{target} cannot be called: name the function that does a task")
+    return found

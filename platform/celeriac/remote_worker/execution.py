@@ -1,0 +1,129 @@
+"""One task in hand: the handler's run, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from celeriac.remote_worker import messages
+from celeriac.remote_worker.outbox import Outbox, Result
+from celeriac.remote_worker.task import RemoteTask
+
+log = logging.getLogger("celeriac.remote_worker")
+
+#: A coroutine function, or a plain one, which runs in a thread of its own.
+Handler = Callable[[RemoteTask], Any]
+
+
+class Execution:
+    """Runs the handler once. `outbox` is that of the connection the task belongs to, None while it is away."""
+
+    def __init__(
+        self,
+        message: Mapping[str, Any],
+        handler: Handler,
+        *,
+        outbox: Outbox,
+        limit: int,
+        done: Callable[[Execution], None],
+    ) -> None:
+        self.outbox: Outbox | None = outbox
+        self.task = RemoteTask(message, self)
+        self.answer: Result | None = None
+        self._handler = handler
+        self._limit = limit
+        self._done = done
+        self._began = time.monotonic()
+        self._in_thread = not _is_async(handler)
+        self._begun = False
+        self._running = asyncio.create_task(self._run(), name=f"remote-task-{self.task.id}")
+
+    def stop(self, reason: str) -> None:
+        """Ask the handler to stop: an `async` one is cancelled, a plain one has to look at `task.cancelled`."""
+        if self.task.cancelled:
+            return
+        self.task.stop(reason)
+        # A coroutine that is cancelled before its first step never gets to say so.
+        if self._begun and not self._in_thread:
+            self._running.cancel()
+
+    async def abandon(self) -> None:
+        """Stop waiting for the handler; a thread that does not look goes on until the process ends."""
+        self.task.stop("shutdown")
+        if self._begun:
+            self._running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._running
+
+    def send_progress(self, task_id: str, percentage: float, message: str, stage: str) -> None:
+        """Queue a report, if somebody can hear it."""
+        if self.outbox is not None and self.answer is None:
+            self.outbox.put_progress(task_id, messages.progress(task_id, percentage, message, stage))
+
+    async def send_delta(self, task_id: str, content: str) -> None:
+        """Queue a partial result, if somebody can hear it; in its place after the reports before it."""
+        if self.outbox is not None and self.answer is None:
+            await self.outbox.put_delta(messages.delta(task_id, content))
+
+    async def _run(self) -> None:
+        task_id, ok = self.task.id, False
+        self._begun = True
+        try:
+            self.task.raise_if_cancelled()
+            result = await (self._in_a_thread() if self._in_thread else self._handler(self.task))
+            text = messages.complete(task_id, result, self._duration_ms(), limit=self._limit)
+            ok = True
+        except asyncio.CancelledError as exc:
+            if self.task.cancelled:
+                text = messages.cancelled(task_id, self._duration_ms())
+            else:
+                text = messages.failed(task_id, exc, self._duration_ms())
+        except Exception as exc:
+            log.warning("task %s failed", task_id, exc_info=exc)
+            text = messages.failed(task_id, exc, self._duration_ms())
+        self.task.flush()
+        self.answer = Result(task_id, text, ok)
+        self._done(self)
+
+    async def _in_a_thread(self) -> Any:
+        """Run the handler in a thread that does not keep the process alive, as a pool's would."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            elif isinstance(error, StopIteration):
+                future.set_exception(RuntimeError("the handler raised StopIteration"))
+            else:
+                future.set_exception(error)
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = context.run(self._handler, self.task)
+            except BaseException as exc:
+                error = exc
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                loop.call_soon_threadsafe(settle, result, error)
+
+        threading.Thread(target=work, name=f"remote-task-{self.task.id}", daemon=True).start()
+        result = await future
+        return await result if isinstance(result, Awaitable) else result
+
+    def _duration_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
+
+
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004

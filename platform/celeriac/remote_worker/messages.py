@@ -1,0 +1,106 @@
+"""The worker protocol's messages as texts. Keys are camelCase, durations milliseconds (see docs/remote-workers.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic_core import to_jsonable_python
+
+from celeriac.errors import SkipRetry, TaskError
+
+
+def ready(concurrency: int, models: Sequence[str], name: str | None) -> str:
+    """Ask for work: up to `concurrency` tasks at once."""
+    message: dict[str, Any] = {"type": "ready"}
+    if concurrency != 1:
+        message["concurrency"] = concurrency
+    if models:
+        message["models"] = list(models)
+    if name:
+        message["name"] = name
+    return _text(message)
+
+
+def drain() -> str:
+    """Ask for no more work."""
+    return _text({"type": "drain"})
+
+
+def pong() -> str:
+    """Answer a ping."""
+    return _text({"type": "pong"})
+
+
+def progress(task_id: str, percentage: float, message: str, stage: str) -> str:
+    """Report progress."""
+    report: dict[str, Any] = {"type": "progress", "taskId": task_id, "percentage": percentage}
+    if message:
+        report["message"] = message
+    if stage:
+        report["stage"] = stage
+    return _text(report)
+
+
+def delta(task_id: str, content: str) -> str:
+    """Send a part of the result."""
+    return _text({"type": "delta", "taskId": task_id, "content": content})
+
+
+def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:
+    """Answer a task; raises `SkipRetry` where the result is no JSON or the message would be above `limit` bytes."""
+    message = {"type": "task_complete", "taskId": task_id, "result": result, "duration": duration_ms}
+    try:
+        encoded = orjson.dumps(message, default=to_jsonable_python, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as exc:
+        raise SkipRetry(
+            f"the result cannot be written as JSON: {exc}; return dicts, lists, texts, numbers, booleans or None",
+            code="bad_result",
+        ) from exc
+    if len(encoded) > limit:
+        raise SkipRetry(
+            f"the result is a message of {len(encoded)} bytes, above the limit of {limit}: hand over a link instead",
+            code="result_too_large",
+        )
+    return encoded.decode()
+
+
+def failed(task_id: str, error: BaseException, duration_ms: int) -> str:
+    """Say that a task failed. A `TaskError` names its code, and whether another attempt may help."""
+    text = _text_of(error)
+    message: dict[str, Any] = {"type": "task_error", "taskId": task_id, "duration": duration_ms}
+    if isinstance(error, TaskError):
+        message |= {"error": text or type(error).__name__, "code": str(error.code)}
+        if not error.retryable:
+            message["retryable"] = False
+    else:
+        message["error"] = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return _text(message)
+
+
+def cancelled(task_id: str, duration_ms: int) -> str:
+    """Say that a task stopped since it was to."""
+    answer = {"type": "task_error", "taskId": task_id, "error": "cancelled", "code": "cancelled"}
+    return _text({**answer, "retryable": False, "duration": duration_ms})
+
+
+def read(text: str | bytes) -> dict[str, Any] | None:
+    """Return a message of the server, or None where it is none."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _text(message: dict[str, Any]) -> str:
+    return orjson.dumps(message).decode()
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        # Half a surrogate pair (a file name, say) cannot go over the wire.
+        return str(error).encode("utf-8", "replace").decode()
+    except Exception:
+        return ""

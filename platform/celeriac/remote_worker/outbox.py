@@ -1,0 +1,87 @@
+"""What waits to be sent over one connection: in order, bounded, and with only the newest progress of each task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+#: Partial results that may wait before `delta` makes its caller wait too.
+CAPACITY: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a task, as it goes over the wire."""
+
+    task_id: str
+    text: str
+    #: Whether it is the task's result, not its failure.
+    ok: bool
+
+
+class Outbox:
+    """A queue of messages; belongs to one connection and one event loop."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._waiting: OrderedDict[object, str | Result] = OrderedDict()
+        #: Taken, and not yet known to have gone out.
+        self._taken: str | Result | None = None
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closed = False
+
+    def put(self, message: str | Result) -> None:
+        """Queue a message that is never left out: an answer, or one of the protocol's own."""
+        self._add(object(), message)
+
+    def put_progress(self, task_id: str, message: str) -> None:
+        """Queue a report; one of the same task that still waits is replaced."""
+        self._add(task_id, message)
+
+    async def put_delta(self, message: str) -> None:
+        """Queue a partial result when there is room; a connection that is gone takes none."""
+        while not self._closed and len(self._waiting) >= self._capacity:
+            self._room.clear()
+            await self._room.wait()
+        self._add(object(), message)
+
+    async def take(self) -> str | Result:
+        """Return the next message, waiting for one; `sent` is to follow."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        _, self._taken = self._waiting.popitem(last=False)
+        self._room.set()
+        return self._taken
+
+    def sent(self) -> None:
+        """Note that the message that was taken last has gone out."""
+        self._taken = None
+        if not self._waiting:
+            self._idle.set()
+
+    async def join(self) -> None:
+        """Wait until everything has gone out, or cannot any more."""
+        await self._idle.wait()
+
+    def close(self) -> list[Result]:
+        """Take no more, release who waits, and return the answers that may not have gone out."""
+        self._closed = True
+        self._room.set()
+        self._idle.set()
+        left = [message for message in (self._taken, *self._waiting.values()) if isinstance(message, Result)]
+        self._taken = None
+        self._waiting.clear()
+        return left
+
+    def _add(self, name: object, message: str | Result) -> None:
+        if not self._closed:
+            self._waiting[name] = message
+            self._arrived.set()
+            self._idle.clear()

@@ -1,0 +1,146 @@
+"""A task as a remote worker's handler sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Generator, Mapping
+from typing import Any, Final, Protocol
+
+#: Least time between two reports of one task on the wire (seconds); the last one always goes out.
+_REPORT_INTERVAL_S: Final = 0.05
+
+
+class Sender(Protocol):
+    """Where a task's reports and partial results go: the connection it came over, while that stands."""
+
+    def send_progress(self, task_id: str, percentage: float, message: str, stage: str) -> None:
+        """Queue a report."""
+        ...
+
+    async def send_delta(self, task_id: str, content: str) -> None:
+        """Queue a partial result, waiting for room."""
+        ...
+
+
+class RemoteTask:
+    """A task in hand. Works alike in `async def` handlers and in plain functions (which run in a thread)."""
+
+    def __init__(self, message: Mapping[str, Any], sender: Sender) -> None:
+        payload = message.get("payload")
+        #: The task's id; the same in every attempt.
+        self.id: str = str(message["taskId"])
+        #: What the submitter sent: `model`, `messages` and `data`, and further fields as they are.
+        self.payload: dict[str, Any] = payload if isinstance(payload, dict) else {}
+        #: 1 for the first attempt.
+        self.attempt: int = int(message.get("attempt") or 1)
+        #: How long this task may take, in milliseconds; None where nobody said.
+        self.timeout_ms: int | None = message.get("timeoutMs")
+        #: The user on whose behalf it runs.
+        self.user_id: str | None = message.get("userId")
+        #: A logger that knows the task.
+        self.log = logging.LoggerAdapter(logging.getLogger("celeriac.task"), {"task_id": self.id})
+        self._sender = sender
+        self._loop = asyncio.get_running_loop()
+        self._stop_reason: str | None = None
+        self._latest: tuple[float, str, str] | None = None
+        self._reported_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._scheduled = False
+
+    @property
+    def model(self) -> str:
+        """The model that was asked for; `default` where none was."""
+        return str(self.payload.get("model") or "default")
+
+    @property
+    def messages(self) -> list[Any]:
+        """The chat messages; empty where there are none."""
+        return self.payload.get("messages") or []
+
+    @property
+    def data(self) -> Any:
+        """The work, where it is no chat."""
+        return self.payload.get("data")
+
+    def progress(self, percentage: float, message: str = "", *, stage: str = "") -> Awaitable[None]:
+        """Report progress, 0 to 100, with a message and a stage for people.
+
+        Never waits: of reports that come faster than they can be sent, the newest one is. Awaiting is optional.
+        """
+        self._latest = (min(max(float(percentage), 0.0), 100.0), str(message), str(stage))
+        if not self._scheduled:
+            self._scheduled = True
+            if self._in_loop():
+                self._report()
+            else:
+                self._loop.call_soon_threadsafe(self._report)
+        return _DONE
+
+    def delta(self, content: str) -> Awaitable[None]:
+        """Send a part of the result, which a caller that streams gets at once.
+
+        To be awaited: it waits while too many parts are on their way. In a plain function the call itself waits.
+        """
+        if not isinstance(content, str):
+            raise TypeError(f"a delta is a text, not {type(content).__name__}")
+        sending = self._sender.send_delta(self.id, content)
+        if self._in_loop():
+            return sending
+        asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+        return _DONE
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop. An `async` handler is cancelled besides; a plain function has to look."""
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the handler should stop, as the server said (`shutdown`: this worker ends), or None."""
+        return self._stop_reason
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `asyncio.CancelledError` if the handler should stop. For loops in plain functions."""
+        if self._stop_reason is not None:
+            raise asyncio.CancelledError(self._stop_reason)
+
+    def stop(self, reason: str) -> None:
+        """Mark the task as to be stopped; the first reason counts. Called by the worker."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+
+    def flush(self) -> None:
+        """Send the report that waits for its moment, if there is one. Called by the worker, before the answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._scheduled = False
+        if self._latest is not None:
+            latest, self._latest = self._latest, None
+            self._reported_at = self._loop.time()
+            self._sender.send_progress(self.id, *latest)
+
+    def _report(self) -> None:
+        due = self._reported_at + _REPORT_INTERVAL_S
+        if due <= self._loop.time():
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_at(due, self.flush)
+
+    def _in_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+
+class _Done:
+    """What is done already; can be awaited any number of times, or not at all."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE: Final = _Done()
