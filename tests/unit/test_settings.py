@@ -169,3 +169,14 @@ def test_secrets_do_not_show() -> None:
     service = {"address": "x:1", "metadata": {"authorization": "Bearer hunter2"}}
     settings = load_settings(overrides={"grpc_services": {"services": {"a": service}}}, environ={})
     assert "hunter2" not in repr(settings)
+
+
+def test_a_well_known_name_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "redis_url"
+    secret.write_text("redis://:s3cret@store:6379/0\n")
+    settings = load_settings(environ={"REDIS_URL_FILE": str(secret)})
+    assert settings.redis_url == "redis://:s3cret@store:6379/0"
+    with pytest.raises(SettingsError, match="REDIS_URL and REDIS_URL_FILE are both set"):
+        load_settings(environ={"REDIS_URL_FILE": str(secret), "REDIS_URL": "redis://x"})
+    with pytest.raises(SettingsError, match="DATABASE_URL_FILE: .*nowhere cannot be read"):
+        load_settings(environ={"DATABASE_URL_FILE": str(tmp_path / "nowhere")})

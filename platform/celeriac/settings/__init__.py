@@ -3,7 +3,8 @@
 A value comes from, highest first: an argument of the command line, the environment, the YAML (or
 JSON) file, the default here. Any setting has an environment variable: `CELERIAC_` and its path in
 upper case, levels separated by two underscores (`CELERIAC_WORKER__CONCURRENCY=8`); its text is read
-as YAML, so lists and maps work too. The well-known names in `WELL_KNOWN` need no prefix. An unknown
+as YAML, so lists and maps work too. The well-known names in `WELL_KNOWN` need no prefix, and `NAME_FILE`
+names a file with the value of one of them (a mounted secret). An unknown
 key is an error that names the nearest known one.
 """
 

@@ -123,8 +123,25 @@ def _read_file(path: Path) -> dict[str, Any]:
     return content
 
 
+def _with_files(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with `NAME_FILE` read as `NAME`, for the well-known names: secrets mounted as files."""
+    filled = dict(env)
+    for name in WELL_KNOWN:
+        path = env.get(f"{name}_FILE")
+        if not path:
+            continue
+        if env.get(name):
+            raise SettingsError(f"{name} and {name}_FILE are both set: leave one of them out")
+        try:
+            filled[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingsError(f"{name}_FILE: {path} cannot be read: {exc}") from exc
+    return filled
+
+
 def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    env = _with_files(env)
     if env.get("REDIS_ADDR"):
         values["redis_url"] = _redis_url(env)
     for name, path in WELL_KNOWN.items():
