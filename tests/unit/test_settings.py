@@ -178,5 +178,5 @@ def test_a_well_known_name_may_come_from_a_file(tmp_path: Path) -> None:
     assert settings.redis_url == "redis://:s3cret@store:6379/0"
     with pytest.raises(SettingsError, match="REDIS_URL and REDIS_URL_FILE are both set"):
         load_settings(environ={"REDIS_URL_FILE": str(secret), "REDIS_URL": "redis://x"})
-    with pytest.raises(SettingsError, match="DATABASE_URL_FILE: .*nowhere cannot be read"):
+    with pytest.raises(SettingsError, match=r"DATABASE_URL_FILE: .*nowhere cannot be read"):
         load_settings(environ={"DATABASE_URL_FILE": str(tmp_path / "nowhere")})

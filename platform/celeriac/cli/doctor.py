@@ -1,0 +1,61 @@
+"""`celeriac doctor`: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+
+from celeriac.cli.joining import joined_settings
+from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.output import FAILED, print_json, print_line, printable
+from celeriac.doctor import Finding, State, examine
+
+_MARKS: Final = {State.OK: "ok  ", State.WARNING: "WARN", State.FAILURE: "FAIL"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command(rich_help_panel="Platform")(doctor)
+
+
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Only whether the store and the history answer.")] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Look at every dependency, setting and clock, and say what to do. Exit code 1: something does not work."""
+    settings, redis_url = joined_settings(config, data_dir)
+
+    async def work() -> list[Finding]:
+        found = []
+        async for finding in examine(settings, redis_url, quick=quick):
+            found.append(finding)
+            if not as_json:
+                _print(finding)
+        return found
+
+    found = asyncio.run(work())
+    failures = sum(finding.state is State.FAILURE for finding in found)
+    warnings = sum(finding.state is State.WARNING for finding in found)
+    if as_json:
+        print_json({"healthy": not failures, "findings": [asdict(finding) for finding in found]})
+    else:
+        print_line(
+            ""
+            if quick
+            else "\nall is well"
+            if not failures + warnings
+            else f"\n{failures} to mend, {warnings} to look at"
+        )
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def _print(finding: Finding) -> None:
+    print_line(f"{_MARKS[finding.state]}  {finding.subject:<10} {printable(finding.detail)}")
+    if finding.advice:
+        print_line(f"      {'':<10} -> {printable(finding.advice)}")

@@ -1,0 +1,283 @@
+"""`celeriac doctor`: look at every dependency, setting and clock, and say what to do.
+
+Each check is a function that yields findings; one that cannot be made is a finding too. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from celeriac.errors import CeleriacError
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.counts import read_state
+from celeriac.live.feed import EventFeed
+from celeriac.live.server_facts import read_server_facts
+from celeriac.live.store import TaskStore
+from celeriac.local.ports import is_loopback
+from celeriac.settings import Settings
+
+#: Longest wait for anything (seconds).
+_PATIENCE_S: Final = 3.0
+#: Difference of clocks worth a word (seconds): times of day in records are the server's, so people get confused.
+_CLOCK_S: Final = 2.0
+#: Answer of the store that is slow enough to be felt in each submission (seconds).
+_SLOW_S: Final = 0.02
+#: Wait of the next task of a group that somebody should know of (seconds).
+_OLD_S: Final = 300.0
+#: Open files that a thousand connections and tasks need.
+_OPEN_FILES: Final = 4096
+_FREE_BYTES: Final = 1024**3
+
+
+class State(StrEnum):
+    """How a finding is meant."""
+
+    OK = "ok"
+    WARNING = "warning"  #: it works, and something should be done
+    FAILURE = "failure"  #: it does not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one thing, and what to do about it where something is to be done."""
+
+    subject: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def ok(subject: str, detail: str) -> Finding:
+    """Return a finding that needs nothing."""
+    return Finding(subject, State.OK, detail)
+
+
+def warning(subject: str, detail: str, advice: str) -> Finding:
+    """Return a finding to look at some day."""
+    return Finding(subject, State.WARNING, detail, advice)
+
+
+def failure(subject: str, detail: str, advice: str) -> Finding:
+    """Return a finding that keeps the platform from working."""
+    return Finding(subject, State.FAILURE, detail, advice)
+
+
+#: A check: looks at one part.
+Check = Callable[[Settings, TaskStore], AsyncIterator[Finding]]
+
+
+async def examine(settings: Settings, redis_url: str, *, quick: bool = False) -> AsyncIterator[Finding]:
+    """Yield what is found, part by part. `quick`: only whether store and history answer, for health checks."""
+    store = TaskStore(redis_url, settings, patience_s=0)
+    checks: list[Check] = [_store, _history]
+    if not quick:
+        checks += [_work, _files, _executors, _access, _machine]
+    try:
+        for check in checks:
+            try:
+                async with asyncio.timeout(_PATIENCE_S * 3):
+                    async for finding in check(settings, store):
+                        yield finding
+            except TimeoutError:
+                yield failure(
+                    _subject(check), f"no answer within {_PATIENCE_S * 3:g} s", "look at its log and its load"
+                )
+            except CeleriacError as exc:
+                yield failure(_subject(check), str(exc), _ADVICE.get(_subject(check), "see above"))
+    finally:
+        await store.stop()
+
+
+_ADVICE: Final = {
+    "store": "start the server, or correct REDIS_URL",
+    "work": "the store has to answer first",
+    "history": "start the database or correct DATABASE_URL; `celeriac migrate` makes the tables",
+}
+
+
+def _subject(check: Check) -> str:
+    return check.__name__.removeprefix("_")
+
+
+async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    facts = await read_server_facts(store)
+    yield ok("store", f"{facts.kind} {facts.version} answers in {facts.answer_s * 1000:.1f} ms")
+    if facts.role != "master":
+        yield failure(
+            "store", f"the server is a {facts.role}", "point REDIS_URL at the primary: a replica takes no work"
+        )
+    if facts.eviction != "noeviction":
+        yield failure(
+            "store",
+            f"maxmemory-policy is {facts.eviction}: accepted tasks may be thrown away",
+            "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file",
+        )
+    if not facts.append_only:
+        yield warning(
+            "store",
+            "no append-only file: accepted tasks are lost when the server dies",
+            "CONFIG SET appendonly yes, and the same in its configuration file",
+        )
+    elif facts.append_fsync == "no":
+        yield warning("store", "appendfsync is no: the kernel decides when to write", "CONFIG SET appendfsync everysec")
+    else:
+        yield ok("store", f"append-only file on, appendfsync {facts.append_fsync}")
+    if not facts.last_write_ok:
+        yield failure("store", "its last write to disk failed", "look at its log: the disk may be full")
+    if facts.max_memory_bytes and facts.memory_bytes > 0.8 * facts.max_memory_bytes:
+        yield warning(
+            "store",
+            f"{facts.memory_bytes / facts.max_memory_bytes:.0%} of maxmemory is used; at 100 % no work is accepted",
+            "give it more memory, or shorten `retention`",
+        )
+    if facts.answer_s > _SLOW_S:
+        yield warning("store", f"a call takes {facts.answer_s * 1000:.0f} ms", "bring it nearer, or look at its load")
+    if abs(facts.clock_ahead_s) > _CLOCK_S:
+        direction = "ahead of" if facts.clock_ahead_s > 0 else "behind"
+        yield warning(
+            "clock",
+            f"this machine's clock is {abs(facts.clock_ahead_s):.1f} s {direction} the store's, which decides",
+            "turn NTP on, on both machines",
+        )
+    else:
+        yield ok("clock", "agrees with the store's")
+
+
+async def _history(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    ledger = Ledger(settings.history_url, settings)
+    try:
+        await ledger.check()
+    finally:
+        await ledger.stop()
+    yield ok("history", ledger.url)
+    if ledger.url.startswith("sqlite") and not is_loopback(settings.host):
+        yield warning(
+            "history",
+            "SQLite, while this serves other machines: processes elsewhere cannot share it",
+            "set DATABASE_URL to a PostgreSQL server",
+        )
+
+
+async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    workers = await store.workers()
+    state = await read_state(store)
+    if not workers:
+        waiting = sum(group.waiting for group in state.groups.values())
+        yield (failure if waiting else warning)(
+            "work", f"no worker lives; {waiting} tasks wait", "start `celeriac worker`"
+        )
+    else:
+        yield ok("work", f"{len(workers)} workers, {sum(group.running for group in state.groups.values())} tasks run")
+    served = {group for worker in workers for group in worker.groups}
+    for name, group in state.groups.items():
+        if workers and group.waiting and name not in served and "*" not in served:
+            yield failure(
+                "work",
+                f"{group.waiting} tasks wait in {name!r}, which nobody serves",
+                f"celeriac worker --groups {name}",
+            )
+        elif group.waiting and group.age_s > _OLD_S:
+            yield warning(
+                "work",
+                f"the next of {group.waiting} tasks in {name!r} has waited for {group.age_s:.0f} s",
+                "start more workers, or see whether the group is paused (`celeriac groups`)",
+            )
+    lag = await EventFeed(store, consumer="").lag()
+    if not lag.recording:
+        yield warning("beat", "nobody has recorded history so far", "start `celeriac beat`")
+    elif lag.seconds > _OLD_S:
+        yield warning(
+            "beat",
+            f"history is {lag.entries} events behind, the oldest {lag.seconds:.0f} s old",
+            "start `celeriac beat`",
+        )
+    else:
+        yield ok("beat", f"history is {lag.entries} events behind")
+
+
+async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    if settings.files.storage_url is not None:
+        yield ok("files", f"in {settings.files.storage_url}")
+    for name, folder in (("storage", settings.files.storage_path), ("uploads", settings.upload_folder())):
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as exc:
+            yield failure(
+                "files", f"{name}: {folder} cannot be written: {exc.strerror}", "change its owner or its setting"
+            )
+            continue
+        free = shutil.disk_usage(existing).free
+        if free < _FREE_BYTES:
+            yield warning("files", f"{name}: {free / 1024**2:.0f} MiB are free at {existing}", "make room")
+        else:
+            yield ok("files", f"{name}: {folder}, {free / 1024**3:.0f} GiB free")
+    if _device(settings.files.storage_path) != _device(settings.upload_folder()):
+        yield warning(
+            "files",
+            "uploads and storage lie on different filesystems: each handoff is a copy",
+            "set files.upload_path to a folder beside files.storage_path",
+        )
+
+
+def _device(folder: Path) -> int:
+    return next(path.stat().st_dev for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+async def _executors(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    for name, service in sorted(settings.grpc_services.services.items()):
+        parts = urlsplit(f"//{service.address}")
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.close()
+        except (OSError, TimeoutError, ValueError) as exc:
+            why = str(exc) or "no answer"
+            yield warning(
+                "executors", f"{name}: nothing listens at {service.address} ({why})", "start it, or correct its address"
+            )
+        else:
+            yield ok("executors", f"{name}: {service.address} accepts connections")
+
+
+async def _access(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    access = settings.access
+    on = access.enabled if access.enabled is not None else bool(access.jwt_secret or access.jwks)
+    if on:
+        yield ok("access", "callers must say who they are")
+    elif is_loopback(settings.host):
+        yield ok("access", f"no authentication, and only this machine reaches {settings.host}")
+    else:
+        yield failure(
+            "access", f"{settings.host} is reachable from other machines, without authentication", "set JWT_SECRET"
+        )
+    secret = access.jwt_secret.get_secret_value() if access.jwt_secret else ""
+    if secret and len(secret.encode()) < 32:
+        yield warning("access", "JWT_SECRET is shorter than 32 bytes", "openssl rand -hex 32")
+    if on and access.tls is None and not is_loopback(settings.host):
+        yield warning(
+            "access", "tokens travel without TLS", "set access.tls, or let only a TLS proxy reach this address"
+        )
+
+
+async def _machine(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < _OPEN_FILES:
+            yield warning("machine", f"{soft} open files are allowed", f"ulimit -n {_OPEN_FILES} or more")
+        else:
+            yield ok("machine", f"{soft} open files are allowed")
+    yield ok("machine", f"Python {sys.version.split()[0]} on {socket.gethostname()}")

@@ -1,0 +1,67 @@
+"""What an operator should know of the store's server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from celeriac.live.store import TaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """The server as it is: all from one look."""
+
+    kind: str
+    version: str
+    append_only: bool
+    append_fsync: str
+    last_write_ok: bool
+    eviction: str
+    memory_bytes: int
+    #: 0 is no limit.
+    max_memory_bytes: int
+    role: str
+    #: Round trip of a small call.
+    answer_s: float
+    #: This machine's clock minus the server's, to within half of the round trip.
+    clock_ahead_s: float
+
+
+async def read_server_facts(store: TaskStore) -> ServerFacts:
+    """Return the facts; raises `StoreUnavailableError`."""
+    (info,) = await store.read(("INFO",))
+    before, started = time.time(), time.perf_counter()
+    ((seconds, micros),) = await store.read(("TIME",))
+    took = time.perf_counter() - started
+    facts = _fields(info)
+    return ServerFacts(
+        kind="Valkey" if "valkey_version" in facts else "Redis",
+        version=facts.get("valkey_version") or facts.get("redis_version", "?"),
+        append_only=facts.get("aof_enabled") == "1",
+        append_fsync=await _setting(store, "appendfsync"),
+        last_write_ok=facts.get("aof_last_write_status", "ok") == "ok"
+        and facts.get("rdb_last_bgsave_status", "ok") == "ok",
+        eviction=facts.get("maxmemory_policy", "noeviction"),
+        memory_bytes=int(facts.get("used_memory", 0)),
+        max_memory_bytes=int(facts.get("maxmemory", 0)),
+        role=facts.get("role", "master"),
+        answer_s=took,
+        clock_ahead_s=before + took / 2 - (int(seconds) + int(micros) / 1e6),
+    )
+
+
+def _fields(info: Any) -> dict[str, str]:
+    # The driver has parsed it, or not, depending on how it was asked.
+    if isinstance(info, dict):
+        return {str(key): str(value) for key, value in info.items()}
+    return dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
+
+
+async def _setting(store: TaskStore, name: str) -> str:
+    # Managed servers refuse CONFIG.
+    (reply,) = await store.read(("CONFIG", "GET", name), errors=True)
+    if isinstance(reply, dict):
+        return str(reply.get(name, "?"))
+    return str(reply[1]) if isinstance(reply, list | tuple) and len(reply) > 1 else "?"
