@@ -7,7 +7,7 @@ are exact, the same from every process, and survive all of them. `lua/shared.lua
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -95,14 +95,17 @@ async def read_state(store: TaskStore) -> PlatformState:
     names = await store.group_names()
     commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED)]
     for name in names:
-        commands += [("ZCARD", keys.waiting(name)), ("ZCARD", keys.running(name)), ("ZRANGE", keys.waiting(name), 0, 0)]
+        for index in (keys.waiting(name), keys.remote(name)):
+            commands += [("ZCARD", index), ("ZRANGE", index, 0, 0)]
+        commands.append(("ZCARD", keys.running(name)))
     (seconds, micros), delayed, *facts = await store.read(*commands)
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    first = [facts[i][0] if facts[i] else None for i in range(2, len(facts), 3)]
-    since = await store.read(*(("HGET", keys.task(task_id), "pending_ms") for task_id in first if task_id is not None))
-    ages = _ages(first, since, now_ms)
+    of_group = [facts[i : i + 5] for i in range(0, len(facts), 5)]
+    first = [[*celery, *remote] for _, celery, _, remote, _ in of_group]
+    ages = await _ages(store, first, now_ms)
     groups = {
-        name: GroupState(waiting=facts[3 * i], running=facts[3 * i + 1], age_s=ages[i]) for i, name in enumerate(names)
+        name: GroupState(waiting=celery + remote, running=running, age_s=ages[i])
+        for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True))
     }
     workers: dict[str, int] = defaultdict(int)
     for worker in await store.workers():
@@ -110,7 +113,11 @@ async def read_state(store: TaskStore) -> PlatformState:
     return PlatformState(groups, int(delayed), dict(workers))
 
 
-def _ages(first: Iterable[str | None], since: Iterable[str | None], now_ms: int) -> list[float]:
-    moments = iter(since)
-    found = [None if task_id is None else next(moments) for task_id in first]
-    return [0.0 if ms is None else max(0, now_ms - int(ms)) / 1000 for ms in found]
+async def _ages(store: TaskStore, first: Sequence[Sequence[str]], now_ms: int) -> list[float]:
+    """Return how long the longest waiting of each group's first tasks has waited (seconds)."""
+    ids = [task_id for of_group in first for task_id in of_group]
+    since = await store.read(*(("HGET", keys.task(task_id), "pending_ms") for task_id in ids))
+    waited_s = {
+        task_id: max(0, now_ms - int(ms)) / 1000 for task_id, ms in zip(ids, since, strict=True) if ms is not None
+    }
+    return [max((waited_s.get(task_id, 0.0) for task_id in of_group), default=0.0) for of_group in first]
