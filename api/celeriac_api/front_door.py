@@ -13,6 +13,7 @@ from celeriac_api.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.problems import instance_of, problem_of
 from celeriac_api.routes import files, uploads
 from celeriac_api.submitting import PATH, SubmitEndpoint
+from celeriac_api.ws import endpoint as ws
 
 _KINDS: Final = {"http": "request", "websocket": "websocket"}
 
@@ -20,8 +21,11 @@ _KINDS: Final = {"http": "request", "websocket": "websocket"}
 class FrontDoor(FastAPI):
     """Serves submissions by itself and leaves everything else to FastAPI, with bodies bounded."""
 
-    def __init__(self, *, submit: SubmitEndpoint, max_body_bytes: int, **options: Any) -> None:
+    def __init__(
+        self, *, submit: SubmitEndpoint, workers: ws.WorkerEndpoint, max_body_bytes: int, **options: Any
+    ) -> None:
         self._submit = submit
+        self._workers = workers
         self._max_body_bytes = max_body_bytes
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
@@ -43,9 +47,15 @@ class FrontDoor(FastAPI):
             kind = "stream"
         self.open[kind] += 1
         try:
-            await (super().__call__ if kind == "websocket" else self._serve)(scope, receive, send)
+            await (self._converse if kind == "websocket" else self._serve)(scope, receive, send)
         finally:
             self.open[kind] -= 1
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].removeprefix(scope.get("root_path", "")) == ws.PATH:
+            await self._workers(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Below a root path the ordinary route of the same name takes it.

@@ -39,6 +39,8 @@ from celeriac_api.routes import (
     uploads,
 )
 from celeriac_api.submitting import SubmitEndpoint
+from celeriac_api.ws.endpoint import WorkerEndpoint
+from celeriac_api.ws.gateway import Gateway
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     redis_url = settings.redis_url
     registry = load(settings.imports)
     submit = SubmitEndpoint(settings.max_body_bytes)
+    workers = WorkerEndpoint(max_result_bytes=settings.max_result_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
             ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
             hub = LiveHub(store)
             intake = FileIntake(store=store, settings=settings)
+            gateway = Gateway(store=store, hub=hub, settings=settings)
             await hub.start()
+            await gateway.start()
             try:
                 parts = Parts(
                     settings=settings,
@@ -67,12 +72,15 @@ def create_app(settings: Settings) -> FastAPI:
                     hub=hub,
                     types=TaskTypeCatalog(registry, store),
                     files=intake,
+                    gateway=gateway,
                     authenticator=Authenticator(settings, ApiKeys(store).find),
                     ledger=ledger,
                 )
                 app.state.parts = submit.parts = parts
+                workers.gateway = gateway
                 yield
             finally:
+                await gateway.stop()
                 await hub.stop()
                 await intake.stop()
                 if ledger is not None:
@@ -80,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FrontDoor(
         submit=submit,
+        workers=workers,
         max_body_bytes=settings.max_body_bytes,
         title="Celeriac",
         version=__version__,

@@ -15,6 +15,7 @@ from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 from celeriac_api.catalog import TaskTypeCatalog
+from celeriac_api.ws.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Parts:
     hub: LiveHub
     types: TaskTypeCatalog
     files: FileIntake
+    #: The remote workers that are connected to this process.
+    gateway: Gateway
     #: From a credential to its principal.
     authenticator: Authenticator
     #: None where no database is configured.

@@ -238,6 +238,11 @@ class Worker(BaseModel):
     running: int
     started_at: str
     seen_at: str
+    #: The rest is of remote workers: what they call themselves, where they are, what they serve and run.
+    name: str
+    address: str
+    models: list[str]
+    running_tasks: list[str]
 
 
 class Workers(BaseModel):

@@ -9,13 +9,15 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import Settings
@@ -23,6 +25,7 @@ from celeriac_api.main import create_app
 from celeriac_api.parts import Parts
 from celeriac_api.problems import TABLE, problem
 from celeriac_api.rpc.process import serving_rpc
+from celeriac_api.ws.endpoint import PONGS
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +108,13 @@ class ApiServer(uvicorn.Server):
                 app,
                 loop="none",
                 http=ProblemProtocol,
-                ws="none",
+                ws=PongProtocol,
+                ws_max_size=settings.dispatch.max_frame_bytes,
+                ws_ping_interval=settings.dispatch.ping_interval,
+                # The gateway decides who is gone: it knows who is busy.
+                ws_ping_timeout=None,
+                # Tasks are small, and compressing costs more than it saves on the way to a worker near by.
+                ws_per_message_deflate=False,
                 lifespan="on",
                 log_config=None,
                 access_log=settings.log_level == "debug",
@@ -128,11 +137,31 @@ class ApiServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the event streams, which would go on for as long as their tasks run, and stop."""
+        """Let remote workers finish; end the event streams, which would go on as long as their tasks run; and stop."""
+        for listening in self.servers:
+            listening.close()
         parts: Parts | None = getattr(self._app.state, "parts", None)
         if parts is not None:
+            await parts.gateway.drain()
             parts.hub.close_streams()
         await super().shutdown(sockets)
+
+
+class PongProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, which tells the endpoint of pongs: they say that somebody is alive."""
+
+    async def run_asgi(self) -> None:
+        """Serve the connection."""
+        self._pongs: dict[str, Callable[[], None]] = {}
+        self.scope[PONGS] = self._pongs  # type: ignore[typeddict-unknown-key]  # a scope may hold more
+        await super().run_asgi()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Take a pong."""
+        heard = self._pongs.get("heard")
+        if heard is not None:
+            heard()
+        super().handle_pong(event)
 
 
 class ProblemProtocol(HttpToolsProtocol):

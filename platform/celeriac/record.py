@@ -136,4 +136,8 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
         "running": worker.running,
         "started_at": rfc3339(worker.started_at),
         "seen_at": rfc3339(worker.seen_at),
+        "name": worker.name,
+        "address": worker.address,
+        "models": list(worker.models),
+        "running_tasks": list(worker.tasks),
     }

@@ -95,6 +95,11 @@ class WorkerConnection:
             self.closed = True
             self._put({"type": "websocket.close", "code": code, "reason": reason})
 
+    async def room(self) -> None:
+        """Wait while what is to be sent fills half of the buffer."""
+        while self._writer is not None and len(self._outbox) > self.buffer // 2 and not self.closed:
+            await asyncio.wait([self._writer], timeout=1)
+
     async def flushed(self) -> None:
         """Wait until everything is sent, for a short while."""
         if self._writer is not None:

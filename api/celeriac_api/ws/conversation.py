@@ -1,0 +1,204 @@
+"""What a worker says, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live.store import MAX_TEXT
+from celeriac.model import Failure, Progress
+from celeriac_api.responses import encode
+from celeriac_api.ws import messages
+from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
+from celeriac_api.ws.gateway import Gateway
+from celeriac_api.ws.messages import MalformedMessageError
+
+log = logging.getLogger(__name__)
+
+#: Models that one worker may announce, and the longest name of one (characters).
+_MAX_MODELS: Final = 200
+_MAX_NAME: Final = 200
+#: Longest code of an error (characters).
+_MAX_CODE: Final = 64
+
+_KNOWN: Final = "ready, task_complete, task_error, progress, delta, ping, pong, drain"
+
+
+class Conversation:
+    """Handles one worker's messages; nothing that it says ends the connection."""
+
+    def __init__(self, gateway: Gateway, connection: WorkerConnection, *, max_result_bytes: int) -> None:
+        self._gateway = gateway
+        self._connection = connection
+        self._max_result_bytes = max_result_bytes
+        self._handlers = {
+            "ready": self._ready,
+            "task_complete": self._complete,
+            "task_error": self._error,
+            "progress": self._progress,
+            "delta": self._delta,
+            "ping": self._ping,
+            "pong": lambda _: None,
+            "drain": self._drain,
+        }
+
+    def heard(self, text: str | None) -> None:
+        """Handle a message; None is one that was no text."""
+        connection = self._connection
+        connection.heard_at = asyncio.get_running_loop().time()
+        if text is None:
+            connection.post(messages.error("messages are JSON text, not binary"))
+            return
+        try:
+            message = messages.read_message(text)
+            handler = self._handlers.get(message["type"])
+            if handler is None:
+                raise MalformedMessageError(
+                    f"there is no message type {describe(message['type'])}; known are: {_KNOWN}"
+                )
+            handler(message)
+        except MalformedMessageError as exc:
+            connection.post(messages.error(str(exc)))
+
+    def _ready(self, message: dict[str, Any]) -> None:
+        connection = self._connection
+        concurrency = message.get("concurrency", connection.concurrency)
+        if type(concurrency) is not int or concurrency < 1:
+            raise MalformedMessageError("concurrency is a whole number above 0")
+        models = message.get("models")
+        if models is not None:
+            if not isinstance(models, list) or not all(isinstance(name, str) and name for name in models):
+                raise MalformedMessageError("models is a list of names")
+            connection.models = tuple(dict.fromkeys(_printable(name)[:_MAX_NAME] for name in models[:_MAX_MODELS]))
+        name = message.get("name")
+        if name is not None:
+            connection.name = _printable(str(name))[:_MAX_NAME]
+        connection.concurrency = min(concurrency, self._gateway.settings.max_concurrency)
+        connection.ready = True
+        connection.draining = False
+        self._gateway.changed(connection)
+
+    def _drain(self, _: dict[str, Any]) -> None:
+        self._connection.draining = True
+        self._gateway.changed(self._connection)
+
+    def _ping(self, _: dict[str, Any]) -> None:
+        self._connection.post(messages.PONG)
+
+    def _complete(self, message: dict[str, Any]) -> None:
+        attempt = self._answered(message)
+        if attempt is None:
+            return
+        try:
+            result = encode(message.get("result")).decode()
+        except (ValueError, RecursionError, UnicodeEncodeError) as exc:
+            self._gateway.fail(
+                attempt, Failure("bad_result", f"the result cannot be stored as JSON: {exc}", retryable=False)
+            )
+            return
+        if len(result) > self._max_result_bytes:
+            text = f"the result is {len(result)} bytes, above the limit of {self._max_result_bytes}"
+            self._gateway.fail(attempt, Failure("result_too_large", text, retryable=False))
+            self._connection.post(messages.error(text, attempt.claim.task_id))
+            return
+        self._gateway.complete(attempt, result)
+
+    def _error(self, message: dict[str, Any]) -> None:
+        attempt = self._answered(message)
+        if attempt is None:
+            return
+        error = message.get("error")
+        text = (
+            error
+            if isinstance(error, str)
+            else "the worker reported an error"
+            if error is None
+            else encode(error).decode()
+        )
+        code = message.get("code")
+        retryable = message.get("retryable", True)
+        failure = Failure(
+            _printable(code)[:_MAX_CODE] if isinstance(code, str) and code else "task_error",
+            text[:MAX_TEXT],
+            retryable=retryable is not False,
+        )
+        self._gateway.fail(attempt, failure)
+
+    def _progress(self, message: dict[str, Any]) -> None:
+        attempt = self._attempt(message)
+        if attempt is None:
+            return
+        percentage = message.get("percentage", 0)
+        if isinstance(percentage, bool) or not isinstance(percentage, int | float):
+            raise MalformedMessageError("percentage is a number from 0 to 100")
+        attempt.reports += 1
+        progress = Progress(
+            min(max(float(percentage), 0.0), 100.0),
+            _text_of(message, "stage"),
+            _text_of(message, "message"),
+            time.time_ns() // 1_000_000,
+        )
+        sent = self._gateway.store.report(attempt.claim, attempt.reports, progress)
+        sent.add_done_callback(lambda answer: self._reported(attempt, answer))
+
+    def _delta(self, message: dict[str, Any]) -> None:
+        attempt = self._attempt(message)
+        if attempt is None:
+            return
+        content = message.get("content")
+        if not isinstance(content, str):
+            raise MalformedMessageError("content is a text")
+        attempt.deltas += 1
+        sent = self._gateway.remote.delta(attempt.claim, attempt.deltas, content)
+        sent.add_done_callback(lambda answer: self._reported(attempt, answer))
+
+    def _reported(self, attempt: RemoteAttempt, answer: asyncio.Future[str]) -> None:
+        if answer.cancelled():
+            return
+        if (error := answer.exception()) is not None:
+            if not isinstance(error, StoreUnavailableError):
+                log.error("a report of remote worker %s failed", self._connection.worker_id, exc_info=error)
+            return
+        if answer.result() == "cancel":
+            self._gateway.stop_attempt(attempt, "cancelled")
+        elif answer.result() == "full":
+            limit = self._gateway.settings.max_delta_bytes
+            text = f"partial results are above the limit of {limit} bytes: send the rest with task_complete"
+            self._connection.post(messages.error(text, attempt.claim.task_id))
+
+    def _answered(self, message: dict[str, Any]) -> RemoteAttempt | None:
+        """Return the attempt that an answer ends; the worker is free afterwards, whatever becomes of the answer."""
+        attempt = self._attempt(message)
+        if attempt is None:
+            held = self._connection.running.get(str(message.get("taskId")))
+            if held is not None:
+                self._gateway.let_go(held)
+            return None
+        self._gateway.let_go(attempt)
+        return attempt
+
+    def _attempt(self, message: dict[str, Any]) -> RemoteAttempt | None:
+        task_id = message.get("taskId")
+        if not isinstance(task_id, str):
+            raise MalformedMessageError(f"a {message['type']} names its taskId")
+        attempt = self._connection.running.get(task_id)
+        if attempt is None:
+            self._connection.post(messages.error(f"task {describe(task_id)} is not yours", task_id[:200]))
+            return None
+        if attempt.stopped is not None:
+            why = {"cancelled": "was cancelled", "timeout": "has timed out"}.get(attempt.stopped, "is no longer yours")
+            self._connection.post(messages.error(f"task {task_id} {why}: this counts no more", task_id))
+            return None
+        return attempt
+
+
+def _text_of(message: dict[str, Any], name: str) -> str:
+    value = message.get(name)
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())

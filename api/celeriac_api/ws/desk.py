@@ -1,0 +1,136 @@
+"""Where a group's idle workers get their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live.remote import Grant, RemoteTasks
+from celeriac_api.ws.connection import WorkerConnection
+
+log = logging.getLogger(__name__)
+
+#: Most tasks of one claim.
+_MOST: Final = 128
+#: Pause after a claim that the store did not answer (seconds).
+_PAUSE_S: Final = 0.5
+
+
+class GroupDesk:
+    """Claims as many tasks as there are idle workers, no more; who became idle first is served first.
+
+    It asks when it was woken, and goes on while tasks are left. `give` gets each task with its worker,
+    `return_` a task whose worker left meanwhile.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        remote: RemoteTasks,
+        *,
+        give: Callable[[WorkerConnection, Grant], object],
+        return_: Callable[[Grant], object],
+    ) -> None:
+        self.group = group
+        #: The workers of the group that this process holds.
+        self.connections: set[WorkerConnection] = set()
+        #: Ends the subscription to the group's wakes.
+        self.end: Callable[[], None] | None = None
+        self._remote = remote
+        self._give = give
+        self._return = return_
+        self._idle: OrderedDict[WorkerConnection, None] = OrderedDict()
+        #: Tasks may be waiting: how many to ask for next, 0 when none are known of.
+        self._wanted = 0
+        self._in_flight = 0
+
+    def wake(self, _: str | None = None) -> None:
+        """Look for tasks: one may be waiting."""
+        self._wanted = max(self._wanted, 1)
+        self.ask()
+
+    def update(self, connection: WorkerConnection) -> None:
+        """Take notice that a worker may have become idle, or busy."""
+        if connection.free > 0:
+            if connection not in self._idle:
+                self._idle[connection] = None
+                if self._wanted:
+                    self.ask()
+        else:
+            self._idle.pop(connection, None)
+
+    def remove(self, connection: WorkerConnection) -> None:
+        """Forget a worker. Idempotent."""
+        self.connections.discard(connection)
+        self._idle.pop(connection, None)
+
+    def submitting(self) -> bool:
+        """Claim in the same breath as a task is submitted; whether a worker is idle who may get it.
+
+        To be called in the same tick as the submission, after it: then both travel together.
+        """
+        if not self._idle:
+            return False
+        self._launch(1, tell=True)
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker is idle."""
+        return bool(self._idle)
+
+    def ask(self) -> None:
+        """Claim what is wanted for the workers that are idle."""
+        if self._wanted and self._idle and not self._in_flight:
+            wanted, self._wanted = self._wanted, 0
+            self._launch(wanted, tell=False)
+
+    def _launch(self, count: int, *, tell: bool) -> None:
+        offered: list[WorkerConnection] = []
+        while len(offered) < count and self._idle:
+            for connection in list(islice(self._idle, count - len(offered))):
+                connection.reserved += 1
+                offered.append(connection)
+                if connection.free == 0:
+                    del self._idle[connection]
+        self._in_flight += 1
+        answer = self._remote.claim_next(self.group, [connection.worker_id for connection in offered], tell=tell)
+        number = self._remote.calls
+        answer.add_done_callback(lambda done: self._claimed(done, number, offered))
+
+    def _claimed(self, answer: asyncio.Future[list[Any]], number: int, offered: list[WorkerConnection]) -> None:
+        self._in_flight -= 1
+        for connection in offered:
+            connection.reserved -= 1
+        error = None if answer.cancelled() else answer.exception()
+        if answer.cancelled() or error is not None:
+            # What was granted all the same is found by its lease.
+            if error is not None and not isinstance(error, StoreUnavailableError):
+                log.error("claiming for group %s failed", self.group, exc_info=error)
+            asyncio.get_running_loop().call_later(_PAUSE_S, self.wake)
+            given = 0
+        else:
+            grants = self._remote.read_grants(self.group, number, answer.result())
+            given = len(grants.granted)
+            if grants.left:
+                self._wanted = max(self._wanted, min(grants.left, _MOST))
+            for grant in grants.granted:
+                connection = offered[grant.place]
+                if connection.closed:
+                    self._return(grant)
+                else:
+                    self._give(connection, grant)
+        # Those that got nothing stay first in line.
+        for connection in reversed(offered[given:]):
+            if connection.free > 0 and connection not in self._idle:
+                self._idle[connection] = None
+                self._idle.move_to_end(connection, last=False)
+        for connection in offered[:given]:
+            if connection.free > 0 and connection not in self._idle:
+                self._idle[connection] = None
+        self.ask()

@@ -1,0 +1,98 @@
+"""`/ws`: the one place where the connection of a remote worker is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live import keys
+from celeriac.submission import GROUP_NAME
+from celeriac_api.ws import messages
+from celeriac_api.ws.connection import WorkerConnection
+from celeriac_api.ws.conversation import Conversation
+from celeriac_api.ws.gateway import Gateway, now_ms
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/ws"
+#: Where a connection's scope holds what hears the pongs of the WebSocket protocol itself.
+PONGS: Final = "celeriac.pongs"
+
+
+class WorkerEndpoint:
+    """Serves remote workers; `gateway` is set while the application runs."""
+
+    def __init__(self, *, max_result_bytes: int) -> None:
+        self.gateway: Gateway | None = None
+        self._max_result_bytes = max_result_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one worker until it is gone."""
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        gateway = self.gateway
+        group = (parse_qs(scope["query_string"].decode("latin-1")).get("group") or ["default"])[-1] or "default"
+        refusal = self._refusal(gateway, group)
+        if gateway is None or refusal is not None:
+            code, reason = refusal or (messages.GOING_AWAY, "the server restarts")
+            await send({"type": "websocket.send", "text": messages.error(reason)})
+            await send({"type": "websocket.close", "code": code, "reason": reason})
+            return
+        connection = WorkerConnection(
+            worker_id=gateway.next_worker_id(),
+            group=group,
+            address=_address(scope.get("client")),
+            started_ms=now_ms(),
+            send=send,
+            buffer=gateway.settings.send_buffer,
+            heard_at=asyncio.get_running_loop().time(),
+            ready=gateway.settings.ready_on_connect,
+        )
+        try:
+            await gateway.connect(connection)
+        except StoreUnavailableError:
+            gateway.disconnected(connection)
+            await send({"type": "websocket.close", "code": messages.TRY_LATER, "reason": "the store is away"})
+            return
+        self._hear_pongs(scope, connection)
+        try:
+            connection.post(messages.connected(connection.worker_id))
+            gateway.changed(connection)
+            conversation = Conversation(gateway, connection, max_result_bytes=self._max_result_bytes)
+            while True:
+                event = await receive()
+                if event["type"] != "websocket.receive":
+                    break
+                conversation.heard(event.get("text"))
+                # A worker that writes without reading waits for its own answers.
+                await connection.room()
+        finally:
+            gateway.disconnected(connection)
+
+    def _refusal(self, gateway: Gateway | None, group: str) -> tuple[int, str] | None:
+        if gateway is None or gateway.draining:
+            return messages.GOING_AWAY, "the server restarts"
+        if GROUP_NAME.fullmatch(group) is None or keys.reserved(group):
+            return messages.POLICY, "this is no name for a group"
+        if len(gateway.connections) >= gateway.settings.max_workers:
+            return messages.TRY_LATER, "as many workers are connected here as may be"
+        return None
+
+    def _hear_pongs(self, scope: Scope, connection: WorkerConnection) -> None:
+        pongs: dict[str, Any] | None = scope.get(PONGS)
+        if pongs is not None:
+            loop = asyncio.get_running_loop()
+
+            def heard() -> None:
+                connection.heard_at = loop.time()
+
+            pongs["heard"] = heard
+
+
+def _address(client: tuple[str, int] | None) -> str:
+    return "" if client is None else f"{client[0]}:{client[1]}"
