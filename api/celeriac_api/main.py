@@ -12,6 +12,7 @@ import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac import __version__
 from celeriac.access.authenticator import Authenticator
+from celeriac.control.service import TaskControl
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
@@ -28,6 +29,7 @@ from celeriac_api.parts import Parts
 from celeriac_api.routes import (
     batch,
     bulk,
+    definitions,
     downloads,
     files,
     health,
@@ -61,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
             # A database that is away, or not migrated, is no reason to refuse work: history answers when it is there.
             ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
             hub = LiveHub(store)
+            types = TaskTypeCatalog(registry, store)
             intake = FileIntake(store=store, settings=settings)
             gateway = Gateway(store=store, hub=hub, settings=settings)
             await hub.start()
@@ -70,11 +73,14 @@ def create_app(settings: Settings) -> FastAPI:
                     settings=settings,
                     store=store,
                     hub=hub,
-                    types=TaskTypeCatalog(registry, store),
+                    types=types,
                     files=intake,
                     gateway=gateway,
                     authenticator=Authenticator(settings, ApiKeys(store).find),
                     ledger=ledger,
+                    definitions=(
+                        None if ledger is None else TaskControl(store=store, ledger=ledger, types=types.containing)
+                    ),
                 )
                 app.state.parts = submit.parts = parts
                 workers.gateway = gateway
@@ -109,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         downloads.router,
         files.router,
         uploads.router,
+        definitions.router,
         operations.router,
         health.router,
         metrics.router,

@@ -17,6 +17,7 @@ TAGS: Final = [
     {"name": "tasks", "description": "Submit, read, cancel, retry."},
     {"name": "progress", "description": "Watch a task while it runs."},
     {"name": "history", "description": "Find tasks, run the failed ones again, act on many at once, draw charts."},
+    {"name": "definitions", "description": "Task control: what runs again and again, or at a moment."},
     {"name": "files", "description": "Upload the files that tasks work on, download what came of them."},
     {"name": "uploads", "description": "Uploads that survive a lost connection: the tus protocol."},
     {"name": "operations", "description": "Groups, workers, task types, health."},

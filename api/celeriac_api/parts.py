@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from celeriac.access.authenticator import Authenticator
+from celeriac.control.service import TaskControl
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
@@ -33,6 +34,15 @@ class Parts:
     authenticator: Authenticator
     #: None where no database is configured.
     ledger: Ledger | None = None
+    #: None where no database is configured.
+    definitions: TaskControl | None = None
+
+    @property
+    def control(self) -> TaskControl:
+        """Task control; raises `LedgerMissingError` where there is no database."""
+        if self.definitions is None:
+            raise LedgerMissingError("definitions need a database: set DATABASE_URL, and run `celeriac migrate`")
+        return self.definitions
 
     @property
     def history(self) -> Ledger:

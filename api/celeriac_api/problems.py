@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from celeriac.errors import (
     CeleriacError,
+    ChangedDefinitionError,
     DefinitionNotFoundError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
@@ -71,6 +72,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "illegal_transition": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
     "definition_not_found": Row(404, "Definition not found", "NOT_FOUND", 1008),
     "illegal_definition_move": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
+    "definition_changed": Row(409, "Changed meanwhile", "ABORTED", 1008),
     "task_changed": Row(409, "Changed meanwhile", "ABORTED", 1008),
     "stale_claim": Row(409, "Claim no longer valid", "ABORTED", 1008),
     "file_not_found": Row(404, "File not found", "NOT_FOUND", 1008),
@@ -196,7 +198,7 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"task_id": error.task_id}
         case IllegalTransitionError():
             return {"task_id": error.task_id, "task_status": error.status.lower(), "wanted": error.wanted}
-        case DefinitionNotFoundError():
+        case DefinitionNotFoundError() | ChangedDefinitionError():
             return {"task_def_id": error.definition_id}
         case IllegalDefinitionMoveError():
             return {"task_def_id": error.definition_id, "definition_status": error.status, "wanted": error.wanted}

@@ -8,6 +8,7 @@
     │   └── TaskTakenError                … the id is in use by another user's task that goes on
     ├── DefinitionNotFoundError (LookupError)  no such definition
     ├── IllegalDefinitionMoveError        the definition is not in a state that allows this
+    ├── ChangedDefinitionError            the definition is no longer as the caller saw it
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── NoWorkerError                     nobody is connected who could run this remote task
@@ -135,6 +136,16 @@ class IllegalDefinitionMoveError(CeleriacError):
         super().__init__(
             f"definition {definition_id!r} is {status.lower()}: cannot {wanted} it" + (why and f" ({why})")
         )
+
+
+class ChangedDefinitionError(CeleriacError):
+    """The definition changed since the caller looked at it, so it was left alone."""
+
+    code = "definition_changed"
+
+    def __init__(self, definition_id: str) -> None:
+        self.definition_id = definition_id
+        super().__init__(f"definition {definition_id!r} changed meanwhile: look at it again")
 
 
 class QueueFullError(CeleriacError):

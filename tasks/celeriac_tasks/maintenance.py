@@ -12,6 +12,7 @@ import os
 import signal
 from typing import Any
 
+from celeriac.control.scheduling import scheduling
 from celeriac.errors import SettingsError
 from celeriac.ledger.keeping import keeping
 from celeriac.live.store import TaskStore
@@ -45,12 +46,12 @@ async def _run(settings: Settings) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
         roles = background_roles(store, process_app(lambda: settings) if other_broker(settings) else None)
-        async with keeping(store, settings):
+        async with keeping(store, settings), scheduling(store, settings):
             for role in roles:
                 await role.start()
             log.info(
                 "beat: promoting, reaping, sweeping%s",
-                "" if settings.database_url is None else " and recording history",
+                "" if settings.database_url is None else ", firing definitions and recording history",
             )
             await stopping.wait()
             for role in reversed(roles):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import fields
+from itertools import count
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,9 @@ from celeriac.ledger.rows import clean
 _FIELDS: Final = tuple(field.name for field in fields(Definition))
 #: What a definition's row is read and written as, where the names are the same.
 _SAME: Final = tuple(name for name in _FIELDS if name not in ("group", "spec", "status", "trigger_type"))
+
+#: Keeps apart what one process does within a millisecond.
+_numbers: Final = count()
 
 
 def definition_of(row: Any) -> Definition:
@@ -87,7 +91,7 @@ def change_row(definition_id: str, change: Change) -> dict[str, Any]:
     """Return the row of a change."""
     return {
         # In the order of their making, as far as they have one.
-        "change_id": f"{change.at_ms:015d}-{secrets.token_hex(6)}",
+        "change_id": f"{change.at_ms:015d}-{next(_numbers):010d}-{secrets.token_hex(4)}",
         "definition_id": definition_id,
         "at_ms": change.at_ms,
         "action": change.action,

@@ -95,6 +95,11 @@ class FiringDesk:
                 await connection.execute(update(firings).where(_f.task_id.in_(known)).values(state=_OPEN))
             return await _with_definitions(connection, [firing_of(r) for r in rows if r["task_id"] not in known])
 
+    async def has(self, task_id: str) -> bool:
+        """Whether there is a firing of this id."""
+        async with reading(self._engine) as connection:
+            return (await connection.execute(select(_f.task_id).where(_f.task_id == task_id))).first() is not None
+
     async def submitted(self, task_ids: Sequence[str]) -> None:
         """Mark planned firings as submitted."""
         if task_ids:

@@ -1,0 +1,322 @@
+"""Task control (contract 4): definitions at the contract's root paths and, with more, below `/api/v1/definitions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeVar
+
+import orjson
+from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from celeriac.access.principal import LOCAL, Principal
+from celeriac.control.record import (
+    change_record,
+    definition_record,
+    firing_record,
+    instance_record,
+    preview_records,
+)
+from celeriac.control.service import MAX_PREVIEW, Seen, TaskControl
+from celeriac.definition import DefinitionStatus, TaskTriggerType
+from celeriac.definition_request import MAX_NOTE
+from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
+from celeriac.ledger.cursor import BadCursorError
+from celeriac.registry import violations_of
+from celeriac.submission import IDEMPOTENCY_KEY
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError
+from celeriac_api.responses import json_response
+
+PATH: Final = "/api/v1/definitions"
+router = APIRouter(tags=["definitions"])
+
+#: Next and last runs that one definition is shown with.
+_SHOWN: Final = 10
+
+DefinitionId = Annotated[str, Path(description="The definition's id, as its creation was answered with.")]
+_Limit = Annotated[int, Query(ge=1, le=500, description="Items of one page.")]
+_Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
+_Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=255,
+        pattern=f"^{IDEMPOTENCY_KEY.pattern}$",
+        description="Names this request, for sending it again.",
+    ),
+]
+_AWAY: Final = ("store_unavailable", "ledger_missing", "ledger_unavailable")
+_MOVE: Final = problems("definition_not_found", "illegal_definition_move", "invalid_submission", *_AWAY)
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class MoveRequest(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Annotated[str | None, Field(max_length=MAX_NOTE)] = None
+
+
+class BackfillRequest(BaseModel):
+    """Which slots of the past to run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: AwareDatetime
+    end: AwareDatetime
+    #: Each one after the one before has ended.
+    one_by_one: bool = False
+
+
+def caller_of(request: Request) -> Principal:
+    """Return who calls."""
+    principal: Principal = request.scope.get("celeriac.principal", LOCAL)
+    return principal
+
+
+# --- making and looking
+
+
+@router.post("/tasks", status_code=201, summary="Create a definition", responses=problems("invalid_submission", *_AWAY))
+@router.post(PATH, status_code=201, summary="Create a definition", responses=problems("invalid_submission", *_AWAY))
+async def create_definition(request: Request, parts: PartsOf, key: _Key = None) -> Response:
+    """Store a definition. An `IMMEDIATE` one runs at once."""
+    caller = caller_of(request)
+    document = await _document(request)
+    if not caller.admin and isinstance(document, dict):
+        document = {**document, "user_id": caller.user_id}
+    seen, created = await parts.control.create(document, actor=caller.name, key=key)
+    location = {"Location": f"{PATH}/{seen.definition.definition_id}"}
+    return json_response(_record(seen), 201 if created else 200, location)
+
+
+@router.get(PATH, summary="List definitions", responses=problems("invalid_request", *_AWAY))
+async def list_definitions(
+    request: Request,
+    parts: PartsOf,
+    user_id: Annotated[str | None, Query(max_length=256)] = None,
+    status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
+    group: Annotated[str | None, Query(max_length=256)] = None,
+    trigger_type: Annotated[TaskTriggerType | None, Query()] = None,
+    source: Annotated[str | None, Query(description="`api`, or `celery` for entries of `beat_schedule`.")] = None,
+    limit: _Limit = 50,
+    cursor: _Cursor = None,
+) -> Response:
+    """Answer with a page of definitions, the newest first."""
+    caller = caller_of(request)
+    return await _list(
+        parts,
+        user_id=user_id if caller.admin else caller.user_id or "",
+        statuses=tuple(status or ()),
+        group=group,
+        trigger_type=trigger_type,
+        source=source,
+        limit=limit,
+        cursor=cursor,
+    )
+
+
+@router.get(
+    "/users/{user_id}/tasks", summary="List a user's definitions", responses=problems("invalid_request", *_AWAY)
+)
+async def list_of_user(
+    request: Request,
+    user_id: Annotated[str, Path(description="Whose.")],
+    parts: PartsOf,
+    status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
+    limit: _Limit = 50,
+    cursor: _Cursor = None,
+) -> Response:
+    """Answer with a page of the user's definitions, the newest first."""
+    caller = caller_of(request)
+    if not caller.sees(user_id):
+        raise ForbiddenError("only an admin lists the definitions of others")
+    return await _list(parts, user_id=user_id, statuses=tuple(status or ()), limit=limit, cursor=cursor)
+
+
+@router.post(f"{PATH}/preview", summary="Preview a trigger", responses=problems("invalid_submission", *_AWAY))
+async def preview_trigger(
+    request: Request, parts: PartsOf, count: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = _SHOWN
+) -> Response:
+    """Answer with the next firings of a trigger that is not saved: `trigger_type`, `trigger_args`, bounds, jitter."""
+    table, slots = await parts.control.preview_of(await _document(request), count)
+    return json_response({"items": preview_records(table, slots)})
+
+
+@router.get("/tasks/{task_def_id}", summary="Read a definition", responses=problems("definition_not_found", *_AWAY))
+@router.get(f"{PATH}/{{task_def_id}}", summary="Read a definition", responses=problems("definition_not_found", *_AWAY))
+async def read_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
+    """Answer with the definition, its next ten firings and its last ten instances."""
+    control = await _owned(request, parts, task_def_id)
+    seen = await control.get(task_def_id)
+    table, slots = await control.preview(task_def_id, _SHOWN)
+    last, _ = await control.instances(task_def_id, limit=_SHOWN)
+    paused = seen.definition.status is DefinitionStatus.PAUSED
+    return json_response(
+        {
+            **_record(seen),
+            "next_runs": [] if paused else preview_records(table, slots),
+            "last_runs": [instance_record(task, task_def_id) for task in last],
+        }
+    )
+
+
+@router.get("/tasks/{task_def_id}/instances", summary="List a definition's instances", responses=_MOVE)
+@router.get(f"{PATH}/{{task_def_id}}/instances", summary="List a definition's instances", responses=_MOVE)
+async def list_instances(
+    request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
+) -> Response:
+    """Answer with a page of instances, the newest first."""
+    control = await _owned(request, parts, task_def_id)
+    try:
+        tasks, following = await control.instances(task_def_id, limit=limit, cursor=cursor)
+    except BadCursorError as exc:
+        raise _bad_cursor(exc) from exc
+    return json_response({"items": [instance_record(t, task_def_id) for t in tasks], "next_cursor": following})
+
+
+@router.get(f"{PATH}/{{task_def_id}}/preview", summary="Preview a definition's next firings", responses=_MOVE)
+async def preview_definition(
+    request: Request,
+    task_def_id: DefinitionId,
+    parts: PartsOf,
+    count: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = _SHOWN,
+) -> Response:
+    """Answer with the next firings; of a paused definition with those that it would have."""
+    control = await _owned(request, parts, task_def_id)
+    table, slots = await control.preview(task_def_id, count)
+    return json_response({"items": preview_records(table, slots)})
+
+
+@router.get(f"{PATH}/{{task_def_id}}/changes", summary="Read a definition's audit trail", responses=_MOVE)
+async def list_changes(
+    request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
+) -> Response:
+    """Answer with who did what, the newest first."""
+    control = await _owned(request, parts, task_def_id)
+    try:
+        found, following = await control.book.changes(task_def_id, limit=limit, cursor=cursor)
+    except BadCursorError as exc:
+        raise _bad_cursor(exc) from exc
+    return json_response({"items": [change_record(change) for change in found], "next_cursor": following})
+
+
+# --- moves
+
+
+@router.post("/tasks/{task_def_id}/pause", summary="Pause a definition", responses=_MOVE)
+@router.post(f"{PATH}/{{task_def_id}}/pause", summary="Pause a definition", responses=_MOVE)
+async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
+    """Stop firing. What runs goes on."""
+    control = await _owned(request, parts, task_def_id)
+    note = (await _read(request, MoveRequest)).note
+    return json_response(_record(await control.pause(task_def_id, actor=caller_of(request).name, note=note)))
+
+
+@router.post("/tasks/{task_def_id}/resume", summary="Resume a definition", responses=_MOVE)
+@router.post(f"{PATH}/{{task_def_id}}/resume", summary="Resume a definition", responses=_MOVE)
+async def resume_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
+    """Fire again, from the next slot on."""
+    control = await _owned(request, parts, task_def_id)
+    note = (await _read(request, MoveRequest)).note
+    return json_response(_record(await control.resume(task_def_id, actor=caller_of(request).name, note=note)))
+
+
+@router.post("/tasks/{task_def_id}/cancel", summary="Cancel a definition", responses=_MOVE)
+@router.post(f"{PATH}/{{task_def_id}}/cancel", summary="Cancel a definition", responses=_MOVE)
+async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
+    """End it for good; its instances are cancelled too."""
+    control = await _owned(request, parts, task_def_id)
+    note = (await _read(request, MoveRequest)).note
+    return json_response(_record(await control.cancel(task_def_id, actor=caller_of(request).name, note=note)))
+
+
+@router.post("/tasks/{task_def_id}/trigger", status_code=202, summary="Run an instance now", responses=_MOVE)
+@router.post(f"{PATH}/{{task_def_id}}/trigger", status_code=202, summary="Run an instance now", responses=_MOVE)
+async def trigger_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None) -> Response:
+    """Run one instance now, whatever the schedule; also while it is paused."""
+    control = await _owned(request, parts, task_def_id)
+    firing = await control.trigger(task_def_id, actor=caller_of(request).name, key=key)
+    return json_response(firing_record(firing, "pending"), 202)
+
+
+@router.post(f"{PATH}/{{task_def_id}}/backfill", status_code=202, summary="Run slots of the past", responses=_MOVE)
+async def backfill_definition(
+    request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None
+) -> Response:
+    """Run each slot from `start` to `end`, both included."""
+    control = await _owned(request, parts, task_def_id)
+    wanted = await _read(request, BackfillRequest)
+    firings = await control.backfill(
+        task_def_id, wanted.start, wanted.end, actor=caller_of(request).name, one_by_one=wanted.one_by_one, key=key
+    )
+    return json_response({"items": [firing_record(firing, firing.state.value) for firing in firings]}, 202)
+
+
+@router.patch(
+    f"{PATH}/{{task_def_id}}",
+    summary="Edit a definition",
+    responses={**_MOVE, **problems("illegal_definition_move", "definition_changed")},
+)
+async def edit_definition(
+    request: Request,
+    task_def_id: DefinitionId,
+    parts: PartsOf,
+    rev: Annotated[int | None, Query(description="Only if it still has this `rev`.")] = None,
+) -> Response:
+    """Change the fields that the body names, keep the rest; an interval that stays the same keeps its phase."""
+    control = await _owned(request, parts, task_def_id)
+    document = await _document(request)
+    return json_response(_record(await control.edit(task_def_id, document, actor=caller_of(request).name, rev=rev)))
+
+
+# --- parts
+
+
+async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskControl:
+    """Return task control; raises `DefinitionNotFoundError` for what is not the caller's."""
+    caller = caller_of(request)
+    if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
+        raise DefinitionNotFoundError(definition_id)
+    return parts.control
+
+
+async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chosen: Any) -> Response:
+    # RUNNING is not stored: those that run are among the active ones.
+    stored = tuple({DefinitionStatus.ACTIVE if s is DefinitionStatus.RUNNING else s for s in statuses})
+    try:
+        page = await parts.control.book.find(statuses=stored, **chosen)
+    except BadCursorError as exc:
+        raise _bad_cursor(exc) from exc
+    seen = await parts.control.look(page.definitions)
+    items = [_record(found) for found in seen if not statuses or found.status in statuses]
+    return json_response({"items": items, "next_cursor": page.next_cursor})
+
+
+def _record(seen: Seen) -> dict[str, Any]:
+    return definition_record(seen.definition, seen.status)
+
+
+async def _document(request: Request) -> Any:
+    body = await request.body()
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+
+
+async def _read(request: Request, model: type[_M]) -> _M:
+    document = await _document(request) if await request.body() else {}
+    try:
+        return model.model_validate(document if document is not None else {})
+    except ValidationError as exc:
+        raise InvalidSubmissionError(violations_of(exc)) from exc
+
+
+def _bad_cursor(exc: BadCursorError) -> RequestError:
+    return RequestError("invalid_request", f"cursor: {exc}", [Violation("cursor", str(exc))])

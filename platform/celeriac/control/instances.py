@@ -1,0 +1,46 @@
+"""A definition's instances: from history, with the present of those that go on, and what history does not know yet."""
+
+from __future__ import annotations
+
+from celeriac.ledger.cursor import Cursor
+from celeriac.ledger.definitions import DefinitionBook
+from celeriac.ledger.ledger import Ledger
+from celeriac.live import keys
+from celeriac.live.records import task_from_hash
+from celeriac.live.store import TaskStore
+from celeriac.model import Task, ms_from_utc
+from celeriac.task_filter import Sort, TaskFilter
+
+
+async def page_of_instances(
+    store: TaskStore, ledger: Ledger, book: DefinitionBook, definition_id: str, *, limit: int, cursor: str | None
+) -> tuple[list[Task], str | None]:
+    """Return up to `limit` instances, the newest first, and the next page's cursor; raises `BadCursorError`."""
+    after = None if cursor is None else Cursor.decode(cursor, Sort.CREATED_DOWN)
+    # First what is unrecorded: an instance that is recorded in between is in both, rather than in none.
+    fresh_ids = [firing.task_id for firing in await book.unrecorded(definition_id)]
+    page = await ledger.find(TaskFilter(definition_id=definition_id), limit=limit + 1, cursor=cursor)
+    found = {kept.task.task_id: kept.task for kept in page.tasks}
+    going_on = [task_id for task_id, task in found.items() if not task.status.final]
+    for task in await _live(store, [*fresh_ids, *going_on]):
+        if task.task_id in found or after is None or _place(task) < (after.at_ms, after.task_id):
+            found[task.task_id] = task
+    ordered = sorted(found.values(), key=_place, reverse=True)
+    following = None
+    if len(ordered) > limit:
+        last_ms, last_id = _place(ordered[limit - 1])
+        following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
+    return ordered[:limit], following
+
+
+def _place(task: Task) -> tuple[int, str]:
+    return ms_from_utc(task.created_at), task.task_id
+
+
+async def _live(store: TaskStore, task_ids: list[str]) -> list[Task]:
+    records = await store.read(*(("HGETALL", keys.task(task_id)) for task_id in task_ids))
+    return [
+        task_from_hash({"task_id": task_id, **record})
+        for task_id, record in zip(task_ids, records, strict=True)
+        if "status" in record
+    ]

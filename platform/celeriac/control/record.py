@@ -1,0 +1,120 @@
+"""Definitions and instances as every front door writes them (contract 4): JSON-ready, moments in RFC 3339."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celeriac.definition import Change, Definition, DefinitionStatus, Firing
+from celeriac.model import Task, rfc3339, utc_from_ms
+from celeriac.record import error_record, plain_number
+from celeriac.schedule.timetable import Timetable
+
+
+def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:
+    """Return a definition; `status` is how it looks now."""
+    spec = definition.spec
+    outcome = None
+    if definition.outcome_task_id is not None:
+        outcome = {
+            "task_id": definition.outcome_task_id,
+            "status": (definition.outcome_status or "").lower(),
+            "finished_at": _moment(definition.outcome_ms),
+            "error": definition.outcome_error,
+        }
+    return {
+        "task_def_id": definition.definition_id,
+        "name": definition.name,
+        "user_id": spec.user_id,
+        "content": spec.content,
+        "status": status.value,
+        "trigger_type": definition.trigger_type.value,
+        "trigger_args": spec.trigger_args,
+        "group": definition.group,
+        "task": spec.task,
+        "next_run_at": _moment(definition.next_ms),
+        "last_run_at": _moment(definition.last_slot_ms),
+        "last_task_id": definition.last_task_id,
+        "last_outcome": outcome,
+        "misfire": spec.misfire.value,
+        "misfire_grace": _seconds(spec.misfire_grace_ms),
+        "catchup_window": _seconds(spec.catchup_window_ms),
+        "overlap": spec.overlap.value,
+        "start_at": _moment(spec.start_ms),
+        "end_at": _moment(spec.end_ms),
+        "max_runs": spec.max_runs,
+        "jitter": _seconds(spec.jitter_ms),
+        "pause_on_failure": spec.pause_on_failure,
+        "note": definition.note,
+        "metadata": spec.metadata,
+        "counters": {
+            "fired": definition.fired,
+            "skipped": definition.skipped,
+            "missed": definition.missed,
+            "buffered": definition.buffered,
+            "triggered": definition.triggered,
+            "backfilled": definition.backfilled,
+            "succeeded": definition.succeeded,
+            "failed": definition.failed,
+            "cancelled": definition.cancelled,
+            "failures_in_row": definition.failures_in_row,
+        },
+        "source": definition.source,
+        "read_only": definition.read_only,
+        "rev": definition.rev,
+        "created_at": _moment(definition.created_ms),
+        "updated_at": _moment(definition.updated_ms),
+        "ended_at": _moment(definition.ended_ms),
+    }
+
+
+def instance_record(task: Task, definition_id: str) -> dict[str, Any]:
+    """Return an instance from its task's record."""
+    return {
+        "task_id": task.task_id,
+        "task_def_id": definition_id,
+        "status": task.status.wire,
+        "trigger": task.extra.get("trigger", "schedule"),
+        "scheduled_at": task.extra.get("scheduled_at"),
+        "created_at": rfc3339(task.created_at),
+        "started_at": None if task.started_at is None else rfc3339(task.started_at),
+        "finished_at": None if task.finished_at is None else rfc3339(task.finished_at),
+        "attempt": task.attempt,
+        "result": task.result,
+        "error": error_record(task.error),
+    }
+
+
+def firing_record(firing: Firing, status: str) -> dict[str, Any]:
+    """Return a firing that is no task yet."""
+    return {
+        "task_id": firing.task_id,
+        "task_def_id": firing.definition_id,
+        "status": status,
+        "trigger": firing.trigger,
+        "scheduled_at": _moment(firing.slot_ms),
+    }
+
+
+def change_record(change: Change) -> dict[str, Any]:
+    """Return an entry of the audit trail."""
+    return {
+        "at": _moment(change.at_ms),
+        "action": change.action,
+        "actor": change.actor,
+        "note": change.note,
+        "changed": change.changed,
+    }
+
+
+def preview_records(table: Timetable, slots: Sequence[int]) -> list[dict[str, Any]]:
+    """Return coming firings: the slot, and when it is due with its jitter."""
+    return [{"scheduled_at": _moment(slot), "due_at": _moment(table.due(slot))} for slot in slots]
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(utc_from_ms(ms))
+
+
+def _seconds(ms: int) -> int | float:
+    return plain_number(ms / 1000)

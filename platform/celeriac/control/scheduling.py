@@ -1,0 +1,41 @@
+"""The scheduler, for whichever process runs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from celeriac.control.scheduler import Clock, Scheduler
+from celeriac.ledger.definitions import DefinitionBook
+from celeriac.ledger.engine import create_engine
+from celeriac.ledger.firings import FiringDesk
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+
+
+@contextlib.asynccontextmanager
+async def scheduler_on(store: TaskStore, settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Scheduler]:
+    """Yield a scheduler that has not been started, on `database_url`."""
+    assert settings.database_url is not None
+    engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+    try:
+        yield Scheduler(store=store, desk=FiringDesk(DefinitionBook(engine)), clock=clock)
+    finally:
+        await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def scheduling(store: TaskStore, settings: Settings) -> AsyncIterator[None]:
+    """Fire definitions for as long as the block runs; without `database_url` there are none.
+
+    Does not fail when the database is away, or not migrated yet: it waits for it.
+    """
+    if settings.database_url is None:
+        yield
+        return
+    async with scheduler_on(store, settings) as scheduler:
+        await scheduler.start()
+        try:
+            yield
+        finally:
+            await scheduler.stop()

@@ -1,0 +1,396 @@
+"""Task control: what people do with definitions, the same for HTTP, Python and the command line."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from celeriac.control import transitions
+from celeriac.control.ends import settle
+from celeriac.control.firing import FiringLine
+from celeriac.control.instances import page_of_instances
+from celeriac.control.record import definition_record
+from celeriac.control.scheduler import Clock, cancel_instance
+from celeriac.definition import (
+    Change,
+    Decision,
+    Definition,
+    DefinitionStatus,
+    Firing,
+    FiringState,
+    Open,
+    Spec,
+    TaskTriggerType,
+    instance_id,
+    timetable_of,
+)
+from celeriac.definition_request import (
+    EDITABLE,
+    DefinitionRequest,
+    build_spec,
+    check_timetable,
+    checked_args,
+    read_definition,
+    read_trigger,
+)
+from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, Violation
+from celeriac.ledger.definitions import DefinitionBook
+from celeriac.ledger.firings import FiringDesk
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.outcomes import server_ms
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, Task, ms_from_utc
+from celeriac.schedule.timetable import Timetable
+from celeriac.submission import TypeLookup
+
+#: Longest preview (slots).
+MAX_PREVIEW: Final = 1000
+#: Open instances whose end a look at one definition counts by itself.
+_SETTLED: Final = 1000
+
+#: Returns the types in which a name is to be looked up.
+Types = Callable[[str], Awaitable[TypeLookup]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A definition and how it looks now: RUNNING is what its instances say."""
+
+    definition: Definition
+    status: DefinitionStatus
+
+
+class TaskControl:
+    """A process's access to task control; belongs to one event loop.
+
+    Raises `LedgerUnavailableError` and `StoreUnavailableError` wherever a store is away.
+    """
+
+    def __init__(self, *, store: TaskStore, ledger: Ledger, types: Types, clock: Clock | None = None) -> None:
+        self.settings = store.settings
+        self._store = store
+        self._ledger = ledger
+        self.book = DefinitionBook(ledger.engine)
+        self.desk = FiringDesk(self.book)
+        self._line = FiringLine(store=store, desk=self.desk)
+        self._types = types
+        self._clock: Clock = clock or (lambda: server_ms(store))
+
+    # --- making and looking
+
+    async def create(self, document: object, *, actor: str, key: str | None = None) -> tuple[Seen, bool]:
+        """Store a definition; returns it, and whether it is new.
+
+        With `key` a repeated call answers with the first one's definition. An instance that is due at once is
+        submitted before this returns, or by a beat if the store is away just then.
+        Raises `InvalidSubmissionError` that names the fields.
+        """
+        request = read_definition(document)
+        now_ms = await self._clock()
+        spec = build_spec(request, self.settings, await self._lookup(request.task), now_ms=now_ms)
+        name = f"{len(str(request.user_id))}:{request.user_id}:{key}"
+        definition_id = str(uuid.uuid4()) if key is None else instance_id("definition", "key", name)
+        definition = Definition(
+            definition_id=definition_id,
+            rev=1,
+            status=DefinitionStatus.ACTIVE,
+            trigger_type=request.trigger_type,
+            source="api",
+            name=request.name,
+            user_id=str(request.user_id),
+            group=spec.run["group"],
+            spec=spec,
+            note=request.note,
+            next_slot_ms=None,
+            next_ms=None,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+            ended_ms=None,
+        )
+        change = Change(now_ms, "create", actor, request.note, {})
+        decision = transitions.begun(definition, now_ms, paused=request.paused, change=change)
+        if not await self.book.insert(decision):
+            return await self.get(definition_id), False
+        await self._submit(decision, now_ms)
+        return await self.get(definition_id), True
+
+    async def get(self, definition_id: str) -> Seen:
+        """Return a definition as it is now; raises `DefinitionNotFoundError`."""
+        definition = await self.book.get(definition_id)
+        ids = [f.task_id for f in await self.book.open_firings([definition_id]) if f.state is FiringState.OPEN]
+        if not ids:
+            return Seen(definition, definition.status)
+        going_on = await settle(self._store, self.desk, ids[:_SETTLED], await self._clock())
+        if len(going_on) < len(ids):
+            definition = await self.book.get(definition_id)
+        return Seen(definition, _look(definition, going_on))
+
+    async def look(self, definitions: Sequence[Definition]) -> list[Seen]:
+        """Return many definitions as they look now."""
+        firings = await self.book.open_firings([d.definition_id for d in definitions])
+        opened = [f for f in firings if f.state is FiringState.OPEN]
+        going_on = await settle(self._store, self.desk, [f.task_id for f in opened], await self._clock())
+        of: dict[str, dict[str, Status]] = {}
+        for firing in opened:
+            if firing.task_id in going_on:
+                of.setdefault(firing.definition_id, {})[firing.task_id] = going_on[firing.task_id]
+        return [Seen(d, _look(d, of.get(d.definition_id, {}))) for d in definitions]
+
+    async def instances(self, definition_id: str, *, limit: int, cursor: str | None = None) -> tuple[list[Task], Any]:
+        """Return a page of a definition's instances, the newest first, and the next page's cursor.
+
+        Those that history does not know yet are there too. Raises `BadCursorError`, `DefinitionNotFoundError`.
+        """
+        await self.book.get(definition_id)
+        return await page_of_instances(self._store, self._ledger, self.book, definition_id, limit=limit, cursor=cursor)
+
+    # --- moves
+
+    async def pause(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+        """Stop firing; raises `IllegalDefinitionMoveError`."""
+        now_ms = await self._settled_now(definition_id)
+        return await self._changed(
+            definition_id, lambda d, _: transitions.paused(d, now_ms, actor=actor, note=note), now_ms
+        )
+
+    async def resume(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+        """Fire again; raises `IllegalDefinitionMoveError`."""
+        now_ms = await self._settled_now(definition_id)
+        return await self._changed(
+            definition_id, lambda d, unended: transitions.resumed(d, unended, now_ms, actor=actor, note=note), now_ms
+        )
+
+    async def cancel(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+        """End it for good, its instances too; raises `IllegalDefinitionMoveError`."""
+        now_ms = await self._settled_now(definition_id)
+        seen = await self._changed(
+            definition_id, lambda d, _: transitions.cancelled(d, now_ms, actor=actor, note=note), now_ms
+        )
+        # At once where that is possible; a beat sees to the rest, also if this process dies now.
+        for firing in await self.book.open_firings([definition_id]):
+            if firing.state is FiringState.OPEN:
+                await cancel_instance(self._store, firing.task_id)
+        return seen
+
+    async def trigger(self, definition_id: str, *, actor: str, key: str | None = None) -> Firing:
+        """Run one instance now; raises `IllegalDefinitionMoveError`. With `key` a repeated call runs none."""
+        now_ms = await self._settled_now(definition_id)
+        made: list[Decision] = []
+
+        def decide(definition: Definition, _: Open) -> Decision:
+            made.append(transitions.triggered(definition, now_ms, actor=actor, key=key or uuid.uuid4().hex))
+            return made[-1]
+
+        if key is not None:
+            task_id = instance_id(definition_id, "manual", key)
+            if (await self._store.known([task_id]))[0] or await self.desk.has(task_id):
+                definition = await self.book.get(definition_id)
+                return Firing(task_id, definition.definition_id, now_ms, "manual", FiringState.OPEN, now_ms)
+        await self.book.change(definition_id, decide)
+        await self._submit(made[-1], now_ms)
+        return made[-1].firings[0]
+
+    async def backfill(
+        self,
+        definition_id: str,
+        start: datetime,
+        end: datetime,
+        *,
+        actor: str,
+        one_by_one: bool = False,
+        key: str | None = None,
+    ) -> list[Firing]:
+        """Run the slots from `start` to `end` (both included) that lie in the past; returns the firings.
+
+        Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` for a range with too many slots or none.
+        """
+        now_ms = await self._settled_now(definition_id)
+        most = self.settings.schedule.max_backfill
+        made: list[Decision] = []
+        name = key or uuid.uuid4().hex
+
+        def decide(definition: Definition, unended: Open) -> Decision:
+            # What is left out and where it starts holds for the past too, its first start does not.
+            table = replace(definition.timetable(), start_ms=None)
+            found = table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms))
+            slots = list(islice(found, most + 1))
+            if not slots:
+                raise InvalidSubmissionError([Violation("end", "no slot lies from start to end, up to now")])
+            if len(slots) > most:
+                raise InvalidSubmissionError([Violation("end", f"the range holds more than {most} slots: split it")])
+            made.append(
+                transitions.backfilled(definition, unended, slots, now_ms, actor=actor, key=name, one_by_one=one_by_one)
+            )
+            return made[-1]
+
+        if start > end:
+            raise InvalidSubmissionError([Violation("end", "is before start")])
+        await self.book.change(definition_id, decide)
+        await self._submit(made[-1], now_ms)
+        return list(made[-1].firings)
+
+    async def edit(self, definition_id: str, document: object, *, actor: str, rev: int | None = None) -> Seen:
+        """Change what `document` names and keep the rest; null takes a value back to its default.
+
+        With `rev`, a definition that changed since is left alone: `ChangedDefinitionError`.
+        Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` that names the fields.
+        """
+        if not isinstance(document, dict):
+            raise InvalidSubmissionError([Violation("", "must be a JSON object")])
+        if unknown := [name for name in document if name not in EDITABLE]:
+            message = f"cannot be edited; what can: {', '.join(sorted(EDITABLE))}"
+            raise InvalidSubmissionError([Violation(str(unknown[0])[:100], message)])
+        now_ms = await self._settled_now(definition_id)
+        known = await self.book.get(definition_id)
+        transitions.refuse_read_only(known, "edit")
+        before = request_document(known)
+        merged = {name: value for name, value in {**before, **document}.items() if value is not None}
+        if "trigger_type" in document and "trigger_args" not in document:
+            merged.pop("trigger_args", None)
+        request = read_definition(merged)
+        timed = {"trigger_type", "trigger_args", "start_at", "end_at"} & set(document)
+        new = await self._edited(known, request, now_ms, moved=bool(timed))
+        after = request_document(new)
+        changed = {
+            name: [before.get(name), after.get(name)]
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        }
+
+        def decide(definition: Definition, unended: Open) -> Decision:
+            if definition.rev != (known.rev if rev is None else rev):
+                raise ChangedDefinitionError(definition_id)
+            return transitions.edited(
+                definition, _with_life(new, definition), unended, now_ms, actor=actor, changed=changed
+            )
+
+        return await self._changed(definition_id, decide, now_ms)
+
+    async def _edited(self, known: Definition, request: DefinitionRequest, now_ms: int, *, moved: bool) -> Definition:
+        same = known.spec.trigger_args.get("interval") == (request.trigger_args or {}).get("interval")
+        spec = build_spec(
+            request,
+            self.settings,
+            await self._lookup(request.task),
+            now_ms=now_ms,
+            anchor_ms=known.spec.anchor_ms if same else now_ms,
+            future=moved,
+        )
+        return replace(
+            known,
+            trigger_type=request.trigger_type,
+            name=request.name,
+            group=spec.run["group"],
+            spec=spec,
+            note=request.note,
+        )
+
+    # --- previews
+
+    async def preview(self, definition_id: str, count: int) -> tuple[Timetable, list[int]]:
+        """Return the next `count` slots, of a paused definition those that it would have."""
+        definition = await self.book.get(definition_id)
+        over = definition.status in (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
+        table = definition.timetable()
+        if over or definition.trigger_type is TaskTriggerType.IMMEDIATE:
+            return table, []
+        if definition.spec.max_runs is not None:
+            count = min(count, max(definition.spec.max_runs - definition.fired, 0))
+        after_ms = await self._clock()
+        if definition.next_slot_ms is not None:
+            after_ms = min(after_ms, definition.next_slot_ms - 1)
+        return table, list(islice(table.slots(after_ms), min(count, MAX_PREVIEW)))
+
+    async def preview_of(self, document: object, count: int) -> tuple[Timetable, list[int]]:
+        """Return the next `count` slots of a trigger that is not saved."""
+        trigger = read_trigger(document)
+        now_ms = await self._clock()
+        args = checked_args(trigger, self.settings, now_ms=now_ms)
+        request = DefinitionRequest(**{**trigger.model_dump(), "trigger_args": args, "content": ""})
+        spec = bare_spec(request, args, now_ms)
+        check_timetable(trigger, spec, now_ms)
+        table = timetable_of(trigger.trigger_type, spec, "")
+        return table, list(islice(table.slots(now_ms), min(count, MAX_PREVIEW)))
+
+    # --- parts
+
+    async def _lookup(self, task: Mapping[str, Any] | None) -> TypeLookup:
+        name = self.settings.schedule.content_type if task is None else task.get("type")
+        return await self._types(name if isinstance(name, str) else "")
+
+    async def _settled_now(self, definition_id: str) -> int:
+        """Count the ends of a definition's instances, so that a move meets it as it is; returns the moment."""
+        now_ms = await self._clock()
+        firings = await self.book.open_firings([definition_id])
+        ids = [f.task_id for f in firings if f.state is FiringState.OPEN]
+        await settle(self._store, self.desk, ids[:_SETTLED], now_ms)
+        return now_ms
+
+    async def _changed(
+        self, definition_id: str, decide: Callable[[Definition, Open], Decision | None], now_ms: int
+    ) -> Seen:
+        made: list[Decision] = []
+
+        def remember(definition: Definition, unended: Open) -> Decision | None:
+            decision = decide(definition, unended)
+            if decision is not None:
+                made.append(decision)
+            return decision
+
+        await self.book.change(definition_id, remember)
+        if made:
+            await self._submit(made[-1], now_ms)
+        return await self.get(definition_id)
+
+    async def _submit(self, decision: Decision, now_ms: int) -> None:
+        planned = [(decision.after, f) for f in decision.firings if f.state is FiringState.PLANNED]
+        if planned:
+            await self._line.submit(planned, now_ms)
+
+
+def _look(definition: Definition, going_on: Mapping[str, Status]) -> DefinitionStatus:
+    running = any(status is Status.PROCESSING for status in going_on.values())
+    if running and definition.status is DefinitionStatus.ACTIVE:
+        return DefinitionStatus.RUNNING
+    return definition.status
+
+
+def _with_life(new: Definition, now: Definition) -> Definition:
+    """Return what was edited, with what happened to it in the meantime."""
+    return replace(
+        now,
+        trigger_type=new.trigger_type,
+        name=new.name,
+        group=new.group,
+        spec=new.spec,
+        note=new.note,
+    )
+
+
+def bare_spec(request: DefinitionRequest, args: dict[str, Any], now_ms: int) -> Spec:
+    """Return the spec of a trigger alone."""
+    return Spec(
+        user_id=None,
+        content="",
+        trigger_args=args,
+        anchor_ms=now_ms,
+        task=None,
+        run={},
+        start_ms=None if request.start_at is None else ms_from_utc(request.start_at),
+        end_ms=None if request.end_at is None else ms_from_utc(request.end_at),
+        jitter_ms=round(request.jitter * 1000),
+    )
+
+
+def request_document(definition: Definition) -> dict[str, Any]:
+    """Return a definition as the request that would make it: what an edit begins with."""
+    record = definition_record(definition, definition.status)
+    names = [*EDITABLE, "user_id"]
+    document = {name: record[name] for name in names if record.get(name) is not None}
+    if definition.spec.task is not None:
+        document.pop("group", None)
+    return document
