@@ -1,0 +1,215 @@
+"""Contract 4 over HTTP: the root paths and `/api/v1/definitions`; the test is the worker and the beat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from celeriac.control.scheduling import scheduling
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from tests.integration.http_serving import claim, serving
+from tests.support import eventually
+
+
+@pytest.fixture
+def settings(valkey_url: str, database_url: str) -> Settings:
+    return Settings(redis_url=valkey_url, database_url=database_url)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
+        yield connected
+
+
+HOURLY = {"user_id": 7, "content": "look", "trigger_type": "LOOP", "trigger_args": {"interval": 3600}}
+
+
+async def create(client: httpx.AsyncClient, path: str = "/tasks", **fields: Any) -> str:
+    answer = await client.post(path, json={**HOURLY, **fields})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["task_def_id"])
+
+
+async def test_the_life_of_a_definition(client: httpx.AsyncClient, store: TaskStore) -> None:
+    definition_id = await create(client)
+    shown = (await client.get(f"/tasks/{definition_id}")).json()
+    assert (shown["status"], shown["user_id"], shown["content"]) == ("ACTIVE", 7, "look")
+    next_run = datetime.fromisoformat(shown["next_run_at"])
+    assert timedelta(minutes=59) < next_run - datetime.now(UTC) < timedelta(minutes=61)
+    assert len(shown["next_runs"]) == 10
+
+    for verb, status in (("pause", "PAUSED"), ("pause", "PAUSED"), ("resume", "ACTIVE"), ("resume", "ACTIVE")):
+        answer = await client.post(f"/tasks/{definition_id}/{verb}")
+        assert (answer.status_code, answer.json()["status"]) == (200, status)
+    answer = await client.post(f"/tasks/{definition_id}/trigger")
+    assert answer.status_code == 202
+    task_id = answer.json()["task_id"]
+    (instance,) = (await client.get(f"/tasks/{definition_id}/instances")).json()["items"]
+    assert (instance["task_id"], instance["task_def_id"]) == (task_id, definition_id)
+    assert (instance["trigger"], instance["status"]) == ("manual", "pending")
+    assert (await client.get(f"/api/v1/tasks/{task_id}")).json()["payload"]["data"]["content"] == "look"
+
+    answer = await client.post(f"/tasks/{definition_id}/cancel", json={"note": "enough"})
+    assert (answer.json()["status"], answer.json()["note"]) == ("CANCELLED", "enough")
+    assert (await client.get(f"/api/v1/tasks/{task_id}")).json()["status"] == "cancelled"
+    for verb in ("pause", "resume", "cancel", "trigger"):
+        answer = await client.post(f"/tasks/{definition_id}/{verb}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "illegal_definition_move")
+    mine = (await client.get("/users/7/tasks")).json()
+    assert [d["task_def_id"] for d in mine["items"]] == [definition_id]
+    assert (await client.get("/users/8/tasks")).json() == {"items": [], "next_cursor": None}
+
+
+async def test_a_beat_fires_and_the_instance_tells_its_definition(
+    client: httpx.AsyncClient, store: TaskStore, settings: Settings
+) -> None:
+    task = {"type": "http_test.echo", "payload": {"n": 1}, "queue": "media"}
+    definition_id = await create(client, task=task, trigger_args={"interval": 0.3}, max_runs=2)
+    async with scheduling(store, settings):
+
+        async def fired() -> list[Any]:
+            items: list[Any] = (await client.get(f"/tasks/{definition_id}/instances")).json()["items"]
+            return items if len(items) == 2 else []
+
+        items = await eventually(fired, because="two slots fire")
+        running = await claim(store, items[1]["task_id"])
+        assert (await client.get(f"/tasks/{definition_id}")).json()["status"] == "RUNNING"
+        await store.complete(running, "42")
+        await store.complete(await claim(store, items[0]["task_id"]), "43")
+        shown = (await client.get(f"/tasks/{definition_id}")).json()
+        assert shown["status"] == "COMPLETED"
+        assert shown["last_outcome"]["status"] == "completed"
+        assert shown["counters"]["fired"] == shown["counters"]["succeeded"] == 2
+        assert [run["result"] for run in shown["last_runs"]] == [43, 42]
+        first, second = (datetime.fromisoformat(run["scheduled_at"]) for run in shown["last_runs"])
+        assert first - second == timedelta(seconds=0.3)
+
+
+BAD = [
+    ({"trigger_args": {"interval": 0}}, "trigger_args.interval"),
+    ({"trigger_args": {"interval": "soon"}}, "trigger_args.interval"),
+    ({"trigger_args": {"interval": True}}, "trigger_args.interval"),
+    ({"trigger_args": {}}, "trigger_args.interval"),
+    ({"trigger_args": {"cron": "0 25 * * *"}}, "trigger_args.cron"),
+    ({"trigger_args": {"cron": "* * * * *", "timezone": "Mars/Base"}}, "trigger_args.timezone"),
+    ({"trigger_args": {"cron": "* * * * *", "interval": 3}}, "trigger_args.cron"),
+    ({"trigger_type": "SCHEDULED", "trigger_args": {}}, "trigger_args.run_at"),
+    ({"trigger_type": "SCHEDULED", "trigger_args": {"run_at": "2020-01-01T00:00:00Z"}}, "trigger_args.run_at"),
+    ({"trigger_type": "SCHEDULED", "trigger_args": {"run_date": "2030-01-01T00:00:00"}}, "trigger_args.run_date"),
+    ({"trigger_type": "SCHEDULED", "trigger_args": {"run_at": "tomorrow"}}, "trigger_args.run_at"),
+    ({"trigger_type": "IMMEDIATE", "trigger_args": {"interval": 3}}, "trigger_args.interval"),
+    ({"trigger_type": "SOMETIMES"}, "trigger_type"),
+    ({"user_id": None}, "user_id"),
+    ({"user_id": True}, "user_id"),
+    ({"content": None}, "content"),
+    ({"overlap": "perhaps"}, "overlap"),
+    ({"tigger_args": {}}, "tigger_args"),
+    ({"task": {"type": "no_such_type"}}, "task.type"),
+    ({"task": {"type": "http_test.thumbnail", "payload": {}}}, "task.payload.path"),
+    ({"task": {"type": "http_test.echo", "delay": 3}}, "task.delay"),
+    ({"trigger_args": {"interval": 60, "exclude": [{"cron": "* * * * *"}]}}, "trigger_args"),
+    ({"end_at": "2020-01-01T00:00:00Z"}, "end_at"),
+]
+
+
+async def test_a_bad_definition_names_the_field(client: httpx.AsyncClient) -> None:
+    for fields, field in BAD:
+        answer = await client.post("/tasks", json={**HOURLY, **fields})  # type: ignore[dict-item]
+        assert answer.status_code == 422, answer.text
+        assert field in [error["field"] for error in answer.json()["errors"]], answer.text
+    assert (await client.get("/users/7/tasks")).json()["items"] == []
+
+
+async def test_unknown_ids_and_bodies_that_are_none(client: httpx.AsyncClient) -> None:
+    for path in ("/tasks/none", "/tasks/none/instances", "/api/v1/definitions/%00", "/api/v1/definitions/x/preview"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "definition_not_found"), path
+    for verb in ("pause", "resume", "cancel", "trigger"):
+        assert (await client.post(f"/tasks/none/{verb}")).status_code == 404
+    assert (await client.post("/tasks", content=b"{")).json()["code"] == "malformed_json"
+    assert (await client.post("/tasks", json=[1])).status_code == 422
+    definition_id = await create(client)
+    assert (await client.get(f"/tasks/{definition_id}/instances?cursor=nonsense")).status_code == 422
+    assert (await client.get(f"/tasks/{definition_id}/instances?limit=501")).status_code == 422
+    assert (await client.post(f"/tasks/{definition_id}/pause", json={"why": 1})).status_code == 422
+
+
+async def test_lists_are_paged_and_filtered(client: httpx.AsyncClient) -> None:
+    ids = [await create(client, "/api/v1/definitions", user_id="ann", group=f"g{n % 2}") for n in range(5)]
+    await create(client, user_id="bob")
+    await client.post(f"/tasks/{ids[0]}/pause")
+    found: list[str] = []
+    cursor = None
+    while True:
+        query = {"limit": "2", **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/users/ann/tasks", params=query)).json()
+        assert len(page["items"]) <= 2
+        found += [item["task_def_id"] for item in page["items"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert found == ids[::-1]
+    paused = (await client.get("/api/v1/definitions?status=PAUSED")).json()["items"]
+    assert [item["task_def_id"] for item in paused] == [ids[0]]
+    in_group = (await client.get("/api/v1/definitions?user_id=ann&group=g1")).json()["items"]
+    assert [item["task_def_id"] for item in in_group] == [ids[3], ids[1]]
+
+    for _ in range(5):
+        await client.post(f"/tasks/{ids[0]}/trigger")
+    first = (await client.get(f"/tasks/{ids[0]}/instances?limit=3")).json()
+    second = (await client.get(f"/tasks/{ids[0]}/instances?limit=3&cursor={first['next_cursor']}")).json()
+    assert (len(first["items"]), len(second["items"]), second["next_cursor"]) == (3, 2, None)
+    assert len({item["task_id"] for item in first["items"] + second["items"]}) == 5
+
+
+async def test_a_repeated_request_with_a_key_is_one_definition(client: httpx.AsyncClient) -> None:
+    headers = {"Idempotency-Key": "monday"}
+    body = {**HOURLY, "trigger_type": "IMMEDIATE", "trigger_args": {}}
+    first = await client.post("/tasks", json=body, headers=headers)
+    second = await client.post("/tasks", json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["task_def_id"] == second.json()["task_def_id"]
+    instances = (await client.get(f"/tasks/{first.json()['task_def_id']}/instances")).json()["items"]
+    assert len(instances) == 1
+
+
+async def test_previews_edits_and_back_fills(client: httpx.AsyncClient) -> None:
+    trigger = {
+        "trigger_type": "LOOP",
+        "trigger_args": {
+            "rules": [{"cron": "0 8 * * 1-5"}, {"cron": "0 10 * * 0,6"}],
+            "timezone": "Europe/Berlin",
+            "exclude": [{"date": "2030-12-25"}],
+        },
+        "start_at": "2030-12-24T00:00:00+01:00",
+    }
+    items = (await client.post("/api/v1/definitions/preview?count=3", json=trigger)).json()["items"]
+    assert [item["scheduled_at"] for item in items] == [
+        "2030-12-24T07:00:00.000Z",
+        "2030-12-26T07:00:00.000Z",
+        "2030-12-27T07:00:00.000Z",
+    ]
+    answer = await client.post("/api/v1/definitions/preview", json={**trigger, "trigger_args": {"cron": "x"}})
+    assert answer.json()["errors"][0]["field"] == "trigger_args.cron"
+
+    definition_id = await create(client)
+    path = f"/api/v1/definitions/{definition_id}"
+    edited = await client.patch(path, json={"trigger_args": {"cron": "*/5 * * * *"}, "note": "faster"})
+    assert edited.json()["trigger_args"] == {"cron": "*/5 * * * *"}
+    assert len((await client.get(f"{path}/preview?count=25")).json()["items"]) == 25
+    assert (await client.patch(f"{path}?rev=1", json={"name": "x"})).json()["code"] == "definition_changed"
+    assert (await client.patch(path, json={"user_id": 9})).status_code == 422
+    now = datetime.now(UTC)
+    wanted = {"start": (now - timedelta(minutes=14)).isoformat(), "end": now.isoformat()}
+    filled = await client.post(f"{path}/backfill", json=wanted)
+    assert filled.status_code == 202
+    assert 2 <= len(filled.json()["items"]) <= 3
+    answer = await client.post(f"{path}/backfill", json={"start": "then"})
+    assert {error["field"] for error in answer.json()["errors"]} == {"start", "end"}
+    trail = (await client.get(f"{path}/changes")).json()["items"]
+    assert [entry["action"] for entry in trail] == ["backfill", "edit", "create"]
