@@ -1,0 +1,552 @@
+/**
+ * A remote worker for Celeriac: connects, takes tasks of its group, answers them, connects again.
+ * One ES module without dependencies, for Node 20 and later and for browsers. Types: celeriac-worker.d.ts.
+ */
+
+// Close codes that say what to do next; after every other end it just connects again.
+const NORMAL = 1000;
+const RESTARTING = [1001, 1012];
+const REFUSED = 1008;
+const TRY_LATER = 1013;
+/** What we close with when the server is silent; browsers allow 1000 and 3000 to 4999. */
+const SILENT = 4000;
+
+/** Answers to the handshake that no later attempt changes; only the package `ws` tells them. */
+const FINAL_ANSWERS = /\b(400|401|403|404|405|426)\b/;
+
+/** Least time between two reports of one task (ms); the last one always goes out. */
+const REPORT_INTERVAL_MS = 50;
+/** Unsent bytes above which `delta` waits. */
+const ENOUGH_UNSENT = 1024 ** 2;
+/** Results that were finished while the connection was away and are kept, in number and in characters. */
+const KEPT = 100;
+const KEPT_LENGTH = 64 * 1024 ** 2;
+
+/** Fails a task with a code; retried by the task's own policy. */
+export class TaskError extends Error {
+  name = 'TaskError';
+  retryable = true;
+
+  constructor(message = '', { code = 'task_failed' } = {}) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Fails a task for good: no further attempts. */
+export class SkipRetry extends TaskError {
+  name = 'SkipRetry';
+  retryable = false;
+}
+
+/** The server does not want this worker: token, group or address is wrong. */
+export class WorkerRefusedError extends Error {
+  name = 'WorkerRefusedError';
+}
+
+/**
+ * The pause before the next attempt to connect: exponential backoff with full jitter.
+ * `failures` counts attempts in a row that led to no connection; `random` is in [0, 1).
+ */
+export function pauseMs(failures, code, longestMs, random) {
+  const base = code === TRY_LATER ? 5000 : 500;
+  const ceiling = RESTARTING.includes(code) ? Math.min(1000, longestMs) : longestMs;
+  return random * Math.min(base * 2 ** Math.min(failures, 30), ceiling);
+}
+
+/** A task as its handler sees it. */
+class RemoteTask {
+  #send;
+  #aborting = new AbortController();
+  #latest = null;
+  #reportedAt = -Infinity;
+  #timer = null;
+
+  constructor(message, send) {
+    const payload = message.payload;
+    this.id = message.taskId;
+    this.payload = payload !== null && typeof payload === 'object' ? payload : {};
+    this.model = this.payload.model ?? 'default';
+    this.messages = this.payload.messages ?? [];
+    this.data = this.payload.data;
+    this.attempt = message.attempt ?? 1;
+    this.timeoutMs = message.timeoutMs ?? null;
+    this.userId = message.userId ?? null;
+    this.#send = send;
+  }
+
+  get signal() {
+    return this.#aborting.signal;
+  }
+
+  get cancelled() {
+    return this.#aborting.signal.aborted;
+  }
+
+  progress(percentage, message = '', { stage = '' } = {}) {
+    const bounded = Math.min(Math.max(Number(percentage), 0), 100);
+    if (Number.isNaN(bounded)) throw new TypeError(`a percentage is a number from 0 to 100, not ${percentage}`);
+    this.#latest = { percentage: bounded, message: String(message), stage: String(stage) };
+    const due = this.#reportedAt + REPORT_INTERVAL_MS - performance.now();
+    if (due <= 0) this.flush();
+    else this.#timer ??= setTimeout(() => this.flush(), due);
+  }
+
+  async delta(content) {
+    if (typeof content !== 'string') throw new TypeError(`a delta is a text, not ${typeof content}`);
+    await this.#send({ type: 'delta', taskId: this.id, content }, true);
+  }
+
+  /** Abort the signal. Called by the worker. */
+  stop(reason) {
+    this.#aborting.abort(reason);
+  }
+
+  /** Send the report that waits for its moment. Called by the worker, before the answer. */
+  flush() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#latest === null) return;
+    const { percentage, message, stage } = this.#latest;
+    this.#latest = null;
+    this.#reportedAt = performance.now();
+    this.#send({
+      type: 'progress',
+      taskId: this.id,
+      percentage,
+      ...(message && { message }),
+      ...(stage && { stage }),
+    });
+  }
+}
+
+/** One connection; `ended` resolves with the close code and reason. */
+class Connection {
+  workerId = '';
+  draining = false;
+
+  /** What the socket complained of before it closed. */
+  #failure = '';
+
+  constructor(socket, heard) {
+    this.socket = socket;
+    this.ended = new Promise((resolve) => {
+      socket.addEventListener('close', ({ code, reason }) => resolve({ code, reason: reason || this.#failure }));
+    });
+    socket.addEventListener('error', ({ message }) => {
+      this.#failure = message ?? '';
+    });
+    socket.addEventListener('message', ({ data }) => heard(this, data));
+  }
+
+  get open() {
+    return this.socket.readyState === 1;
+  }
+
+  /** Send a text, if it can still be; says whether it could. */
+  send(text) {
+    if (!this.open) return false;
+    this.socket.send(text);
+    return true;
+  }
+
+  /** Wait until little is left to be sent. */
+  async room() {
+    while (this.open && this.socket.bufferedAmount > ENOUGH_UNSENT) await sleep(10);
+  }
+
+  close(code, reason) {
+    this.socket.close(code, reason);
+  }
+}
+
+/** Connects, takes tasks, connects again. */
+export class RemoteWorker {
+  #handler;
+  #options;
+  #connection = null;
+  #announced = 0;
+  #heardAt = 0;
+  /** What runs, by task id: { task, connection }; the connection is null while it is away. */
+  #executions = new Map();
+  /** Results that may not have arrived, by task id: { answer, length }. */
+  #kept = new Map();
+  #stopping = new AbortController();
+  #ended = null;
+  #wakers = new Set();
+
+  constructor(url, handler, options = {}) {
+    if (typeof handler !== 'function') throw new TypeError('the second argument is the function that does a task');
+    this.#handler = handler;
+    this.#options = {
+      group: 'default',
+      concurrency: 1,
+      models: [],
+      drainTimeoutMs: 30_000,
+      heartbeatMs: 15_000,
+      reconnectMaxMs: 30_000,
+      maxMessageBytes: 16 * 1024 ** 2,
+      signals: globalThis.process?.versions?.node !== undefined,
+      log: (level, text) => console[level](`celeriac-worker: ${text}`),
+      ...options,
+    };
+    if (!Number.isInteger(this.#options.concurrency) || this.#options.concurrency < 1) {
+      throw new RangeError(`concurrency is a whole number above 0, not ${this.#options.concurrency}`);
+    }
+    this.url = gatewayUrl(url, this.#options.group);
+  }
+
+  get workerId() {
+    return this.#connection?.workerId ?? '';
+  }
+
+  get running() {
+    return this.#executions.size;
+  }
+
+  run() {
+    this.#ended ??= this.#work();
+    return this.#ended;
+  }
+
+  async stop() {
+    this.#stopping.abort();
+    this.#wake();
+    await this.#ended?.catch(() => {});
+  }
+
+  // --- connections
+
+  async #work() {
+    const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+    if (Socket === undefined) {
+      throw new TypeError(
+        "this JavaScript has no WebSocket: install the package 'ws' and pass { WebSocket: (await import('ws')).WebSocket }",
+      );
+    }
+    const forget = this.#options.signals ? this.#followSignals() : () => {};
+    let failures = 0;
+    try {
+      while (!this.#stopped) {
+        const { code, reason, greeted } = await this.#connectAndServe(Socket);
+        if (code === REFUSED || (!greeted && FINAL_ANSWERS.test(reason))) {
+          throw new WorkerRefusedError(`the gateway at ${this.url} refuses this worker: ${reason || `closed with ${code}`}`);
+        }
+        failures = greeted ? 0 : failures + 1;
+        if (this.#stopped) break;
+        const pause = pauseMs(failures, code, this.#options.reconnectMaxMs, Math.random());
+        this.#log('info', `disconnected (${code}${reason ? ` ${reason}` : ''}), connecting again in ${Math.round(pause)} ms`);
+        this.#state('waiting', reason);
+        await this.#pause(pause);
+      }
+    } finally {
+      forget();
+      for (const { task } of this.#executions.values()) task.stop('shutdown');
+      this.#state('stopped', '');
+    }
+  }
+
+  get #stopped() {
+    return this.#stopping.signal.aborted;
+  }
+
+  async #connectAndServe(Socket) {
+    this.#state('connecting', this.url);
+    const { token, heartbeatMs } = this.#options;
+    // A browser can set no header: the token goes as a subprotocol, which no log shows.
+    const socket = token ? new Socket(this.url, ['celeriac', `bearer.${token}`]) : new Socket(this.url);
+    const connection = new Connection(socket, (from, data) => this.#heard(from, data));
+    this.#heardAt = performance.now();
+    const heartbeat = setInterval(() => this.#checkPulse(connection), heartbeatMs);
+    const stop = () => this.#drain(connection);
+    this.#stopping.signal.addEventListener('abort', stop, { once: true });
+    if (this.#stopped) stop();
+    const { code, reason } = await Promise.race([connection.ended, this.#givenUp(connection)]);
+    clearInterval(heartbeat);
+    this.#stopping.signal.removeEventListener('abort', stop);
+    this.#lost(connection);
+    return { code, reason, greeted: connection.workerId !== '' };
+  }
+
+  /** Resolves when a connection was given up that does not even answer our close. */
+  #givenUp(connection) {
+    return new Promise((resolve) => {
+      connection.giveUp = (reason) => resolve({ code: SILENT, reason });
+    });
+  }
+
+  #checkPulse(connection) {
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs > 2 * this.#options.heartbeatMs) {
+      connection.close(SILENT, 'the server is silent');
+      connection.giveUp('the server is silent');
+    } else if (connection.workerId !== '' && silentMs > this.#options.heartbeatMs * 0.9) {
+      this.#say(connection, { type: 'ping' });
+    }
+  }
+
+  async #drain(connection) {
+    connection.draining = true;
+    if (connection.workerId === '') {
+      connection.close(NORMAL);
+      connection.giveUp('stopped');
+      return;
+    }
+    this.#state('draining', '');
+    this.#say(connection, { type: 'drain' });
+    const until = performance.now() + this.#options.drainTimeoutMs;
+    while (this.running > 0 && connection.open && performance.now() < until) {
+      await this.#pause(until - performance.now());
+    }
+    if (this.running > 0) this.#log('warn', `${this.running} task(s) did not finish in time: they are given back`);
+    connection.close(NORMAL);
+    setTimeout(() => connection.giveUp('stopped'), 2000).unref?.();
+  }
+
+  #lost(connection) {
+    let orphans = 0;
+    for (const execution of this.#executions.values()) {
+      if (execution.connection === connection) {
+        execution.connection = null;
+        orphans += 1;
+      }
+    }
+    if (this.#connection === connection) this.#connection = null;
+    if (orphans > 0 && !this.#stopped) this.#log('warn', `the connection broke; ${orphans} running task(s) go on`);
+    this.#wake();
+  }
+
+  // --- messages
+
+  #heard(connection, data) {
+    this.#heardAt = performance.now();
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      this.#log('warn', 'the server sent something that is no message');
+      return;
+    }
+    if (message === null || typeof message !== 'object') return;
+    this.#options.onMessage?.('received', message);
+    switch (message.type) {
+      case 'connected':
+        this.#connected(connection, message);
+        break;
+      case 'task':
+        if (typeof message.taskId === 'string') this.#given(connection, message);
+        break;
+      case 'cancel':
+        this.#executions.get(message.taskId)?.task.stop(message.reason ?? 'cancel');
+        break;
+      case 'ping':
+        this.#say(connection, { type: 'pong' });
+        break;
+      case 'drain':
+        connection.draining = true;
+        this.#state('draining', message.message ?? '');
+        this.#leaveWhenDone(connection);
+        break;
+      case 'error':
+        this.#log('warn', `the server says: ${message.message}`);
+        break;
+    }
+  }
+
+  #connected(connection, { workerId }) {
+    connection.workerId = workerId ?? '?';
+    this.#connection = connection;
+    this.#announced = 0;
+    this.#log('info', `connected as ${workerId}`);
+    this.#state('connected', workerId);
+    for (const { answer } of this.#kept.values()) this.#say(connection, answer);
+    this.#announce();
+  }
+
+  #given(connection, message) {
+    const id = message.taskId;
+    const running = this.#executions.get(id);
+    const kept = this.#kept.get(id)?.answer;
+    this.#kept.delete(id);
+    if (running !== undefined) {
+      // It outlived its connection, and is ours again.
+      running.connection = connection;
+    } else if (kept?.type === 'task_complete') {
+      this.#say(connection, kept);
+    } else {
+      this.#execute(connection, message);
+    }
+  }
+
+  /** Ask for as many tasks as there is room for beside those that go on without their connection. */
+  #announce() {
+    const connection = this.#connection;
+    if (connection === null || connection.draining || this.#stopped) return;
+    const { concurrency, models, name } = this.#options;
+    const orphans = [...this.#executions.values()].filter((execution) => execution.connection === null).length;
+    const room = concurrency - orphans;
+    if (room <= this.#announced) return;
+    this.#announced = room;
+    this.#say(connection, {
+      type: 'ready',
+      ...(room > 1 && { concurrency: room }),
+      ...(models.length > 0 && { models }),
+      ...(name && { name }),
+    });
+  }
+
+  #leaveWhenDone(connection) {
+    if (!connection.draining || this.#stopped) return;
+    for (const execution of this.#executions.values()) if (execution.connection === connection) return;
+    connection.close(NORMAL);
+  }
+
+  #say(connection, message) {
+    const sent = connection.send(JSON.stringify(message));
+    if (sent) this.#options.onMessage?.('sent', message);
+    return sent;
+  }
+
+  // --- tasks
+
+  async #execute(connection, message) {
+    const began = performance.now();
+    const execution = { task: null, connection };
+    execution.task = new RemoteTask(message, async (report, wait = false) => {
+      const to = execution.connection;
+      if (to === null || !this.#executions.has(report.taskId)) return;
+      this.#say(to, report);
+      if (wait) await to.room();
+    });
+    const { task } = execution;
+    this.#executions.set(task.id, execution);
+    let answer;
+    try {
+      const result = (await this.#handler(task)) ?? null;
+      answer = this.#checked({ type: 'task_complete', taskId: task.id, result, duration: since(began) });
+    } catch (error) {
+      answer = failure(task, error, since(began));
+    }
+    task.flush();
+    this.#executions.delete(task.id);
+    this.#deliver(execution, answer);
+    this.#announce();
+    if (this.#connection !== null) this.#leaveWhenDone(this.#connection);
+    this.#wake();
+  }
+
+  /** Return the message, or throw what says why it cannot be sent. */
+  #checked(message) {
+    if (['function', 'symbol'].includes(typeof message.result)) {
+      throw new SkipRetry(`the result is a ${typeof message.result}, which JSON cannot say`, { code: 'bad_result' });
+    }
+    let text;
+    try {
+      text = JSON.stringify(message);
+    } catch (error) {
+      throw new SkipRetry(`the result cannot be written as JSON: ${error.message}`, { code: 'bad_result' });
+    }
+    const limit = this.#options.maxMessageBytes;
+    const bytes = text.length * 3 > limit ? new TextEncoder().encode(text).length : 0;
+    if (bytes > limit) {
+      throw new SkipRetry(
+        `the result is a message of ${bytes} bytes, above the limit of ${limit}: hand over a link instead`,
+        { code: 'result_too_large' },
+      );
+    }
+    return message;
+  }
+
+  #deliver({ task, connection }, answer) {
+    if (connection !== null && this.#say(connection, answer)) return;
+    if (task.cancelled) return;
+    // Its connection broke: the task may be this worker's no more. The server takes it or not.
+    if (this.#connection !== null) this.#say(this.#connection, answer);
+    this.#kept.set(task.id, { answer, length: JSON.stringify(answer).length });
+    while (this.#kept.size > KEPT || sum(this.#kept.values()) > KEPT_LENGTH) {
+      const [oldest] = this.#kept.keys();
+      this.#kept.delete(oldest);
+      this.#log('warn', `the result of task ${oldest} is dropped: too many wait for a connection`);
+    }
+  }
+
+  // --- parts
+
+  #followSignals() {
+    const { process } = globalThis;
+    const stop = (signal) => {
+      this.#log('info', `${signal}: stopping, running tasks may finish; once more to stop at once`);
+      this.stop();
+    };
+    // Once: a second signal ends the process as if nobody listened.
+    const forget = () => ['SIGTERM', 'SIGINT'].forEach((signal) => process.off(signal, stop));
+    ['SIGTERM', 'SIGINT'].forEach((signal) => process.once(signal, stop));
+    return forget;
+  }
+
+  /** Wait, but not longer than until something ended or the worker is to stop. */
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(done, Math.max(ms, 0));
+      const wakers = this.#wakers;
+      wakers.add(done);
+      function done() {
+        clearTimeout(timer);
+        wakers.delete(done);
+        resolve();
+      }
+    });
+  }
+
+  #wake() {
+    for (const done of [...this.#wakers]) done();
+  }
+
+  #log(level, text) {
+    this.#options.log?.(level, text);
+  }
+
+  #state(state, detail) {
+    this.#options.onState?.(state, detail);
+  }
+}
+
+function gatewayUrl(url, group) {
+  const found = new URL(url);
+  found.protocol = { 'http:': 'ws:', 'https:': 'wss:' }[found.protocol] ?? found.protocol;
+  if (found.protocol !== 'ws:' && found.protocol !== 'wss:') {
+    throw new TypeError(`the API's address is an http or https URL, not ${url}`);
+  }
+  found.pathname = `${found.pathname.replace(/\/+$/, '').replace(/\/ws$/, '')}/ws`;
+  found.search = `?group=${encodeURIComponent(group)}`;
+  found.hash = '';
+  return found.href;
+}
+
+function failure(task, error, duration) {
+  const answer = { type: 'task_error', taskId: task.id, duration };
+  if (task.cancelled) return { ...answer, error: 'cancelled', code: 'cancelled', retryable: false };
+  if (error instanceof TaskError) {
+    return {
+      ...answer,
+      error: error.message || error.name,
+      code: error.code,
+      ...(!error.retryable && { retryable: false }),
+    };
+  }
+  return { ...answer, error: error instanceof Error ? String(error) : `the handler threw ${String(error)}` };
+}
+
+function sum(kept) {
+  let total = 0;
+  for (const { length } of kept) total += length;
+  return total;
+}
+
+function since(began) {
+  return Math.round(performance.now() - began);
+}
+
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
