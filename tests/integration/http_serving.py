@@ -32,10 +32,10 @@ registry.add(TaskType("http_test.thumbnail", TypeAdapter(Thumbnail), group="medi
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """Serve the application on a free port; yields its URL."""
+async def serving(settings: Settings, *, port: int = 0) -> AsyncIterator[str]:
+    """Serve the application on a port (0: a free one); yields its URL."""
     server = ApiServer(create_app(settings), settings)
-    with bind("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", port) as listener:
         port = listener.getsockname()[1]
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await eventually(lambda: server.started or running.done(), because="the server starts")

@@ -1,0 +1,21 @@
+// A handler that does what a task's data says: node remote_handlers.mjs URL GROUP CONCURRENCY
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RemoteWorker, SkipRetry } from 'celeriac-worker';
+import { WebSocket } from 'ws';
+
+const [url, group, concurrency] = process.argv.slice(2);
+
+async function handle(task) {
+  task.progress(10, 'begun', { stage: 'first' });
+  const data = task.data ?? {};
+  if (data.fail) throw new TypeError(data.fail);
+  if (data.skip) throw new SkipRetry(data.skip, { code: 'no_use' });
+  if (data.sleep_s) await sleep(data.sleep_s * 1000, undefined, { signal: task.signal });
+  if (data.nonsense) return () => {};
+  for (const part of data.parts ?? []) await task.delta(part);
+  return { echo: task.data, model: task.model, attempt: task.attempt };
+}
+
+const options = { group, concurrency: Number(concurrency), models: ['m'], name: 'tester', reconnectMaxMs: 500, WebSocket };
+await new RemoteWorker(url, handle, options).run();
+console.log('ended');
