@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.running_up import RunningUp, celeriac
-from tests.support import ValkeyServer, eventually
+from tests.support import ValkeyServer, eventually, free_port
 
 TYPES = """
 from celeriac import Context, task
@@ -306,6 +306,28 @@ async def test_two_workers_are_two_roles(project: Path, data_dir: Path) -> None:
     with RunningUp(data_dir, "--config", "two.yaml", cwd=project) as up:
         await up.ready()
         await eventually(lambda: {"worker", "worker-2"} <= set(up.run_json["pids"]), because="both run")
+        assert await up.stop() == 0
+        assert up.children() == []
+
+
+async def test_flower_runs_along_and_shows_the_worker(project: Path, data_dir: Path) -> None:
+    port = free_port()
+    (project / "flower.yaml").write_text(f"up: {{flower_port: {port}}}")
+    with RunningUp(
+        data_dir, "--flower", "--config", "flower.yaml", cwd=project, FLOWER_UNAUTHENTICATED_API="true"
+    ) as up:
+        await up.ready()
+        assert f"Flower      http://127.0.0.1:{port}" in up.text
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as flower:
+
+            async def shown() -> bool:
+                try:
+                    answer = await flower.get("/api/workers", params={"refresh": 1})
+                except httpx.HTTPError:
+                    return False
+                return any(name.startswith("worker-") for name in answer.json())
+
+            await eventually(shown, because="Flower hears the worker", timeout_s=40)
         assert await up.stop() == 0
         assert up.children() == []
 

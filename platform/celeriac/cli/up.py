@@ -27,6 +27,9 @@ def up(
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
+    flower: Annotated[
+        bool, typer.Option("--flower", help="Run Flower too, on 127.0.0.1:5555 (setting up.flower_port).")
+    ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
     ] = False,
@@ -41,6 +44,8 @@ def up(
     from celeriac.local.up import Up
 
     settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
+    if flower:
+        settings = settings.model_copy(update={"up": settings.up.model_copy(update={"flower": True})})
     screen = Screen(as_json=settings.log_format == "json")
 
     async def run() -> int:

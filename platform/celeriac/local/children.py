@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from celeriac.errors import SettingsError
@@ -58,7 +59,18 @@ def platform_commands(settings: Settings, *, config: Path | None, insecure: bool
     commands = {"api": ["api", *api, *(["--insecure"] if insecure else []), *shared], "beat": ["beat", *shared]}
     for number in range(1, settings.up.workers + 1):
         commands["worker" if number == 1 else f"worker-{number}"] = ["worker", *worker, *shared]
-    return {name: (sys.executable, "-m", "celeriac", *command) for name, command in commands.items()}
+    found = {name: (sys.executable, "-m", "celeriac", *command) for name, command in commands.items()}
+    if settings.up.flower:
+        found["flower"] = _flower_command(settings)
+    return found
+
+
+def _flower_command(settings: Settings) -> tuple[str, ...]:
+    """Return Flower's command line: it has no sign-in of ours, so it listens on this machine's own address alone."""
+    if find_spec("flower") is None:
+        raise SettingsError("Flower is not installed: pip install 'celeriac[flower]'")
+    address = ("--address=127.0.0.1", f"--port={settings.up.flower_port}")
+    return (sys.executable, "-m", "celery", "-A", "celeriac_tasks", "flower", *address)
 
 
 def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str, ...]]:

@@ -32,6 +32,7 @@ def ready_text(
     folder = (
         "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )
+    flower = f"\n  Flower      http://127.0.0.1:{settings.up.flower_port}" if settings.up.flower else ""
     return f"""
 Celeriac {installation.version} is ready.
 
@@ -41,7 +42,7 @@ Celeriac {installation.version} is ready.
   store       {store}
   history     {_without_login(installation.database)}
   data        {settings.data_dir}
-  workers     {settings.up.workers}
+  workers     {settings.up.workers}{flower}
 
 Submit a task, then watch it (put the id of the answer in the place of ID):
 

@@ -209,6 +209,8 @@ class Up:
         wanted = {"--port": self._settings.port, "--grpc-port": self._settings.grpc_port}
         if self._settings.port == self._settings.grpc_port:
             raise SettingsError(f"--port and --grpc-port are both {self._settings.port}: choose two ports")
+        if self._settings.up.flower:
+            wanted["up.flower_port"] = self._settings.up.flower_port
         for option, port in wanted.items():
             try:
                 free = is_free(host, port)

@@ -72,5 +72,8 @@ class UpSettings(Section):
     workers: int = Field(1, ge=0, le=64)
     #: Programs of yours to run and restart along with the platform: name → command line.
     processes: dict[str, str] = Field(default_factory=dict)
+    #: Flower beside it, on this machine's own address (`--flower`; needs the extra `flower`), and its port.
+    flower: bool = False
+    flower_port: int = Field(5555, ge=1, le=65535)
     #: Longest time from Ctrl-C until a child is killed.
     stop_timeout: Duration = 15.0
