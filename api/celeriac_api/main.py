@@ -16,6 +16,7 @@ from celeriac.control.service import TaskControl
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
+from celeriac.live.activity import ActivityFeed
 from celeriac.live.api_keys import ApiKeys
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
@@ -25,6 +26,7 @@ from celeriac_api import openapi, problems
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.front_door import FrontDoor
 from celeriac_api.metrics import ProcessMetrics
+from celeriac_api.pages import routes as pages
 from celeriac_api.parts import Parts
 from celeriac_api.routes import (
     batch,
@@ -34,6 +36,7 @@ from celeriac_api.routes import (
     files,
     health,
     history,
+    live,
     metrics,
     operations,
     progress,
@@ -68,12 +71,15 @@ def create_app(settings: Settings) -> FastAPI:
             gateway = Gateway(store=store, hub=hub, settings=settings)
             await hub.start()
             await gateway.start()
+            activity = ActivityFeed(store=store)
+            await activity.start()
             try:
                 parts = Parts(
                     settings=settings,
                     store=store,
                     hub=hub,
                     types=types,
+                    activity=activity,
                     files=intake,
                     gateway=gateway,
                     authenticator=Authenticator(settings, ApiKeys(store).find),
@@ -87,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
             finally:
                 await gateway.stop()
+                await activity.stop()
                 await hub.stop()
                 await intake.stop()
                 if ledger is not None:
@@ -100,6 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
+        # Those of the framework load code from elsewhere; ours is in pages/.
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -117,8 +126,10 @@ def create_app(settings: Settings) -> FastAPI:
         uploads.router,
         definitions.router,
         operations.router,
+        live.router,
         health.router,
         metrics.router,
+        pages.router,
     ):
         app.include_router(router)
     return app

@@ -12,6 +12,7 @@ from celeriac.control.service import TaskControl
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
+from celeriac.live.activity import ActivityFeed
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
@@ -26,6 +27,7 @@ class Parts:
     settings: Settings
     store: TaskStore
     hub: LiveHub
+    activity: ActivityFeed
     types: TaskTypeCatalog
     files: FileIntake
     #: The remote workers that are connected to this process.

@@ -87,6 +87,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
+    "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
     "ledger_unavailable": Row(503, "History unavailable", "UNAVAILABLE", 1013, retry_after_s=5),
     "ledger_missing": Row(501, "No history here", "UNIMPLEMENTED", 1011),
@@ -132,6 +133,16 @@ class TaskTypeNotFoundError(CeleriacError, LookupError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"there is no task type {name!r}")
+
+
+class TooManyWatchersError(CeleriacError):
+    """This process serves as many live streams of everything as it may."""
+
+    code = "too_many_watchers"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"{limit} watch here already (pages.live_watchers): try again, or another replica")
 
 
 def row_of(error: BaseException) -> Row:

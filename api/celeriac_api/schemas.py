@@ -103,6 +103,12 @@ class ListedTask(TaskRecord):
     omitted: Annotated[list[str], Field(description="Of `payload` and `result`, what is left out because of its size.")]
 
 
+class RunningTasks(BaseModel):
+    """What runs now."""
+
+    tasks: Annotated[list[dict[str, Any]], Field(description="Records without payload, result and metadata.")]
+
+
 class TaskPage(BaseModel):
     """Some tasks of a list."""
 

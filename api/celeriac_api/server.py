@@ -144,6 +144,7 @@ class ApiServer(uvicorn.Server):
         if parts is not None:
             await parts.gateway.drain()
             parts.hub.close_streams()
+            parts.activity.close_streams()
         await super().shutdown(sockets)
 
 

@@ -39,7 +39,8 @@ _CREATION_SLACK_MS: Final = 100
 START: Final = "-"
 
 _STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
-_KEEPALIVE: Final = b": keep-alive\n\n"
+#: A comment, so that proxies keep a quiet stream open.
+KEEPALIVE: Final = b": keep-alive\n\n"
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -136,7 +137,7 @@ class TaskStream:
             async for event in events:
                 if event is None:
                     if (end := await self._ended_unheard()) is None:
-                        yield _KEEPALIVE
+                        yield KEEPALIVE
                         continue
                     if end:
                         yield end

@@ -373,9 +373,9 @@ async def test_health_and_readiness(client: httpx.AsyncClient) -> None:
     assert (ready.status_code, ready.json()["parts"]["store"]["ok"]) == (200, True)
 
 
-async def test_the_root_leads_to_the_documentation(client: httpx.AsyncClient) -> None:
+async def test_the_root_leads_to_the_dashboard(client: httpx.AsyncClient) -> None:
     answer = await client.get("/", follow_redirects=True)
-    assert (answer.status_code, answer.url.path) == (200, "/docs")
+    assert (answer.status_code, answer.url.path) == (200, "/dashboard")
 
 
 async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
@@ -408,6 +408,8 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         ("/api/v1/groups", "get"),
         ("/api/v1/groups/{name}", "get"),
         ("/api/v1/workers", "get"),
+        ("/api/v1/live", "get"),
+        ("/api/v1/running", "get"),
         ("/api/v1/task-types", "get"),
         ("/api/v1/task-types/{name}", "get"),
         ("/healthz", "get"),

@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
@@ -55,12 +55,6 @@ async def readyz(request: Request, parts: PartsOf) -> Response:
         instance_of(request.scope),
         extra={"ready": False, "parts": state},
     )
-
-
-@router.get("/", include_in_schema=False)
-async def index(request: Request) -> Response:
-    """Lead people to the documentation."""
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs", 307)
 
 
 async def _ledger(parts: Parts, ledger: Ledger) -> dict[str, Any]:

@@ -28,10 +28,8 @@ router = APIRouter(prefix="/api/v1", tags=["operations"])
 )
 async def list_groups(parts: PartsOf) -> Response:
     """Answer with all groups: those that had tasks, and those of the configuration."""
-    found = {stats.name: stats for stats in await parts.store.groups()}
-    for name in {"default", *parts.settings.groups} - set(found):
-        found[name] = await parts.store.group(name)
-    return json_response({"groups": [_group(parts, found[name]) for name in sorted(found)]})
+    found = await parts.store.groups(also=("default", *parts.settings.groups))
+    return json_response({"groups": [group_record(parts, stats) for stats in found]})
 
 
 @router.get(
@@ -45,9 +43,9 @@ async def read_group(name: Annotated[str, Path(description="The group's name.")]
     if name != "default" and name not in parts.settings.groups:
         for stats in await parts.store.groups():
             if stats.name == name:
-                return json_response(_group(parts, stats))
+                return json_response(group_record(parts, stats))
         raise GroupNotFoundError(name)
-    return json_response(_group(parts, await parts.store.group(name)))
+    return json_response(group_record(parts, await parts.store.group(name)))
 
 
 @router.get(
@@ -90,7 +88,8 @@ async def read_task_type(name: Annotated[str, Path(description="The type's name.
     return json_response(_task_type(known, types.payload_schema(known)))
 
 
-def _group(parts: Parts, stats: GroupStats) -> dict[str, Any]:
+def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
+    """Return a group as every route writes it."""
     return {
         "name": stats.name,
         "waiting": stats.waiting,

@@ -437,10 +437,10 @@ class TaskStore:
         """Return the groups that ever had a task, sorted."""
         return sorted(await self._patiently(lambda: self.redis.smembers(keys.GROUPS)))
 
-    async def groups(self) -> list[GroupStats]:
-        """Return all groups, also those that so far only have workers, sorted by name."""
+    async def groups(self, *, also: Iterable[str] = ()) -> list[GroupStats]:
+        """Return all groups, also those that so far only have workers, and those of `also`; sorted by name."""
         workers = await self.workers()
-        names = set(await self.group_names())
+        names = {*await self.group_names(), *also}
         names.update(group for worker in workers for group in worker.groups if group != "*")
         return await self._group_stats(sorted(names), workers)
 

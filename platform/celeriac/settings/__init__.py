@@ -23,6 +23,7 @@ from celeriac.settings.loading import (
 )
 from celeriac.settings.model import Settings
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.pages import PagesSettings
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import Duration, Size, parse_duration_s, parse_size_bytes
 
@@ -40,6 +41,7 @@ __all__ = [
     "GrpcServices",
     "LedgerSettings",
     "NotificationSettings",
+    "PagesSettings",
     "ProcessingSettings",
     "ResolvedGrpcService",
     "S3Settings",

@@ -14,6 +14,7 @@ from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.pages import PagesSettings
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import Duration, Section, Size
 
@@ -47,6 +48,7 @@ class Settings(Section):
     schedule: ScheduleSettings = ScheduleSettings()
     dispatch: DispatchSettings = DispatchSettings()
     up: UpSettings = UpSettings()
+    pages: PagesSettings = PagesSettings()
     access: AccessSettings = AccessSettings()
 
     # --- reliability

@@ -1,0 +1,85 @@
+"""The pages' addresses: `/dashboard`, `/docs`, and the files that they are made of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from celeriac_api.pages.assets import Asset, assets
+
+router = APIRouter(include_in_schema=False)
+
+#: On every page and file of it. Nothing comes from elsewhere, nothing is inline, nobody frames it.
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+#: Asked again each time, and answered 304 until the program changes: never a page of two versions.
+_REVALIDATED: Final = "no-cache"
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """Lead people to the dashboard."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard", 307)
+
+
+@router.api_route("/dashboard", methods=["GET", "HEAD"])
+async def dashboard(request: Request) -> Response:
+    """Answer with the dashboard; what it shows is in the address after `#`."""
+    return page(request, "index.html")
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"])
+async def reference(request: Request) -> Response:
+    """Answer with the API reference."""
+    return page(request, "docs.html")
+
+
+@router.api_route("/dashboard/static/{path:path}", methods=["GET", "HEAD"])
+async def static(path: str, request: Request) -> Response:
+    """Answer with one file."""
+    return page(request, path)
+
+
+def page(request: Request, name: str) -> Response:
+    """Return the file `static/NAME`, or 304 when the browser has it; raises 404 where there is none."""
+    asset = assets().get(name)
+    if asset is None:
+        raise HTTPException(404)
+    headers = {
+        **SECURITY_HEADERS,
+        "ETag": asset.etag,
+        "Cache-Control": _REVALIDATED,
+        "Vary": "Accept-Encoding",
+        "Content-Type": asset.media_type,
+    }
+    if _held(request, asset):
+        return Response(status_code=304, headers=headers)
+    if asset.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        # Another representation has another strong validator.
+        headers |= {"Content-Encoding": "gzip", "ETag": _gzip_etag(asset)}
+        return Response(asset.gzipped, headers=headers)
+    return Response(asset.body, headers=headers)
+
+
+def _gzip_etag(asset: Asset) -> str:
+    return f'{asset.etag[:-1]}-gz"'
+
+
+def _held(request: Request, asset: Asset) -> bool:
+    # If-None-Match compares weakly (RFC 9110, section 13.1.2): proxies mark what they compress with W/.
+    held = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return not held.isdisjoint({asset.etag, _gzip_etag(asset), "*"})

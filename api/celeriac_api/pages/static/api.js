@@ -1,0 +1,58 @@
+// The HTTP API. Addresses are relative to this file, so it works below any path.
+
+export const ROOT = new URL("../../", import.meta.url);
+const BASE = new URL("api/v1/", ROOT);
+
+/** What the API refused: `status`, `code`, and a text for people. */
+export class Problem extends Error {
+  constructor(status, document) {
+    super(document?.detail || document?.title || `the server answered ${status}`);
+    this.status = status;
+    this.code = document?.code ?? "";
+    this.errors = document?.errors ?? [];
+  }
+}
+
+export function address(path, query) {
+  const url = new URL(path, BASE);
+  for (const [name, value] of Object.entries(query ?? {})) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== null && one !== "") url.searchParams.append(name, one);
+  }
+  return url;
+}
+
+async function ask(method, path, { query, body, signal, headers } = {}) {
+  let answer;
+  try {
+    answer = await fetch(address(path, query), {
+      method,
+      signal,
+      credentials: "same-origin",
+      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "the server cannot be reached" });
+  }
+  const text = await answer.text();
+  let document = null;
+  try {
+    document = text ? JSON.parse(text) : null;
+  } catch {
+    document = { detail: text.slice(0, 300) };
+  }
+  if (!answer.ok) {
+    if (answer.status === 401) dispatchEvent(new CustomEvent("signedout"));
+    throw new Problem(answer.status, document);
+  }
+  return document;
+}
+
+export const get = (path, query, options) => ask("GET", path, { query, ...options });
+export const post = (path, body, options) => ask("POST", path, { body: body ?? {}, ...options });
+
+/** A key for one intended action, so that a repeated request does it once. */
+export const onceKey = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+
+export const segment = (text) => encodeURIComponent(text);

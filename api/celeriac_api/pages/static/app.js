@@ -1,0 +1,166 @@
+// The frame: navigation, routes in the address after `#`, keys, the state of the live stream.
+
+import { ROOT } from "./api.js";
+import { h, icon, setText } from "./dom.js";
+import { live } from "./live.js";
+import { dialog, note } from "./ui.js";
+import { number } from "./format.js";
+
+const SECTIONS = [
+  { path: "overview", name: "Overview", key: "o", load: () => import("./views/overview.js") },
+  { path: "tasks", name: "Tasks", key: "t", load: () => import("./views/tasks.js") },
+  { path: "requests", name: "Requests", key: "r", load: () => import("./views/requests.js") },
+  { path: "groups", name: "Groups", key: "g", load: () => import("./views/groups.js") },
+  { path: "workers", name: "Workers", key: "w", load: () => import("./views/workers.js") },
+  { path: "dead", name: "Dead letters", key: "d", load: () => import("./views/dead.js") },
+  { path: "definitions", name: "Definitions", key: "f", load: () => import("./views/definitions.js") },
+];
+const TASK_PAGE = () => import("./views/task.js");
+
+const nav = document.getElementById("nav");
+const main = document.getElementById("main");
+let leave = () => {};
+let visit = 0;
+
+// --- the address
+
+/** Return `{section, id, query}` of `#/tasks/ID?status=failed`. */
+function where() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
+  const [section = "", ...rest] = path.split("/");
+  return { section: section || "overview", id: rest.length ? decodeURIComponent(rest.join("/")) : null, query: new URLSearchParams(query) };
+}
+
+async function show() {
+  const mine = ++visit;
+  const place = where();
+  const section = SECTIONS.find((one) => one.path === place.section) ?? SECTIONS[0];
+  for (const link of nav.querySelectorAll(".links a")) {
+    if (link.dataset.path === section.path) {
+      link.setAttribute("aria-current", "page");
+      // Not scrollIntoView: that would scroll the page, too.
+      const strip = link.parentElement;
+      if (strip.scrollWidth > strip.clientWidth) strip.scrollLeft = link.offsetLeft - strip.clientWidth / 2 + link.clientWidth / 2;
+    } else link.removeAttribute("aria-current");
+  }
+  const load = section.path === "tasks" && place.id ? TASK_PAGE : section.load;
+  let view;
+  try {
+    view = await load();
+  } catch (error) {
+    if (mine === visit) note(`this page did not load: ${error.message}`, "bad");
+    return;
+  }
+  if (mine !== visit) return;
+  leave();
+  const root = h("div", { class: "view" });
+  const endings = [];
+  leave = () => endings.splice(0).forEach((end) => end());
+  main.replaceChildren(root);
+  document.title = `${place.id ?? section.name} · Celeriac`;
+  scrollTo(0, 0);
+  view.show(root, { ...place, ending: (end) => endings.push(end) });
+}
+
+// --- the frame
+
+function build() {
+  const counts = {};
+  nav.append(
+    h("a", { class: "brand", href: "#/overview" }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
+    h(
+      "div",
+      { class: "links" },
+      SECTIONS.map((section) =>
+        h("a", { href: `#/${section.path}`, dataset: { path: section.path } }, icon(section.path), section.name, (counts[section.path] = h("span", { class: "count hide-small" }))),
+      ),
+    ),
+    h(
+      "div",
+      { class: "tools" },
+      h("div", { class: "link-state", dataset: { state: "connecting" } }, h("i"), h("span", {}, "Connecting")),
+      h("a", { href: new URL("test-worker", ROOT).href, title: "A worker in this browser" }, icon("plug"), h("span", {}, "Test worker")),
+      h("a", { href: new URL("docs", ROOT).href, title: "API reference" }, icon("docs"), h("span", {}, "API reference")),
+      h("button", { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" }, icon("theme"), h("span", {}, "Light or dark"), h("kbd", {}, "l")),
+      h("button", { type: "button", onclick: shortcuts, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts" }, icon("help"), h("span", {}, "Shortcuts"), h("kbd", {}, "?")),
+    ),
+  );
+  const state = nav.querySelector(".link-state");
+  const texts = { live: "Live", lost: "Connection lost", connecting: "Connecting", paused: "Paused" };
+  live.on("link", (now) => {
+    state.dataset.state = now;
+    state.title = texts[now];
+    setText(state.lastElementChild, texts[now]);
+  });
+  live.on("state", ({ groups, workers }) => {
+    const waiting = groups.reduce((sum, group) => sum + group.waiting, 0);
+    setText(counts.groups, waiting ? number(waiting) : "");
+    counts.groups.title = `${waiting} waiting`;
+    setText(counts.workers, workers.length || "");
+    counts.workers.title = `${workers.length} online`;
+  });
+  document.getElementById("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
+}
+
+// --- keys
+
+const KEYS = [
+  [["/"], "Search"],
+  [["j", "k"], "Next, previous row"],
+  [["Enter"], "Open the selected row"],
+  [["Esc"], "Leave the field, or go back"],
+  [["l"], "Light or dark"],
+  [["?"], "This help"],
+  ...SECTIONS.map((section) => [["g", section.key], section.name]),
+];
+
+function shortcuts() {
+  if (document.querySelector("dialog[open]")) return;
+  dialog((close) =>
+    h(
+      "div",
+      { class: "inside" },
+      h("h2", {}, "Keyboard shortcuts"),
+      h("dl", { class: "shortcuts" }, KEYS.map(([keys, text]) => [h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, text)])),
+      h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Close")),
+    ),
+  );
+}
+
+let going = 0;
+
+function onKey(event) {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (event.key === "Escape" && typing && !event.target.closest("dialog")) {
+    event.target.blur();
+    return;
+  }
+  if (typing || event.metaKey || event.ctrlKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (Date.now() - going < 1200) {
+    going = 0;
+    const section = SECTIONS.find((one) => one.key === event.key);
+    if (section) {
+      event.preventDefault();
+      location.hash = `#/${section.path}`;
+      return;
+    }
+  }
+  if (event.key === "g") going = Date.now();
+  else if (event.key === "?") shortcuts();
+  else if (event.key === "l") globalThis.toggleTheme();
+  else if (event.key === "/") {
+    event.preventDefault();
+    const field = main.querySelector("[data-search]");
+    if (field) field.focus();
+    else {
+      location.hash = "#/tasks?focus=search";
+    }
+  } else if (event.key === "Escape" && where().id) history.back();
+}
+
+addEventListener("hashchange", show);
+addEventListener("keydown", onKey);
+addEventListener("signedout", () => location.reload());
+build();
+live.start();
+show();

@@ -1,0 +1,72 @@
+// Builds elements. Text is always text: nothing here takes HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "dataset") Object.assign(element.dataset, value);
+    // By the object model: a style attribute is not allowed by the page's policy.
+    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else if (name === "value" || name === "checked" || name === "disabled") element[name] = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children.flat(2)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
+  return element;
+}
+
+/** Return an HTML element: h("a", {href: "#", onclick}, "text", child). */
+export function h(tag, attributes, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** Return an SVG element. */
+export function s(tag, attributes, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Set an element's text, if it is another one. */
+export function setText(element, text) {
+  const wanted = String(text);
+  if (element.textContent !== wanted) element.textContent = wanted;
+}
+
+/** Set the width of a progress bar, in percent. */
+export function setBar(bar, percentage, status) {
+  bar.firstElementChild.style.setProperty("width", `${Math.max(0, Math.min(100, percentage))}%`);
+  if (status) bar.dataset.status = status;
+}
+
+export function bar(percentage, status, label) {
+  const element = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label ?? "progress" }, h("i"));
+  setBar(element, percentage, status);
+  return element;
+}
+
+export function statusBadge(status) {
+  return h("span", { class: "status", dataset: { status } }, status);
+}
+
+const PATHS = {
+  overview: "M2.500 9h4v5h-4zM9.500 2.500h4V14h-4zM2.500 2.500h4v3.500h-4z",
+  tasks: "M2.500 4h11M2.500 8h11M2.500 12h7",
+  groups: "M8 2 14 5 8 8 2 5zM2 8l6 3 6-3M2 11l6 3 6-3",
+  workers: "M3.500 3.500h9v9h-9zM6.500 6.500h3v3h-3zM6 1.500v2M10 1.500v2M6 12.500v2M10 12.500v2M1.500 6h2M1.500 10h2M12.500 6h2M12.500 10h2",
+  requests: "M2 5.500h11M10.500 3 13 5.500 10.500 8M14 10.500H3M5.500 8 3 10.500 5.500 13",
+  dead: "M8 5v3.500M8 11.200v.1M7 2.300 1.600 11.800A1.200 1.200 0 0 0 2.600 13.500h10.800a1.200 1.200 0 0 0 1-1.700L9 2.300a1.150 1.150 0 0 0-2 0z",
+  definitions: "M2.500 3.500h11v10h-11zM2.500 6.500h11M5.500 2v3M10.500 2v3M5.500 9.500h2.500",
+  search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.700 10.700 14 14",
+  theme: "M8 2.500v-1M8 14.500v-1M2.500 8h-1M14.500 8h-1M4.100 4.100l-.7-.7M12.600 12.600l-.7-.7M4.100 11.900l-.7.7M12.600 3.400l-.7.700M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
+  help: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM6.300 6.300A1.750 1.750 0 0 1 9.700 7c0 1.200-1.700 1.500-1.700 2.400M8 11.300v.1",
+  docs: "M3 2.500h7l3 3v8H3zM10 2.500v3h3M5.500 8.500h5M5.500 11h5",
+  copy: "M5.500 5.500h8v8h-8zM3.500 10.500h-1v-8h8v1",
+  plug: "M5.500 2v3.500M10.500 2v3.500M3.500 5.500h9v2a4.500 4.500 0 0 1-9 0zM8 12v2.500",
+};
+
+export function icon(name) {
+  return s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true", fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round" }, s("path", { d: PATHS[name] }));
+}

@@ -1,0 +1,82 @@
+// What the server pushes, shared by all views: changed tasks, groups, workers, rates.
+
+import { address } from "./api.js";
+
+/** A page that nobody looks at lets go of the stream after this time (ms). */
+const HIDDEN_MS = 60000;
+/** Seconds of rates that are kept for drawing. */
+const KEPT_RATES = 300;
+
+class Live extends EventTarget {
+  state = "connecting";
+  groups = null;
+  workers = null;
+  delayed = 0;
+  rates = [];
+  #source = null;
+  #hiddenTimer = null;
+  #position = null;
+
+  start() {
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(this.#hiddenTimer);
+      if (document.hidden) this.#hiddenTimer = setTimeout(() => this.#close("paused"), HIDDEN_MS);
+      else if (!this.#source) this.#open();
+    });
+    addEventListener("pagehide", () => this.#close("paused"));
+    addEventListener("pageshow", () => this.#source || this.#open());
+    this.#open();
+  }
+
+  /** Call `listener(detail)` for each message of a kind; returns what ends that. */
+  on(kind, listener) {
+    const wrapped = (event) => listener(event.detail);
+    this.addEventListener(kind, wrapped);
+    return () => this.removeEventListener(kind, wrapped);
+  }
+
+  #open() {
+    this.#source = new EventSource(address("live", this.#position ? { last_event_id: this.#position } : {}), { withCredentials: false });
+    this.#source.onopen = () => this.#become("live");
+    this.#source.onerror = () => {
+      this.#become("lost");
+      // A refusal ends an EventSource for good; the server may just be restarting.
+      if (this.#source?.readyState === EventSource.CLOSED) {
+        this.#source = null;
+        setTimeout(() => this.#source || document.hidden || this.#open(), 3000);
+      }
+    };
+    const hear = (kind, take) =>
+      this.#source.addEventListener(kind, (event) => {
+        const data = JSON.parse(event.data);
+        if (event.lastEventId) this.#position = event.lastEventId;
+        take?.(data);
+        this.dispatchEvent(new CustomEvent(kind, { detail: data }));
+      });
+    hear("state", (data) => {
+      this.groups = data.groups;
+      this.workers = data.workers;
+      this.delayed = data.delayed;
+    });
+    hear("rates", (data) => {
+      const seen = this.rates.at(-1)?.at_ms ?? 0;
+      this.rates.push(...data.rates.filter((rate) => rate.at_ms > seen));
+      this.rates.splice(0, this.rates.length - KEPT_RATES);
+    });
+    hear("tasks");
+  }
+
+  #close(state) {
+    this.#source?.close();
+    this.#source = null;
+    this.#become(state);
+  }
+
+  #become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.dispatchEvent(new CustomEvent("link", { detail: state }));
+  }
+}
+
+export const live = new Live();

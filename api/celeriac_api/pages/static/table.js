@@ -1,0 +1,114 @@
+// A list of any length: only the rows in sight exist as elements.
+
+import { h } from "./dom.js";
+
+const SPARE = 8;
+
+/**
+ * Rows of one height in a scroller. `render(item, row)` fills an anchor, `key(item)` is what tells items apart,
+ * `href(item)` where Enter and a click lead, `more()` is called when the end comes near.
+ */
+export class VirtualList {
+  items = [];
+  selected = null;
+  #rows = new Map();
+  #frame = null;
+  #options;
+
+  constructor({ render, key, href, more, label, phoneHeight = 66, height = 46 }) {
+    this.#options = { render, key, href, more, height, phoneHeight };
+    this.space = h("div", { class: "space" });
+    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "list", "aria-label": label, dataset: { keys: "" } }, this.space);
+    this.scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
+    this.#observer = new ResizeObserver(() => this.draw(true));
+    this.#observer.observe(this.scroller);
+    this.#onKey = (event) => this.#key(event);
+    addEventListener("keydown", this.#onKey);
+  }
+
+  #observer;
+  #onKey;
+
+  end() {
+    this.#observer.disconnect();
+    removeEventListener("keydown", this.#onKey);
+    cancelAnimationFrame(this.#frame);
+  }
+
+  get rowHeight() {
+    return matchMedia("(max-width: 900px)").matches ? this.#options.phoneHeight : this.#options.height;
+  }
+
+  get atTop() {
+    return this.scroller.scrollTop < 4;
+  }
+
+  set(items) {
+    this.items = items;
+    this.draw(true);
+  }
+
+  /** Draw again; `all`: also the rows that are there already. */
+  draw(all = false) {
+    const { key, href, render, more } = this.#options;
+    const height = this.rowHeight;
+    const first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - SPARE);
+    const last = Math.min(this.items.length, Math.ceil((this.scroller.scrollTop + (this.scroller.clientHeight || 600)) / height) + SPARE);
+    this.space.style.setProperty("height", `${this.items.length * height}px`);
+    const wanted = new Set();
+    for (let i = first; i < last; i++) {
+      const item = this.items[i];
+      const id = key(item);
+      wanted.add(id);
+      let row = this.#rows.get(id);
+      if (!row) {
+        row = h("a", { class: "row", tabindex: -1, role: "listitem", dataset: { id } });
+        this.#rows.set(id, row);
+        this.space.append(row);
+        row.href = href(item);
+        render(item, row);
+      } else if (all) render(item, row);
+      row.style.setProperty("transform", `translateY(${i * height}px)`);
+      row.setAttribute("aria-selected", String(id === this.selected));
+    }
+    for (const [id, row] of this.#rows) {
+      if (!wanted.has(id)) {
+        row.remove();
+        this.#rows.delete(id);
+      }
+    }
+    if (more && last > this.items.length - 30) more();
+  }
+
+  /** Draw one item again, if it is in sight. */
+  refresh(item) {
+    const row = this.#rows.get(this.#options.key(item));
+    if (row) this.#options.render(item, row);
+  }
+
+  #soon() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      this.draw();
+    });
+  }
+
+  #key(event) {
+    if (event.metaKey || event.ctrlKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.target.closest?.("input, textarea, select, button, table")) return;
+    const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Enter" && this.selected && !event.target.closest?.("a")) {
+      const item = this.items.find((one) => this.#options.key(one) === this.selected);
+      if (item) location.href = this.#options.href(item);
+    } else if (step && this.items.length) {
+      event.preventDefault();
+      const now = this.items.findIndex((one) => this.#options.key(one) === this.selected);
+      const next = now < 0 ? 0 : Math.max(0, Math.min(this.items.length - 1, now + step));
+      this.selected = this.#options.key(this.items[next]);
+      const top = next * this.rowHeight;
+      if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
+      else if (top + this.rowHeight > this.scroller.scrollTop + this.scroller.clientHeight) this.scroller.scrollTop = top + this.rowHeight - this.scroller.clientHeight;
+      this.draw();
+    }
+  }
+}

@@ -1,0 +1,170 @@
+// A list of tasks that fills itself page by page and follows what is pushed.
+
+import { get } from "./api.js";
+import { h, setText } from "./dom.js";
+import { number } from "./format.js";
+import { live } from "./live.js";
+import { VirtualList } from "./table.js";
+import { complain } from "./ui.js";
+
+const PAGE = 200;
+/** Tasks kept in one list; whoever looks for more needs a filter. */
+const MOST = 50000;
+
+/** Whether a pushed record belongs into a list with this query. */
+export function matches(task, query) {
+  const words = (value) => (Array.isArray(value) ? value : String(value).split(",")).filter(Boolean);
+  if (query.status && !words(query.status).includes(task.status)) return false;
+  if (query.type && task.type !== query.type) return false;
+  if (query.queue && task.queue !== query.queue) return false;
+  if (query.user_id && task.user_id !== query.user_id) return false;
+  if (query.tag && !words(query.tag).every((tag) => task.tags.includes(tag))) return false;
+  if (query.created_after && task.created_at < query.created_after) return false;
+  if (query.created_before && task.created_at >= query.created_before) return false;
+  if (query.q && !task.task_id.startsWith(query.q) && !(task.error?.message ?? "").toLowerCase().includes(query.q.toLowerCase())) return false;
+  return true;
+}
+
+export class TaskList {
+  #query = {};
+  #cursor = null;
+  #loading = null;
+  #done = false;
+  #fresh = new Map();
+  #known = new Map();
+
+  /** `columns`: names of the head; `render(task, row)`; `path`: of the route that lists. */
+  constructor({ path = "tasks", columns, render, label, empty, onchange, className = "" }) {
+    this.path = path;
+    this.empty = empty;
+    this.onchange = onchange;
+    this.list = new VirtualList({
+      render,
+      label,
+      key: (task) => task.task_id,
+      href: (task) => `#/tasks/${encodeURIComponent(task.task_id)}`,
+      more: () => this.#more(),
+    });
+    this.arrivals = h("button", { class: "button small primary arrivals", type: "button", hidden: true, onclick: () => this.#takeFresh(true) });
+    this.none = h("div", { class: "empty", hidden: true });
+    this.count = h("span", { class: "grow" });
+    this.lag = h("span", {});
+    this.element = h(
+      "section",
+      { class: `card list ${className}` },
+      h("div", { class: "columns", "aria-hidden": "true" }, columns.map((name, i) => h("span", { class: i === columns.length - 1 ? "number" : "" }, name))),
+      h("div", { class: "stage" }, this.arrivals, this.none, this.list.scroller),
+      h("div", { class: "foot" }, this.count, this.lag),
+    );
+    this.stop = [live.on("tasks", (change) => this.#hear(change)), () => this.list.end()];
+    const timer = setInterval(() => document.hidden || this.list.draw(true), 1000);
+    this.stop.push(() => clearInterval(timer));
+  }
+
+  end() {
+    this.#loading?.abort();
+    this.stop.forEach((end) => end());
+  }
+
+  get items() {
+    return this.list.items;
+  }
+
+  /** List what matches; what was there stays in sight until the answer comes. */
+  async load(query) {
+    this.#query = query;
+    this.#loading?.abort();
+    const loading = (this.#loading = new AbortController());
+    this.#fresh.clear();
+    this.arrivals.hidden = true;
+    try {
+      const page = await get(this.path, { ...query, limit: PAGE }, { signal: loading.signal });
+      if (loading.signal.aborted) return;
+      this.#cursor = page.next_cursor;
+      this.#done = !page.next_cursor;
+      this.#known = new Map(page.items.map((task) => [task.task_id, task]));
+      this.list.scroller.scrollTop = 0;
+      this.list.selected = null;
+      this.#set([...this.#known.values()]);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.#done = true;
+      this.#set([]);
+      this.none.replaceChildren(h("strong", {}, "No list"), error.message);
+    } finally {
+      if (this.#loading === loading) this.#loading = null;
+    }
+  }
+
+  async #more() {
+    if (this.#loading || this.#done || this.items.length >= MOST) return;
+    const loading = (this.#loading = new AbortController());
+    try {
+      const page = await get(this.path, { ...this.#query, limit: PAGE, cursor: this.#cursor }, { signal: loading.signal });
+      if (loading.signal.aborted) return;
+      this.#cursor = page.next_cursor;
+      this.#done = !page.next_cursor;
+      const added = page.items.filter((task) => !this.#known.has(task.task_id));
+      for (const task of added) this.#known.set(task.task_id, task);
+      this.#loading = null;
+      this.#set(this.items.concat(added));
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        this.#done = true;
+        complain(error);
+      }
+    } finally {
+      if (this.#loading === loading) this.#loading = null;
+    }
+  }
+
+  #hear({ tasks, left_out: leftOut }) {
+    let changed = false;
+    for (const task of tasks) {
+      const held = this.#known.get(task.task_id);
+      if (held) {
+        // What is pushed has no payload: keep the one that is known.
+        Object.assign(held, task);
+        if (!matches(held, this.#query)) {
+          this.#known.delete(task.task_id);
+          changed = true;
+        } else this.list.refresh(held);
+        this.onchange?.(held);
+      } else if (matches(task, this.#query)) this.#fresh.set(task.task_id, task);
+      else this.#fresh.delete(task.task_id);
+    }
+    if (leftOut) setText(this.lag, `${number(leftOut)} more changes not shown`);
+    else if (this.lag.textContent) setText(this.lag, "");
+    if (changed) this.#set(this.items.filter((task) => this.#known.has(task.task_id)));
+    if (this.#fresh.size) {
+      if (this.list.atTop && this.#fresh.size < 2000) this.#takeFresh(false);
+      else {
+        this.arrivals.hidden = false;
+        setText(this.arrivals, `${number(this.#fresh.size)} new`);
+      }
+    }
+  }
+
+  #takeFresh(toTop) {
+    const fresh = [...this.#fresh.values()].filter((task) => !this.#known.has(task.task_id));
+    this.#fresh.clear();
+    this.arrivals.hidden = true;
+    if (toTop) this.list.scroller.scrollTop = 0;
+    if (!fresh.length) return;
+    for (const task of fresh) this.#known.set(task.task_id, task);
+    const by = this.path === "dead" ? "finished_at" : "created_at";
+    // Newest first; those that are pushed may come in any order.
+    const merged = fresh.concat(this.items).sort((a, b) => (a[by] < b[by] ? 1 : a[by] > b[by] ? -1 : 0));
+    const kept = merged.slice(0, MOST);
+    for (const task of merged.slice(MOST)) this.#known.delete(task.task_id);
+    this.#set(kept);
+  }
+
+  #set(items) {
+    this.none.hidden = items.length > 0;
+    this.list.scroller.hidden = items.length === 0;
+    if (!items.length) this.none.replaceChildren(...this.empty(this.#query));
+    this.list.set(items);
+    setText(this.count, items.length ? `${number(items.length)} ${items.length === 1 ? "task" : "tasks"}${this.#done ? "" : ", more as you scroll"}` : "");
+  }
+}

@@ -1,0 +1,102 @@
+// Notes that pass, dialogs that ask, the clipboard.
+
+import { h } from "./dom.js";
+
+/** Show a note for a few seconds; `kind` "bad" for what went wrong. */
+export function note(content, kind = "") {
+  const element = h("div", { class: `note ${kind}` }, content);
+  const shelf = document.getElementById("notes");
+  shelf.append(element);
+  while (shelf.children.length > 4) shelf.firstElementChild.remove();
+  setTimeout(() => element.remove(), kind === "bad" ? 9000 : 5000);
+}
+
+/** Say what an API call failed with. */
+export function complain(error) {
+  if (error.name !== "AbortError") note(error.message, "bad");
+}
+
+/** Open a dialog of `content`; resolves with what `close(value)` was given, null when it was dismissed. */
+export function dialog(build) {
+  return new Promise((resolve) => {
+    let answer = null;
+    const element = h("dialog", {});
+    const close = (value) => {
+      answer = value;
+      element.close();
+    };
+    element.append(build(close));
+    element.addEventListener("close", () => {
+      element.remove();
+      resolve(answer);
+    });
+    element.addEventListener("click", (event) => event.target === element && element.close());
+    document.body.append(element);
+    element.showModal();
+  });
+}
+
+/** Ask before something is done; resolves with true or false. With `note`, with its text or null. */
+export async function confirm({ title, text, action, danger = false, noteLabel = null }) {
+  const answer = await dialog((close) => {
+    const field = noteLabel ? h("input", { class: "field", maxlength: 200, autocomplete: "off" }) : null;
+    return h(
+      "form",
+      { method: "dialog", onsubmit: (event) => (event.preventDefault(), close(field ? field.value : true)) },
+      h("h2", {}, title),
+      text ? h("p", { class: "muted" }, text) : null,
+      field ? h("label", { class: "label" }, noteLabel, field) : null,
+      h(
+        "footer",
+        {},
+        h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
+        h("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", autofocus: !field }, action),
+      ),
+    );
+  });
+  return noteLabel ? answer : answer === true;
+}
+
+export async function copy(text, what = "Copied") {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without a secure context there is no clipboard API.
+    const area = h("textarea", { class: "visually-hidden", value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  note(what);
+}
+
+/** Call `work` at most once every `ms`, the last call always. */
+export function throttle(work, ms) {
+  let timer = null;
+  let again = false;
+  return () => {
+    if (timer !== null) {
+      again = true;
+      return;
+    }
+    work();
+    const rest = () => {
+      timer = null;
+      if (again) {
+        again = false;
+        work();
+        timer = setTimeout(rest, ms);
+      }
+    };
+    timer = setTimeout(rest, ms);
+  };
+}
+
+export function debounce(work, ms) {
+  let timer = null;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, ms);
+  };
+}

@@ -1,0 +1,253 @@
+// One task: how far it is, what happened to it, what it was given and what it returned; and what can be done.
+
+import { address, get, onceKey, post, segment } from "../api.js";
+import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
+import { ago, clockTime, duration, fullTime, jsonBlock, ranFor } from "../format.js";
+import { live } from "../live.js";
+import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
+
+const FINAL = ["completed", "failed", "cancelled"];
+/** Events that are shown; of a long one, progress reports give way first. */
+const EVENTS = 200;
+
+export function show(root, { id, ending }) {
+  const path = `tasks/${segment(id)}`;
+  let task = null;
+  let events = [];
+  let source = null;
+  let ended = false;
+
+  const badge = statusBadge("pending");
+  badge.hidden = true;
+  const title = h("span", {}, "Task");
+  const actions = h("div", { class: "actions" });
+  const percent = h("b", {}, "–");
+  const stage = h("span", { class: "muted" });
+  const meter = bar(0, null, "progress of the task");
+  const facts = h("dl", { class: "facts" });
+  const timeline = h("ol", { class: "timeline" });
+  const error = h("section", { class: "card", hidden: true });
+  const payload = h("div", { class: "body" });
+  const result = h("div", { class: "body" });
+  const resultCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Result"), h("span", { class: "actions" })), result);
+  const body = h("div", { class: "task-body", hidden: true },
+    h("div", { class: "stack" },
+      h("section", { class: "card" }, h("div", { class: "body" }, h("div", { class: "progress-line" }, percent, stage), meter)),
+      error,
+      resultCard,
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Payload"), h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.payload, null, 2), "Payload copied") }, icon("copy"), "Copy")), payload)),
+    h("div", { class: "stack" },
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Facts")), h("div", { class: "body" }, facts)),
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Timeline")), h("div", { class: "body" }, timeline))));
+
+  root.append(
+    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/tasks" }, "Tasks"), " / ", id),
+    h("div", { class: "task-head" },
+      h("div", { class: "grow" }, h("h1", {}, title, badge), h("span", { class: "id" }, id, h("button", { class: "button small quiet icon", type: "button", "aria-label": "Copy the id", title: "Copy the id", onclick: () => copy(id, "Id copied") }, icon("copy")))),
+      actions),
+    body,
+  );
+
+  // --- drawing
+
+  function draw() {
+    const { status, progress } = task;
+    setText(title, task.type);
+    document.title = `${task.type} · Celeriac`;
+    badge.hidden = false;
+    badge.dataset.status = status;
+    setText(badge, task.cancel_requested && !FINAL.includes(status) ? "cancelling" : status);
+    body.hidden = false;
+    drawProgress(progress);
+    drawFacts();
+    drawActions();
+    error.hidden = !task.error;
+    if (task.error) {
+      error.replaceChildren(
+        h("header", {}, h("h2", {}, status === "retrying" || status === "processing" ? "Last attempt failed" : "Error"), h("span", { class: "chip" }, task.error.code)),
+        h("div", { class: "body" }, h("p", { class: "error-text" }, task.error.message)));
+    }
+    resultCard.hidden = status !== "completed";
+    if (status === "completed") {
+      result.replaceChildren(task.result === null ? h("p", { class: "muted" }, "It returned nothing.") : jsonBlock(task.result));
+      resultCard.querySelector(".actions").replaceChildren(
+        ...(task.result?.result_file_path || task.result?.path ? [h("a", { class: "button small", href: address(`${path}/file`).href, download: "" }, "Download the file")] : []),
+        h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.result, null, 2), "Result copied") }, icon("copy"), "Copy"));
+    }
+    if (payload.firstChild?.source !== JSON.stringify(task.payload)) {
+      const block = jsonBlock(task.payload);
+      block.source = JSON.stringify(task.payload);
+      payload.replaceChildren(block);
+    }
+  }
+
+  function drawProgress(progress) {
+    const shown = task.status === "completed" ? 100 : progress.percentage;
+    setText(percent, `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %`);
+    setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · ") || { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] || "");
+    setBar(meter, shown, task.status);
+    meter.setAttribute("aria-valuenow", Math.round(shown));
+  }
+
+  function drawFacts() {
+    const fact = (name, value) => (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length) ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+    const moment = (at) => at && h("time", { datetime: at, title: fullTime(at) }, `${clockTime(at)} (${Date.parse(at) > Date.now() ? ago(at) : `${ago(at)}${ago(at) === "now" ? "" : " ago"}`})`);
+    facts.replaceChildren(...[
+      fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),
+      fact("Attempt", `${task.attempt} of up to ${task.max_retries + 1}`),
+      fact("Worker", task.worker && h("a", { href: "#/workers", class: "mono" }, task.worker)),
+      fact("Priority", task.priority || null),
+      fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
+      fact("Tags", task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, tag), " "])),
+      fact("Submitted", moment(task.created_at)),
+      fact("Started", moment(task.started_at)),
+      fact("Ended", moment(task.finished_at)),
+      fact("Ran", task.started_at && duration(ranFor(task))),
+      fact("Runs at", !FINAL.includes(task.status) && moment(task.run_at)),
+      fact("Expires", !FINAL.includes(task.status) && moment(task.expires_at)),
+      fact("Metadata", Object.keys(task.metadata ?? {}).length ? h("code", {}, JSON.stringify(task.metadata)) : null),
+    ].filter(Boolean));
+  }
+
+  function drawActions() {
+    const wanted = [];
+    const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
+    if (task.status === "failed" || task.status === "cancelled") {
+      wanted.push(button("Edit and retry", editAndRetry), button("Retry", retry, "primary"));
+    } else if (!FINAL.includes(task.status) && !task.cancel_requested) wanted.push(button("Cancel task", cancel, "danger"));
+    if (task.type === "file_process") wanted.unshift(h("a", { class: "button", href: address(`${path}/original`).href, download: "" }, "Original"));
+    const key = wanted.map((one) => one.textContent).join();
+    // A button under somebody's finger must not be made anew.
+    if (actions.dataset.key !== key) {
+      actions.dataset.key = key;
+      actions.replaceChildren(...wanted);
+    }
+  }
+
+  function drawTimeline() {
+    const words = { pending: "Waits for a worker", scheduled: "Scheduled", processing: "Started", retrying: "Attempt failed, will retry", completed: "Completed", failed: "Failed", cancelled: "Cancelled" };
+    const shown = events.length > EVENTS ? events.filter((event, i) => event.kind === "status" || i > events.length - EVENTS) : events;
+    timeline.replaceChildren(...shown.slice(-EVENTS).reverse().map((event) =>
+      event.kind === "status"
+        ? h("li", { dataset: { status: event.status, kind: "status" } }, h("b", {}, words[event.status] ?? event.status, event.attempt > 1 && event.status === "processing" ? ` (attempt ${event.attempt})` : ""), h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
+            event.error ? h("p", {}, event.error.message.slice(0, 400)) : event.worker ? h("p", { class: "mono" }, event.worker) : null)
+        : h("li", { dataset: { kind: "progress" } }, h("span", {}, `${Math.round(event.percentage)} %`, event.stage ? ` · ${event.stage}` : ""), h("time", { datetime: event.at }, clockTime(event.at)), event.message ? h("p", {}, event.message) : null)));
+  }
+  const timelineSoon = throttle(drawTimeline, 250);
+
+  // --- reading
+
+  async function load() {
+    task = await get(path);
+    draw();
+  }
+  const loadSoon = throttle(() => load().catch(complain), 400);
+
+  async function loadEvents() {
+    let cursor = null;
+    const found = [];
+    do {
+      const page = await get(`${path}/events`, { limit: 1000, cursor });
+      found.push(...page.items);
+      cursor = page.next_cursor;
+    } while (cursor && found.length < 20000);
+    const seen = new Set(found.map((event) => event.id));
+    events = found.concat(events.filter((event) => !seen.has(event.id) && (!found.length || event.timestamp_ms > found.at(-1).timestamp_ms)));
+    drawTimeline();
+  }
+
+  /** Follow the task's own stream: it has each report, and continues by itself where it was. */
+  function follow() {
+    source?.close();
+    ended = false;
+    source = new EventSource(address(`${path}/progress/stream`, { include: "status", last_event_id: events.at(-1)?.id ?? "" }));
+    const hear = (kind) => (message) => {
+      const data = JSON.parse(message.data);
+      if (!message.lastEventId || events.some((event) => event.id === message.lastEventId)) return;
+      events.push({ ...data, id: message.lastEventId, kind, at: new Date(Number(message.lastEventId.split("-")[0])).toISOString() });
+      if (kind === "progress") {
+        task.progress = data;
+        drawProgress(data);
+      } else {
+        task.status = data.status;
+        loadSoon();
+      }
+      timelineSoon();
+    };
+    source.addEventListener("progress", hear("progress"));
+    source.addEventListener("status", hear("status"));
+    source.addEventListener("done", () => {
+      source.close();
+      ended = true;
+      load().then(loadEvents).catch(complain);
+    });
+    source.onerror = () => {
+      // Refused: its record is gone, or it has ended and nothing follows.
+      if (source.readyState === EventSource.CLOSED) ended = true;
+    };
+  }
+
+  // --- acting
+
+  async function act(work, done) {
+    try {
+      await work();
+      note(done);
+      await load();
+      await loadEvents();
+      if (!FINAL.includes(task.status) && (ended || !source)) follow();
+    } catch (failure) {
+      complain(failure);
+    }
+  }
+
+  async function cancel() {
+    const text = task.status === "processing" ? "It runs: it is asked to stop and ends shortly after." : "It has not begun and will not run.";
+    if (await confirm({ title: "Cancel this task?", text, action: "Cancel task", danger: true })) await act(() => post(`${path}/cancel`), "Cancellation asked for");
+  }
+
+  async function retry() {
+    if (await confirm({ title: "Run this task again?", text: "It goes back to its group with the same payload and all its attempts.", action: "Retry" })) {
+      const key = onceKey();
+      await act(() => post(`${path}/retry`, {}, { headers: { "Idempotency-Key": key } }), "It waits for a worker again");
+    }
+  }
+
+  async function editAndRetry() {
+    const changed = await dialog((close) => {
+      const field = h("textarea", { class: "field", rows: 14, spellcheck: "false", "aria-label": "Payload", value: JSON.stringify(task.payload, null, 2) });
+      const trouble = h("p", { class: "error-text", role: "alert" });
+      const key = onceKey();
+      const send = async (event) => {
+        event.preventDefault();
+        try {
+          const document = JSON.parse(field.value);
+          await post(`${path}/retry`, { payload: document }, { headers: { "Idempotency-Key": key } });
+          close(true);
+        } catch (failure) {
+          field.setAttribute("aria-invalid", "true");
+          setText(trouble, failure instanceof SyntaxError ? `This is no JSON: ${failure.message}` : failure.message);
+        }
+      };
+      return h("form", { method: "dialog", onsubmit: send }, h("h2", {}, "Edit the payload and retry"), field, trouble,
+        h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"), h("button", { class: "button primary", type: "submit" }, "Retry with this payload")));
+    });
+    if (changed) await act(async () => {}, "It waits for a worker again, with the new payload");
+  }
+
+  // --- life
+
+  load().then(async () => {
+    await loadEvents();
+    if (!FINAL.includes(task.status)) follow();
+  }).catch((failure) => {
+    body.replaceWith(h("div", { class: "card empty" }, h("strong", {}, failure.status === 404 ? "There is no such task" : "Not available"), failure.message));
+  });
+  ending(live.on("tasks", ({ tasks }) => {
+    const mine = tasks.find((one) => one.task_id === id);
+    // Somebody else may retry what has ended.
+    if (mine && task && ended && mine.status !== task.status) load().then(loadEvents).then(() => FINAL.includes(task.status) || follow()).catch(complain);
+  }));
+  const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
+  ending(() => (clearInterval(timer), source?.close()));
+}

@@ -1,0 +1,153 @@
+"""What changes on the platform, pushed: the stream behind the dashboard; and what runs now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from celeriac.errors import Violation
+from celeriac.live.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
+from celeriac.model import Task
+from celeriac.record import task_record, worker_record
+from celeriac_api.openapi import problems
+from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError, TooManyWatchersError
+from celeriac_api.responses import json_response
+from celeriac_api.routes.operations import group_record
+from celeriac_api.schemas import RunningTasks
+from celeriac_api.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, parse_event_id
+
+router = APIRouter(prefix="/api/v1", tags=["operations"])
+
+#: Of a record, what the stream leaves out: it may be large.
+_LARGE: Final = ("payload", "result", "metadata")
+
+_EXAMPLE = """\
+retry: 1000
+
+event: state
+data: {"groups":[{"name":"default","waiting":2,"running":1,…}],"workers":[…],"delayed":0}
+
+event: tasks
+id: 1896076803000-0
+data: {"tasks":[{"task_id":"0f0f…","status":"processing","progress":{"percentage":40,…},…}],"left_out":0}
+
+event: rates
+data: {"rates":[{"at_ms":1896076803000,"span_ms":1000,"submitted":12,"started":12,"completed":11,…}]}
+
+"""
+
+
+class LiveStream:
+    """One watcher's view as server-sent events."""
+
+    def __init__(self, parts: Parts, *, after: str | None) -> None:
+        self._parts = parts
+        self._after = after
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """Yield what to send until the process is about to stop."""
+        feed: ActivityFeed = self._parts.activity
+        watcher = await feed.watch(after=self._after)
+        try:
+            yield b"retry: %d\n\n" % RETRY_MS
+            while not feed.closed:
+                watcher.woken.clear()
+                for part in self._parts_of(watcher):
+                    yield part
+                try:
+                    async with asyncio.timeout(self._parts.settings.sse_keepalive):
+                        await watcher.woken.wait()
+                except TimeoutError:
+                    yield KEEPALIVE
+        finally:
+            feed.leave(watcher)
+
+    def _parts_of(self, watcher: Watcher) -> list[bytes]:
+        found = []
+        if (state := watcher.state) is not None:
+            watcher.state = None
+            found.append(frame("state", _state_record(self._parts, state), None))
+        if (changes := watcher.take()) is not None:
+            data = {"tasks": [_light_record(task) for task in changes.tasks], "left_out": changes.left_out}
+            found.append(frame("tasks", data, changes.position))
+        if watcher.rates:
+            rates = [asdict(rate) for rate in watcher.rates]
+            watcher.rates.clear()
+            found.append(frame("rates", {"rates": rates}, None))
+        return found
+
+
+@router.get(
+    "/live",
+    summary="Watch everything",
+    description=(
+        "Server-sent events for a dashboard: `state` (groups, workers, and how many tasks wait for a time) at the "
+        "beginning and when it changes; `tasks` (the tasks that changed, newest change first, without payload, result "
+        "and metadata, some times a second and bounded: `left_out` says how many changes are not told); `rates` once "
+        "a second. A client that comes back with `Last-Event-ID` is told what changed meanwhile."
+    ),
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The stream.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        **problems("invalid_header", "too_many_watchers", "store_unavailable"),
+    },
+)
+async def watch_everything(
+    parts: PartsOf,
+    last_event_id: Annotated[str | None, Header(description="The id of the last event that was received.")] = None,
+    last_event_id_query: Annotated[
+        str | None, Query(alias="last_event_id", description="The same, for clients that cannot set headers.")
+    ] = None,
+) -> Response:
+    """Answer with the stream."""
+    seen = last_event_id or last_event_id_query or None
+    if seen is not None and parse_event_id(seen) is None:
+        raise RequestError(
+            "invalid_header",
+            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
+            [Violation("Last-Event-ID", "is not the id of an event")],
+        )
+    if parts.activity.watchers >= parts.settings.pages.live_watchers:
+        raise TooManyWatchersError(parts.settings.pages.live_watchers)
+    return EventStreamResponse(LiveStream(parts, after=seen))
+
+
+@router.get(
+    "/running",
+    summary="List what runs now",
+    description="The tasks that workers have in hand, the last started first, straight from the store; without "
+    "payload, result and metadata.",
+    response_model=RunningTasks,
+    responses=problems("invalid_request", "store_unavailable"),
+)
+async def list_running(
+    parts: PartsOf,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Tasks at most.")] = 200,
+) -> Response:
+    """Answer with what runs."""
+    tasks = await running_tasks(parts.store, limit)
+    return json_response({"tasks": [_light_record(task) for task in tasks]})
+
+
+def _light_record(task: Task) -> dict[str, Any]:
+    record = task_record(task)
+    for name in _LARGE:
+        del record[name]
+    return record
+
+
+def _state_record(parts: Parts, state: PlatformActivity) -> dict[str, Any]:
+    return {
+        "groups": [group_record(parts, stats) for stats in state.groups],
+        "workers": [worker_record(worker) for worker in state.workers],
+        "delayed": state.delayed,
+    }

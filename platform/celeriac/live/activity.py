@@ -1,0 +1,281 @@
+"""What changes on the platform, as a dashboard wants to know it: read once per process, for any number of watchers.
+
+The newest entries of the global stream are looked at a few times a second, never more than a fixed number
+of them: so thousands of tasks per second cost what a hundred cost, and what was left out is told as a count.
+Rates come from the counts of the transitions and are exact at any speed. Nothing is read while nobody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from celeriac.live import keys
+from celeriac.live.counts import Counts, counts_of
+from celeriac.live.records import task_from_hash
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.model import GroupStats, Status, Task, WorkerInfo
+
+#: Entries of the stream that are looked at, as a multiple of the tasks that are told.
+_ENTRIES_PER_TASK: Final = 4
+#: Seconds between two looks at groups, workers and counts.
+_STATE_S: Final = 1.0
+#: Rates that a new watcher is given (about as many seconds), and that a slow one may fall behind.
+_RATES: Final = 300
+#: Counts above which they are looked at more rarely.
+_MANY_COUNTS: Final = 2000
+
+#: Of a record, all but what may be large.
+_FIELDS: Final = (
+    *("task_id", "type", "queue", "status", "attempt", "max_retries", "priority", "user_id", "tags", "owner"),
+    *("percentage", "stage", "message_text", "timestamp_ms", "error_code", "error_message", "error_retryable"),
+    *("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at", "cancel_requested"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What happened in the `span_ms` before `at_ms` (server time)."""
+
+    at_ms: int
+    span_ms: int
+    submitted: int
+    started: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformActivity:
+    """Groups and workers now; `delayed` tasks wait for a time."""
+
+    groups: list[GroupStats]
+    workers: list[WorkerInfo]
+    delayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changed tasks, newest change first, without payload and result; `left_out` changes are not told."""
+
+    #: Id of the newest entry that was looked at: where to go on.
+    position: str
+    tasks: list[Task]
+    left_out: int
+
+
+@dataclass(slots=True, eq=False)
+class Watcher:
+    """One watcher's mailbox: what it has not taken yet, each task once, bounded."""
+
+    most: int
+    #: Only this user's tasks; None is everybody's.
+    user_id: str | None = None
+    position: str = ""
+    left_out: int = 0
+    state: PlatformActivity | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)
+    rates: deque[Rate] = field(default_factory=lambda: deque(maxlen=_RATES))
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, changes: Changes) -> None:
+        """Take in changes; of a task the last one counts, and the oldest ones go when there are too many."""
+        self.position = changes.position
+        self.left_out += changes.left_out
+        for task in reversed(changes.tasks):
+            if self.user_id is None or task.user_id == self.user_id:
+                self.tasks.pop(task.task_id, None)
+                self.tasks[task.task_id] = task
+        while len(self.tasks) > self.most:
+            self.tasks.pop(next(iter(self.tasks)))
+            self.left_out += 1
+        self.woken.set()
+
+    def take(self) -> Changes | None:
+        """Return what changed since the last call, or None."""
+        if not self.tasks and not self.left_out:
+            return None
+        taken = Changes(self.position, list(reversed(self.tasks.values())), self.left_out)
+        self.tasks, self.left_out = {}, 0
+        return taken
+
+
+class ActivityFeed(Role):
+    """Reads for all watchers of this process; it sleeps while there are none."""
+
+    def __init__(self, *, store: TaskStore) -> None:
+        super().__init__()
+        self._store = store
+        self._settings = store.settings.pages
+        self._watchers: set[Watcher] = set()
+        self._wanted = asyncio.Event()
+        self._closed = False
+        self._position = ""
+        #: Entries that were ever added to the stream, where the server tells it (from Redis 7 on).
+        self._added: int | None = None
+        self._counts: tuple[int, Counts] | None = None
+        self._state: PlatformActivity | None = None
+        self._state_due_s = 0.0
+        self._rates: deque[Rate] = deque(maxlen=_RATES)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return len(self._watchers)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the process is about to stop: who watches shall leave."""
+        return self._closed
+
+    def close_streams(self) -> None:
+        """Wake all watchers for the last time."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.woken.set()
+
+    async def watch(self, *, after: str | None = None, user_id: str | None = None) -> Watcher:
+        """Return a new mailbox, with the state now and what changed after the position `after`; see `leave`."""
+        watcher = Watcher(most=self._settings.live_tasks, user_id=user_id)
+        self._watchers.add(watcher)
+        try:
+            if len(self._watchers) == 1:
+                # What was known is as old as the last watcher: begin anew.
+                self._position, self._added, self._state, self._state_due_s = "", None, None, 0.0
+                self._counts = None
+                self._rates.clear()
+            self._wanted.set()
+            if after:
+                changes, _ = await self._changes(after)
+                watcher.put(changes)
+        except BaseException:
+            self.leave(watcher)
+            raise
+        watcher.state = self._state
+        watcher.rates.extend(self._rates)
+        watcher.woken.set()
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        """Fill this mailbox no longer. Idempotent."""
+        self._watchers.discard(watcher)
+
+    async def step(self) -> float:
+        """Look once for all watchers."""
+        if not self._watchers:
+            self._wanted.clear()
+            await self._wanted.wait()
+        if not self._position:
+            (newest,) = await self._store.read(("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1))
+            self._position = newest[0][0] if newest else "0-0"
+        changes, self._added = await self._changes(self._position, self._added)
+        if changes.position != self._position:
+            self._position = changes.position
+            for watcher in self._watchers:
+                watcher.put(changes)
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._state_due_s:
+            self._state_due_s = now_s + await self._look_at_state()
+        return self._settings.live_interval
+
+    async def _changes(self, after: str, added: int | None = None) -> tuple[Changes, int | None]:
+        """Return what changed after a position, and how many entries were ever added."""
+        most = self._settings.live_tasks
+        info, entries = await self._store.read(
+            ("XINFO", "STREAM", keys.EVENTS),
+            ("XREVRANGE", keys.EVENTS, "+", f"({after}", "COUNT", most * _ENTRIES_PER_TASK),
+            atomic=True,
+            errors=True,
+        )
+        if isinstance(entries, Exception):
+            raise entries
+        # Without a single event there is no stream, and asking for its facts is an error.
+        now_added = 0 if isinstance(info, Exception) else _fact(info, "entries-added")
+        if not entries:
+            return Changes(after, [], 0), now_added
+        ids = list(dict.fromkeys(fields["task_id"] for _, fields in entries if "task_id" in fields))
+        left_out = max(0, len(ids) - most)
+        if added is not None and now_added is not None:
+            left_out += max(0, now_added - added - len(entries))
+        records = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in ids[:most]))
+        return Changes(str(entries[0][0]), _tasks(records), left_out), now_added
+
+    async def _look_at_state(self) -> float:
+        """Read groups, workers and rates; returns the seconds until that is due again."""
+        time, delayed, fields = await self._store.read(("TIME",), ("ZCARD", keys.DELAYED), ("HGETALL", keys.COUNTS))
+        workers = await self._store.workers()
+        groups = await self._store.groups(also=("default", *self._store.settings.groups))
+        state = PlatformActivity(groups, workers, int(delayed))
+        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        counts = counts_of(fields)
+        if self._counts is not None:
+            rate = _rate(now_ms, now_ms - self._counts[0], counts, self._counts[1])
+            self._rates.append(rate)
+            for watcher in self._watchers:
+                watcher.rates.append(rate)
+                watcher.woken.set()
+        self._counts = (now_ms, counts)
+        if _seen(state) != _seen(self._state):
+            self._state = state
+            for watcher in self._watchers:
+                watcher.state = state
+                watcher.woken.set()
+        # Names of groups are the callers': a thousand of them make this look dear.
+        return _STATE_S if len(fields) < _MANY_COUNTS else 5 * _STATE_S
+
+
+async def running_tasks(store: TaskStore, limit: int) -> list[Task]:
+    """Return up to `limit` tasks that run now, the last started first, without payload and result."""
+    names = await store.group_names()
+    found = await store.read(*(("ZREVRANGE", keys.running(name), 0, limit - 1, "WITHSCORES") for name in names))
+    started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
+    commands = [("HMGET", keys.task(task_id), *_FIELDS) for _, task_id in started[:limit]]
+    return [task for task in _tasks(await store.read(*commands)) if task.status is Status.PROCESSING]
+
+
+def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:
+    hashes = ({name: value for name, value in zip(_FIELDS, r, strict=True) if value is not None} for r in records)
+    return [task_from_hash(fields) for fields in hashes if "status" in fields and "task_id" in fields]
+
+
+def _pairs(reply: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return members with their scores, which come flat or in pairs, by the protocol's version."""
+    if reply and isinstance(reply[0], list | tuple):
+        return [(str(member), score) for member, score in reply]
+    return list(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _fact(info: Any, name: str) -> int | None:
+    facts = info if isinstance(info, Mapping) else dict(zip(info[::2], info[1::2], strict=True))
+    value = facts.get(name)
+    return None if value is None else int(value)
+
+
+def _rate(at_ms: int, span_ms: int, now: Counts, before: Counts) -> Rate:
+    def total(counts: Counts, what: str, status: str | None = None) -> int:
+        return sum(n for labels, n in counts.counters.get(what, {}).items() if status is None or labels[-1] == status)
+
+    def more(what: str, status: str | None = None) -> int:
+        return max(0, total(now, what, status) - total(before, what, status))
+
+    return Rate(
+        at_ms,
+        span_ms,
+        submitted=more("submitted"),
+        started=more("started"),
+        completed=more("finished", Status.COMPLETED),
+        failed=more("finished", Status.FAILED),
+        cancelled=more("finished", Status.CANCELLED),
+    )
+
+
+def _seen(state: PlatformActivity | None) -> Any:
+    """Return what a watcher sees of it: that a worker was heard of again is no news."""
+    if state is None:
+        return None
+    return state.groups, state.delayed, [replace(worker, seen_at=worker.started_at) for worker in state.workers]
