@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
 from celeriac_api import openapi
@@ -22,10 +23,18 @@ class FrontDoor(FastAPI):
     """Serves submissions by itself and leaves everything else to FastAPI, with bodies bounded."""
 
     def __init__(
-        self, *, submit: SubmitEndpoint, workers: ws.WorkerEndpoint, max_body_bytes: int, **options: Any
+        self,
+        *,
+        submit: SubmitEndpoint,
+        workers: ws.WorkerEndpoint,
+        plain: Mapping[str, ASGIApp],
+        max_body_bytes: int,
+        **options: Any,
     ) -> None:
         self._submit = submit
         self._workers = workers
+        #: By path: applications that answer by themselves, for every method.
+        self._plain = plain
         self._max_body_bytes = max_body_bytes
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
@@ -61,6 +70,9 @@ class FrontDoor(FastAPI):
         # Below a root path the ordinary route of the same name takes it.
         if scope["path"] == PATH and scope["method"] == "POST":
             await self._submit(scope, receive, send)
+            return
+        if (endpoint := self._plain.get(scope["path"])) is not None:
+            await endpoint(scope, receive, send)
             return
 
         if _streams(scope):

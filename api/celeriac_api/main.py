@@ -19,11 +19,15 @@ from celeriac.ledger.ledger import Ledger
 from celeriac.live.activity import ActivityFeed
 from celeriac.live.api_keys import ApiKeys
 from celeriac.live.hub import LiveHub
+from celeriac.live.replies import Replies
 from celeriac.live.store import TaskStore
 from celeriac.registry import load
 from celeriac.settings import Settings
 from celeriac_api import openapi, problems
 from celeriac_api.catalog import TaskTypeCatalog
+from celeriac_api.dispatch import endpoint as dispatch_endpoint
+from celeriac_api.dispatch import routes as dispatch
+from celeriac_api.dispatch.calls import RemoteCalls
 from celeriac_api.front_door import FrontDoor
 from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.pages import routes as pages
@@ -58,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     redis_url = settings.redis_url
     registry = load(settings.imports)
     submit = SubmitEndpoint(settings.max_body_bytes)
+    dispatched = dispatch_endpoint.DispatchEndpoint(settings.max_body_bytes)
     workers = WorkerEndpoint(max_result_bytes=settings.max_result_bytes)
 
     @asynccontextmanager
@@ -73,6 +78,9 @@ def create_app(settings: Settings) -> FastAPI:
             await gateway.start()
             activity = ActivityFeed(store=store)
             await activity.start()
+            replies = Replies(store, hub, gateway.remote.gateway)
+            await replies.start()
+            calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)
             try:
                 parts = Parts(
                     settings=settings,
@@ -90,10 +98,13 @@ def create_app(settings: Settings) -> FastAPI:
                 )
                 app.state.parts = submit.parts = parts
                 workers.gateway = gateway
+                dispatched.calls = calls
                 yield
             finally:
                 await gateway.stop()
                 await activity.stop()
+                await calls.stop()
+                await replies.stop()
                 await hub.stop()
                 await intake.stop()
                 if ledger is not None:
@@ -102,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FrontDoor(
         submit=submit,
         workers=workers,
+        plain={dispatch_endpoint.PATH: dispatched},
         max_body_bytes=settings.max_body_bytes,
         title="Celeriac",
         version=__version__,
@@ -127,6 +139,9 @@ def create_app(settings: Settings) -> FastAPI:
         definitions.router,
         operations.router,
         live.router,
+        dispatch.call_route(dispatched),
+        # After whatever has a fixed path below /api/task.
+        dispatch.router,
         health.router,
         metrics.router,
         pages.router,

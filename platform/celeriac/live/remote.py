@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from celeriac.live import keys
-from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Status
+from celeriac.live.store import TaskStore, submission_arguments, submitted
+from celeriac.model import Claim, Status, Submission, Submitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class RemoteTasks:
         self.gateway = gateway
         self._store = store
         self._calls = 0
+
+    async def submit(self, submission: Submission, then: Callable[[], object] | None = None) -> Submitted:
+        """Submit, and call `then` in the same tick: what it asks for travels with the submission, after it."""
+        arguments = submission_arguments(submission, self._store.settings, self._store.unique())
+        answer = self._store.call("submit", *arguments)
+        if then is not None:
+            then()
+        return submitted(submission, await answer)
 
     def claim_next(self, group: str, workers: Sequence[str], *, tell: bool = False) -> asyncio.Future[list[Any]]:
         """Claim the next tasks of a group, one for each of `workers` (ids); `read_grants` reads the answer.

@@ -1,0 +1,1 @@
+"""Calls that remote workers answer: the dispatch API (contract 3) and the same work for OpenAI clients."""

@@ -1,0 +1,149 @@
+"""Submitting a remote task and waiting for its end, for every route that does so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from starlette.types import Receive
+
+from celeriac.errors import CeleriacError, PayloadTooLargeError
+from celeriac.live.replies import Delta, Outcome, Replies, Waiter
+from celeriac.live.store import TaskStore
+from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted
+from celeriac.remote_task import REMOTE
+from celeriac.settings import Settings
+from celeriac.submission import new_task_id
+from celeriac_api.responses import encode
+from celeriac_api.ws.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+#: How a task ended whose record is gone.
+_VANISHED: Final = Outcome(Status.FAILED, "task_not_found", "Task not found or expired")
+
+
+class CallerGoneError(Exception):
+    """The caller hung up while it waited."""
+
+
+class RemoteCalls:
+    """Makes remote tasks of calls; any number of them wait on one subscription."""
+
+    def __init__(self, *, store: TaskStore, gateway: Gateway, replies: Replies, settings: Settings) -> None:
+        self.settings = settings
+        self._store = store
+        self._gateway = gateway
+        self._replies = replies
+        self._cancels: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """Let cancellations that are on their way arrive. Idempotent."""
+        if self._cancels:
+            await asyncio.wait(self._cancels, timeout=3)
+
+    def submission(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        group: str,
+        timeout_ms: int,
+        priority: int = 0,
+        max_retries: int = 0,
+        user_id: str | None = None,
+        waits: bool = True,
+    ) -> Submission:
+        """Return the submission of a call; raises `PayloadTooLargeError`. The payload begins with its `model`."""
+        text = encode(payload).decode()
+        limit = self.settings.max_body_bytes
+        if len(text) > limit:
+            raise PayloadTooLargeError("the payload", len(text), limit)
+        retention_s = self.settings.retention_of(REMOTE, self.settings.dispatch.task_result_ttl_ms / 1000)
+        return Submission(
+            task_id=new_task_id(),
+            type=REMOTE,
+            payload=text,
+            group=group,
+            priority=priority,
+            max_retries=max_retries,
+            user_id=user_id,
+            retention_ms=round(retention_s * 1000),
+            delivery=Delivery.REMOTE,
+            remote=RemoteOrders(
+                deadline_in_ms=timeout_ms,
+                needs_worker=True,
+                quiet=self._gateway.claims_for(group) is not None,
+                reply_to=self._replies.channel if waits else None,
+            ),
+        )
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Submit; an idle worker of this process gets it in the same round trip.
+
+        Raises `NoWorkerError`, `QueueFullError`, and what else `TaskStore.submit` raises.
+        """
+        quiet = submission.remote is not None and submission.remote.quiet
+        claim = self._gateway.claims_for(submission.group) if quiet else None
+        return await self._gateway.remote.submit(submission, then=claim)
+
+    @asynccontextmanager
+    async def waiting(
+        self, submission: Submission, receive: Receive, on_delta: Callable[[Delta], object] | None = None
+    ) -> AsyncIterator[Waiter]:
+        """Submit, and yield what gets the end; the task is cancelled when the caller hangs up inside the block.
+
+        Then `CallerGoneError` is raised. Nothing is left behind when the submission is refused.
+        """
+        task_id = submission.task_id
+        waiter = self._replies.expect(task_id, on_delta)
+        gone = asyncio.get_running_loop().create_task(_disconnected(receive))
+        gone.add_done_callback(lambda _: waiter.outcome.cancel())
+        accepted = False
+        try:
+            await self.submit(submission)
+            accepted = True
+            yield waiter
+        except asyncio.CancelledError:
+            if not gone.done():
+                raise
+            raise CallerGoneError from None
+        finally:
+            if gone.done() and accepted and self.settings.dispatch.cancel_on_disconnect:
+                self._cancel_soon(task_id)
+            gone.cancel()
+            self._replies.forget(task_id)
+
+    async def outcome(self, submission: Submission, waiter: Waiter) -> Outcome:
+        """Wait for the end, at most until the deadline: then the task fails as timed out."""
+        left_ms = submission.remote.deadline_in_ms if submission.remote is not None else None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if left_ms is None else left_ms / 1000):
+                    return await asyncio.shield(waiter.outcome)
+            found = await self._gateway.remote.time_out(submission.task_id)
+            if isinstance(found, int):
+                left_ms = max(found, 1)
+            elif found is None:
+                return _VANISHED
+            else:
+                await self._replies.look([submission.task_id])
+                return await asyncio.shield(waiter.outcome)
+
+    def _cancel_soon(self, task_id: str) -> None:
+        async def cancel() -> None:
+            # It may have ended in this very moment.
+            with contextlib.suppress(CeleriacError):
+                await self._store.cancel(task_id, "the caller hung up")
+
+        task = asyncio.get_running_loop().create_task(cancel())
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,98 @@
+"""`POST /api/openai`, as a plain ASGI application for the same reason as `POST /api/v1/tasks` is one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
+from celeriac.live.replies import Outcome
+from celeriac.model import Status
+from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
+from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
+from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
+from celeriac_api.problems import RequestError, row_of
+from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.submitting import check_headers
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/api/openai"
+
+
+class DispatchEndpoint:
+    """Takes calls; `calls` is set while the application runs."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self.calls: RemoteCalls | None = None
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call: with its result, or with its id, or with an error."""
+        if scope["method"] != "POST":
+            await error_response("Method not allowed: POST", 405, {"Allow": "POST"})(scope, receive, send)
+            return
+        try:
+            response = await self._answer(scope, receive)
+        except (ClientGoneError, CallerGoneError):
+            return
+        except PayloadTooLargeError as exc:
+            await RefusedBody(error_response(str(exc), 413, {"Connection": "close"}))(scope, receive, send)
+            return
+        except Exception as exc:
+            response = refusal_of(exc)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        if self.calls is None:
+            raise RuntimeError("the application has not been started")
+        check_headers(scope["headers"], self._max_body_bytes, scope)
+        document = read_object(await read_body(receive, self._max_body_bytes))
+        call = read_call(document, self.calls.settings)
+        submission = self.calls.submission(
+            call.payload,
+            group=call.group,
+            timeout_ms=call.timeout_ms,
+            priority=call.priority,
+            max_retries=call.max_retries,
+            user_id=call.user_id,
+            waits=not call.answer_at_once,
+        )
+        if call.answer_at_once:
+            submitted = await self.calls.submit(submission)
+            return json_response({"taskId": submitted.task_id, "status": "queued"})
+        async with self.calls.waiting(submission, receive) as waiter:
+            return _ended(submission.task_id, await self.calls.outcome(submission, waiter))
+
+
+def _ended(task_id: str, outcome: Outcome) -> Response:
+    if outcome.status is not Status.COMPLETED:
+        return error_response(outcome.text or "Task failed", 500)
+    # The result is JSON already.
+    body = f'{{"taskId":"{task_id}","status":"completed","result":{outcome.text or "null"}}}'
+    return Response(body.encode(), 200, HEADERS, media_type="application/json")
+
+
+def refusal_of(error: Exception) -> Response:
+    """Return the answer to a call that did not become a task, in the contract's words where it has some."""
+    match error:
+        case InvalidCallError():
+            return error_response(str(error), 400)
+        case RequestError():
+            return error_response(f"Invalid request: {error}", 400)
+        case NoWorkerError():
+            return error_response("No worker available", 503)
+        case QueueFullError():
+            return error_response("Queue is full", 503)
+        case CeleriacError() if row_of(error).http != 500:
+            return error_response(str(error), row_of(error).http)
+    log.error("a call failed unexpectedly", exc_info=error)
+    return error_response("Internal error", 500)
+
+
+def error_response(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Return an error in the contract's shape."""
+    return json_response({"error": text}, status, headers)

@@ -1,0 +1,110 @@
+"""What a call of the dispatch API may say; each error is the text of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from celeriac.live import keys
+from celeriac.settings import Settings
+from celeriac.submission import GROUP_NAME, MAX_RETRIES, MAX_USER_ID_LENGTH
+
+NOTHING_TO_DO: Final = "Invalid request: data or messages required"
+
+
+class InvalidCallError(ValueError):
+    """A call that is refused; the text is for its caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchCall:
+    """A call as its caller means it."""
+
+    payload: dict[str, Any]
+    group: str
+    timeout_ms: int
+    answer_at_once: bool
+    priority: int
+    max_retries: int
+    user_id: str | None
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the body as an object; raises `InvalidCallError`."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidCallError(f"Invalid request: the body is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise InvalidCallError("Invalid request: the body must be a JSON object")
+    return document
+
+
+def read_call(document: dict[str, Any], settings: Settings) -> DispatchCall:
+    """Check a call; raises `InvalidCallError`."""
+    data, messages = document.get("data"), document.get("messages")
+    if data is None and messages is None:
+        raise InvalidCallError(NOTHING_TO_DO)
+    _check(data is None or isinstance(data, dict), "data must be an object")
+    _check(messages is None or isinstance(messages, list), "messages must be an array")
+    model = _or(document, "model", "default")
+    _check(isinstance(model, str) and model != "", "model must be a name")
+    payload: dict[str, Any] = {"model": model}
+    if messages is not None:
+        payload["messages"] = messages
+    if data is not None:
+        payload["data"] = data
+    answer_at_once = _or(document, "async", False)
+    _check(isinstance(answer_at_once, bool), "async must be true or false")
+    user_id = document.get("userId")
+    _check(
+        user_id is None
+        or (isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID_LENGTH and user_id.isprintable()),
+        f"userId must be 1 to {MAX_USER_ID_LENGTH} printable characters",
+    )
+    return DispatchCall(
+        payload=payload,
+        group=read_group(_or(document, "group", "default")),
+        timeout_ms=read_timeout(document.get("timeout"), settings, settings.dispatch.default_timeout_ms),
+        answer_at_once=answer_at_once,
+        priority=_whole(document, "priority", 9),
+        max_retries=_whole(document, "maxRetries", MAX_RETRIES),
+        user_id=user_id,
+    )
+
+
+def read_group(value: Any) -> str:
+    """Check the name of a group; raises `InvalidCallError`."""
+    _check(
+        isinstance(value, str) and GROUP_NAME.fullmatch(value) is not None and not keys.reserved(value),
+        "group must be a name: 1 to 128 letters, digits and _ . : - after a letter or digit",
+    )
+    return str(value)
+
+
+def read_timeout(value: Any, settings: Settings, default_ms: int) -> int:
+    """Check a timeout in milliseconds; raises `InvalidCallError` where it is out of range."""
+    if value is None:
+        return default_ms
+    low, high = settings.dispatch.min_task_timeout_ms, settings.dispatch.max_task_timeout_ms
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    _check(number and low <= value <= high, f"timeout must be from {low} to {high} milliseconds")
+    return int(value)
+
+
+def _or(document: dict[str, Any], name: str, default: Any) -> Any:
+    value = document.get(name)
+    return default if value is None else value
+
+
+def _whole(document: dict[str, Any], name: str, most: int) -> int:
+    value = _or(document, name, 0)
+    _check(type(value) is int and 0 <= value <= most, f"{name} must be a whole number from 0 to {most}")
+    return int(value)
+
+
+def _check(fine: bool, text: str) -> None:
+    if not fine:
+        raise InvalidCallError(f"Invalid request: {text}")
