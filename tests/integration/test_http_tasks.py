@@ -405,6 +405,8 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         ("/api/v1/uploads/{file_id}", "head"),
         ("/api/v1/uploads/{file_id}", "patch"),
         ("/api/v1/uploads/{file_id}", "delete"),
+        ("/api/openai", "post"),
+        ("/api/task/{task_id}", "get"),
         ("/api/v1/groups", "get"),
         ("/api/v1/groups/{name}", "get"),
         ("/api/v1/workers", "get"),
