@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from celeriac.client import AsyncClient, AsyncTaskHandle, Client, NewTask, TaskHandle
 from celeriac.context import Context
+from celeriac.control.blocking import TaskControlService, task_control_service
+from celeriac.definition import TaskTriggerType
 from celeriac.errors import (
     BatchRefusedError,
     CeleriacError,
@@ -45,17 +47,20 @@ __all__ = [
     "Status",
     "Task",
     "TaskCancelledError",
+    "TaskControlService",
     "TaskError",
     "TaskFailedError",
     "TaskHandle",
     "TaskNotFoundError",
     "TaskProgressContext",
+    "TaskTriggerType",
     "TaskType",
     "WaitTimeoutError",
     "WorkerRefusedError",
     "load_settings",
     "processor",
     "task",
+    "task_control_service",
     "task_notification_service",
     "task_notifier",
 ]

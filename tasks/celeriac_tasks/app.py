@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -28,6 +26,7 @@ from celeriac_tasks.broker import other_broker
 from celeriac_tasks.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
+from celeriac_tasks.operators import operators_settings
 
 _TRANSPORT: Final = "celeriac_tasks.transport:Transport"
 
@@ -42,7 +41,7 @@ class CeleriacApp(Celery):
         self.celeriac_settings = settings
         self.celeriac_registry = types_of_this_process
         self._types_loaded = False
-        self.conf.update({**celery_settings(settings), **_operators_settings()})
+        self.conf.update({**celery_settings(settings), **operators_settings()})
         if not other_broker(settings):
             self.conf.broker_transport_options = {
                 **self.conf.broker_transport_options,
@@ -186,6 +185,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.pool:TaskPool"}),
         "worker_concurrency": settings.worker.concurrency,
+        # Definitions in SQL, entries of beat_schedule among them.
+        "beat_scheduler": "celeriac_tasks.beat:Scheduler",
         # A message leaves its queue only when a slot is free.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": on_redis,
@@ -206,11 +207,3 @@ def _asks_for_prefork(arguments: Sequence[str]) -> bool:
     """Whether this is `celery worker -P prefork`: Celery takes that for its default, which a setting overrides."""
     joined = " ".join(arguments)
     return any(f" {option}prefork" in joined for option in ("-P ", "-P", "--pool ", "--pool="))
-
-
-def _operators_settings() -> dict[str, Any]:
-    """Return what `celeryconfig.py` in the current folder (or on the path) says, if there is one."""
-    if importlib.util.find_spec("celeryconfig") is None:
-        return {}
-    module = importlib.import_module("celeryconfig")
-    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name.islower()}

@@ -19,7 +19,9 @@ from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 from celeriac_tasks.app import process_app
 from celeriac_tasks.background import background_roles
+from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.broker import other_broker
+from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ async def _run(settings: Settings) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
         roles = background_roles(store, process_app(lambda: settings) if other_broker(settings) else None)
+        if settings.database_url is not None and operators_settings().get("beat_schedule"):
+            roles.append(BeatScheduleImport(app=process_app(lambda: settings), store=store))
         async with keeping(store, settings), scheduling(store, settings):
             for role in roles:
                 await role.start()

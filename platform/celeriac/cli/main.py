@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 import celeriac
-from celeriac.cli import access, dead, doctor, history, listings, processes, remote_worker, tasks, up, watch
+from celeriac.cli import (
+    access,
+    dead,
+    definitions,
+    doctor,
+    history,
+    listings,
+    processes,
+    remote_worker,
+    tasks,
+    up,
+    watch,
+)
 from celeriac.cli.output import INTERRUPTED, exit_code, print_error
 from celeriac.errors import CeleriacError
 
@@ -31,6 +43,7 @@ tasks.register(app)
 watch.register(app)
 history.register(app)
 dead.register(app)
+definitions.register(app)
 listings.register(app)
 doctor.register(app)
 access.register(app)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: The record of an instance stays at least this long (ms): as long as it is there, its id cannot run again.
 _LEAST_RETENTION_MS: Final = 3_600_000
+#: Stands in a definition's record fields where an instance has its task's id.
+INSTANCE_ID: Final = "celeriac-instance-id"
 #: Deliveries that settings decide about anew at each firing; any other one is the task type's own.
 _BY_SETTINGS: Final = {Delivery.CELERY.value, Delivery.BROKER.value, Delivery.EXTERNAL.value}
 
@@ -57,7 +59,11 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
         delivery=(
             delivery_of(run["group"], settings) if run["delivery"] in _BY_SETTINGS else Delivery(run["delivery"])
         ),
-        extra={"scheduled_at": scheduled_at, "trigger": firing.trigger, **run.get("extra", {})},
+        extra={
+            "scheduled_at": scheduled_at,
+            "trigger": firing.trigger,
+            **{name: text.replace(INSTANCE_ID, firing.task_id) for name, text in run.get("extra", {}).items()},
+        },
     )
 
 

@@ -134,11 +134,11 @@ class DefinitionBook:
             following = Cursor(Sort.CREATED_DOWN, last["at_ms"], last["change_id"]).encoded()
         return [change_of(row) for row in rows[:limit]], following
 
-    async def ids_of(self, source: str) -> dict[str, DefinitionStatus]:
-        """Return the ids of the definitions from a source, with their stored status."""
+    async def all_from(self, source: str) -> list[Definition]:
+        """Return every definition from a source that lives somewhere else: there are few of them."""
         async with reading(self.engine) as connection:
-            rows = await connection.execute(select(_d.definition_id, _d.status).where(_d.source == source))
-            return {row[0]: DefinitionStatus(row[1]) for row in rows}
+            rows = await connection.execute(select(definitions).where(_d.source == source))
+            return [definition_of(row) for row in rows.mappings()]
 
     # --- changing
 

@@ -1,0 +1,322 @@
+"""`celeriac definitions`: what runs again and again, or at a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import orjson
+import typer
+
+from celeriac.cli.filters import read_moment
+from celeriac.cli.joining import import_from_here, joined_settings
+from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.output import json_text, print_json, print_line
+from celeriac.cli.tables import print_table
+from celeriac.definition import DefinitionStatus
+from celeriac.errors import InvalidSubmissionError, Violation
+
+if TYPE_CHECKING:
+    from celeriac.control.service import TaskControl
+
+T = TypeVar("T")
+
+_ACTOR: Final = "command line"
+
+DefinitionId = Annotated[str, typer.Argument(metavar="ID", help="The definition's id.", show_default=False)]
+Note = Annotated[str | None, typer.Option("--note", help="Why.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    group = typer.Typer(help="Definitions: what runs again and again, or at a moment.", no_args_is_help=True)
+    group.command("list")(list_definitions)
+    for command in (show, create, edit, pause, resume, trigger, cancel, preview, backfill):
+        group.command()(command)
+    app.add_typer(group, name="definitions", rich_help_panel="Tasks")
+
+
+def list_definitions(
+    user_id: Annotated[str | None, typer.Option("--user-id", metavar="ID", help="Only this user's.")] = None,
+    status: Annotated[DefinitionStatus | None, typer.Option("--status", "-s", case_sensitive=False)] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Only those of this worker group.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500)] = 50,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """List definitions, the newest first."""
+
+    async def work(control: TaskControl) -> list[dict[str, Any]]:
+        stored = DefinitionStatus.ACTIVE if status is DefinitionStatus.RUNNING else status
+        page = await control.book.find(
+            user_id=user_id, statuses=() if stored is None else (stored,), group=group, limit=limit
+        )
+        seen = await control.look(page.definitions)
+        return [_record(found) for found in seen if status is None or found.status is status]
+
+    found = _on_control(config, data_dir, work)
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("ID", "USER", "STATUS", "TRIGGER", "NEXT", "FIRED", "DESCRIPTION"),
+        [
+            (
+                d["task_def_id"],
+                d["user_id"],
+                d["status"].lower(),
+                _trigger(d),
+                d["next_run_at"],
+                d["counters"]["fired"],
+                d["name"] or d["content"],
+            )
+            for d in found
+        ],
+        empty="there are no definitions: make one with `celeriac definitions create`",
+    )
+
+
+def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+    """Show a definition, its next ten firings, its last ten instances and what was done to it."""
+    from celeriac.control.record import change_record, instance_record, preview_records
+
+    async def work(control: TaskControl) -> dict[str, Any]:
+        seen = await control.get(definition_id)
+        table, slots = await control.preview(definition_id, 10)
+        tasks, _ = await control.instances(definition_id, limit=10)
+        trail, _ = await control.book.changes(definition_id, limit=10)
+        return {
+            **_record(seen),
+            "next_runs": [] if seen.status is DefinitionStatus.PAUSED else preview_records(table, slots),
+            "last_runs": [instance_record(task, definition_id) for task in tasks],
+            "changes": [change_record(change) for change in trail],
+        }
+
+    found = _on_control(config, data_dir, work)
+    if as_json:
+        print_json(found)
+        return
+    for name in ("task_def_id", "name", "user_id", "status", "note", "content", "group", "overlap", "misfire"):
+        if found[name] is not None:
+            print_line(f"{name:12} {json_text(found[name])}")
+    print_line(f"{'trigger':12} {_trigger(found)}")
+    print_line(f"{'counters':12} " + ", ".join(f"{n} {name}" for name, n in found["counters"].items() if n))
+    print_line("")
+    print_table(("NEXT",), [(run["due_at"],) for run in found["next_runs"]], empty="nothing is to come")
+    print_line("")
+    print_table(
+        ("TASK", "SLOT", "HOW", "STATUS", "ERROR"),
+        [
+            (r["task_id"], r["scheduled_at"], r["trigger"], r["status"], r["error"] and r["error"]["message"])
+            for r in found["last_runs"]
+        ],
+        empty="it has not run yet",
+    )
+
+
+def create(
+    content: Annotated[str | None, typer.Argument(help="Free text for the executor.", show_default=False)] = None,
+    user_id: Annotated[str, typer.Option("--user-id", metavar="ID", help="Whose it is.")] = "local",
+    every: Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="Run by an interval.")] = None,
+    cron: Annotated[str | None, typer.Option("--cron", metavar="EXPRESSION", help="Run by cron.")] = None,
+    run_at: Annotated[str | None, typer.Option("--at", metavar="MOMENT", help="Run once: 2030-01-31T08:00Z.")] = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", metavar="ZONE", help="e.g. Europe/Berlin")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Who gets the content.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="JSON", help="What runs: type, payload, … (or @FILE).")
+    ] = None,
+    options: Annotated[
+        str | None, typer.Option("--options", metavar="JSON", help='Further fields, e.g. \'{"overlap": "skip"}\'.')
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Make a definition, and print its id. Without --every, --cron and --at it runs once, now.
+
+    For example:  celeriac definitions create "send the report" --cron "0 8 * * 1-5" --timezone Europe/Berlin
+    """
+    chosen = {"interval": every, "cron": cron, "run_at": run_at}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if len(given) > 1:
+        raise InvalidSubmissionError([Violation("", "--every, --cron and --at exclude each other")])
+    kind = "IMMEDIATE" if not given else "SCHEDULED" if run_at is not None else "LOOP"
+    if timezone is not None:
+        given["timezone"] = timezone
+    document = {
+        "user_id": user_id,
+        "content": content,
+        "trigger_type": kind,
+        "trigger_args": given,
+        **({} if group is None else {"group": group}),
+        **({} if task is None else {"task": _object("task", task)}),
+        **({} if options is None else _object("options", options)),
+    }
+
+    async def work(control: TaskControl) -> dict[str, Any]:
+        seen, _ = await control.create(document, actor=_ACTOR)
+        return _record(seen)
+
+    made = _on_control(config, data_dir, work)
+    if as_json:
+        print_json(made)
+    else:
+        print_line(made["task_def_id"])
+
+
+def edit(
+    definition_id: DefinitionId,
+    fields: Annotated[str, typer.Argument(metavar="JSON", help="The fields to change (or @FILE).", show_default=False)],
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Change fields of a definition and keep the rest; null takes a value back to its default."""
+    document = _object("fields", fields)
+    _move(lambda control: control.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
+
+
+def pause(
+    definition_id: DefinitionId,
+    note: Note = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Stop firing. What runs goes on."""
+    _move(lambda control: control.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+
+
+def resume(
+    definition_id: DefinitionId,
+    note: Note = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Fire again, from the next slot on."""
+    _move(lambda control: control.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+
+
+def cancel(
+    definition_id: DefinitionId,
+    note: Note = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """End it for good; its instances are cancelled too."""
+    _move(lambda control: control.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+
+
+def trigger(
+    definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None
+) -> None:
+    """Run one instance now, whatever the schedule, and print its task's id."""
+    from celeriac.control.record import firing_record
+
+    firing = _on_control(config, data_dir, lambda control: control.trigger(definition_id, actor=_ACTOR))
+    if as_json:
+        print_json(firing_record(firing, "pending"))
+    else:
+        print_line(firing.task_id)
+
+
+def preview(
+    definition_id: DefinitionId,
+    count: Count = 10,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Show the next firings."""
+    from celeriac.control.record import preview_records
+
+    table, slots = _on_control(config, data_dir, lambda control: control.preview(definition_id, count))
+    items = preview_records(table, slots)
+    if as_json:
+        print_json({"items": items})
+    else:
+        print_table(("SLOT", "DUE"), [(i["scheduled_at"], i["due_at"]) for i in items], empty="nothing is to come")
+
+
+def backfill(
+    definition_id: DefinitionId,
+    start: Annotated[str, typer.Option("--from", metavar="WHEN", help="2030-01-31T08:00:00Z, or 2h ago.")],
+    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="Included.", show_default="now")] = None,
+    one_by_one: Annotated[bool, typer.Option("--one-by-one", help="Each one after the one before has ended.")] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Run the slots of a range that has been."""
+    from celeriac.control.record import firing_record
+
+    now = datetime.now(UTC)
+    first, last = read_moment("from", start, now), now if end is None else read_moment("to", end, now)
+    firings = _on_control(
+        config,
+        data_dir,
+        lambda control: control.backfill(definition_id, first, last, actor=_ACTOR, one_by_one=one_by_one),
+    )
+    if as_json:
+        print_json({"items": [firing_record(firing, firing.state.value) for firing in firings]})
+    else:
+        print_line(f"{len(firings)} slots run again")
+
+
+def _on_control(config: Path | None, data_dir: Path | None, work: Callable[[TaskControl], Awaitable[T]]) -> T:
+    # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
+    from celeriac.control.connecting import control_on
+
+    settings, url = joined_settings(config, data_dir)
+    import_from_here()
+
+    async def run() -> T:
+        async with control_on(settings, url) as control:
+            return await work(control)
+
+    return asyncio.run(run())
+
+
+def _move(
+    work: Callable[[TaskControl], Awaitable[Any]], as_json: bool, config: Path | None, data_dir: Path | None
+) -> None:
+    record = _record(_on_control(config, data_dir, work))
+    if as_json:
+        print_json(record)
+    else:
+        print_line(f"{record['task_def_id']} is {record['status'].lower()}")
+
+
+def _record(seen: Any) -> dict[str, Any]:
+    from celeriac.control.record import definition_record
+
+    return definition_record(seen.definition, seen.status)
+
+
+def _trigger(record: dict[str, Any]) -> str:
+    args = record["trigger_args"]
+    if record["trigger_type"] == "IMMEDIATE":
+        return "once"
+    if record["trigger_type"] == "SCHEDULED":
+        return f"at {args.get('run_at') or args.get('run_date')}"
+    if "rules" in args:
+        return f"{len(args['rules'])} rules"
+    text = f"every {args['interval']:g} s" if "interval" in args else str(args.get("cron") or args["cron_expression"])
+    return f"{text} {args['timezone']}" if "timezone" in args else text
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text)
+    except (OSError, orjson.JSONDecodeError) as exc:
+        raise InvalidSubmissionError([Violation(name, f"is no JSON: {exc}")]) from exc
+    if not isinstance(found, dict):
+        raise InvalidSubmissionError([Violation(name, "must be a JSON object")])
+    return found

@@ -1,0 +1,180 @@
+"""Task control from plain Python: `from celeriac import task_control_service, TaskTriggerType`.
+
+Its methods are synchronous and may be called from any thread. It talks to the stores themselves, not to
+the API, and connects when it is first used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from celeriac.definition import TaskTriggerType
+from celeriac.settings import Settings
+
+if TYPE_CHECKING:
+    from celeriac.control.service import TaskControl
+
+T = TypeVar("T")
+
+#: Who the audit trail says it was.
+_ACTOR: Final = "python"
+
+
+class TaskControlService:
+    """The verbs of task control.
+
+    It finds the stores by `REDIS_URL` and `DATABASE_URL`, or by the data folder and the configuration of a running
+    `celeriac up` (`CELERIAC_DATA_DIR`, `CELERIAC_CONFIG`, else the defaults in the current folder). A forked child
+    connects anew. Raises `DefinitionNotFoundError`, `IllegalDefinitionMoveError`, and `InvalidSubmissionError` that
+    names the fields.
+    """
+
+    def __init__(self, *, data_dir: str | Path | None = None, config: str | Path | None = None) -> None:
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._config = None if config is None else Path(config)
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+
+    def create_task(
+        self,
+        *,
+        user_id: int | str,
+        content: str | None = None,
+        trigger_type: TaskTriggerType | str,
+        trigger_args: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str:
+        """Store a definition and return its id; `options` are the further fields of `POST /tasks`.
+
+        An `IMMEDIATE` one runs at once.
+        """
+        document = {
+            "user_id": user_id,
+            "content": content,
+            "trigger_type": trigger_type,
+            "trigger_args": None if trigger_args is None else dict(trigger_args),
+            **options,
+        }
+        seen, _ = self._call(lambda control: control.create(document, actor=_ACTOR))
+        return seen.definition.definition_id
+
+    def pause_schedule(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
+        """Stop firing; returns the definition."""
+        return self._shown(lambda control: control.pause(task_def_id, actor=_ACTOR, note=note))
+
+    def resume_schedule(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
+        """Fire again, from the next slot on; returns the definition."""
+        return self._shown(lambda control: control.resume(task_def_id, actor=_ACTOR, note=note))
+
+    def cancel_task(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
+        """End it for good, its instances too; returns the definition."""
+        return self._shown(lambda control: control.cancel(task_def_id, actor=_ACTOR, note=note))
+
+    def trigger_immediately(self, task_def_id: str) -> str:
+        """Run one instance now, whatever the schedule; returns its task id."""
+        return self._call(lambda control: control.trigger(task_def_id, actor=_ACTOR)).task_id
+
+    def get_task_definition(self, task_def_id: str) -> dict[str, Any]:
+        """Return the definition, with `status`, `next_run_at` and `last_outcome`."""
+        return self._shown(lambda control: control.get(task_def_id))
+
+    def get_task_instances(
+        self, task_def_id: str, *, limit: int = 500, cursor: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` instances, the newest first."""
+        from celeriac.control.record import instance_record
+
+        tasks, _ = self._call(lambda control: control.instances(task_def_id, limit=limit, cursor=cursor))
+        return [instance_record(task, task_def_id) for task in tasks]
+
+    def get_user_tasks(self, user_id: int | str, *, limit: int = 500) -> list[dict[str, Any]]:
+        """Return up to `limit` definitions of a user, the newest first."""
+        from celeriac.control.record import definition_record
+
+        async def work(control: TaskControl) -> list[dict[str, Any]]:
+            page = await control.book.find(user_id=str(user_id), limit=limit)
+            return [definition_record(s.definition, s.status) for s in await control.look(page.definitions)]
+
+        return self._call(work)
+
+    def edit_task(self, task_def_id: str, **fields: Any) -> dict[str, Any]:
+        """Change the named fields and keep the rest; returns the definition."""
+        return self._shown(lambda control: control.edit(task_def_id, fields, actor=_ACTOR))
+
+    def backfill(self, task_def_id: str, start: datetime, end: datetime, *, one_by_one: bool = False) -> list[str]:
+        """Run the slots of a range that has been, both ends included; returns the task ids."""
+        firings = self._call(
+            lambda control: control.backfill(task_def_id, start, end, actor=_ACTOR, one_by_one=one_by_one)
+        )
+        return [firing.task_id for firing in firings]
+
+    def close(self) -> None:
+        """Disconnect; the next call connects again. Idempotent."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None and connection.pid == os.getpid():
+            connection.close()
+
+    def _shown(self, work: Callable[[TaskControl], Coroutine[Any, Any, Any]]) -> dict[str, Any]:
+        from celeriac.control.record import definition_record
+
+        seen = self._call(work)
+        return definition_record(seen.definition, seen.status)
+
+    def _call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
+        with self._lock:
+            if self._connection is None or self._connection.pid != os.getpid():
+                self._connection = _Connection(*self._found())
+            connection = self._connection
+        return connection.call(work)
+
+    def _found(self) -> tuple[Settings, str]:
+        # Here: how an installation is found is the command line's business too, and importing it costs.
+        from celeriac.cli.joining import import_from_here, joined_settings
+
+        import_from_here()
+        return joined_settings(self._config, self._data_dir)
+
+
+class _Connection:
+    """An event loop in a thread, with task control on it."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="task-control", daemon=True).start()
+        self._open = AsyncExitStack()
+        try:
+            self._control = self._wait(self._connect(settings, url))
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
+
+    def call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine of task control and wait for it."""
+        return self._wait(work(self._control))
+
+    def close(self) -> None:
+        """Disconnect and end the thread."""
+        self._wait(self._open.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _connect(self, settings: Settings, url: str) -> TaskControl:
+        # Here, so that `import celeriac` does not import SQLAlchemy.
+        from celeriac.control.connecting import control_on
+
+        return await self._open.enter_async_context(control_on(settings, url))
+
+
+#: The service of this process.
+task_control_service: Final = TaskControlService()

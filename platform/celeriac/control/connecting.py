@@ -1,0 +1,35 @@
+"""Task control for programs that connect by themselves: Python and the command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import celeriac.file_process
+import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
+from celeriac.control.service import TaskControl
+from celeriac.errors import SettingsError
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.store import TaskStore
+from celeriac.registry import load, registry
+from celeriac.settings import Settings
+from celeriac.submission import KnownTypes, TypeLookup
+
+
+@contextlib.asynccontextmanager
+async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]:
+    """Yield task control on the store at `url` and on the settings' database."""
+    # The modules need not be importable from the folder in which a command is typed: then the types are those that
+    # workers announce.
+    with contextlib.suppress(SettingsError):
+        load(settings.imports)
+    try:
+        store = TaskStore(url, settings)
+    except ValueError as exc:
+        raise SettingsError(f"redis_url: {exc}") from exc
+
+    async def types(_: str) -> TypeLookup:
+        return KnownTypes(registry, await store.task_types())
+
+    async with store, Ledger(settings.history_url, settings) as ledger:
+        yield TaskControl(store=store, ledger=ledger, types=types)

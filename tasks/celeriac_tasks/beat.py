@@ -1,0 +1,87 @@
+"""`celery -A celeriac_tasks beat`: Celery's beat process around our scheduler.
+
+It fires definitions, and the entries of `beat_schedule` as definitions. Any number may run, beside any
+number of `celeriac beat`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final, TypeVar
+
+import celery.beat
+
+from celeriac.control.scheduler import Scheduler as DefinitionScheduler
+from celeriac.control.scheduling import scheduler_on
+from celeriac.errors import LedgerUnavailableError, StoreUnavailableError
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedule
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: How long a step waits for a store that is away (seconds), and the pause after one that failed.
+_PATIENCE_S: Final = 10.0
+_PAUSE_S: Final = 0.5
+
+
+class Scheduler(celery.beat.Scheduler):
+    """Celery's scheduler by name and interface (`beat_scheduler`); what is due is in the database."""
+
+    def setup_schedule(self) -> None:
+        """Connect; runs once, when the process starts."""
+        self._settings: Settings = self.app.celeriac_settings
+        self.max_interval = self._settings.schedule.tick
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="definitions", daemon=True).start()
+        self._open = AsyncExitStack()
+        self._imported = False
+        self._store: TaskStore
+        self._scheduler: DefinitionScheduler
+        self._wait(self._connect())
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Fire what is due; returns the seconds until the next look."""
+        try:
+            return self._wait(self._step())
+        except (StoreUnavailableError, LedgerUnavailableError) as exc:
+            log.warning("beat waits: %s", exc)
+        except Exception:
+            log.exception("a step failed; beat goes on")
+        return _PAUSE_S
+
+    def sync(self) -> None:
+        """Do nothing: everything is written down already."""
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        if self._loop.is_running():
+            self._wait(self._open.aclose())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    @property
+    def info(self) -> str:
+        """What the start of the process prints."""
+        return "    . db -> definitions in SQL"
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _connect(self) -> None:
+        settings = self._settings.model_copy(update={"database_url": self._settings.history_url})
+        assert settings.redis_url is not None
+        self._store = TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S)
+        self._open.push_async_callback(self._store.stop)
+        self._scheduler = await self._open.enter_async_context(scheduler_on(self._store, settings))
+
+    async def _step(self) -> float:
+        if not self._imported:
+            await import_beat_schedule(self.app, self._store, origins=[CELERYCONFIG, CODE])
+            self._imported = True
+        return await self._scheduler.step()

@@ -1,0 +1,248 @@
+"""Entries of Celery's own `beat_schedule` as read-only definitions, fired like all others."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from celery.schedules import crontab, schedule
+from kombu.utils.json import dumps
+
+from celeriac.control import transitions
+from celeriac.control.firing import INSTANCE_ID
+from celeriac.definition import (
+    Change,
+    Decision,
+    Definition,
+    DefinitionStatus,
+    Open,
+    Spec,
+    TaskTriggerType,
+)
+from celeriac.errors import CeleriacError, LedgerUnavailableError
+from celeriac.ledger.definitions import DefinitionBook
+from celeriac.ledger.engine import create_engine
+from celeriac.live.outcomes import server_ms
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+from celeriac.submission import delivery_of
+from celeriac_tasks import messages
+from celeriac_tasks.operators import operators_settings
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE: Final = uuid.UUID("2a1f7a36-4f0e-4b0e-8a53-9c0f0f4f7c11")
+_ACTOR: Final = "celery"
+#: Where an entry is written, as its definition's metadata say: in `celeryconfig.py`, or in code.
+ORIGIN: Final = "origin"
+CELERYCONFIG: Final = "celeryconfig"
+CODE: Final = "code"
+_OVER: Final = (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
+#: Pause while the database is away, and after the import (seconds).
+_AGAIN_S: Final = 2.0
+_DONE_S: Final = 3600.0
+#: What of an entry's `options` means something here.
+_OPTIONS: Final = {"queue", "priority", "expires", "routing_key", "exchange"}
+
+
+def definition_id_of(name: str) -> str:
+    """Return the id of an entry: the same for every beat that has it."""
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
+def definitions_of(app: Any, entries: Mapping[str, Any], now_ms: int) -> list[Definition]:
+    """Return the definitions of `beat_schedule` entries; what cannot be one is said in the log and left out."""
+    found = []
+    for name, entry in entries.items():
+        try:
+            found.append(_definition(app, name, dict(entry), now_ms))
+        except (ValueError, TypeError, KeyError, CeleriacError) as exc:
+            log.error("beat_schedule: the entry %r is not fired: %s", name, exc)
+    return found
+
+
+async def import_entries(
+    book: DefinitionBook, found: Iterable[Definition], now_ms: int, *, origins: Collection[str]
+) -> None:
+    """Store the definitions of entries, change those that changed, end those of `origins` that are gone."""
+    known = {definition.definition_id: definition for definition in await book.all_from("celery")}
+    for definition in found:
+        if known.pop(definition.definition_id, None) is None:
+            change = Change(now_ms, "create", _ACTOR, None, {})
+            await book.insert(transitions.begun(definition, now_ms, paused=False, change=change))
+        else:
+            await book.change(definition.definition_id, _updating(definition, now_ms))
+    for gone in known.values():
+        if gone.spec.metadata.get(ORIGIN) in origins and gone.status not in _OVER:
+            await book.change(gone.definition_id, lambda d, _: _removed(d, now_ms))
+
+
+class BeatScheduleImport(Role):
+    """Imports the entries of `celeryconfig.py` once the database is there, in a process that is no Celery beat."""
+
+    def __init__(self, *, app: Any, store: TaskStore) -> None:
+        super().__init__()
+        self._app = app
+        self._store = store
+
+    async def step(self) -> float:
+        """Import, and be done with it."""
+        try:
+            self._app.load_types()
+            await import_beat_schedule(self._app, self._store, origins=[CELERYCONFIG])
+        except LedgerUnavailableError as exc:
+            log.debug("beat_schedule waits for the database: %s", exc)
+            return _AGAIN_S
+        return _DONE_S
+
+
+async def import_beat_schedule(app: Any, store: TaskStore, *, origins: Collection[str]) -> None:
+    """Store the entries of `origins` in the app's `beat_schedule` as definitions; see `import_entries`."""
+    settings: Settings = app.celeriac_settings
+    engine = create_engine(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
+    try:
+        now_ms = await server_ms(store)
+        found = definitions_of(app, dict(app.conf.beat_schedule or {}), now_ms)
+        chosen = [definition for definition in found if definition.spec.metadata[ORIGIN] in origins]
+        await import_entries(DefinitionBook(engine), chosen, now_ms, origins=origins)
+    finally:
+        await engine.dispose()
+
+
+def _updating(new: Definition, now_ms: int) -> Callable[[Definition, Open], Decision | None]:
+    def decide(old: Definition, unended: Open) -> Decision | None:
+        spec = replace(new.spec, anchor_ms=old.spec.anchor_ms)
+        if old.status is DefinitionStatus.CANCELLED:
+            # It was taken out of the configuration and is back.
+            old = replace(old, status=DefinitionStatus.ACTIVE, ended_ms=None)
+        elif spec.dumped() == old.spec.dumped() and old.status is not DefinitionStatus.COMPLETED:
+            return None
+        if old.spec.trigger_args != new.spec.trigger_args:
+            spec = new.spec
+        after = replace(old, spec=spec, group=new.group)
+        return transitions.edited(old, after, unended, now_ms, actor=_ACTOR, changed={})
+
+    return decide
+
+
+def _removed(definition: Definition, now_ms: int) -> Decision | None:
+    if definition.status in _OVER:
+        return None
+    note = "it is no longer in Celery's beat_schedule"
+    return transitions.cancelled(definition, now_ms, actor=_ACTOR, note=note, inside=True)
+
+
+def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Definition:
+    task, args, kwargs = entry["task"], list(entry.get("args") or ()), dict(entry.get("kwargs") or {})
+    options = dict(entry.get("options") or {})
+    if unknown := set(options) - _OPTIONS:
+        log.warning("beat_schedule: %s of the entry %r is ignored", ", ".join(sorted(unknown)), name)
+    run = _run(app, task, args, kwargs, options)
+    spec = Spec(
+        user_id=None,
+        content="",
+        trigger_args=_trigger_args(entry["schedule"], str(app.conf.timezone or "UTC")),
+        anchor_ms=now_ms,
+        task={"type": task, "payload": {"args": args, "kwargs": kwargs}},
+        run=run,
+        metadata={ORIGIN: CELERYCONFIG if name in (operators_settings().get("beat_schedule") or {}) else CODE},
+    )
+    return Definition(
+        definition_id=definition_id_of(name),
+        rev=1,
+        status=DefinitionStatus.ACTIVE,
+        trigger_type=TaskTriggerType.LOOP,
+        source="celery",
+        name=name,
+        user_id=None,
+        group=run["group"],
+        spec=spec,
+        note=None,
+        next_slot_ms=None,
+        next_ms=None,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+        ended_ms=None,
+    )
+
+
+def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return what every instance has in common: what publishing the call would have submitted."""
+    settings: Settings = app.celeriac_settings
+    expires = options.pop("expires", None)
+    if isinstance(expires, timedelta):
+        expires = expires.total_seconds()
+    task_type = app.celeriac_registry.get(task)
+    registered = task_type is not None and task_type.handler is not None
+    if registered and not {"queue", "routing_key"} & set(options):
+        group = task_type.group
+    else:
+        route = app.amqp.router.route(dict(options), task, args, kwargs)
+        queue = route.get("queue")
+        group = getattr(queue, "name", queue) or app.conf.task_default_queue
+    known = app.tasks.get(task)
+    message = app.amqp.as_task_v2(INSTANCE_ID, task, args, kwargs)
+    body = dumps(message.body).encode()
+    properties = {**message.properties, "priority": options.get("priority", app.conf.task_default_priority)}
+    call = messages.Call(dict(message.headers), body, "application/json", "utf-8", properties)
+    submission = messages.submission_of(
+        call,
+        queue=group,
+        delivery=delivery_of(group, settings),
+        max_retries=task_type.retry.max_retries if registered and task_type else getattr(known, "max_retries", 3),
+        registered_type=registered,
+    )
+    timeout_s = task_type.timeout_s if registered and task_type else None
+    return {
+        "type": submission.type,
+        "payload": submission.payload,
+        "group": group,
+        "priority": submission.priority,
+        "max_retries": submission.max_retries,
+        "expires_in_ms": round(float(expires) * 1000) if isinstance(expires, int | float) and expires > 0 else None,
+        "timeout_ms": submission.timeout_ms if timeout_s is None else round(timeout_s * 1000),
+        "metadata": {},
+        "tags": [],
+        "retention_ms": None,
+        "delivery": submission.delivery.value,
+        "extra": dict(submission.extra),
+    }
+
+
+def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:
+    if isinstance(given, crontab):
+        return _cron_args(given, timezone)
+    if isinstance(given, schedule):
+        given = given.run_every
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
+    if isinstance(given, int | float) and not isinstance(given, bool) and given > 0:
+        return {"interval": given}
+    raise ValueError(f"{given!r} is neither an interval nor a crontab")
+
+
+def _cron_args(given: Any, timezone: str) -> dict[str, Any]:
+    """Return cron arguments for a crontab, from the numbers that Celery made of its words."""
+    minute, hour = _numbers(given.minute, 60, 0), _numbers(given.hour, 24, 0)
+    day, month = _numbers(given.day_of_month, 31, 1), _numbers(given.month_of_year, 12, 1)
+    weekday = _numbers(given.day_of_week, 7, 0)
+    args: dict[str, Any] = {"cron": f"{minute} {hour} {day} {month} {weekday}", "timezone": timezone}
+    if day != "*" and weekday != "*":
+        # Celery wants both, cron either: the days come from one, what the other does not name is left out.
+        others = ",".join(str(n) for n in range(7) if n not in given.day_of_week)
+        args = {
+            "cron": f"{minute} {hour} {day} {month} *",
+            "timezone": timezone,
+            "exclude": [{"cron": f"* * * * {others}"}],
+        }
+    return args
+
+
+def _numbers(chosen: Iterable[int], count: int, first: int) -> str:
+    numbers = sorted(set(chosen))
+    return "*" if numbers == list(range(first, first + count)) else ",".join(str(number) for number in numbers)

@@ -1,0 +1,15 @@
+"""What an operator edits: `celeryconfig.py`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+
+def operators_settings() -> dict[str, Any]:
+    """Return what `celeryconfig.py` in the current folder (or on the path) says, if there is one."""
+    if importlib.util.find_spec("celeryconfig") is None:
+        return {}
+    module = importlib.import_module("celeryconfig")
+    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name.islower()}
