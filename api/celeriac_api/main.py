@@ -25,9 +25,11 @@ from celeriac.registry import load
 from celeriac.settings import Settings
 from celeriac_api import openapi, problems
 from celeriac_api.catalog import TaskTypeCatalog
+from celeriac_api.dispatch import chat
 from celeriac_api.dispatch import endpoint as dispatch_endpoint
 from celeriac_api.dispatch import routes as dispatch
 from celeriac_api.dispatch.calls import RemoteCalls
+from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.front_door import FrontDoor
 from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.pages import routes as pages
@@ -63,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     registry = load(settings.imports)
     submit = SubmitEndpoint(settings.max_body_bytes)
     dispatched = dispatch_endpoint.DispatchEndpoint(settings.max_body_bytes)
+    chatting = chat.ChatEndpoint(settings.max_body_bytes)
     workers = WorkerEndpoint(max_result_bytes=settings.max_result_bytes)
 
     @asynccontextmanager
@@ -98,7 +101,8 @@ def create_app(settings: Settings) -> FastAPI:
                 )
                 app.state.parts = submit.parts = parts
                 workers.gateway = gateway
-                dispatched.calls = calls
+                dispatched.calls = chatting.calls = calls
+                chatting.models = ModelDirectory(gateway.remote)
                 yield
             finally:
                 await gateway.stop()
@@ -113,7 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FrontDoor(
         submit=submit,
         workers=workers,
-        plain={dispatch_endpoint.PATH: dispatched},
+        plain={dispatch_endpoint.PATH: dispatched, chat.CHAT_PATH: chatting, chat.MODELS_PATH: chatting},
         max_body_bytes=settings.max_body_bytes,
         title="Celeriac",
         version=__version__,
@@ -140,6 +144,7 @@ def create_app(settings: Settings) -> FastAPI:
         operations.router,
         live.router,
         dispatch.call_route(dispatched),
+        dispatch.chat_routes(chatting),
         # After whatever has a fixed path below /api/task.
         dispatch.router,
         health.router,

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, TaskNotFoundError
 from celeriac.model import Status, Task, ms_from_utc
+from celeriac_api.dispatch.chat import CHAT_PATH, MODELS_PATH
 from celeriac_api.dispatch.endpoint import PATH, DispatchEndpoint, error_response, refusal_of
 from celeriac_api.parts import PartsOf
 from celeriac_api.responses import json_response
@@ -105,7 +106,7 @@ def _answer(task: Task, position: int | None) -> dict[str, Any]:
 class _Answered(Response):
     """Lets the endpoint answer where the framework expects a response."""
 
-    def __init__(self, endpoint: DispatchEndpoint) -> None:
+    def __init__(self, endpoint: ASGIApp) -> None:
         super().__init__()
         self._endpoint = endpoint
 
@@ -139,3 +140,31 @@ def call_route(endpoint: DispatchEndpoint) -> APIRouter:
         return _Answered(endpoint)
 
     return calling
+
+
+def chat_routes(endpoint: ASGIApp) -> APIRouter:
+    """Return the documented routes of OpenAI clients; only a single model's comes to FastAPI first."""
+    chatting = APIRouter(tags=["openai"])
+
+    @chatting.post(
+        CHAT_PATH,
+        summary="Complete a chat",
+        description=(
+            "OpenAI's chat completions, answered by remote workers; with `stream: true` as server-sent events. The "
+            "group is the one that announces the model, or that of `group/model`, or `default`."
+        ),
+    )
+    async def complete() -> Response:
+        return _Answered(endpoint)
+
+    @chatting.get(MODELS_PATH, summary="List the models", description="What connected remote workers announce.")
+    async def models() -> Response:
+        return _Answered(endpoint)
+
+    @chatting.get(
+        MODELS_PATH + "/{model:path}", summary="Read a model", description="One that a connected worker announces."
+    )
+    async def model(model: Annotated[str, Path(description="The model's name.")]) -> Response:
+        return _Answered(endpoint)
+
+    return chatting

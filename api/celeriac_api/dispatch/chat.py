@@ -1,0 +1,237 @@
+"""`POST /v1/chat/completions` and `GET /v1/models`: remote workers behind any OpenAI client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
+from celeriac.live.replies import Delta, Outcome, Waiter
+from celeriac.model import Status, Submission
+from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
+from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
+from celeriac_api.dispatch.completions import (
+    DONE,
+    KEEPALIVE,
+    Call,
+    error_document,
+    event,
+    finish_of,
+    rest_of,
+    usage_of,
+)
+from celeriac_api.dispatch.models import ModelDirectory
+from celeriac_api.dispatch.requests import InvalidCallError, read_group, read_object, read_timeout
+from celeriac_api.problems import RequestError, row_of
+from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.submitting import check_headers
+
+log = logging.getLogger(__name__)
+
+CHAT_PATH: Final = "/v1/chat/completions"
+MODELS_PATH: Final = "/v1/models"
+
+#: What is ours in the body; everything else goes to the worker as `parameters`.
+_OURS: Final = frozenset({"model", "messages", "stream_options", "group", "timeout"})
+_STREAM_HEADERS: Final = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+
+
+class ChatEndpoint:
+    """Answers OpenAI clients; `calls` and `models` are set while the application runs."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self.calls: RemoteCalls | None = None
+        self.models: ModelDirectory | None = None
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+            if path.startswith(MODELS_PATH):
+                response = await self._models(scope["method"], path.removeprefix(MODELS_PATH).strip("/"))
+            elif scope["method"] != "POST":
+                response = _error("send a POST", "invalid_request_error", "method_not_allowed", 405)
+            else:
+                await self._chat(scope, receive, send)
+                return
+        except (ClientGoneError, CallerGoneError):
+            return
+        except PayloadTooLargeError as exc:
+            await RefusedBody(_error(str(exc), "invalid_request_error", exc.code, 413))(scope, receive, send)
+            return
+        except Exception as exc:
+            response = _refusal(exc)
+        await response(scope, receive, send)
+
+    async def _models(self, method: str, one: str) -> Response:
+        if self.models is None:
+            raise RuntimeError("the application has not been started")
+        if method != "GET":
+            return _error("send a GET", "invalid_request_error", "method_not_allowed", 405)
+        names = await self.models.names()
+        if not one:
+            return json_response({"object": "list", "data": [_model(name, names[name]) for name in sorted(names)]})
+        if one in names:
+            return json_response(_model(one, names[one]))
+        return _error(
+            f"no connected worker announces the model {one!r}", "invalid_request_error", "model_not_found", 404
+        )
+
+    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.calls is None or self.models is None:
+            raise RuntimeError("the application has not been started")
+        check_headers(scope["headers"], self._max_body_bytes, scope)
+        body = read_object(await read_body(receive, self._max_body_bytes))
+        model, messages = body.get("model"), body.get("messages")
+        if not isinstance(model, str) or not model:
+            raise InvalidCallError("Invalid request: model must be a name")
+        if not isinstance(messages, list) or not messages:
+            raise InvalidCallError("Invalid request: messages must be an array with at least one message")
+        timeout_ms = read_timeout(
+            body.get("timeout"), self.calls.settings, self.calls.settings.dispatch.chat_timeout_ms
+        )
+        to = await self.models.find(model)
+        group = to.group if body.get("group") is None else read_group(body["group"])
+        payload: dict[str, Any] = {"model": to.model, "messages": messages}
+        if parameters := {name: value for name, value in body.items() if name not in _OURS}:
+            payload["parameters"] = parameters
+        submission = self.calls.submission(payload, group=group, timeout_ms=timeout_ms)
+        call = Call(submission.task_id, model, int(time.time()))
+        if body.get("stream") is True:
+            options = body.get("stream_options")
+            with_usage = isinstance(options, dict) and options.get("include_usage") is True
+            await self._stream(self.calls, submission, call, with_usage, receive, send)
+            return
+        async with self.calls.waiting(submission, receive) as waiter:
+            outcome = await self.calls.outcome(submission, waiter)
+        response = _failed(outcome)
+        if response is None:
+            response = json_response(call.completion(_result(outcome)), headers={"X-Task-Id": submission.task_id})
+        await response(scope, receive, send)
+
+    async def _stream(
+        self, calls: RemoteCalls, submission: Submission, call: Call, with_usage: bool, receive: Receive, send: Send
+    ) -> None:
+        """Stream; as long as nothing was sent an error is an ordinary answer with its status."""
+        parts: asyncio.Queue[Delta] = asyncio.Queue()
+        async with calls.waiting(submission, receive, parts.put_nowait) as waiter:
+            begun = False
+            async for chunk in self._chunks(calls, submission, waiter, parts, call, with_usage):
+                if not begun:
+                    if isinstance(chunk, Response):
+                        await chunk({"type": "http"}, receive, send)
+                        return
+                    begun = True
+                    headers = [(k.lower().encode(), v.encode()) for k, v in _STREAM_HEADERS.items()]
+                    headers.append((b"x-task-id", submission.task_id.encode()))
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                body = event(orjson.loads(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _chunks(
+        self,
+        calls: RemoteCalls,
+        submission: Submission,
+        waiter: Waiter,
+        parts: asyncio.Queue[Delta],
+        call: Call,
+        with_usage: bool,
+    ) -> AsyncIterator[bytes | Response]:
+        """Yield the events of a stream; an error as the response that it is when nothing was sent yet."""
+        ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
+        sent: list[str] = []
+        attempt = whole = 0
+        begun = False
+        try:
+            while True:
+                part = await _next(parts, ending, calls.settings.sse_keepalive)
+                if part is None and ending.done():
+                    break
+                if part is None:
+                    yield KEEPALIVE
+                    continue
+                # After a gap, or of another attempt, the end tells the rest: what was sent cannot be taken back.
+                if part.number != whole + 1 or (attempt and part.attempt != attempt):
+                    continue
+                attempt, whole = part.attempt, part.number
+                sent.append(part.content)
+                yield call.chunk({"content": part.content} if begun else {"role": "assistant", "content": part.content})
+                begun = True
+            outcome = ending.result()
+            if (failure := _failed(outcome)) is not None:
+                yield failure
+                return
+            result = _result(outcome)
+            rest = rest_of(result, "".join(sent))
+            if rest or not begun:
+                yield call.chunk(rest if begun else {"role": "assistant", "content": "", **rest})
+            yield call.chunk({}, finish_of(result))
+            if with_usage:
+                yield call.usage_chunk(usage_of(result))
+            yield DONE
+        finally:
+            ending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ending
+
+
+async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[Outcome], patience_s: float) -> Delta | None:
+    """Return the next part, or None at the end and when it was quiet for a while."""
+    if not parts.empty():
+        return parts.get_nowait()
+    if ending.done():
+        return None
+    getting = asyncio.get_running_loop().create_task(parts.get())
+    try:
+        await asyncio.wait([getting, ending], timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        return None
+    finally:
+        getting.cancel()
+
+
+def _result(outcome: Outcome) -> Any:
+    return orjson.loads(outcome.text) if outcome.text else None
+
+
+def _failed(outcome: Outcome) -> Response | None:
+    if outcome.status is Status.COMPLETED:
+        return None
+    # The work was done, or begun: repeating it is the caller's decision, not its library's.
+    headers = {"x-should-retry": "false"}
+    return _error(outcome.text or "the task failed", "server_error", outcome.code or None, 500, headers)
+
+
+def _refusal(error: Exception) -> Response:
+    match error:
+        case InvalidCallError():
+            return _error(str(error), "invalid_request_error", None, 400)
+        case RequestError():
+            return _error(str(error), "invalid_request_error", error.code, row_of(error).http)
+        case NoWorkerError():
+            return _error(f"No worker available: {error}", "server_error", error.code, 503)
+        case QueueFullError():
+            return _error(f"Queue is full: {error}", "server_error", error.code, 503)
+        case CeleriacError() if row_of(error).http != 500:
+            return _error(str(error), "server_error", error.code, row_of(error).http)
+    log.error("a chat completion failed unexpectedly", exc_info=error)
+    return _error("Internal error", "server_error", "internal", 500)
+
+
+def _error(message: str, kind: str, code: str | None, status: int, headers: dict[str, str] | None = None) -> Response:
+    return json_response(error_document(message, kind, code), status, headers)
+
+
+def _model(name: str, group: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": group}

@@ -1,0 +1,125 @@
+"""Between a worker's result and OpenAI's chat completions; pure.
+
+Shapes: https://platform.openai.com/docs/api-reference/chat (objects `chat.completion` and `chat.completion.chunk`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from celeriac_api.responses import encode
+
+#: End of a stream.
+DONE: Final = b"data: [DONE]\n\n"
+#: Keeps a quiet stream open.
+KEEPALIVE: Final = b": waiting\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every answer to one call repeats."""
+
+    task_id: str
+    model: str
+    created: int
+
+    def _document(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.task_id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+        }
+
+    def completion(self, result: Any) -> dict[str, Any]:
+        """Return the completion that a result is."""
+        document = self._document("chat.completion")
+        if isinstance(result, dict) and isinstance(result.get("choices"), list):
+            return {**document, **result}
+        choice = {"index": 0, "message": message_of(result), "logprobs": None, "finish_reason": finish_of(result)}
+        document["choices"] = [choice]
+        if (usage := usage_of(result)) is not None:
+            document["usage"] = usage
+        return document
+
+    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        """Return a chunk of a stream, as its event."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return event({**self._document("chat.completion.chunk"), "choices": [choice]})
+
+    def usage_chunk(self, usage: Any) -> bytes:
+        """Return the last chunk of a stream that is to tell its usage."""
+        return event({**self._document("chat.completion.chunk"), "choices": [], "usage": usage})
+
+
+def event(document: Any) -> bytes:
+    """Return a document as a server-sent event."""
+    return b"data: " + encode(document) + b"\n\n"
+
+
+def message_of(result: Any) -> dict[str, Any]:
+    """Return the assistant's message that a result is: a text, or what has `content`, `message` or `choices`."""
+    if isinstance(result, str):
+        return {"role": "assistant", "content": result}
+    if isinstance(result, dict):
+        choices = result.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            result = choices[0]
+        if isinstance(result.get("message"), dict):
+            return {"role": "assistant", "content": None, **result["message"]}
+        if "content" in result:
+            content = result["content"]
+            message = {"role": result.get("role", "assistant"), "content": content}
+            if content is not None and not isinstance(content, str):
+                message["content"] = _json(content)
+            if result.get("tool_calls"):
+                message["tool_calls"] = result["tool_calls"]
+            return message
+        if result.get("tool_calls"):
+            return {"role": "assistant", "content": None, "tool_calls": result["tool_calls"]}
+    return {"role": "assistant", "content": _json(result)}
+
+
+def finish_of(result: Any) -> str:
+    """Return why the model stopped, as the worker says."""
+    if isinstance(result, dict):
+        choices = result.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            result = choices[0]
+        if isinstance(result.get("finish_reason"), str):
+            return str(result["finish_reason"])
+        if message_of(result).get("tool_calls"):
+            return "tool_calls"
+    return "stop"
+
+
+def usage_of(result: Any) -> Any:
+    """Return what the worker says of tokens, or None."""
+    return result.get("usage") if isinstance(result, dict) and isinstance(result.get("usage"), dict) else None
+
+
+def rest_of(result: Any, sent: str) -> dict[str, Any]:
+    """Return the delta that completes what was streamed so far: what the result says beyond it."""
+    message = message_of(result)
+    delta: dict[str, Any] = {}
+    content = message.get("content")
+    if isinstance(content, str) and content.startswith(sent) and len(content) > len(sent):
+        delta["content"] = content[len(sent) :]
+    if message.get("tool_calls"):
+        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(message["tool_calls"])]
+    return delta
+
+
+def error_document(message: str, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return encode(value).decode()

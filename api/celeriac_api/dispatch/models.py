@@ -1,0 +1,66 @@
+"""Which group serves which model, as connected workers announce it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from celeriac.live.remote import RemoteTasks
+from celeriac.submission import GROUP_NAME
+
+#: How long an answer of the store is used (seconds).
+_FRESH_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a call goes, and the model's name as the worker knows it."""
+
+    group: str
+    model: str
+
+
+class ModelDirectory:
+    """The announced models, read at most once a second however many ask."""
+
+    def __init__(self, remote: RemoteTasks) -> None:
+        self._remote = remote
+        self._known: list[tuple[str, str]] = []
+        self._read_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def all(self) -> list[tuple[str, str]]:
+        """Return (group, model) of each announced model, sorted; raises `StoreUnavailableError`."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._read_at > _FRESH_S:
+            async with self._lock:
+                if loop.time() - self._read_at > _FRESH_S:
+                    self._known = await self._remote.models()
+                    self._read_at = loop.time()
+        return self._known
+
+    async def names(self) -> dict[str, str]:
+        """Return the names to call models by, each with its group: bare where one group has it, else `group/model`."""
+        known = await self.all()
+        groups: dict[str, list[str]] = {}
+        for group, model in known:
+            groups.setdefault(model, []).append(group)
+        return {
+            (model if len(serving) == 1 or group == serving[0] else f"{group}/{model}"): group
+            for model, serving in groups.items()
+            for group in serving
+        }
+
+    async def find(self, name: str) -> Destination:
+        """Return where a call for the model `name` goes.
+
+        A model that was announced by this very name goes before `group/model`: names of models may hold slashes.
+        """
+        for group, model in await self.all():
+            if model == name:
+                return Destination(group, model)
+        group, slash, model = name.partition("/")
+        if slash and model and GROUP_NAME.fullmatch(group) is not None:
+            return Destination(group, model)
+        return Destination("default", name)
