@@ -31,8 +31,11 @@ class TlsSettings(Section):
 class GrpcDefaults(Section):
     """What a gRPC service uses for each value that it leaves out."""
 
+    #: Longest call, from its start.
     timeout: Duration = 300.0
+    #: How often an idle channel is checked.
     health_check_interval: Duration = 30.0
+    #: Further attempts after a failure that may pass, and the pause before the first of them.
     max_retries: int = Field(3, ge=0)
     retry_delay: Duration = 1.0
 
@@ -40,6 +43,7 @@ class GrpcDefaults(Section):
 class GrpcService(Section):
     """One executor: where it is and how it is called."""
 
+    #: `HOST:PORT` of the executor. What is left out below is taken from `grpc_services.defaults`.
     address: str = Field(min_length=1)
     timeout: Duration | None = None
     health_check_interval: Duration | None = None
@@ -79,6 +83,7 @@ class ResolvedGrpcService(GrpcDefaults):
 class GrpcServices(Section):
     """The executors that `grpc_task` can call, by name."""
 
+    #: Whether `grpc_task` is offered at all.
     enabled: bool = True
     services: dict[str, GrpcService] = Field(default_factory=dict)
     defaults: GrpcDefaults = GrpcDefaults()

@@ -23,9 +23,13 @@ class Settings(Section):
     """The whole configuration. Instances are immutable; build one with `load_settings`."""
 
     # --- addresses
+    #: Where HTTP and gRPC listen. An address that others reach needs authentication, or `--insecure`.
     host: str = "127.0.0.1"
+    #: Port of HTTP; 0 picks a free one.
     port: int = Field(8000, ge=0, le=65535)
+    #: Port of gRPC; 0 picks a free one.
     grpc_port: int = Field(50050, ge=0, le=65535)
+    #: What `celeriac up` keeps: the embedded store, SQLite, uploads, `run.json`.
     data_dir: Path = Path(".celeriac")
     #: Redis or Valkey; None is the embedded one of `celeriac up`.
     redis_url: str | None = None
@@ -62,11 +66,15 @@ class Settings(Section):
     store_timeout: Duration = 3.0
 
     # --- limits
+    #: Tasks that may wait in a group before a submission is refused; a group may have its own.
     max_queue_length: int = Field(100_000, ge=1)
+    #: Tasks that may wait for a time.
     max_scheduled: int = Field(1_000_000, ge=1)
+    #: Largest body of a request, uploads apart.
     max_body_bytes: Size = 10 * 1024**2
     #: Tasks that one batch may submit.
     max_batch: int = Field(1000, ge=1, le=10_000)
+    #: Largest result of a task; a larger one fails it.
     max_result_bytes: Size = 10 * 1024**2
     #: Events kept of each task, at least; the oldest go first.
     max_task_events: int = Field(20_000, ge=1000)
@@ -78,6 +86,7 @@ class Settings(Section):
     retention: Duration = 24 * 3600.0
     #: A finished task in the history; it counts from the task's end.
     ledger_retention: Duration = 30 * 86400.0
+    #: How long an idempotency key is known.
     idempotency_ttl: Duration = 24 * 3600.0
 
     # --- HTTP
@@ -85,7 +94,9 @@ class Settings(Section):
     sse_keepalive: Duration = 15.0
 
     # --- logs
+    #: Least severe lines that are written.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: `console` is for people, `json` for machines; `auto` looks whether it writes to a terminal.
     log_format: Literal["auto", "console", "json"] = "auto"
 
     @property
