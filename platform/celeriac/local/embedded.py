@@ -37,6 +37,8 @@ daemonize no
 databases 16
 # An accepted task is durable: each write is appended, and on disk within a second or at once.
 appendonly yes
+# Each task has a stream of its own, of which a server sets aside a whole node: small ones halve the memory of a task.
+stream-node-max-bytes 1024
 appendfsync {appendfsync}
 auto-aof-rewrite-percentage 100
 auto-aof-rewrite-min-size 64mb
