@@ -21,6 +21,7 @@ from celeriac.live.api_keys import ApiKeys
 from celeriac.live.hub import LiveHub
 from celeriac.live.replies import Replies
 from celeriac.live.store import TaskStore
+from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
 from celeriac.settings import Settings
 from celeriac_api import openapi, problems
@@ -44,12 +45,15 @@ from celeriac_api.routes import (
     history,
     live,
     metrics,
+    notifications,
     operations,
     progress,
     tasks,
     uploads,
 )
 from celeriac_api.submitting import SubmitEndpoint
+from celeriac_api.ws import notifications as ws_notifications
+from celeriac_api.ws.connections import Connections
 from celeriac_api.ws.endpoint import WorkerEndpoint
 from celeriac_api.ws.gateway import Gateway
 
@@ -75,9 +79,11 @@ def create_app(settings: Settings) -> FastAPI:
             ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
             hub = LiveHub(store)
             types = TaskTypeCatalog(registry, store)
+            feeds = UserFeeds(store, hub)
             intake = FileIntake(store=store, settings=settings)
             gateway = Gateway(store=store, hub=hub, settings=settings)
             await hub.start()
+            await feeds.start()
             await gateway.start()
             activity = ActivityFeed(store=store)
             await activity.start()
@@ -89,6 +95,11 @@ def create_app(settings: Settings) -> FastAPI:
                     settings=settings,
                     store=store,
                     hub=hub,
+                    feeds=feeds,
+                    connections=Connections(
+                        most=settings.notifications.max_connections,
+                        most_per_user=settings.notifications.max_connections_per_user,
+                    ),
                     types=types,
                     activity=activity,
                     files=intake,
@@ -109,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
                 await activity.stop()
                 await calls.stop()
                 await replies.stop()
+                await feeds.stop()
                 await hub.stop()
                 await intake.stop()
                 if ledger is not None:
@@ -136,6 +148,9 @@ def create_app(settings: Settings) -> FastAPI:
         history.router,
         bulk.router,
         tasks.router,
+        # Before the dispatch routes: `/api/task/tasks` is no task id.
+        notifications.router,
+        ws_notifications.router,
         progress.router,
         downloads.router,
         files.router,

@@ -20,6 +20,7 @@ TAGS: Final = [
     {"name": "definitions", "description": "Task control: what runs again and again, or at a moment."},
     {"name": "files", "description": "Upload the files that tasks work on, download what came of them."},
     {"name": "uploads", "description": "Uploads that survive a lost connection: the tus protocol."},
+    {"name": "notifications", "description": "A user's own tasks, by the user's token."},
     {"name": "operations", "description": "Groups, workers, task types, health."},
 ]
 

@@ -15,8 +15,10 @@ from celeriac.ledger.ledger import Ledger
 from celeriac.live.activity import ActivityFeed
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
+from celeriac.live.user_feeds import UserFeeds
 from celeriac.settings import Settings
 from celeriac_api.catalog import TaskTypeCatalog
+from celeriac_api.ws.connections import Connections
 from celeriac_api.ws.gateway import Gateway
 
 
@@ -28,6 +30,9 @@ class Parts:
     store: TaskStore
     hub: LiveHub
     activity: ActivityFeed
+    feeds: UserFeeds
+    #: WebSockets that are open.
+    connections: Connections
     types: TaskTypeCatalog
     files: FileIntake
     #: The remote workers that are connected to this process.

@@ -85,6 +85,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "origin_not_allowed": Row(403, "Origin not allowed", "PERMISSION_DENIED", 1008),
     "host_not_allowed": Row(421, "Host not allowed", "PERMISSION_DENIED", 1008),
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
+    "too_many_connections": Row(429, "Too many connections", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
     "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),

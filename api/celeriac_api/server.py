@@ -9,15 +9,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import Settings
@@ -25,7 +23,7 @@ from celeriac_api.main import create_app
 from celeriac_api.parts import Parts
 from celeriac_api.problems import TABLE, problem
 from celeriac_api.rpc.process import serving_rpc
-from celeriac_api.ws.endpoint import PONGS
+from celeriac_api.ws.protocol import WebSocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +106,12 @@ class ApiServer(uvicorn.Server):
                 app,
                 loop="none",
                 http=ProblemProtocol,
-                ws=PongProtocol,
+                ws=WebSocketProtocol,
                 ws_max_size=settings.dispatch.max_frame_bytes,
                 ws_ping_interval=settings.dispatch.ping_interval,
-                # The gateway decides who is gone: it knows who is busy.
+                # The endpoints decide who is gone: they hear the pongs, and know who is busy.
                 ws_ping_timeout=None,
-                # Tasks are small, and compressing costs more than it saves on the way to a worker near by.
+                # What is sent is small: compressing costs more than it saves, and memory for each connection.
                 ws_per_message_deflate=False,
                 lifespan="on",
                 log_config=None,
@@ -146,23 +144,6 @@ class ApiServer(uvicorn.Server):
             parts.hub.close_streams()
             parts.activity.close_streams()
         await super().shutdown(sockets)
-
-
-class PongProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, which tells the endpoint of pongs: they say that somebody is alive."""
-
-    async def run_asgi(self) -> None:
-        """Serve the connection."""
-        self._pongs: dict[str, Callable[[], None]] = {}
-        self.scope[PONGS] = self._pongs  # type: ignore[typeddict-unknown-key]  # a scope may hold more
-        await super().run_asgi()
-
-    def handle_pong(self, event: Frame) -> None:
-        """Take a pong."""
-        heard = self._pongs.get("heard")
-        if heard is not None:
-            heard()
-        super().handle_pong(event)
 
 
 class ProblemProtocol(HttpToolsProtocol):

@@ -16,12 +16,11 @@ from celeriac_api.ws import messages
 from celeriac_api.ws.connection import WorkerConnection
 from celeriac_api.ws.conversation import Conversation
 from celeriac_api.ws.gateway import Gateway, now_ms
+from celeriac_api.ws.protocol import PONGS
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/ws"
-#: Where a connection's scope holds what hears the pongs of the WebSocket protocol itself.
-PONGS: Final = "celeriac.pongs"
 
 
 class WorkerEndpoint:

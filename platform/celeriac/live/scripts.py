@@ -18,7 +18,16 @@ class Script:
 
 
 #: Files of `lua/` that are no transitions.
-_OTHERS = {"shared.lua", "pop.lua", "feed_position.lua", "feed_note.lua", "feed_retire.lua", "sizes.lua"}
+_OTHERS = {
+    "shared.lua",
+    "pop.lua",
+    "feed_position.lua",
+    "feed_note.lua",
+    "feed_retire.lua",
+    "sizes.lua",
+    "open_feed.lua",
+    "states.lua",
+}
 
 
 @cache

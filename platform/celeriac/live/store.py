@@ -270,6 +270,14 @@ class TaskStore:
         rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
         return None if rank is None else rank + 1
 
+    async def remove(self, task_id: str, *, user_id: str) -> None:
+        """Remove the record of a user's task that has ended; raises `TaskNotFoundError`, `IllegalTransitionError`."""
+        reply = "" if keys.record_of_nobody(task_id) else await self._one("remove", task_id, user_id)
+        if not reply:
+            raise TaskNotFoundError(task_id)
+        if reply != "ok":
+            raise IllegalTransitionError(task_id, reply, "remove")
+
     # --- executors
 
     async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:

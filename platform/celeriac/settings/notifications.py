@@ -27,13 +27,15 @@ class NotificationSettings(Section):
     max_connections_per_user: int = Field(20, ge=1)
     max_connections: int = Field(10_000, ge=1)
     #: Messages and bytes that may wait for a slow client; above either it is cut off, and catches up later.
-    buffer_messages: int = Field(1000, ge=10)
+    buffer_messages: int = Field(1000, ge=200)
     buffer_bytes: Size = Field(1024**2, ge=1024)
     #: Single tasks that one connection may subscribe to.
     max_subscriptions: int = Field(100, ge=0)
     #: Largest message of a client, and how many it may send in a second (twice as many at once).
     max_client_bytes: Size = Field(4096, ge=64)
     max_client_rate: float = Field(20.0, gt=0)
+    #: A client that says nothing for so long, not even a pong, is gone. Pings go out every `dispatch.ping_interval`.
+    client_timeout: Duration = Field(45.0, ge=1)
     #: How often a quiet feed is looked at, in case a wake-up got lost.
     look: Duration = Field(15.0, ge=0.1)
 

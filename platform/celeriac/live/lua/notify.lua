@@ -56,6 +56,7 @@ local function register(id, f, base)
   user_of[id] = user
   note_active(user, id)
   emit_as(id, rev, 'status', 'status', 'PENDING', 'attempt', '0', 'type', ARGV[base + 5], 'queue', group)
+  count('s' .. SEP .. group .. SEP .. ARGV[base + 5], 1)
   return {'ok', 'PENDING'}
 end
 
@@ -73,7 +74,8 @@ local function begin(id, f, worker)
   end
   redis.call('ZADD', key.running(f.queue), now, id)
   redis.call('HSET', task, 'status', 'PROCESSING', 'attempt', attempt, 'attempts_allowed', attempt, 'owner', worker,
-    'started_at', now_text, 'updated_at', now_text)
+    'started_at', now_text, 'started_ms', now, 'updated_at', now_text)
+  count_start(f.queue, f.type or '', f.status == 'PENDING' and f.pending_ms)
   emit(id, 'status', 'status', 'PROCESSING', 'attempt', attempt, 'worker', worker)
   return attempt
 end
@@ -94,8 +96,8 @@ local function handle(base)
   local read, f, status
   local function look()
     read = redis.call('HMGET', task, 'status', 'queue', 'attempt', 'user_id', 'notified', 'fence', 'progress_seq',
-      'error_code', 'rev')
-    f = {status = read[1], queue = read[2], attempt = read[3], user_id = read[4], rev = read[9]}
+      'error_code', 'rev', 'type', 'pending_ms')
+    f = {status = read[1], queue = read[2], attempt = read[3], user_id = read[4], rev = read[9], type = read[10], pending_ms = tonumber(read[11])}
     status = f.status
     user_of[id] = f.user_id or ''
   end

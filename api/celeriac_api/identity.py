@@ -1,0 +1,56 @@
+"""Who a user is where only a user has something to see: always by a credential, also without authentication."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from celeriac.access.authenticator import bearer
+from celeriac.access.principal import Kind, Principal
+from celeriac.errors import AuthenticationError
+from celeriac_api.parts import Parts
+
+#: Where whatever stands before the routes leaves the principal that it has verified.
+_PRINCIPAL: Final = "celeriac.principal"
+#: Offered by WebSocket clients that cannot set headers: `celeriac`, `bearer.TOKEN`.
+SUBPROTOCOL: Final = "celeriac"
+_BEARER: Final = "bearer."
+
+
+async def user_of(connection: HTTPConnection) -> Principal:
+    """Return the user who calls; raises `AuthenticationError` for a missing or bad credential, or one of no user."""
+    parts: Parts = connection.app.state.parts
+    known: Principal | None = connection.scope.get(_PRINCIPAL)
+    if known is None or known.kind is Kind.LOCAL:
+        credential = _credential(connection)
+        if credential is None:
+            raise AuthenticationError("this is a user's own: show a token (celeriac token --user ID)")
+        known = await parts.authenticator.principal(credential)
+    return a_user(known)
+
+
+def a_user(principal: Principal) -> Principal:
+    """Return the principal if it is a user; raises `AuthenticationError`."""
+    if principal.user_id is None:
+        raise AuthenticationError("this is a user's own, and the credential is of no user")
+    return principal
+
+
+def _credential(connection: HTTPConnection) -> str | None:
+    header = connection.headers.get("authorization")
+    if header is not None:
+        return bearer(header)
+    if (key := connection.headers.get("x-api-key")) is not None:
+        return key
+    if connection.scope["type"] != "websocket":
+        return None
+    for offered in connection.scope.get("subprotocols", ()):
+        if offered.startswith(_BEARER):
+            return str(offered).removeprefix(_BEARER)
+    return connection.query_params.get("token") or None
+
+
+#: A route's parameter of this type gets the user who calls.
+UserOf = Annotated[Principal, Depends(user_of)]

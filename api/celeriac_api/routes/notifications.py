@@ -1,0 +1,87 @@
+"""A user's own tasks, for clients that ask instead of listening (contract 5)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from celeriac.errors import TaskNotFoundError
+from celeriac_api.identity import UserOf
+from celeriac_api.openapi import problems
+from celeriac_api.parts import PartsOf
+from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.task_status import status_fields
+
+router = APIRouter(prefix="/api/task", tags=["notifications"])
+
+_TaskId = Annotated[str, Path(min_length=1, max_length=255, examples=["interview_123"])]
+_STATUS: Final[dict[str, Any]] = {
+    "task_id": "interview_123",
+    "status": "progress",
+    "progress": 30,
+    "message": "third question",
+    "step": "Step 3/10",
+    "timestamp": "2030-02-11T09:20:00.000Z",
+    "result": None,
+    "error": None,
+}
+
+
+def _example(document: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"schema": {"type": "object"}, "example": document}}}}
+
+
+@router.get(
+    "/tasks",
+    summary="List your tasks",
+    description=(
+        "The tasks of the token's user: those that have not ended, then the ended ones that are still kept; the latest "
+        "first, `notifications.max_listed` of each at most."
+    ),
+    response_class=Response,
+    responses={**_example({"data": [_STATUS], "count": 1}), **problems("unauthenticated", "store_unavailable")},
+)
+async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
+    """Answer with the user's tasks."""
+    user_id = str(user.user_id)
+    opening = await parts.feeds.open(user_id)
+    states = await parts.feeds.states(list(dict.fromkeys([*opening.active, *opening.ended])))
+    data = [status_fields(state) for state in states.values() if state.user_id == user_id]
+    count = len(data) + max(opening.active_count - len(opening.active), 0)
+    return json_response({"data": data, "count": count})
+
+
+@router.get(
+    "/task/{task_id}/status",
+    summary="Read the status of your task",
+    response_class=Response,
+    responses={
+        **_example({"data": _STATUS}),
+        **problems("unauthenticated", "task_not_found", "invalid_request", "store_unavailable"),
+    },
+)
+async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Response:
+    """Answer with the status of one task, its whole result with it."""
+    state = (await parts.feeds.states([task_id], max_result_bytes=parts.settings.max_result_bytes)).get(task_id)
+    if state is None or not user.sees(state.user_id):
+        raise TaskNotFoundError(task_id)
+    return json_response({"data": status_fields(state)})
+
+
+@router.delete(
+    "/task/{task_id}",
+    summary="Remove your task",
+    description="Removes the record of a task that has ended; one that has not is 409. The history keeps its own.",
+    status_code=204,
+    response_class=Response,
+    responses={
+        204: {"description": "It is removed."},
+        **problems("unauthenticated", "task_not_found", "illegal_transition", "invalid_request", "store_unavailable"),
+    },
+)
+async def remove_own_task(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Response:
+    """Remove one task."""
+    await parts.store.remove(task_id, user_id=str(user.user_id))
+    return Response(status_code=204, headers=HEADERS)

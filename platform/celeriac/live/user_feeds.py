@@ -1,0 +1,345 @@
+"""Users' feeds: what happened to a user's tasks, in one stream per user that anybody may come back to.
+
+A message's id is its place in the stream. Whoever comes back with an id gets what follows, if that very
+message is still held: then nothing after it can be missing. If it is not (trimmed, expired, or lost with
+a store), that is said, and never passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, Protocol
+
+from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.live import keys
+from celeriac.live.hub import LiveHub
+from celeriac.live.line import Line
+from celeriac.live.role import end
+from celeriac.live.scripts import script
+from celeriac.live.store import TaskStore
+
+log = logging.getLogger(__name__)
+
+#: Messages that one look takes of one feed, and feeds that are looked at in one round trip.
+PAGE: Final = 100
+_FEEDS_AT_ONCE: Final = 128
+#: Records that are read in one call.
+_STATES_AT_ONCE: Final = 200
+#: Pause while the store is away (seconds).
+_PAUSE_S: Final = 0.2
+
+_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+class LostPositionError(CeleriacError):
+    """A feed no longer holds the message that somebody saw last, so what follows may not be all."""
+
+    code = "position_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """What a user is told of a task's present: texts as in the record."""
+
+    task_id: str
+    status: str
+    percentage: float
+    stage: str
+    message: str
+    #: Whether it ever reported progress.
+    reported: bool
+    #: RFC 3339.
+    updated_at: str
+    error_code: str
+    error_message: str
+    user_id: str | None
+    #: JSON; None where there is none, or it was left out for its length.
+    result: str | None
+    result_left_out: bool
+
+
+@dataclass(slots=True)
+class FeedMessage:
+    """One event of one of the user's tasks. `state` is there for those that end a task."""
+
+    id: str
+    task_id: str
+    #: Its id in the task's own stream.
+    event_id: str
+    kind: str
+    fields: dict[str, str]
+    state: TaskState | None = None
+    #: What front doors make of it, once for all connections of the user.
+    rendered: str | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its id, as numbers that can be compared."""
+        return place_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a feed is, and the ids of the user's tasks, the latest first. `active_count` counts those left out too."""
+
+    position: str
+    active_count: int
+    active: list[str]
+    ended: list[str]
+
+
+class Follower(Protocol):
+    """Somebody who gets what a feed brings. Both calls return at once."""
+
+    def deliver(self, messages: Sequence[FeedMessage]) -> None:
+        """Take messages, in order."""
+        ...
+
+    def lost(self) -> None:
+        """Hear that the feed lost its place: what was missed cannot be told."""
+        ...
+
+
+@dataclass(slots=True)
+class _Feed:
+    user_id: str
+    #: The last message that all followers have got or skip; None before the first one.
+    position: str | None = None
+    #: Each follower, and the last message that it has got by itself.
+    followers: dict[Follower, tuple[int, int]] = field(default_factory=dict)
+    joined: int = 0
+    end_listening: Callable[[], None] | None = None
+
+
+class UserFeeds:
+    """One reader for all feeds that somebody follows through this process."""
+
+    def __init__(self, store: TaskStore, hub: LiveHub) -> None:
+        self._store = store
+        self._hub = hub
+        self._settings = store.settings.notifications
+        self._line = Line(store.redis.connection_pool)
+        self._feeds: dict[str, _Feed] = {}
+        self._dirty: dict[str, None] = {}
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read what is followed."""
+        self._task = asyncio.create_task(self._loop(), name="user-feeds")
+
+    async def stop(self) -> None:
+        """Stop reading. Idempotent."""
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
+        await self._line.close()
+
+    # --- for one connection: join, open, read until caught up, attach, leave
+
+    async def join(self, user_id: str) -> None:
+        """Begin to hear of the user's feed; goes with one `leave`."""
+        feed = self._feeds.get(user_id)
+        if feed is None:
+            feed = self._feeds[user_id] = _Feed(user_id)
+        feed.joined += 1
+        if feed.joined == 1:
+            end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self._mark(user_id))
+            if feed.joined == 0:
+                end_listening()
+            else:
+                feed.end_listening = end_listening
+
+    def leave(self, user_id: str, follower: Follower) -> None:
+        """Undo `join`, and `attach` if that happened."""
+        feed = self._feeds[user_id]
+        feed.followers.pop(follower, None)
+        feed.joined -= 1
+        if feed.joined == 0:
+            del self._feeds[user_id]
+            self._dirty.pop(user_id, None)
+            if feed.end_listening is not None:
+                feed.end_listening()
+
+    def attach(self, user_id: str, follower: Follower, cursor: str) -> bool:
+        """Deliver from now on what follows `cursor`; False when the follower has to read on until it is there."""
+        feed = self._feeds[user_id]
+        if feed.position is None or not feed.followers:
+            feed.position = cursor
+        elif place_of(cursor) < place_of(feed.position):
+            return False
+        feed.followers[follower] = place_of(cursor)
+        self._mark(user_id)
+        return True
+
+    async def open(self, user_id: str) -> Opening:
+        """Return where the user's feed is, and the user's tasks. What happens after this has a later place."""
+        source = script("open_feed", transition=False).source
+        feed_ms = round(self._settings.keep * 1000)
+        reply = (
+            await self._store.read(
+                (
+                    *("EVAL", source, 3, keys.feed(user_id), keys.active(user_id), keys.recent(user_id)),
+                    *(feed_ms, self._settings.max_listed),
+                )
+            )
+        )[0]
+        return Opening(reply[0], int(reply[1]), reply[2], reply[3])
+
+    async def read(self, user_id: str, after: str, count: int = PAGE) -> list[FeedMessage]:
+        """Return up to `count` messages after the one of id `after`; raises `LostPositionError`."""
+        reply = (await self._store.read(_range(user_id, after, count)))[0]
+        messages = _following(reply, after)
+        if messages is None:
+            raise LostPositionError("the message that was seen last is no longer held")
+        await self.complete(messages)
+        return messages
+
+    async def states(self, task_ids: Sequence[str], *, max_result_bytes: int | None = None) -> dict[str, TaskState]:
+        """Return the state of those tasks that have a record, in their order."""
+        longest = self._settings.max_result_bytes if max_result_bytes is None else max_result_bytes
+        source = script("states", transition=False).source
+        found: dict[str, TaskState] = {}
+        for start in range(0, len(task_ids), _STATES_AT_ONCE):
+            some = task_ids[start : start + _STATES_AT_ONCE]
+            names = [keys.task(task_id) for task_id in some]
+            replies = await self._store.read(("EVAL", source, len(names), *names, longest))
+            for task_id, reply in zip(some, replies[0], strict=True):
+                if reply[0]:
+                    found[task_id] = _state(task_id, reply)
+        return found
+
+    # --- the reader
+
+    def _mark(self, user_id: str) -> None:
+        if user_id in self._feeds:
+            self._dirty[user_id] = None
+            self._woken.set()
+
+    async def _loop(self) -> None:
+        look_at = time.monotonic() + self._settings.look
+        while True:
+            try:
+                async with asyncio.timeout(max(look_at - time.monotonic(), 0)):
+                    await self._woken.wait()
+            except TimeoutError:
+                look_at = time.monotonic() + self._settings.look
+                self._dirty.update(dict.fromkeys(self._feeds))
+                await self._quietly(self._keep_alive())
+            self._woken.clear()
+            while self._dirty:
+                users = list(islice(self._dirty, _FEEDS_AT_ONCE))
+                for user_id in users:
+                    del self._dirty[user_id]
+                if not await self._quietly(self._read_feeds(users)):
+                    for user_id in users:
+                        self._mark(user_id)
+                    await asyncio.sleep(_PAUSE_S)
+
+    async def _quietly(self, step: Awaitable[None]) -> bool:
+        try:
+            await step
+        except StoreUnavailableError as exc:
+            log.debug("feeds wait for the store: %s", exc)
+            return False
+        except Exception:
+            log.exception("feeds could not be read; the loop goes on")
+            return False
+        return True
+
+    async def _keep_alive(self) -> None:
+        """Let no feed expire that somebody follows."""
+        feed_ms = round(self._settings.keep * 1000)
+        users = list(self._feeds)
+        for start in range(0, len(users), 500):
+            await self._store.read(*(("PEXPIRE", keys.feed(user), feed_ms) for user in users[start : start + 500]))
+
+    async def _read_feeds(self, users: Iterable[str]) -> None:
+        feeds = [feed for user in users if (feed := self._feeds.get(user)) is not None and feed.followers]
+        if not feeds:
+            return
+        positions = [str(feed.position) for feed in feeds]
+        replies = await self._store.read_over(
+            self._line, [_range(feed.user_id, at, PAGE) for feed, at in zip(feeds, positions, strict=True)]
+        )
+        found = [_following(reply, at) for reply, at in zip(replies, positions, strict=True)]
+        await self.complete([message for messages in found if messages for message in messages])
+        for feed, at, messages in zip(feeds, positions, found, strict=True):
+            if feed.position != at:
+                # Everybody left meanwhile, and somebody else came.
+                self._mark(feed.user_id)
+            elif messages is None:
+                followers, feed.followers, feed.position = list(feed.followers), {}, None
+                for follower in followers:
+                    follower.lost()
+            elif messages:
+                self._deliver(feed, messages)
+
+    def _deliver(self, feed: _Feed, messages: list[FeedMessage]) -> None:
+        feed.position = messages[-1].id
+        first, last = messages[0].place, messages[-1].place
+        for follower, cursor in list(feed.followers.items()):
+            if cursor < first:
+                follower.deliver(messages)
+            elif cursor < last:
+                follower.deliver([message for message in messages if message.place > cursor])
+        if len(messages) >= PAGE:
+            self._mark(feed.user_id)
+
+    async def complete(self, messages: Iterable[FeedMessage]) -> None:
+        """Add to what ended a task what the event itself does not carry."""
+        ended = [message for message in messages if message.fields.get("status") in _FINAL]
+        if ended:
+            states = await self.states(list(dict.fromkeys(message.task_id for message in ended)))
+            for message in ended:
+                message.state = states.get(message.task_id)
+
+
+def place_of(message_id: str) -> tuple[int, int]:
+    """Return a message's id as numbers that can be compared; raises `ValueError` for what is none."""
+    ms, _, seq = message_id.partition("-")
+    return int(ms), int(seq)
+
+
+def _range(user_id: str, after: str, count: int) -> tuple[str | int, ...]:
+    # From the known message on, itself included: so the same look shows that nothing between was lost.
+    return ("XRANGE", keys.feed(user_id), after, "+", "COUNT", count + 1)
+
+
+def _following(reply: Sequence[tuple[str, dict[str, str] | list[str]]], after: str) -> list[FeedMessage] | None:
+    """Return the messages after the first, or None where the first is not the one of id `after`."""
+    if not reply or reply[0][0] != after:
+        return None
+    messages = []
+    for message_id, raw in islice(reply, 1, None):
+        fields = raw if isinstance(raw, dict) else dict(zip(*[iter(raw)] * 2, strict=True))
+        kind = fields.pop("kind", "")
+        messages.append(FeedMessage(message_id, fields.pop("task_id", ""), fields.pop("event", ""), kind, fields))
+    return messages
+
+
+def _state(task_id: str, reply: Sequence[str | None]) -> TaskState:
+    status, percentage, stage, message, reported, updated, code, error, user, result, left_out = reply
+    try:
+        number = float(percentage or 0)
+    except ValueError:  # written by a foreign program
+        number = 0.0
+    return TaskState(
+        task_id=task_id,
+        status=(status or "").upper(),
+        percentage=number,
+        stage=stage or "",
+        message=message or "",
+        reported=bool(reported),
+        updated_at=updated or "",
+        error_code=code or "",
+        error_message=error or "",
+        user_id=user,
+        result=result,
+        result_left_out=bool(left_out),
+    )
