@@ -383,6 +383,9 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
     operations = {(path, method): op for path, item in document["paths"].items() for method, op in item.items()}
     assert set(operations) == {
         ("/metrics", "get"),
+        ("/api/task/tasks", "get"),
+        ("/api/task/task/{task_id}", "delete"),
+        ("/api/task/task/{task_id}/status", "get"),
         ("/api/v1/tasks", "post"),
         ("/api/v1/tasks", "get"),
         ("/api/v1/tasks/batch", "post"),
