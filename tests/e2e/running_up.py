@@ -46,13 +46,20 @@ async def celeriac(
 class RunningUp:
     """One `celeriac up` on `data_dir`; leaving the context kills whatever of it is left."""
 
-    def __init__(self, data_dir: Path, *arguments: str, cwd: Path | None = None, **environ: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        cwd: Path | None = None,
+        command: tuple[str, ...] = CELERIAC,
+        **environ: str,
+    ) -> None:
         self.data_dir = data_dir
         self.lines: list[str] = []
         self._ever: set[psutil.Process] = set()
         ports = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
         self.process = subprocess.Popen(
-            [*CELERIAC, "up", *ports, "--data-dir", str(data_dir), *arguments],
+            [*command, "up", *ports, "--data-dir", str(data_dir), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
