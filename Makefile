@@ -51,6 +51,7 @@ proto: $(VENV)/.dev ## Generate the code of the .proto files
 bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per task; history: recording, paging
 	$(BIN)/python bench/submit.py $(ARGS)
 	$(BIN)/python bench/throughput.py $(ARGS)
+	$(BIN)/python bench/dispatch.py $(ARGS)
 	$(BIN)/python bench/recorder.py $(ARGS)
 	$(BIN)/python bench/ledger_pages.py $(ARGS)
 
