@@ -42,6 +42,7 @@ class Scheduler(celery.beat.Scheduler):
         threading.Thread(target=self._loop.run_forever, name="definitions", daemon=True).start()
         self._open = AsyncExitStack()
         self._imported = False
+        self._closed = False
         self._store: TaskStore
         self._scheduler: DefinitionScheduler
         self._wait(self._connect())
@@ -61,9 +62,12 @@ class Scheduler(celery.beat.Scheduler):
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
-        if self._loop.is_running():
-            self._wait(self._open.aclose())
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._closed:
+            return
+        # First: a signal's handler closes in the midst of a step, and the end of the process does once more.
+        self._closed = True
+        self._wait(self._open.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
     @property
     def info(self) -> str:

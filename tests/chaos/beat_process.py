@@ -1,0 +1,24 @@
+"""A beat in a process of its own, to be killed: `python -m tests.chaos.beat_process STORE DATABASE`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from celeriac.control.scheduling import scheduling
+from celeriac.live.store import TaskStore
+from celeriac.settings import Settings
+
+#: Small batches, so that a kill meets one; what a dead one left is taken over soon.
+SETTINGS = Settings.model_validate({"schedule": {"batch": 7, "takeover": 0.5, "tick": 0.1}})
+
+
+async def main(store_url: str, database_url: str) -> None:
+    settings = SETTINGS.model_copy(update={"database_url": database_url})
+    async with TaskStore(store_url, settings, patience_s=60) as store, scheduling(store, settings):
+        print("beating", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
