@@ -10,6 +10,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
 from celeriac_api import openapi
+from celeriac_api.access.credentials import read_head
+from celeriac_api.access.guard import Guard, refuse
+from celeriac_api.access.policy import Access
 from celeriac_api.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.problems import instance_of, problem_of
 from celeriac_api.routes import files, uploads
@@ -25,12 +28,14 @@ class FrontDoor(FastAPI):
     def __init__(
         self,
         *,
+        guard: Guard,
         submit: SubmitEndpoint,
         workers: ws.WorkerEndpoint,
         plain: Mapping[str, ASGIApp],
         max_body_bytes: int,
         **options: Any,
     ) -> None:
+        self._guard = guard
         self._submit = submit
         self._workers = workers
         #: By path: applications that answer by themselves, for every method.
@@ -56,9 +61,26 @@ class FrontDoor(FastAPI):
             kind = "stream"
         self.open[kind] += 1
         try:
-            await (self._converse if kind == "websocket" else self._serve)(scope, receive, send)
+            # The hot route's answers have the headers of safety already.
+            hot = kind == "request" and scope["path"] == PATH and scope["method"] == "POST"
+            if hot and self._guard.plain(scope):
+                await self._submit(scope, receive, send)
+            else:
+                await self._guarded(scope, receive, send)
         finally:
             self.open[kind] -= 1
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = self._guard.dressed(send, read_head(scope))
+        if (refusal := await self._guard.admit(scope)) is not None:
+            await refuse(refusal, scope, receive, send)
+            return
+        access: Access | None = scope.get("celeriac.access")
+        serve = self._serve if scope["type"] == "http" else self._converse
+        if access is not None and access.stream:
+            await self._guard.serve_stream(serve, scope, receive, send)
+        else:
+            await serve(scope, receive, send)
 
     async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].removeprefix(scope.get("root_path", "")) == ws.PATH:

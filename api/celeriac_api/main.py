@@ -25,6 +25,7 @@ from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
 from celeriac.settings import Settings
 from celeriac_api import openapi, problems
+from celeriac_api.access.guard import Guard
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.dispatch import chat
 from celeriac_api.dispatch import endpoint as dispatch_endpoint
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     dispatched = dispatch_endpoint.DispatchEndpoint(settings.max_body_bytes)
     chatting = chat.ChatEndpoint(settings.max_body_bytes)
     workers = WorkerEndpoint(max_result_bytes=settings.max_result_bytes)
+    guard = Guard(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -110,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
                         None if ledger is None else TaskControl(store=store, ledger=ledger, types=types.containing)
                     ),
                 )
-                app.state.parts = submit.parts = parts
+                app.state.parts = submit.parts = guard.parts = parts
                 workers.gateway = gateway
                 dispatched.calls = chatting.calls = calls
                 chatting.models = ModelDirectory(gateway.remote)
@@ -127,6 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
                     await ledger.stop()
 
     app = FrontDoor(
+        guard=guard,
         submit=submit,
         workers=workers,
         plain={dispatch_endpoint.PATH: dispatched, chat.CHAT_PATH: chatting, chat.MODELS_PATH: chatting},

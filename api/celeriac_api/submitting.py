@@ -15,9 +15,13 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from celeriac.access.confining import confined
+from celeriac.access.principal import LOCAL
 from celeriac.errors import CeleriacError, PayloadTooLargeError
 from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.submission import IDEMPOTENCY_KEY, build_submission, read_request
+from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
+from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, read_body
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, instance_of, problem_of
@@ -29,7 +33,7 @@ PATH: Final = "/api/v1/tasks"
 _FIXED_HEADERS: Final = [
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
+    *SECURITY_HEADERS.items(),
 ]
 
 
@@ -82,12 +86,15 @@ class SubmitEndpoint:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as exc:
             raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+        caller = principal_in(scope)
         request = read_request(document)
+        if caller is not LOCAL:
+            request = confined(request, caller)
         types = parts.types
         known = types.local if request.type in types.local else await types.containing(request.type)
         submission = build_submission(request, parts.settings, known, idempotency_key=idempotency_key)
         if submission.type == FILE_PROCESS.name:
-            submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload))
+            submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload), caller=caller)
         else:
             submitted = await parts.store.submit(submission)
         return submitted.task_id, submitted.status.wire, submitted.created

@@ -177,7 +177,7 @@ async def test_all_uploads_together_stay_within_the_quota(client: httpx.AsyncCli
 
 async def test_a_client_that_hangs_up_leaves_nothing(client: httpx.AsyncClient, tmp_path: Path) -> None:
     _reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-    head = "POST /api/v1/files?filename=a.mp4 HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+    head = "POST /api/v1/files?filename=a.mp4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n"
     writer.write(head.encode() + DATA[:2_000_000])
     await eventually(lambda: any(n.endswith(".part") for n in uploads_of(tmp_path)), because="it has begun")
     writer.close()

@@ -92,7 +92,7 @@ async def test_a_client_that_does_not_read_cannot_hold_it_up(valkey_url: str, st
         for n in range(1, 2001):
             await store.progress(claim, n, Progress(1, "s", "x" * 8000, 1))
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-        writer.write(f"GET /api/v1/tasks/{task_id}/progress/stream HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        writer.write(f"GET /api/v1/tasks/{task_id}/progress/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 6) == 0

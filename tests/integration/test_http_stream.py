@@ -342,7 +342,7 @@ async def test_a_client_that_does_not_read_costs_no_memory(client: httpx.AsyncCl
     text = "x" * 8000
     await store.progress(mine, 1, Progress(1, "s", text, 1))
     reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
-    writer.write(f"GET /api/v1/tasks/{task_id}/progress/stream HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    writer.write(f"GET /api/v1/tasks/{task_id}/progress/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     process = psutil.Process(os.getpid())
     for start in range(2, 1002, 100):

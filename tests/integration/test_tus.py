@@ -168,7 +168,7 @@ async def test_what_came_before_a_broken_connection_stays_unless_it_is_unverifie
 ) -> None:
     url = await begin(client)
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-    headers = {**CHUNK, "Host": "x", "Upload-Offset": "0", "Content-Length": str(len(DATA))}
+    headers = {**CHUNK, "Host": "localhost", "Upload-Offset": "0", "Content-Length": str(len(DATA))}
     if checked:
         headers["Upload-Checksum"] = checksum(DATA)
     head = f"PATCH {url} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -31,7 +31,7 @@ def settings_of(**access: Any) -> Settings:
 
 
 def token(key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **claims: Any) -> str:
-    claims = {"sub": "7", "scope": "read", "exp": time.time() + 60, **claims}
+    claims = {"sub": "7", "scope": "read", "exp": time.time() + 3600, **claims}
     claims = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid} if kid else None)
 
@@ -90,7 +90,7 @@ async def test_without_a_secret_the_data_folder_holds_one_for_its_owner_only(tmp
         (token(SECRET[::-1]), "signature"),
         (token(exp=time.time() - 1), "expired"),
         (token(exp=None, iat=time.time() - 90_000), "expired"),
-        (token(nbf=time.time() + 60), "not valid yet"),
+        (token(nbf=time.time() + 3000), "not valid yet"),
         (token(sub=None), "lacks the claim sub"),
         (token(sub=""), "no user id"),
         (token(sub="a\nb"), "no user id"),

@@ -11,9 +11,13 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from celeriac.access.confining import confined
+from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError, InvalidSubmissionError, StoreUnavailableError, Violation
+from celeriac.file_process import FILE_PROCESS
 from celeriac.model import Submission, Submitted
 from celeriac.submission import BatchItem, TypeLookup, build_submission, read_batch_item
+from celeriac_api.access.caller import CallerOf
 from celeriac_api.bodies import ClientGoneError, read_body
 from celeriac_api.openapi import BATCH_BODY, problems
 from celeriac_api.parts import Parts, PartsOf
@@ -54,7 +58,7 @@ _TURN: Final = 50
     ),
     openapi_extra=BATCH_BODY,
 )
-async def submit_batch(request: Request, parts: PartsOf) -> Response:
+async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Answer with an outcome for each task."""
     limit = parts.settings.max_body_bytes
     batch_key = check_headers(request.scope["headers"], limit, request.scope)
@@ -62,7 +66,7 @@ async def submit_batch(request: Request, parts: PartsOf) -> Response:
         body = await read_body(request.receive, limit)
     except ClientGoneError:
         return Response(status_code=400)  # nobody is there to read it
-    prepared = await _prepare(_documents(body, parts.settings.max_batch), parts, batch_key)
+    prepared = await _prepare(_documents(body, parts.settings.max_batch), parts, batch_key, caller)
     del body
     outcomes = await _submit(prepared, parts)
     away = next((outcome for outcome in outcomes if isinstance(outcome, StoreUnavailableError)), None)
@@ -89,7 +93,7 @@ def _documents(body: bytes, most: int) -> Sequence[object]:
 
 
 async def _prepare(
-    documents: Sequence[object], parts: Parts, batch_key: str | None
+    documents: Sequence[object], parts: Parts, batch_key: str | None, caller: Principal
 ) -> list[Submission | CeleriacError]:
     """Return each task's submission, or why it is none."""
     types: dict[str, TypeLookup] = {}
@@ -98,7 +102,9 @@ async def _prepare(
         if place % _TURN == _TURN - 1:
             await asyncio.sleep(0)
         try:
-            item = read_batch_item(document)
+            item = confined(read_batch_item(document), caller)
+            if item.type == FILE_PROCESS.name and not caller.admin:
+                await parts.files.check_caller(FILE_PROCESS.validate(item.payload), caller)
             if item.type not in types:
                 types[item.type] = await parts.types.containing(item.type)
             key = item.idempotency_key or (None if batch_key is None else f"{batch_key}:{place}")

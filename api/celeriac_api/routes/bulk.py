@@ -8,8 +8,10 @@ from fastapi import APIRouter, Header, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from celeriac.access.confining import confined, confined_payload
 from celeriac.bulk import BULK, BulkPayload
 from celeriac.submission import SubmitRequest, build_submission
+from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.responses import json_response
@@ -52,17 +54,20 @@ async def submit_bulk(
     wanted: BulkRequest,
     request: Request,
     parts: PartsOf,
+    caller: CallerOf,
     idempotency_key: Annotated[
         str | None, Header(description="A repeated key answers with the first operation instead of starting another.")
     ] = None,
 ) -> Response:
     """Answer with the task that does it, or with a count."""
+    payload = confined_payload(
+        BULK.name, wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True), caller
+    )
     if wanted.dry_run:
-        return json_response({"matched": await parts.history.count(wanted.targets)})
+        return json_response({"matched": await parts.history.count(BulkPayload.model_validate(payload).targets)})
     await parts.history.check()
-    payload = wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True)
     submission = build_submission(
-        SubmitRequest(type=BULK.name, payload=payload),
+        confined(SubmitRequest(type=BULK.name, payload=payload), caller),
         parts.settings,
         await parts.types.containing(BULK.name),
         idempotency_key=idempotency_key,

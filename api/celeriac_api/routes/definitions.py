@@ -9,7 +9,8 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from celeriac.access.principal import LOCAL, Principal
+from celeriac.access.confining import confined_payload
+from celeriac.access.principal import Principal
 from celeriac.control.record import (
     change_record,
     definition_record,
@@ -21,9 +22,11 @@ from celeriac.control.service import MAX_PREVIEW, Seen, TaskControl
 from celeriac.definition import DefinitionStatus, TaskTriggerType
 from celeriac.definition_request import MAX_NOTE
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
+from celeriac.file_process import FILE_PROCESS
 from celeriac.ledger.cursor import BadCursorError
 from celeriac.registry import violations_of
 from celeriac.submission import IDEMPOTENCY_KEY
+from celeriac_api.access.caller import principal_in
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError
@@ -75,8 +78,7 @@ class BackfillRequest(BaseModel):
 
 def caller_of(request: Request) -> Principal:
     """Return who calls."""
-    principal: Principal = request.scope.get("celeriac.principal", LOCAL)
-    return principal
+    return principal_in(request.scope)
 
 
 # --- making and looking
@@ -88,6 +90,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
     """Store a definition. An `IMMEDIATE` one runs at once."""
     caller = caller_of(request)
     document = await _document(request)
+    document = await _confined(document, caller, parts)
     if not caller.admin and isinstance(document, dict):
         document = {**document, "user_id": caller.user_id}
     seen, created = await parts.control.create(document, actor=caller.name, key=key)
@@ -253,7 +256,12 @@ async def backfill_definition(
     control = await _owned(request, parts, task_def_id)
     wanted = await _read(request, BackfillRequest)
     firings = await control.backfill(
-        task_def_id, wanted.start, wanted.end, actor=caller_of(request).name, one_by_one=wanted.one_by_one, key=key
+        task_def_id,
+        wanted.start,
+        wanted.end,
+        actor=caller_of(request).name,
+        one_by_one=wanted.one_by_one,
+        key=key,
     )
     return json_response({"items": [firing_record(firing, firing.state.value) for firing in firings]}, 202)
 
@@ -271,7 +279,7 @@ async def edit_definition(
 ) -> Response:
     """Change the fields that the body names, keep the rest; an interval that stays the same keeps its phase."""
     control = await _owned(request, parts, task_def_id)
-    document = await _document(request)
+    document = await _confined(await _document(request), caller_of(request), parts)
     return json_response(_record(await control.edit(task_def_id, document, actor=caller_of(request).name, rev=rev)))
 
 
@@ -284,6 +292,17 @@ async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskCont
     if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
         raise DefinitionNotFoundError(definition_id)
     return parts.control
+
+
+async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
+    """Return a definition's document so that its instances reach nothing of other users."""
+    task = document.get("task") if isinstance(document, dict) else None
+    if caller.admin or not isinstance(task, dict) or not isinstance(task.get("payload"), dict):
+        return document
+    payload = confined_payload(str(task.get("type")), task["payload"], caller)
+    if task.get("type") == FILE_PROCESS.name:
+        await parts.files.check_caller(FILE_PROCESS.validate(payload), caller)
+    return {**document, "task": {**task, "payload": payload}}
 
 
 async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chosen: Any) -> Response:

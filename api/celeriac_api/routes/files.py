@@ -13,6 +13,7 @@ from celeriac.files.names import display_name
 from celeriac.files.uploads import StoredUpload, UploadInfo, UploadWriter
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac_api import digests
+from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import RefusedBody
 from celeriac_api.incoming import MultipartFile, boundary_of, write_stream
 from celeriac_api.openapi import problems
@@ -127,7 +128,7 @@ async def _bare(request: Request, parts: Parts, name: str | None) -> StoredUploa
     expected = [digests.of_file(request.headers), digests.of_body(request.headers)]
     length = request.headers.get("content-length")
     media_type = request.headers.get("content-type", "")
-    writer = await _begin(parts, name, media_type, int(length) if length is not None else None)
+    writer = await _begin(request, parts, name, media_type, int(length) if length is not None else None)
     try:
         await write_stream(parts.files, writer, request.stream())
         found = await parts.files.stream(writer.digest)
@@ -143,7 +144,7 @@ async def _form(request: Request, parts: Parts, boundary: bytes, name: str | Non
     expected, body_digest = digests.of_file(request.headers), digests.of_body(request.headers)
     form = MultipartFile(request, boundary, digest_body=body_digest is not None)
     await form.head()
-    writer = await _begin(parts, form.file_name or name or "file", form.media_type, None)
+    writer = await _begin(request, parts, form.file_name or name or "file", form.media_type, None)
     try:
         await write_stream(parts.files, writer, form.content())
         found = await parts.files.stream(writer.digest)
@@ -157,9 +158,11 @@ async def _form(request: Request, parts: Parts, boundary: bytes, name: str | Non
         raise
 
 
-async def _begin(parts: Parts, name: str, media_type: str, length: int | None) -> UploadWriter:
+async def _begin(request: Request, parts: Parts, name: str, media_type: str, length: int | None) -> UploadWriter:
+    owner = principal_in(request.scope).user_id
+
     def begin() -> UploadWriter:
-        info: UploadInfo = area.begin(name=name, media_type=media_type, length=length)
+        info: UploadInfo = area.begin(name=name, media_type=media_type, length=length, owner=owner)
         return area.open(info.file_id)
 
     area = parts.files.uploads

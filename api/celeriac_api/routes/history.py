@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.responses import Response
 
+from celeriac.access.confining import nobody_else
+from celeriac.access.principal import Principal
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.ledger.chart_record import chart_record, span_of
 from celeriac.ledger.cursor import BadCursorError
@@ -16,6 +18,7 @@ from celeriac.ledger.stats import BUCKETS
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.record import task_record
 from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
+from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError
@@ -63,9 +66,9 @@ _LIST_TEXT: Final = (
     response_model=TaskPage,
     responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
 )
-async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf) -> Response:
+async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf, caller: CallerOf) -> Response:
     """Answer with a page."""
-    return await _page(parts, query)
+    return await _page(parts, query, caller)
 
 
 @router.get(
@@ -76,15 +79,17 @@ async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf) -> Re
     response_model=TaskPage,
     responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
 )
-async def list_dead(query: Annotated[DeadQuery, Query()], parts: PartsOf) -> Response:
+async def list_dead(query: Annotated[DeadQuery, Query()], parts: PartsOf, caller: CallerOf) -> Response:
     """Answer with a page of failed tasks."""
     if set(query.status) - {Status.FAILED}:
         message = "only failed tasks are dead letters: leave status out"
         raise RequestError("invalid_request", message, [Violation("status", message)])
-    return await _page(parts, query.model_copy(update={"status": (Status.FAILED,)}))
+    return await _page(parts, query.model_copy(update={"status": (Status.FAILED,)}), caller)
 
 
-async def _page(parts: Parts, query: ListQuery) -> Response:
+async def _page(parts: Parts, query: ListQuery, caller: Principal) -> Response:
+    if not caller.admin:
+        query = query.model_copy(update={"user_id": nobody_else(caller)})
     try:
         page = await parts.history.find(query, sort=query.sort, limit=query.limit, cursor=query.cursor)
     except BadCursorError as exc:
@@ -143,6 +148,7 @@ assert set(get_args(BucketName)) == set(BUCKETS)
 )
 async def read_stats(
     parts: PartsOf,
+    caller: CallerOf,
     start: Annotated[_Moment, Query(alias="from", description="Begin of the first bucket; rounded down.")] = None,
     end: Annotated[_Moment, Query(alias="to", description="End of the last bucket; left out, now.")] = None,
     bucket: Annotated[
@@ -150,11 +156,16 @@ async def read_stats(
     ] = None,
     type: Annotated[str | None, Query(description="Only tasks of this type.", max_length=256)] = None,
     queue: Annotated[str | None, Query(description="Only tasks of this group.", max_length=256)] = None,
+    user_id: Annotated[str | None, Query(description="Only tasks of this user.", max_length=256)] = None,
 ) -> Response:
     """Answer with the chart."""
+    if not caller.admin:
+        user_id = nobody_else(caller)
     try:
         span = span_of(start, end or datetime.now(UTC), bucket)
     except InvalidSubmissionError as exc:
         raise RequestError("invalid_request", str(exc), exc.violations) from exc
-    chart = await parts.history.stats(span.start_ms, span.end_ms, span.bucket_ms, task_type=type, queue=queue)
+    chart = await parts.history.stats(
+        span.start_ms, span.end_ms, span.bucket_ms, task_type=type, queue=queue, user_id=user_id
+    )
     return json_response(chart_record(span, chart))

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from celeriac.access.confining import confined_payload
 from celeriac.errors import IllegalTransitionError, TaskNotFoundError
+from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.ledger.ledger import KeptTask
 from celeriac.model import Status
 from celeriac.record import task_record
 from celeriac.submission import IDEMPOTENCY_KEY, checked_payload
+from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import SUBMISSION_BODY, problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_kept, find_task
@@ -112,7 +115,11 @@ class RetryRequest(BaseModel):
     ),
 )
 async def retry_task(
-    task_id: TaskId, parts: PartsOf, wanted: RetryRequest | None = None, idempotency_key: RetryKey = None
+    task_id: TaskId,
+    parts: PartsOf,
+    caller: CallerOf,
+    wanted: RetryRequest | None = None,
+    idempotency_key: RetryKey = None,
 ) -> Response:
     """Put the task back into its group."""
     kept: KeptTask | None = None
@@ -124,7 +131,10 @@ async def retry_task(
     payload = None
     if wanted is not None and wanted.payload is not None:
         types = await parts.types.containing(task.type)
-        payload = checked_payload(task.type, wanted.payload, parts.settings, types)
+        reached = confined_payload(task.type, wanted.payload, caller)
+        payload = checked_payload(task.type, reached, parts.settings, types)
+        if task.type == FILE_PROCESS.name:
+            await parts.files.check_caller(FilePayload.model_validate(reached), caller)
     status = await parts.store.retry(
         task_id,
         payload=payload,

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from celeriac.errors import CeleriacError, ChecksumMismatchError, FileBusyError
 from celeriac.files.uploads import UploadInfo, UploadWriter, parse_metadata
+from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import RefusedBody
 from celeriac_api.incoming import write_stream
 from celeriac_api.openapi import problems
@@ -107,9 +108,12 @@ async def create(request: Request, parts: PartsOf) -> Response:
     name = names.get("filename") or names.get("name") or "file"
     kind = names.get("filetype") or names.get("type") or ""
     area = parts.files.uploads
+    owner = principal_in(request.scope).user_id
 
     def begin() -> UploadWriter:
-        info: UploadInfo = area.begin(name=name, media_type=kind, length=length, metadata=metadata, resumable=True)
+        info: UploadInfo = area.begin(
+            name=name, media_type=kind, length=length, metadata=metadata, resumable=True, owner=owner
+        )
         return area.open(info.file_id)
 
     writer = await parts.files.run(begin)

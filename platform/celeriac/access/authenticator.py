@@ -53,6 +53,10 @@ class Authenticator:
         self._remember(credential, principal, until)
         return principal
 
+    async def key_exists(self, key_id: str) -> bool:
+        """Whether an API key has not been revoked; raises `StoreUnavailableError`."""
+        return await self._find_key(key_id) is not None
+
     def _remember(self, credential: str, principal: Principal, until: float) -> None:
         digest = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
         self._verified.pop(digest, None)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+from celeriac.access.principal import LOCAL, Principal
 from celeriac.errors import (
     FileMissingError,
     FileNotAllowedError,
@@ -104,18 +105,19 @@ class FileIntake:
         submission = build_submission(request, self.settings, _TYPES)
         return await self._until_done(self._take_over, temp_file_path, submission, name)
 
-    async def submit(self, submission: Submission, payload: FilePayload) -> Submitted:
+    async def submit(self, submission: Submission, payload: FilePayload, *, caller: Principal = LOCAL) -> Submitted:
         """Submit a `file_process` whose payload names its file, by upload or by path.
 
         An upload is handed over. A file that lies elsewhere inside the allowed roots stays where it is
-        and is read there, unless a foreign program processes the task. Raises as `create` does, and
-        `InvalidSubmissionError`.
+        and is read there, unless a foreign program processes the task. The file must be one that `caller`
+        may hand in: see `check_caller`. Raises as `create` does, and `InvalidSubmissionError`.
         """
         if submission.idempotency_key is not None:
             # The first submission of this key has taken the file already.
             known = await self.store.made_under(submission.user_id, submission.idempotency_key)
             if known is not None:
                 return known
+        await self.check_caller(payload, caller)
         path = await self._path_of(payload)
         upload = await self.run(self.uploads.by_path, path)
         if upload is None and submission.delivery is not Delivery.EXTERNAL:
@@ -123,6 +125,44 @@ class FileIntake:
             return await self.store.submit(submission)
         name = original_name(path, unknown="")
         return await self._until_done(self._take_over, path, submission, name, upload)
+
+    async def check_caller(self, payload: FilePayload, caller: Principal) -> None:
+        """Raise `InvalidSubmissionError` where the file is not one that `caller` may hand in.
+
+        Nobody may name somebody else's upload. A path may be named by admins, and by all inside roots that the
+        settings name: then the operator has said which files are everybody's.
+        """
+        if caller.admin:
+            return
+        if payload.file_id is not None:
+            try:
+                await self.check_owner(payload.file_id, caller)
+            except FileMissingError as exc:
+                raise InvalidSubmissionError([Violation("payload.file_id", str(exc))]) from exc
+        if payload.path is None:
+            return
+        try:
+            self.check_path_allowed(caller)
+            path = await self.run(self.roots.resolve, payload.path)
+            if (upload := await self.run(self.uploads.by_path, path)) is not None and not caller.sees(
+                upload.info.owner
+            ):
+                raise FileNotAllowedError(f"{payload.path} is not a file of yours")
+        except FileNotAllowedError as exc:
+            raise InvalidSubmissionError([Violation("payload.path", str(exc))]) from exc
+
+    def check_path_allowed(self, caller: Principal) -> None:
+        """Raise `FileNotAllowedError` unless `caller` may name files of the server by their paths."""
+        if not caller.admin and self.settings.files.allowed_roots is None:
+            raise FileNotAllowedError(
+                "only an admin may name a file of the server: upload it and give its file_id, or let the operator"
+                " set ALLOWED_FILE_ROOTS"
+            )
+
+    async def check_owner(self, file_id: str, caller: Principal) -> None:
+        """Raise `FileMissingError` where an upload is somebody else's, as for one that does not exist."""
+        if not caller.sees((await self.run(self.uploads.info, file_id)).owner):
+            raise FileMissingError(f"there is no upload {file_id}")
 
     async def _path_of(self, payload: FilePayload) -> str:
         if payload.file_id is not None:

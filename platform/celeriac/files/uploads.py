@@ -57,6 +57,8 @@ class UploadInfo:
     #: As the client wrote it (tus: `Upload-Metadata`).
     metadata: str = ""
     resumable: bool = False
+    #: The user who made it; None is nobody in particular.
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,14 @@ class UploadArea:
     # --- beginning
 
     def begin(
-        self, *, name: str, media_type: str, length: int | None, metadata: str = "", resumable: bool = False
+        self,
+        *,
+        name: str,
+        media_type: str,
+        length: int | None,
+        metadata: str = "",
+        resumable: bool = False,
+        owner: str | None = None,
     ) -> UploadInfo:
         """Make room for a new upload.
 
@@ -94,7 +103,7 @@ class UploadArea:
         check_size(length or 0, self.settings)
         info = UploadInfo(
             file_id=str(uuid.uuid4()), name=display_name(name), media_type=kind, length=length,
-            created_s=time.time(), metadata=metadata, resumable=resumable,
+            created_s=time.time(), metadata=metadata, resumable=resumable, owner=owner,
         )  # fmt: skip
         with _no_room(), self._counting():
             self._check_room(length or 0)

@@ -69,7 +69,7 @@ class Chart:
 
 
 def statements(
-    start_ms: int, end_ms: int, bucket_ms: int, *, task_type: str | None, queue: str | None
+    start_ms: int, end_ms: int, bucket_ms: int, *, task_type: str | None, queue: str | None, user_id: str | None = None
 ) -> tuple[Select[Any], Select[Any], Select[Any]]:
     """Return the statements for what was submitted, what ended, and how long that had waited."""
     chosen = []
@@ -77,6 +77,8 @@ def statements(
         chosen.append(_c.type == task_type)
     if queue is not None:
         chosen.append(_c.queue == queue)
+    if user_id is not None:
+        chosen.append(_c.user_id == user_id)
 
     def counted(at: Any, *groups: Any, duration: Any = None) -> Select[Any]:
         bucket = ((at - literal(start_ms)) // literal(bucket_ms)).label("bucket")

@@ -193,6 +193,13 @@ class TaskStore:
             raise TaskNotFoundError(task_id)
         return task_from_hash({"task_id": task_id, **record})
 
+    async def owner(self, task_id: str) -> tuple[bool, str | None]:
+        """Return whether there is a task of this id, and whose it is (None: nobody's)."""
+        if keys.record_of_nobody(task_id):
+            return False, None
+        status, user_id = (await self.read(("HMGET", keys.task(task_id), "status", "user_id")))[0]
+        return status is not None, user_id or None
+
     async def cancel(self, task_id: str, message: str = "cancelled before it ran") -> Status:
         """Cancel; a waiting task is CANCELLED at once, a running one answers PROCESSING and stops soon."""
         before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("cancel", task_id, message)

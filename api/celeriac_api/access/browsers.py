@@ -1,0 +1,134 @@
+"""What browsers make possible: pages of other sites that call us, names that point here, frames around us."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+from starlette.types import Message, Scope, Send
+
+from celeriac.local.ports import is_loopback
+from celeriac.settings import Settings
+from celeriac_api.access.credentials import Head
+from celeriac_api.problems import RequestError
+
+#: On every answer, unless it says otherwise itself.
+HEADERS: Final = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+_HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Names of hosts that one process remembers as good.
+_REMEMBERED: Final = 1000
+_EXPOSED: Final = (
+    "ETag, Location, Retry-After, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Upload-Offset, "
+    "Upload-Length, Upload-Expires, Upload-Metadata"
+)
+_ASKED: Final = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, X-API-Key, X-Checksum-Sha256, Content-Digest, "
+    "Repr-Digest, Tus-Resumable, Upload-Length, Upload-Metadata, Upload-Offset, Upload-Checksum"
+)
+
+
+class Browsers:
+    """The checks of one application."""
+
+    def __init__(self, settings: Settings) -> None:
+        access = settings.access
+        self._origins = frozenset(access.cors_origins)
+        self._hsts = access.tls is not None
+        # Where callers show a credential, a name that points here gains a page nothing.
+        self._check_hosts = not access.on and is_loopback(settings.host)
+        self._own_names = {name.lower() for name in (*access.allowed_hosts, settings.host)}
+        self._good_hosts: set[str] = set()
+
+    def check_host(self, head: Head) -> None:
+        """Raise `RequestError` where a name that is not ours points to this machine (DNS rebinding)."""
+        if not self._check_hosts or head.host in self._good_hosts:
+            return
+        if not self._ours(head.host):
+            name = head.host[:200]
+            raise RequestError(
+                "host_not_allowed",
+                f"this server is not called {name!r}: use 127.0.0.1 or localhost, or name it in the setting"
+                " access.allowed_hosts",
+            )
+        if len(self._good_hosts) < _REMEMBERED:
+            self._good_hosts.add(head.host)
+
+    def _ours(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        if name in self._own_names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            # An address is no name that a stranger could point here.
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def check_origin(self, scope: Scope, head: Head) -> None:
+        """Raise `RequestError` where a page of another site makes a browser do something here.
+
+        For requests that need no credential, or whose credential the browser adds by itself.
+        """
+        changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+        if not changes:
+            return
+        if head.origin is None:
+            foreign = head.fetch_site not in (None, "same-origin", "none")
+        else:
+            foreign = head.origin not in self._origins and urlsplit(head.origin).netloc.lower() != head.host.lower()
+        if foreign:
+            raise RequestError(
+                "origin_not_allowed",
+                f"pages of {(head.origin or 'another site')[:200]} may not do this; the setting access.cors_origins"
+                " names those that may",
+            )
+
+    def preflight(self, scope: Scope, head: Head) -> Response | None:
+        """Return the answer to a browser that asks whether a page may call us; None: it does not ask."""
+        if head.origin is None or not head.preflight or scope["type"] != "http" or scope["method"] != "OPTIONS":
+            return None
+        if head.origin not in self._origins:
+            # No header of permission is the refusal.
+            return Response(status_code=403 if self._origins else 404, headers={"Vary": "Origin"})
+        return Response(
+            status_code=204,
+            headers={
+                "Access-Control-Allow-Origin": head.origin,
+                "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+                "Access-Control-Allow-Headers": _ASKED,
+                "Access-Control-Max-Age": "600",
+                "Vary": "Origin",
+            },
+        )
+
+    def dressed(self, send: Send, head: Head) -> Send:
+        """Return `send` so that answers have the headers of safety, and of permission where the origin has it."""
+        allowed = head.origin if head.origin in self._origins else None
+
+        async def send_dressed(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                headers = message["headers"] = list(message.get("headers", ()))
+                there = {name.lower() for name, _ in headers}
+                headers += [item for item in HEADERS.items() if item[0] not in there]
+                if self._hsts:
+                    headers.append(_HSTS)
+                if self._origins and b"vary" not in there:
+                    headers.append((b"vary", b"Origin"))
+                if allowed is not None and b"access-control-allow-origin" not in there:
+                    headers.append((b"access-control-allow-origin", allowed.encode("latin-1")))
+                    headers.append((b"access-control-expose-headers", _EXPOSED.encode()))
+            await send(message)
+
+        return send_dressed

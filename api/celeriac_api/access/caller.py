@@ -1,0 +1,45 @@
+"""Who calls a route, and what of the tasks they may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from celeriac.access.principal import Kind, Principal
+from celeriac.errors import AuthenticationError
+
+#: Where the guard leaves the principal in a connection's scope.
+PRINCIPAL: Final = "celeriac.principal"
+
+
+def principal_in(scope: Mapping[str, Any]) -> Principal:
+    """Return who calls; raises `AuthenticationError` for a WebSocket that has still to say so."""
+    principal: Principal | None = scope.get(PRINCIPAL)
+    if principal is None:
+        raise AuthenticationError("show a credential first")
+    return principal
+
+
+async def caller_of(connection: HTTPConnection) -> Principal:
+    """Return who calls."""
+    return principal_in(connection.scope)
+
+
+async def user_of(connection: HTTPConnection) -> Principal:
+    """Return who calls, who has shown a credential of a user: needed for what is a user's own, always.
+
+    Raises `AuthenticationError`.
+    """
+    principal = principal_in(connection.scope)
+    if principal.kind is Kind.LOCAL or principal.user_id is None:
+        raise AuthenticationError("this is a user's own: show a token (celeriac token --user ID)")
+    return principal
+
+
+#: A route's parameter of this type gets who calls.
+CallerOf = Annotated[Principal, Depends(caller_of)]
+#: … and demands that it is a user.
+UserOf = Annotated[Principal, Depends(user_of)]

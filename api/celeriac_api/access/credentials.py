@@ -1,0 +1,96 @@
+"""Where a request carries its credential: header, WebSocket subprotocol, query, or cookie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.types import Scope
+
+from celeriac.access.authenticator import bearer
+
+#: What the sign-in page sets. It holds the credential itself, so that no session needs to be kept anywhere.
+COOKIE: Final = "celeriac_session"
+#: A WebSocket client that cannot set headers offers the subprotocols `celeriac` and `bearer.TOKEN`.
+SUBPROTOCOL: Final = "celeriac"
+_OFFERED_BEARER: Final = "bearer."
+#: The query parameter, on streams and WebSockets only; taken out before anything is logged.
+_QUERY: Final = "token"
+
+
+@dataclass(slots=True)
+class Head:
+    """What the guard reads of a request's head, in one pass."""
+
+    host: str = ""
+    origin: str | None = None
+    authorization: str | None = None
+    api_key: str | None = None
+    cookie: str | None = None
+    fetch_site: str | None = None
+    preflight: bool = False
+
+
+def read_head(scope: Scope) -> Head:
+    """Return what is there."""
+    head = Head()
+    for name, value in scope["headers"]:
+        if name == b"host":
+            head.host = value.decode("latin-1")
+        elif name == b"origin":
+            head.origin = value.decode("latin-1")
+        elif name == b"authorization":
+            head.authorization = value.decode("latin-1")
+        elif name == b"x-api-key":
+            head.api_key = value.decode("latin-1").strip()
+        elif name == b"cookie":
+            head.cookie = value.decode("latin-1")
+        elif name == b"sec-fetch-site":
+            head.fetch_site = value.decode("latin-1")
+        elif name == b"access-control-request-method":
+            head.preflight = True
+    return head
+
+
+def credential_of(scope: Scope, head: Head, *, stream: bool) -> tuple[str | None, bool]:
+    """Return the credential that a request shows, and whether a browser added it by itself (a cookie).
+
+    Raises `AuthenticationError` for an `Authorization` header that is not a bearer's.
+    """
+    in_query = _taken_from_query(scope) if stream else None
+    if head.authorization is not None:
+        return bearer(head.authorization), False
+    if head.api_key:
+        return head.api_key, False
+    if scope["type"] == "websocket":
+        for offered in scope.get("subprotocols", ()):
+            if offered.startswith(_OFFERED_BEARER):
+                return offered.removeprefix(_OFFERED_BEARER), False
+    if in_query:
+        return in_query, False
+    return (session_of(head.cookie), True) if head.cookie is not None else (None, False)
+
+
+def session_of(cookie: str) -> str | None:
+    """Return the credential in a `Cookie` header, or None."""
+    if COOKIE not in cookie:
+        return None
+    try:
+        morsel = SimpleCookie(cookie).get(COOKIE)
+    except CookieError:
+        return None
+    return morsel.value or None if morsel is not None else None
+
+
+def _taken_from_query(scope: Scope) -> str | None:
+    query: bytes = scope.get("query_string", b"")
+    if b"token=" not in query:
+        return None
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    found = next((value for name, value in pairs if name == _QUERY), None)
+    # In place: the server logs from the same scope.
+    rest: Any = urlencode([pair for pair in pairs if pair[0] != _QUERY])
+    scope["query_string"] = rest.encode("latin-1")
+    return found

@@ -1,0 +1,240 @@
+"""Ahead of every route, the hot one included: who calls, whether they may, and how much.
+
+Where authentication is off this costs one pass over the headers; a credential shown all the same says who it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+from urllib.parse import quote
+
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from celeriac.access.principal import LOCAL, Kind, Principal
+from celeriac.access.principal import Scope as Need
+from celeriac.errors import AuthenticationError, CeleriacError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.local.ports import is_loopback
+from celeriac.settings import Settings
+from celeriac_api.access.browsers import Browsers
+from celeriac_api.access.caller import PRINCIPAL
+from celeriac_api.access.credentials import Head, credential_of, read_head
+from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
+from celeriac_api.access.policy import WEBSOCKET, Access, Policy
+from celeriac_api.access.streaming import serve_while_valid
+from celeriac_api.parts import Parts
+from celeriac_api.problems import RequestError, instance_of, problem_of, row_of
+from celeriac_api.recall import find_kept
+from celeriac_api.responses import json_response
+
+log = logging.getLogger(__name__)
+
+#: Path parameters that name a task.
+_TASK_PARAMETERS: Final = ("task_id", "taskId")
+#: The one that names an upload.
+_FILE_PARAMETER: Final = "file_id"
+#: Where pages lead who has not signed in.
+SIGN_IN: Final = "/sign-in"
+_DEFAULT_RATE: Final = 1000.0
+_KNOWN: Final = Access()
+
+
+class Guard:
+    """Decides about each request of one application; `parts` is set while it runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        access = settings.access
+        self.parts: Parts | None = None
+        self._on = access.on
+        self._policy = Policy()
+        self._browsers = Browsers(settings)
+        self.dressed = self._browsers.dressed
+        rate = access.rate_limit
+        if rate is None:
+            rate = 0.0 if not access.on and is_loopback(settings.host) else _DEFAULT_RATE
+        self._per_principal = Buckets(rate, 2 * rate) if rate else None
+        by_address = access.rate_limit_per_address
+        self._per_address = Buckets(by_address, 2 * by_address) if by_address else None
+        self._failures = Buckets(access.failure_limit / 60, access.failure_limit)
+        self._streams = OpenStreams(access.max_streams_per_principal)
+
+    def plain(self, scope: Scope) -> bool:
+        """Whether a request needs no more than a look at its headers, which is then done: nothing to wait for."""
+        if self._on or self._per_principal or self._per_address:
+            return False
+        head = scope["celeriac.head"] = read_head(scope)
+        if head.authorization or head.origin or head.fetch_site or head.api_key or head.cookie:
+            return False
+        try:
+            self._browsers.check_host(head)
+        except RequestError:
+            return False
+        scope[PRINCIPAL] = LOCAL
+        return True
+
+    async def admit(self, scope: Scope) -> Response | None:
+        """Return the refusal of a request, or None and leave in its scope who calls."""
+        head = scope.get("celeriac.head") or read_head(scope)
+        access = _KNOWN
+        try:
+            self._browsers.check_host(head)
+            if (answer := self._browsers.preflight(scope, head)) is not None:
+                return answer
+            address = _address(scope)
+            check_rate(self._per_address, address, "too many requests from this address")
+            found = self._policy.find(_method(scope), _path(scope))
+            if found is None or found.access is None:
+                if self._on:
+                    # Unknown, or not in the table: nothing is there for anybody.
+                    await self._principal(scope, head, _KNOWN, address)
+                    code = "not_found" if found is None else "method_not_allowed"
+                    raise RequestError(code, f"there is nothing for {_method(scope)} at {_path(scope)[:200]}")
+                access = _KNOWN
+            else:
+                access = found.access
+            scope["celeriac.access"] = access
+            principal = await self._principal(scope, head, access, address)
+            scope[PRINCIPAL] = principal
+            if principal is None or access.open:
+                return None
+            check_rate(self._per_principal, principal.name, "too many requests")
+            if self._on and access.scope is not None:
+                principal.demand(access.scope)
+            if found is not None and not principal.admin:
+                for name in _TASK_PARAMETERS:
+                    if (task_id := found.parameters.get(name)) is not None:
+                        await self._check_owner(principal, task_id)
+                if (file_id := found.parameters.get(_FILE_PARAMETER)) is not None:
+                    await self._running().files.check_owner(file_id, principal)
+        except CeleriacError as exc:
+            return self._refusal(scope, head, access, exc)
+        return None
+
+    async def _principal(self, scope: Scope, head: Head, access: Access, address: str) -> Principal | None:
+        """Return who calls; None where nobody has to say so, or not yet. Raises `AuthenticationError`."""
+        authenticator = self._running().authenticator
+        try:
+            credential, by_browser = credential_of(scope, head, stream=access.stream)
+        except AuthenticationError:
+            if self._on and not access.open:
+                raise
+            credential, by_browser = None, False
+        if (by_browser or not self._on) and not access.open:
+            self._browsers.check_origin(scope, head)
+        if credential is None:
+            if not self._on:
+                return LOCAL
+            if access.open or access.first_message:
+                return None
+            raise AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)")
+        if (known := authenticator.remembered(credential)) is not None:
+            return self._with_rights(known)
+        try:
+            check_rate(self._failures, address, "too many refused credentials from this address")
+            known = await authenticator.principal(credential)
+        except AuthenticationError:
+            if access.open:
+                return None
+            if self._on or access.first_message:
+                raise
+            # What a client shows by habit (a key for another service) is no reason to refuse it here.
+            return LOCAL
+        self._failures.wait_s(address, -1.0)
+        return self._with_rights(known)
+
+    def _with_rights(self, principal: Principal) -> Principal:
+        """Return who calls, who may do everything to own tasks where authentication is off."""
+        if self._on or principal.admin:
+            return principal
+        return Principal(
+            principal.user_id,
+            frozenset({Need.SUBMIT, Need.READ, Need.WORKER}),
+            principal.kind,
+            principal.credential,
+            principal.expires_at,
+        )
+
+    async def _check_owner(self, principal: Principal, task_id: str) -> None:
+        """Raise `TaskNotFoundError` for somebody else's task, as for one that does not exist."""
+        parts = self._running()
+        known, owner = await parts.store.owner(task_id)
+        if not known:
+            try:
+                owner = (await find_kept(parts, task_id)).task.user_id
+            except (TaskNotFoundError, LedgerUnavailableError):
+                return  # the route finds nothing either, or says what is away
+        if not principal.sees(owner):
+            raise TaskNotFoundError(task_id)
+
+    def _running(self) -> Parts:
+        if self.parts is None:
+            raise RuntimeError("the application has not been started")
+        return self.parts
+
+    def _refusal(self, scope: Scope, head: Head, access: Access, error: CeleriacError) -> Response:
+        if isinstance(error, AuthenticationError) and access.page and scope["method"] == "GET":
+            root = scope.get("root_path", "")
+            return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
+        if access.plain_errors:
+            answer = problem_of(error, instance_of(scope))
+            plain = json_response({"error": str(error)}, answer.status_code)
+            for name in ("retry-after", "www-authenticate"):
+                if name in answer.headers:
+                    plain.headers[name] = answer.headers[name]
+            return plain
+        return problem_of(error, instance_of(scope))
+
+    async def serve_stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what goes on for long, with `app`."""
+        principal: Principal | None = scope.get(PRINCIPAL)
+        if principal is not None and principal.kind is Kind.LOCAL:
+            await app(scope, receive, send)
+            return
+        caller = principal.name if principal is not None else _address(scope)
+        try:
+            self._streams.enter(caller)
+        except CeleriacError as exc:
+            await refuse(problem_of(exc, instance_of(scope)), scope, receive, send)
+            return
+        try:
+            await serve_while_valid(app, self._running().authenticator, scope, receive, send)
+        finally:
+            self._streams.leave(caller)
+
+
+async def refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a refusal: of a WebSocket, before it is accepted."""
+    if scope["type"] != "websocket":
+        await response(scope, receive, send)
+        return
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+
+    async def send_as_handshake(message: Message) -> None:
+        await send({**message, "type": "websocket." + message["type"]})
+
+    await response(scope, receive, send_as_handshake)
+
+
+def close_code_of(error: CeleriacError) -> int:
+    """Return the close code of a WebSocket that ends with `error`."""
+    return row_of(error).ws_close
+
+
+def _method(scope: Scope) -> str:
+    method: str = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+    return method
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+
+def _address(scope: Any) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""

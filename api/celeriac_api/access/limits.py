@@ -1,0 +1,62 @@
+"""How much one caller may ask for: token buckets, and streams that are open at once.
+
+Counted in each process by itself: no round trip for it, at the price that the limit of an installation is that of a
+process times the number of API processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final
+
+from celeriac.errors import RateLimitedError
+
+#: Callers that one process counts for; who was quiet longest is forgotten first, with a full bucket.
+_CALLERS: Final = 10_000
+
+
+class Buckets:
+    """One bucket per caller: it fills by `rate` per second up to `burst`, and each request takes one."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate, self._burst = rate, burst
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def wait_s(self, caller: str, take: float = 1.0) -> float:
+        """Take from the caller's bucket and return 0, or the seconds until there is enough in it again."""
+        now = time.monotonic()
+        level, at = self._buckets.pop(caller, (self._burst, now))
+        level = min(self._burst, level + (now - at) * self.rate)
+        missing = take - level if level < take else 0.0
+        self._buckets[caller] = (level if missing else level - take, now)
+        if len(self._buckets) > _CALLERS:
+            del self._buckets[next(iter(self._buckets))]
+        return missing / self.rate
+
+
+def check_rate(buckets: Buckets | None, caller: str, what: str) -> None:
+    """Raise `RateLimitedError` when the caller's bucket is empty."""
+    if buckets is not None and (wait_s := buckets.wait_s(caller)) > 0:
+        raise RateLimitedError(f"{what} (limit: {buckets.rate:g} per second)", retry_after_s=wait_s)
+
+
+class OpenStreams:
+    """How many streams each caller has open."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: Counter[str] = Counter()
+
+    def enter(self, caller: str) -> None:
+        """Count one more; raises `RateLimitedError` at the limit."""
+        if self._open[caller] >= self._limit:
+            message = f"{self._limit} event streams and WebSockets are open already, which is the limit"
+            raise RateLimitedError(message, retry_after_s=5.0)
+        self._open[caller] += 1
+
+    def leave(self, caller: str) -> None:
+        """Count one less."""
+        self._open[caller] -= 1
+        if self._open[caller] <= 0:
+            del self._open[caller]
