@@ -49,7 +49,7 @@ def routes_of_the_application(settings: Settings) -> Iterator[str]:
         elif isinstance(route, WebSocketRoute) or "WebSocket" in type(route).__name__:
             yield f"{WEBSOCKET} {path}"
         elif isinstance(route, Route) or getattr(route, "methods", None):
-            for method in sorted(route.methods - {"HEAD"} if "GET" in route.methods else route.methods):
+            for method in sorted(route.methods - ({"HEAD"} if "GET" in route.methods else set())):
                 yield f"{method} {path}"
         else:
             raise AssertionError(f"what is {route!r}?")

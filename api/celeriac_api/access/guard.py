@@ -38,6 +38,8 @@ _FILE_PARAMETER: Final = "file_id"
 SIGN_IN: Final = "/sign-in"
 _DEFAULT_RATE: Final = 1000.0
 _KNOWN: Final = Access()
+#: What contract 3 calls a task that is not there.
+_UNKNOWN: Final = "Task not found or expired"
 
 
 class Guard:
@@ -178,7 +180,8 @@ class Guard:
             return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
         if access.plain_errors:
             answer = problem_of(error, instance_of(scope))
-            plain = json_response({"error": str(error)}, answer.status_code)
+            text = _UNKNOWN if isinstance(error, TaskNotFoundError) else str(error)
+            plain = json_response({"error": text}, answer.status_code)
             for name in ("retry-after", "www-authenticate"):
                 if name in answer.headers:
                     plain.headers[name] = answer.headers[name]

@@ -54,8 +54,9 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /readyz": _OPEN,
     # --- pages
     "GET /": _PAGE,
+    "GET /dashboard": _PAGE,
+    "GET /dashboard/static/{path:path}": _READ,
     "GET /docs": _PAGE,
-    "GET /docs/oauth2-redirect": _PAGE,
     "GET /openapi.json": _READ,
     # --- tasks
     "POST /api/v1/tasks": _SUBMIT,
@@ -73,6 +74,12 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /api/v1/dead": _READ,
     "GET /api/v1/stats": _READ,
     "POST /api/v1/bulk": _acts("task.bulk"),
+    # --- live, of the tasks that the caller may see
+    "GET /api/v1/live": _STREAM,
+    "GET /api/v1/running": _READ,
+    # --- dispatch
+    "POST /api/openai": Access(Scope.SUBMIT, plain_errors=True),
+    "GET /api/task/{task_id}": Access(Scope.READ, plain_errors=True),
     # --- files
     "POST /api/v1/files": _SUBMIT,
     "PUT /api/v1/files": _SUBMIT,

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.live.replies import Outcome
 from celeriac.model import Status
+from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
@@ -49,6 +50,7 @@ class DispatchEndpoint:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         if self.calls is None:
             raise RuntimeError("the application has not been started")
+        caller = principal_in(scope)
         check_headers(scope["headers"], self._max_body_bytes, scope)
         document = read_object(await read_body(receive, self._max_body_bytes))
         call = read_call(document, self.calls.settings)
@@ -58,7 +60,8 @@ class DispatchEndpoint:
             timeout_ms=call.timeout_ms,
             priority=call.priority,
             max_retries=call.max_retries,
-            user_id=call.user_id,
+            # Only an admin says for whom.
+            user_id=(call.user_id or caller.user_id) if caller.admin else caller.user_id,
             waits=not call.answer_at_once,
         )
         if call.answer_at_once:

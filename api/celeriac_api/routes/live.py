@@ -10,10 +10,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from celeriac.access.principal import Principal
 from celeriac.errors import Violation
 from celeriac.live.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
 from celeriac.model import Task
 from celeriac.record import task_record, worker_record
+from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError, TooManyWatchersError
@@ -46,8 +48,9 @@ data: {"rates":[{"at_ms":1896076803000,"span_ms":1000,"submitted":12,"started":1
 class LiveStream:
     """One watcher's view as server-sent events."""
 
-    def __init__(self, parts: Parts, *, after: str | None) -> None:
+    def __init__(self, parts: Parts, caller: Principal, *, after: str | None) -> None:
         self._parts = parts
+        self._caller = caller
         self._after = after
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
@@ -72,9 +75,12 @@ class LiveStream:
         found = []
         if (state := watcher.state) is not None:
             watcher.state = None
-            found.append(frame("state", _state_record(self._parts, state), None))
+            found.append(frame("state", _state_record(self._parts, state, self._caller), None))
         if (changes := watcher.take()) is not None:
-            data = {"tasks": [_light_record(task) for task in changes.tasks], "left_out": changes.left_out}
+            data = {
+                "tasks": [_light_record(task) for task in changes.tasks if self._caller.sees(task.user_id)],
+                "left_out": changes.left_out,
+            }
             found.append(frame("tasks", data, changes.position))
         if watcher.rates:
             rates = [asdict(rate) for rate in watcher.rates]
@@ -103,6 +109,7 @@ class LiveStream:
 )
 async def watch_everything(
     parts: PartsOf,
+    caller: CallerOf,
     last_event_id: Annotated[str | None, Header(description="The id of the last event that was received.")] = None,
     last_event_id_query: Annotated[
         str | None, Query(alias="last_event_id", description="The same, for clients that cannot set headers.")
@@ -118,7 +125,7 @@ async def watch_everything(
         )
     if parts.activity.watchers >= parts.settings.pages.live_watchers:
         raise TooManyWatchersError(parts.settings.pages.live_watchers)
-    return EventStreamResponse(LiveStream(parts, after=seen))
+    return EventStreamResponse(LiveStream(parts, caller, after=seen))
 
 
 @router.get(
@@ -131,11 +138,12 @@ async def watch_everything(
 )
 async def list_running(
     parts: PartsOf,
+    caller: CallerOf,
     limit: Annotated[int, Query(ge=1, le=1000, description="Tasks at most.")] = 200,
 ) -> Response:
     """Answer with what runs."""
     tasks = await running_tasks(parts.store, limit)
-    return json_response({"tasks": [_light_record(task) for task in tasks]})
+    return json_response({"tasks": [_light_record(task) for task in tasks if caller.sees(task.user_id)]})
 
 
 def _light_record(task: Task) -> dict[str, Any]:
@@ -145,9 +153,10 @@ def _light_record(task: Task) -> dict[str, Any]:
     return record
 
 
-def _state_record(parts: Parts, state: PlatformActivity) -> dict[str, Any]:
+def _state_record(parts: Parts, state: PlatformActivity, caller: Principal) -> dict[str, Any]:
     return {
         "groups": [group_record(parts, stats) for stats in state.groups],
-        "workers": [worker_record(worker) for worker in state.workers],
+        # They tell of hosts, and of everybody's tasks.
+        "workers": [worker_record(worker) for worker in state.workers] if caller.admin else [],
         "delayed": state.delayed,
     }
