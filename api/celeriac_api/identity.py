@@ -10,10 +10,9 @@ from starlette.requests import HTTPConnection
 from celeriac.access.authenticator import bearer
 from celeriac.access.principal import Kind, Principal
 from celeriac.errors import AuthenticationError
+from celeriac_api.access.caller import PRINCIPAL
 from celeriac_api.parts import Parts
 
-#: Where whatever stands before the routes leaves the principal that it has verified.
-_PRINCIPAL: Final = "celeriac.principal"
 #: Offered by WebSocket clients that cannot set headers: `celeriac`, `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
 _BEARER: Final = "bearer."
@@ -22,7 +21,7 @@ _BEARER: Final = "bearer."
 async def user_of(connection: HTTPConnection) -> Principal:
     """Return the user who calls; raises `AuthenticationError` for a missing or bad credential, or one of no user."""
     parts: Parts = connection.app.state.parts
-    known: Principal | None = connection.scope.get(_PRINCIPAL)
+    known: Principal | None = connection.scope.get(PRINCIPAL)
     if known is None or known.kind is Kind.LOCAL:
         credential = _credential(connection)
         if credential is None:

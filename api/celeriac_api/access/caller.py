@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from celeriac.access.principal import Kind, Principal
+from celeriac.access.principal import Principal
 from celeriac.errors import AuthenticationError
 
 #: Where the guard leaves the principal in a connection's scope.
@@ -28,18 +28,5 @@ async def caller_of(connection: HTTPConnection) -> Principal:
     return principal_in(connection.scope)
 
 
-async def user_of(connection: HTTPConnection) -> Principal:
-    """Return who calls, who has shown a credential of a user: needed for what is a user's own, always.
-
-    Raises `AuthenticationError`.
-    """
-    principal = principal_in(connection.scope)
-    if principal.kind is Kind.LOCAL or principal.user_id is None:
-        raise AuthenticationError("this is a user's own: show a token (celeriac token --user ID)")
-    return principal
-
-
 #: A route's parameter of this type gets who calls.
 CallerOf = Annotated[Principal, Depends(caller_of)]
-#: … and demands that it is a user.
-UserOf = Annotated[Principal, Depends(user_of)]

@@ -80,6 +80,14 @@ ROUTES: Final[Mapping[str, Access]] = {
     # --- dispatch
     "POST /api/openai": Access(Scope.SUBMIT, plain_errors=True),
     "GET /api/task/{task_id}": Access(Scope.READ, plain_errors=True),
+    "POST /v1/chat/completions": _SUBMIT,
+    "GET /v1/models": _READ,
+    "GET /v1/models/{model:path}": _READ,
+    # --- a user's own, whatever the scopes
+    "GET /api/task/tasks": Access(),
+    "GET /api/task/task/{task_id}/status": Access(),
+    "DELETE /api/task/task/{task_id}": Access(action="task.remove"),
+    "WS /api/task/ws/task/{user_id}": Access(stream=True, first_message=True),
     # --- files
     "POST /api/v1/files": _SUBMIT,
     "PUT /api/v1/files": _SUBMIT,

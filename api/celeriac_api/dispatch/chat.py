@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.live.replies import Delta, Outcome, Waiter
 from celeriac.model import Status, Submission
+from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.completions import (
@@ -104,7 +105,8 @@ class ChatEndpoint:
         payload: dict[str, Any] = {"model": to.model, "messages": messages}
         if parameters := {name: value for name, value in body.items() if name not in _OURS}:
             payload["parameters"] = parameters
-        submission = self.calls.submission(payload, group=group, timeout_ms=timeout_ms)
+        user_id = principal_in(scope).user_id
+        submission = self.calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id)
         call = Call(submission.task_id, model, int(time.time()))
         if body.get("stream") is True:
             options = body.get("stream_options")

@@ -21,11 +21,12 @@ import orjson
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from celeriac.access.principal import Principal
+from celeriac.access.principal import Kind, Principal
 from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError, StoreUnavailableError, TaskNotFoundError
 from celeriac.live.role import end
 from celeriac.live.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac_api.access.caller import PRINCIPAL
 from celeriac_api.identity import SUBPROTOCOL, a_user, user_of
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, problem_of
@@ -61,7 +62,9 @@ async def notify(websocket: WebSocket, user_id: str) -> None:
     try:
         if not user_id.isascii() or not user_id.isdecimal():
             raise RequestError("invalid_request", "the user's id in the path must be an integer")
-        waits = "token" not in query and _announces_first_message(websocket)
+        shown = websocket.scope.get(PRINCIPAL)
+        known = shown is not None and shown.kind is not Kind.LOCAL
+        waits = not known and "token" not in query and _announces_first_message(websocket)
         principal = None if waits else _checked(await user_of(websocket), user_id)
         parts.connections.enter(user_id)
     except CeleriacError as exc:
