@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.access.principal import LOCAL, Kind, Principal
 from celeriac.access.principal import Scope as Need
@@ -216,10 +216,7 @@ async def refuse(response: Response, scope: Scope, receive: Receive, send: Send)
         await send({"type": "websocket.close", "code": 1008})
         return
 
-    async def send_as_handshake(message: Message) -> None:
-        await send({**message, "type": "websocket." + message["type"]})
-
-    await response(scope, receive, send_as_handshake)
+    await response(scope, receive, send)
 
 
 def close_code_of(error: CeleriacError) -> int:
