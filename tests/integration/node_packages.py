@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SDK = REPOSITORY / "api/celeriac_api/pages/static/worker-sdk"
+STATIC = REPOSITORY / "api/celeriac_api/pages/static"
+PACKAGES = (STATIC / "worker-sdk", STATIC / "notifications-client")
 
 _installed: list[Path] = []
 
@@ -19,7 +20,7 @@ def node() -> str:
     """Return the path of node; without one the test fails in CI and is skipped elsewhere."""
     found = shutil.which("node")
     if found is None or shutil.which("npm") is None:
-        message = "node and npm are missing: the JavaScript worker was NOT tested"
+        message = "node and npm are missing: the JavaScript packages were NOT tested"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
@@ -27,7 +28,7 @@ def node() -> str:
 
 
 def node_folder(factory: pytest.TempPathFactory) -> Path:
-    """Return a folder where `celeriac-worker` (as `npm pack` makes it) and `ws` are installed."""
+    """Return a folder where our packages (as `npm pack` makes them) and `ws` are installed."""
     node()
     if _installed:
         return _installed[0]
@@ -35,17 +36,17 @@ def node_folder(factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "NO_UPDATE_NOTIFIER": "1"}
     npm = ["npm", "--no-audit", "--no-fund", "--loglevel=error"]
     packed = subprocess.run(
-        [*npm, "pack", "--pack-destination", str(folder), str(SDK)],
+        [*npm, "pack", "--pack-destination", str(folder), *map(str, PACKAGES)],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert packed.returncode == 0, packed.stderr
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    archive = packed.stdout.split()[-1]
+    archives = [f"./{name}" for name in packed.stdout.split()[-len(PACKAGES) :]]
     got = subprocess.run(
-        [*npm, "install", f"./{archive}", "ws@8"],
+        [*npm, "install", *archives, "ws@8"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     if got.returncode != 0:
-        pytest.skip(f"no package registry, so the JavaScript worker was NOT tested: {got.stderr[-500:]}")
+        pytest.skip(f"no package registry, so the JavaScript packages were NOT tested: {got.stderr[-500:]}")
     _installed.append(folder)
     return folder

@@ -184,7 +184,8 @@ async def test_what_can_no_longer_be_told_is_said_and_shown_as_it_is(
             assert (await back.next())["type"] == "active_tasks"
             ended = await back.next()
             assert (ended["task_id"], ended["status"], ended["result"]) == ("t", "completed", "late")
-            assert ended["snapshot"] is True
+            assert (ended["snapshot"], ended["id"]) == (True, lost), "cut off here, it would be shown again"
+            assert (await back.next())["type"] == "snapshot_complete"
     await store.redis.delete(keys.feed("7"))
     async with listening(url, 7, f"{mine}&last_event_id={back.last_id}") as again:
         assert (await again.next("connected"))["recovered"] is False

@@ -223,10 +223,11 @@ class Connection:
             except (ValueError, LostPositionError):
                 recovered = False
         states = await self._patiently(lambda: self._feeds.states(opening.active))
-        self._cursor = cursor
+        # Whoever is shown a snapshot has the new place once all of it is told: cut off before, it is shown again.
+        shown = self._cursor = self._seen if recovered is False else cursor
         self._say(
             "connected",
-            id=cursor,
+            id=shown,
             connection_id=str(uuid.uuid4()),
             message="Connected",
             timestamp=_now(),
@@ -236,21 +237,23 @@ class Connection:
         count = len(tasks) + max(opening.active_count - len(opening.active), 0)
         # One at a time: a long list may be more than what is allowed to wait.
         await self._nothing.wait()
-        self._say("active_tasks", id=cursor, tasks=tasks, count=count, timestamp=_now())
+        self._say("active_tasks", id=shown, tasks=tasks, count=count, timestamp=_now())
         self._opened.set()
         await self._nothing.wait()
         if recovered is False:
-            await self._tell_ended(opening.ended, cursor)
+            await self._tell_ended(opening.ended)
+            self._cursor = cursor
+            self._say("snapshot_complete", id=cursor, timestamp=_now())
         await self._catch_up(cursor, first)
 
-    async def _tell_ended(self, task_ids: Sequence[str], cursor: str) -> None:
+    async def _tell_ended(self, task_ids: Sequence[str]) -> None:
         """Tell how tasks ended, where the messages of it may be lost."""
         for start in range(0, len(task_ids), PAGE):
             some = task_ids[start : start + PAGE]
             states = await self._patiently(lambda some=some: self._feeds.states(some))  # type: ignore[misc]
             for state in states.values():
                 if state.user_id == self._user_id:
-                    self._say("task_status", id=cursor, **status_fields(state), snapshot=True)
+                    self._say("task_status", id=self._cursor, **status_fields(state), snapshot=True)
             await self._nothing.wait()
 
     async def _catch_up(self, cursor: str, messages: list[FeedMessage]) -> None:
