@@ -85,44 +85,44 @@ def settings(tmp_path: Path, valkey_url: str) -> Settings:
 async def test_the_client_survives_cuts_another_server_and_a_lost_feed(
     folder: Path, settings: Settings, store: TaskStore
 ) -> None:
-    async with FlakyProxy("http://127.0.0.1:9") as proxy:
-        async with (
-            serving(settings) as first,
-            client(folder, proxy.url, 7, token(settings, 7), 500) as listener,
-        ):
-            proxy.upstream = first
-            await eventually(lambda: listener.count("active"), because="it connects when the server is there")
-            await store.submit(Submission(task_id="t", type="demo", user_id="7"))
-            running = await claim(store, "t")
-            for number in range(1, 61):
+    async with (
+        FlakyProxy("http://127.0.0.1:9") as proxy,
+        serving(settings) as first,
+        client(folder, proxy.url, 7, token(settings, 7), 500) as listener,
+    ):
+        proxy.upstream = first
+        await eventually(lambda: listener.count("active"), because="it connects when the server is there")
+        await store.submit(Submission(task_id="t", type="demo", user_id="7"))
+        running = await claim(store, "t")
+        for number in range(1, 61):
+            await store.progress(running, number, Progress(number, "", "", 1))
+            if number % 20 == 0:
+                connected = listener.count("active")
+                proxy.cut_all()
+                await eventually(lambda n=connected: listener.count("active") > n, because="it comes back")
+        await eventually(lambda: ("progress", 60) in listener.told("t"), because="all is told")
+
+        # Another process, which has never heard of this client.
+        async with serving(settings) as second:
+            proxy.upstream = second
+            proxy.cut_all()
+            for number in range(61, 81):
                 await store.progress(running, number, Progress(number, "", "", 1))
-                if number % 20 == 0:
-                    connected = listener.count("active")
-                    proxy.cut_all()
-                    await eventually(lambda n=connected: listener.count("active") > n, because="it comes back")
-            await eventually(lambda: ("progress", 60) in listener.told("t"), because="all is told")
+            await eventually(lambda: ("progress", 80) in listener.told("t"), because="the other one goes on")
+            assert listener.told("t") == [
+                *(("pending", 0), ("running", 0)),
+                *[("progress", n) for n in range(1, 81)],
+            ]
+            assert not listener.count("snapshot")
 
-            # Another process, which has never heard of this client.
-            async with serving(settings) as second:
-                proxy.upstream = second
-                proxy.cut_all()
-                for number in range(61, 81):
-                    await store.progress(running, number, Progress(number, "", "", 1))
-                await eventually(lambda: ("progress", 80) in listener.told("t"), because="the other one goes on")
-                assert listener.told("t") == [
-                    *(("pending", 0), ("running", 0)),
-                    *[("progress", n) for n in range(1, 81)],
-                ]
-                assert not listener.count("snapshot")
-
-                # The feed is lost, while nobody listens.
-                proxy.upstream = "http://127.0.0.1:9"
-                proxy.cut_all()
-                await store.redis.delete(keys.feed("7"))
-                await store.complete(running, '"done"')
-                proxy.upstream = first
-                await eventually(lambda: listener.count("snapshot"), because="it is told of the hole")
-                await eventually(lambda: ("completed", 100) in listener.told("t"), because="… and how all is now")
+            # The feed is lost, while nobody listens.
+            proxy.upstream = "http://127.0.0.1:9"
+            proxy.cut_all()
+            await store.redis.delete(keys.feed("7"))
+            await store.complete(running, '"done"')
+            proxy.upstream = first
+            await eventually(lambda: listener.count("snapshot"), because="it is told of the hole")
+            await eventually(lambda: ("completed", 100) in listener.told("t"), because="… and how all is now")
 
 
 async def test_the_client_gives_up_on_a_token_that_is_refused(folder: Path, settings: Settings) -> None:
