@@ -22,7 +22,7 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    dispatch = {"min_task_timeout_ms": 100, "max_queue_length": 2, "cancel_grace": 0.3, "presence": 1}
+    dispatch = {"min_task_timeout_ms": 100, "max_queue_length": 2, "cancel_grace": 0.3, "presence": 2}
     groups = {"crowd": {"max_queue_length": 1000}}
     return Settings.model_validate({"redis_url": valkey_url, "lease": 2, "dispatch": dispatch, "groups": groups})
 

@@ -140,6 +140,17 @@ async def test_what_is_no_message_is_refused_and_the_connection_stays(url: str) 
         assert await one.hear_the_end() == 1009
 
 
+async def test_a_worker_that_floods_loses_nothing(url: str, http: httpx.AsyncClient) -> None:
+    async with worker(url, models=["\ud800fine"]) as one:
+        task_id = await submit(http)
+        await one.take()
+        for n in range(3000):
+            await one.say(type="progress", taskId=task_id, percentage=n / 30)
+        await one.say(type="task_complete", taskId=task_id, result=None)
+        record = await ended(http, task_id)
+        assert (record["status"], round(record["progress"]["percentage"], 1)) == ("completed", 100.0)
+
+
 async def test_a_cancelled_task_is_taken_back_and_its_answer_counts_no_more(url: str, http: httpx.AsyncClient) -> None:
     async with worker(url) as one:
         task_id = await submit(http)

@@ -75,7 +75,8 @@ class RemoteCalls:
             delivery=Delivery.REMOTE,
             remote=RemoteOrders(
                 deadline_in_ms=timeout_ms,
-                needs_worker=True,
+                # What this process sees for itself needs no proof of the store.
+                needs_worker=not self._gateway.serves(group),
                 quiet=self._gateway.claims_for(group) is not None,
                 reply_to=self._replies.channel if waits else None,
             ),

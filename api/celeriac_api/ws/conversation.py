@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 #: Models that one worker may announce, and the longest name of one (characters).
 _MAX_MODELS: Final = 200
 _MAX_NAME: Final = 200
+#: Reports and parts of results of one worker that may be on their way to the store.
+_MOST_REPORTS: Final = 200
 #: Longest code of an error (characters).
 _MAX_CODE: Final = 64
 
@@ -34,6 +36,8 @@ class Conversation:
         self._gateway = gateway
         self._connection = connection
         self._max_result_bytes = max_result_bytes
+        self._in_flight = 0
+        self._last_sent: asyncio.Future[str] | None = None
         self._handlers = {
             "ready": self._ready,
             "task_complete": self._complete,
@@ -62,6 +66,14 @@ class Conversation:
             handler(message)
         except MalformedMessageError as exc:
             connection.post(messages.error(str(exc)))
+        except Exception:
+            log.exception("a message of remote worker %s could not be handled", connection.worker_id)
+            connection.post(messages.error("the server met an error of its own with this message"))
+
+    async def room(self) -> None:
+        """Wait while as many reports are on their way to the store as may be."""
+        if self._in_flight >= _MOST_REPORTS and self._last_sent is not None:
+            await asyncio.wait([self._last_sent])
 
     def _ready(self, message: dict[str, Any]) -> None:
         connection = self._connection
@@ -141,8 +153,7 @@ class Conversation:
             _text_of(message, "message"),
             time.time_ns() // 1_000_000,
         )
-        sent = self._gateway.store.report(attempt.claim, attempt.reports, progress)
-        sent.add_done_callback(lambda answer: self._reported(attempt, answer))
+        self._sent(attempt, self._gateway.store.report(attempt.claim, attempt.reports, progress))
 
     def _delta(self, message: dict[str, Any]) -> None:
         attempt = self._attempt(message)
@@ -152,10 +163,15 @@ class Conversation:
         if not isinstance(content, str):
             raise MalformedMessageError("content is a text")
         attempt.deltas += 1
-        sent = self._gateway.remote.delta(attempt.claim, attempt.deltas, content)
+        self._sent(attempt, self._gateway.remote.delta(attempt.claim, attempt.deltas, content))
+
+    def _sent(self, attempt: RemoteAttempt, sent: asyncio.Future[str]) -> None:
+        self._in_flight += 1
+        self._last_sent = sent
         sent.add_done_callback(lambda answer: self._reported(attempt, answer))
 
     def _reported(self, attempt: RemoteAttempt, answer: asyncio.Future[str]) -> None:
+        self._in_flight -= 1
         if answer.cancelled():
             return
         if (error := answer.exception()) is not None:

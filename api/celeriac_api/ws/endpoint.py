@@ -53,25 +53,26 @@ class WorkerEndpoint:
             ready=gateway.settings.ready_on_connect,
         )
         try:
-            await gateway.connect(connection)
-        except StoreUnavailableError:
-            gateway.disconnected(connection)
-            await send({"type": "websocket.close", "code": messages.TRY_LATER, "reason": "the store is away"})
-            return
-        self._hear_pongs(scope, connection)
-        try:
-            connection.post(messages.connected(connection.worker_id))
-            gateway.changed(connection)
-            conversation = Conversation(gateway, connection, max_result_bytes=self._max_result_bytes)
-            while True:
-                event = await receive()
-                if event["type"] != "websocket.receive":
-                    break
-                conversation.heard(event.get("text"))
-                # A worker that writes without reading waits for its own answers.
-                await connection.room()
+            await self._converse(gateway, connection, scope, receive)
         finally:
             gateway.disconnected(connection)
+
+    async def _converse(self, gateway: Gateway, connection: WorkerConnection, scope: Scope, receive: Receive) -> None:
+        try:
+            await gateway.connect(connection)
+        except StoreUnavailableError:
+            connection.close(messages.TRY_LATER, "the store is away")
+            await connection.flushed()
+            return
+        self._hear_pongs(scope, connection)
+        connection.post(messages.connected(connection.worker_id))
+        gateway.changed(connection)
+        conversation = Conversation(gateway, connection, max_result_bytes=self._max_result_bytes)
+        while (event := await receive())["type"] == "websocket.receive":
+            conversation.heard(event.get("text"))
+            # A worker that writes without reading waits for its own answers, one that floods waits for the store.
+            await connection.room()
+            await conversation.room()
 
     def _refusal(self, gateway: Gateway | None, group: str) -> tuple[int, str] | None:
         if gateway is None or gateway.draining:

@@ -123,9 +123,14 @@ class Gateway:
         if desk is None:
             desk = GroupDesk(connection.group, self.remote, give=self._give, return_=self._return)
             self._desks[connection.group] = desk
-            desk.end = await self._hub.listen(keys.remote_wake(connection.group), desk.wake)
         desk.connections.add(connection)
         self.connections.add(connection)
+        if desk.end is None:
+            end = await self._hub.listen(keys.remote_wake(connection.group), desk.wake)
+            if desk.end is None and self._desks.get(connection.group) is desk:
+                desk.end = end
+            else:
+                end()  # a neighbour was quicker, or everybody has left meanwhile
         await self._note(desk, worker=connection)
 
     def disconnected(self, connection: WorkerConnection) -> None:
@@ -138,6 +143,11 @@ class Gateway:
         desk = self._desks[connection.group]
         desk.remove(connection)
         self._note(desk, worker=connection, gone=True)
+        if not desk.connections:
+            # Names of groups are the workers' to choose: none is kept longer than it is used.
+            del self._desks[connection.group]
+            if desk.end is not None:
+                desk.end()
         for attempt in list(connection.running.values()):
             self._disarm(attempt)
             if attempt.stopped is None:
@@ -147,8 +157,13 @@ class Gateway:
 
     def changed(self, connection: WorkerConnection) -> None:
         """Take notice that a worker became idle, or busy, or told something of itself."""
-        self._dirty.add(connection)
-        self._desks[connection.group].update(connection)
+        if connection in self.connections:
+            self._dirty.add(connection)
+            self._desks[connection.group].update(connection)
+
+    def serves(self, group: str) -> bool:
+        """Whether a worker of a group is connected to this process."""
+        return group in self._desks and not self.draining
 
     def claims_for(self, group: str) -> Callable[[], bool] | None:
         """Return what claims for an idle worker of a group in the tick of a submission; None when nobody is idle."""

@@ -98,10 +98,11 @@ class Replies:
             if self._waiters:
                 self._look_soon(list(self._waiters))
             return
-        task_id, kind, code, body = text.split("\n", 3)
+        task_id, _, rest = text.partition("\n")
         waiter = self._waiters.get(task_id)
         if waiter is None:
             return
+        kind, code, body = rest.split("\n", 2)
         if kind == "delta":
             if waiter.on_delta is not None:
                 attempt, _, number = code.partition(":")

@@ -61,7 +61,7 @@ class DispatchSettings(Section):
     #: How long a worker may keep a task that was cancelled or timed out before it is disconnected.
     cancel_grace: Duration = Field(10.0, ge=0.05)
     #: How long a group counts as served when the API process that holds its workers is killed.
-    presence: Duration = Field(5.0, ge=1)
+    presence: Duration = Field(5.0, ge=2)
     #: How often idle workers look for tasks that nobody woke them for.
     poll_interval: Duration = Field(2.0, ge=0.05)
     #: On shutdown, how long running tasks may go on before they are given back.
