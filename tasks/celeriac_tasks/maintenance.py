@@ -21,6 +21,7 @@ from celeriac_tasks.app import process_app
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.broker import other_broker
+from celeriac_tasks.mirror.mirror import RemoteMirror
 from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,13 @@ async def _run(settings: Settings) -> None:
         with contextlib.suppress(NotImplementedError):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
-        roles = background_roles(store, process_app(lambda: settings) if other_broker(settings) else None)
+        mirrored = settings.dispatch.mirror and settings.worker.send_events
+        app = process_app(lambda: settings) if mirrored or other_broker(settings) else None
+        roles = background_roles(store, app)
         if settings.database_url is not None and operators_settings().get("beat_schedule"):
-            roles.append(BeatScheduleImport(app=process_app(lambda: settings), store=store))
+            roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))
+        if mirrored:
+            roles.append(RemoteMirror(store=store, app=app))
         async with keeping(store, settings), scheduling(store, settings):
             for role in roles:
                 await role.start()

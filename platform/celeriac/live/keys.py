@@ -31,6 +31,8 @@ WATCHED: Final = "celeriac:external"
 DEADLINES: Final = "celeriac:deadlines"
 #: Sorted set: `GROUP/MODEL` of what connected remote workers serve, by how long that counts.
 MODELS: Final = "celeriac:models"
+#: String: the process that shows remote workers to Celery's monitors.
+MIRROR: Final = "celeriac:mirror"
 
 
 def task(task_id: str) -> str:

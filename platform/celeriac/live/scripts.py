@@ -27,6 +27,8 @@ _OTHERS = {
     "sizes.lua",
     "open_feed.lua",
     "states.lua",
+    "hold.lua",
+    "previews.lua",
 }
 
 

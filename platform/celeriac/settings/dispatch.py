@@ -67,6 +67,13 @@ class DispatchSettings(Section):
     #: On shutdown, how long running tasks may go on before they are given back.
     drain_grace: Duration = 5.0
 
+    # --- what Celery's monitors see
+    #: Show remote workers and their tasks to Flower and `celery inspect`, from `celeriac beat`; `worker.send_events`
+    #: has to be on too.
+    mirror: bool = True
+    #: Of more workers than this, only so many are shown.
+    mirror_workers: int = Field(500, ge=1, le=10_000)
+
     @model_validator(mode="after")
     def _range(self) -> Self:
         if self.min_task_timeout_ms > self.max_task_timeout_ms:

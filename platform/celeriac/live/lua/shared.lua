@@ -31,6 +31,7 @@ local key = {
   counts = 'celeriac:counts',
   deadlines = 'celeriac:deadlines',
   models = 'celeriac:models',
+  mirror = 'celeriac:mirror',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end

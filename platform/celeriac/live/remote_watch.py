@@ -1,0 +1,130 @@
+"""Remote workers and their tasks, as one process at a time watches them to show them elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from celeriac.live import keys
+from celeriac.live.records import worker_from_hash
+from celeriac.live.scripts import script
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, WorkerInfo
+
+#: Ids that the gateway gives to remote workers.
+REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")
+#: Bytes of payload and result that are shown.
+_SHOWN_BYTES: Final = 200
+#: Records looked at together.
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A task changed its status; `worker` is set where it began."""
+
+    task_id: str
+    at_ms: int
+    status: str
+    attempt: int
+    worker: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The beginning of a record; `payload` and `result` may be cut anywhere."""
+
+    task_id: str
+    status: str
+    group: str
+    owner: str
+    attempt: int
+    started_at: datetime | None
+    payload: str
+    result: str
+    code: str
+    message: str
+
+
+class RemoteWatch:
+    """One process's view; `holder` is a text that no other process has."""
+
+    def __init__(self, store: TaskStore, *, holder: str) -> None:
+        self._store = store
+        self._holder = holder
+
+    async def hold(self, for_s: float) -> bool:
+        """Become or stay the one that watches, for so long; says whether that is so."""
+        return await self._hold(round(for_s * 1000))
+
+    async def let_go(self) -> None:
+        """Let another process watch. Idempotent."""
+        await self._hold(0)
+
+    async def workers(self, limit: int) -> tuple[list[WorkerInfo], int]:
+        """Return up to `limit` remote workers by id, and how many there are."""
+        ids = [str(name) for name in (await self._store.read(("ZRANGE", keys.WORKERS, 0, -1)))[0]]
+        remote = sorted(name for name in ids if REMOTE_ID.match(name))
+        chosen = remote[:limit]
+        hashes = await self._store.read(*(("HGETALL", keys.worker(name)) for name in chosen))
+        return [worker_from_hash(n, fields) for n, fields in zip(chosen, hashes, strict=True) if fields], len(remote)
+
+    async def newest(self) -> str:
+        """Return the position after everything that has happened so far."""
+        (entries,) = await self._store.read(("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1))
+        return str(entries[0][0]) if entries else "0-0"
+
+    async def changes(self, after: str, limit: int) -> tuple[list[Change], str, bool]:
+        """Return changes of status after a position, the position after them, and whether there was more to read."""
+        (entries,) = await self._store.read(("XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit))
+        found = [
+            Change(
+                task_id=fields.get("task_id", ""),
+                at_ms=int(entry_id.partition("-")[0]),
+                status=fields.get("status", ""),
+                attempt=int(fields.get("attempt") or 0),
+                worker=fields.get("worker", ""),
+                code=fields.get("code", ""),
+                message=fields.get("message", ""),
+            )
+            for entry_id, fields in entries
+            if fields.get("kind") == "status"
+        ]
+        return found, str(entries[-1][0]) if entries else after, len(entries) == limit
+
+    async def previews(self, task_ids: Sequence[str]) -> dict[str, Preview]:
+        """Return the beginnings of the records that there are."""
+        source = script("previews", transition=False).source
+        found: dict[str, Preview] = {}
+        for start in range(0, len(task_ids), _PAGE):
+            ids = task_ids[start : start + _PAGE]
+            (rows,) = await self._store.read(
+                ("EVAL", source, len(ids), *(keys.task(task_id) for task_id in ids), _SHOWN_BYTES)
+            )
+            for task_id, row in zip(ids, rows, strict=True):
+                if row:
+                    found[task_id] = _preview(task_id, [field or "" for field in row])
+        return found
+
+    async def cancel(self, task_id: str, message: str) -> Status:
+        """Cancel a task; as `TaskStore.cancel`."""
+        return await self._store.cancel(task_id, message)
+
+    async def _hold(self, for_ms: int) -> bool:
+        source = script("hold", transition=False).source
+        (held,) = await self._store.read(("EVAL", source, 1, keys.MIRROR, self._holder, for_ms))
+        return bool(held)
+
+
+def _preview(task_id: str, row: Sequence[str]) -> Preview:
+    status, group, owner, attempt, started_at, _, payload, result, code, message = row
+    try:
+        started = datetime.fromisoformat(started_at) if started_at else None
+    except ValueError:
+        started = None
+    return Preview(task_id, status, group, owner, int(attempt or 0), started, payload, result, code, message)

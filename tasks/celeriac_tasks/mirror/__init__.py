@@ -1,0 +1,1 @@
+"""Remote workers as Celery's monitors (Flower, `celery inspect`) see workers of Celery's own."""

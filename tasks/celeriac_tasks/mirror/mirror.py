@@ -1,0 +1,265 @@
+"""Shows remote workers and their tasks to Celery's monitors: Flower, `celery inspect`, `celery events`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from kombu.exceptions import KombuError, OperationalError
+
+from celeriac.errors import CeleriacError
+from celeriac.live.remote_watch import REMOTE_ID, Change, Preview, RemoteWatch
+from celeriac.live.role import Role
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, WorkerInfo, ms_from_utc
+from celeriac_tasks.mirror.mailbox import ControlMailbox
+from celeriac_tasks.mirror.sender import EventSender
+from celeriac_tasks.mirror.translation import (
+    HEARTBEAT_S,
+    CeleryEvent,
+    RemoteRun,
+    answer,
+    began,
+    ended,
+    heartbeat,
+    hostname,
+    run_of,
+)
+
+log = logging.getLogger(__name__)
+
+#: How long this process is the one that shows, unless it says so again (seconds).
+_HELD_S: Final = 9.0
+#: Pause between two looks at the events while somebody looks at us, and between others (seconds).
+_STEP_S, _IDLE_S = 0.25, 2.0
+#: How often the workers are looked at: for so many of them, one second.
+_WORKERS_PER_S: Final = 100
+#: After its last command a monitor counts as gone (seconds). Flower sends one every five.
+_WATCHED_S: Final = 300.0
+#: Entries of the stream that are read at once, and pages in one step; what is beyond is skipped.
+_PAGE, _PAGES = 1000, 4
+#: Runs that are followed; of more, the oldest are not shown to their end.
+_MOST_RUNS: Final = 10_000
+#: Commands that only say that somebody looks.
+_GREETINGS: Final = frozenset({"enable_events", "disable_events", "heartbeat"})
+
+
+class RemoteMirror(Role):
+    """Any number may run; one at a time holds the role. It is idle while no monitor has been heard.
+
+    A lens, not a record: what a busy stream brings faster than it can be shown is left out, and what then has
+    ended is found out from the records.
+    """
+
+    def __init__(self, *, store: TaskStore, app: Any) -> None:
+        super().__init__()
+        self._settings = store.settings.dispatch
+        self._broker = app.connection_for_read().hostname or ""
+        self._watch = RemoteWatch(store, holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+        self._sender = EventSender(app)
+        self._mailbox = ControlMailbox(app, answer=self._answer)
+        self._loop_: asyncio.AbstractEventLoop | None = None
+        self._held_until = 0.0
+        self._workers: dict[str, WorkerInfo] = {}
+        self._workers_due = 0.0
+        self._told_of_many = False
+        #: When each worker's heart was last shown to beat (monotonic seconds).
+        self._beat_at: dict[str, float] = {}
+        self._processed: Counter[str] = Counter()
+        self._runs: OrderedDict[str, RemoteRun] = OrderedDict()
+        #: Where in the stream we are; None while nobody looks.
+        self._position: str | None = None
+
+    async def stop(self) -> None:
+        """End the loop and let another process go on. Idempotent."""
+        await super().stop()
+        await asyncio.to_thread(self._mailbox.stop)
+        await asyncio.to_thread(self._sender.close)
+        if self._held_until:
+            self._held_until = 0.0
+            try:
+                await self._watch.let_go()
+            except CeleriacError as exc:
+                log.debug("the role runs out by itself: %s", exc)
+
+    async def step(self) -> float:
+        """Show what is new."""
+        now = time.monotonic()
+        if now > self._held_until - _HELD_S * 2 / 3 and not await self._hold(now):
+            return _HELD_S / 3
+        if now >= self._workers_due:
+            await self._look_at_workers(now)
+        if not self._workers or now - self._mailbox.heard_at > _WATCHED_S:
+            self._position = None
+            self._runs.clear()
+            self._beat_at.clear()
+            return _IDLE_S if now - self._mailbox.heard_at > _WATCHED_S else _STEP_S
+        events = self._heartbeats(now)
+        events += await self._task_events()
+        if events:
+            try:
+                await asyncio.to_thread(self._sender.send, events)
+            except (KombuError, OperationalError, OSError) as exc:
+                log.debug("events for monitors could not be sent: %s", exc)
+        return _STEP_S
+
+    async def _hold(self, now: float) -> bool:
+        if not await self._watch.hold(_HELD_S):
+            if self._held_until:
+                log.info("another process shows the remote workers to Celery's monitors now")
+            self._held_until, self._workers, self._workers_due = 0.0, {}, 0.0
+            await asyncio.to_thread(self._mailbox.stop)
+            return False
+        self._held_until = now + _HELD_S
+        self._loop_ = asyncio.get_running_loop()
+        self._mailbox.start()
+        return True
+
+    async def _look_at_workers(self, now: float) -> None:
+        workers, total = await self._watch.workers(self._settings.mirror_workers)
+        self._workers_due = now + max(1.0, total / _WORKERS_PER_S)
+        if total > len(workers) and total > self._settings.mirror_workers and not self._told_of_many:
+            self._told_of_many = True
+            log.warning(
+                "Celery's monitors are shown %d of %d remote workers (dispatch.mirror_workers)", len(workers), total
+            )
+        self._workers = {worker.worker_id: worker for worker in workers}
+        self._mailbox.hostnames = tuple(hostname(worker_id) for worker_id in self._workers)
+
+    def _heartbeats(self, now: float) -> list[CeleryEvent]:
+        events = []
+        active = Counter(run.worker_id for run in self._runs.values())
+        for worker_id, worker in self._workers.items():
+            last = self._beat_at.get(worker_id)
+            if last is None or now - last >= HEARTBEAT_S:
+                self._beat_at[worker_id] = now
+                kind = "worker-online" if last is None else "worker-heartbeat"
+                counts = {"active": active[worker_id], "processed": self._processed[worker_id]}
+                events.append(heartbeat(worker, kind, **counts))
+                if last is None:
+                    # Monitors call a worker alive by its heartbeats only.
+                    events.append(heartbeat(worker, "worker-heartbeat", **counts))
+        for worker_id in [known for known in self._beat_at if known not in self._workers]:
+            processed = self._processed.pop(worker_id, 0)
+            del self._beat_at[worker_id]
+            events.append(
+                CeleryEvent("worker-offline", hostname(worker_id), None, {"active": 0, "processed": processed})
+            )
+        return events
+
+    async def _task_events(self) -> list[CeleryEvent]:
+        if self._position is None:
+            self._position = await self._watch.newest()
+            return await self._begin([task_id for worker in self._workers.values() for task_id in worker.tasks], {})
+        events: list[CeleryEvent] = []
+        for _ in range(_PAGES):
+            changes, self._position, more = await self._watch.changes(self._position, _PAGE)
+            events += await self._translated(changes)
+            if not more:
+                return events
+        # The platform is faster than monitors are worth: go on with what happens from now on.
+        self._position = await self._watch.newest()
+        return events + await self._catch_up()
+
+    async def _translated(self, changes: Iterable[Change]) -> list[CeleryEvent]:
+        ours = [change for change in changes if self._concerns(change)]
+        if not ours:
+            return []
+        previews = await self._watch.previews(list(dict.fromkeys(change.task_id for change in ours)))
+        events: list[CeleryEvent] = []
+        for change in ours:
+            preview = previews.get(change.task_id)
+            run = self._runs.pop(change.task_id, None)
+            if run is not None and not (change.status == Status.PROCESSING and run.attempt == change.attempt):
+                events += self._end(run, change, preview)
+            if change.status == Status.PROCESSING and preview is not None:
+                run = run_of(preview, change.at_ms)
+                # The record may be further on already.
+                run = RemoteRun(run.task_id, change.worker, run.group, change.attempt, change.at_ms, run.payload)
+                events += self._follow(run)
+        return events
+
+    def _concerns(self, change: Change) -> bool:
+        if change.status == Status.PROCESSING and REMOTE_ID.match(change.worker):
+            # So that its end, which may come in the same page, is known to be one.
+            self._runs.setdefault(
+                change.task_id, RemoteRun(change.task_id, change.worker, "", change.attempt, change.at_ms, "")
+            )
+            return True
+        return change.task_id in self._runs
+
+    async def _begin(self, task_ids: list[str], known: Mapping[str, Preview]) -> list[CeleryEvent]:
+        """Show what runs already."""
+        previews = known or await self._watch.previews(task_ids)
+        events: list[CeleryEvent] = []
+        for preview in previews.values():
+            if (
+                preview.status == Status.PROCESSING
+                and REMOTE_ID.match(preview.owner)
+                and preview.started_at is not None
+            ):
+                events += self._follow(run_of(preview, ms_from_utc(preview.started_at)))
+        return events
+
+    async def _catch_up(self) -> list[CeleryEvent]:
+        """End the runs whose end was skipped, and begin those whose beginning was."""
+        events: list[CeleryEvent] = []
+        previews = await self._watch.previews(list(self._runs))
+        now_ms = round(time.time() * 1000)
+        for task_id, run in list(self._runs.items()):
+            found = previews.get(task_id)
+            if found is None or found.status != Status.PROCESSING or found.attempt != run.attempt:
+                status = Status.COMPLETED if found is None else found.status
+                code, message = ("", "") if found is None else (found.code, found.message)
+                del self._runs[task_id]
+                events += self._end(run, Change(task_id, now_ms, status, run.attempt, "", code, message), found)
+        listed = [task_id for worker in self._workers.values() for task_id in worker.tasks if task_id not in self._runs]
+        return events + await self._begin(listed, {})
+
+    def _follow(self, run: RemoteRun) -> list[CeleryEvent]:
+        self._runs[run.task_id] = run
+        while len(self._runs) > _MOST_RUNS:
+            self._runs.popitem(last=False)
+        return began(run)
+
+    def _end(self, run: RemoteRun, change: Change, preview: Preview | None) -> list[CeleryEvent]:
+        self._processed[run.worker_id] += 1
+        return [ended(run, change, "" if preview is None else preview.result)]
+
+    # --- commands, in the mailbox's thread
+
+    def _answer(self, host: str, method: str, arguments: Mapping[str, Any]) -> Any:
+        worker = self._workers.get(host.partition("@")[2])
+        if worker is None:
+            raise KeyError(method)
+        if method in _GREETINGS:
+            return {"ok": f"the events of {host} are shown"}
+        if method == "revoke":
+            return self._revoke(worker.worker_id, arguments)
+        runs = [run for run in list(self._runs.values()) if run.worker_id == worker.worker_id]
+        return answer(method, worker, runs, processed=self._processed[worker.worker_id], broker=self._broker)
+
+    def _revoke(self, worker_id: str, arguments: Mapping[str, Any]) -> Any:
+        """Cancel tasks: those that the worker runs, and for all workers one cancels what none of them runs."""
+        named = arguments.get("task_id") or ()
+        task_ids = [named] if isinstance(named, str) else [str(task_id) for task_id in named]
+        first = next(iter(self._workers), None) == worker_id
+        runs = [(task_id, self._runs.get(task_id)) for task_id in task_ids]
+        ours = [task_id for task_id, run in runs if (first if run is None else run.worker_id == worker_id)]
+        if self._loop_ is not None and ours:
+            asyncio.run_coroutine_threadsafe(self._cancel(ours), self._loop_)
+        return {"ok": f"tasks {', '.join(task_ids)} are being cancelled"}
+
+    async def _cancel(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            try:
+                await self._watch.cancel(task_id, "revoked in Celery")
+            except CeleriacError as exc:
+                log.info("task %s was revoked, its record stays as it is: %s", task_id, exc)
