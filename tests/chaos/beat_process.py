@@ -10,7 +10,7 @@ from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 
 #: Small batches, so that a kill meets one; what a dead one left is taken over soon.
-SETTINGS = Settings.model_validate({"schedule": {"batch": 7, "takeover": 0.5, "tick": 0.1}})
+SETTINGS = Settings.model_validate({"schedule": {"batch": 20, "takeover": 0.5, "tick": 0.2}})
 
 
 async def main(store_url: str, database_url: str) -> None:

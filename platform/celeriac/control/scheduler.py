@@ -12,7 +12,7 @@ from celeriac.control.ends import settle
 from celeriac.control.firing import FiringLine
 from celeriac.definition import Decision, Definition, DefinitionStatus, Open
 from celeriac.errors import CeleriacError, IllegalTransitionError, LedgerUnavailableError, TaskNotFoundError
-from celeriac.ledger.firings import FiringDesk
+from celeriac.ledger.firings import FiringDesk, Glance
 from celeriac.live.outcomes import server_ms
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore
@@ -64,25 +64,29 @@ class Scheduler(Role):
 
     async def _step(self) -> float:
         now_ms = await self._clock()
-        due_ms = await self._desk.next_due_ms()
+        seen = await self._glance(now_ms)
         tick_ms = self._settings.tick * 1000
         held = False
-        if due_ms is not None and due_ms <= now_ms:
-            held = not await self._fire(now_ms)
-            due_ms = await self._desk.next_due_ms()
+        if seen.next_ms is not None and seen.next_ms <= now_ms:
+            held = not await self._fire(now_ms, seen)
+            seen = await self._glance(now_ms)
         # A clock that a test turns back keeps house too.
         if not 0 <= now_ms - self._kept_ms < tick_ms:
-            await self._keep_house(now_ms)
+            await self._keep_house(now_ms, seen)
             self._kept_ms = now_ms
-        if due_ms is None:
+        if seen.next_ms is None:
             return self._settings.tick
-        if due_ms <= now_ms:
+        if seen.next_ms <= now_ms:
             return _HELD_S if held else 0
-        return min(tick_ms, due_ms - now_ms) / 1000
+        return min(tick_ms, seen.next_ms - now_ms) / 1000
 
-    async def _fire(self, now_ms: int) -> bool:
+    async def _glance(self, now_ms: int) -> Glance:
+        return await self._desk.glance(now_ms, older_ms=round(self._settings.takeover * 1000))
+
+    async def _fire(self, now_ms: int, seen: Glance) -> bool:
         """Fire one batch; returns whether there was one that nobody else had hold of."""
-        await settle(self._store, self._desk, await self._desk.awaited_ids(now_ms, _LOOKED_AT), now_ms)
+        if seen.opened:
+            await settle(self._store, self._desk, await self._desk.awaited_ids(now_ms, _LOOKED_AT), now_ms)
 
         def decide(definition: Definition, unended: Open) -> Decision:
             return transitions.fire(definition, unended, now_ms, most=_SLOTS, max_buffered=self._settings.max_buffered)
@@ -91,19 +95,24 @@ class Scheduler(Role):
         await self._line.submit(planned, now_ms)
         return due > 0
 
-    async def _keep_house(self, now_ms: int) -> None:
-        takeover_ms = round(self._settings.takeover * 1000)
-        orphans = await self._desk.take_over(now_ms, older_ms=takeover_ms, limit=self._settings.batch)
-        await self._line.submit(orphans, now_ms)
-        await self._cancel()
-        await settle(self._store, self._desk, await self._desk.awaited_ids(-1, _LOOKED_AT), now_ms)
-        some = await self._desk.open_ids(self._looked_until, _LOOKED_AT)
-        self._looked_until = some[-1] if len(some) == _LOOKED_AT else ""
-        await settle(self._store, self._desk, some, now_ms)
-        released = await self._desk.release(
-            now_ms, self._settings.batch, lambda d: d.status is not DefinitionStatus.PAUSED
-        )
-        await self._line.submit(released, now_ms)
+    async def _keep_house(self, now_ms: int, seen: Glance) -> None:
+        if seen.orphans:
+            takeover_ms = round(self._settings.takeover * 1000)
+            orphans = await self._desk.take_over(now_ms, older_ms=takeover_ms, limit=self._settings.batch)
+            await self._line.submit(orphans, now_ms)
+        if seen.cancels:
+            await self._cancel()
+        if seen.opened:
+            if seen.buffered:
+                await settle(self._store, self._desk, await self._desk.awaited_ids(-1, _LOOKED_AT), now_ms)
+            some = await self._desk.open_ids(self._looked_until, _LOOKED_AT)
+            self._looked_until = some[-1] if len(some) == _LOOKED_AT else ""
+            await settle(self._store, self._desk, some, now_ms)
+        if seen.buffered:
+            released = await self._desk.release(
+                now_ms, self._settings.batch, lambda d: d.status is not DefinitionStatus.PAUSED
+            )
+            await self._line.submit(released, now_ms)
         if not 0 <= now_ms - self._pruned_ms < _PRUNE_MS:
             keep_ms = round(self._settings.retention * 1000)
             while await self._desk.prune(now_ms, keep_ms=keep_ms, limit=_PRUNED) >= _PRUNED:

@@ -9,6 +9,7 @@ store knows answers `known`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import delete, exists, func, or_, select, update
@@ -33,6 +34,21 @@ _FINAL: Final = [status.value for status in Status if status.final]
 Planned = tuple[Definition, Firing]
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """When the next definition is due, and what of firings is waiting for a beat."""
+
+    next_ms: int | None
+    #: Planned and not submitted for too long.
+    orphans: bool
+    #: Open and to be cancelled.
+    cancels: bool
+    #: Waiting for an earlier one.
+    buffered: bool
+    #: Submitted, perhaps ended.
+    opened: bool
+
+
 class FiringDesk:
     """The beats' transactions. Everything raises `LedgerUnavailableError`."""
 
@@ -40,13 +56,19 @@ class FiringDesk:
         self._book = book
         self._engine = book.engine
 
-    async def next_due_ms(self) -> int | None:
-        """Return when the next definition is due: one step into an index, however many there are."""
+    async def glance(self, now_ms: int, *, older_ms: int) -> Glance:
+        """Return whether there is anything to do: some steps into indexes, however many definitions there are."""
+        planned = exists().where(_f.state == _PLANNED, _f.taken_ms <= now_ms - older_ms)
+        statement = select(
+            select(func.min(_d.next_ms)).where(_d.next_ms.is_not(None)).scalar_subquery(),
+            planned,
+            exists().where(_f.cancel_ms.is_not(None), _f.state == _OPEN),
+            exists().where(_f.state == _BUFFERED),
+            exists().where(_f.state == _OPEN),
+        )
         async with reading(self._engine) as connection:
-            found: int | None = (
-                await connection.execute(select(func.min(_d.next_ms)).where(_d.next_ms.is_not(None)))
-            ).scalar()
-            return found
+            next_ms, orphans, cancels, buffered, opened = (await connection.execute(statement)).one()
+        return Glance(next_ms, bool(orphans), bool(cancels), bool(buffered), bool(opened))
 
     async def claim(
         self, now_ms: int, limit: int, decide: Callable[[Definition, Open], Decision]
@@ -78,9 +100,6 @@ class FiringDesk:
             .order_by(_f.taken_ms)
             .limit(limit)
         )
-        async with reading(self._engine) as connection:
-            if (await connection.execute(waiting.limit(1))).first() is None:
-                return []
         async with writing(self._engine) as connection:
             rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).mappings().all()
             ids = [row["task_id"] for row in rows]
