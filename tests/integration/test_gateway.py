@@ -217,6 +217,23 @@ async def test_operators_see_remote_workers_and_their_groups(url: str, http: htt
     await eventually(lambda: _no_workers(http), because="a worker that left is off the list")
 
 
+async def test_remote_tasks_come_late_in_batches_and_again_by_hand(url: str, http: httpx.AsyncClient) -> None:
+    async with worker(url, concurrency=10) as one:
+        late = await submit(http, delay="200ms")
+        body = {"tasks": [{"type": "remote", "payload": {"data": {"n": n}}} for n in range(3)]}
+        batch = (await http.post("/api/v1/tasks/batch", json=body)).json()
+        taken = [await one.take() for _ in range(4)]
+        assert [task["payload"] for task in taken[:3]] == [{"model": "default", "data": {"n": n}} for n in range(3)]
+        assert taken[3]["taskId"] == late, batch
+        await one.say(type="task_error", taskId=late, error="no")
+        assert (await ended(http, late))["status"] == "failed"
+        assert (await http.post(f"/api/v1/tasks/{late}/retry")).status_code == 202
+        again = await one.take()
+        assert (again["taskId"], again["attempt"]) == (late, 2)
+        refused = await http.post("/api/v1/tasks", json={"type": "remote", "payload": {"model": "m"}})
+        assert refused.status_code == 422
+
+
 async def _no_workers(http: httpx.AsyncClient) -> bool:
     return (await http.get("/api/v1/workers")).json()["workers"] == []
 

@@ -154,12 +154,14 @@ class LiveHub:
             if message is None:
                 continue
             listeners = self._listeners.get(message["channel"], ())
-            if message["type"] == "message":
+            if message["type"] in ("message", "subscribe"):
+                text = message["data"] if message["type"] == "message" else None
                 for listener in list(listeners):
-                    listener(message["data"])
-            elif message["type"] == "subscribe":
-                for listener in list(listeners):
-                    listener(None)
+                    try:
+                        listener(text)
+                    except Exception:
+                        # One listener's trouble must not end the delivery to all others.
+                        log.exception("a listener of %s failed", message["channel"])
 
     async def _resubscribe(self) -> None:
         with contextlib.suppress(RedisError, OSError):
