@@ -214,16 +214,26 @@ class TaskProgress(ProgressInfo):
     status: WireStatus
 
 
+class GroupPause(BaseModel):
+    """Since when a group is held back, and what was noted of it."""
+
+    at: str
+    note: str
+
+
 class Group(BaseModel):
     """A worker group as it is now."""
 
-    model_config = _examples({"name": "default", "waiting": 12, "running": 4, "workers": 1, "max_queue_length": 100000})
+    model_config = _examples(
+        {"name": "default", "waiting": 12, "running": 4, "workers": 1, "max_queue_length": 100000, "paused": None}
+    )
 
     name: str
     waiting: Annotated[int, Field(description="Tasks that wait for a worker.")]
     running: int
     workers: Annotated[int, Field(description="Worker processes that serve it.")]
     max_queue_length: Annotated[int, Field(description="Waiting tasks above which a submission is refused.")]
+    paused: Annotated[GroupPause | None, Field(description="`null` while it is not paused.")] = None
 
 
 class Groups(BaseModel):

@@ -174,7 +174,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `cancelled` or `not_due`."""
+    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `paused`, `cancelled` or `not_due`."""
 
     task_id: str
     reason: str
@@ -198,6 +198,14 @@ class LeaseState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when a group is held back, and what was noted of it."""
+
+    at: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStats:
     """A group as it is now: waiting and running tasks, and the workers that serve it."""
 
@@ -205,6 +213,8 @@ class GroupStats:
     waiting: int
     running: int
     workers: int
+    #: None while it is not paused.
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac.model import Failure, Progress, Status, Task, WorkerInfo, ms_from_utc, rfc3339
+from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, ms_from_utc, rfc3339
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -141,3 +141,8 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
         "models": list(worker.models),
         "running_tasks": list(worker.tasks),
     }
+
+
+def pause_record(pause: Pause | None) -> dict[str, Any] | None:
+    """Return a group's pause as every front door writes it, None while it is not paused."""
+    return None if pause is None else {"at": rfc3339(pause.at), "note": pause.note}

@@ -421,6 +421,8 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         ("/api/task/{task_id}", "get"),
         ("/api/v1/groups", "get"),
         ("/api/v1/groups/{name}", "get"),
+        ("/api/v1/groups/{name}/pause", "post"),
+        ("/api/v1/groups/{name}/resume", "post"),
         ("/api/v1/workers", "get"),
         ("/api/v1/live", "get"),
         ("/api/v1/running", "get"),

@@ -87,6 +87,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.remote = RemoteTasks(self.store, "gateway")
         self.model: dict[str, Expected] = {}
         self.keys: dict[tuple[str | None, str], str] = {}
+        self.paused: set[str] = set()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(call)
@@ -202,7 +203,8 @@ class LifeCycle(RuleBasedStateMachine):
 
         answers = self.run(race())
         granted = [answer for answer in answers if isinstance(answer, Claim)]
-        if self.model[task_id].status != "PENDING" or self.model[task_id].remote:
+        task = self.model[task_id]
+        if task.status != "PENDING" or task.remote or task.group in self.paused:
             assert not granted
             return multiple()
         assert len(granted) == 1
@@ -219,6 +221,9 @@ class LifeCycle(RuleBasedStateMachine):
             return multiple()
         if task.remote:
             assert answer == Refusal(task_id, "remote")
+            return multiple()
+        if task.group in self.paused:
+            assert answer == Refusal(task_id, "paused")
             return multiple()
         return self.granted(task_id, answer)
 
@@ -237,7 +242,7 @@ class LifeCycle(RuleBasedStateMachine):
         return multiple(*self.take_remote(group, workers, lost))
 
     def take_remote(self, group: str, workers: int, lost: bool) -> list[Claim]:
-        waiting = self.client.zrange(keys.remote(group), 0, -1)
+        waiting = [] if group in self.paused else self.client.zrange(keys.remote(group), 0, -1)
         ids = [f"W{n}" for n in range(workers)]
 
         async def take() -> Grants:
@@ -356,6 +361,22 @@ class LifeCycle(RuleBasedStateMachine):
             expected = LeaseState.CANCEL if asked else LeaseState.HELD
         assert self.run(self.store.renew("w", [claim])) == [expected]
 
+    # --- operators
+
+    @rule(group=st.sampled_from(GROUPS))
+    def pause(self, group: str) -> None:
+        self.run(self.store.pause(group))
+        self.paused.add(group)
+
+    @rule(group=st.sampled_from(GROUPS), steps=st.integers(1, 3))
+    def resume(self, group: str, steps: int) -> None:
+        assert self.run(self.store.resume(group, steps=steps)) == (group in self.paused)
+        self.paused.discard(group)
+
+    @rule()
+    def carry_on(self) -> None:
+        self.run(self.store.carry_on())
+
     # --- what time does
 
     @precondition(lambda self: self.having("PROCESSING"))
@@ -445,6 +466,9 @@ class LifeCycle(RuleBasedStateMachine):
 
     def bring_all_to_an_end(self) -> None:
         """Work as one plain worker with its background roles does: what was accepted must end."""
+        for group in GROUPS:
+            self.resume(group, 1)
+        self.run(self.store.carry_on())
         for turn in range(3 + 4 * len(self.model)):
             waiting = [i for i, task in self.model.items() if not Status(task.status).final]
             if not waiting:
@@ -487,7 +511,11 @@ class LifeCycle(RuleBasedStateMachine):
                 self.client.hset(keys.task(task_id), "hinted_ms", LONG_AGO_MS)
 
 
-def test_no_interleaving_breaks_the_life_cycle_or_loses_a_task(valkey_url: str) -> None:
+def test_no_interleaving_breaks_the_life_cycle_or_loses_a_task(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that much happens while a group is half resumed.
+    monkeypatch.setattr("celeriac.live.store._RESUMED_AT_ONCE", 2)
     run_state_machine_as_test(
         partial(LifeCycle, valkey_url),  # type: ignore[arg-type]  # it calls what makes a machine
         settings=settings(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.model import GroupStats
-from celeriac.record import plain_number, worker_record
+from celeriac.record import pause_record, plain_number, worker_record
 from celeriac.registry import TaskType
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
@@ -32,6 +33,44 @@ async def list_groups(parts: PartsOf) -> Response:
     return json_response({"groups": [group_record(parts, stats) for stats in found]})
 
 
+class PauseRequest(BaseModel):
+    """Why a group is paused."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "the bank is down"}]})
+
+    note: Annotated[str | None, Field(max_length=500, description="For others who wonder.")] = None
+
+
+@router.post(
+    "/groups/{name:path}/pause",
+    summary="Pause a group",
+    description="Its tasks are accepted and wait; what runs goes on. Paused again, it gets the new note.",
+    response_model=Group,
+    responses=problems("group_not_found", "invalid_request", "store_unavailable"),
+)
+async def pause_group(
+    name: Annotated[str, Path(description="The group's name.")], parts: PartsOf, wanted: PauseRequest | None = None
+) -> Response:
+    """Pause and answer with the group."""
+    await _known_group(parts, name)
+    await parts.store.pause(name, (wanted.note if wanted is not None else None) or "")
+    return json_response(group_record(parts, await parts.store.group(name)))
+
+
+@router.post(
+    "/groups/{name:path}/resume",
+    summary="Resume a group",
+    description="What waits goes to its workers, in order. Resuming a group that is not paused changes nothing.",
+    response_model=Group,
+    responses=problems("group_not_found", "store_unavailable"),
+)
+async def resume_group(name: Annotated[str, Path(description="The group's name.")], parts: PartsOf) -> Response:
+    """Resume and answer with the group."""
+    await _known_group(parts, name)
+    await parts.store.resume(name)
+    return json_response(group_record(parts, await parts.store.group(name)))
+
+
 @router.get(
     "/groups/{name:path}",
     summary="Read a group",
@@ -40,12 +79,7 @@ async def list_groups(parts: PartsOf) -> Response:
 )
 async def read_group(name: Annotated[str, Path(description="The group's name.")], parts: PartsOf) -> Response:
     """Answer with one group."""
-    if name != "default" and name not in parts.settings.groups:
-        for stats in await parts.store.groups():
-            if stats.name == name:
-                return json_response(group_record(parts, stats))
-        raise GroupNotFoundError(name)
-    return json_response(group_record(parts, await parts.store.group(name)))
+    return json_response(group_record(parts, await _known_group(parts, name)))
 
 
 @router.get(
@@ -88,6 +122,14 @@ async def read_task_type(name: Annotated[str, Path(description="The type's name.
     return json_response(_task_type(known, types.payload_schema(known)))
 
 
+async def _known_group(parts: Parts, name: str) -> GroupStats:
+    """Return a group that had tasks, has workers or is configured; raises `GroupNotFoundError`."""
+    for stats in await parts.store.groups(also=("default", *parts.settings.groups)):
+        if stats.name == name:
+            return stats
+    raise GroupNotFoundError(name)
+
+
 def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
     """Return a group as every route writes it."""
     return {
@@ -96,6 +138,7 @@ def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
         "running": stats.running,
         "workers": stats.workers,
         "max_queue_length": parts.settings.queue_limit(stats.name),
+        "paused": pause_record(stats.pause),
     }
 
 

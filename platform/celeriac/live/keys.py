@@ -25,6 +25,10 @@ EXTERNAL: Final = "task:pending"
 OUTBOX: Final = "celeriac:outbox"
 #: Hash: what happened, counted (see `counts.py`).
 COUNTS: Final = "celeriac:counts"
+#: Hash: the groups that are paused, with when and why (JSON). Beside it: the groups that go on, with the score in
+#: the waiting index up to which messages have been sent.
+PAUSED: Final = "celeriac:paused"
+RESUMING: Final = "celeriac:resuming"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
 #: Sorted set: remote tasks that must have ended by a time, by that time.

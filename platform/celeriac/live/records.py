@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from celeriac.model import Failure, Progress, Status, Task, WorkerInfo, utc_from_ms
+from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.
 _KNOWN = frozenset(
@@ -96,3 +96,9 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         models=tuple(orjson.loads(fields.get("models") or "[]")),
         tasks=tuple(orjson.loads(fields.get("tasks") or "[]")),
     )
+
+
+def pause_from_json(text: str) -> Pause:
+    """Return the pause that `lua/pause.lua` noted."""
+    noted = orjson.loads(text)
+    return Pause(utc_from_ms(float(noted["paused_ms"])), str(noted.get("note", "")))

@@ -43,7 +43,7 @@ from celeriac.errors import (
 from celeriac.live import keys
 from celeriac.live.coalescer import Coalescer
 from celeriac.live.line import Command, Line
-from celeriac.live.records import status_of, task_from_hash, worker_from_hash
+from celeriac.live.records import pause_from_json, status_of, task_from_hash, worker_from_hash
 from celeriac.live.scripts import Script, every_transition, script
 from celeriac.model import (
     Claim,
@@ -52,6 +52,7 @@ from celeriac.model import (
     Failure,
     GroupStats,
     LeaseState,
+    Pause,
     Progress,
     Refusal,
     RemoteOrders,
@@ -60,6 +61,7 @@ from celeriac.model import (
     Submitted,
     Task,
     WorkerInfo,
+    utc_from_ms,
 )
 from celeriac.settings import Settings
 
@@ -76,6 +78,9 @@ MIN_VERSION: Final = (6, 2)
 MAX_TEXT: Final = 8192
 #: Longest time to the next attempt (ms): ten years, far inside what a calendar can write.
 MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
+
+#: Tasks that one step of a resumption looks at.
+_RESUMED_AT_ONCE: Final = 500
 
 #: No task can have this id: its record's key is the list of external processors (contract 2).
 RESERVED_ID: Final = "pending"
@@ -398,6 +403,37 @@ class TaskStore:
         empty = "" if broker_empty is None else "1" if broker_empty else "0"
         return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty)]
 
+    async def pause(self, group: str, note: str = "") -> Pause:
+        """Hold a group back: its tasks are accepted and wait, what runs goes on. Paused again, it gets the new note."""
+        if keys.reserved(group):
+            raise InvalidSubmissionError(
+                [Violation("group", f"a group cannot be named {group!r}: the name is reserved")]
+            )
+        noted = orjson.dumps({"note": note[:MAX_TEXT]}).decode()
+        return Pause(utc_from_ms(int(await self._one("pause", group, noted))), note[:MAX_TEXT])
+
+    async def resume(self, group: str, *, steps: int = 20) -> bool:
+        """Let a paused group go on; returns whether it was paused.
+
+        Messages of what waits are sent in order, in `steps` steps of some hundred; the sweepers do the rest.
+        """
+        was, _, more = await self._one("resume", group, "1", _RESUMED_AT_ONCE)
+        for _ in range(steps - 1):
+            if not int(more):
+                break
+            _, _, more = await self._one("resume", group, "", _RESUMED_AT_ONCE)
+        return bool(int(was))
+
+    async def carry_on(self) -> int:
+        """Send the messages that resumed groups still lack; returns how many it sent."""
+        total = 0
+        for group in await self._patiently(lambda: self.redis.hkeys(keys.RESUMING)):
+            more = 1
+            while more:
+                _, sent, more = (int(n) for n in await self._one("resume", group, "", _RESUMED_AT_ONCE))
+                total += sent
+        return total
+
     # --- a broker other than Redis
 
     async def take_outgoing(self, limit: int, *, wait_s: float) -> list[str]:
@@ -465,8 +501,9 @@ class TaskStore:
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
-        counts = await self.read(
-            *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running))
+        paused, *counts = await self.read(
+            ("HGETALL", keys.PAUSED),
+            *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running)),
         )
         return [
             GroupStats(
@@ -474,6 +511,7 @@ class TaskStore:
                 waiting=counts[3 * i] + counts[3 * i + 1],
                 running=counts[3 * i + 2],
                 workers=sum(1 for worker in workers if name in worker.groups or "*" in worker.groups),
+                pause=pause_from_json(paused[name]) if name in paused else None,
             )
             for i, name in enumerate(names)
         ]

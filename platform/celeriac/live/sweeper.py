@@ -25,7 +25,9 @@ class Sweeper(Role):
         self._broker_empty = broker_empty
 
     async def step(self) -> float:
-        """Look once at each group."""
+        """Look once at each group, and go on where a resumption was left."""
+        if resumed := await self._store.carry_on():
+            log.info("sent the messages of %d tasks of resumed groups", resumed)
         for group in await self._store.group_names():
             empty = None if self._broker_empty is None else await self._broker_empty(group)
             sent = await self._store.sweep(group, broker_empty=empty)

@@ -5,7 +5,7 @@
 --
 -- Returns one array per claim: {'go', type, group, payload, attempt, max_retries, attempts_allowed,
 -- user_id|false, metadata|false, timeout_ms|false, delivery|false, original_file_path|false} |
--- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired' or 'remote' (see claim_remote.lua).
+-- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' (its group is) or 'remote' (see claim_remote.lua).
 -- A repeated call with the same fence gets the same answer.
 
 local lease_until = int(now_ms + tonumber(ARGV[4]))
@@ -50,6 +50,9 @@ return each(5, 3, function(base)
     if f[5] and tonumber(f[5]) <= now_ms and attempt == 0 then
       settle(id, status, group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'}, {f[19], f[20], f[14], f[10]})
       reason = 'expired'
+    elseif paused[group] then
+      -- Its message is spent: resume.lua sends another one.
+      reason = 'paused'
     else
       if hints == 1 then
         local ids = sole[group]

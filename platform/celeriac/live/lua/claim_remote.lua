@@ -45,6 +45,8 @@ return each(5, 6, function(base)
   end
   redis.call('SET', key.granted(gateway), int(number), 'PX', 600000)
 
+  -- The group goes on with a wake-up, see resume.lua.
+  if paused[group] then return {0} end
   local reply = {0}
   while #reply <= #workers do
     local ids = redis.call('ZRANGE', waiting, 0, #workers - #reply)

@@ -32,6 +32,8 @@ local key = {
   deadlines = 'celeriac:deadlines',
   models = 'celeriac:models',
   mirror = 'celeriac:mirror',
+  paused = 'celeriac:paused',
+  resuming = 'celeriac:resuming',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
@@ -291,6 +293,37 @@ local function wake(group)
   end
 end
 
+-- Score in the waiting index: a band of 1e12 per priority, the higher one first; in it the order of
+-- arrival, counted up from the middle. What is put in front counts down from there.
+local BAND, MIDDLE = 1e12, 5e11
+local function waiting_score(priority, front, seq)
+  return int((9 - priority) * BAND + MIDDLE + (front and -seq or seq))
+end
+
+-- Whether a group is paused, looked up once per script; one look tells when none is, as nearly always.
+local any_held
+local function none_held()
+  if any_held == nil then any_held = redis.call('EXISTS', key.paused, key.resuming) > 0 end
+  return not any_held
+end
+local paused = setmetatable({}, {__index = function(memo, group)
+  local held = not none_held() and redis.call('HEXISTS', key.paused, group) == 1
+  memo[group] = held
+  return held
+end})
+
+-- Whether a task of this score is to be told nobody yet: its group is paused, or resume.lua, which goes through all
+-- that waits, has not come to it: then it would overtake others.
+local resumed_to = setmetatable({}, {__index = function(memo, group)
+  local score = redis.call('HGET', key.resuming, group)
+  memo[group] = score and tonumber(score) or math.huge
+  return memo[group]
+end})
+local function held_back(group, score)
+  if none_held() then return false end
+  return paused[group] or tonumber(score) > resumed_to[group]
+end
+
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority.
 -- Returns false when that was impossible: a submission is refused then; for a task that is stored it is a
 -- lost message like any other.
@@ -310,24 +343,19 @@ local function hint(id, task_type, group, priority, delivery, attempt, front, me
   return true
 end
 
--- Score in the waiting index: a band of 1e12 per priority, the higher one first; in it the order of
--- arrival, counted up from the middle. What is put in front counts down from there.
-local BAND, MIDDLE = 1e12, 5e11
-local function waiting_score(priority, front, seq)
-  return int((9 - priority) * BAND + MIDDLE + (front and -seq or seq))
-end
-
 -- Move a stored task to PENDING and hint it. Returns nothing; the caller has checked the status.
 -- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
 local function enqueue(id, front)
   local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'user_id')
   user_of[id] = f[9] or ''
   local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
-  redis.call('ZADD', waiting_of(f[2], f[4]), waiting_score(priority, front, seq), id)
+  local score = waiting_score(priority, front, seq)
+  local held = held_back(f[2], score)
+  redis.call('ZADD', waiting_of(f[2], f[4]), score, id)
   redis.call('SADD', key.groups, f[2])
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', int(now_ms),
-    'hinted_ms', int(now_ms), 'hints', int(tonumber(f[8] or 0) + 1))
-  hint(id, f[1], f[2], priority, f[4] or '', attempt, front, f[6], f[7], seq)
+    'hinted_ms', int(now_ms), 'hints', int(tonumber(f[8] or 0) + (held and 0 or 1)))
+  if not held then hint(id, f[1], f[2], priority, f[4] or '', attempt, front, f[6], f[7], seq) end
   emit(id, 'status', 'status', 'PENDING', 'attempt', int(attempt))
 end
 

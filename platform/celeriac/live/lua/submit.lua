@@ -118,14 +118,16 @@ return each(FIRST, WIDTH, function(base)
     redis.call('ZADD', key.delayed, int(due), id)
   else
     local number = next_seq()
+    local score = waiting_score(priority, false, number)
+    local held = held_back(group, score)
     -- The one step that may be refused: the key of the group's list may be somebody else's.
-    if not orders.quiet and not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
+    if not held and not orders.quiet and not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
       return {'no_queue', group}
     end
     set('pending_ms', now)
     set('hinted_ms', now)
-    set('hints', '1')
-    change('ZADD', index, waiting_score(priority, false, number), id)
+    set('hints', held and '0' or '1')
+    change('ZADD', index, score, id)
     -- Where others wait already, the group is known.
     if waiting[index] == 0 then redis.call('SADD', key.groups, group) end
     waiting[index] = waiting[index] + 1

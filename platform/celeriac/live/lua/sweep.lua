@@ -12,6 +12,8 @@
 
 local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local sent = {}
+-- Nothing is lost while it is held back.
+if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then return sent end
 local broker_empty = ARGV[7] == '1' and redis.call('LLEN', key.outbox) == 0
 
 -- What is known of each of the group's lists.
