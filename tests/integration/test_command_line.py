@@ -312,7 +312,12 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     await store.submit(Submission("t-1", "shout", group="loud"))
     assert (await cli("groups"))[1].splitlines() == ["GROUP  WAITING  RUNNING  WORKERS", "loud   1        0        0"]
     _, out, _ = await cli("groups", "--json")
-    assert json.loads(out) == {"groups": [{"name": "loud", "waiting": 1, "running": 0, "workers": 0}]}
+    assert json.loads(out) == {"groups": [{"name": "loud", "waiting": 1, "running": 0, "workers": 0, "paused": None}]}
+    assert "paused since" in (await cli("groups", "pause", "loud", "--note", "at night"))[1]
+    assert (await cli("groups"))[1].splitlines()[1].endswith(": at night")
+    assert (await cli("groups", "resume", "loud"))[1] == "loud goes on\n"
+    assert (await cli("groups", "resume", "loud"))[1] == "loud was not paused\n"
+    assert "there is no group 'luod'; there are default, loud" in (await cli("groups", "pause", "luod"))[2]
     assert (await cli("types"))[1].splitlines()[1].split(maxsplit=2) == ["shout", "loud", "Shout a text."]
     _, out, _ = await cli("types", "--json")
     assert json.loads(out)["task_types"][0] == {

@@ -251,7 +251,7 @@ async def test_a_full_queue_is_429_and_leaves_nothing_behind(client: httpx.Async
     assert "tiny" in found["detail"]
     assert int(answer.headers["retry-after"]) >= 1
     group = (await client.get("/api/v1/groups/tiny")).json()
-    assert group == {"name": "tiny", "waiting": 2, "running": 0, "workers": 0, "max_queue_length": 2}
+    assert (group["waiting"], group["max_queue_length"]) == (2, 2)
 
 
 async def test_cancel_of_a_waiting_a_running_and_an_ended_task(client: httpx.AsyncClient, store: TaskStore) -> None:

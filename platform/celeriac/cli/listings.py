@@ -42,11 +42,12 @@ def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, 
     if as_json:
         print_json({"groups": [_group(group) for group in found]})
         return
-    print_table(
-        ("GROUP", "WAITING", "RUNNING", "WORKERS", "PAUSED"),
-        [(group.name, group.waiting, group.running, group.workers, _paused(group)) for group in found],
-        empty="no group has had a task yet, and no worker serves one by name",
-    )
+    headings: tuple[str, ...] = ("GROUP", "WAITING", "RUNNING", "WORKERS")
+    rows = [_group_row(group) for group in found]
+    if any(group.pause for group in found):
+        headings = (*headings, "PAUSED")
+        rows = [(*row, _paused(group)) for row, group in zip(rows, found, strict=True)]
+    print_table(headings, rows, empty="no group has had a task yet, and no worker serves one by name")
 
 
 _Name = Annotated[str, typer.Argument(help="The group's name.")]
@@ -87,6 +88,10 @@ async def _check_group(store: TaskStore, name: str) -> None:
         raise InvalidSubmissionError(
             [Violation("name", f"there is no group {name!r}; there are {', '.join(sorted(known))}")]
         )
+
+
+def _group_row(group: GroupStats) -> tuple[object, ...]:
+    return group.name, group.waiting, group.running, group.workers
 
 
 def _paused(group: GroupStats) -> str:

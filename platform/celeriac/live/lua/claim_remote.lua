@@ -40,7 +40,7 @@ return each(5, 6, function(base)
   local waiting = key.remote(group)
   if number <= tonumber(redis.call('GET', key.granted(gateway)) or 0) then
     local before = granted_before(group, fence)
-    table.insert(before, 1, redis.call('ZCARD', waiting))
+    table.insert(before, 1, paused[group] and 0 or redis.call('ZCARD', waiting))
     return before
   end
   redis.call('SET', key.granted(gateway), int(number), 'PX', 600000)

@@ -1,58 +1,159 @@
-// Definitions: what makes tasks by a schedule.
+// Definitions: what makes tasks by a schedule, when it does so next, and what became of the last ones.
 
-import { get, post, segment } from "../api.js";
-import { h, statusBadge } from "../dom.js";
-import { ago, fullTime } from "../format.js";
+import { get, onceKey, post, segment } from "../api.js";
+import { h, setText, statusBadge } from "../dom.js";
+import { ago, clockTime, fullTime, jsonBlock, number } from "../format.js";
 import { complain, confirm, note } from "../ui.js";
 
-export function show(root, { ending }) {
-  const body = h("tbody", {});
-  const table = h("section", { class: "card scroll-x", hidden: true }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["Definition", "Status", "Schedule", "Next", "Last", ""].map((name) => h("th", {}, name)))), body));
-  const empty = h("div", { class: "card empty", hidden: true });
-  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Definitions"), h("p", {}, "Tasks that are made by a schedule: when, and what they last did."))), table, empty);
+const PAGE = 100;
+/** Definitions whose coming runs are drawn in the calendar, the soonest ones. */
+const DRAWN = 30;
+const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
 
-  async function act(item, action, text) {
-    if (action === "cancel" && !(await confirm({ title: "Cancel this definition?", text: "It makes no more tasks.", action: "Cancel it", danger: true }))) return;
+const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ago(at)) : h("span", { class: "faint" }, "–"));
+
+/** A trigger in a line: `0 7 * * 1 Europe/Berlin`, `every 90 s`. */
+function schedule(item) {
+  const args = item.trigger_args ?? {};
+  if (args.cron ?? args.expression) return [h("code", {}, args.cron ?? args.expression), args.timezone ? h("span", { class: "small faint" }, ` ${args.timezone}`) : null];
+  const text = Object.entries(args).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+  return [h("span", {}, item.trigger_type.toLowerCase()), text ? h("div", { class: "small faint mono" }, text.slice(0, 90)) : null];
+}
+
+/** The buttons of a definition; `after` is called when something was done. */
+function actions(item, after) {
+  const act = async (action, done, options) => {
     try {
-      await post(`definitions/${segment(item.id)}/${action}`);
-      note(text);
-      await load();
+      await post(`definitions/${segment(item.task_def_id)}/${action}`, {}, options);
+      note(done);
+      await after();
     } catch (error) {
       complain(error);
     }
+  };
+  const button = (text, onclick, kind = "") => h("button", { class: `button small ${kind}`, type: "button", onclick }, text);
+  const status = item.status.toLowerCase();
+  if (item.read_only) return [h("span", { class: "chip" }, "read only")];
+  if (["completed", "cancelled", "failed"].includes(status)) return [];
+  return [
+    button("Run now", () => act("trigger", "An instance runs", { headers: { "Idempotency-Key": onceKey() } })),
+    status === "paused" ? button("Resume", () => act("resume", "It goes on"), "primary") : button("Pause", () => act("pause", "It is paused")),
+    button("Cancel", async () => (await confirm({ title: "Cancel this definition?", text: "It makes no more tasks. What runs goes on.", action: "Cancel it", danger: true })) && act("cancel", "It is cancelled"), "danger"),
+  ];
+}
+
+/** Coming runs by day. */
+function calendar(runs) {
+  const days = new Map();
+  for (const run of runs.sort((a, b) => (a.at < b.at ? -1 : 1)).slice(0, 120)) {
+    const name = day.format(new Date(run.at));
+    if (!days.has(name)) days.set(name, []);
+    days.get(name).push(run);
   }
+  if (!days.size) return h("p", { class: "muted" }, "Nothing is to come.");
+  return h("div", { class: "calendar" }, [...days].map(([name, list]) =>
+    h("section", {}, h("h3", {}, name, h("span", { class: "faint" }, ` ${number(list.length)}`)),
+      h("ul", {}, list.slice(0, 12).map((run) => h("li", {}, h("time", { datetime: run.at }, clockTime(run.at)), h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name)))),
+      list.length > 12 ? h("p", { class: "small faint" }, `and ${number(list.length - 12)} more`) : null)));
+}
+
+function nameOf(item) {
+  return item.name || (typeof item.content === "string" ? item.content : item.content?.title) || item.task_def_id;
+}
+
+export function show(root, place) {
+  if (place.id) showOne(root, place);
+  else showAll(root, place);
+}
+
+function showAll(root, { ending }) {
+  const body = h("tbody", {});
+  const coming = h("div", { class: "body" });
+  const empty = h("div", { class: "card empty", hidden: true });
+  const more = h("button", { class: "button small", type: "button", hidden: true, onclick: () => load(true).catch(complain) }, "Show more");
+  const count = h("span", { class: "grow" });
+  const table = h("section", { class: "card", hidden: true },
+    h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["Definition", "Status", "Trigger", "Next", "Last run", ""].map((name) => h("th", {}, name)))), body)),
+    h("div", { class: "foot" }, count, more));
+  const calendarCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Coming runs")), coming);
+  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Definitions"), h("p", {}, "What makes tasks by a schedule."))), empty, calendarCard, table);
+  let items = [];
+  let cursor = null;
+
+  async function load(next = false) {
+    try {
+      const page = await get("definitions", { limit: PAGE, cursor: next ? cursor : null });
+      items = next ? items.concat(page.items) : page.items;
+      cursor = page.next_cursor;
+    } catch (error) {
+      table.hidden = calendarCard.hidden = true;
+      empty.hidden = false;
+      empty.replaceChildren(h("strong", {}, "No definitions here"), error.message);
+      return;
+    }
+    more.hidden = !cursor;
+    table.hidden = items.length === 0;
+    empty.hidden = items.length > 0;
+    empty.replaceChildren(h("strong", {}, "No definitions"), "Make one: ", h("code", {}, "celeriac definitions create --help"));
+    setText(count, `${number(items.length)} ${items.length === 1 ? "definition" : "definitions"}`);
+    body.replaceChildren(...items.map((item) => h("tr", {},
+      h("td", {}, h("a", { href: `#/definitions/${segment(item.task_def_id)}` }, h("b", {}, nameOf(item))), h("div", { class: "small faint" }, item.task ?? `remote workers of ${item.group}`)),
+      h("td", {}, statusBadge(item.status.toLowerCase())),
+      h("td", {}, schedule(item)),
+      h("td", { class: "nowrap" }, moment(item.next_run_at)),
+      h("td", { class: "nowrap" }, item.last_outcome ? h("a", { href: `#/tasks/${segment(item.last_outcome.task_id)}` }, statusBadge(item.last_outcome.status)) : moment(item.last_run_at)),
+      h("td", { class: "actions-cell" }, h("span", { class: "actions" }, actions(item, load))))));
+    await loadComing();
+  }
+
+  async function loadComing() {
+    const soon = items.filter((item) => item.next_run_at && ["active", "running"].includes(item.status.toLowerCase())).sort((a, b) => (a.next_run_at < b.next_run_at ? -1 : 1)).slice(0, DRAWN);
+    const previews = await Promise.all(soon.map((item) => get(`definitions/${segment(item.task_def_id)}/preview`, { count: 10 }).then(
+      (found) => found.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id: item.task_def_id, name: nameOf(item) })), () => [])));
+    const runs = previews.flat();
+    calendarCard.hidden = runs.length === 0;
+    coming.replaceChildren(calendar(runs));
+  }
+
+  load().catch(complain);
+  const timer = setInterval(() => document.hidden || root.contains(document.activeElement) || items.length > PAGE || load().catch(() => {}), 10000);
+  ending(() => clearInterval(timer));
+}
+
+function showOne(root, { id, ending }) {
+  const path = `definitions/${segment(id)}`;
+  const head = h("div", { class: "task-head" });
+  const main = h("div", { class: "stack" });
+  const side = h("div", { class: "stack" });
+  root.append(h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/definitions" }, "Definitions"), " / ", id), head, h("div", { class: "task-body" }, main, side));
 
   async function load() {
-    try {
-      const found = await get("definitions", { limit: 200 });
-      const items = found.items ?? found.definitions ?? [];
-      table.hidden = items.length === 0;
-      empty.hidden = items.length > 0;
-      empty.replaceChildren(h("strong", {}, "No definitions"), "Make one: ", h("code", {}, "celeriac definitions create --help"));
-      body.replaceChildren(...items.map((item) => row(item)));
-    } catch (error) {
-      table.hidden = true;
-      empty.hidden = false;
-      empty.replaceChildren(h("strong", {}, "No schedules here"), error.status === 404 ? "This installation offers none." : error.message);
-    }
+    const [item, instances, changes, preview] = await Promise.all([
+      get(path), get(`${path}/instances`, { limit: 50 }), get(`${path}/changes`, { limit: 50 }).catch(() => ({ items: [] })), get(`${path}/preview`, { count: 10 }).catch(() => ({ items: [] })),
+    ]);
+    head.replaceChildren(h("div", { class: "grow" }, h("h1", {}, nameOf(item), statusBadge(item.status.toLowerCase())), item.note ? h("p", { class: "muted" }, item.note) : null), h("div", { class: "actions" }, actions(item, load)));
+    const card = (title, ...content) => h("section", { class: "card" }, h("header", {}, h("h2", {}, title)), ...content);
+    const fact = (name, value) => (value === null || value === undefined || value === "" ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+    main.replaceChildren(
+      card("Instances", instances.items.length
+        ? h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("tbody", {}, instances.items.map((one) => h("tr", {},
+            h("td", {}, h("a", { href: `#/tasks/${segment(one.task_id)}` }, statusBadge(one.status))), h("td", { class: "nowrap" }, one.scheduled_at ? fullTime(one.scheduled_at) : "–"), h("td", { class: "muted" }, one.trigger), h("td", { class: "muted clip" }, one.error?.message ?? ""))))))
+        : h("div", { class: "empty" }, h("strong", {}, "It has not run"), "Its instances are listed here.")),
+      card("Content", h("div", { class: "body" }, jsonBlock(item.content ?? null))),
+      card("Changes", h("div", { class: "body" }, h("ol", { class: "timeline" }, changes.items.map((one) => h("li", {}, h("span", {}, h("b", {}, one.action), ` by ${one.actor}`), h("time", { datetime: one.at, title: fullTime(one.at) }, ago(one.at)), one.note ? h("p", {}, one.note) : null))))),
+    );
+    const counters = Object.entries(item.counters ?? {}).filter(([, value]) => value);
+    side.replaceChildren(
+      card("Schedule", h("div", { class: "body" }, h("dl", { class: "facts" },
+        fact("Trigger", h("span", {}, schedule(item))), fact("Runs", item.task ?? `remote workers of ${item.group}`), fact("Group", h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)), fact("User", item.user_id),
+        fact("Overlap", item.overlap), fact("Misfire", item.misfire), fact("Next", item.next_run_at && fullTime(item.next_run_at)), fact("Begins", item.start_at && fullTime(item.start_at)), fact("Ends", item.end_at && fullTime(item.end_at)), fact("Most runs", item.max_runs),
+        counters.map(([name, value]) => fact(name.replaceAll("_", " "), number(value)))))),
+      card("Coming runs", h("div", { class: "body" }, calendar(preview.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item) }))))),
+    );
   }
 
-  function row(raw) {
-    const item = { ...raw, id: raw.id ?? raw.definition_id };
-    const next = item.next_run_at ?? item.next_at ?? item.next?.[0] ?? null;
-    const last = item.last_run_at ?? item.last_at ?? item.last?.[0] ?? null;
-    const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ago(at)) : "–");
-    const paused = item.status === "paused";
-    const button = (text, action, done) => h("button", { class: "button small quiet", type: "button", onclick: () => act(item, action, done) }, text);
-    return h("tr", {},
-      h("td", {}, h("a", { href: `#/tasks?definition_id=${segment(item.id)}` }, item.name ?? item.title ?? item.id), h("div", { class: "small faint" }, item.task ?? item.task_type ?? item.group ?? "")),
-      h("td", {}, statusBadge(String(item.status ?? "active").toLowerCase())),
-      h("td", { class: "mono" }, typeof item.schedule === "string" ? item.schedule : JSON.stringify(item.schedule ?? item.trigger ?? "")),
-      h("td", { class: "nowrap" }, moment(next)), h("td", { class: "nowrap" }, moment(last)),
-      h("td", { class: "actions-cell" }, button("Run now", "trigger", "It runs now"), paused ? button("Resume", "resume", "It goes on") : button("Pause", "pause", "It is paused"), button("Cancel", "cancel", "It is cancelled")));
-  }
-
-  load();
-  const timer = setInterval(() => document.hidden || load(), 10000);
+  const failed = (error) => head.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "Not available"), error.message));
+  load().catch(failed);
+  const timer = setInterval(() => document.hidden || root.contains(document.activeElement) || load().catch(() => {}), 5000);
   ending(() => clearInterval(timer));
 }

@@ -1,0 +1,268 @@
+"""The dashboard in a real browser, on a real platform with a real worker."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import running_browser, watched_page
+from tests.e2e.running_up import RunningUp
+
+ROOT = Path(__file__).parents[2]
+VIEWS = ("overview", "tasks", "requests", "groups", "workers", "dead", "definitions")
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a platform with a worker."""
+    folder = tmp_path_factory.mktemp("pages")
+    config = folder / "celeriac.yaml"
+    config.write_text("imports: [tests.e2e.pages_types]\nworker: {concurrency: 20}\n")
+    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as up:
+        asyncio.run(up.ready())
+        yield up.run_json["http"]
+        asyncio.run(up.stop())
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{url}/api/v1/", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Browser]:
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    with watched_page(browser, url) as opened:
+        yield opened
+
+
+def submit(api: httpx.Client, type: str, payload: dict[str, Any], **more: Any) -> str:
+    """Submit a task; returns its id."""
+    answer = api.post("tasks", json={"type": type, "payload": payload, **more})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+def submit_many(api: httpx.Client, tasks: list[dict[str, Any]]) -> None:
+    for start in range(0, len(tasks), 1000):
+        answer = api.post("tasks/batch", json={"tasks": tasks[start : start + 1000]})
+        assert {result["status"] for result in answer.json()["results"]} == {202}
+
+
+def badge(page: Page) -> Any:
+    """The status of the task whose page is open."""
+    return page.locator(".task-head .status")
+
+
+def rows(page: Page) -> Any:
+    return page.locator(".list .row")
+
+
+def test_the_overview_tells_how_the_platform_is_doing(page: Page, api: httpx.Client) -> None:
+    submit_many(api, [{"type": "mail.send", "payload": {"to": "ada@example.org"}} for _ in range(20)])
+    page.goto("/")
+    expect(page).to_have_url(re.compile("/dashboard$"))
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+    expect(page.locator(".counter", has_text="Workers online").locator(".value")).to_have_text("1")
+    expect(page.get_by_role("img", name="Tasks ended").locator("rect.good").first).to_be_visible()
+    expect(page.locator(".depths")).to_contain_text("mail")
+
+
+def test_tasks_are_filtered_and_the_address_keeps_the_filter(page: Page, api: httpx.Client) -> None:
+    mine = submit(api, "mail.send", {"to": "grace@example.org"}, tags=["filtered"], user_id="grace")
+    submit(api, "report.render", {"customer": 1, "pages": 1}, tags=["filtered"])
+    page.goto("/dashboard#/tasks?tag=filtered")
+    expect(rows(page)).to_have_count(2)
+    page.get_by_label("Type").select_option("mail.send")
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page)).to_contain_text("mail.send")
+    page.get_by_role("button", name="Completed").click()
+    expect(rows(page)).to_have_count(1)
+    page.reload()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("button", name="Failed").click()
+    expect(page.get_by_text("No task matches")).to_be_visible()
+    page.get_by_role("button", name="Show all tasks").click()
+    page.get_by_label("Search").fill(mine[:12])
+    expect(rows(page)).to_have_count(1)
+
+
+def test_a_new_task_appears_without_being_asked_for(page: Page, api: httpx.Client) -> None:
+    page.goto("/dashboard#/tasks?tag=pushed")
+    expect(page.get_by_text("No task matches")).to_be_visible()
+    expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+    submit(api, "mail.send", {"to": "ada@example.org"}, tags=["pushed"])
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page).locator(".status")).to_have_text("completed")
+
+
+def test_a_task_is_watched_from_its_progress_to_its_result(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "report.render", {"customer": 7, "pause_s": 0.25, "pages": 12})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    bar = page.get_by_role("progressbar", name="progress of the task")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9][0-9]?$"))
+    expect(page.locator(".progress-line")).to_contain_text("rendering")
+    expect(badge(page)).to_have_text("completed")
+    expect(bar).to_have_attribute("aria-valuenow", "100")
+    expect(page.locator(".card", has=page.get_by_role("heading", name="Result"))).to_contain_text('"pages": 12')
+    timeline = page.locator(".timeline")
+    expect(timeline).to_contain_text("Started")
+    expect(timeline).to_contain_text("Completed")
+
+
+def test_a_running_task_is_cancelled_once_that_is_confirmed(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "report.render", {"customer": 7, "pause_s": 60})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(badge(page)).to_have_text("processing")
+    page.get_by_role("button", name="Cancel task").click()
+    page.get_by_role("button", name="Keep as it is").click()
+    expect(badge(page)).to_have_text("processing")
+    page.get_by_role("button", name="Cancel task").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel task").click()
+    expect(badge(page)).to_have_text("cancelled")
+
+
+def test_a_dead_letter_runs_again_with_another_payload(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "card.charge", {"amount": 12, "card": "4000"}, tags=["declined"])
+    page.goto("/dashboard#/dead")
+    page.locator(f'.row[data-id="{task_id}"]').click()
+    expect(badge(page)).to_have_text("failed")
+    expect(page.locator(".error-text").first).to_contain_text("the bank declined the card")
+    page.get_by_role("button", name="Edit and retry").click()
+    page.get_by_label("Payload").fill('{"amount": 12, "card": "4242"}')
+    page.get_by_role("button", name="Retry with this payload").click()
+    expect(badge(page)).to_have_text("completed")
+    expect(page.locator(".task-body")).to_contain_text('"charged": 12')
+
+
+def test_all_dead_letters_that_match_are_retried_at_once(page: Page, api: httpx.Client) -> None:
+    submit_many(
+        api, [{"type": "card.charge", "payload": {"amount": n, "card": "4000"}, "queue": "bulky"} for n in range(4)]
+    )
+    page.goto("/dashboard#/dead")
+    page.get_by_label("Group").select_option("bulky", timeout=15_000)
+    expect(rows(page)).to_have_count(4)
+    page.get_by_role("button", name="Retry all of these").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry 4").click()
+    jobs = page.locator(".card", has=page.get_by_role("heading", name="Work on many tasks"))
+    expect(jobs).to_contain_text("4 of 4")
+
+
+def test_a_group_is_paused_and_goes_on(page: Page, api: httpx.Client) -> None:
+    submit(api, "mail.send", {"to": "ada@example.org"}, queue="held")
+    page.goto("/dashboard#/groups")
+    group = page.locator('tr[data-group="held"]')
+    group.get_by_role("button", name="Pause").click()
+    page.get_by_label("Note for others (optional)").fill("the relay is down")
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(group).to_contain_text("the relay is down")
+    task_id = submit(api, "mail.send", {"to": "ada@example.org"}, queue="held")
+    expect(group.locator("td").nth(1)).to_have_text("1")
+    assert api.get(f"tasks/{task_id}").json()["status"] == "pending"
+    group.get_by_role("button", name="Resume").click()
+    expect(group.get_by_role("button", name="Pause")).to_be_visible()
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(badge(page)).to_have_text("completed")
+    assert api.get(f"tasks/{task_id}").json()["attempt"] == 1
+
+
+def test_workers_show_what_they_have_in_hand(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "report.render", {"customer": 3, "pause_s": 60})
+    page.goto("/dashboard#/workers")
+    link = page.locator(f'.worker a[href="#/tasks/{task_id}"]')
+    expect(link).to_contain_text("report.render")
+    api.post(f"tasks/{task_id}/cancel")
+    expect(link).to_have_count(0)
+
+
+def test_everything_is_within_reach_of_the_keyboard(page: Page, api: httpx.Client) -> None:
+    for _ in range(3):
+        submit(api, "mail.send", {"to": "ada@example.org"}, tags=["keys"])
+    page.goto("/dashboard#/tasks?tag=keys")
+    expect(rows(page)).to_have_count(3)
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Search")).not_to_be_focused()
+    for key in ("j", "j", "k", "ArrowDown"):
+        page.keyboard.press(key)
+    chosen = page.locator('.row[aria-selected="true"]')
+    expect(chosen).to_have_count(1)
+    task_id = chosen.get_attribute("data-id")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"#/tasks/{task_id}$"))
+    page.keyboard.press("Escape")
+    expect(rows(page)).to_have_count(3)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Keyboard shortcuts")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("g")
+    page.keyboard.press("w")
+    expect(page.get_by_role("heading", name="Workers")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone(browser: Browser, url: str, api: httpx.Client, scheme: str) -> None:
+    task_id = submit(api, "card.charge", {"amount": 12, "card": "4000" + "0" * 200})
+    options: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "has_touch": True}
+    with watched_page(browser, url, **options) as page:
+        for path in (*(f"/dashboard#/{view}" for view in VIEWS), f"/dashboard#/tasks/{task_id}", "/docs"):
+            page.goto(path)
+            expect(page.locator("h1").first).to_be_visible()
+            expect(page.locator("html")).to_have_attribute("data-theme", scheme)
+            page.wait_for_load_state("load")
+            wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide <= seen, f"{path} is {wide} pixels wide"
+
+
+def test_the_theme_is_changed_and_kept(page: Page) -> None:
+    page.goto("/dashboard")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Light or dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_five_thousand_rows_cost_what_fits_the_screen(page: Page, api: httpx.Client) -> None:
+    tasks = [{"type": "mail.send", "payload": {"to": "ada@example.org"}, "delay": "1h", "tags": ["many"]}] * 5000
+    submit_many(api, tasks)
+    page.goto("/dashboard#/tasks?tag=many")
+    expect(rows(page).first).to_be_visible()
+    foot = page.locator(".list .foot")
+    page.evaluate(
+        """() => { const scroller = document.querySelector(".scroller");
+        setInterval(() => { scroller.scrollTop = scroller.scrollHeight; }, 30); }"""
+    )
+    expect(foot).to_contain_text(re.compile(r"^5,000 tasks$"), timeout=40_000)
+    assert rows(page).count() < 60
+
+
+def test_the_api_reference_needs_nobody_else(page: Page) -> None:
+    page.goto("/docs")
+    expect(page.get_by_role("heading", name="API reference")).to_be_visible()
+    page.get_by_label("Find a route").fill("groups")
+    route = page.locator("details.route:visible", has_text="/api/v1/groups").first
+    route.locator("summary").click()
+    expect(route).to_contain_text("curl -s")
+    route.get_by_role("button", name="Try it").click()
+    expect(route).to_contain_text("Answered 200")
