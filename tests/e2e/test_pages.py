@@ -64,6 +64,11 @@ def submit_many(api: httpx.Client, tasks: list[dict[str, Any]]) -> None:
         assert {result["status"] for result in answer.json()["results"]} == {202}
 
 
+def behind(api: httpx.Client) -> int:
+    """How many events the history has not recorded yet."""
+    return int(httpx.get(api.base_url.join("/readyz")).json()["parts"]["ledger"]["behind_events"])
+
+
 def badge(page: Page) -> Any:
     """The status of the task whose page is open."""
     return page.locator(".task-head .status")
@@ -246,6 +251,10 @@ def test_the_theme_is_changed_and_kept(page: Page) -> None:
 def test_five_thousand_rows_cost_what_fits_the_screen(page: Page, api: httpx.Client) -> None:
     tasks = [{"type": "mail.send", "payload": {"to": "ada@example.org"}, "delay": "1h", "tags": ["many"]}] * 5000
     submit_many(api, tasks)
+    newest = api.get("tasks", params={"tag": "many", "limit": 1})
+    while not newest.json()["items"] or behind(api):
+        page.wait_for_timeout(100)
+        newest = api.get("tasks", params={"tag": "many", "limit": 1})
     page.goto("/dashboard#/tasks?tag=many")
     expect(rows(page).first).to_be_visible()
     foot = page.locator(".list .foot")

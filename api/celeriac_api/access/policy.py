@@ -103,6 +103,8 @@ ROUTES: Final[Mapping[str, Access]] = {
     # --- what there is. Workers tell of hosts and of everybody's tasks.
     "GET /api/v1/groups": _READ,
     "GET /api/v1/groups/{name:path}": _READ,
+    "POST /api/v1/groups/{name:path}/pause": _acts("group.pause", Scope.ADMIN),
+    "POST /api/v1/groups/{name:path}/resume": _acts("group.resume", Scope.ADMIN),
     "GET /api/v1/task-types": _READ,
     "GET /api/v1/task-types/{name:path}": _READ,
     "GET /api/v1/workers": Access(Scope.ADMIN),

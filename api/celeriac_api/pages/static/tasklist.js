@@ -5,7 +5,7 @@ import { h, setText } from "./dom.js";
 import { number } from "./format.js";
 import { live } from "./live.js";
 import { VirtualList } from "./table.js";
-import { complain } from "./ui.js";
+import { complain, throttle } from "./ui.js";
 
 const PAGE = 200;
 /** Tasks kept in one list; whoever looks for more needs a filter. */
@@ -133,8 +133,9 @@ export class TaskList {
       } else if (matches(task, this.#query)) this.#fresh.set(task.task_id, task);
       else this.#fresh.delete(task.task_id);
     }
-    if (leftOut) setText(this.lag, `${number(leftOut)} more changes not shown`);
-    else if (this.lag.textContent) setText(this.lag, "");
+    setText(this.lag, leftOut ? `${number(leftOut)} more changes, too many to show each` : "");
+    // What was not told is read, if somebody looks at the newest.
+    if (leftOut && this.list.atTop) this.#readAgain();
     if (changed) this.#set(this.items.filter((task) => this.#known.has(task.task_id)));
     if (this.#fresh.size) {
       if (this.list.atTop && this.#fresh.size < 2000) this.#takeFresh(false);
@@ -144,6 +145,8 @@ export class TaskList {
       }
     }
   }
+
+  #readAgain = throttle(() => this.#loading || !this.list.atTop || this.load(this.#query), 3000);
 
   #takeFresh(toTop) {
     const fresh = [...this.#fresh.values()].filter((task) => !this.#known.has(task.task_id));
