@@ -163,6 +163,8 @@ def test_all_dead_letters_that_match_are_retried_at_once(page: Page, api: httpx.
     page.goto("/dashboard#/dead")
     page.get_by_label("Group").select_option("bulky", timeout=15_000)
     expect(rows(page)).to_have_count(4)
+    while behind(api):
+        page.wait_for_timeout(100)
     page.get_by_role("button", name="Retry all of these").click()
     page.get_by_role("dialog").get_by_role("button", name="Retry 4").click()
     jobs = page.locator(".card", has=page.get_by_role("heading", name="Work on many tasks"))

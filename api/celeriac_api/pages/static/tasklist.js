@@ -84,7 +84,7 @@ export class TaskList {
       this.#done = !page.next_cursor;
       this.#known = new Map(page.items.map((task) => [task.task_id, task]));
       this.list.scroller.scrollTop = 0;
-      this.list.selected = null;
+      if (!this.#known.has(this.list.selected)) this.list.selected = null;
       this.#set([...this.#known.values()]);
     } catch (error) {
       if (error.name === "AbortError") return;
