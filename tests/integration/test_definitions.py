@@ -372,3 +372,20 @@ async def test_what_ended_is_deleted_after_its_time(desk: Desk, settings: Settin
         await desk.control.get(definition_id)
     assert await desk.rows("SELECT 1 FROM celeriac_firings") == []
     assert await desk.rows("SELECT 1 FROM celeriac_definition_changes") == []
+
+
+async def test_a_moment_that_passes_while_it_is_paused_is_a_misfire(desk: Desk) -> None:
+    ids = [
+        await desk.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)}, misfire=misfire)
+        for misfire in ("fire_once", "skip")
+    ]
+    for definition_id in ids:
+        await desk.control.pause(definition_id, actor="ann")
+    desk.clock.pass_s(600)
+    await desk.fire()
+    for definition_id, slots in zip(ids, ([60], []), strict=True):
+        assert await desk.slots(definition_id) == []
+        await desk.control.resume(definition_id, actor="ann")
+        await desk.fire()
+        assert await desk.slots(definition_id) == slots
+    assert await desk.status(ids[1]) == "COMPLETED"
