@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from celeriac.access.principal import Scope
+from celeriac.access.tokens import mint_token
 from celeriac.control.scheduling import scheduling
 from celeriac.live.store import TaskStore
-from celeriac.settings import Settings
+from celeriac.settings import AccessSettings, Settings
 from tests.integration.http_serving import claim, serving
 from tests.support import eventually
 
@@ -213,3 +215,38 @@ async def test_previews_edits_and_back_fills(client: httpx.AsyncClient) -> None:
     assert {error["field"] for error in answer.json()["errors"]} == {"start", "end"}
     trail = (await client.get(f"{path}/changes")).json()["items"]
     assert [entry["action"] for entry in trail] == ["backfill", "edit", "create"]
+
+
+async def test_a_user_sees_and_moves_only_own_definitions(settings: Settings) -> None:
+    guarded = settings.model_copy(update={"access": AccessSettings.model_validate({"jwt_secret": "s" * 40})})
+
+    def shown(user: str, *scopes: Scope) -> dict[str, str]:
+        return {"Authorization": f"Bearer {mint_token(guarded, user_id=user, scopes=scopes)}"}
+
+    ann, bob = shown("7", Scope.SUBMIT, Scope.READ), shown("8", Scope.SUBMIT, Scope.READ)
+    boss = shown("1", Scope.ADMIN)
+    async with serving(guarded) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        assert (await client.post("/tasks", json=HOURLY)).status_code == 401
+        made = await client.post("/tasks", json={**HOURLY, "user_id": 99}, headers=ann)
+        assert (made.status_code, made.json()["user_id"]) == (201, "7"), "it is the caller's own"
+        definition_id = made.json()["task_def_id"]
+        path = f"/api/v1/definitions/{definition_id}"
+        assert (await client.get(path, headers=ann)).status_code == 200
+        for method, what in (
+            *(("GET", f"{path}{part}") for part in ("", "/instances", "/preview", "/changes")),
+            *(("POST", f"{path}/{verb}") for verb in ("pause", "resume", "trigger", "cancel", "backfill")),
+            ("PATCH", path),
+            ("GET", f"/tasks/{definition_id}"),
+            ("POST", f"/tasks/{definition_id}/cancel"),
+        ):
+            answer = await client.request(method, what, headers=bob)
+            assert (answer.status_code, answer.json()["code"]) == (404, "definition_not_found"), what
+        assert (await client.get("/users/7/tasks", headers=bob)).status_code in (403, 404)
+        assert (await client.get("/api/v1/definitions?user_id=7", headers=bob)).json()["items"] == []
+        assert len((await client.get("/users/7/tasks", headers=boss)).json()["items"]) == 1
+        assert (await client.post(f"{path}/pause", headers=boss)).json()["status"] == "PAUSED"
+        trail = (await client.get(f"{path}/changes", headers=ann)).json()["items"]
+        assert [(entry["action"], entry["actor"]) for entry in trail] == [("pause", "user:1"), ("create", "user:7")]
+        await client.post(f"{path}/resume", headers=ann)
+        made = await client.post("/tasks", json={**HOURLY, "user_id": 99}, headers=boss)
+        assert made.json()["user_id"] == 99, "an admin may do it for others"

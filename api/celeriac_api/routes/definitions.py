@@ -76,11 +76,6 @@ class BackfillRequest(BaseModel):
     one_by_one: bool = False
 
 
-def caller_of(request: Request) -> Principal:
-    """Return who calls."""
-    return principal_in(request.scope)
-
-
 # --- making and looking
 
 
@@ -88,7 +83,7 @@ def caller_of(request: Request) -> Principal:
 @router.post(PATH, status_code=201, summary="Create a definition", responses=problems("invalid_submission", *_AWAY))
 async def create_definition(request: Request, parts: PartsOf, key: _Key = None) -> Response:
     """Store a definition. An `IMMEDIATE` one runs at once."""
-    caller = caller_of(request)
+    caller = principal_in(request.scope)
     document = await _document(request)
     document = await _confined(document, caller, parts)
     if not caller.admin and isinstance(document, dict):
@@ -111,7 +106,7 @@ async def list_definitions(
     cursor: _Cursor = None,
 ) -> Response:
     """Answer with a page of definitions, the newest first."""
-    caller = caller_of(request)
+    caller = principal_in(request.scope)
     return await _list(
         parts,
         user_id=user_id if caller.admin else caller.user_id or "",
@@ -136,7 +131,7 @@ async def list_of_user(
     cursor: _Cursor = None,
 ) -> Response:
     """Answer with a page of the user's definitions, the newest first."""
-    caller = caller_of(request)
+    caller = principal_in(request.scope)
     if not caller.sees(user_id):
         raise ForbiddenError("only an admin lists the definitions of others")
     return await _list(parts, user_id=user_id, statuses=tuple(status or ()), limit=limit, cursor=cursor)
@@ -218,7 +213,7 @@ async def pause_definition(request: Request, task_def_id: DefinitionId, parts: P
     """Stop firing. What runs goes on."""
     control = await _owned(request, parts, task_def_id)
     note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.pause(task_def_id, actor=caller_of(request).name, note=note)))
+    return json_response(_record(await control.pause(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
 @router.post("/tasks/{task_def_id}/resume", summary="Resume a definition", responses=_MOVE)
@@ -227,7 +222,7 @@ async def resume_definition(request: Request, task_def_id: DefinitionId, parts: 
     """Fire again, from the next slot on."""
     control = await _owned(request, parts, task_def_id)
     note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.resume(task_def_id, actor=caller_of(request).name, note=note)))
+    return json_response(_record(await control.resume(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
 @router.post("/tasks/{task_def_id}/cancel", summary="Cancel a definition", responses=_MOVE)
@@ -236,7 +231,7 @@ async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: 
     """End it for good; its instances are cancelled too."""
     control = await _owned(request, parts, task_def_id)
     note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.cancel(task_def_id, actor=caller_of(request).name, note=note)))
+    return json_response(_record(await control.cancel(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
 @router.post("/tasks/{task_def_id}/trigger", status_code=202, summary="Run an instance now", responses=_MOVE)
@@ -244,7 +239,7 @@ async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: 
 async def trigger_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None) -> Response:
     """Run one instance now, whatever the schedule; also while it is paused."""
     control = await _owned(request, parts, task_def_id)
-    firing = await control.trigger(task_def_id, actor=caller_of(request).name, key=key)
+    firing = await control.trigger(task_def_id, actor=principal_in(request.scope).name, key=key)
     return json_response(firing_record(firing, "pending"), 202)
 
 
@@ -259,7 +254,7 @@ async def backfill_definition(
         task_def_id,
         wanted.start,
         wanted.end,
-        actor=caller_of(request).name,
+        actor=principal_in(request.scope).name,
         one_by_one=wanted.one_by_one,
         key=key,
     )
@@ -279,8 +274,10 @@ async def edit_definition(
 ) -> Response:
     """Change the fields that the body names, keep the rest; an interval that stays the same keeps its phase."""
     control = await _owned(request, parts, task_def_id)
-    document = await _confined(await _document(request), caller_of(request), parts)
-    return json_response(_record(await control.edit(task_def_id, document, actor=caller_of(request).name, rev=rev)))
+    document = await _confined(await _document(request), principal_in(request.scope), parts)
+    return json_response(
+        _record(await control.edit(task_def_id, document, actor=principal_in(request.scope).name, rev=rev))
+    )
 
 
 # --- parts
@@ -288,7 +285,7 @@ async def edit_definition(
 
 async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskControl:
     """Return task control; raises `DefinitionNotFoundError` for what is not the caller's."""
-    caller = caller_of(request)
+    caller = principal_in(request.scope)
     if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
         raise DefinitionNotFoundError(definition_id)
     return parts.control
