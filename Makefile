@@ -52,6 +52,7 @@ bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per 
 	$(BIN)/python bench/submit.py $(ARGS)
 	$(BIN)/python bench/throughput.py $(ARGS)
 	$(BIN)/python bench/dispatch.py $(ARGS)
+	$(BIN)/python bench/notify.py $(ARGS)
 	$(BIN)/python bench/recorder.py $(ARGS)
 	$(BIN)/python bench/ledger_pages.py $(ARGS)
 	$(BIN)/python bench/scheduler.py $(ARGS)

@@ -83,6 +83,11 @@ class Subject:
         """Return the CPU time, user and system, that the process and its living children have taken (seconds)."""
         return sum(times.user + times.system for times in (process.cpu_times() for process in self._all()))
 
+    @property
+    def pid(self) -> int:
+        """The process itself, without its children."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raise unless it runs."""
         if self._process.poll() is not None:

@@ -396,3 +396,29 @@ async def test_a_wake_up_that_got_lost_is_made_good(
         await eventually(unsubscribed, because="the connection is cut")
         service.register_task("t", user_id=7)
         await listener.until("t", "pending")
+
+
+async def test_hundreds_of_users_each_get_everything_once_and_in_order(
+    url: str, store: TaskStore, settings: Settings
+) -> None:
+    users, reports = range(1, 301), range(1, 11)
+    async with contextlib.AsyncExitStack() as stack:
+        listeners = {
+            user: await stack.enter_async_context(listening(url, user, f"?token={token(settings, user)}"))
+            for user in users
+        }
+        for listener in listeners.values():
+            await listener.next("active_tasks")
+
+        async def run(user: int) -> None:
+            running = await submitted(store, f"t{user}", str(user))
+            await asyncio.gather(*(store.progress(running, n, Progress(n, "", "", 1)) for n in reports))
+            await store.complete(running, "1")
+
+        await asyncio.gather(*map(run, users))
+        await asyncio.gather(*(listeners[user].until(f"t{user}", "completed") for user in users))
+        expected = [("pending", 0), ("running", 0), *(("progress", n) for n in reports), ("completed", 100)]
+        for user, listener in listeners.items():
+            assert told(listener, f"t{user}") == expected
+            ids = [message["id"] for message in listener.messages if message["type"] == "task_status"]
+            assert len(set(ids)) == len(ids) == len(expected)
