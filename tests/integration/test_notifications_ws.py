@@ -422,3 +422,36 @@ async def test_hundreds_of_users_each_get_everything_once_and_in_order(
             assert told(listener, f"t{user}") == expected
             ids = [message["id"] for message in listener.messages if message["type"] == "task_status"]
             assert len(set(ids)) == len(ids) == len(expected)
+
+
+async def test_it_is_the_same_where_authentication_is_on(valkey_url: str, store: TaskStore, tmp_path: Path) -> None:
+    access = {"jwt_secret": "s" * 40}
+    settings = Settings.model_validate({"redis_url": valkey_url, "data_dir": tmp_path, "access": access})
+    mine, other = token(settings, 7), token(settings, 8)
+    running = await submitted(store, "t", "7")
+    async with serving(settings) as url:
+        ways: list[dict[str, Any]] = [
+            {"query": f"?token={mine}"},
+            {"additional_headers": {"Authorization": f"Bearer {mine}"}},
+            {"subprotocols": ["celeriac", f"bearer.{mine}"]},
+            {"query": "?auth=message"},
+        ]
+        for way in ways:
+            async with listening(url, 7, **way) as listener:
+                if way.get("query") == "?auth=message":
+                    await listener.say(type="auth", token=mine)
+                assert (await listener.next("active_tasks"))["count"] == 1
+        for query in ("", "?token=nonsense", f"?token={other}"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with listening(url, 7, query):
+                    pass
+            assert refused.value.response.status_code in (401, 403), query
+        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {mine}"}) as client:
+            assert (await client.get("/api/task/tasks")).json()["count"] == 1
+            assert (await client.get("/api/task/task/t/status")).json()["data"]["status"] == "running"
+            await store.complete(running, "1")
+            client.headers["Authorization"] = f"Bearer {other}"
+            assert (await client.get("/api/task/task/t/status")).status_code == 404
+            assert (await client.delete("/api/task/task/t")).status_code == 404
+            client.headers["Authorization"] = f"Bearer {mine}"
+            assert (await client.delete("/api/task/task/t")).status_code == 204
