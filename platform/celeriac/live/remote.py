@@ -119,11 +119,6 @@ class RemoteTasks:
         split = (str(member).partition("/") for member, until_ms in members if float(until_ms) >= int(seconds) * 1000)
         return sorted((group, model) for group, _, model in split)
 
-    async def served(self, group: str) -> bool:
-        """Whether a remote worker is connected to a group, as far as the last few seconds tell."""
-        found = await self._store.read(("ZCARD", keys.gateways(group)))
-        return bool(found[0])
-
     def _fence(self, number: int) -> str:
         return f"{self.gateway}-{number}"
 

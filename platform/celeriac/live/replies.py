@@ -72,9 +72,6 @@ class Replies:
             look.cancel()
         await asyncio.gather(*self._looks, return_exceptions=True)
 
-    def __len__(self) -> int:
-        return len(self._waiters)
-
     def expect(self, task_id: str, on_delta: Callable[[Delta], object] | None = None) -> Waiter:
         """Return what gets the end of a task that is about to be submitted; `forget` it afterwards."""
         waiter = self._waiters[task_id] = Waiter(on_delta)
