@@ -35,6 +35,7 @@ from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.front_door import FrontDoor
 from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.pages import routes as pages
+from celeriac_api.pages import sign_in
 from celeriac_api.parts import Parts
 from celeriac_api.routes import (
     batch,
@@ -168,6 +169,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router,
         metrics.router,
         pages.router,
+        sign_in.router,
     ):
         app.include_router(router)
     return app

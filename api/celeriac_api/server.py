@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Generator, Mapping
 from typing import Any, Final
@@ -18,7 +19,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celeriac.errors import CeleriacError, SettingsError
-from celeriac.settings import Settings
+from celeriac.settings import ServerTlsSettings, Settings
 from celeriac_api.main import create_app
 from celeriac_api.parts import Parts
 from celeriac_api.problems import TABLE, problem
@@ -113,6 +114,7 @@ class ApiServer(uvicorn.Server):
                 ws_ping_timeout=None,
                 # What is sent is small: compressing costs more than it saves, and memory for each connection.
                 ws_per_message_deflate=False,
+                **_tls(settings.access.tls),
                 lifespan="on",
                 log_config=None,
                 access_log=settings.log_level == "debug",
@@ -144,6 +146,19 @@ class ApiServer(uvicorn.Server):
             parts.hub.close_streams()
             parts.activity.close_streams()
         await super().shutdown(sockets)
+
+
+def _tls(tls: ServerTlsSettings | None) -> dict[str, Any]:
+    """Return uvicorn's options for TLS; raises `SettingsError` for files that cannot be read."""
+    if tls is None:
+        return {}
+    for file in (tls.cert_file, tls.key_file, *([tls.client_ca_file] if tls.client_ca_file else [])):
+        if not file.is_file():
+            raise SettingsError(f"access.tls: there is no file {file}")
+    options: dict[str, Any] = {"ssl_certfile": str(tls.cert_file), "ssl_keyfile": str(tls.key_file)}
+    if tls.client_ca_file is not None:
+        options |= {"ssl_ca_certs": str(tls.client_ca_file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return options
 
 
 class ProblemProtocol(HttpToolsProtocol):

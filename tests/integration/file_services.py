@@ -9,9 +9,12 @@ from typing import Any
 
 import grpc
 
+from celeriac.access.authenticator import Authenticator
 from celeriac.files.intake import FileIntake
+from celeriac.live.api_keys import ApiKeys
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_api.rpc.server import RpcServer
 
 
@@ -31,7 +34,9 @@ def file_settings(folder: Path, **values: Any) -> Settings:
 async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, FileIntake]]:
     """Serve gRPC on a free port; yields its address, a channel to it, and the intake."""
     intake = FileIntake(store=store, settings=settings)
-    server = RpcServer(host="127.0.0.1", port=0, intake=intake)
+    authenticator = Authenticator(settings, ApiKeys(store).find)
+    interceptor = AccessInterceptor(settings, authenticator)
+    server = RpcServer(host="127.0.0.1", port=0, intake=intake, interceptor=interceptor, tls=settings.access.tls)
     await server.start()
     try:
         address = f"127.0.0.1:{server.port}"

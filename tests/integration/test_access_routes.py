@@ -90,7 +90,7 @@ async def test_no_route_but_the_open_ones_answers_a_stranger(valkey_url: str, tm
             method, path = filled(line, "x")
             answer = await client.request(method, path)
             if ROUTES[line].open:
-                assert answer.status_code not in (401, 403), line
+                assert answer.status_code not in (401, 403) or path == "/sign-in", line
             elif ROUTES[line].page:
                 assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in"), line
             else:

@@ -84,10 +84,13 @@ class Browsers:
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         if not changes:
             return
-        if head.origin is None:
-            foreign = head.fetch_site not in (None, "same-origin", "none")
+        if head.origin is not None and head.origin in self._origins:
+            return
+        if head.fetch_site is not None:
+            # No page can forge it.
+            foreign = head.fetch_site not in ("same-origin", "none")
         else:
-            foreign = head.origin not in self._origins and urlsplit(head.origin).netloc.lower() != head.host.lower()
+            foreign = head.origin is not None and urlsplit(head.origin).netloc.lower() != head.host.lower()
         if foreign:
             raise RequestError(
                 "origin_not_allowed",

@@ -122,7 +122,7 @@ class Guard:
             if self._on and not access.open:
                 raise
             credential, by_browser = None, False
-        if (by_browser or not self._on) and not access.open:
+        if by_browser or not self._on or access.open:
             self._browsers.check_origin(scope, head)
         if credential is None:
             if not self._on:

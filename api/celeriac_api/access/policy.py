@@ -52,6 +52,9 @@ ROUTES: Final[Mapping[str, Access]] = {
     # --- open to everybody
     "GET /healthz": _OPEN,
     "GET /readyz": _OPEN,
+    "GET /sign-in": _OPEN,
+    "POST /sign-in": _OPEN,
+    "POST /sign-out": _OPEN,
     # --- pages
     "GET /": _PAGE,
     "GET /dashboard": _PAGE,

@@ -10,11 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import celeriac.file_process  # noqa: F401 - registers itself
+from celeriac.access.authenticator import Authenticator
 from celeriac.errors import CeleriacError
 from celeriac.files.intake import FileIntake
 from celeriac.files.sweeping import file_roles
+from celeriac.live.api_keys import ApiKeys
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_api.rpc.server import RpcServer
 
 
@@ -42,7 +45,13 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[FileIntake]:
         for role in file_roles(intake):
             await role.start()
             stack.push_async_callback(role.stop)
-        rpc = RpcServer(host=settings.host, port=settings.grpc_port, intake=intake)
+        rpc = RpcServer(
+            host=settings.host,
+            port=settings.grpc_port,
+            intake=intake,
+            interceptor=AccessInterceptor(settings, Authenticator(settings, ApiKeys(store).find)),
+            tls=settings.access.tls,
+        )
         await rpc.start()
         stack.push_async_callback(rpc.stop)
         yield intake

@@ -11,7 +11,9 @@ from grpc_reflection.v1alpha import reflection
 
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
+from celeriac.settings import ServerTlsSettings
 from celeriac_api.rpc import task_service
+from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_proto.task import task_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,17 @@ _OPTIONS: Final = [
 class RpcServer:
     """Serves gRPC on `host` and `port` (0 takes a free one; see `port` once it is started)."""
 
-    def __init__(self, *, host: str, port: int, intake: FileIntake) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        intake: FileIntake,
+        interceptor: AccessInterceptor,
+        tls: ServerTlsSettings | None = None,
+    ) -> None:
+        self._interceptor = interceptor
+        self._tls = tls
         self._intake = intake
         self._host = host
         self.port = port
@@ -37,7 +49,7 @@ class RpcServer:
 
     async def start(self) -> None:
         """Bind and serve; raises `SettingsError` when the port is taken."""
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[self._interceptor])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         service = task_service.TaskService(self._intake)
         task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
@@ -46,7 +58,11 @@ class RpcServer:
         reflection.enable_server_reflection(names, server)
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            self.port = server.add_insecure_port(f"{host}:{self.port}")
+            address = f"{host}:{self.port}"
+            if self._tls is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, _credentials(self._tls))
         except RuntimeError as exc:
             raise SettingsError(
                 f"cannot serve gRPC on {host}:{self.port}: is the port taken? Stop the other program,"
@@ -65,3 +81,12 @@ class RpcServer:
         server, self._server = self._server, None
         await self._health.enter_graceful_shutdown()
         await server.stop(_GRACE_S)
+
+
+def _credentials(tls: ServerTlsSettings) -> grpc.ServerCredentials:
+    try:
+        key, certificate = tls.key_file.read_bytes(), tls.cert_file.read_bytes()
+        authorities = None if tls.client_ca_file is None else tls.client_ca_file.read_bytes()
+    except OSError as exc:
+        raise SettingsError(f"access.tls: cannot read {exc.filename}: {exc.strerror}") from exc
+    return grpc.ssl_server_credentials([(key, certificate)], authorities, authorities is not None)

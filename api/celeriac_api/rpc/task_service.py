@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import grpc
 
-from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.errors import InvalidSubmissionError, TaskNotFoundError, Violation
 from celeriac.files.intake import FileIntake
 from celeriac.model import Status, Task, rfc3339
+from celeriac_api.rpc.access import caller
 from celeriac_api.rpc.failures import abort
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 
@@ -37,7 +38,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.CreateTaskResponse:  # noqa: N802 - gRPC's spelling
         """Take over the file; see `FileIntake.create`."""
         async with _statuses(context):
-            submitted = await self._intake.create(request.temp_file_path)
+            submitted = await self._intake.create(request.temp_file_path, caller=caller())
         return task_pb2.CreateTaskResponse(task_id=submitted.task_id)
 
     async def GetTaskStatus(  # noqa: N802 - gRPC's spelling
@@ -48,6 +49,8 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             if not request.task_id:
                 raise InvalidSubmissionError([Violation("task_id", "is empty")])
             task = await self._intake.store.get(request.task_id)
+            if not caller().sees(task.user_id):
+                raise TaskNotFoundError(request.task_id)
         return state_of(task)
 
 

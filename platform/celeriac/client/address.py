@@ -36,7 +36,7 @@ def find_address(url: str | None, token: str | None, environ: Mapping[str, str] 
     """Return where the API is: `url`, else `CELERIAC_URL`, else the `celeriac up` of the data folder, else port 8000.
 
     The data folder is `CELERIAC_DATA_DIR`, else `.celeriac` here. The token is `token`, else
-    `CELERIAC_TOKEN`. Raises `SettingsError` for a URL that is none.
+    `CELERIAC_TOKEN`, else `CELERIAC_API_KEY`. Raises `SettingsError` for a URL that is none.
     """
     environment = client_environment(environ)
     chosen = url or environment.url

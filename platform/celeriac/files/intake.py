@@ -93,15 +93,16 @@ class FileIntake:
 
     # --- tasks
 
-    async def create(self, temp_file_path: str) -> Submitted:
+    async def create(self, temp_file_path: str, *, caller: Principal = LOCAL) -> Submitted:
         """Take over a file and make the `file_process` task of it that suits it (contract 2, `CreateTask`).
 
         Raises `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
         `QueueFullError` or `StoreUnavailableError`; then the file is where it was.
         """
+        self.check_path_allowed(caller)
         name = original_name(temp_file_path, unknown=".mp4")
         payload: dict[str, Any] = {"processor": processor_for(name)}
-        request = SubmitRequest(type=FILE_PROCESS.name, payload=payload)
+        request = SubmitRequest(type=FILE_PROCESS.name, payload=payload, user_id=caller.user_id)
         submission = build_submission(request, self.settings, _TYPES)
         return await self._until_done(self._take_over, temp_file_path, submission, name)
 

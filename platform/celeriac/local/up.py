@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from celeriac.local.supervisor import ChildSpec, Supervisor
 from celeriac.model import rfc3339
 from celeriac.private_file import make_private_folder
 from celeriac.run_file import Installation, read_installation, remove_installation, write_installation
-from celeriac.settings import Settings
+from celeriac.settings import ServerTlsSettings, Settings
 
 #: The store gets this long to write what it has, after everything else has ended.
 _STORE_STOP_S = 4.0
@@ -103,7 +104,7 @@ class Up:
                 environ=os.environ,
             )
             self._installation = Installation(
-                http=f"http://{_reachable(self._settings.host)}:{self._settings.port}",
+                http=f"{'https' if self._settings.access.tls else 'http'}://{_reachable(self._settings.host)}:{self._settings.port}",
                 grpc=f"grpc://{_reachable(self._settings.host)}:{self._settings.grpc_port}",
                 redis=redis_url,
                 database=database_url,
@@ -191,7 +192,7 @@ class Up:
     async def _missing(self, store: TaskStore) -> list[str]:
         missing = []
         host, port = _reachable(self._settings.host), self._settings.port
-        if not await answers_healthz(host.strip("[]"), port):
+        if not await answers_healthz(host.strip("[]"), port, tls=self._settings.access.tls):
             missing.append(f"GET http://{host}:{port}/healthz does not answer")
         if self._settings.up.workers:
             # Presence of a worker that was killed a moment ago may still be there: only our own count.
@@ -257,12 +258,24 @@ class Up:
         self._screen.line("up", text)
 
 
-async def answers_healthz(host: str, port: int, *, timeout_s: float = 2.0) -> bool:
-    """Say whether `GET /healthz` is answered 200 there."""
+async def answers_healthz(
+    host: str, port: int, *, timeout_s: float = 2.0, tls: ServerTlsSettings | None = None
+) -> bool:
+    """Say whether `GET /healthz` is answered 200 there; where clients need a certificate, whether somebody listens."""
+    context: ssl.SSLContext | None = None
+    if tls is not None:
+        # It is our own server on this machine, whose certificate is for another name.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     request = f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(host, port)
+            if tls is not None and tls.client_ca_file is not None:
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
+                return True
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
             try:
                 writer.write(request.encode())
                 status = await reader.readline()

@@ -82,7 +82,7 @@ def load_settings(
 
 @dataclass(frozen=True, slots=True)
 class ClientEnvironment:
-    """What the environment tells a client of the API: `CELERIAC_URL`, `_TOKEN` and `_DATA_DIR`."""
+    """What the environment tells a client: `CELERIAC_URL`, `_TOKEN` (else `_API_KEY`) and `_DATA_DIR`."""
 
     url: str | None
     token: str | None
@@ -94,7 +94,7 @@ def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnviro
     env = os.environ if environ is None else environ
     return ClientEnvironment(
         url=env.get("CELERIAC_URL") or None,
-        token=env.get("CELERIAC_TOKEN") or None,
+        token=env.get("CELERIAC_TOKEN") or env.get("CELERIAC_API_KEY") or None,
         data_dir=Path(env.get("CELERIAC_DATA_DIR") or ".celeriac"),
     )
 

@@ -1,0 +1,116 @@
+"""`/sign-in`: a browser shows a credential once and keeps it in a cookie that no script can read.
+
+The cookie is HttpOnly, SameSite=Strict and, behind TLS, Secure; it holds the credential itself, so any API process
+accepts it and none keeps a session. What a cookie alone may do depends on the page that asks (see `browsers.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from base64 import b64encode
+from html import escape
+from typing import Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from celeriac.access.principal import Principal
+from celeriac.errors import AuthenticationError, CeleriacError
+from celeriac_api.access.credentials import COOKIE
+from celeriac_api.access.guard import SIGN_IN
+from celeriac_api.parts import PartsOf
+
+router = APIRouter(include_in_schema=False)
+
+_MAX_AGE_S: Final = 30 * 86_400
+_MAX_FORM: Final = 16_384
+
+_STYLE: Final = """
+:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
+body{display:grid;place-items:center;min-height:100vh;margin:0;background:Canvas;color:CanvasText}
+main{width:min(22rem,calc(100vw - 2rem))}
+h1{font-size:1.4rem;margin:0 0 .25rem}
+p{margin:0 0 1.25rem;opacity:.75}
+label{display:block;font-weight:600;margin-bottom:.35rem}
+input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;border:1px solid GrayText;border-radius:.5rem}
+button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
+background:#2f6f4f;color:#fff;cursor:pointer}
+input:focus-visible,button:focus-visible{outline:3px solid #4c9a73;outline-offset:2px}
+.error{color:#c0392b;opacity:1;font-weight:600}
+"""
+_DIGEST: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_DIGEST}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    # With none at all, browsers send the form from "null".
+    "Referrer-Policy": "same-origin",
+}
+
+
+@router.get(SIGN_IN)
+async def show(request: Request) -> Response:
+    """Show the form."""
+    return _page(request.query_params.get("next", ""))
+
+
+@router.post(SIGN_IN)
+async def sign_in(request: Request, parts: PartsOf) -> Response:
+    """Check the credential and keep it in the cookie."""
+    form = parse_qs((await request.body())[:_MAX_FORM].decode("utf-8", "replace"))
+    credential, following = form.get("credential", [""])[0].strip(), form.get("next", [""])[0]
+    try:
+        if not credential:
+            raise AuthenticationError("paste a token or an API key")
+        principal = await parts.authenticator.principal(credential)
+    except CeleriacError as exc:
+        return _page(following, str(exc), 401 if isinstance(exc, AuthenticationError) else 503)
+    answer = RedirectResponse(_target(request, following), 303, headers={"Cache-Control": "no-store"})
+    answer.set_cookie(
+        COOKIE,
+        credential,
+        max_age=_lifetime_s(principal),
+        path=request.scope.get("root_path", "") or "/",
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    """Forget the credential."""
+    answer = RedirectResponse(f"{request.scope.get('root_path', '')}{SIGN_IN}", 303)
+    answer.delete_cookie(COOKIE, path=request.scope.get("root_path", "") or "/", httponly=True, samesite="strict")
+    return answer
+
+
+def _lifetime_s(principal: Principal) -> int:
+    if principal.expires_at is None:
+        return _MAX_AGE_S
+    return max(1, min(_MAX_AGE_S, int(principal.expires_at - time.time())))
+
+
+def _target(request: Request, following: str) -> str:
+    """Return where to go: a path of ours, never another site."""
+    ours = following.startswith("/") and not following.startswith(("//", "/\\")) and following.isprintable()
+    return f"{request.scope.get('root_path', '')}{following if ours else '/dashboard'}"
+
+
+def _page(following: str, error: str = "", status: int = 200) -> Response:
+    said = f'<p class="error" role="alert">{escape(error)}</p>' if error else "<p>Paste a token or an API key.</p>"
+    body = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>Sign in · Celeriac</title><style>{_STYLE}</style>
+<main><h1>Celeriac</h1>{said}
+<form method="post" action="sign-in">
+<label for="credential">Credential</label>
+<input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus>
+<input type="hidden" name="next" value="{escape(following[:2000], quote=True)}">
+<button>Sign in</button></form></main></html>
+"""
+    return Response(body, status, _HEADERS, media_type="text/html")
