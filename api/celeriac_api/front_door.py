@@ -71,7 +71,7 @@ class FrontDoor(FastAPI):
             self.open[kind] -= 1
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        send = self._guard.dressed(send, read_head(scope))
+        send = self._guard.dressed(send, read_head(scope), scope)
         if (refusal := await self._guard.admit(scope)) is not None:
             await refuse(refusal, scope, receive, send)
             return

@@ -102,6 +102,7 @@ class ApiServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self._app = app
+        self._access = settings.access
         super().__init__(
             uvicorn.Config(
                 app,
@@ -125,6 +126,17 @@ class ApiServer(uvicorn.Server):
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, cut off who is too slow: a connection that sends a byte now and then costs as much as any."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, ProblemProtocol) and connection.is_slow(
+                    now, head_s=self._access.header_timeout, body_s=self._access.body_timeout
+                ):
+                    connection.transport.abort()
+        return await super().on_tick(counter)
 
     def ask_to_stop(self) -> None:
         """Stop soon; asked again, at once."""
@@ -162,7 +174,40 @@ def _tls(tls: ServerTlsSettings | None) -> dict[str, Any]:
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which says in our words that something was no HTTP request."""
+    """uvicorn's HTTP protocol, which says in our words that something was no HTTP request, and when it heard of it."""
+
+    #: When bytes came last, and when the request began whose head is not complete (loop time; None: none is open).
+    heard_at = 0.0
+    head_since: float | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self.heard_at = self.head_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Note the moment."""
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.head_since = self.heard_at
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is complete."""
+        self.head_since = None
+        super().on_headers_complete()
+
+    def is_slow(self, now: float, *, head_s: float, body_s: float) -> bool:
+        """Whether the client takes longer for a head, or between two pieces of a body, than it may."""
+        if self.head_since is not None:
+            return now - self.head_since > head_s
+        cycle = self.cycle
+        # A body that we have paused is late for our reasons.
+        waiting = cycle is not None and cycle.more_body and not cycle.response_complete and not self.flow.read_paused
+        return waiting and now - self.heard_at > body_s
 
     def send_400_response(self, msg: str) -> None:
         """Answer with a problem and close."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,17 @@ def test_an_empty_bucket_fills_again() -> None:
     until: Any = time.monotonic() + 5
     while buckets.wait_s("a") > 0:
         assert time.monotonic() < until
+
+
+async def test_who_writes_too_slowly_is_cut_off(valkey_url: str, tmp_path: Path) -> None:
+    settings = settings_of(valkey_url, tmp_path, jwt_secret=None, header_timeout=0.5, body_timeout=0.5)
+    async with client_of(settings) as client:
+        port = client.base_url.port
+        head = b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n"
+        for begun in (b"", head, head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 15) == b""
+            writer.close()
+        assert (await client.get("/healthz")).status_code == 200

@@ -11,7 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
-from celeriac_api.access.credentials import Head
+from celeriac_api.access.credentials import SUBPROTOCOL, Head
 from celeriac_api.problems import RequestError
 
 #: On every answer, unless it says otherwise itself.
@@ -116,9 +116,13 @@ class Browsers:
             },
         )
 
-    def dressed(self, send: Send, head: Head) -> Send:
-        """Return `send` so that answers have the headers of safety, and of permission where the origin has it."""
+    def dressed(self, send: Send, head: Head, scope: Scope) -> Send:
+        """Return `send` so that answers have the headers of safety, and of permission where the origin has it.
+
+        A WebSocket that offers our subprotocol gets it: browsers give up otherwise.
+        """
         allowed = head.origin if head.origin in self._origins else None
+        offered = SUBPROTOCOL in scope.get("subprotocols", ())
 
         async def send_dressed(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -132,6 +136,8 @@ class Browsers:
                 if allowed is not None and b"access-control-allow-origin" not in there:
                     headers.append((b"access-control-allow-origin", allowed.encode("latin-1")))
                     headers.append((b"access-control-expose-headers", _EXPOSED.encode()))
+            elif message["type"] == "websocket.accept" and offered and not message.get("subprotocol"):
+                message = {**message, "subprotocol": SUBPROTOCOL}
             await send(message)
 
         return send_dressed
