@@ -92,7 +92,7 @@ class RunningPlatform:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client on its API."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=15) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60) as client:
             yield client
 
     @asynccontextmanager

@@ -1,0 +1,102 @@
+"""What the documentation says is there: files, anchors, commands with their options, settings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from celeriac.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+        *ROOT.glob("bench/*.md"),
+    ]
+    if "node_modules" not in path.parts
+)
+_FENCE = re.compile(r"^ *(```|~~~).*?^ *\1", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", _FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """Yield what follows `celeriac` wherever a page shows it as a command."""
+    blocks = [match[0] for match in _FENCE.finditer(text)]
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    for line in [*lines, *_CODE.findall(_FENCE.sub("", text))]:
+        match = re.match(r"(?:\$ )?(?:[\w./]*/)?celeriac +([a-z][a-z-]*.*)", line)
+        if match and "…" not in match[1] and "..." not in match[1]:
+            yield match[1].split("  #")[0].split(" # ")[0].split(" | ")[0].split(" > ")[0].rstrip("\\ ")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_link_inside_leads_somewhere(path: Path) -> None:
+    for target in _LINK.findall(_FENCE.sub("", path.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (path.parent / name).resolve() if name else path
+        assert found.exists(), f"{named(path)}: {target}"
+        if anchor and found.suffix == ".md":
+            assert anchor in anchors_of(found), f"{named(path)}: {target}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_command_shown_exists_with_its_options(path: Path) -> None:
+    root = typer.main.get_command(app)
+    for text in commands_of(path.read_text("utf-8")):
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            words = text.split()
+        command = root
+        while isinstance(command, TyperGroup) and words and re.fullmatch(r"[a-z][a-z-]*", words[0].split("|")[0]):
+            for name in words.pop(0).split("|"):
+                found = command.commands.get(name)
+                assert found is not None, f"{named(path)}: there is no command: celeriac {text}"
+            assert found is not None
+            command = found
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h", "--version"}
+        for word in words:
+            if re.match(r"\[?--[a-z]", word):
+                option = word.strip("[]").split("=")[0]
+                assert option in known, f"{named(path)}: celeriac {text}: there is no option {option}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_make_target_shown_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = path.read_text("utf-8")
+    shown = re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
+    assert set(shown) <= targets
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "settings_reference.py", "--check"], check=True, timeout=60)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    lines = (ROOT / "docs" / "settings.md").read_text("utf-8").splitlines()
+    assert not [line for line in lines if line.startswith("| `") and line.endswith("|  |")]
