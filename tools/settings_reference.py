@@ -109,9 +109,14 @@ def comments_of(model: type[BaseModel]) -> dict[str, str]:
         lines = source.splitlines()
         (definition,) = ast.parse(inspect.cleandoc(source) if source[0] == " " else source).body
         assert isinstance(definition, ast.ClassDef)
+        previous: tuple[int, str] = (0, "")
         for node in definition.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = _comment_above(lines, node.lineno - 2)
+                comment = _comment_above(lines, node.lineno - 2)
+                if not comment and previous[0] == node.lineno - 1:
+                    comment = previous[1]  # one text for lines that belong together
+                found[node.target.id] = comment
+                previous = (node.end_lineno or node.lineno, comment)
     return found
 
 

@@ -21,6 +21,7 @@ def _secret_text(value: Any) -> Any:
 class ServerTlsSettings(Section):
     """TLS of our own servers, HTTP and gRPC: paths to PEM files, read at the start."""
 
+    #: Certificate (with its chain) and private key.
     cert_file: Path
     key_file: Path
     #: Authorities whose client certificates are demanded from every client; None asks for none.

@@ -45,6 +45,7 @@ class GrpcService(Section):
 
     #: `HOST:PORT` of the executor. What is left out below is taken from `grpc_services.defaults`.
     address: str = Field(min_length=1)
+    #: As in `grpc_services.defaults`, for this service alone.
     timeout: Duration | None = None
     health_check_interval: Duration | None = None
     max_retries: int | None = Field(None, ge=0)
