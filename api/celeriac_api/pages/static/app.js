@@ -81,7 +81,7 @@ function build() {
       h("div", { class: "link-state", dataset: { state: "connecting" } }, h("i"), h("span", {}, "Connecting")),
       h("a", { href: new URL("test-worker", ROOT).href, title: "A worker in this browser" }, icon("plug"), h("span", {}, "Test worker")),
       h("a", { href: new URL("docs", ROOT).href, title: "API reference" }, icon("docs"), h("span", {}, "API reference")),
-      h("button", { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" }, icon("theme"), h("span", {}, "Light or dark"), h("kbd", {}, "l")),
+      h("button", { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" }, icon("theme"), h("span", {}, "Light or dark"), h("kbd", {}, "L")),
       h("button", { type: "button", onclick: shortcuts, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts" }, icon("help"), h("span", {}, "Shortcuts"), h("kbd", {}, "?")),
     ),
   );
@@ -109,7 +109,7 @@ const KEYS = [
   [["j", "k"], "Next, previous row"],
   [["Enter"], "Open the selected row"],
   [["Esc"], "Leave the field, or go back"],
-  [["l"], "Light or dark"],
+  [["L"], "Light or dark"],
   [["?"], "This help"],
   ...SECTIONS.map((section) => [["g", section.key], section.name]),
 ];
@@ -147,7 +147,7 @@ function onKey(event) {
   }
   if (event.key === "g") going = Date.now();
   else if (event.key === "?") shortcuts();
-  else if (event.key === "l") globalThis.toggleTheme();
+  else if (event.key.toLowerCase() === "l") globalThis.toggleTheme();
   else if (event.key === "/") {
     event.preventDefault();
     const field = main.querySelector("[data-search]");

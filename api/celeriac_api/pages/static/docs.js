@@ -157,7 +157,7 @@ async function draw() {
     if (event.key === "/" && !event.target.closest("input")) {
       event.preventDefault();
       search.focus();
-    } else if (event.key === "l" && !event.target.closest("input")) globalThis.toggleTheme();
+    } else if (event.key.toLowerCase() === "l" && !event.target.closest("input")) globalThis.toggleTheme();
   });
   open();
 }

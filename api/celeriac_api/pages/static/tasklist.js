@@ -34,10 +34,11 @@ export class TaskList {
   #known = new Map();
 
   /** `columns`: names of the head; `render(task, row)`; `path`: of the route that lists. */
-  constructor({ path = "tasks", columns, render, label, empty, onchange, className = "" }) {
+  constructor({ path = "tasks", columns, render, label, empty, onchange, className = "", nouns = ["task", "tasks"] }) {
     this.path = path;
     this.empty = empty;
     this.onchange = onchange;
+    this.nouns = nouns;
     this.list = new VirtualList({
       render,
       label,
@@ -52,7 +53,7 @@ export class TaskList {
     this.element = h(
       "section",
       { class: `card list ${className}` },
-      h("div", { class: "columns", "aria-hidden": "true" }, columns.map((name, i) => h("span", { class: i === columns.length - 1 ? "number" : "" }, name))),
+      h("div", { class: "columns", "aria-hidden": "true" }, columns.map((name, i) => h("span", { class: i >= columns.length - 2 ? "number" : "" }, name))),
       h("div", { class: "stage" }, this.arrivals, this.none, this.list.scroller),
       h("div", { class: "foot" }, this.count, this.lag),
     );
@@ -168,6 +169,6 @@ export class TaskList {
     this.list.scroller.hidden = items.length === 0;
     if (!items.length) this.none.replaceChildren(...this.empty(this.#query));
     this.list.set(items);
-    setText(this.count, items.length ? `${number(items.length)} ${items.length === 1 ? "task" : "tasks"}${this.#done ? "" : ", more as you scroll"}` : "");
+    setText(this.count, items.length ? `${number(items.length)} ${this.nouns[items.length === 1 ? 0 : 1]}${this.#done ? "" : ", more as you scroll"}` : "");
   }
 }

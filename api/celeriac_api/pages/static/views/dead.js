@@ -1,7 +1,7 @@
 // Dead letters: what failed for good, one by one or many at once; and how far the work on many is.
 
 import { get, onceKey, post } from "../api.js";
-import { bar, h, icon, statusBadge } from "../dom.js";
+import { bar, h, icon, setText, statusBadge } from "../dom.js";
 import { ago, number } from "../format.js";
 import { live } from "../live.js";
 import { TaskList } from "../tasklist.js";
@@ -11,11 +11,16 @@ import { renderTask } from "./tasks.js";
 const BULK = "celeriac.bulk";
 
 export function show(root, { ending }) {
+  root.classList.add("fill");
   const query = {};
   const list = new TaskList({
     path: "dead",
-    columns: ["Status", "Task", "Group", "Error", "Ran", "Age"],
-    render: renderTask,
+    columns: ["Status", "Task", "Group", "Error", "Ran", "Failed"],
+    render: (task, row) => {
+      renderTask(task, row);
+      // Here it counts when it failed.
+      setText(row.cells.age, ago(task.finished_at));
+    },
     label: "Dead letters",
     empty: (asked) => (asked.type || asked.q || asked.queue ? [h("strong", {}, "Nothing matches"), "Another filter may find more."] : [h("strong", {}, "No dead letters"), "What used up its attempts is kept here, to be looked at and run again."]),
   });

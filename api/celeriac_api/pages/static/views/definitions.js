@@ -2,13 +2,15 @@
 
 import { get, onceKey, post, segment } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
-import { ago, clockTime, fullTime, jsonBlock, number } from "../format.js";
+import { ago, fullTime, jsonBlock, number } from "../format.js";
 import { complain, confirm, note } from "../ui.js";
 
 const PAGE = 100;
 /** Definitions whose coming runs are drawn in the calendar, the soonest ones. */
 const DRAWN = 30;
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
+const dayOfYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 
 const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ago(at)) : h("span", { class: "faint" }, "–"));
 
@@ -45,16 +47,22 @@ function actions(item, after) {
 /** Coming runs by day. */
 function calendar(runs) {
   const days = new Map();
-  for (const run of runs.sort((a, b) => (a.at < b.at ? -1 : 1)).slice(0, 120)) {
-    const name = day.format(new Date(run.at));
+  for (const run of runs.sort((a, b) => (a.at < b.at ? -1 : 1)).slice(0, 60)) {
+    const at = new Date(run.at);
+    const name = (at.getFullYear() === new Date().getFullYear() ? day : dayOfYear).format(at);
     if (!days.has(name)) days.set(name, []);
     days.get(name).push(run);
   }
   if (!days.size) return h("p", { class: "muted" }, "Nothing is to come.");
   return h("div", { class: "calendar" }, [...days].map(([name, list]) =>
-    h("section", {}, h("h3", {}, name, h("span", { class: "faint" }, ` ${number(list.length)}`)),
-      h("ul", {}, list.slice(0, 12).map((run) => h("li", {}, h("time", { datetime: run.at }, clockTime(run.at)), h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name)))),
+    h("section", {}, h("h3", {}, name, list.length > 1 ? h("span", { class: "faint" }, ` ${number(list.length)}`) : null),
+      h("ul", {}, list.slice(0, 12).map((run) => h("li", {}, h("time", { datetime: run.at }, hour.format(new Date(run.at))), h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name)))),
       list.length > 12 ? h("p", { class: "small faint" }, `and ${number(list.length - 12)} more`) : null)));
+}
+
+/** What an instance is. */
+function runsAs(item) {
+  return item.task?.type ?? `remote workers of ${item.group}`;
 }
 
 function nameOf(item) {
@@ -97,7 +105,7 @@ function showAll(root, { ending }) {
     empty.replaceChildren(h("strong", {}, "No definitions"), "Make one: ", h("code", {}, "celeriac definitions create --help"));
     setText(count, `${number(items.length)} ${items.length === 1 ? "definition" : "definitions"}`);
     body.replaceChildren(...items.map((item) => h("tr", {},
-      h("td", {}, h("a", { href: `#/definitions/${segment(item.task_def_id)}` }, h("b", {}, nameOf(item))), h("div", { class: "small faint" }, item.task ?? `remote workers of ${item.group}`)),
+      h("td", {}, h("a", { href: `#/definitions/${segment(item.task_def_id)}` }, h("b", {}, nameOf(item))), h("div", { class: "small faint" }, runsAs(item))),
       h("td", {}, statusBadge(item.status.toLowerCase())),
       h("td", {}, schedule(item)),
       h("td", { class: "nowrap" }, moment(item.next_run_at)),
@@ -145,7 +153,7 @@ function showOne(root, { id, ending }) {
     const counters = Object.entries(item.counters ?? {}).filter(([, value]) => value);
     side.replaceChildren(
       card("Schedule", h("div", { class: "body" }, h("dl", { class: "facts" },
-        fact("Trigger", h("span", {}, schedule(item))), fact("Runs", item.task ?? `remote workers of ${item.group}`), fact("Group", h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)), fact("User", item.user_id),
+        fact("Trigger", h("span", {}, schedule(item))), fact("Runs", runsAs(item)), fact("Group", h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)), fact("User", item.user_id),
         fact("Overlap", item.overlap), fact("Misfire", item.misfire), fact("Next", item.next_run_at && fullTime(item.next_run_at)), fact("Begins", item.start_at && fullTime(item.start_at)), fact("Ends", item.end_at && fullTime(item.end_at)), fact("Most runs", item.max_runs),
         counters.map(([name, value]) => fact(name.replaceAll("_", " "), number(value)))))),
       card("Coming runs", h("div", { class: "body" }, calendar(preview.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item) }))))),

@@ -20,7 +20,7 @@ export function show(root, { ending }) {
     return parts;
   };
   const counters = {
-    throughput: counter("Finished per second"),
+    throughput: counter("Throughput"),
     waiting: counter("Waiting", "#/tasks?status=pending"),
     running: counter("Running", "#/tasks?status=processing"),
     scheduled: counter("Scheduled", "#/tasks?status=scheduled,retrying"),
@@ -138,7 +138,7 @@ export function show(root, { ending }) {
     setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? `in ${groups.filter((one) => one.waiting).length} groups` : "");
     setText(counters.running.value, number(busy));
     setText(counters.scheduled.value, number(delayed));
-    setText(counters.scheduled.more, "with a time, or retrying");
+    setText(counters.scheduled.more, "for later, or retrying");
     setText(counters.workers.value, number(workers.length));
     const kinds = Object.entries(Object.groupBy ? Object.groupBy(workers, (one) => one.kind) : { all: workers });
     setText(counters.workers.more, kinds.map(([kind, list]) => `${list.length} ${kind}`).join(", "));
@@ -181,7 +181,7 @@ export function show(root, { ending }) {
     const ms = last.reduce((sum, rate) => sum + rate.span_ms, 0);
     const ended = last.reduce((sum, rate) => sum + rate.completed + rate.failed + rate.cancelled, 0);
     const each = (1000 * ended) / ms;
-    setText(counters.throughput.value, each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)));
+    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), h("small", { class: "unit" }, "per second"));
     counters.throughput.more.replaceChildren(sparkline(live.rates.slice(-60).map((rate) => ((rate.completed + rate.failed + rate.cancelled) * 1000) / rate.span_ms), { width: 110, height: 22 }));
   }
 

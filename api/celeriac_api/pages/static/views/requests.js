@@ -39,10 +39,12 @@ function render(task, row) {
 }
 
 export function show(root, { query: given, ending }) {
+  root.classList.add("fill");
   let status = given.get("status") ?? "";
   const list = new TaskList({
     columns: ["Status", "Group", "Request", "Response", "Took", "Age"],
     className: "requests",
+    nouns: ["request", "requests"],
     render,
     label: "Requests",
     empty: () => [h("strong", {}, "No requests"), "What callers send to remote workers (", h("code", {}, "POST /api/openai"), ", ", h("code", {}, "/v1/chat/completions"), ") is listed here."],

@@ -90,7 +90,7 @@ export function show(root, { id, ending }) {
   }
 
   function drawFacts() {
-    const fact = (name, value) => (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length) ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+    const fact = (name, value) => (value === null || value === undefined || value === false || value === "" || (Array.isArray(value) && !value.length) ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
     const moment = (at) => at && h("time", { datetime: at, title: fullTime(at) }, `${clockTime(at)} (${Date.parse(at) > Date.now() ? ago(at) : `${ago(at)}${ago(at) === "now" ? "" : " ago"}`})`);
     facts.replaceChildren(...[
       fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),

@@ -55,6 +55,7 @@ export function renderTask(task, row) {
 }
 
 export function show(root, { query: given, ending }) {
+  root.classList.add("fill");
   const query = {};
   for (const name of NAMES) if (given.get(name)) query[name] = given.get(name);
 
