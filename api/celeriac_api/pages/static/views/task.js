@@ -71,7 +71,7 @@ export function show(root, { id, ending }) {
     if (status === "completed") {
       result.replaceChildren(task.result === null ? h("p", { class: "muted" }, "It returned nothing.") : jsonBlock(task.result));
       resultCard.querySelector(".actions").replaceChildren(
-        ...(task.result?.result_file_path || task.result?.path ? [h("a", { class: "button small", href: address(`${path}/file`).href, download: "" }, "Download the file")] : []),
+        ...(task.type === "file_process" || task.result?.result_file_path ? [h("a", { class: "button small", href: address(`${path}/file`).href, download: "" }, "Download the file")] : []),
         h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.result, null, 2), "Result copied") }, icon("copy"), "Copy"));
     }
     if (payload.firstChild?.source !== JSON.stringify(task.payload)) {
