@@ -328,7 +328,12 @@ async def test_a_range_of_the_past_is_filled_back(desk: Desk) -> None:
     await desk.control.backfill(*arguments, actor="ann", key="once")
     assert await desk.slots(definition_id) == [120, 180, 240]
     with pytest.raises(InvalidSubmissionError, match="no slot"):
-        await desk.control.backfill(definition_id, begin, begin + timedelta(seconds=59), actor="ann")
+        await desk.control.backfill(
+            definition_id, begin + timedelta(seconds=1), begin + timedelta(seconds=59), actor="ann"
+        )
+    earlier = await desk.create(paused=True)
+    await desk.control.backfill(earlier, begin, begin + timedelta(seconds=60), actor="ann")
+    assert await desk.slots(earlier) == [0, 60], "also before it was made, in its phase"
     other = await desk.create(paused=True)
     desk.clock.pass_s(600)
     await desk.control.backfill(

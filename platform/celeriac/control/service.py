@@ -187,9 +187,8 @@ class TaskControl:
 
         if key is not None:
             task_id = instance_id(definition_id, "manual", key)
-            if (await self._store.known([task_id]))[0] or await self.desk.has(task_id):
-                definition = await self.book.get(definition_id)
-                return Firing(task_id, definition.definition_id, now_ms, "manual", FiringState.OPEN, now_ms)
+            if await self._made_before([task_id]):
+                return Firing(task_id, definition_id, now_ms, "manual", FiringState.OPEN, now_ms)
         await self.book.change(definition_id, decide)
         await self._submit(made[-1], now_ms)
         return made[-1].firings[0]
@@ -206,6 +205,7 @@ class TaskControl:
     ) -> list[Firing]:
         """Run the slots from `start` to `end` (both included) that lie in the past; returns the firings.
 
+        With `key` a repeated call runs none again.
         Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` for a range with too many slots or none.
         """
         now_ms = await self._settled_now(definition_id)
@@ -213,22 +213,25 @@ class TaskControl:
         made: list[Decision] = []
         name = key or uuid.uuid4().hex
 
+        if start > end:
+            raise InvalidSubmissionError([Violation("end", "is before start")])
+        table = (await self.book.get(definition_id)).timetable().without_start()
+        slots = list(islice(table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms)), most + 1))
+        if not slots:
+            raise InvalidSubmissionError([Violation("end", "no slot lies from start to end, up to now")])
+        if len(slots) > most:
+            raise InvalidSubmissionError([Violation("end", f"the range holds more than {most} slots: split it")])
+        if key is not None:
+            ids = [instance_id(definition_id, f"backfill:{key}", slot) for slot in slots]
+            before = await self._made_before(ids)
+            slots = [slot for slot, task_id in zip(slots, ids, strict=True) if task_id not in before]
+
         def decide(definition: Definition, unended: Open) -> Decision:
-            # What is left out and where it starts holds for the past too, its first start does not.
-            table = replace(definition.timetable(), start_ms=None)
-            found = table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms))
-            slots = list(islice(found, most + 1))
-            if not slots:
-                raise InvalidSubmissionError([Violation("end", "no slot lies from start to end, up to now")])
-            if len(slots) > most:
-                raise InvalidSubmissionError([Violation("end", f"the range holds more than {most} slots: split it")])
             made.append(
                 transitions.backfilled(definition, unended, slots, now_ms, actor=actor, key=name, one_by_one=one_by_one)
             )
             return made[-1]
 
-        if start > end:
-            raise InvalidSubmissionError([Violation("end", "is before start")])
         await self.book.change(definition_id, decide)
         await self._submit(made[-1], now_ms)
         return list(made[-1].firings)
@@ -321,6 +324,13 @@ class TaskControl:
     async def _lookup(self, task: Mapping[str, Any] | None) -> TypeLookup:
         name = self.settings.schedule.content_type if task is None else task.get("type")
         return await self._types(name if isinstance(name, str) else "")
+
+    async def _made_before(self, task_ids: Sequence[str]) -> set[str]:
+        """Return those of the instances that a request of the same key has made, however long ago."""
+        known = await self._store.known(task_ids)
+        found = {task_id for task_id, there in zip(task_ids, known, strict=True) if there}
+        found |= await self.desk.known(task_ids)
+        return found | set(await self.desk.recorded_ends(task_ids))
 
     async def _settled_now(self, definition_id: str) -> int:
         """Count the ends of a definition's instances, so that a move meets it as it is; returns the moment."""

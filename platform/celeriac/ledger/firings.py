@@ -114,10 +114,10 @@ class FiringDesk:
                 await connection.execute(update(firings).where(_f.task_id.in_(known)).values(state=_OPEN))
             return await _with_definitions(connection, [firing_of(r) for r in rows if r["task_id"] not in known])
 
-    async def has(self, task_id: str) -> bool:
-        """Whether there is a firing of this id."""
+    async def known(self, task_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that firings have."""
         async with reading(self._engine) as connection:
-            return (await connection.execute(select(_f.task_id).where(_f.task_id == task_id))).first() is not None
+            return set((await connection.execute(select(_f.task_id).where(_f.task_id.in_(task_ids)))).scalars())
 
     async def submitted(self, task_ids: Sequence[str]) -> None:
         """Mark planned firings as submitted."""

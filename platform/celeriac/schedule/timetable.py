@@ -7,7 +7,7 @@ what its id is made of, is the slot.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
@@ -15,6 +15,8 @@ from celeriac.schedule.rules import Exclusion, Interval, Rule
 
 #: Slots in a row that may be left out one by one before a timetable counts as empty.
 _MOST_EXCLUDED: Final = 20_000
+#: A number of intervals that reaches back before any calendar.
+_ALWAYS: Final = -(10**15)
 #: Slots that are counted one by one; a gap of more is counted as this many.
 MOST_COUNTED: Final = 10_000
 
@@ -50,6 +52,11 @@ class Timetable:
         while slot is not None and (until_ms is None or slot <= until_ms):
             yield slot
             slot = self.after(slot)
+
+    def without_start(self) -> Timetable:
+        """Return the timetable as if it had always been: in the same phase, with the same slots left out."""
+        rules = tuple(replace(rule, first=_ALWAYS) if isinstance(rule, Interval) else rule for rule in self.rules)
+        return replace(self, rules=rules, start_ms=None)
 
     def due(self, slot: int) -> int:
         """Return the moment at which a slot fires: up to `jitter_ms` later, evenly spread, always the same."""
