@@ -60,6 +60,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /dashboard": _PAGE,
     "GET /dashboard/static/{path:path}": _READ,
     "GET /docs": _PAGE,
+    "GET /test-worker": _PAGE,
     "GET /openapi.json": _READ,
     # --- tasks
     "POST /api/v1/tasks": _SUBMIT,

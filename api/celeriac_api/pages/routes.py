@@ -1,4 +1,4 @@
-"""The pages' addresses: `/dashboard`, `/docs`, and the files that they are made of."""
+"""The pages' addresses: `/dashboard`, `/docs`, `/test-worker`, and the files that they are made of."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ async def dashboard(request: Request) -> Response:
 async def reference(request: Request) -> Response:
     """Answer with the API reference."""
     return page(request, "docs.html")
+
+
+@router.api_route("/test-worker", methods=["GET", "HEAD"])
+async def test_worker(request: Request) -> Response:
+    """Answer with the worker in the browser."""
+    return page(request, "test-worker.html")
 
 
 @router.api_route("/dashboard/static/{path:path}", methods=["GET", "HEAD"])
