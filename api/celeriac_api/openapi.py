@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from celeriac.definition_request import BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.submission import BatchItem, SubmitRequest
 from celeriac_api.problems import CONTENT_TYPE, TABLE
 
@@ -136,12 +137,18 @@ BATCH_BODY: Final[dict[str, Any]] = {
 }
 
 
+def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads a body of a schema by itself."""
+    schema = {"$ref": _SCHEMA_PATH.format(model=model)}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the schemas that no route declares by type, and take out FastAPI's own errors, which never occur."""
     from celeriac_api.schemas import Problem
 
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (SubmitRequest, BatchItem, Problem):
+    for model in (SubmitRequest, BatchItem, Problem, DefinitionRequest, TriggerFields, MoveRequest, BackfillRequest):
         schema = model.model_json_schema(ref_template=_SCHEMA_PATH)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

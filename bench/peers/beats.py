@@ -24,7 +24,7 @@ from celery.signals import after_task_publish
 
 URL, DATABASE = os.environ["BENCH_URL"], os.environ.get("BENCH_DATABASE", "")
 DAY = 86_400
-TICKS = 30
+TICKS = 10
 #: From the moment at which everything is in place until the burst is due (seconds).
 AHEAD_S = 3.0
 PATIENCE_S = 120.0

@@ -145,6 +145,24 @@ class DefinitionRequest(TriggerFields):
     metadata: Annotated[dict[str, Any] | None, Field(description="Copied to each instance.")] = None
 
 
+class MoveRequest(BaseModel):
+    """A move of a definition, with a reason."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="Why.")] = None
+
+
+class BackfillRequest(BaseModel):
+    """Which slots of the past to run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: AwareDatetime
+    end: AwareDatetime
+    one_by_one: Annotated[bool, Field(description="Each one after the one before has ended.")] = False
+
+
 _T = TypeVar("_T", bound=TriggerFields)
 
 #: What an edit may name.

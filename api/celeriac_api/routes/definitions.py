@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from celeriac.access.confining import confined_payload
@@ -20,14 +20,14 @@ from celeriac.control.record import (
 )
 from celeriac.control.service import MAX_PREVIEW, Seen, TaskControl
 from celeriac.definition import DefinitionStatus, TaskTriggerType
-from celeriac.definition_request import MAX_NOTE
+from celeriac.definition_request import BackfillRequest, MoveRequest
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
 from celeriac.file_process import FILE_PROCESS
 from celeriac.ledger.cursor import BadCursorError
 from celeriac.registry import violations_of
 from celeriac.submission import IDEMPOTENCY_KEY
 from celeriac_api.access.caller import principal_in
-from celeriac_api.openapi import problems
+from celeriac_api.openapi import json_body, problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError
 from celeriac_api.responses import json_response
@@ -55,32 +55,17 @@ _MOVE: Final = problems("definition_not_found", "illegal_definition_move", "inva
 
 
 _M = TypeVar("_M", bound=BaseModel)
+_CREATE: Final = problems("malformed_json", "invalid_submission", *_AWAY)
+_NEW: Final = json_body("DefinitionRequest")
 
 
-class MoveRequest(BaseModel):
-    """Why."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    note: Annotated[str | None, Field(max_length=MAX_NOTE)] = None
-
-
-class BackfillRequest(BaseModel):
-    """Which slots of the past to run."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    start: AwareDatetime
-    end: AwareDatetime
-    #: Each one after the one before has ended.
-    one_by_one: bool = False
-
+_WHY: Final = json_body("MoveRequest", required=False)
 
 # --- making and looking
 
 
-@router.post("/tasks", status_code=201, summary="Create a definition", responses=problems("invalid_submission", *_AWAY))
-@router.post(PATH, status_code=201, summary="Create a definition", responses=problems("invalid_submission", *_AWAY))
+@router.post("/tasks", status_code=201, summary="Create a definition", responses=_CREATE, openapi_extra=_NEW)
+@router.post(PATH, status_code=201, summary="Create a definition", responses=_CREATE, openapi_extra=_NEW)
 async def create_definition(request: Request, parts: PartsOf, key: _Key = None) -> Response:
     """Store a definition. An `IMMEDIATE` one runs at once."""
     caller = principal_in(request.scope)
@@ -137,7 +122,9 @@ async def list_of_user(
     return await _list(parts, user_id=user_id, statuses=tuple(status or ()), limit=limit, cursor=cursor)
 
 
-@router.post(f"{PATH}/preview", summary="Preview a trigger", responses=problems("invalid_submission", *_AWAY))
+@router.post(
+    f"{PATH}/preview", summary="Preview a trigger", responses=_CREATE, openapi_extra=json_body("TriggerFields")
+)
 async def preview_trigger(
     request: Request, parts: PartsOf, count: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = _SHOWN
 ) -> Response:
@@ -207,8 +194,8 @@ async def list_changes(
 # --- moves
 
 
-@router.post("/tasks/{task_def_id}/pause", summary="Pause a definition", responses=_MOVE)
-@router.post(f"{PATH}/{{task_def_id}}/pause", summary="Pause a definition", responses=_MOVE)
+@router.post("/tasks/{task_def_id}/pause", summary="Pause a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post(f"{PATH}/{{task_def_id}}/pause", summary="Pause a definition", responses=_MOVE, openapi_extra=_WHY)
 async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Stop firing. What runs goes on."""
     control = await _owned(request, parts, task_def_id)
@@ -216,8 +203,8 @@ async def pause_definition(request: Request, task_def_id: DefinitionId, parts: P
     return json_response(_record(await control.pause(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
-@router.post("/tasks/{task_def_id}/resume", summary="Resume a definition", responses=_MOVE)
-@router.post(f"{PATH}/{{task_def_id}}/resume", summary="Resume a definition", responses=_MOVE)
+@router.post("/tasks/{task_def_id}/resume", summary="Resume a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post(f"{PATH}/{{task_def_id}}/resume", summary="Resume a definition", responses=_MOVE, openapi_extra=_WHY)
 async def resume_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Fire again, from the next slot on."""
     control = await _owned(request, parts, task_def_id)
@@ -225,8 +212,8 @@ async def resume_definition(request: Request, task_def_id: DefinitionId, parts: 
     return json_response(_record(await control.resume(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
-@router.post("/tasks/{task_def_id}/cancel", summary="Cancel a definition", responses=_MOVE)
-@router.post(f"{PATH}/{{task_def_id}}/cancel", summary="Cancel a definition", responses=_MOVE)
+@router.post("/tasks/{task_def_id}/cancel", summary="Cancel a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post(f"{PATH}/{{task_def_id}}/cancel", summary="Cancel a definition", responses=_MOVE, openapi_extra=_WHY)
 async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """End it for good; its instances are cancelled too."""
     control = await _owned(request, parts, task_def_id)
@@ -243,7 +230,13 @@ async def trigger_definition(request: Request, task_def_id: DefinitionId, parts:
     return json_response(firing_record(firing, "pending"), 202)
 
 
-@router.post(f"{PATH}/{{task_def_id}}/backfill", status_code=202, summary="Run slots of the past", responses=_MOVE)
+@router.post(
+    f"{PATH}/{{task_def_id}}/backfill",
+    status_code=202,
+    summary="Run slots of the past",
+    responses=_MOVE,
+    openapi_extra=json_body("BackfillRequest"),
+)
 async def backfill_definition(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None
 ) -> Response:
@@ -265,6 +258,7 @@ async def backfill_definition(
     f"{PATH}/{{task_def_id}}",
     summary="Edit a definition",
     responses={**_MOVE, **problems("illegal_definition_move", "definition_changed")},
+    openapi_extra=_NEW,
 )
 async def edit_definition(
     request: Request,
