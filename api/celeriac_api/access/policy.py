@@ -58,6 +58,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     # --- pages
     "GET /": _PAGE,
     "GET /dashboard": _PAGE,
+    "GET /dashboard/session": _READ,
     "GET /dashboard/static/{path:path}": _READ,
     "GET /docs": _PAGE,
     "GET /test-worker": _PAGE,

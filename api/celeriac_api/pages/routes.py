@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from celeriac_api.access.credentials import COOKIE
 from celeriac_api.pages.assets import Asset, assets
+from celeriac_api.responses import json_response
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,6 +42,12 @@ async def index(request: Request) -> Response:
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard; what it shows is in the address after `#`."""
     return page(request, "index.html")
+
+
+@router.get("/dashboard/session")
+async def session(request: Request) -> Response:
+    """Say whether the browser has signed in: its cookie is no script's to read."""
+    return json_response({"signed_in": COOKIE in request.cookies})
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

@@ -28,16 +28,17 @@ _MAX_AGE_S: Final = 30 * 86_400
 _MAX_FORM: Final = 16_384
 
 _STYLE: Final = """
-:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
+:root{color-scheme:light dark;font:15px/1.5 ui-sans-serif,system-ui,sans-serif}
 body{display:grid;place-items:center;min-height:100vh;margin:0;background:Canvas;color:CanvasText}
-main{width:min(22rem,calc(100vw - 2rem))}
+main{box-sizing:border-box;width:min(24rem,calc(100vw - 2rem));padding:2rem;border-radius:14px;
+border:1px solid color-mix(in srgb,CanvasText 14%,Canvas)}
 h1{font-size:1.4rem;margin:0 0 .25rem}
 p{margin:0 0 1.25rem;opacity:.75}
 label{display:block;font-weight:600;margin-bottom:.35rem}
-input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;border:1px solid GrayText;border-radius:.5rem}
+input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;border:1px solid color-mix(in srgb,CanvasText 28%,Canvas);background:Canvas;color:CanvasText;border-radius:.5rem}
 button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
-background:#2f6f4f;color:#fff;cursor:pointer}
-input:focus-visible,button:focus-visible{outline:3px solid #4c9a73;outline-offset:2px}
+background:#5147d9;color:#fff;cursor:pointer}
+input:focus-visible,button:focus-visible{outline:2px solid #7d75f0;outline-offset:2px}
 .error{color:#c0392b;opacity:1;font-weight:600}
 """
 _DIGEST: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

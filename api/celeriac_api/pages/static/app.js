@@ -1,6 +1,6 @@
 // The frame: navigation, routes in the address after `#`, keys, the state of the live stream.
 
-import { ROOT } from "./api.js";
+import { ROOT, get } from "./api.js";
 import { h, icon, setText } from "./dom.js";
 import { live } from "./live.js";
 import { dialog, note } from "./ui.js";
@@ -99,7 +99,20 @@ function build() {
     setText(counts.workers, workers.length || "");
     counts.workers.title = `${workers.length} online`;
   });
+  offerSignOut(nav.querySelector(".tools"));
   document.getElementById("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
+}
+
+/** Add the way out, where somebody has signed in: what is refused without the cookie is allowed by it. */
+async function offerSignOut(tools) {
+  const { signed_in: signedIn } = await get("../../dashboard/session").catch(() => ({}));
+  if (!signedIn) return;
+  const out = async () => {
+    // Not a form: with no referrer a browser names no origin for one.
+    await fetch(new URL("sign-out", ROOT), { method: "POST", redirect: "manual" });
+    location.reload();
+  };
+  tools.append(h("button", { type: "button", onclick: out, "aria-label": "Sign out", title: "Sign out" }, icon("out"), h("span", {}, "Sign out")));
 }
 
 // --- keys

@@ -7,7 +7,7 @@ import { ago, duration, number, ranFor, shortId } from "../format.js";
 import { live } from "../live.js";
 import { complain, throttle } from "../ui.js";
 
-const SPANS = { "1 h": [3600e3, "1m"], "6 h": [6 * 3600e3, "5m"], "24 h": [86400e3, "15m"], "7 d": [7 * 86400e3, "6h"] };
+const SPANS = { "15 m": [900e3, "1m"], "1 h": [3600e3, "1m"], "6 h": [6 * 3600e3, "5m"], "24 h": [86400e3, "15m"], "7 d": [7 * 86400e3, "6h"] };
 const SPAN_KEY = "celeriac.overview.span";
 
 export function show(root, { ending }) {
