@@ -35,7 +35,9 @@ border:1px solid color-mix(in srgb,CanvasText 14%,Canvas)}
 h1{font-size:1.4rem;margin:0 0 .25rem}
 p{margin:0 0 1.25rem;opacity:.75}
 label{display:block;font-weight:600;margin-bottom:.35rem}
-input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;border:1px solid color-mix(in srgb,CanvasText 28%,Canvas);background:Canvas;color:CanvasText;border-radius:.5rem}
+input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;
+border:1px solid color-mix(in srgb,CanvasText 28%,Canvas);
+background:Canvas;color:CanvasText;border-radius:.5rem}
 button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
 background:#5147d9;color:#fff;cursor:pointer}
 input:focus-visible,button:focus-visible{outline:2px solid #7d75f0;outline-offset:2px}

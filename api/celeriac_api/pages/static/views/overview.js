@@ -181,7 +181,7 @@ export function show(root, { ending }) {
     const ms = last.reduce((sum, rate) => sum + rate.span_ms, 0);
     const ended = last.reduce((sum, rate) => sum + rate.completed + rate.failed + rate.cancelled, 0);
     const each = (1000 * ended) / ms;
-    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), h("small", { class: "unit" }, "per second"));
+    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), " ", h("small", { class: "unit" }, "per second"));
     counters.throughput.more.replaceChildren(sparkline(live.rates.slice(-60).map((rate) => ((rate.completed + rate.failed + rate.cancelled) * 1000) / rate.span_ms), { width: 110, height: 22 }));
   }
 
