@@ -16,6 +16,9 @@ async function handle(task) {
   return { echo: task.data, model: task.model, attempt: task.attempt };
 }
 
-const options = { group, concurrency: Number(concurrency), models: ['m'], name: 'tester', reconnectMaxMs: 500, WebSocket };
+const token = process.env.CELERIAC_TOKEN;
+const options = {
+  group, token, concurrency: Number(concurrency), models: ['m'], name: 'tester', reconnectMaxMs: 500, WebSocket,
+};
 await new RemoteWorker(url, handle, options).run();
 console.log('ended');

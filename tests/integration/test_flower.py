@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,9 @@ import pytest
 from celeriac.live.remote_watch import RemoteWatch
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac_tasks.app import CeleriacApp
+from celeriac_tasks.mirror import mirror as mirroring
+from celeriac_tasks.mirror.mirror import RemoteMirror
 from tests.integration.celery_processes import celery_command, output_of
 from tests.integration.engine_workers import WorkerProcess, Workers, workers_on
 from tests.integration.http_serving import serving
@@ -158,3 +165,47 @@ async def test_one_process_at_a_time_shows_the_remote_workers(store: TaskStore) 
     assert await second.hold(10)
     await second.let_go()
     assert await first.hold(10)
+
+
+async def test_a_monitor_sees_the_end_of_all_it_saw_begin_also_when_it_is_too_fast_to_follow(
+    http: httpx.AsyncClient, store: TaskStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirroring, "_PAGE", 3)
+    monkeypatch.setattr(mirroring, "_PAGES", 1)
+    app = CeleriacApp(settings)
+    heard: list[dict[str, Any]] = []
+    ending = threading.Event()
+
+    def listen() -> None:
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": heard.append})
+            while not ending.is_set():
+                # Waking up the workers is what a monitor does first.
+                with contextlib.suppress(socket.timeout):
+                    receiver.capture(limit=None, timeout=0.5, wakeup=True)
+
+    def ids(*kinds: str) -> list[str]:
+        return [event["uuid"] for event in heard if event["type"] in kinds]
+
+    listening = threading.Thread(target=listen)
+    mirror = RemoteMirror(store=store, app=app)
+    await mirror.start()
+    listening.start()
+    try:
+        async with worker(str(http.base_url).rstrip("/"), "gpu", concurrency=20) as remote:
+            await eventually(
+                lambda: any(e["type"] == "worker-heartbeat" for e in heard), because="a monitor is noticed"
+            )
+            tasks = [await submit(http, n=n) for n in range(20)]
+            for _ in tasks:
+                await remote.take()
+            await eventually(lambda: set(ids("task-started")) == set(tasks), because="what runs is found out")
+            for task_id in tasks:
+                await remote.say(type="task_complete", taskId=task_id, result=1, duration=1)
+            await eventually(lambda: set(ids("task-succeeded")) == set(tasks), because="what has ended is found out")
+            assert sorted(ids("task-started")) == sorted(ids("task-succeeded")) == sorted(tasks)
+        await eventually(lambda: any(e["type"] == "worker-offline" for e in heard), because="it left")
+    finally:
+        ending.set()
+        await mirror.stop()
+        await asyncio.to_thread(listening.join)

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.settings import Settings
+from celeriac.access.principal import Scope
+from celeriac.access.tokens import mint_token
+from celeriac.settings import AccessSettings, Settings
 from tests.integration.http_serving import serving
 from tests.integration.node_packages import node, node_folder
 from tests.support import eventually
@@ -30,19 +32,19 @@ Command = Callable[[str, str, int], list[str]]
 def python_command(handler: str) -> Command:
     def command(url: str, group: str, concurrency: int) -> list[str]:
         target = f"tests.integration.remote_handlers:{handler}"
-        arguments = ["--url", url, "--group", group, "--concurrency", str(concurrency)]
-        return [
-            sys.executable,
-            "-m",
-            "celeriac",
-            "remote-worker",
-            target,
-            *arguments,
+        options = [
+            "--url",
+            url,
+            "--group",
+            group,
+            "--concurrency",
+            str(concurrency),
             "--model",
             "m",
             "--name",
             "tester",
         ]
+        return [sys.executable, "-m", "celeriac", "remote-worker", target, *options]
 
     return command
 
@@ -58,14 +60,12 @@ def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @asynccontextmanager
-async def running(
-    command: list[str], folder: Path, *, cwd: Path = REPOSITORY
-) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def running(command: list[str], folder: Path, **environment: str) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a program beside the test; what it said is in `folder/said`."""
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
             command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY), **environment},
         )  # fmt: skip
     try:
         yield process
@@ -176,6 +176,26 @@ async def test_a_group_that_cannot_be_ends_the_worker_with_the_reason(
         await eventually(lambda: process.poll() is not None, because="the worker ends")
         assert process.returncode != 0
         assert "refuses this worker" in (tmp_path / "said").read_text()
+
+
+async def test_a_worker_shows_its_token_and_ends_where_it_is_not_worth_anything(
+    settings: Settings, command: Command, tmp_path: Path
+) -> None:
+    guarded = settings.model_copy(update={"access": AccessSettings(jwt_secret="an access secret of at least 32 bytes")})
+    token = mint_token(guarded, user_id="7", scopes=list(Scope))
+    said = tmp_path / "said"
+    async with (
+        serving(guarded) as url,
+        httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as http,
+    ):
+        async with running(command(url, "gpu", 1), tmp_path, CELERIAC_TOKEN=token):
+            done = await record(http, await submit(http, {"n": 1}))
+            assert done["status"] == "completed", said.read_text()
+        for bad in (mint_token(guarded, user_id="7", scopes=[Scope.READ]), "nonsense", ""):
+            async with running(command(url, "gpu", 1), tmp_path, CELERIAC_TOKEN=bad) as process:
+                await eventually(process.poll, because=f"the worker ends; it said {said.read_text()}")
+                assert process.returncode != 0
+                assert "refuses this worker" in said.read_text()
 
 
 @pytest.mark.parametrize("example", ["remote_worker_python", "remote_worker_node"])

@@ -39,12 +39,15 @@ log = logging.getLogger(__name__)
 _HELD_S: Final = 9.0
 #: Pause between two looks at the events while somebody looks at us, and between others (seconds).
 _STEP_S, _IDLE_S = 0.25, 2.0
-#: How often the workers are looked at: for so many of them, one second.
+#: How often the workers are looked at: for so many of them, one second. And at least while nobody looks at us.
 _WORKERS_PER_S: Final = 100
+_UNWATCHED_S: Final = 5.0
 #: After its last command a monitor counts as gone (seconds). Flower sends one every five.
 _WATCHED_S: Final = 300.0
 #: Entries of the stream that are read at once, and pages in one step; what is beyond is skipped.
 _PAGE, _PAGES = 1000, 4
+#: After entries were skipped, how long workers are asked what they run (seconds): they say so a little later.
+_CATCH_UP_S: Final = 15.0
 #: Runs that are followed; of more, the oldest are not shown to their end.
 _MOST_RUNS: Final = 10_000
 #: Commands that only say that somebody looks.
@@ -74,6 +77,9 @@ class RemoteMirror(Role):
         self._beat_at: dict[str, float] = {}
         self._processed: Counter[str] = Counter()
         self._runs: OrderedDict[str, RemoteRun] = OrderedDict()
+        #: Until when runs may be unknown whose beginning was skipped (monotonic seconds), and whether to ask now.
+        self._catching_up_until = float("-inf")
+        self._to_catch_up = False
         #: Where in the stream we are; None while nobody looks.
         self._position: str | None = None
 
@@ -96,11 +102,13 @@ class RemoteMirror(Role):
             return _HELD_S / 3
         if now >= self._workers_due:
             await self._look_at_workers(now)
-        if not self._workers or now - self._mailbox.heard_at > _WATCHED_S:
+        watched = now - self._mailbox.heard_at <= _WATCHED_S
+        # Once more after the last worker has left: to say so.
+        if not watched or not (self._workers or self._beat_at):
             self._position = None
             self._runs.clear()
             self._beat_at.clear()
-            return _IDLE_S if now - self._mailbox.heard_at > _WATCHED_S else _STEP_S
+            return _STEP_S if watched else _IDLE_S
         events = self._heartbeats(now)
         events += await self._task_events()
         if events:
@@ -124,13 +132,15 @@ class RemoteMirror(Role):
 
     async def _look_at_workers(self, now: float) -> None:
         workers, total = await self._watch.workers(self._settings.mirror_workers)
-        self._workers_due = now + max(1.0, total / _WORKERS_PER_S)
+        watched = now - self._mailbox.heard_at <= _WATCHED_S
+        self._workers_due = now + max(1.0 if watched else _UNWATCHED_S, total / _WORKERS_PER_S)
         if total > len(workers) and total > self._settings.mirror_workers and not self._told_of_many:
             self._told_of_many = True
             log.warning(
                 "Celery's monitors are shown %d of %d remote workers (dispatch.mirror_workers)", len(workers), total
             )
         self._workers = {worker.worker_id: worker for worker in workers}
+        self._to_catch_up = now < self._catching_up_until
         self._mailbox.hostnames = tuple(hostname(worker_id) for worker_id in self._workers)
 
     def _heartbeats(self, now: float) -> list[CeleryEvent]:
@@ -163,10 +173,16 @@ class RemoteMirror(Role):
             changes, self._position, more = await self._watch.changes(self._position, _PAGE)
             events += await self._translated(changes)
             if not more:
-                return events
-        # The platform is faster than monitors are worth: go on with what happens from now on.
-        self._position = await self._watch.newest()
-        return events + await self._catch_up()
+                break
+        else:
+            # The platform is faster than monitors are worth: go on with what happens from now on.
+            self._position = await self._watch.newest()
+            self._catching_up_until = time.monotonic() + _CATCH_UP_S
+            self._to_catch_up = True
+        if self._to_catch_up:
+            self._to_catch_up = False
+            events += await self._catch_up()
+        return events
 
     async def _translated(self, changes: Iterable[Change]) -> list[CeleryEvent]:
         ours = [change for change in changes if self._concerns(change)]
