@@ -24,11 +24,12 @@ export class Chart {
   #observer;
   #tip = null;
 
-  constructor(root, { series, format, label, whole = false }) {
+  constructor(root, { series, format, label, whole = false, steps = null }) {
     this.series = series;
     this.format = format;
     this.label = label;
     this.whole = whole;
+    this.steps = steps;
     this.#root = root;
     this.#observer = new ResizeObserver(() => this.#draw());
     this.#observer.observe(root);
@@ -58,7 +59,7 @@ export class Chart {
       this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? "Nothing in this time" : "Loading"));
       return;
     }
-    const top = ceiling(this.whole ? Math.max(highest, 4) : highest);
+    const top = this.steps?.find((step) => step >= highest) ?? ceiling(this.whole ? Math.max(highest, 4) : highest);
     const inner = { width: width - PAD.left - PAD.right, height: height - PAD.top - PAD.bottom };
     const step = inner.width / points.length;
     const y = (value) => PAD.top + inner.height * (1 - value / top);

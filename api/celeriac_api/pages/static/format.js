@@ -18,10 +18,14 @@ export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const s = ms / 1000;
   if (s < 59.95) return `${s < 10 ? s.toFixed(1) : Math.round(s)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} m ${Math.round(s % 60)} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.round((s % 3600) / 60)} m`;
-  return `${Math.floor(s / 86400)} d ${Math.round((s % 86400) / 3600)} h`;
+  const two = (large, small, size, names) => `${large} ${names[0]}${Math.floor(small / size) ? ` ${Math.floor(small / size)} ${names[1]}` : ""}`;
+  if (s < 3600) return two(Math.floor(s / 60), s % 60, 1, "ms");
+  if (s < 86400) return two(Math.floor(s / 3600), s % 3600, 60, "hm");
+  return two(Math.floor(s / 86400), s % 86400, 3600, "dh");
 }
+
+/** Durations that an axis ends at (ms): their halves read well, too. */
+export const DURATIONS = [2, 4, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 4e3, 10e3, 20e3, 40e3, 60e3, 120e3, 240e3, 600e3, 1200e3, 2400e3, 3600e3, 7200e3, 14400e3, 43200e3, 86400e3];
 
 /** How long ago, short: "now", "12 s", "5 m", "3 h", "2 d"; "in 5 m" where it is to come. */
 export function ago(moment, now = Date.now()) {

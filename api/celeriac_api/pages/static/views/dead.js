@@ -15,6 +15,7 @@ export function show(root, { ending }) {
   const query = {};
   const list = new TaskList({
     path: "dead",
+    className: "dead",
     columns: ["Status", "Task", "Group", "Error", "Ran", "Failed"],
     render: (task, row) => {
       renderTask(task, row);

@@ -54,10 +54,10 @@ function calendar(runs) {
     days.get(name).push(run);
   }
   if (!days.size) return h("p", { class: "muted" }, "Nothing is to come.");
-  return h("div", { class: "calendar" }, [...days].map(([name, list]) =>
+  return h("div", { class: "calendar" }, [...days].slice(0, 10).map(([name, list]) =>
     h("section", {}, h("h3", {}, name, list.length > 1 ? h("span", { class: "faint" }, ` ${number(list.length)}`) : null),
-      h("ul", {}, list.slice(0, 12).map((run) => h("li", {}, h("time", { datetime: run.at }, hour.format(new Date(run.at))), h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name)))),
-      list.length > 12 ? h("p", { class: "small faint" }, `and ${number(list.length - 12)} more`) : null)));
+      h("ul", {}, list.slice(0, 6).map((run) => h("li", {}, h("time", { datetime: run.at }, hour.format(new Date(run.at))), h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name)))),
+      list.length > 6 ? h("p", { class: "small faint" }, `and ${number(list.length - 6)} more`) : null)));
 }
 
 /** What an instance is. */

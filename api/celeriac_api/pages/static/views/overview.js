@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { Chart, sparkline } from "../chart.js";
 import { bar, h, setBar, setText, statusBadge } from "../dom.js";
-import { ago, duration, number, ranFor, shortId } from "../format.js";
+import { DURATIONS, ago, duration, number, ranFor, shortId } from "../format.js";
 import { live } from "../live.js";
 import { complain, throttle } from "../ui.js";
 
@@ -60,11 +60,11 @@ export function show(root, { ending }) {
   const waits = chartCard("Wait for a worker", [
     { key: "wait50", name: "p50", kind: "line", tone: "accent", area: true },
     { key: "wait95", name: "p95", kind: "line", tone: "warn" },
-  ], { format: duration });
+  ], { format: duration, steps: DURATIONS });
   const runs = chartCard("Run time", [
     { key: "run50", name: "p50", kind: "line", tone: "accent", area: true },
     { key: "run95", name: "p95", kind: "line", tone: "warn" },
-  ], { format: duration });
+  ], { format: duration, steps: DURATIONS });
 
   // --- groups, what runs, what failed
   const depths = h("div", { class: "depths" });
@@ -138,7 +138,7 @@ export function show(root, { ending }) {
     setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? `in ${groups.filter((one) => one.waiting).length} groups` : "");
     setText(counters.running.value, number(busy));
     setText(counters.scheduled.value, number(delayed));
-    setText(counters.scheduled.more, "for later, or retrying");
+    setText(counters.scheduled.more, "and retrying");
     setText(counters.workers.value, number(workers.length));
     const kinds = Object.entries(Object.groupBy ? Object.groupBy(workers, (one) => one.kind) : { all: workers });
     setText(counters.workers.more, kinds.map(([kind, list]) => `${list.length} ${kind}`).join(", "));
@@ -181,7 +181,7 @@ export function show(root, { ending }) {
     const ms = last.reduce((sum, rate) => sum + rate.span_ms, 0);
     const ended = last.reduce((sum, rate) => sum + rate.completed + rate.failed + rate.cancelled, 0);
     const each = (1000 * ended) / ms;
-    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), " ", h("small", { class: "unit" }, "per second"));
+    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), " ", h("small", { class: "unit" }, "/ s"));
     counters.throughput.more.replaceChildren(sparkline(live.rates.slice(-60).map((rate) => ((rate.completed + rate.failed + rate.cancelled) * 1000) / rate.span_ms), { width: 110, height: 22 }));
   }
 
