@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from celeriac.definition_request import BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.submission import BatchItem, SubmitRequest
+from celeriac_api.access.policy import ROUTES
 from celeriac_api.problems import CONTENT_TYPE, TABLE
 
 DESCRIPTION: Final = """\
@@ -158,4 +159,32 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A token, or an API key."},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            _add_access(f"{method.upper()} {path}", operation)
     return document
+
+
+def _add_access(line: str, operation: dict[str, Any]) -> None:
+    """Add what the guard ahead of a route may answer, and what it wants to see."""
+    access = ROUTES.get(line) or next(
+        (access for known, access in ROUTES.items() if known.replace(":path}", "}") == line), None
+    )
+    codes = ["host_not_allowed"]
+    if operation.get("parameters"):
+        codes.append("invalid_request")
+    if "{" in line:
+        codes.append("not_found")
+    if not line.startswith(("GET ", "HEAD ", "OPTIONS ")):
+        codes += ["bad_request", "origin_not_allowed", "too_large"]
+    if access is None or not access.open:
+        operation["security"] = [{"bearer": []}, {"apiKey": []}]
+        codes += ["unauthenticated", "forbidden", "rate_limited"]
+        if access is not None and access.scope is not None:
+            operation["description"] = f"{operation.get('description', '')}\n\nScope: `{access.scope.value}`.".strip()
+    for status, answer in problems(*codes).items():
+        operation["responses"].setdefault(str(status), answer)

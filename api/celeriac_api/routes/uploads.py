@@ -44,6 +44,8 @@ class _OffsetError(CeleriacError):
     code = "wrong_offset"
 
 
+_VERSION: Final[dict[int | str, dict[str, Any]]] = {412: {"description": "Another version of tus."}}
+
 #: What the protocol calls by other numbers than the rest of this API.
 _ROWS: Final = {
     "wrong_offset": Row(409, "Wrong offset", "ABORTED", 1008),
@@ -97,7 +99,7 @@ async def options(parts: PartsOf) -> Response:
     summary="Begin a resumable upload",
     description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`); a chunk may come along.",
     status_code=201,
-    responses={412: {"description": "Another version of tus."}, **problems("too_large", "storage_full")},
+    responses={**_VERSION, **problems("too_large", "storage_full")},
 )
 @_in_tus_terms
 async def create(request: Request, parts: PartsOf) -> Response:
@@ -129,7 +131,11 @@ async def create(request: Request, parts: PartsOf) -> Response:
     )
 
 
-@router.head("/{file_id}", summary="How far an upload has come")
+@router.head(
+    "/{file_id}",
+    summary="How far an upload has come",
+    responses={**_VERSION, **problems("file_not_found")},
+)
 @_in_tus_terms
 async def read_offset(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     """Answer with the offset to go on from."""
@@ -149,6 +155,7 @@ async def read_offset(request: Request, file_id: FileId, parts: PartsOf) -> Resp
     description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and `Upload-Checksum` if you like.",
     status_code=204,
     responses={
+        **_VERSION,
         409: {"description": "The upload is at another offset."},
         423: {"description": "Somebody else writes to it."},
         460: {"description": "The chunk has another checksum; it was dropped."},
@@ -172,7 +179,12 @@ async def append(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     return Response(status_code=204, headers=_state(parts, file_id, writer.offset, writer.info.length))
 
 
-@router.delete("/{file_id}", summary="Give an upload up", status_code=204, responses=problems("file_not_found"))
+@router.delete(
+    "/{file_id}",
+    summary="Give an upload up",
+    status_code=204,
+    responses={**_VERSION, **problems("file_not_found", "file_busy")},
+)
 @_in_tus_terms
 async def terminate(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     """Remove the upload."""
