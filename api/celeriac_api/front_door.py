@@ -79,6 +79,8 @@ class FrontDoor(FastAPI):
         serve = self._serve if scope["type"] == "http" else self._converse
         if access is not None and access.stream:
             await self._guard.serve_stream(serve, scope, receive, send)
+        elif access is not None and access.action is not None:
+            await self._guard.serve_audited(serve, access.action, scope, receive, send)
         else:
             await serve(scope, receive, send)
 

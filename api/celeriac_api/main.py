@@ -38,6 +38,7 @@ from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
 from celeriac_api.parts import Parts
 from celeriac_api.routes import (
+    audit,
     batch,
     bulk,
     definitions,
@@ -161,6 +162,7 @@ def create_app(settings: Settings) -> FastAPI:
         uploads.router,
         definitions.router,
         operations.router,
+        audit.router,
         live.router,
         dispatch.call_route(dispatched),
         dispatch.chat_routes(chatting),

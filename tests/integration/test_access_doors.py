@@ -198,3 +198,29 @@ async def test_who_writes_too_slowly_is_cut_off(valkey_url: str, tmp_path: Path)
                 assert await asyncio.wait_for(reader.read(), 15) == b""
             writer.close()
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_the_audit_says_who_did_what_from_where(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:
+    settings = settings_of(valkey_url, tmp_path)
+    async with client_of(settings) as client:
+        mine, admin = header(settings, "7", *PLAIN), header(settings, "root", Scope.ADMIN)
+        document = {"type": "http_test.echo", "payload": {}}
+        task_id = (await client.post("/api/v1/tasks", json=document, headers=mine)).json()["task_id"]
+        await client.post(f"/api/v1/tasks/{task_id}/cancel", headers=header(settings, "8", *PLAIN))
+        await client.post(f"/api/v1/tasks/{task_id}/cancel", headers=mine)
+        await client.post(f"/api/v1/tasks/{task_id}/retry", headers=admin)
+        await client.post("/api/v1/groups/blue/pause", headers=admin)
+        assert (await client.get("/api/v1/audit", headers=mine)).status_code == 403
+        page = (await client.get("/api/v1/audit?limit=2", headers=admin)).json()
+        rest = (await client.get("/api/v1/audit", params={"cursor": page["next_cursor"]}, headers=admin)).json()
+        said = [(e["actor"], e["action"], e["status"]) for e in [*page["items"], *rest["items"]]]
+        assert [entry[:2] for entry in said] == [
+            ("user:root", "group.pause"),
+            ("user:root", "task.retry"),
+            ("user:7", "task.cancel"),
+        ], "who was refused ahead of the route did nothing"
+        assert said[1][2] == "202"
+        entry = rest["items"][0]
+        assert (entry["target"], entry["address"]) == (f"/api/v1/tasks/{task_id}/cancel", "127.0.0.1")
+        assert entry["credential"]
+        assert rest["next_cursor"] is None

@@ -79,6 +79,13 @@ def test_what_a_path_needs_is_found_as_the_router_finds_it() -> None:
     assert found is not None
     assert (found.access, found.parameters) == (Access(), {"x": "b"})
     assert policy.find("GET", "/g/a/b").parameters == {"name": "a/b"}  # type: ignore[union-attr]
+    suffixed = Policy({"POST /g/{name:path}/pause": Access(action="p"), "POST /g/{name:path}/go": Access(action="g")})
+    for path, action, name in (("/g/a/pause", "p", "a"), ("/g/a/b/go", "g", "a/b")):
+        known = suffixed.find("POST", path)
+        assert known is not None
+        assert known.access == Access(action=action)
+        assert known.parameters == {"name": name}
+    assert suffixed.find("POST", "/g/a/stop") is None
     assert policy.find("DELETE", "/a/b").access is None  # type: ignore[union-attr]
     for path in ("/", "/a", "/a/", "/a/b/c", "//a/b", "/A/b", ""):
         assert policy.find("GET", path) is None, path

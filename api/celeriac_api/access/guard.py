@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from celeriac.access.principal import LOCAL, Kind, Principal
 from celeriac.access.principal import Scope as Need
 from celeriac.errors import AuthenticationError, CeleriacError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.live.audit import AuditLog
 from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
+from celeriac_api.access.auditing import serve_audited
 from celeriac_api.access.browsers import Browsers
 from celeriac_api.access.caller import PRINCIPAL
 from celeriac_api.access.credentials import Head, credential_of, read_head
@@ -187,6 +189,10 @@ class Guard:
                     plain.headers[name] = answer.headers[name]
             return plain
         return problem_of(error, instance_of(scope))
+
+    async def serve_audited(self, app: ASGIApp, action: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what changes something, with `app`, and write down who did it."""
+        await serve_audited(app, action, AuditLog(self._running().store), scope, receive, send)
 
     async def serve_stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what goes on for long, with `app`."""

@@ -114,6 +114,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /api/v1/task-types/{name:path}": _READ,
     "GET /api/v1/workers": Access(Scope.ADMIN),
     "GET /metrics": _READ,
+    "GET /api/v1/audit": Access(Scope.ADMIN),
     # --- definitions: their routes let nobody but owners and admins through
     "POST /tasks": _acts("definition.create"),
     "GET /tasks/{task_def_id}": _READ,
@@ -147,8 +148,8 @@ class _Node:
     parameter: _Node | None = None
     #: By method: what it needs and the names of its parameters.
     here: dict[str, tuple[Access, tuple[str, ...]]] = field(default_factory=dict)
-    #: The same for a parameter that takes the rest of the path.
-    rest: dict[str, tuple[Access, tuple[str, ...]]] = field(default_factory=dict)
+    #: The same for a parameter that takes the rest of the path, by what follows it.
+    rest: dict[str, dict[str, tuple[Access, tuple[str, ...]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +175,14 @@ class Policy:
         node, names = self._root, []
         if "{" not in path:
             self._plain[method, path] = Found(access, {})
-        for segment in path[1:].split("/"):
+        segments = path[1:].split("/")
+        for place, segment in enumerate(segments):
             if segment.startswith("{"):
                 name, _, kind = segment[1:-1].partition(":")
                 names.append(name)
                 if kind == "path":
-                    node.rest[method] = access, tuple(names)
+                    suffix = "".join(f"/{part}" for part in segments[place + 1 :])
+                    node.rest.setdefault(suffix, {})[method] = access, tuple(names)
                     return
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
@@ -212,5 +215,7 @@ def _walk(
         yield from _walk(literal, segments, place + 1, values)
     if node.parameter is not None and segment:
         yield from _walk(node.parameter, segments, place + 1, (*values, segment))
-    if node.rest:
-        yield node.rest, (*values, "/".join(segments[place:]))
+    rest = "/".join(segments[place:])
+    for suffix in sorted(node.rest, key=len, reverse=True):
+        if rest.endswith(suffix):
+            yield node.rest[suffix], (*values, rest.removesuffix(suffix))

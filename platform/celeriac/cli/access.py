@@ -9,6 +9,7 @@ import typer
 
 from celeriac.access.api_key import ApiKey, make_key
 from celeriac.access.principal import Scope
+from celeriac.cli.auditing import note
 from celeriac.cli.connection import on_store
 from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
@@ -16,6 +17,7 @@ from celeriac.cli.output import print_json, print_line
 from celeriac.cli.tables import print_table
 from celeriac.errors import SettingsError
 from celeriac.live.api_keys import ApiKeys
+from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.run_file import find_installation
@@ -40,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command(rich_help_panel="Platform")(token)
     app.add_typer(keys, name="keys", rich_help_panel="Platform")
+    app.command(rich_help_panel="Platform")(audit)
 
 
 def token(
@@ -90,6 +93,7 @@ def create(
 
     async def work(store: TaskStore) -> None:
         await ApiKeys(store).add(key)
+        await note(store, "key.create", key.key_id)
 
     on_store(settings, url, work)
     if as_json:
@@ -132,7 +136,10 @@ def revoke(
     wanted = key_id.split("_")[1] if key_id.startswith("cel_") and key_id.count("_") >= 2 else key_id
 
     async def work(store: TaskStore) -> bool:
-        return await ApiKeys(store).revoke(wanted)
+        revoked = await ApiKeys(store).revoke(wanted)
+        if revoked:
+            await note(store, "key.revoke", wanted)
+        return revoked
 
     if not on_store(settings, url, work):
         raise SettingsError(f"there is no API key of the id {wanted!r}; `celeriac keys list` shows them")
@@ -140,6 +147,29 @@ def revoke(
         print_json({"id": wanted, "revoked": True})
     else:
         print_line(f"{wanted} is revoked")
+
+
+def audit(
+    limit: Annotated[int, typer.Option(metavar="N", help="Entries at most, the newest first.", min=1, max=10_000)] = 50,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Show who did what, when and from where: cancellations, retries, pauses, definitions, keys."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> list[dict[str, Any]]:
+        return await AuditLog(store).page(count=limit)
+
+    found = on_store(settings, url, work)
+    if as_json:
+        print_json({"items": found})
+        return
+    print_table(
+        ("AT", "WHO", "ACTION", "TARGET", "STATUS", "FROM"),
+        [(e["at"], e["actor"], e["action"], e["target"], e["status"], e["address"]) for e in found],
+        empty="nobody has done anything yet",
+    )
 
 
 def key_record(key: ApiKey) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from celeriac.cli.auditing import note
 from celeriac.cli.bulk import Detach, DryRun, OneTask, act_on_many
 from celeriac.cli.connection import on_store
 from celeriac.cli.filters import filtered
@@ -155,7 +156,9 @@ def cancel(
 
     async def work(store: TaskStore) -> Status:
         try:
-            return await store.cancel(task_id)
+            status = await store.cancel(task_id)
+            await note(store, "task.cancel", task_id)
+            return status
         except TaskNotFoundError:
             ended = (await find_kept(store, task_id))[0].task.status
             if ended is Status.CANCELLED:
@@ -208,7 +211,9 @@ def retry(
         text = None
         if document is not None:
             text = checked_payload(task.type, document, settings, KnownTypes(local, await store.task_types()))
-        return await store.retry(task_id, payload=text, kept=None if kept is None else kept.record)
+        status = await store.retry(task_id, payload=text, kept=None if kept is None else kept.record)
+        await note(store, "task.retry", task_id)
+        return status
 
     reached = on_store(settings, url, work)
     if as_json:

@@ -124,6 +124,11 @@ def replies(process: str) -> str:
     return f"celeriac:replies:{process}"
 
 
+def audit() -> str:
+    """Stream: who did what. No transition touches it."""
+    return "celeriac:audit"
+
+
 def idempotency(scope: str, key: str) -> str:
     """String: the task that was made under this idempotency key of this user."""
     # The length keeps apart what two users could spell alike with colons.

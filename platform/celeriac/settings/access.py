@@ -79,8 +79,8 @@ class AccessSettings(Section):
     # --- transport
     tls: ServerTlsSettings | None = None
 
-    #: How long the history keeps audit entries.
-    audit_retention: Duration = 365 * 86400.0
+    #: Entries that the audit keeps, at least; the oldest go first.
+    audit_entries: int = Field(100_000, ge=1000)
 
     @property
     def on(self) -> bool:

@@ -1,0 +1,44 @@
+"""Writes down who did what: each call of a route that the table names an action of, before its answer is sent."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from celeriac.access.principal import Principal
+from celeriac.errors import CeleriacError
+from celeriac.live.audit import AuditEntry, AuditLog
+from celeriac_api.access.caller import PRINCIPAL
+from celeriac_api.problems import instance_of
+
+log = logging.getLogger(__name__)
+
+
+async def serve_audited(app: ASGIApp, action: str, audit: AuditLog, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request, and tell the audit how it ended."""
+
+    async def send_audited(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await _write(action, audit, scope, message["status"])
+        await send(message)
+
+    await app(scope, receive, send_audited)
+
+
+async def _write(action: str, audit: AuditLog, scope: Scope, status: int) -> None:
+    principal: Principal | None = scope.get(PRINCIPAL)
+    client = scope.get("client")
+    entry = AuditEntry(
+        actor=principal.name if principal is not None else "",
+        action=action,
+        target=instance_of(scope),
+        status=str(status),
+        address=client[0] if client else "",
+        credential=principal.credential if principal is not None else "",
+    )
+    try:
+        await audit.write(entry)
+    except CeleriacError as exc:
+        # What was done is done: the answer must say so. The line takes the entry's place.
+        log.error("the audit has no entry of %s: %s", entry, exc)

@@ -1,0 +1,59 @@
+"""The audit of operator actions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from celeriac.live.audit import AuditLog
+from celeriac_api.openapi import problems
+from celeriac_api.parts import PartsOf
+from celeriac_api.responses import json_response
+
+router = APIRouter(prefix="/api/v1", tags=["operations"])
+
+_ID: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
+
+class AuditItem(BaseModel):
+    """Who did what. `status` is the answer's; `done` where a command did it."""
+
+    id: str
+    at: str
+    actor: str
+    action: str
+    target: str
+    status: str
+    address: str
+    credential: str
+
+
+class AuditPage(BaseModel):
+    """Some entries, the newest first."""
+
+    items: list[AuditItem]
+    next_cursor: str | None
+
+
+@router.get(
+    "/audit",
+    summary="Read the audit",
+    description="Who did what, when, from where, with which credential: the newest first. Submissions and reading are "
+    "not in it. The oldest entries go when there are more than the setting `access.audit_entries`.",
+    response_model=AuditPage,
+    responses=problems("invalid_request", "store_unavailable"),
+)
+async def read_audit(
+    parts: PartsOf,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Entries of one page.")] = 100,
+    cursor: Annotated[
+        str | None, Query(pattern=f"^{_ID.pattern}$", description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """Answer with a page."""
+    items = await AuditLog(parts.store).page(before=cursor, count=limit)
+    return json_response({"items": items, "next_cursor": items[-1]["id"] if len(items) == limit else None})
