@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac.schedule.backlog import Misfire, MisfirePolicy, backlog_of
@@ -42,6 +42,7 @@ def first(rule: object, after: str, count: int) -> list[int]:
 # --- intervals
 
 
+@settings(deadline=None)
 @given(every_us=st.integers(1000, 10**10), anchor=MOMENTS, at=MOMENTS, start=st.integers(0, 1))
 def test_an_interval_keeps_its_phase_for_ever(every_us: int, anchor: int, at: int, start: int) -> None:
     rule = Interval(every_us, anchor, start)
@@ -103,6 +104,7 @@ def test_every_half_hour_runs_in_each_hour_there_is(zone: str, begin: str, end: 
 @pytest.mark.parametrize(
     "expression", ["30 2 * * *", "15 1,2,3 * * *", "*/20 * * * *", "*/7 30 1-3 * * *", "0 0 L * *"]
 )
+@settings(deadline=None)
 @given(days=st.integers(0, 800), seconds=st.integers(0, 86_400))
 def test_cron_only_goes_forward_and_agrees_with_itself(zone: str, expression: str, days: int, seconds: int) -> None:
     at = ms("2026-01-01T00:00+00:00") + (days * 86_400 + seconds) * 1000
@@ -158,6 +160,7 @@ def test_what_is_always_left_out_is_never() -> None:
     assert Timetable((Interval(10**6, 0),), (RangeExclusion(0, 10_000),)).after(0) == 10_000
 
 
+@settings(deadline=None)
 @given(slot=MOMENTS, jitter=st.integers(0, 10**6), seed=st.text(max_size=5))
 def test_jitter_is_bounded_and_always_the_same(slot: int, jitter: int, seed: str) -> None:
     table = Timetable((Once(slot),), jitter_ms=jitter, seed=seed)
@@ -198,6 +201,7 @@ def test_a_short_pause_is_no_misfire(misfire: Misfire) -> None:
     assert (some.fire, some.following) == ((1000, 2000), 3000)
 
 
+@settings(deadline=None)
 @given(
     every_ms=st.integers(100, 100_000),
     jitter=st.integers(0, 200_000),

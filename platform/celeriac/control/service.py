@@ -33,7 +33,6 @@ from celeriac.definition_request import (
     DefinitionRequest,
     build_spec,
     check_timetable,
-    checked_args,
     read_definition,
     read_trigger,
 )
@@ -46,6 +45,7 @@ from celeriac.live.store import TaskStore
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac.schedule.timetable import Timetable
 from celeriac.submission import TypeLookup
+from celeriac.trigger_args import checked_args
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000
@@ -312,7 +312,7 @@ class TaskControl:
         """Return the next `count` slots of a trigger that is not saved."""
         trigger = read_trigger(document)
         now_ms = await self._clock()
-        args = checked_args(trigger, self.settings, now_ms=now_ms)
+        args = checked_args(trigger.trigger_type, trigger.trigger_args, self.settings, now_ms=now_ms)
         request = DefinitionRequest(**{**trigger.model_dump(), "trigger_args": args, "content": ""})
         spec = bare_spec(request, args, now_ms)
         check_timetable(trigger, spec, now_ms)

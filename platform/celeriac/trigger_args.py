@@ -1,0 +1,153 @@
+"""The arguments of triggers as callers write them: checked, with the name of the field that is wrong. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Final
+
+from celeriac.definition import TaskTriggerType, moment_ms
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.schedule.rules import cron_of, zone
+from celeriac.settings import Settings
+from celeriac.submission import MAX_DELAY_S
+
+#: Rules and exclusions of one definition.
+MAX_RULES: Final = 50
+
+
+def checked_args(
+    trigger_type: TaskTriggerType, given: Mapping[str, Any] | None, settings: Settings, *, now_ms: int | None
+) -> dict[str, Any]:
+    """Return the trigger's arguments, JSON-ready; raises `InvalidSubmissionError` about `trigger_args.FIELD`.
+
+    `now_ms` is what "in the future" means; None for a definition that is edited elsewhere.
+    """
+    args = {name: _plain(value) for name, value in (given or {}).items() if value is not None}
+    match trigger_type:
+        case TaskTriggerType.IMMEDIATE:
+            _only(args, ())
+        case TaskTriggerType.SCHEDULED:
+            _only(args, ("run_at", "run_date", "timezone"))
+            _timezone(args)
+            name = "run_date" if "run_date" in args and "run_at" not in args else "run_at"
+            if name not in args:
+                raise _wrong("run_at", "is required: the moment to run at")
+            if "run_at" in args and "run_date" in args:
+                raise _wrong("run_date", "is another name of run_at: give one of them")
+            run_ms = _moment(name, args[name], args.get("timezone"))
+            if now_ms is not None and run_ms <= now_ms:
+                raise _wrong(name, "is in the past: name a moment that is to come")
+        case TaskTriggerType.LOOP:
+            _check_loop(args, settings)
+    return args
+
+
+def _check_loop(args: dict[str, Any], settings: Settings) -> None:
+    _only(args, ("interval", "offset", "cron", "cron_expression", "rules", "timezone", "exclude"))
+    _timezone(args)
+    if "rules" in args:
+        if own := [name for name in ("interval", "offset", "cron", "cron_expression") if name in args]:
+            raise _wrong(own[0], "belongs into one of the rules")
+        rules = _objects(args, "rules")
+        if not rules:
+            raise _wrong("rules", "is empty")
+        for i, rule in enumerate(rules):
+            _only(rule, ("interval", "offset", "cron", "cron_expression", "timezone"), f"rules.{i}.")
+            _timezone(rule, f"rules.{i}.")
+            _check_rule(rule, settings, f"rules.{i}.")
+    else:
+        _check_rule(args, settings, "")
+    for i, entry in enumerate(_objects(args, "exclude")):
+        _check_exclusion(entry, f"exclude.{i}", args.get("timezone"))
+
+
+def _check_rule(rule: dict[str, Any], settings: Settings, at: str) -> None:
+    kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
+    if not kinds:
+        raise _wrong(f"{at}interval", "is required: seconds between two runs, or `cron` in its place")
+    if len(kinds) > 1:
+        raise _wrong(f"{at}{kinds[1]}", f"and {kinds[0]} exclude each other: give one of them")
+    value = rule[kinds[0]]
+    if kinds[0] != "interval":
+        if "offset" in rule:
+            raise _wrong(f"{at}offset", "belongs to an interval")
+        if not isinstance(value, str):
+            raise _wrong(f"{at}{kinds[0]}", "must be a text such as '0 8 * * *'")
+        try:
+            cron_of(value, "UTC")
+        except ValueError as exc:
+            raise _wrong(f"{at}{kinds[0]}", str(exc)) from exc
+        return
+    least = settings.schedule.min_interval
+    if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
+        raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
+    if value < least:
+        raise _wrong(f"{at}interval", f"is below the least that this installation allows ({least:g} s)")
+    if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
+        raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
+
+
+def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> None:
+    _only(entry, ("cron", "date", "from", "to", "timezone"), f"{at}.")
+    _timezone(entry, f"{at}.")
+    if sorted(set(entry) - {"timezone"}) not in (["cron"], ["date"], ["from", "to"]):
+        raise _wrong(at, "names one of: cron; date; from and to")
+    if "from" in entry:
+        zone_name = entry.get("timezone") or timezone
+        if _moment(f"{at}.from", entry["from"], zone_name) >= _moment(f"{at}.to", entry["to"], zone_name):
+            raise _wrong(f"{at}.to", "is not after `from`")
+        return
+    try:
+        if "cron" in entry:
+            cron_of(entry["cron"], "UTC")
+        else:
+            date.fromisoformat(entry["date"])
+    except (ValueError, TypeError, AttributeError) as exc:
+        name = "cron" if "cron" in entry else "date"
+        raise _wrong(f"{at}.{name}", str(exc)) from exc
+
+
+def _wrong(name: str, message: str) -> InvalidSubmissionError:
+    return InvalidSubmissionError([Violation(f"trigger_args.{name}", message)])
+
+
+def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
+    for name in args:
+        if name not in known:
+            names = f"known are: {', '.join(known)}" if known else "this trigger takes none"
+            raise _wrong(f"{at}{str(name)[:100]}", f"there is no such argument; {names}")
+
+
+def _objects(args: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = args.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise _wrong(name, "must be a list of objects")
+    if len(found) > MAX_RULES:
+        raise _wrong(name, f"holds {len(found)} entries, above the limit of {MAX_RULES}")
+    return found
+
+
+def _timezone(args: dict[str, Any], at: str = "") -> None:
+    if "timezone" in args:
+        try:
+            zone(args["timezone"])
+        except (ValueError, TypeError) as exc:
+            raise _wrong(f"{at}timezone", str(exc)) from exc
+
+
+def _moment(name: str, value: Any, timezone: str | None) -> int:
+    try:
+        return moment_ms(value, timezone)
+    except ValueError as exc:
+        raise _wrong(name, str(exc)) from exc
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    # From Python the values may be dates.
+    return value.isoformat() if isinstance(value, date | datetime) else value
