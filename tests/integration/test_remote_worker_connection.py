@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from celeriac import RemoteTask, RemoteWorker, WorkerRefusedError
+from tests.integration.node_packages import node, node_folder
 from tests.integration.scripted_gateway import scripted_gateway, working
 from tests.support import eventually
 
@@ -208,3 +212,41 @@ async def test_a_server_that_answers_no_ping_is_left() -> None:
         visit.socket.transport.pause_reading()
         await gateway.visit()
         visit.socket.transport.abort()
+
+
+async def test_the_javascript_worker_keeps_results_leaves_when_drained_and_stops_when_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program = shutil.copy(Path(__file__).with_name("remote_handlers.mjs"), node_folder(tmp_path_factory))
+    said = (tmp_path / "said").open("wb")
+    async with scripted_gateway() as gateway:
+        process = subprocess.Popen([node(), str(program), gateway.url, "g", "2"], stdout=said, stderr=said)
+        try:
+            visit = await gateway.visit(ready=False)
+            assert await visit.hear() == {"type": "ready", "concurrency": 2, "models": ["m"], "name": "tester"}
+            for task_id, seconds in (("short", 0.2), ("long", 60)):
+                await visit.give(task_id, data={"sleep_s": seconds})
+                await visit.hear("progress")
+            visit.socket.transport.abort()
+            # What ended meanwhile comes first or as soon as it has ended; one place is still taken.
+            visit = await gateway.visit(ready=False)
+            heard = [await visit.hear()]
+            while heard[-1]["type"] != "task_complete":
+                heard.append(await visit.hear())
+            assert heard[-1]["taskId"] == "short"
+            # Given again, neither runs a second time.
+            await visit.give("short", data={"sleep_s": 60})
+            assert (await visit.hear("task_complete"))["taskId"] == "short"
+            await visit.give("long", data={"sleep_s": 60})
+            await visit.say(type="drain", message="restart", reconnect=True)
+            await visit.say(type="cancel", taskId="long", reason="cancelled")
+            assert (await visit.hear("task_error"))["code"] == "cancelled"
+            assert await visit.gone() == 1000
+            visit = await gateway.visit()
+            await visit.socket.close(1008, "the token has expired")
+            await eventually(lambda: process.poll() is not None, because="the worker ends")
+            assert "the token has expired" in (tmp_path / "said").read_text()
+        finally:
+            said.close()
+            process.kill()
+            process.wait()
