@@ -327,6 +327,24 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert json.loads((await cli("workers", "--json"))[1]) == {"workers": []}
 
 
+async def test_a_group_is_drained_when_what_ran_has_ended(store: TaskStore, cli: Any) -> None:
+    for name in ("t-1", "t-2"):
+        await store.submit(Submission(name, "shout", group="loud"))
+    running = await _claim(store, "t-1")
+    code, out, _ = await cli("groups", "drain", "loud", "--timeout", "300ms")
+    assert (code, out.splitlines()[-1]) == (3, "1 of loud still run after 300ms; it stays paused")
+    draining = asyncio.create_task(cli("groups", "drain", "loud", "--note", "new disks"))
+    await asyncio.sleep(0)
+    await store.complete(running, "1")
+    code, out, _ = await draining
+    assert (code, out.splitlines()[-1]) == (
+        0,
+        "loud is empty and paused, 1 wait; `celeriac groups resume loud` lets it go on",
+    )
+    assert (await cli("groups"))[1].splitlines()[1].endswith(": new disks")
+    assert "is not a duration" in (await cli("groups", "drain", "loud", "--timeout", "soon"))[2]
+
+
 async def test_version_and_help(folder: Path) -> None:
     code, out, _ = await celeriac("--version", cwd=folder)
     assert (code, out) == (0, "celeriac 0.1.0\n")

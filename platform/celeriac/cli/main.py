@@ -14,6 +14,7 @@ from celeriac.cli import (
     dead,
     definitions,
     doctor,
+    groups,
     history,
     listings,
     processes,
@@ -44,6 +45,7 @@ watch.register(app)
 history.register(app)
 dead.register(app)
 definitions.register(app)
+groups.register(app)
 listings.register(app)
 doctor.register(app)
 access.register(app)

@@ -1,0 +1,146 @@
+"""`celeriac groups`: what there is; `pause`, `resume` and `drain` hold a group back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+import typer
+
+from celeriac.cli.connection import on_store
+from celeriac.cli.joining import joined_settings
+from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
+from celeriac.cli.tables import print_table
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.live.store import TaskStore
+from celeriac.model import GroupStats, Pause, rfc3339
+from celeriac.record import pause_record
+from celeriac.settings import parse_duration_s
+
+#: Pause between two looks at a group that is being drained (seconds).
+_LOOK_S: Final = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    several = typer.Typer(invoke_without_command=True)
+    several.callback()(groups)
+    for command in (pause, resume, drain):
+        several.command()(command)
+    app.add_typer(several, name="groups", rich_help_panel="Platform")
+
+
+def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+    """Show the worker groups: how many tasks wait and run, and how many workers serve each; pause and resume them."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> list[GroupStats]:
+        return await store.groups()
+
+    found = on_store(settings, url, work)
+    if as_json:
+        print_json({"groups": [_group(group) for group in found]})
+        return
+    headings: tuple[str, ...] = ("GROUP", "WAITING", "RUNNING", "WORKERS")
+    rows = [_group_row(group) for group in found]
+    if any(group.pause for group in found):
+        headings = (*headings, "PAUSED")
+        rows = [(*row, _paused(group)) for row, group in zip(rows, found, strict=True)]
+    print_table(headings, rows, empty="no group has had a task yet, and no worker serves one by name")
+
+
+_Name = Annotated[str, typer.Argument(help="The group's name.")]
+
+
+def pause(
+    name: _Name,
+    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Hold a group back: its tasks are accepted and wait, what runs goes on."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> Pause:
+        await _check_group(store, name)
+        return await store.pause(name, note)
+
+    paused = on_store(settings, url, work)
+    print_line(f"{name} is paused since {rfc3339(paused.at)}; `celeriac groups resume {name}` lets it go on")
+
+
+def resume(name: _Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Let a paused group go on."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> bool:
+        await _check_group(store, name)
+        return await store.resume(name)
+
+    print_line(f"{name} goes on" if on_store(settings, url, work) else f"{name} was not paused")
+
+
+def drain(
+    name: _Name,
+    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
+    timeout: Annotated[str, typer.Option(help="How long to wait for what runs.", metavar="DURATION")] = "10m",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Pause a group and wait until nothing of it runs. Exit code 3: something still does; the group stays paused."""
+    try:
+        patience_s = float(parse_duration_s(timeout))
+    except ValueError as exc:
+        raise InvalidSubmissionError([Violation("timeout", f"{timeout!r} {exc}")]) from exc
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> GroupStats:
+        await _check_group(store, name)
+        await store.pause(name, note)
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + patience_s
+        told = -1
+        while (found := await store.group(name)).running and loop.time() < give_up_at:
+            if found.running != told:
+                told = found.running
+                print_line(f"{told} of {name} still run")
+            await asyncio.sleep(_LOOK_S)
+        return found
+
+    found = on_store(settings, url, work)
+    if found.running:
+        print_line(f"{found.running} of {name} still run after {timeout}; it stays paused")
+        raise typer.Exit(NOT_NOW)
+    print_line(f"{name} is empty and paused, {found.waiting} wait; `celeriac groups resume {name}` lets it go on")
+
+
+async def _check_group(store: TaskStore, name: str) -> None:
+    """Raise `InvalidSubmissionError` for a name that is most likely a typing error."""
+    known = {group.name for group in await store.groups(also=("default", *store.settings.groups))}
+    if name not in known:
+        raise InvalidSubmissionError(
+            [Violation("name", f"there is no group {name!r}; there are {', '.join(sorted(known))}")]
+        )
+
+
+def _group_row(group: GroupStats) -> tuple[object, ...]:
+    return group.name, group.waiting, group.running, group.workers
+
+
+def _paused(group: GroupStats) -> str:
+    if group.pause is None:
+        return ""
+    return f"since {rfc3339(group.pause.at)}" + (f": {printable(group.pause.note)}" if group.pause.note else "")
+
+
+def _group(group: GroupStats) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "waiting": group.waiting,
+        "running": group.running,
+        "workers": group.workers,
+        "paused": pause_record(group.pause),
+    }
