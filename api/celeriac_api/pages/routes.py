@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from celeriac.access.principal import LOCAL, Principal
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.pages.assets import Asset, assets
 from celeriac_api.responses import json_response
@@ -46,8 +47,9 @@ async def dashboard(request: Request) -> Response:
 
 @router.get("/dashboard/session")
 async def session(request: Request) -> Response:
-    """Say whether the browser has signed in: its cookie is no script's to read."""
-    return json_response({"signed_in": COOKIE in request.cookies})
+    """Say whether the browser has signed in, its cookie being no script's to read, and what is worth offering."""
+    caller: Principal = request.scope.get("celeriac.principal", LOCAL)
+    return json_response({"signed_in": COOKIE in request.cookies, "admin": caller.admin})
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

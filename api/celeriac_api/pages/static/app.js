@@ -11,7 +11,7 @@ const SECTIONS = [
   { path: "tasks", name: "Tasks", key: "t", load: () => import("./views/tasks.js") },
   { path: "requests", name: "Requests", key: "r", load: () => import("./views/requests.js") },
   { path: "groups", name: "Groups", key: "g", load: () => import("./views/groups.js") },
-  { path: "workers", name: "Workers", key: "w", load: () => import("./views/workers.js") },
+  { path: "workers", name: "Workers", key: "w", admin: true, load: () => import("./views/workers.js") },
   { path: "dead", name: "Dead letters", key: "d", load: () => import("./views/dead.js") },
   { path: "definitions", name: "Definitions", key: "f", load: () => import("./views/definitions.js") },
 ];
@@ -72,7 +72,7 @@ function build() {
       "div",
       { class: "links" },
       SECTIONS.map((section) =>
-        h("a", { href: `#/${section.path}`, dataset: { path: section.path } }, icon(section.path), section.name, (counts[section.path] = h("span", { class: "count hide-small" }))),
+        h("a", { href: `#/${section.path}`, class: section.admin ? "admin-only" : null, dataset: { path: section.path } }, icon(section.path), section.name, (counts[section.path] = h("span", { class: "count hide-small" }))),
       ),
     ),
     h(
@@ -99,13 +99,14 @@ function build() {
     setText(counts.workers, workers.length || "");
     counts.workers.title = `${workers.length} online`;
   });
-  offerSignOut(nav.querySelector(".tools"));
+  fitToSession(nav.querySelector(".tools"));
   document.getElementById("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
 }
 
-/** Add the way out, where somebody has signed in: what is refused without the cookie is allowed by it. */
-async function offerSignOut(tools) {
-  const { signed_in: signedIn } = await get("../../dashboard/session").catch(() => ({}));
+/** Leave out what only admins may see or do, and add the way out where somebody has signed in. */
+async function fitToSession(tools) {
+  const { signed_in: signedIn, admin } = await get("../../dashboard/session").catch(() => ({}));
+  if (admin === false) document.documentElement.dataset.role = "user";
   if (!signedIn) return;
   const out = async () => {
     // Not a form: with no referrer a browser names no origin for one.

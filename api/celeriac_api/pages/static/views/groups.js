@@ -12,7 +12,7 @@ export function show(root, { ending }) {
   root.append(
     h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Groups"), h("p", {}, "A group is who runs a task. While one is paused its tasks are accepted and wait."))),
     h("section", { class: "card scroll-x" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, h("th", {}, "Group"), h("th", { class: "number" }, "Waiting"), h("th", { class: "hide-small" }, "Of its limit"), h("th", { class: "number hide-small" }, "Running"), h("th", { class: "number" }, "Workers"), h("th", {}, h("span", { class: "visually-hidden" }, "Actions")))),
+      h("thead", {}, h("tr", {}, h("th", {}, "Group"), h("th", { class: "number" }, "Waiting"), h("th", { class: "hide-small" }, "Of its limit"), h("th", { class: "number hide-small" }, "Running"), h("th", { class: "number" }, "Workers"), h("th", { class: "admin-only" }, h("span", { class: "visually-hidden" }, "Actions")))),
       body)),
   );
 
@@ -47,7 +47,7 @@ export function show(root, { ending }) {
         h("td", { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` }, bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "of its limit")),
         h("td", { class: "number hide-small" }, number(group.running)),
         h("td", { class: "number" }, group.workers ? number(group.workers) : group.waiting ? h("span", { class: "error-text" }, "none") : "0"),
-        h("td", { class: "actions-cell" }, group.paused
+        h("td", { class: "actions-cell admin-only" }, group.paused
           ? h("button", { class: "button small primary", type: "button", onclick: () => change(group.name, "resume", {}, `${group.name} goes on`) }, "Resume")
           : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, "Pause")),
       ];

@@ -28,6 +28,8 @@ export function show(root, { ending }) {
     workers: counter("Workers online", "#/workers"),
   };
 
+  counters.workers.card.classList.add("admin-only");
+
   // --- charts
   const spans = h("div", { class: "segments", role: "group", "aria-label": "Time span" });
   for (const name of Object.keys(SPANS)) {
