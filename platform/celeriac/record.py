@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from celeriac import secret_fields
 from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, ms_from_utc, rfc3339
 
 
@@ -20,7 +21,7 @@ def task_record(task: Task) -> dict[str, Any]:
         "type": task.type,
         "queue": task.group,
         "status": task.status.wire,
-        "payload": task.payload,
+        "payload": _shown(task),
         "progress": progress_record(task.progress, created_at=task.created_at),
         "result": task.result,
         "error": error_record(task.error),
@@ -39,6 +40,12 @@ def task_record(task: Task) -> dict[str, Any]:
         "expires_at": _moment(task.expires_at),
         "cancel_requested": task.cancel_requested,
     }
+
+
+def _shown(task: Task) -> Any:
+    """Return the payload without its secrets."""
+    paths = task.extra.get(secret_fields.FIELD)
+    return secret_fields.masked(task.payload, paths.split("\n")) if paths else task.payload
 
 
 def task_from_record(record: Mapping[str, Any]) -> Task:

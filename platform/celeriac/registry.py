@@ -22,6 +22,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from celeriac.context import Context
 from celeriac.errors import InvalidSubmissionError, SettingsError, Violation
 from celeriac.retry import RetryPolicy
+from celeriac.secret_fields import secret_paths
 from celeriac.settings import Settings
 
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
@@ -51,6 +52,8 @@ class TaskType:
     #: Names of the handler's parameters for payload and context; None where it takes none.
     payload_parameter: str | None = "payload"
     context_parameter: str | None = "ctx"
+    #: The schema that workers announced, for a type that this process does not have itself.
+    announced_schema: dict[str, Any] | None = None
     #: Awaited once when a worker process ends, to let go of what the handler holds.
     close: Callable[[], Awaitable[None]] | None = None
 
@@ -72,7 +75,16 @@ class TaskType:
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the payload."""
-        return self.payload.json_schema()
+        return self.payload.json_schema() if self.announced_schema is None else self.announced_schema
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """The paths of the payload's fields that nobody is shown."""
+        try:
+            return secret_paths(self.json_schema())
+        except PydanticInvalidForJsonSchema:
+            # A type that no schema can describe is no model with such fields.
+            return ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler as the plain function it is (handy in unit tests)."""

@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from celeriac import secret_fields
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
 from celeriac.registry import Registry, TaskType
@@ -260,6 +261,7 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
         timeout_s=float(timeout_s) if isinstance(timeout_s, int | float) and timeout_s > 0 else None,
         retention_s=float(retention_s) if isinstance(retention_s, int | float) and retention_s >= 0 else None,
         description=str(about.get("description") or ""),
+        announced_schema=schema if isinstance(schema := about.get("schema"), dict) else {"type": "object"},
     )
 
 
@@ -305,6 +307,8 @@ def build_submission(
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
     payload = _json_text("payload", request.payload, limit=settings.max_body_bytes)
+    if task_type.secrets:
+        payload = hidden(payload)
     policy = task_type.retry_policy(task_type.validate(request.payload), settings)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
@@ -332,6 +336,7 @@ def build_submission(
         retention_ms=None if retention_s == settings.retention else round(retention_s * 1000),
         idempotency_key=idempotency_key,
         delivery=Delivery.REMOTE if remote else delivery_of(group, settings),
+        extra={secret_fields.FIELD: "\n".join(task_type.secrets)} if task_type.secrets else {},
     )
 
 
@@ -351,7 +356,12 @@ def checked_payload(name: str, payload: Mapping[str, Any], settings: Settings, r
         raise InvalidSubmissionError([Violation("type", _unknown_type(name, registry))])
     text = _json_text("payload", payload, limit=settings.max_body_bytes)
     task_type.retry_policy(task_type.validate(payload), settings)
-    return text
+    return hidden(text) if task_type.secrets else text
+
+
+def hidden(payload: str) -> str:
+    """Return a payload's text marked as one with secrets: a space ahead, for which messages leave its summary out."""
+    return f" {payload}"
 
 
 def check_idempotency_key(key: str) -> None:

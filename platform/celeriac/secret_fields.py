@@ -1,0 +1,58 @@
+"""Fields of a payload that nobody is shown: `SecretStr`, or any field whose JSON schema says `writeOnly`.
+
+A worker gets them as they were sent; answers, lists and messages have `***` in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+MASK: Final = "***"
+#: Of a record: the paths of its payload's secrets, separated by line breaks.
+FIELD: Final = "secret_fields"
+#: How deep a schema is looked into: some refer to themselves.
+_DEPTH: Final = 8
+
+
+def secret_paths(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the dotted paths of the secrets in a JSON schema; `*` is any item of a list or any key of a map."""
+    return tuple(dict.fromkeys(_paths(schema, schema.get("$defs", {}), "", _DEPTH)))
+
+
+def masked(payload: Any, paths: Iterable[str]) -> Any:
+    """Return `payload` with what lies at `paths` masked; what is not there stays away."""
+    for path in paths:
+        payload = _masked(payload, path.split("."))
+    return payload
+
+
+def _paths(schema: Any, defs: Mapping[str, Any], path: str, depth: int) -> Iterator[str]:
+    if not isinstance(schema, Mapping) or depth == 0:
+        return
+    if schema.get("writeOnly") and path:
+        yield path
+        return
+    if isinstance(reference := schema.get("$ref"), str):
+        yield from _paths(defs.get(reference.rpartition("/")[2]), defs, path, depth - 1)
+    for name in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(name, ()):
+            yield from _paths(part, defs, path, depth - 1)
+    properties = schema.get("properties")
+    for name, part in properties.items() if isinstance(properties, Mapping) else ():
+        yield from _paths(part, defs, f"{path}.{name}" if path else name, depth - 1)
+    for name in ("items", "additionalProperties"):
+        if path:
+            yield from _paths(schema.get(name), defs, f"{path}.*", depth - 1)
+
+
+def _masked(value: Any, path: list[str]) -> Any:
+    if not path:
+        return MASK if value is not None else None
+    name, rest = path[0], path[1:]
+    if isinstance(value, Mapping):
+        names = list(value) if name == "*" else [name] if name in value else []
+        return {**value, **{key: _masked(value[key], rest) for key in names}}
+    if isinstance(value, list) and name == "*":
+        return [_masked(item, rest) for item in value]
+    return value
