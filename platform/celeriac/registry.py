@@ -82,7 +82,7 @@ class TaskType:
         """The paths of the payload's fields that nobody is shown."""
         try:
             return secret_paths(self.json_schema())
-        except PydanticInvalidForJsonSchema:
+        except PydanticUserError:
             # A type that no schema can describe is no model with such fields.
             return ()
 
