@@ -185,31 +185,33 @@ class RemoteMirror(Role):
         return events
 
     async def _translated(self, changes: Iterable[Change]) -> list[CeleryEvent]:
-        ours = [change for change in changes if self._concerns(change)]
+        ours: list[Change] = []
+        starting: set[str] = set()
+        for change in changes:
+            if change.status == Status.PROCESSING and REMOTE_ID.match(change.worker):
+                starting.add(change.task_id)
+            if change.task_id in starting or change.task_id in self._runs:
+                ours.append(change)
         if not ours:
             return []
         previews = await self._watch.previews(list(dict.fromkeys(change.task_id for change in ours)))
         events: list[CeleryEvent] = []
         for change in ours:
             preview = previews.get(change.task_id)
-            run = self._runs.pop(change.task_id, None)
-            if run is not None and not (change.status == Status.PROCESSING and run.attempt == change.attempt):
+            run = self._runs.get(change.task_id)
+            begins = change.status == Status.PROCESSING
+            if run is not None and (run.attempt >= change.attempt if begins else run.attempt > change.attempt > 0):
+                continue  # the record has told it before the event
+            if run is not None:
+                del self._runs[change.task_id]
                 events += self._end(run, change, preview)
-            if change.status == Status.PROCESSING and preview is not None:
-                run = run_of(preview, change.at_ms)
+            if begins and preview is not None:
+                payload, group = preview.payload, preview.group
                 # The record may be further on already.
-                run = RemoteRun(run.task_id, change.worker, run.group, change.attempt, change.at_ms, run.payload)
-                events += self._follow(run)
+                events += self._follow(
+                    RemoteRun(change.task_id, change.worker, group, change.attempt, change.at_ms, payload)
+                )
         return events
-
-    def _concerns(self, change: Change) -> bool:
-        if change.status == Status.PROCESSING and REMOTE_ID.match(change.worker):
-            # So that its end, which may come in the same page, is known to be one.
-            self._runs.setdefault(
-                change.task_id, RemoteRun(change.task_id, change.worker, "", change.attempt, change.at_ms, "")
-            )
-            return True
-        return change.task_id in self._runs
 
     async def _begin(self, task_ids: list[str], known: Mapping[str, Preview]) -> list[CeleryEvent]:
         """Show what runs already."""
