@@ -39,6 +39,8 @@ _FILE_PARAMETER: Final = "file_id"
 #: Where pages lead who has not signed in.
 SIGN_IN: Final = "/sign-in"
 _DEFAULT_RATE: Final = 1000.0
+#: Characters below which a secret is too short for HS256 (RFC 7518, section 3.2).
+_SHORT_SECRET: Final = 32
 _KNOWN: Final = Access()
 #: What contract 3 calls a task that is not there.
 _UNKNOWN: Final = "Task not found or expired"
@@ -50,6 +52,9 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         access = settings.access
         self.parts: Parts | None = None
+        secret = access.jwt_secret
+        if secret is not None and len(secret.get_secret_value()) < _SHORT_SECRET:
+            log.warning("JWT_SECRET is short, so it may be guessed: use 32 random characters or more")
         self._on = access.on
         self._policy = Policy()
         self._browsers = Browsers(settings)
