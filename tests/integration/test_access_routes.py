@@ -21,6 +21,7 @@ from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access, Policy
 from celeriac_api.main import create_app
 from celeriac_api.ws import endpoint as ws
 from tests.integration.http_serving import serving
+from tests.support import free_port
 
 SECRET = "an access secret of at least 32 bytes"
 HTTP_ROUTES = [line for line in ROUTES if not line.startswith(WEBSOCKET)]
@@ -161,6 +162,20 @@ async def test_what_is_somebody_elses_is_not_there(valkey_url: str, tmp_path: Pa
             batch = await client.post("/api/v1/tasks/batch", json={"tasks": [document]}, headers=theirs)
             assert batch.json()["results"][0]["status"] == 422
         assert (await client.post("/api/v1/tasks", json=stolen, headers=mine)).status_code == 202
+
+
+async def test_while_nobody_can_say_whose_a_task_is_it_is_shown_to_admins_only(valkey_url: str, tmp_path: Path) -> None:
+    away = f"postgresql://nobody@127.0.0.1:{free_port()}/away"
+    settings = settings_of(valkey_url, tmp_path).model_copy(update={"database_url": away})
+    plain = header(settings, "7", Scope.READ, Scope.SUBMIT)
+    async with client_of(settings) as client:
+        submitted = await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}}, headers=plain)
+        own = await client.get(f"/api/v1/tasks/{submitted.json()['task_id']}", headers=plain)
+        assert own.status_code == 200
+        lines = [line for line in HTTP_ROUTES if "{task_id}" in line or "{taskId}" in line]
+        for line in lines:
+            method, path = filled(line, "let-go-by-the-store")
+            assert (await client.request(method, path, headers=plain)).status_code == 503, line
 
 
 async def test_a_submission_is_its_callers_own(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.access.principal import LOCAL, Kind, Principal
 from celeriac.access.principal import Scope as Need
-from celeriac.errors import AuthenticationError, CeleriacError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.errors import AuthenticationError, CeleriacError, TaskNotFoundError
 from celeriac.live.audit import AuditLog
 from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
@@ -165,14 +165,17 @@ class Guard:
         )
 
     async def _check_owner(self, principal: Principal, task_id: str) -> None:
-        """Raise `TaskNotFoundError` for somebody else's task, as for one that does not exist."""
+        """Raise `TaskNotFoundError` for somebody else's task, as for one that does not exist.
+
+        Raises `LedgerUnavailableError` where only the history could say whose it is, and that is away.
+        """
         parts = self._running()
         known, owner = await parts.store.owner(task_id)
         if not known:
             try:
                 owner = (await find_kept(parts, task_id)).task.user_id
-            except (TaskNotFoundError, LedgerUnavailableError):
-                return  # the route finds nothing either, or says what is away
+            except TaskNotFoundError:
+                return  # the route finds nothing either
         if not principal.sees(owner):
             raise TaskNotFoundError(task_id)
 
