@@ -46,6 +46,12 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+def patient(settings: Settings) -> Settings:
+    """Return settings under which a worker may keep for long what was taken back."""
+    dispatch = settings.dispatch.model_copy(update={"cancel_grace": 20})
+    return settings.model_copy(update={"dispatch": dispatch})
+
+
 async def submit(http: httpx.AsyncClient, /, payload: dict[str, Any] | None = None, **fields: Any) -> str:
     body = {"type": "remote", "payload": payload or {"data": {"n": 1}}, **fields}
     answer = await http.post("/api/v1/tasks", json=body)
@@ -164,6 +170,37 @@ async def test_a_cancelled_task_is_taken_back_and_its_answer_counts_no_more(url:
         assert (await one.take())["taskId"] == following
 
 
+async def test_the_answer_of_a_lost_attempt_does_not_end_the_next_one(settings: Settings) -> None:
+    async with serving(patient(settings)) as url, httpx.AsyncClient(base_url=url) as http, worker(url, concurrency=3) as one:
+        task_id = await submit(http, timeout=0.2, max_retries=1)
+        await one.take()
+        assert (await one.hear())["reason"] == "timeout"
+
+        async def claimed_again() -> bool:
+            return bool((await http.get(f"/api/v1/tasks/{task_id}")).json()["attempt"] == 2)
+
+        await eventually(claimed_again, because="the next attempt is claimed")
+        await one.hear_nothing()
+        await one.say(type="task_error", taskId=task_id, error="cancelled", code="cancelled", retryable=False)
+        assert (await one.hear())["type"] == "error"
+        again = await one.take()
+        assert (again["taskId"], again["attempt"]) == (task_id, 2)
+        await one.say(type="task_complete", taskId=task_id, result="second")
+        assert (await ended(http, task_id))["result"] == "second"
+
+
+async def test_a_lost_attempt_that_is_not_answered_leaves_the_next_one_to_other_workers(settings: Settings) -> None:
+    async with serving(patient(settings)) as url, httpx.AsyncClient(base_url=url) as http, worker(url, concurrency=3) as one:
+        task_id = await submit(http, timeout=0.2, max_retries=1)
+        await one.take()
+        assert (await one.hear())["reason"] == "timeout"
+        async with worker(url) as other:
+            assert (await other.take())["taskId"] == task_id
+            await other.say(type="task_complete", taskId=task_id, result="second")
+            assert (await ended(http, task_id))["result"] == "second"
+        await one.hear_nothing()
+
+
 async def test_a_worker_that_keeps_a_task_past_its_timeout_is_disconnected(url: str, http: httpx.AsyncClient) -> None:
     async with worker(url) as one:
         task_id = await submit(http, timeout=0.2)
@@ -255,10 +292,13 @@ async def test_a_stopping_server_lets_workers_finish_and_gives_the_rest_back(set
             await leaving.take()
             stopping = asyncio.create_task(first.aclose())
             assert (await leaving.hear())["type"] == "drain"
+            waiting = await submit(http)
             await leaving.say(type="task_complete", taskId=finished, result="in time")
+            await leaving.say(type="ready", concurrency=2)
+            await leaving.hear_nothing()
             assert await leaving.hear_the_end() == 1012
             await stopping
         assert (await ended(http, finished))["result"] == "in time"
-        async with worker(second) as staying:
-            task = await staying.take()
-            assert (task["taskId"], task["attempt"]) == (unfinished, 1)
+        async with worker(second, concurrency=2) as staying:
+            tasks = [await staying.take(), await staying.take()]
+            assert [(task["taskId"], task["attempt"]) for task in tasks] == [(unfinished, 1), (waiting, 1)]

@@ -61,6 +61,8 @@ class WorkerConnection:
     name: str = ""
     ready: bool = False
     draining: bool = False
+    #: The server is about to leave it.
+    leaving: bool = False
     #: By task id; those that were taken back stay until the worker lets go of them.
     running: dict[str, RemoteAttempt] = field(default_factory=dict)
     #: Tasks that are being claimed for it.
@@ -74,7 +76,7 @@ class WorkerConnection:
     @property
     def free(self) -> int:
         """How many more tasks it may be given."""
-        if not self.ready or self.draining or self.closed:
+        if not self.ready or self.draining or self.leaving or self.closed:
             return 0
         return max(self.concurrency - len(self.running) - self.reserved, 0)
 

@@ -69,6 +69,12 @@ class GroupDesk:
         self.connections.discard(connection)
         self._idle.pop(connection, None)
 
+    def pass_over(self, connection: WorkerConnection) -> bool:
+        """Put a worker last in line; returns whether another one is idle."""
+        if connection in self._idle:
+            self._idle.move_to_end(connection)
+        return any(other is not connection for other in islice(self._idle, 2))
+
     def submitting(self) -> bool:
         """Claim in the same breath as a task is submitted; whether a worker is idle who may get it.
 

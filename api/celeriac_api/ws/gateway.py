@@ -37,6 +37,10 @@ _TICK_S: Final = 0.5
 _BACKOFF: Final = RetryPolicy()
 #: Pause before the store is told again how a task ended (seconds).
 _AGAIN_S: Final = 0.5
+#: A task that its worker cannot have yet: how long others are left alone with it, and how often that is looked at
+#: (seconds).
+_PASS_S: Final = 0.1
+_LOOK_S: Final = 0.02
 
 
 class Gateway:
@@ -79,6 +83,8 @@ class Gateway:
             self._note(desk, held=0)
         for connection in list(self.connections):
             connection.post(messages.drain())
+            # Also one that says again that it is ready gets nothing more from here.
+            connection.leaving = True
             self.changed(connection)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self.settings.drain_grace
@@ -173,12 +179,13 @@ class Gateway:
     # --- tasks
 
     def _give(self, connection: WorkerConnection, grant: Grant) -> None:
+        if (before := connection.running.get(grant.claim.task_id)) is not None:
+            self._give_later(connection, grant, before)
+            return
         loop = asyncio.get_running_loop()
         now = loop.time()
         attempt = RemoteAttempt.of(grant, connection, now)
         claim = attempt.claim
-        if (before := connection.running.get(claim.task_id)) is not None:
-            self._disarm(before)
         connection.running[claim.task_id] = attempt
         self._attempts[claim.task_id] = attempt
         self._dirty.add(connection)
@@ -191,6 +198,22 @@ class Gateway:
         attempt.timer = loop.call_at(min(ends_at), self._overdue, attempt)
         connection.pinged_at = connection.heard_at = max(connection.heard_at, now)
         connection.post(messages.task(claim, round((min(ends_at) - now) * 1000)))
+
+    def _give_later(self, connection: WorkerConnection, grant: Grant, before: RemoteAttempt) -> None:
+        """Return a task of which the worker has still to answer for an earlier run: that answer would end this one."""
+        loop = asyncio.get_running_loop()
+        others = self._desks[connection.group].pass_over(connection)
+        # Where nobody else is idle it would come back at once. The lease holds meanwhile.
+        until = loop.time() + (_PASS_S if others else self._lease_s / 2)
+
+        async def return_it() -> None:
+            while connection.running.get(grant.claim.task_id) is before and not connection.closed:
+                if loop.time() >= until:
+                    break
+                await asyncio.sleep(_LOOK_S)
+            await self._until_done(lambda: self.store.release(grant.claim))
+
+        self._spawn(return_it())
 
     def _return(self, grant: Grant) -> None:
         self._spawn(self._until_done(lambda: self.store.release(grant.claim)))
