@@ -171,7 +171,11 @@ async def test_a_cancelled_task_is_taken_back_and_its_answer_counts_no_more(url:
 
 
 async def test_the_answer_of_a_lost_attempt_does_not_end_the_next_one(settings: Settings) -> None:
-    async with serving(patient(settings)) as url, httpx.AsyncClient(base_url=url) as http, worker(url, concurrency=3) as one:
+    async with (
+        serving(patient(settings)) as url,
+        httpx.AsyncClient(base_url=url) as http,
+        worker(url, concurrency=3) as one,
+    ):
         task_id = await submit(http, timeout=0.2, max_retries=1)
         await one.take()
         assert (await one.hear())["reason"] == "timeout"
@@ -190,7 +194,11 @@ async def test_the_answer_of_a_lost_attempt_does_not_end_the_next_one(settings: 
 
 
 async def test_a_lost_attempt_that_is_not_answered_leaves_the_next_one_to_other_workers(settings: Settings) -> None:
-    async with serving(patient(settings)) as url, httpx.AsyncClient(base_url=url) as http, worker(url, concurrency=3) as one:
+    async with (
+        serving(patient(settings)) as url,
+        httpx.AsyncClient(base_url=url) as http,
+        worker(url, concurrency=3) as one,
+    ):
         task_id = await submit(http, timeout=0.2, max_retries=1)
         await one.take()
         assert (await one.hear())["reason"] == "timeout"
