@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import openai
@@ -76,6 +77,27 @@ async def test_partial_results_become_the_chunks_of_a_stream(url: str, client: A
         assert rest[-2].choices[0].finish_reason == "stop"
         assert rest[-1].usage is not None
         assert rest[-1].usage.total_tokens == 4
+
+
+async def test_a_stream_is_of_one_run_also_where_the_task_was_given_back(valkey_url: str) -> None:
+    settings = Settings.model_validate({"redis_url": valkey_url, "dispatch": {"drain_grace": 0.1}})
+    async with AsyncExitStack() as first, serving(settings) as second:
+        client = await first.enter_async_context(AsyncOpenAI(base_url=f"{second}/v1", api_key="none", max_retries=0))
+        async with AsyncExitStack() as going, worker(await going.enter_async_context(serving(settings))) as leaving:
+            asking = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO, stream=True))
+            task_id = (await leaving.take())["taskId"]
+            for content in ("one ", "two "):
+                await leaving.say(type="delta", taskId=task_id, content=content)
+            chunks = aiter(await asking)
+            said = [(await anext(chunks)).choices[0].delta.content for _ in range(2)]
+            await going.aclose()
+        async with worker(second) as staying:
+            assert (await staying.take())["attempt"] == 1
+            for content in ("uno ", "dos ", "tres"):
+                await staying.say(type="delta", taskId=task_id, content=content)
+            await staying.say(type="task_complete", taskId=task_id, result="one two three")
+            said += [chunk.choices[0].delta.content async for chunk in chunks]
+    assert said == ["one ", "two ", "three", None]
 
 
 async def test_a_worker_without_partial_results_is_streamed_as_one_chunk(url: str, client: AsyncOpenAI) -> None:

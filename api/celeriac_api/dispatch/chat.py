@@ -153,7 +153,7 @@ class ChatEndpoint:
         ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
         sent: list[str] = []
         attempt = whole = 0
-        begun = False
+        begun = broken = False
         try:
             while True:
                 part = await _next(parts, ending, calls.settings.sse_keepalive)
@@ -162,8 +162,11 @@ class ChatEndpoint:
                 if part is None:
                     yield KEEPALIVE
                     continue
-                # After a gap, or of another attempt, the end tells the rest: what was sent cannot be taken back.
+                # After a gap, or of another run, the end tells the rest: what was sent cannot be taken back. An attempt
+                # that was given back has another run, which counts from the beginning.
                 if part.number != whole + 1 or (attempt and part.attempt != attempt):
+                    broken = True
+                if broken:
                     continue
                 attempt, whole = part.attempt, part.number
                 sent.append(part.content)

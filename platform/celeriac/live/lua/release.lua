@@ -19,6 +19,7 @@ local attempt = tonumber(f[4]) - 1
 redis.call('HSET', task, 'attempt', int(attempt), 'nonce', ARGV[5])
 -- Its first start did not happen, so that may be too late again.
 if f[7] and attempt == 0 then redis.call('ZADD', key.expiring, f[7], id) end
-redis.call('HDEL', task, 'owner', 'fence', 'started_at', 'started_ms')
+-- The next run has the same number, and counts its reports and parts from the beginning.
+redis.call('HDEL', task, 'owner', 'fence', 'started_at', 'started_ms', 'progress_seq', 'delta_seq', 'delta_bytes')
 enqueue(id, true)
 return 'PENDING'
