@@ -29,6 +29,7 @@ _COUNTERS: Final = {
 _HISTOGRAMS: Final = {
     "wait": ("celeriac_task_wait_seconds", "Time from a task's arrival in its queue to the start of the attempt."),
     "run": ("celeriac_task_run_seconds", "Time that an attempt ran."),
+    "lateness": ("celeriac_schedule_lateness_seconds", "Time from a definition's slot (jitter included) to its task."),
 }
 
 

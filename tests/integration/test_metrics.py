@@ -129,3 +129,14 @@ async def test_names_of_strangers_cannot_fill_the_store(client: httpx.AsyncClien
     await submit(client, queue="one-more")
     assert await store.redis.hlen(keys.COUNTS) == 20_000
     assert (await client.get("/metrics", params={"scope": "nobody"})).status_code == 422
+
+
+async def test_a_firing_says_how_late_it_was(client: httpx.AsyncClient, store: TaskStore) -> None:
+    seconds, micros = await store.redis.time()
+    slot_ms = seconds * 1000 + micros // 1000 - 3000
+    for _ in range(2):  # the second one is known already
+        await store.submit(Submission(task_id="t", type="demo", extra={"slot_ms": str(slot_ms)}))
+    samples = await read(client)
+    assert value(samples, "celeriac_schedule_lateness_seconds_count", group="default") == 1
+    assert value(samples, "celeriac_schedule_lateness_seconds_bucket", group="default", le="2.5") == 0
+    assert (value(samples, "celeriac_schedule_lateness_seconds_sum", group="default") or 0) >= 3

@@ -62,6 +62,8 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
         extra={
             "scheduled_at": scheduled_at,
             "trigger": firing.trigger,
+            # Lateness is counted with the submission; other firings have no slot to be late for.
+            **({"slot_ms": str(firing.slot_ms)} if firing.trigger == "schedule" else {}),
             **{name: text.replace(INSTANCE_ID, firing.task_id) for name, text in run.get("extra", {}).items()},
         },
     )

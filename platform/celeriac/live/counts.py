@@ -26,7 +26,7 @@ _COUNTERS: Final = {
     "y": ("retries", ("group", "type")),
     "l": ("leases_expired", ("group", "type")),
 }
-_HISTOGRAMS: Final = {"w": ("wait", ("group",)), "r": ("run", ("group", "type"))}
+_HISTOGRAMS: Final = {"w": ("wait", ("group",)), "r": ("run", ("group", "type")), "d": ("lateness", ("group",))}
 
 
 @dataclass(slots=True)

@@ -112,7 +112,7 @@ local function count(field, number)
   counted[field] = (counted[field] or 0) + number
 end
 
--- Count a duration (ms) as 'w' (waited) or 'r' (ran), in the bucket of counts.py that it falls into.
+-- Count a duration (ms) as 'w' (waited), 'r' (ran) or 'd' (a firing was late), in the bucket of counts.py that it falls into.
 local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000}
 local function count_duration(what, labels, ms)
   local bucket = 0

@@ -108,10 +108,11 @@ return each(FIRST, WIDTH, function(base)
   user_of[id] = user
   if user ~= '' then set('user_id', user) end
   if ARGV[base + 12] ~= '' then set('metadata', ARGV[base + 12]) end
-  local message
+  local message, slot_ms
   for i = 1, #extra, 2 do
     set(extra[i], extra[i + 1])
     if extra[i] == 'message' then message = extra[i + 1] end
+    if extra[i] == 'slot_ms' then slot_ms = tonumber(extra[i + 1]) end
   end
   if scheduled then
     set('run_at', rfc3339(due))
@@ -149,6 +150,7 @@ return each(FIRST, WIDTH, function(base)
   if user ~= '' then change('ZADD', key.active(user), now, id) end
   -- Nobody can be watching the task yet, so nobody is woken.
   count('s' .. SEP .. group .. SEP .. task_type, 1)
+  if slot_ms then count_duration('d', SEP .. group, math.max(0, now_ms - slot_ms)) end
   append(id, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
   return {'created', id, status}
 end)
