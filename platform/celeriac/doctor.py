@@ -177,7 +177,10 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
             "work", f"no worker lives; {waiting} tasks wait", "start `celeriac worker`"
         )
     else:
-        yield ok("work", f"{len(workers)} workers, {sum(group.running for group in state.groups.values())} tasks run")
+        yield ok(
+            "work",
+            f"workers: {len(workers)}; tasks that run: {sum(group.running for group in state.groups.values())}",
+        )
     served = {group for worker in workers for group in worker.groups}
     for name, group in state.groups.items():
         if workers and group.waiting and name not in served and "*" not in served:

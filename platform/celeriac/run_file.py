@@ -32,6 +32,8 @@ class Installation:
     config: str | None = None
     #: Root of the storage of files, absolute.
     storage: str | None = None
+    #: Tells with which secret tokens are checked (`secret_mark`), and nothing about that secret.
+    token_secret: str | None = None
     #: Children: role → process id.
     pids: dict[str, int] = field(default_factory=dict)
 

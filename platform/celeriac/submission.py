@@ -76,6 +76,11 @@ def _group_name(value: str) -> str:
     return value
 
 
+def _as_text(value: Any) -> Any:
+    # User ids are whole numbers in many a database, and so in what it is asked to send.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _user_id(value: str) -> str:
     # isprintable is false for control characters, NUL and lone surrogates, which no log or store should meet.
     if not value.isprintable():
@@ -165,8 +170,14 @@ class SubmitRequest(BaseModel):
         WithJsonSchema(_EXPIRY_SCHEMA),
     ] = None
     user_id: Annotated[
-        Annotated[str, Field(min_length=1, max_length=MAX_USER_ID_LENGTH), AfterValidator(_user_id)] | None,
-        Field(description="On whose behalf it runs."),
+        Annotated[
+            str,
+            Field(min_length=1, max_length=MAX_USER_ID_LENGTH),
+            BeforeValidator(_as_text),
+            AfterValidator(_user_id),
+        ]
+        | None,
+        Field(description="On whose behalf it runs; a whole number is taken as text."),
     ] = None
     metadata: Annotated[
         dict[str, Any] | None,

@@ -68,7 +68,7 @@ def _check_rule(rule: dict[str, Any], settings: Settings, at: str) -> None:
     if not kinds:
         raise _wrong(f"{at}interval", "is required: seconds between two runs, or `cron` in its place")
     if len(kinds) > 1:
-        raise _wrong(f"{at}{kinds[1]}", f"and {kinds[0]} exclude each other: give one of them")
+        raise _wrong(f"{at}{kinds[1]}", f"excludes {kinds[0]}: give one of them")
     value = rule[kinds[0]]
     if kinds[0] != "interval":
         if "offset" in rule:

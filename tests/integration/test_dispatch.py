@@ -147,6 +147,15 @@ async def test_a_malformed_call_is_a_clear_400(http: httpx.AsyncClient, body: by
     assert answer.json()["error"].startswith("Invalid request: ")
 
 
+async def test_a_user_id_may_be_a_whole_number(url: str, http: httpx.AsyncClient) -> None:
+    async with worker(url) as one:
+        calling = asyncio.create_task(http.post("/api/openai", json={"data": {}, "userId": 7}))
+        task = await one.take()
+        assert task["userId"] == "7"
+        await one.say(type="task_complete", taskId=task["taskId"], result=1)
+        assert (await calling).json()["result"] == 1
+
+
 async def test_a_caller_that_hangs_up_cancels_its_task(url: str, http: httpx.AsyncClient) -> None:
     async with worker(url) as one:
         calling = asyncio.create_task(call(http))

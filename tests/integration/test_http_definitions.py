@@ -250,3 +250,12 @@ async def test_a_user_sees_and_moves_only_own_definitions(settings: Settings) ->
         await client.post(f"{path}/resume", headers=ann)
         made = await client.post("/tasks", json={**HOURLY, "user_id": 99}, headers=boss)
         assert made.json()["user_id"] == 99, "an admin may do it for others"
+
+
+async def test_with_authentication_ones_own_id_keeps_its_form_and_another_becomes_ones_own(settings: Settings) -> None:
+    guarded = settings.model_copy(update={"access": AccessSettings.model_validate({"jwt_secret": "s" * 40})})
+    headers = {"Authorization": f"Bearer {mint_token(guarded, user_id='7', scopes=[Scope.SUBMIT])}"}
+    async with serving(guarded) as url, httpx.AsyncClient(base_url=url, timeout=20, headers=headers) as connected:
+        for said, kept in ((7, 7), ("7", "7"), (8, "7"), (None, "7")):
+            answer = await connected.post("/tasks", json={**HOURLY, "user_id": said})
+            assert (answer.status_code, answer.json()["user_id"]) == (201, kept)

@@ -39,17 +39,18 @@ async def test_a_worker_comes_back_after_every_other_end(code: int) -> None:
         assert (await visit.hear("task_complete"))["result"] == 7
 
 
-async def test_an_address_without_a_gateway_is_said_and_not_tried_for_ever() -> None:
+@pytest.mark.parametrize("body", ["nothing here\n", '{"status": 404, "detail": "nothing here"}'])
+async def test_an_address_without_a_gateway_is_said_and_not_tried_for_ever(body: str) -> None:
     from websockets.asyncio.server import serve
 
     async def nobody(_: Any) -> None: ...
 
     def not_found(connection: Any, _: Any) -> Any:
-        return connection.respond(404, "nothing here\n")
+        return connection.respond(404, body)
 
     async with serve(nobody, "127.0.0.1", 0, process_request=not_found) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(WorkerRefusedError, match="HTTP 404: nothing here"):
+        with pytest.raises(WorkerRefusedError, match=r"HTTP 404: nothing here$"):
             await asyncio.wait_for(RemoteWorker(f"http://127.0.0.1:{port}", echo).run_async(), 20)
 
 

@@ -34,6 +34,14 @@ def test_the_text_has_every_address_and_a_command_to_paste_but_no_password() -> 
     assert "s3cret" not in text
 
 
+def test_with_authentication_the_commands_mint_their_token() -> None:
+    settings = Settings.model_validate({**DEMO, "access": {"jwt_secret": "0123456789abcdef0123456789abcdef"}})
+    text = ready_text(INSTALLATION, settings, store="embedded", types={})
+    bearer = f'-H "Authorization: Bearer $(celeriac token --user me --data-dir {settings.data_dir})"'
+    assert text.count(bearer) + text.count(bearer.replace(f" --data-dir {settings.data_dir}", "")) == 2
+    assert "0123456789abcdef" not in text
+
+
 def test_the_example_is_of_an_announced_type_where_there_is_no_demo_service() -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     types = {"grpc_task": {}, "shout": {"schema": schema}}

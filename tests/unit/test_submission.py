@@ -136,6 +136,13 @@ def test_a_field_that_does_not_fit_is_named(fields: dict[str, Any], field: str, 
     assert words in refusal(**fields)[field]
 
 
+def test_a_user_id_may_be_a_whole_number() -> None:
+    document = {"type": "thumbnail", "payload": {"path": "a", "width": 1}}
+    assert read_request({**document, "user_id": 7}).user_id == "7"
+    for wrong in (True, 7.5, [7]):
+        assert "string" in refusal(user_id=wrong)["user_id"]
+
+
 def test_a_payload_field_that_does_not_fit_its_type_has_a_dotted_path() -> None:
     assert "payload.width" in refusal(type="thumbnail", payload={"path": "a", "width": "wide"})
     assert "payload.path" in refusal(type="thumbnail", payload={})

@@ -59,10 +59,12 @@ def read_call(document: dict[str, Any], settings: Settings) -> DispatchCall:
     answer_at_once = _or(document, "async", False)
     _check(isinstance(answer_at_once, bool), "async must be true or false")
     user_id = document.get("userId")
+    if type(user_id) is int:
+        user_id = str(user_id)
     _check(
         user_id is None
         or (isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID_LENGTH and user_id.isprintable()),
-        f"userId must be 1 to {MAX_USER_ID_LENGTH} printable characters",
+        f"userId must be a whole number, or a text of 1 to {MAX_USER_ID_LENGTH} printable characters",
     )
     return DispatchCall(
         payload=payload,

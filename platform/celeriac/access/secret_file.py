@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -9,8 +10,19 @@ from typing import Final
 
 from celeriac.errors import SettingsError
 from celeriac.private_file import make_private_folder
+from celeriac.settings import Settings
 
 NAME: Final = "token_secret"
+#: The mark (`secret_mark`) of the data folder's own secret.
+OF_THE_FOLDER: Final = "data folder"
+
+
+def secret_mark(settings: Settings) -> str:
+    """Return what tells one source of signatures from another: for a configured secret a keyed hash, cut short."""
+    access = settings.access
+    if access.jwt_secret is not None:
+        return hmac.new(access.jwt_secret.get_secret_value().encode(), b"celeriac", "sha256").hexdigest()[:16]
+    return OF_THE_FOLDER if access.jwks is None else "issuer"
 
 
 def read_secret(data_dir: Path) -> str | None:

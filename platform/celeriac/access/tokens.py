@@ -136,7 +136,7 @@ def mint_token(settings: Settings, *, user_id: str, scopes: Collection[Scope], t
 def _reason(exc: jwt.PyJWTError) -> str:
     match exc:
         case jwt.InvalidSignatureError():
-            return "its signature is wrong"
+            return "its signature is wrong: another secret than the server's made it"
         case jwt.InvalidAudienceError():
             return "it is meant for another audience"
         case jwt.InvalidIssuerError():

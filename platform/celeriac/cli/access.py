@@ -9,6 +9,7 @@ import typer
 
 from celeriac.access.api_key import ApiKey, make_key
 from celeriac.access.principal import Scope
+from celeriac.access.secret_file import OF_THE_FOLDER, secret_mark
 from celeriac.cli.auditing import note
 from celeriac.cli.connection import on_store
 from celeriac.cli.joining import joined_settings
@@ -63,7 +64,9 @@ def token(
     from celeriac.access.tokens import mint_token
 
     chosen = _scopes(scope)
-    minted = mint_token(_settings(config, data_dir), user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
+    settings = _settings(config, data_dir)
+    _check_secret(settings)
+    minted = mint_token(settings, user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
     if as_json:
         print_json({"token": minted, "user_id": user, "scopes": sorted(chosen)})
     else:
@@ -192,6 +195,26 @@ def _settings(config: Path | None, data_dir: Path | None) -> Settings:
     if installation is not None and installation.config and config_path(config) is None:
         return load_settings(Path(installation.config), {"data_dir": str(settings.data_dir)})
     return settings
+
+
+def _check_secret(settings: Settings) -> None:
+    """Raise `SettingsError` if the `up` that runs on the data folder would refuse what is signed here."""
+    installation = find_installation(settings.data_dir)
+    if installation is None or installation.token_secret is None:
+        return
+    if installation.token_secret == secret_mark(settings):
+        return
+    if installation.token_secret == OF_THE_FOLDER:
+        differs, advice = (
+            "was started without JWT_SECRET, which is set here",
+            "unset it here, or start that one with it",
+        )
+    else:
+        differs = "checks tokens with another secret than this shell's"
+        advice = "set JWT_SECRET here as it is there, or make an API key: celeriac keys create NAME --user ID"
+    raise SettingsError(
+        f"the `celeriac up` that runs on {settings.data_dir} {differs}, and would refuse the token: {advice}"
+    )
 
 
 def _scopes(words: list[str] | None) -> tuple[Scope, ...]:

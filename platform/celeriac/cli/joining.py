@@ -50,8 +50,8 @@ def joined_settings(
         settings = settings.model_copy(update={"redis_url": fallback})
     if settings.redis_url is None:
         raise SettingsError(
-            f"no `celeriac up` runs on {settings.data_dir}: start one, name its folder with --data-dir, or set"
-            " REDIS_URL to the store to use"
+            f"no `celeriac up` runs on {settings.data_dir}: start one, name its folder with --data-dir or"
+            " CELERIAC_DATA_DIR, or set REDIS_URL to the store to use"
         )
     return settings.model_copy(update={"database_url": settings.history_url}), settings.redis_url
 

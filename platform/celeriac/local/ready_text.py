@@ -32,6 +32,8 @@ def ready_text(
     folder = (
         "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )
+    # Quoted so that the shell that pastes it mints the token: none is printed.
+    bearer = f' -H "Authorization: Bearer $({command} token --user me{folder})"' if settings.access.on else ""
     flower = f"\n  Flower      http://127.0.0.1:{settings.up.flower_port}" if settings.up.flower else ""
     return f"""
 Celeriac {installation.version} is ready.
@@ -46,9 +48,9 @@ Celeriac {installation.version} is ready.
 
 Submit a task, then watch it (put the id of the answer in the place of ID):
 
-  curl -s -X POST {tasks} -H 'Content-Type: application/json' -d {body}
+  curl -s -X POST {tasks} -H 'Content-Type: application/json'{bearer} -d {body}
   {command} watch ID{folder}
-  curl -N {tasks}/ID/progress/stream
+  curl -N{bearer} {tasks}/ID/progress/stream
 
 Ctrl-C stops everything; started again, it goes on where it was.
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import celeriac
+from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.live.store import TaskStore
 from celeriac.local.child_output import Screen
@@ -113,6 +114,7 @@ class Up:
                 started_at=rfc3339(datetime.now(UTC)),
                 config=None if self._config is None else str(self._config),
                 storage=str(self._settings.files.storage_path.resolve()),
+                token_secret=secret_mark(self._settings),
             )
             self._pids_changed(self._supervisor.pids)
             for name, argv in self._commands.items():

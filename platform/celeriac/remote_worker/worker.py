@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
 import signal
@@ -162,8 +163,8 @@ class RemoteWorker:
         except InvalidStatus as exc:
             status = exc.response.status_code
             if status in _FINAL_ANSWERS:
-                said = (exc.response.body or b"").decode(errors="replace").strip()
-                raise WorkerRefusedError(self.url, f"HTTP {status}{f': {said[:300]}' if said else ''}") from exc
+                said = _said(bytes(exc.response.body or b""))
+                raise WorkerRefusedError(self.url, f"HTTP {status}{f': {said}' if said else ''}") from exc
             log.warning("%s answered HTTP %d", self.url, status)
             return None, False
         except InvalidURI as exc:
@@ -249,3 +250,11 @@ def _address(url: str | None, token: str | None) -> Address:
             url = f"{'https' if scheme == 'wss' else 'http'}://{rest}"
         url = url.rstrip("/").removesuffix("/ws")
     return find_address(url, token)
+
+
+def _said(body: bytes) -> str:
+    """Return why the gateway refuses: of a problem document its detail, else the text itself, cut short."""
+    text = body.decode(errors="replace").strip()
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        text = str(json.loads(text)["detail"])
+    return text[:300]
