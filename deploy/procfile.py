@@ -1,6 +1,7 @@
 """The services of compose.yaml as plain processes: writes a Procfile, and the configuration files that it needs.
 
     python deploy/procfile.py run --database postgresql://me@localhost/celeriac
+    run/celeriac migrate                          # `celeriac` with the settings of these processes
     honcho --procfile run/Procfile start          # or overmind, foreman, goreman
 
 For machines without containers, and for the test that holds compose.yaml: names, command lines, settings, numbers of
@@ -27,6 +28,8 @@ import yaml
 HERE = Path(__file__).parent
 #: Services that need a program of the operator's, and its name.
 PROGRAMS = {"proxy": "nginx", "prometheus": "prometheus"}
+#: The service that runs once, before the others.
+ONCE = "migrate"
 
 
 @dataclass
@@ -62,6 +65,7 @@ def main() -> int:
     arguments = parser.parse_args()
     topology = write(arguments.folder.absolute(), arguments.database)
     print(f"{topology.folder / 'Procfile'}\nHTTP http://127.0.0.1:{topology.port('proxy:8080')}")
+    print(f"next: {topology.folder / 'celeriac'} {ONCE}")
     return 0
 
 
@@ -75,12 +79,18 @@ def write(folder: Path, database_url: str) -> Topology:
     _write_configurations(topology)
     lines = []
     for service in topology.services:
+        if service == ONCE:
+            continue  # a runner of Procfiles ends everything when one process has ended
         for number in range(1, topology.replicas(service) + 1):
             command = command_of(topology, service, number)
             if command is not None:
                 name = service if topology.replicas(service) == 1 else f"{service}-{number}"
                 lines.append(f"{name}: {command}")
     (folder / "Procfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = command_of(topology, ONCE, 1) or ""
+    script = folder / "celeriac"
+    script.write_text(f'#!/bin/sh\nexec {command.removesuffix(f" {ONCE}")} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
     return topology
 
 

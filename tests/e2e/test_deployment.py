@@ -87,8 +87,7 @@ class Deployment:
 
     def run(self, *arguments: str, check: bool = True) -> str:
         """Run `celeriac ARGUMENTS` with the settings of the deployment's processes; returns its standard output."""
-        own = self.commands["migrate"]
-        words = [*own[: own.index("migrate")], *arguments]
+        words = [str(self.topology.folder / "celeriac"), *arguments]
         done = subprocess.run(
             words, capture_output=True, text=True, env=clean_environment(), cwd=self.topology.folder, timeout=60
         )
@@ -114,13 +113,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, database: str) -> Itera
         pytest.skip(message)
     running = Deployment(_module().write(tmp_path_factory.mktemp("deployment"), database))
     try:
+        running.run("migrate")
         running.start("valkey")
         asyncio.run(_answers(running))
-        running.run("migrate")
         metrics_key = json.loads(running.run("token", "--user", "prometheus", "--scope", "admin", "--json"))["token"]
         running.topology.secret("metrics_key").write_text(metrics_key)
         for name in running.commands:
-            if name not in ("valkey", "migrate"):
+            if name != "valkey":
                 running.start(name)
         yield running
     finally:
