@@ -79,6 +79,14 @@ async def test_at_once_means_before_the_answer(desk: Desk) -> None:
     assert (data["content"], data["user_id"], data["task_def_id"]) == ("hello", 7, definition_id)
 
 
+async def test_the_same_creation_sent_many_times_at_once_makes_one_definition(desk: Desk) -> None:
+    document = {"user_id": 7, "task": {"type": "http_test.echo", "payload": {}}, "trigger_type": "IMMEDIATE"}
+    made = await asyncio.gather(*(desk.control.create(document, actor="tester", key="k") for _ in range(20)))
+    assert sum(created for _, created in made) == 1
+    (definition_id,) = {seen.definition.definition_id for seen, _ in made}
+    assert len(await desk.instances(definition_id)) == 1
+
+
 async def test_what_dies_between_planning_and_submitting_is_submitted_by_another(
     desk: Desk, settings: Settings
 ) -> None:

@@ -54,6 +54,7 @@ class DefinitionBook:
         self.engine = engine
         bulk = BulkInsert.of(engine)
         self._insert_firings = bulk.compile(bulk.insert(firings).on_conflict_do_nothing())
+        self._insert_new = bulk.insert(definitions).on_conflict_do_nothing().returning(_d.definition_id)
 
     # --- reading
 
@@ -145,10 +146,10 @@ class DefinitionBook:
     async def insert(self, decision: Decision) -> bool:
         """Store a new definition with its first firings; returns False where its id is taken."""
         async with writing(self.engine) as connection:
-            taken = select(literal(1)).where(_d.definition_id == decision.after.definition_id)
-            if (await connection.execute(taken)).first() is not None:
+            # In one step: another process may be storing the same one.
+            inserted = await connection.execute(self._insert_new.values(definition_row(decision.after)))
+            if inserted.first() is None:
                 return False
-            await connection.execute(definitions.insert(), definition_row(decision.after))
             await self.write_rest(connection, [decision])
             return True
 
