@@ -149,7 +149,14 @@ class UserFeeds:
             feed = self._feeds[user_id] = _Feed(user_id)
         feed.joined += 1
         if feed.joined == 1:
-            end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self._mark(user_id))
+            try:
+                end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self._mark(user_id))
+            except BaseException:
+                # Whoever joined meanwhile hears of the feed by the regular look; the next to join alone listens again.
+                feed.joined -= 1
+                if feed.joined == 0:
+                    del self._feeds[user_id]
+                raise
             if feed.joined == 0:
                 end_listening()
             else:
