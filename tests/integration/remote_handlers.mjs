@@ -11,6 +11,10 @@ async function handle(task) {
   if (data.fail) throw new TypeError(data.fail);
   if (data.skip) throw new SkipRetry(data.skip, { code: 'no_use' });
   if (data.sleep_s) await sleep(data.sleep_s * 1000, undefined, { signal: task.signal });
+  if (data.stubborn_s && task.attempt === 1) {
+    await sleep(data.stubborn_s * 1000);
+    task.signal.throwIfAborted();
+  }
   if (data.nonsense) return () => {};
   for (const part of data.parts ?? []) await task.delta(part);
   return { echo: task.data, model: task.model, attempt: task.attempt };

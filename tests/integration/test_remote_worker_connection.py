@@ -101,6 +101,36 @@ async def test_a_task_that_outlives_its_connection_goes_on_when_it_is_given_agai
         assert (await visit.hear("task_complete"))["result"] == 1
 
 
+async def test_a_cancelled_run_that_has_not_stopped_does_not_answer_for_the_next_one() -> None:
+    stubborn, begun = threading.Event(), []
+
+    def slow(task: RemoteTask) -> str:
+        begun.append(task.attempt)
+        if task.attempt == 1:
+            stubborn.wait(20)
+            task.raise_if_cancelled()
+        return f"attempt {task.attempt}"
+
+    async with scripted_gateway() as gateway, working(RemoteWorker(gateway.url, slow, concurrency=2)):
+        visit = await gateway.visit()
+        await visit.give("t")
+        await eventually(lambda: begun == [1], because="the first run is on its way")
+        await visit.say(type="cancel", taskId="t", reason="timeout")
+        await visit.socket.close(4000, "a task that was taken back is still being kept")
+        visit = await gateway.visit()
+        for attempt in (2, 3):
+            await visit.say(type="task", taskId="t", attempt=attempt, payload={"model": "default"})
+            if attempt == 2:
+                await visit.say(type="cancel", taskId="t", reason="cancelled")
+                assert (await visit.hear("task_error"))["code"] == "cancelled"
+        await visit.say(type="ping")
+        assert (await visit.hear())["type"] == "pong"
+        stubborn.set()
+        while (answer := await visit.hear())["type"] == "ready":
+            pass
+        assert (answer["type"], answer.get("result")) == ("task_complete", "attempt 3")
+
+
 async def test_after_a_drain_of_the_server_it_finishes_and_connects_again() -> None:
     go = asyncio.Event()
 
@@ -244,6 +274,15 @@ async def test_the_javascript_worker_keeps_results_leaves_when_drained_and_stops
             assert (await visit.hear("task_error"))["code"] == "cancelled"
             assert await visit.gone() == 1000
             visit = await gateway.visit()
+            # The answer of a run that was cancelled is not that of the next one, which begins after it.
+            payload = {"model": "m", "data": {"stubborn_s": 0.5}}
+            await visit.say(type="task", taskId="stubborn", attempt=1, payload=payload)
+            await visit.hear("progress")
+            await visit.say(type="cancel", taskId="stubborn", reason="timeout")
+            await visit.say(type="task", taskId="stubborn", attempt=2, payload=payload)
+            while (answer := await visit.hear())["type"] in ("ready", "progress"):
+                pass
+            assert (answer["type"], answer.get("result", {}).get("attempt")) == ("task_complete", 2)
             await visit.socket.close(1008, "the token has expired")
             await eventually(lambda: process.poll() is not None, because="the worker ends")
             assert "the token has expired" in (tmp_path / "said").read_text()

@@ -57,7 +57,10 @@ class Crew:
         """Begin a task, unless it is one that this worker still runs or has just finished."""
         task_id = message["taskId"]
         running, kept = self._executions.get(task_id), self._kept.pop(task_id, None)
-        if running is not None:
+        if running is not None and running.task.cancelled:
+            log.info("task %s was given again and begins as soon as its cancelled run has stopped", task_id)
+            running.outbox, running.following = None, (connection, message)
+        elif running is not None:
             log.info("task %s was given again while it still runs here: it goes on", task_id)
             running.outbox = connection.outbox
         elif kept is not None and kept.ok:
@@ -71,8 +74,13 @@ class Crew:
     def asked_to_stop(self, task_id: str, reason: str) -> None:
         """Stop a task."""
         execution = self._executions.get(task_id)
-        if execution is not None:
-            execution.stop(reason)
+        if execution is None:
+            return
+        if execution.following is not None:
+            connection, _ = execution.following
+            execution.following = None
+            connection.outbox.put(Result(task_id, messages.cancelled(task_id, 0), ok=False))
+        execution.stop(reason)
 
     def drain(self, connection: Connection) -> None:
         """Leave the connection when none of its tasks runs any more."""
@@ -126,7 +134,12 @@ class Crew:
             self._idle.set()
         if execution.answer is None:
             return
-        if execution.outbox is not None:
+        if execution.following is not None:
+            # What was cancelled has nobody who waits for its answer.
+            given_over, message = execution.following
+            if given_over is connection:
+                self.given(given_over, message)
+        elif execution.outbox is not None:
             execution.outbox.put(execution.answer)
         elif connection is not None and not execution.task.cancelled:
             # It began over another connection: the server may still take it.

@@ -10,11 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
 from celeriac.remote_worker.task import RemoteTask
+
+if TYPE_CHECKING:
+    from celeriac.remote_worker.connection import Connection
 
 log = logging.getLogger("celeriac.remote_worker")
 
@@ -37,6 +40,8 @@ class Execution:
         self.outbox: Outbox | None = outbox
         self.task = RemoteTask(message, self)
         self.answer: Result | None = None
+        #: The task was given again, over this connection and by this message, before a cancelled run stopped.
+        self.following: tuple[Connection, dict[str, Any]] | None = None
         self._handler = handler
         self._limit = limit
         self._done = done

@@ -167,7 +167,10 @@ export class RemoteWorker {
   #connection = null;
   #announced = 0;
   #heardAt = 0;
-  /** What runs, by task id: { task, connection }; the connection is null while it is away. */
+  /**
+   * What runs, by task id: { task, connection, following }; the connection is null while it is away, `following` is how
+   * the task was given again before its cancelled run stopped.
+   */
   #executions = new Map();
   /** Results that may not have arrived, by task id: { answer, length }. */
   #kept = new Map();
@@ -337,7 +340,7 @@ export class RemoteWorker {
         if (typeof message.taskId === 'string') this.#given(connection, message);
         break;
       case 'cancel':
-        this.#executions.get(message.taskId)?.task.stop(message.reason ?? 'cancel');
+        this.#askedToStop(message);
         break;
       case 'ping':
         this.#say(connection, { type: 'pong' });
@@ -368,7 +371,11 @@ export class RemoteWorker {
     const running = this.#executions.get(id);
     const kept = this.#kept.get(id)?.answer;
     this.#kept.delete(id);
-    if (running !== undefined) {
+    if (running?.task.cancelled) {
+      // It was taken back and has not stopped yet: it begins anew when it has, and its answer is for nobody.
+      running.connection = null;
+      running.following = { connection, message };
+    } else if (running !== undefined) {
       // It outlived its connection, and is ours again.
       running.connection = connection;
     } else if (kept?.type === 'task_complete') {
@@ -376,6 +383,17 @@ export class RemoteWorker {
     } else {
       this.#execute(connection, message);
     }
+  }
+
+  #askedToStop({ taskId, reason }) {
+    const execution = this.#executions.get(taskId);
+    if (execution === undefined) return;
+    const { following } = execution;
+    if (following !== null) {
+      execution.following = null;
+      this.#say(following.connection, { type: 'task_error', taskId, error: 'cancelled', code: 'cancelled', retryable: false });
+    }
+    execution.task.stop(reason ?? 'cancel');
   }
 
   /** Ask for as many tasks as there is room for beside those that go on without their connection. */
@@ -411,7 +429,7 @@ export class RemoteWorker {
 
   async #execute(connection, message) {
     const began = performance.now();
-    const execution = { task: null, connection };
+    const execution = { task: null, connection, following: null };
     execution.task = new RemoteTask(message, async (report, wait = false) => {
       const to = execution.connection;
       if (to === null || !this.#executions.has(report.taskId)) return;
@@ -429,7 +447,9 @@ export class RemoteWorker {
     }
     task.flush();
     this.#executions.delete(task.id);
-    this.#deliver(execution, answer);
+    const { following } = execution;
+    if (following === null) this.#deliver(execution, answer);
+    else if (following.connection === this.#connection) this.#given(following.connection, following.message);
     this.#announce();
     if (this.#connection !== null) this.#leaveWhenDone(this.#connection);
     this.#wake();
