@@ -17,8 +17,9 @@ from celeriac.errors import (
     TaskNotFoundError,
 )
 from celeriac.live import keys
+from celeriac.live.remote import RemoteTasks
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Delivery, Failure, Progress, Refusal, Status, Submission
+from celeriac.model import Claim, Delivery, Failure, Progress, Refusal, RemoteOrders, Status, Submission
 from celeriac.settings import GroupSettings, Settings
 from tests.integration.life_cycle_state import assert_consistent, take_ids
 
@@ -464,3 +465,19 @@ async def test_what_ended_is_forgotten_after_its_retention(valkey_url: str) -> N
         await store.complete(await running(store, "t"), "1")
         for key in (keys.task("t"), keys.task_events("t")):
             assert 0 < await store.redis.pttl(key) <= 60_000
+
+
+async def test_one_claim_for_remote_workers_ends_only_so_many_that_are_too_late(store: TaskStore, look: Any) -> None:
+    remote = RemoteTasks(store, "gateway")
+    orders = RemoteOrders(deadline_in_ms=1)
+    waiting = [
+        Submission(task_id=f"t{n}", type="remote", payload="{}", group="gpu", delivery=Delivery.REMOTE, remote=orders)
+        for n in range(300)
+    ]
+    await asyncio.gather(*map(store.submit, waiting))
+    in_time = Submission(task_id="last", type="remote", payload="{}", group="gpu", delivery=Delivery.REMOTE)
+    await store.submit(in_time)
+    first = remote.read_grants("gpu", 1, await remote.claim_next("gpu", ["w"]))
+    assert (first.granted, first.left) == ([], 101)
+    second = remote.read_grants("gpu", 2, await remote.claim_next("gpu", ["w"]))
+    assert ([grant.claim.task_id for grant in second.granted], second.left) == (["last"], 0)

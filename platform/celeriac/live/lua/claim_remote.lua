@@ -15,6 +15,9 @@ local now = int(now_ms)
 local FIELDS = {'status', 'delivery', 'attempt', 'type', 'payload', 'max_retries', 'attempts_allowed', 'user_id', 'metadata',
   'timeout_ms', 'deadline_ms', 'reply_to', 'expires_ms', 'rev', 'retention_ms', 'run_at', 'progress_seq', 'fence', 'pending_ms'}
 
+-- Tasks past their time that one call ends at most (and some of the page that it reads).
+local MOST_LATE = 200
+
 local function read(id) return redis.call('HMGET', key.task(id), unpack(FIELDS)) end
 
 local function granted(n, id, f, attempt)
@@ -47,8 +50,9 @@ return each(5, 6, function(base)
 
   -- The group goes on with a wake-up, see resume.lua.
   if paused[group] then return {0} end
-  local reply = {0}
-  while #reply <= #workers do
+  local reply, late = {0}, 0
+  -- Many that are too late hold nobody up for long: the asker comes again while tasks are left, and reapers see to them.
+  while #reply <= #workers and late < MOST_LATE do
     local ids = redis.call('ZRANGE', waiting, 0, #workers - #reply)
     if #ids == 0 then break end
     for _, id in ipairs(ids) do
@@ -59,10 +63,12 @@ return each(5, 6, function(base)
       elseif f[11] and tonumber(f[11]) <= now_ms then
         redis.call('ZREM', waiting, id)
         time_out(id)
+        late = late + 1
       elseif f[13] and tonumber(f[13]) <= now_ms and attempt == 0 then
         redis.call('ZREM', waiting, id)
         settle(id, f[1], group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'},
           {f[14], f[15], f[8], f[4], false, f[2], f[12]})
+        late = late + 1
       else
         attempt = attempt + 1
         user_of[id] = f[8] or ''
