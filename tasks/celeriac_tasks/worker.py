@@ -9,6 +9,7 @@ import socket
 import warnings
 from typing import Any, Final
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 
 from celeriac.settings import Settings
@@ -26,6 +27,8 @@ def main(settings: Settings, options: dict[str, Any]) -> int:
     del options
     # Celery warns of running as root because of pickle; this app accepts nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
+    # And, when the store was away, of tasks that it would deliver again: here a claim decides that, not a delivery.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
     # A line for each received message would drown the rest; the record and its events say more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     app = process_app(lambda: settings)

@@ -180,6 +180,12 @@ async def test_a_repeated_request_with_a_key_is_one_definition(client: httpx.Asy
     assert len(instances) == 1
 
 
+async def test_a_repeated_trigger_with_a_key_answers_the_first_instance(client: httpx.AsyncClient) -> None:
+    path, headers = f"/tasks/{await create(client)}/trigger", {"Idempotency-Key": "monday"}
+    first, second = [(await client.post(path, headers=headers)).json() for _ in range(2)]
+    assert first == second
+
+
 async def test_previews_edits_and_back_fills(client: httpx.AsyncClient) -> None:
     trigger = {
         "trigger_type": "LOOP",

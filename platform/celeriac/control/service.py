@@ -36,7 +36,7 @@ from celeriac.definition_request import (
     read_definition,
     read_trigger,
 )
-from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, Violation
+from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
 from celeriac.ledger.definitions import DefinitionBook
 from celeriac.ledger.firings import FiringDesk
 from celeriac.ledger.ledger import Ledger
@@ -188,7 +188,8 @@ class TaskControl:
         if key is not None:
             task_id = instance_id(definition_id, "manual", key)
             if await self._made_before([task_id]):
-                return Firing(task_id, definition_id, now_ms, "manual", FiringState.OPEN, now_ms)
+                slot_ms = await self._slot_ms(task_id, now_ms)
+                return Firing(task_id, definition_id, slot_ms, "manual", FiringState.OPEN, slot_ms)
         await self.book.change(definition_id, decide)
         await self._submit(made[-1], now_ms)
         return made[-1].firings[0]
@@ -331,6 +332,14 @@ class TaskControl:
         found = {task_id for task_id, there in zip(task_ids, known, strict=True) if there}
         found |= await self.desk.known(task_ids)
         return found | set(await self.desk.recorded_ends(task_ids))
+
+    async def _slot_ms(self, task_id: str, otherwise_ms: int) -> int:
+        """Return the slot of an instance by its record; `otherwise_ms` where the store has let it go."""
+        try:
+            slot = (await self._store.get(task_id)).extra.get("scheduled_at")
+        except TaskNotFoundError:
+            return otherwise_ms
+        return otherwise_ms if slot is None else ms_from_utc(datetime.fromisoformat(slot))
 
     async def _settled_now(self, definition_id: str) -> int:
         """Count the ends of a definition's instances, so that a move meets it as it is; returns the moment."""
