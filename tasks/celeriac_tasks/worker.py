@@ -27,8 +27,6 @@ def main(settings: Settings, options: dict[str, Any]) -> int:
     del options
     # Celery warns of running as root because of pickle; this app accepts nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # And, when the store was away, of tasks that it would deliver again: here a claim decides that, not a delivery.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
     # A line for each received message would drown the rest; the record and its events say more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     app = process_app(lambda: settings)
@@ -48,5 +46,8 @@ def main(settings: Settings, options: dict[str, Any]) -> int:
         task_events=settings.worker.send_events,
         quiet=True,
     )
+    # Of tasks that it would deliver again when the store was away: here a claim decides that. Making the worker shows
+    # these warnings always, so this comes after it.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
     worker.start()
     return int(worker.exitcode or 0)
