@@ -123,6 +123,7 @@ class ApiServer(uvicorn.Server):
                 # Nothing here depends on the client's address or scheme, so nobody's headers are believed.
                 proxy_headers=False,
                 backlog=_BACKLOG,
+                timeout_keep_alive=round(settings.keep_alive),
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )
@@ -132,10 +133,12 @@ class ApiServer(uvicorn.Server):
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, ProblemProtocol) and connection.is_slow(
-                    now, head_s=self._access.header_timeout, body_s=self._access.body_timeout
-                ):
-                    connection.transport.abort()
+                if isinstance(connection, ProblemProtocol):
+                    slow = connection.is_slow(now, head_s=self._access.header_timeout, body_s=self._access.body_timeout)
+                    # Twice in a row: after a moment in which we were slow ourselves, what came meanwhile is read first.
+                    if slow and connection.looked_slow:
+                        connection.transport.abort()
+                    connection.looked_slow = slow
         return await super().on_tick(counter)
 
     def ask_to_stop(self) -> None:
@@ -179,6 +182,8 @@ class ProblemProtocol(HttpToolsProtocol):
     #: When bytes came last, and when the request began whose head is not complete (loop time; None: none is open).
     heard_at = 0.0
     head_since: float | None = None
+    #: Whether the last look found it slow.
+    looked_slow = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a head."""

@@ -90,6 +90,9 @@ class Settings(Section):
     idempotency_ttl: Duration = 24 * 3600.0
 
     # --- HTTP
+    #: How long an idle connection is kept open. Longer than proxies keep theirs (nginx: 60 s): who closes last meets no
+    #: request that is just on its way.
+    keep_alive: Duration = Field(75.0, ge=1)
     #: A comment on quiet event streams, so that proxies keep them open.
     sse_keepalive: Duration = 15.0
 
