@@ -11,6 +11,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from celeriac.access.principal import Scope
+from celeriac.access.tokens import mint_token
 from celeriac.settings import Settings
 from tests.integration.http_serving import serving
 from tests.integration.remote_workers import Worker, worker
@@ -149,6 +151,22 @@ async def test_errors_are_those_that_the_client_knows(url: str, client: AsyncOpe
             await one.say(type="task_error", taskId=task["taskId"], error="out of memory", code="oom")
             with pytest.raises(openai.InternalServerError, match="out of memory"):
                 await asking
+
+
+async def test_refusals_are_those_that_the_client_knows_too(valkey_url: str) -> None:
+    settings = Settings.model_validate({"redis_url": valkey_url, "access": {"jwt_secret": "s" * 32}})
+    async with (
+        serving(settings) as address,
+        AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        for asking in (client.models.list(), client.chat.completions.create(model="m", messages=HELLO)):
+            with pytest.raises(openai.AuthenticationError) as refused:
+                await asking
+            assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")
+        reader = mint_token(settings, user_id="7", scopes=[Scope.READ])
+        assert (await client.with_options(api_key=reader).models.list()).data == []
+        with pytest.raises(openai.PermissionDeniedError, match="submit"):
+            await client.with_options(api_key=reader).chat.completions.create(model="m", messages=HELLO)
 
 
 async def ask(client: AsyncOpenAI, stream: bool) -> Any:

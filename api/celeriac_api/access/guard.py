@@ -25,6 +25,7 @@ from celeriac_api.access.credentials import Head, credential_of, read_head
 from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
 from celeriac_api.access.policy import WEBSOCKET, Access, Policy
 from celeriac_api.access.streaming import serve_while_valid
+from celeriac_api.dispatch.completions import error_document
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, instance_of, problem_of, row_of
 from celeriac_api.recall import find_kept
@@ -188,15 +189,20 @@ class Guard:
         if isinstance(error, AuthenticationError) and access.page and scope["method"] == "GET":
             root = scope.get("root_path", "")
             return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
+        answer = problem_of(error, instance_of(scope))
         if access.plain_errors:
-            answer = problem_of(error, instance_of(scope))
-            text = _UNKNOWN if isinstance(error, TaskNotFoundError) else str(error)
-            plain = json_response({"error": text}, answer.status_code)
-            for name in ("retry-after", "www-authenticate"):
-                if name in answer.headers:
-                    plain.headers[name] = answer.headers[name]
-            return plain
-        return problem_of(error, instance_of(scope))
+            document = {"error": _UNKNOWN if isinstance(error, TaskNotFoundError) else str(error)}
+        elif access.openai_errors:
+            kind = "rate_limit_error" if answer.status_code == 429 else "invalid_request_error"
+            code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.code
+            document = error_document(str(error), kind, code)
+        else:
+            return answer
+        other = json_response(document, answer.status_code)
+        for name in ("retry-after", "www-authenticate"):
+            if name in answer.headers:
+                other.headers[name] = answer.headers[name]
+        return other
 
     async def serve_audited(self, app: ASGIApp, action: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what changes something, with `app`, and write down who did it."""

@@ -34,6 +34,8 @@ class Access:
     page: bool = False
     #: Errors of contract 3: `{"error": TEXT}`.
     plain_errors: bool = False
+    #: Errors in OpenAI's shape.
+    openai_errors: bool = False
 
 
 _OPEN = Access(open=True)
@@ -85,9 +87,9 @@ ROUTES: Final[Mapping[str, Access]] = {
     # --- dispatch
     "POST /api/openai": Access(Scope.SUBMIT, plain_errors=True),
     "GET /api/task/{task_id}": Access(Scope.READ, plain_errors=True),
-    "POST /v1/chat/completions": _SUBMIT,
-    "GET /v1/models": _READ,
-    "GET /v1/models/{model:path}": _READ,
+    "POST /v1/chat/completions": Access(Scope.SUBMIT, openai_errors=True),
+    "GET /v1/models": Access(Scope.READ, openai_errors=True),
+    "GET /v1/models/{model:path}": Access(Scope.READ, openai_errors=True),
     # --- a user's own, whatever the scopes
     "GET /api/task/tasks": Access(),
     "GET /api/task/task/{task_id}/status": Access(),

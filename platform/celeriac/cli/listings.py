@@ -76,4 +76,5 @@ def _task_type(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
 def _worker_row(worker: WorkerInfo) -> tuple[Any, ...]:
     busy = f"{worker.running}/{worker.concurrency}"
     groups = ",".join(worker.groups)
-    return worker.worker_id, worker.kind, worker.host, worker.pid, groups, busy, rfc3339(worker.started_at)
+    # A remote worker is known by its address alone.
+    return worker.worker_id, worker.kind, worker.host, worker.pid or "", groups, busy, rfc3339(worker.started_at)

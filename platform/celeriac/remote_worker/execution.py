@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from celeriac.errors import TaskError
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
 from celeriac.remote_worker.task import RemoteTask
@@ -91,7 +92,11 @@ class Execution:
             else:
                 text = messages.failed(task_id, exc, self._duration_ms())
         except Exception as exc:
-            log.warning("task %s failed", task_id, exc_info=exc)
+            # What a handler raises on purpose is no news for its log.
+            expected = isinstance(exc, TaskError)
+            log.log(
+                logging.INFO if expected else logging.WARNING, "task %s failed: %s", task_id, exc, exc_info=not expected
+            )
             text = messages.failed(task_id, exc, self._duration_ms())
         self.task.flush()
         self.answer = Result(task_id, text, ok)
