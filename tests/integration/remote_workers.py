@@ -21,8 +21,11 @@ class Worker:
         await self.connection.send(json.dumps(message))
 
     async def hear(self) -> dict[str, Any]:
+        """Return the next message; the server's pings are answered and passed over."""
         async with asyncio.timeout(20):
-            return dict(json.loads(await self.connection.recv()))
+            while (message := dict(json.loads(await self.connection.recv()))) == {"type": "ping"}:
+                await self.say(type="pong")
+            return message
 
     async def hear_nothing(self) -> None:
         """Everything that was sent to the worker has been heard: the answer to a ping is the next message."""

@@ -8,6 +8,8 @@ import { VirtualList } from "./table.js";
 import { complain, throttle } from "./ui.js";
 
 const PAGE = 200;
+/** When a list is read once more (ms): the history follows what is pushed with a short delay, so a list that was read just then lacks it. */
+const LATER = [1500, 6000];
 /** Tasks kept in one list; whoever looks for more needs a filter. */
 const MOST = 50000;
 
@@ -32,6 +34,9 @@ export class TaskList {
   #done = false;
   #fresh = new Map();
   #known = new Map();
+  /** What was pushed while a list was on its way: the answer may be older than that. */
+  #heard = null;
+  #later = [];
 
   /** `columns`: names of the head; `render(task, row)`; `path`: of the route that lists. */
   constructor({ path = "tasks", columns, render, label, empty, onchange, className = "", nouns = ["task", "tasks"] }) {
@@ -64,6 +69,7 @@ export class TaskList {
 
   end() {
     this.#loading?.abort();
+    this.#later.forEach(clearTimeout);
     this.stop.forEach((end) => end());
   }
 
@@ -76,6 +82,8 @@ export class TaskList {
     this.#query = query;
     this.#loading?.abort();
     const loading = (this.#loading = new AbortController());
+    const heard = (this.#heard = new Map());
+    this.#later.forEach(clearTimeout);
     this.#fresh.clear();
     this.arrivals.hidden = true;
     try {
@@ -87,6 +95,8 @@ export class TaskList {
       this.list.scroller.scrollTop = 0;
       if (!this.#known.has(this.list.selected)) this.list.selected = null;
       this.#set([...this.#known.values()]);
+      this.#hear({ tasks: [...heard.values()], left_out: 0 });
+      this.#later = LATER.map((ms) => setTimeout(() => this.#catchUp(query), ms));
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#done = true;
@@ -94,7 +104,19 @@ export class TaskList {
       this.none.replaceChildren(h("strong", {}, "No list"), error.message);
     } finally {
       if (this.#loading === loading) this.#loading = null;
+      if (this.#heard === heard) this.#heard = null;
     }
+  }
+
+  /** Take what the history has by now and nobody pushed. */
+  async #catchUp(query) {
+    const page = await get(this.path, { ...query, limit: PAGE }).catch(() => null);
+    if (!page || query !== this.#query || this.#loading) return;
+    const news = page.items.filter((task) => {
+      const held = this.#known.get(task.task_id);
+      return !held || held.updated_at < task.updated_at;
+    });
+    if (news.length) this.#hear({ tasks: news, left_out: 0 });
   }
 
   async #more() {
@@ -122,6 +144,7 @@ export class TaskList {
   #hear({ tasks, left_out: leftOut }) {
     let changed = false;
     for (const task of tasks) {
+      this.#heard?.set(task.task_id, task);
       const held = this.#known.get(task.task_id);
       if (held) {
         // What is pushed has no payload: keep the one that is known.
