@@ -8,6 +8,7 @@ from importlib.resources import files
 import pytest
 
 from celeriac.live import keys
+from celeriac.live.counts import BUCKETS_S
 from celeriac.live.scripts import every_transition
 
 SHARED = (files("celeriac.live") / "lua" / "shared.lua").read_text("utf-8")
@@ -52,3 +53,8 @@ def test_every_script_says_what_it_takes_and_returns() -> None:
         header = script.source.removeprefix(SHARED).lstrip().split("\n\n")[0]
         assert "ARGV[4" in header, script.name
         assert "Returns" in header, script.name
+
+
+def test_durations_are_counted_in_the_buckets_that_are_read() -> None:
+    in_lua = SHARED.split("local BUCKETS_MS = {")[1].split("}")[0]
+    assert [int(ms) for ms in in_lua.split(",")] == [round(s * 1000) for s in BUCKETS_S]
