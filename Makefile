@@ -41,6 +41,7 @@ lint: $(VENV)/.dev imports ## Check style and format
 
 types: $(VENV)/.dev ## Check types (mypy --strict)
 	$(BIN)/mypy
+	$(BIN)/mypy bench tools
 
 imports: $(VENV)/.dev ## Check that dependencies point down
 	$(BIN)/lint-imports

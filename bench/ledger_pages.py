@@ -152,7 +152,7 @@ def main() -> None:
             document[kind] = asyncio.run(measure(url, options.tasks, options.limit))
         print(f"\n{kind}, {options.tasks:,} finished tasks\n\n{report(document[kind])}")
     if options.json:
-        write_json(options.json, document)
+        write_json(options.json, "ledger_pages", document)
 
 
 if __name__ == "__main__":

@@ -114,8 +114,14 @@ class Bench:
                 worker.end()
                 beat.end()
             client.flushdb()
-        took = [(b - a) for a, b in zip(before, after, strict=True)]
-        return Round(count / took[0], *(cpu_s / count * 1e6 for cpu_s in took[1:]), behind_s=caught_up - ended)
+        elapsed_s, worker_s, beat_s, store_s = (b - a for a, b in zip(before, after, strict=True))
+        return Round(
+            rate=count / elapsed_s,
+            worker_us=worker_s / count * 1e6,
+            beat_us=beat_s / count * 1e6,
+            store_us=store_s / count * 1e6,
+            behind_s=caught_up - ended,
+        )
 
     def _send(self, environment: dict[str, str], count: int) -> None:
         subprocess.run(
@@ -194,7 +200,7 @@ def main() -> None:
     if options.json:
         document: dict[str, Any] = {"versions": found, "cores": cores.text(), "load_before": load}
         document["histories"] = {name: {part: f.as_json() for part, f in of.items()} for name, of in figures.items()}
-        write_json(options.json, document)
+        write_json(options.json, "recorder", document)
 
 
 if __name__ == "__main__":

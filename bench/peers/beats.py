@@ -40,7 +40,7 @@ def celery_app(folder: str) -> Celery:
         redbeat_redis_url=URL, redbeat_lock_key=None, beat_dburi=f"sqlite:///{folder}/peer.db", beat_engine_options={}
     )
 
-    @app.task(name="bench.noop")  # type: ignore[untyped-decorator]
+    @app.task(name="bench.noop")
     def noop() -> None:
         """Do nothing."""
 

@@ -12,7 +12,7 @@ app = Celery("bench", broker=url, backend=url if os.environ.get("BENCH_RESULTS")
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task(name="bench.noop")  # type: ignore[untyped-decorator]
+@app.task(name="bench.noop")
 def noop(payload: dict[str, Any]) -> None:
     """Do nothing."""
 

@@ -11,8 +11,8 @@ from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 url = os.environ["BENCH_URL"]
-broker = RedisBroker(url=url)  # type: ignore[no-untyped-call]
-broker.add_middleware(Results(backend=RedisBackend(url=url)))  # type: ignore[no-untyped-call]
+broker = RedisBroker(url=url)
+broker.add_middleware(Results(backend=RedisBackend(url=url)))
 dramatiq.set_broker(broker)
 
 
