@@ -11,11 +11,11 @@ from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
 from celeriac.errors import TaskError
+from celeriac.execution.attempt import Amendment, Attempt, ThreadInterrupt
+from celeriac.execution.runner import Outcome
 from celeriac.model import Refusal, Status
 from celeriac_tasks import messages
-from celeriac_tasks.attempt import Amendment, Attempt, ThreadInterrupt
 from celeriac_tasks.follow_up import publish_follow_up
-from celeriac_tasks.runner import Outcome
 from celeriac_tasks.runtime import Runtime, current_runtime
 
 #: Name of the running attempt in a Celery request.

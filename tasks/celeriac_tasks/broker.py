@@ -11,9 +11,9 @@ from typing import Any
 
 from kombu import Producer
 
+from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.live.store import OutgoingMessage
 from celeriac.settings import Settings
-from celeriac_tasks.daemon_threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from celeriac.execution.runner import Runner
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore
 from celeriac.model import LeaseState
-from celeriac_tasks.runner import Runner
 
 
 class LeaseKeeper(Role):

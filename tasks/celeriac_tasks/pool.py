@@ -18,10 +18,10 @@ from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Retry
 
+from celeriac.execution.daemon_threads import DaemonThreads
+from celeriac.execution.runner import Outcome
 from celeriac.model import Status
 from celeriac_tasks import messages
-from celeriac_tasks.daemon_threads import DaemonThreads
-from celeriac_tasks.runner import Outcome
 from celeriac_tasks.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.runner import Runner
 from celeriac.live import keys
 from celeriac.live.hub import LiveHub
 from celeriac.live.role import Role
@@ -26,7 +27,6 @@ from celeriac.registry import Registry
 from celeriac.settings import Settings
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.lease_keeper import LeaseKeeper
-from celeriac_tasks.runner import Runner
 
 T = TypeVar("T")
 

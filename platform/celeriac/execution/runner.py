@@ -21,14 +21,14 @@ from celeriac.errors import (
     TaskError,
     TaskTimeoutError,
 )
-from celeriac.live.store import TaskStore
+from celeriac.execution.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
+from celeriac.execution.attempt_store import AttemptStore
+from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.model import Claim, Failure, Refusal, Status
 from celeriac.registry import Registry, TaskType
 from celeriac.results import result_text, text_of
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
-from celeriac_tasks.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
-from celeriac_tasks.daemon_threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,21 @@ class Runner:
     """The attempts of one process; lives on the runtime's loop."""
 
     def __init__(
-        self, *, store: TaskStore, settings: Settings, registry: Registry, worker_id: str, threads: int
+        self,
+        *,
+        store: AttemptStore,
+        settings: Settings,
+        registry: Registry,
+        worker_id: str,
+        threads: int,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._settings = settings
         self._registry = registry
         self._worker_id = worker_id
+        #: Spreads retries: a number in [0, 1) for each.
+        self._jitter = jitter
         #: Where plain functions run.
         self.threads = DaemonThreads(threads, name="task")
         self._attempts: dict[str, Attempt] = {}  # by fence: a zombie and its successor share the id
@@ -145,7 +154,7 @@ class Runner:
             delay_s = exc.delay_s
         policy = self._policy(attempt.claim, task_type)
         delay_ms = (
-            policy.delay_ms(attempt.claim.attempt, random.random())  # noqa: S311 - jitter
+            policy.delay_ms(attempt.claim.attempt, self._jitter())
             if delay_s is None or not math.isfinite(delay_s)
             else round(max(delay_s, 0) * 1000)
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from celeriac.context import Context
-from celeriac.live.store import TaskStore
+from celeriac.execution.attempt_store import AttemptStore
 from celeriac.model import Claim, Progress
 
 #: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
@@ -50,7 +50,7 @@ class Attempt:
         self,
         claim: Claim,
         *,
-        store: TaskStore,
+        store: AttemptStore,
         loop: asyncio.AbstractEventLoop,
         buffer: int,
         overdue: Callable[[Attempt], object],

@@ -1,0 +1,7 @@
+"""Running attempts: the code between a claim and the end that is recorded for it, the same wherever a handler runs.
+
+runner.py          claim, handler, end: which outcome an attempt has
+attempt.py         one running attempt: its context, its reports, how it is stopped
+attempt_store.py   what both need of the life cycle's store
+daemon_threads.py  threads for plain functions
+"""

@@ -1,0 +1,40 @@
+"""What running an attempt needs of the life cycle's store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from celeriac.model import Claim, Failure, Progress, Refusal, Status
+
+
+class AttemptStore(Protocol):
+    """The transitions of one attempt; `TaskStore` is the real one, and says what each of them does."""
+
+    async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
+        """Claim a waiting task for its next attempt."""
+        ...
+
+    def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
+        """Send a report on its way; the future gets `ok`, `cancel` (somebody asked for that) or `stale:STATUS`."""
+        ...
+
+    async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
+        """End the attempt with its result."""
+        ...
+
+    async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
+        """End the attempt as failed; returns the task's new status."""
+        ...
+
+    async def amend(self, claim: Claim, *, payload: str, body: str, attempts_allowed: int) -> None:
+        """Change what the attempts to come get."""
+        ...
+
+    async def settle_cancelled(self, claim: Claim, message: str = ...) -> None:
+        """End the attempt as cancelled."""
+        ...
+
+    async def release(self, claim: Claim) -> Status:
+        """Give the task back; the attempt does not count."""
+        ...
