@@ -14,8 +14,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live.scripts import Script, script
-from celeriac.live.store import limit_arguments, submission_arguments, submit_leading_arguments, submitted
+from celeriac.live.scripts import Script, batch_arguments, limit_arguments, script
+from celeriac.live.submitting import submission_arguments, submitted
 from celeriac.model import Submission, Submitted
 from celeriac.settings import Settings
 
@@ -29,10 +29,14 @@ class SubmissionChannel:
     """Submits from any thread, and from a forked child too. A call takes one round trip."""
 
     def __init__(self, url: str, settings: Settings) -> None:
-        self._settings = settings
-        self._unlimited = settings.model_copy(
+        unlimited = settings.model_copy(
             update={"groups": {}, "max_queue_length": _NO_LIMIT, "max_scheduled": _NO_LIMIT}
         )
+        #: By whether the limits hold.
+        self._settings = {True: settings, False: unlimited}
+        self._leading = {
+            held: [*limit_arguments(some), *batch_arguments(some)["submit"]] for held, some in self._settings.items()
+        }
         # Untyped: redis-py's annotations cover neither scripts nor their replies.
         self._redis: Any = redis.Redis.from_url(
             url,
@@ -45,11 +49,9 @@ class SubmissionChannel:
 
     def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
         """Store a submission; raises `QueueFullError` (not without limits), `StoreUnavailableError`."""
-        settings = self._settings if within_limits else self._unlimited
         arguments = [
-            *limit_arguments(settings),
-            *submit_leading_arguments(settings),
-            *submission_arguments(submission, settings, secrets.token_hex(8)),
+            *self._leading[within_limits],
+            *submission_arguments(submission, self._settings[within_limits], secrets.token_hex(8)),
         ]
         try:
             replies = _run(self._redis, script("submit"), 0, *arguments)

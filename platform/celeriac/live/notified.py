@@ -106,7 +106,7 @@ class NotifiedTasks:
 
     async def _call(self, verb: str, task_id: str, *values: str) -> Heard:
         padded = [*values, *[""] * (5 - len(values))]
-        reply = await self._store.batched("notify", verb, task_id, self._holder, next(self._seq), self._name, *padded)
+        reply = await self._store.call("notify", verb, task_id, self._holder, next(self._seq), self._name, *padded)
         match reply:
             case ["ok", status]:
                 return Heard(status_of(status))

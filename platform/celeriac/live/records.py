@@ -1,13 +1,14 @@
-"""Redis hashes as the core's data."""
+"""Redis hashes, and what a claim is answered, as the core's data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
-from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
+from celeriac.model import Claim, Failure, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.
 _KNOWN = frozenset(
@@ -102,3 +103,23 @@ def pause_from_json(text: str) -> Pause:
     """Return the pause that `lua/pause.lua` noted."""
     noted = orjson.loads(text)
     return Pause(utc_from_ms(float(noted["paused_ms"])), str(noted.get("note", "")))
+
+
+def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
+    """Return the claim that `lua/claim.lua` granted, from what it answers after `go`."""
+    type_, group, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, delivery, original = fields
+    extra = {"delivery": delivery, "original_file_path": original}
+    return Claim(
+        task_id=task_id,
+        fence=fence,
+        type=type_,
+        group=group,
+        payload=payload,
+        attempt=int(attempt),
+        max_retries=int(max_retries),
+        attempts_allowed=int(allowed),
+        user_id=user_id,
+        metadata=orjson.loads(metadata) if metadata else {},
+        timeout_ms=int(timeout_ms) if timeout_ms else None,
+        extra={name: value for name, value in extra.items() if value},
+    )

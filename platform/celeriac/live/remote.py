@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from celeriac.live import keys
-from celeriac.live.store import TaskStore, submission_arguments, submitted
+from celeriac.live.store import TaskStore
+from celeriac.live.submitting import submission_arguments, submitted
 from celeriac.model import Claim, Status, Submission, Submitted
 
 

@@ -1,0 +1,243 @@
+"""The wire to the store: commands and scripts, and patience with a store that is away for a moment.
+
+What goes over it may be repeated safely (the reply of the first may have been lost): reading commands are
+harmless, and scripts are called with what tells a repetition. So a call waits for a store that is away, and
+only then raises `StoreUnavailableError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.live.coalescer import Coalescer
+from celeriac.live.line import Command, Line
+from celeriac.live.scripts import Script, batch_arguments, every_transition, limit_arguments, script
+from celeriac.settings import Settings
+
+T = TypeVar("T")
+
+#: Sends commands at once and returns their answers, an error of the server as a value.
+Exchange = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+
+log = logging.getLogger(__name__)
+
+#: Oldest server whose commands and scripts suffice.
+MIN_VERSION: Final = (6, 2)
+
+_TRANSIENT = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+
+
+class StoreConnection:
+    """A process's connection to the store; belongs to one event loop.
+
+    `patience_s` is how long a call waits for a store that is away (default: `settings.store_timeout`).
+    """
+
+    def __init__(self, url: str, settings: Settings, *, patience_s: float | None = None) -> None:
+        self.settings = settings
+        self._patience_s = settings.store_timeout if patience_s is None else patience_s
+        # Untyped: redis-py's annotations do not know that replies are decoded here.
+        # Retries are ours: they know what may be repeated and for how long.
+        self.redis: Any = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=2,
+            socket_timeout=10,
+            socket_keepalive=True,
+            health_check_interval=0,
+            max_connections=64,
+            # Half a surrogate pair in one text (a file name, say) must not fail all that travels with it.
+            encoding_errors="replace",
+        )
+        self._limits = limit_arguments(settings)
+        self._before_items = batch_arguments(settings)
+        #: What batches go through: one at a time, so that they need no pool.
+        self._line = Line(self.redis.connection_pool)
+        self._coalescer = Coalescer(run=self._run_batches, common=self._leading)
+        self._fsync = settings.durability == "fsync"
+        self._nonce = secrets.token_hex(8)
+        self._calls = 0
+        #: Whether the server has our scripts, as far as we know.
+        self._loaded = False
+
+    async def start(self) -> None:
+        """Check that the server is there and can keep what it is given; raises `SettingsError` if it cannot."""
+        info: dict[str, Any] = await self._patiently(lambda: self.redis.info())
+        version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
+        if version < MIN_VERSION:
+            raise SettingsError(f"redis_url: the server is version {info.get('redis_version')}; 6.2 or later is needed")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise SettingsError(
+                f"redis_url: the server's maxmemory-policy is {policy!r}, so it may throw accepted tasks away;"
+                " set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
+            )
+        if not info.get("aof_enabled"):
+            log.warning(
+                "the store writes no append-only file: accepted tasks are lost when it dies (set appendonly yes)"
+            )
+
+    async def stop(self) -> None:
+        """Let what is on its way arrive, then disconnect. Idempotent."""
+        await self._coalescer.drain()
+        await self._line.close()
+        await self.redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailableError` unless the server answers at once."""
+        try:
+            await self.redis.ping()
+        except (RedisError, OSError) as exc:
+            raise StoreUnavailableError(_away(exc)) from exc
+
+    async def read(self, *commands: tuple[Any, ...], atomic: bool = False, errors: bool = False) -> list[Any]:
+        """Run commands that may be repeated in one round trip, for the other modules of this room.
+
+        `atomic`: nothing of others comes between them. `errors`: those of single commands are values.
+        """
+
+        async def attempt() -> list[Any]:
+            async with self.redis.pipeline(transaction=atomic) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                replies: list[Any] = await pipe.execute(raise_on_error=not errors)
+                return replies
+
+        return await self._patiently(attempt) if commands else []
+
+    async def read_over(self, line: Line, commands: Sequence[Command]) -> list[Any]:
+        """Run reading commands over a line of the caller's: at half of what `read` takes for many."""
+
+        async def attempt() -> list[Any]:
+            replies = await line.exchange(commands)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+        return await self._patiently(attempt) if commands else []
+
+    def call(self, name: str, *values: Any) -> asyncio.Future[Any]:
+        """Ask for one item of a batching script, for the other modules of this room; in the order of the calls."""
+        return self._coalescer.call(script(name), *values)
+
+    def unique(self) -> str:
+        """Return a text that nobody else makes."""
+        self._calls += 1
+        return f"{self._nonce}-{self._calls}"
+
+    def _leading(self, called: Script) -> list[Any]:
+        return [*self._limits, *self._before_items.get(called.name, ())]
+
+    async def _one(self, name: str, *arguments: Any) -> Any:
+        """Run a script that handles one thing, outside the batches."""
+        calls = [(script(name), [*self._limits, *arguments])]
+        replies = await self._patiently(lambda: self._run(calls, self._through_pool))
+        if isinstance(replies[0], BaseException):
+            raise replies[0]
+        return replies[0]
+
+    async def _run_batches(self, calls: Sequence[tuple[Script, list[Any]]]) -> list[Any]:
+        return await self._patiently(lambda: self._run(calls, self._line.exchange))
+
+    async def _through_pool(self, commands: Sequence[Command]) -> list[Any]:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+            return replies
+
+    async def _run(self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange) -> list[Any]:
+        replies = await self._pipelined(calls, exchange)
+        missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missing:
+            # Scripts were flushed, or the server restarted behind a fresh connection.
+            self._loaded = False
+            for i, reply in zip(missing, await self._pipelined([calls[i] for i in missing], exchange), strict=True):
+                replies[i] = reply
+        for i, (called, _) in enumerate(calls):
+            if isinstance(replies[i], _TRANSIENT):
+                raise replies[i]
+            if isinstance(replies[i], ResponseError):
+                replies[i] = StoreUnavailableError(f"the store refused {called.name}: {replies[i]}")
+        return replies
+
+    async def _pipelined(self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange) -> list[Any]:
+        """Run scripts in one round trip, in their order; errors of single ones are values.
+
+        Where the server may lack scripts, all go ahead in the same pipeline: so none of them runs later than
+        its place, and what is to be on disk is written before the wait for the disk.
+        """
+        lacking = () if self._loaded else every_transition()
+        durable = self._fsync and any(called.name == "submit" for called, _ in calls)
+        try:
+            commands: list[Command] = [("SCRIPT", "LOAD", called.source) for called in lacking]
+            commands += [("EVALSHA", called.sha, 0, *arguments) for called, arguments in calls]
+            if durable:
+                commands.append(("WAITAOF", 1, 0, 5000))
+            replies = await exchange(commands)
+        except _TRANSIENT:
+            # It may come back as a new process that knows no script.
+            self._loaded = False
+            raise
+        self._loaded = not any(isinstance(reply, Exception) for reply in replies[: len(lacking)])
+        if durable:
+            _check_fsync(replies.pop())
+        return replies[len(lacking) :]
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run `attempt`, again while the store is away, for as long as our patience lasts."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._patience_s
+        pause_s = 0.02
+        while True:
+            try:
+                return await attempt()
+            except _TRANSIENT as exc:
+                if loop.time() + pause_s >= give_up_at:
+                    raise StoreUnavailableError(_away(exc)) from exc
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 0.5)
+            except RedisError as exc:
+                raise StoreUnavailableError(f"the store refused: {exc}") from exc
+
+
+def _away(exc: BaseException) -> str:
+    return f"the store cannot be reached ({type(exc).__name__}: {exc})"
+
+
+def _check_fsync(reply: Any) -> None:
+    if isinstance(reply, _TRANSIENT):
+        raise reply
+    if isinstance(reply, BaseException):
+        raise StoreUnavailableError(f"durability is fsync, but the server has no WAITAOF (7.2 or later): {reply}")
+    if reply[0] < 1:
+        raise StoreUnavailableError(
+            "durability is fsync, but the server's append-only file did not reach the disk in time"
+        )

@@ -1,0 +1,116 @@
+"""What the store says of tasks, groups and workers; nothing here changes any of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from celeriac.errors import TaskNotFoundError
+from celeriac.live import keys
+from celeriac.live.connection import StoreConnection
+from celeriac.live.records import pause_from_json, status_of, task_from_hash, worker_from_hash
+from celeriac.model import Delivery, Event, GroupStats, Submitted, Task, WorkerInfo
+
+
+class StoreReader(StoreConnection):
+    """A connection that knows how to look things up."""
+
+    # --- tasks
+
+    async def get(self, task_id: str) -> Task:
+        """Return the record; raises `TaskNotFoundError`."""
+        if keys.record_of_nobody(task_id):
+            raise TaskNotFoundError(task_id)
+        record = await self._patiently(lambda: self.redis.hgetall(keys.task(task_id)))
+        if "status" not in record:
+            raise TaskNotFoundError(task_id)
+        return task_from_hash({"task_id": task_id, **record})
+
+    async def owner(self, task_id: str) -> tuple[bool, str | None]:
+        """Return whether there is a task of this id, and whose it is (None: nobody's)."""
+        if keys.record_of_nobody(task_id):
+            return False, None
+        status, user_id = (await self.read(("HMGET", keys.task(task_id), "status", "user_id")))[0]
+        return status is not None, user_id or None
+
+    async def known(self, task_ids: Sequence[str]) -> list[bool]:
+        """Return for each id whether the store holds a record of it."""
+        return [bool(found) for found in await self.read(*(("EXISTS", keys.task(task_id)) for task_id in task_ids))]
+
+    async def checkpoint(self, task_id: str) -> str | None:
+        """Return what the last attempt of a task noted about where it is, or None."""
+        return (await self.read(("GET", keys.checkpoint(task_id))))[0] or None
+
+    async def position(self, task: Task) -> int | None:
+        """Return the place in its group's queue, 1 being next; None unless it is waiting there."""
+        remote = task.extra.get("delivery") == Delivery.REMOTE
+        index = keys.remote(task.group) if remote else keys.waiting(task.group)
+        rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
+        return None if rank is None else rank + 1
+
+    async def made_under(self, user_id: str | None, idempotency_key: str) -> Submitted | None:
+        """Return the task that was made under this key, or None; a submission with the key decides anew."""
+        key = keys.idempotency(user_id or "", idempotency_key)
+        task_id = await self._patiently(lambda: self.redis.get(key))
+        if task_id is None:
+            return None
+        status = await self._patiently(lambda: self.redis.hget(keys.task(task_id), "status"))
+        return None if status is None else Submitted(task_id, status_of(status), created=False)
+
+    async def events(self, task_id: str, after: str = "-", count: int = 500) -> list[Event]:
+        """Return up to `count` events after the stream id `after` (exclusive; `-` is from the first held)."""
+        start = "-" if after == "-" else f"({after}"
+        entries = await self._patiently(lambda: self.redis.xrange(keys.task_events(task_id), start, "+", count))
+        return [Event(entry_id, fields.pop("kind", ""), fields) for entry_id, fields in entries]
+
+    async def event_bounds(self, task_id: str) -> tuple[str | None, str | None]:
+        """Return the ids of the first and the last event held, None where there is none."""
+        key = keys.task_events(task_id)
+        first, last = await self.read(("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1))
+        return (first[0][0] if first else None, last[0][0] if last else None)
+
+    # --- groups and workers
+
+    async def group_names(self) -> list[str]:
+        """Return the groups that ever had a task, sorted."""
+        return sorted(await self._patiently(lambda: self.redis.smembers(keys.GROUPS)))
+
+    async def groups(self, *, also: Iterable[str] = ()) -> list[GroupStats]:
+        """Return all groups, also those that so far only have workers, and those of `also`; sorted by name."""
+        workers = await self.workers()
+        names = {*await self.group_names(), *also}
+        names.update(group for worker in workers for group in worker.groups if group != "*")
+        return await self._group_stats(sorted(names), workers)
+
+    async def group(self, name: str) -> GroupStats:
+        """Return one group; an unknown one is empty."""
+        return (await self._group_stats([name], await self.workers()))[0]
+
+    async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
+        names = list(names)
+        paused, *counts = await self.read(
+            ("HGETALL", keys.PAUSED),
+            *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running)),
+        )
+        return [
+            GroupStats(
+                name,
+                waiting=counts[3 * i] + counts[3 * i + 1],
+                running=counts[3 * i + 2],
+                workers=sum(1 for worker in workers if name in worker.groups or "*" in worker.groups),
+                pause=pause_from_json(paused[name]) if name in paused else None,
+            )
+            for i, name in enumerate(names)
+        ]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers whose presence is fresh, by id."""
+        ids = sorted(await self._patiently(lambda: self.redis.zrange(keys.WORKERS, 0, -1)))
+        hashes = await self.read(*(("HGETALL", keys.worker(worker_id)) for worker_id in ids))
+        return [worker_from_hash(i, fields) for i, fields in zip(ids, hashes, strict=True) if fields]
+
+    async def task_types(self) -> dict[str, dict[str, Any]]:
+        """Return the types that workers announced, by name."""
+        found = await self._patiently(lambda: self.redis.hgetall(keys.TYPES))
+        return {name: json.loads(facts) for name, facts in found.items()}

@@ -1,0 +1,89 @@
+"""A submission as the arguments of `lua/submit.lua`, and what that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
+from celeriac.live import keys
+from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted
+from celeriac.settings import Settings
+
+
+def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[Any]:
+    """Return the 18 arguments of one submission (see `lua/submit.lua`).
+
+    Raises `InvalidSubmissionError` where the id or the group is the key of something else.
+    """
+    if keys.record_of_nobody(s.task_id):
+        raise InvalidSubmissionError([Violation("task_id", f"{s.task_id!r} is reserved")])
+    if keys.reserved(s.group):
+        raise InvalidSubmissionError([Violation("queue", f"a group cannot be named {s.group!r}: the name is reserved")])
+    return [
+        s.task_id,
+        s.type,
+        s.group,
+        s.payload,
+        s.priority,
+        s.max_retries,
+        _or_empty(s.delay_ms),
+        _or_empty(s.run_at_ms),
+        _or_empty(s.expires_in_ms),
+        _or_empty(s.expires_at_ms),
+        _or_empty(s.timeout_ms),
+        s.user_id or "",
+        orjson.dumps(s.metadata).decode() if s.metadata else "",
+        keys.idempotency(s.user_id or "", s.idempotency_key) if s.idempotency_key else "",
+        settings.queue_limit(s.group, remote=s.delivery is Delivery.REMOTE),
+        s.delivery.value,
+        _further_fields(s),
+        nonce,
+    ]
+
+
+def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
+    """Return what `lua/submit.lua` answered; raises `QueueFullError`, `NoWorkerError` or `InvalidSubmissionError`."""
+    outcome = reply[0]
+    if outcome == "no_worker":
+        raise NoWorkerError(submission.group)
+    if outcome == "no_queue":
+        message = f"a group cannot be named {submission.group!r}: the store holds something else under this key"
+        raise InvalidSubmissionError([Violation("queue", message)])
+    if outcome == "queue_full":
+        raise QueueFullError(submission.group, int(reply[1]))
+    if outcome == "schedule_full":
+        raise QueueFullError("(scheduled)", int(reply[1]))
+    return Submitted(task_id=reply[1], status=Status(reply[2]), created=outcome == "created")
+
+
+def _further_fields(s: Submission) -> str:
+    """Return the record's further fields as a JSON array (name, value, ...), or an empty text."""
+    fields = dict(s.extra)
+    if s.tags:
+        fields["tags"] = orjson.dumps(list(s.tags)).decode()
+    if s.definition_id is not None:
+        fields["definition_id"] = s.definition_id
+    if s.retention_ms is not None:
+        # Zero would take the record away before anybody could read the result.
+        fields["retention_ms"] = str(max(s.retention_ms, 1))
+    if s.remote is not None:
+        fields.update(_orders(s.remote))
+    return orjson.dumps([part for pair in fields.items() for part in pair]).decode() if fields else ""
+
+
+def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:
+    if orders.deadline_in_ms is not None:
+        yield "deadline_in_ms", str(orders.deadline_in_ms)
+    if orders.needs_worker:
+        yield "needs_worker", "1"
+    if orders.quiet:
+        yield "quiet", "1"
+    if orders.reply_to is not None:
+        yield "reply_to", orders.reply_to
+
+
+def _or_empty(value: int | None) -> int | str:
+    return "" if value is None else value
