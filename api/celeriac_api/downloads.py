@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.files.downloads import Download
-from celeriac_api.problems import TABLE, Row, instance_of, problem
+from celeriac_api.problems import TABLE, instance_of, problem
 
 #: Whatever the file is: it runs nothing, it is in nobody's frame, its type is not guessed.
 _SAFE: Final = {
@@ -24,7 +24,6 @@ _SAFE: Final = {
     "Cache-Control": "private, no-cache",
 }
 _RANGE: Final = re.compile(r"\s*bytes\s*=\s*(?P<first>\d{0,18})-(?P<last>\d{0,18})\s*", re.IGNORECASE)
-_UNSATISFIABLE: Final = Row(416, "Range not satisfiable", "OUT_OF_RANGE", 1008)
 
 
 class LocalDownload(FileResponse):
@@ -50,11 +49,9 @@ class LocalDownload(FileResponse):
 
         await super().__call__(scope, receive, unless_refused)
         if refused is not None:
-            code, row = (
-                ("range_not_satisfiable", _UNSATISFIABLE) if refused == 416 else ("bad_request", TABLE["bad_request"])
-            )
+            code = "range_not_satisfiable" if refused == 416 else "bad_request"
             detail = "the header Range asks for nothing that the file has"
-            await problem(code, row, detail, instance_of(scope), headers=size_header)(scope, receive, send)
+            await problem(code, TABLE[code], detail, instance_of(scope), headers=size_header)(scope, receive, send)
 
 
 class RemoteDownload(Response):
@@ -81,7 +78,9 @@ class RemoteDownload(Response):
             if start >= end:
                 size = {"Content-Range": f"bytes */{download.size}"}
                 detail = "the header Range asks for nothing that the file has"
-                refusal = problem("range_not_satisfiable", _UNSATISFIABLE, detail, instance_of(scope), headers=size)
+                refusal = problem(
+                    "range_not_satisfiable", TABLE["range_not_satisfiable"], detail, instance_of(scope), headers=size
+                )
                 await refusal(scope, receive, send)
                 return
         self.headers["content-length"] = str(end - start)

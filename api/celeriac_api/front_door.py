@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
-from celeriac_api import openapi
+from celeriac_api import openapi_document
 from celeriac_api.access.credentials import read_head
 from celeriac_api.access.guard import Guard, refuse
 from celeriac_api.access.policy import Access
@@ -48,8 +48,8 @@ class FrontDoor(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with what the hot route reads by itself."""
         if self.openapi_schema is None:
-            openapi.complete(super().openapi())
-        return super().openapi()
+            self.openapi_schema = openapi_document.complete(super().openapi())
+        return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""

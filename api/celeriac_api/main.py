@@ -24,7 +24,7 @@ from celeriac.live.store import TaskStore
 from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
 from celeriac.settings import Settings
-from celeriac_api import openapi, problems
+from celeriac_api import openapi_document, problems
 from celeriac_api.access.guard import Guard
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.dispatch import chat
@@ -138,8 +138,11 @@ def create_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.max_body_bytes,
         title="Celeriac",
         version=__version__,
-        description=openapi.DESCRIPTION,
-        openapi_tags=openapi.TAGS,
+        description=openapi_document.DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # Short names for generated clients; routes that share a handler say theirs.
+        generate_unique_id_function=lambda route: route.name,
+        openapi_tags=openapi_document.TAGS,
         # Those of the framework load code from elsewhere; ours is in pages/.
         docs_url=None,
         redoc_url=None,

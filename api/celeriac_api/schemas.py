@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_ID = "0f0fb8a4-8a8e-4c0a-9d5b-3f8a4c0a9d5b"
+from celeriac.submission import BatchItem
+from celeriac_api.problem_examples import FILE_ID
+from celeriac_api.problem_examples import TASK_ID as _ID
+
 _THEN = "2030-01-31T08:00:00.000Z"
 _THEN_MS = 1896076800000
 
@@ -43,43 +46,45 @@ class TaskError(BaseModel):
     retryable: bool
 
 
-class TaskRecord(BaseModel):
-    """A task's record."""
+_RUNNING: dict[str, Any] = {
+    "task_id": _ID,
+    "type": "grpc_task",
+    "queue": "default",
+    "status": "processing",
+    "progress": {"percentage": 40, "stage": "counting", "message": "2 of 5", "timestamp_ms": _THEN_MS},
+    "error": None,
+    "attempt": 1,
+    "max_retries": 3,
+    "user_id": None,
+    "worker": "worker-1@host",
+    "created_at": _THEN,
+    "started_at": _THEN,
+    "finished_at": None,
+    "updated_at": _THEN,
+    "priority": 0,
+    "tags": ["nightly"],
+    "run_at": None,
+    "expires_at": None,
+    "cancel_requested": False,
+}
+_RECORD: dict[str, Any] = {
+    **_RUNNING,
+    "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
+    "result": None,
+    "metadata": {},
+}
 
-    model_config = _examples(
-        {
-            "task_id": _ID,
-            "type": "grpc_task",
-            "queue": "default",
-            "status": "processing",
-            "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
-            "progress": {"percentage": 40, "stage": "counting", "message": "2 of 5", "timestamp_ms": _THEN_MS},
-            "result": None,
-            "error": None,
-            "attempt": 1,
-            "max_retries": 3,
-            "user_id": None,
-            "worker": "worker-1@host",
-            "created_at": _THEN,
-            "started_at": _THEN,
-            "finished_at": None,
-            "updated_at": _THEN,
-            "priority": 0,
-            "metadata": {},
-            "tags": ["nightly"],
-            "run_at": None,
-            "expires_at": None,
-            "cancel_requested": False,
-        }
-    )
+
+class RunningTask(BaseModel):
+    """A task's record without payload, result and metadata."""
+
+    model_config = _examples(_RUNNING)
 
     task_id: str
     type: str
     queue: str
     status: WireStatus
-    payload: dict[str, Any]
     progress: ProgressInfo
-    result: Annotated[Any, Field(description="What the task returned; `null` until it completed.")]
     error: TaskError | None
     attempt: Annotated[int, Field(description="0 until the first attempt began.")]
     max_retries: int
@@ -90,48 +95,64 @@ class TaskRecord(BaseModel):
     finished_at: str | None
     updated_at: str
     priority: int
-    metadata: dict[str, Any]
     tags: list[str]
     run_at: str | None
     expires_at: str | None
     cancel_requested: bool
 
 
+class TaskRecord(RunningTask):
+    """A task's record."""
+
+    model_config = _examples(_RECORD)
+
+    payload: Annotated[Any, Field(description="What the task works on; its shape depends on the type.")]
+    result: Annotated[Any, Field(description="What the task returned; `null` until it completed.")]
+    metadata: dict[str, Any]
+
+
 class ListedTask(TaskRecord):
     """A task's record in a list."""
+
+    model_config = _examples({**_RECORD, "omitted": []})
 
     omitted: Annotated[list[str], Field(description="Of `payload` and `result`, what is left out because of its size.")]
 
 
 class RunningTasks(BaseModel):
-    """What runs now."""
+    """What runs now, the last started first."""
 
-    tasks: Annotated[list[dict[str, Any]], Field(description="Records without payload, result and metadata.")]
+    model_config = _examples({"tasks": [_RUNNING]})
+
+    tasks: list[RunningTask]
 
 
 class TaskPage(BaseModel):
     """Some tasks of a list."""
 
+    model_config = _examples({"items": [{**_RECORD, "omitted": []}], "next_cursor": None})
+
     items: list[ListedTask]
     next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+
+
+_EVENT: dict[str, Any] = {
+    "id": f"{_THEN_MS}-0",
+    "kind": "status",
+    "at": _THEN,
+    "task_id": _ID,
+    "status": "processing",
+    "attempt": 1,
+    "worker": "worker-1@host",
+    "error": None,
+    "timestamp_ms": _THEN_MS,
+}
 
 
 class TaskEvent(BaseModel):
     """Something that happened to a task; which fields there are depends on `kind`."""
 
-    model_config = _examples(
-        {
-            "id": f"{_THEN_MS}-0",
-            "kind": "status",
-            "at": _THEN,
-            "task_id": _ID,
-            "status": "processing",
-            "attempt": 1,
-            "worker": "worker-1@host",
-            "error": None,
-            "timestamp_ms": _THEN_MS,
-        }
-    )
+    model_config = _examples(_EVENT)
 
     id: Annotated[str, Field(description="The id that the event has in the stream, too.")]
     kind: Literal["status", "progress"]
@@ -149,6 +170,8 @@ class TaskEvent(BaseModel):
 
 class TaskEvents(BaseModel):
     """Some events of a task, in order."""
+
+    model_config = _examples({"items": [_EVENT], "next_cursor": None})
 
     items: list[TaskEvent]
     next_cursor: str | None
@@ -180,8 +203,28 @@ class ChartBucket(Counts):
     at: str
 
 
+_COUNTS: dict[str, Any] = {
+    "submitted": 120,
+    "completed": 117,
+    "failed": 2,
+    "cancelled": 1,
+    "run": {"avg_ms": 812.5, "p50_ms": 640.0, "p95_ms": 2100.0, "max_ms": 5230.0},
+    "wait": {"avg_ms": 14.0, "p50_ms": 9.1, "p95_ms": 44.0, "max_ms": 310.0},
+}
+
+
 class Chart(BaseModel):
     """Counts and durations over time, a bucket for every span, also for those in which nothing happened."""
+
+    model_config = _examples(
+        {
+            "from": "2030-01-31T08:00:00.000Z",
+            "to": "2030-01-31T09:00:00.000Z",
+            "bucket": "1h",
+            "total": _COUNTS,
+            "buckets": [{"at": "2030-01-31T08:00:00.000Z", **_COUNTS}],
+        }
+    )
 
     start: Annotated[str, Field(alias="from")]
     to: str
@@ -192,6 +235,8 @@ class Chart(BaseModel):
 
 class BulkMatched(BaseModel):
     """How many tasks a bulk operation would take."""
+
+    model_config = _examples({"matched": 42})
 
     matched: int
 
@@ -221,12 +266,20 @@ class GroupPause(BaseModel):
     note: str
 
 
+_GROUP: dict[str, Any] = {
+    "name": "default",
+    "waiting": 12,
+    "running": 4,
+    "workers": 1,
+    "max_queue_length": 100000,
+    "paused": None,
+}
+
+
 class Group(BaseModel):
     """A worker group as it is now."""
 
-    model_config = _examples(
-        {"name": "default", "waiting": 12, "running": 4, "workers": 1, "max_queue_length": 100000, "paused": None}
-    )
+    model_config = _examples(_GROUP)
 
     name: str
     waiting: Annotated[int, Field(description="Tasks that wait for a worker.")]
@@ -238,6 +291,8 @@ class Group(BaseModel):
 
 class Groups(BaseModel):
     """All groups, by name."""
+
+    model_config = _examples({"groups": [_GROUP]})
 
     groups: list[Group]
 
@@ -264,26 +319,45 @@ class Worker(BaseModel):
 class Workers(BaseModel):
     """All workers, by id."""
 
+    model_config = _examples(
+        {
+            "workers": [
+                {
+                    "worker_id": "celery@host",
+                    "kind": "celery",
+                    "host": "host",
+                    "pid": 4711,
+                    "groups": ["default"],
+                    "concurrency": 100,
+                    "running": 1,
+                    "started_at": _THEN,
+                    "seen_at": _THEN,
+                    "name": "",
+                    "address": "",
+                    "models": [],
+                    "running_tasks": [_ID],
+                }
+            ]
+        }
+    )
+
     workers: list[Worker]
+
+
+_TASK_TYPE: dict[str, Any] = {
+    "name": "thumbnail",
+    "description": "Make a thumbnail of an image.",
+    "queue": "media",
+    "max_retries": 3,
+    "timeout_s": 30,
+    "payload_schema": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+}
 
 
 class TaskTypeInfo(BaseModel):
     """A task type and the JSON schema of its payload."""
 
-    model_config = _examples(
-        {
-            "name": "thumbnail",
-            "description": "Make a thumbnail of an image.",
-            "queue": "media",
-            "max_retries": 3,
-            "timeout_s": 30,
-            "payload_schema": {
-                "type": "object",
-                "properties": {"path": {"type": "string"}},
-                "required": ["path"],
-            },
-        }
-    )
+    model_config = _examples(_TASK_TYPE)
 
     name: str
     description: str
@@ -295,6 +369,8 @@ class TaskTypeInfo(BaseModel):
 
 class TaskTypes(BaseModel):
     """All task types, by name."""
+
+    model_config = _examples({"task_types": [_TASK_TYPE]})
 
     task_types: list[TaskTypeInfo]
 
@@ -353,7 +429,15 @@ class Problem(BaseModel):
     detail: str
     instance: str
     code: Annotated[str, Field(description="A stable name to program against.")]
-    errors: list[FieldProblem] | None = None
+    errors: Annotated[list[FieldProblem] | None, Field(description="Where fields are wrong: which.")] = None
+
+
+class BatchRequest(BaseModel):
+    """Many tasks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[list[BatchItem], Field(max_length=1000, description="Setting `max_batch` at most.")]
 
 
 class BatchResult(BaseModel):
@@ -391,12 +475,18 @@ class BatchResults(BaseModel):
     results: list[BatchResult]
 
 
+_FILE: dict[str, Any] = {
+    "file_id": FILE_ID,
+    "path": f"/srv/celeriac/uploads/{FILE_ID}.mp4",
+    "size": 1048576,
+    "sha256": "30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58",
+}
+
+
 class UploadedFile(BaseModel):
     """A file that was taken in."""
 
-    model_config = _examples(
-        {"file_id": _ID, "path": f"/srv/celeriac/uploads/{_ID}.mp4", "size": 1048576, "sha256": "30e14955ebf1…"}
-    )
+    model_config = _examples(_FILE)
 
     file_id: str
     path: Annotated[str, Field(description="Where it is on the server, until a task takes it over.")]
@@ -407,6 +497,52 @@ class UploadedFile(BaseModel):
 class FileFacts(UploadedFile):
     """What is known of an upload."""
 
+    model_config = _examples({**_FILE, "filename": "clip.mp4", "media_type": "video/mp4", "created_at": _THEN})
+
     filename: str
     media_type: str
     created_at: str
+
+
+_USERS_TASK: dict[str, Any] = {
+    "task_id": "interview_123",
+    "status": "progress",
+    "progress": 30,
+    "message": "third question",
+    "step": "Step 3/10",
+    "timestamp": "2030-02-11T09:20:00.000Z",
+    "result": None,
+    "error": None,
+}
+
+
+class UsersTask(BaseModel):
+    """A task as its user is told of it."""
+
+    task_id: str
+    status: Literal["pending", "running", "progress", "completed", "failed", "cancelled"]
+    progress: Annotated[float, Field(ge=0, le=100)]
+    message: str
+    step: str
+    timestamp: str
+    result: Annotated[Any, Field(description="Of a completed one.")]
+    error: Annotated[str | None, Field(description="Of a failed one.")]
+    error_type: Annotated[str | None, Field(description="Of a failed one: a stable lower-case name.")] = None
+    result_left_out: Annotated[bool, Field(description="`true`: the result is too large to be told in a list.")] = False
+
+
+class UsersTaskAnswer(BaseModel):
+    """One task of a user."""
+
+    model_config = _examples({"data": _USERS_TASK})
+
+    data: UsersTask
+
+
+class UsersTasks(BaseModel):
+    """A user's tasks."""
+
+    model_config = _examples({"data": [_USERS_TASK], "count": 1})
+
+    data: list[UsersTask]
+    count: Annotated[int, Field(description="All of them, also those that are not listed.")]

@@ -71,7 +71,13 @@ def _failures(value: Any) -> Any:
 class TriggerFields(BaseModel):
     """When something fires: what a preview needs, and a definition has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [{"trigger_type": "LOOP", "trigger_args": {"cron": "0 8 * * 1-5", "timezone": "Europe/Berlin"}}]
+        },
+    )
 
     trigger_type: Annotated[TaskTriggerType, Field(description="`IMMEDIATE`, `SCHEDULED` or `LOOP`.")]
     trigger_args: Annotated[
@@ -145,7 +151,7 @@ class DefinitionRequest(TriggerFields):
 class MoveRequest(BaseModel):
     """A move of a definition, with a reason."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "holidays"}]})
 
     note: Annotated[str | None, Field(max_length=MAX_NOTE, description="Why.")] = None
 
@@ -153,10 +159,13 @@ class MoveRequest(BaseModel):
 class BackfillRequest(BaseModel):
     """Which slots of the past to run."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"start": "2030-01-01T00:00:00Z", "end": "2030-01-31T23:59:59Z"}]},
+    )
 
-    start: AwareDatetime
-    end: AwareDatetime
+    start: Annotated[AwareDatetime, Field(description="Slots from here on, this one included.")]
+    end: Annotated[AwareDatetime, Field(description="Slots up to here, this one included; none that is to come.")]
     one_by_one: Annotated[bool, Field(description="Each one after the one before has ended.")] = False
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -74,6 +75,12 @@ def read_moment(value: Any) -> Any:
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
+#: Taken in any case, and documented as records write it.
+_Status = Annotated[
+    Status,
+    BeforeValidator(_status),
+    WithJsonSchema({"type": "string", "enum": [status.wire for status in Status]}),
+]
 _Once = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
 
@@ -83,7 +90,7 @@ class TaskFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: Annotated[
-        Annotated[tuple[Annotated[Status, BeforeValidator(_status)], ...], BeforeValidator(_words), _Once],
+        Annotated[tuple[_Status, ...], BeforeValidator(_words), _Once],
         Field(description="One or several, repeated or separated by commas."),
     ] = ()
     type: Annotated[_Name | None, Field(description="The task type.")] = None

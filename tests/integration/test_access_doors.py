@@ -224,3 +224,5 @@ async def test_the_audit_says_who_did_what_from_where(valkey_url: str, tmp_path:
         assert (entry["target"], entry["address"]) == (f"/api/v1/tasks/{task_id}/cancel", "127.0.0.1")
         assert entry["credential"]
         assert rest["next_cursor"] is None
+        before_all = await client.get("/api/v1/audit", params={"cursor": "0-0"}, headers=admin)
+        assert before_all.json() == {"items": [], "next_cursor": None}

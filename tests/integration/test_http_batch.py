@@ -171,6 +171,8 @@ async def test_the_batch_is_documented(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operation = document["paths"]["/api/v1/tasks/batch"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["$ref"] == "#/components/schemas/BatchRequest"
+    schema = document["components"]["schemas"]["BatchRequest"]
     assert schema["properties"]["tasks"]["items"]["$ref"] == "#/components/schemas/BatchItem"
     assert "idempotency_key" in document["components"]["schemas"]["BatchItem"]["properties"]
     assert "BatchResults" in document["components"]["schemas"]

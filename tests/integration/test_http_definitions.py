@@ -8,12 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
 from celeriac.control.scheduling import scheduling
 from celeriac.live.store import TaskStore
 from celeriac.settings import AccessSettings, Settings
+from celeriac_api import definition_schemas as shapes
+from celeriac_api.routes.definitions import PATH
 from tests.integration.http_serving import claim, serving
 from tests.support import eventually
 
@@ -221,6 +224,32 @@ async def test_previews_edits_and_back_fills(client: httpx.AsyncClient) -> None:
     assert {error["field"] for error in answer.json()["errors"]} == {"start", "end"}
     trail = (await client.get(f"{path}/changes")).json()["items"]
     assert [entry["action"] for entry in trail] == ["backfill", "edit", "create"]
+
+
+async def test_answers_have_the_fields_that_are_documented(client: httpx.AsyncClient) -> None:
+    created = (await client.post(PATH, json=HOURLY)).json()
+    path = f"{PATH}/{created['task_def_id']}"
+    triggered = (await client.post(f"{path}/trigger")).json()
+    wanted = {"start": "2025-01-01T00:00:00Z", "end": "2025-01-01T03:00:00Z"}
+    (filled, *_) = (await client.post(f"{path}/backfill", json=wanted)).json()["items"]
+    whole = (await client.get(path)).json()
+    shown: list[tuple[dict[str, Any], type[BaseModel]]] = [
+        (created, shapes.DefinitionRecord),
+        (created["counters"], shapes.DefinitionCounters),
+        (triggered, shapes.TriggeredInstance),
+        (filled, shapes.BackfilledInstance),
+        (whole, shapes.DefinitionDetail),
+        (whole["next_runs"][0], shapes.ComingFiring),
+        (whole["last_runs"][0], shapes.Instance),
+        ((await client.get(PATH)).json(), shapes.DefinitionPage),
+        ((await client.get(f"{path}/instances")).json(), shapes.InstancePage),
+        ((await client.get(f"{path}/preview")).json(), shapes.Preview),
+        ((await client.get(f"{path}/changes")).json(), shapes.DefinitionChanges),
+        ((await client.get(f"{path}/changes")).json()["items"][0], shapes.DefinitionChange),
+    ]
+    for answer, shape in shown:
+        assert set(answer) == set(shape.model_fields), shape
+        shape.model_validate(answer)
 
 
 async def test_a_user_sees_and_moves_only_own_definitions(settings: Settings) -> None:

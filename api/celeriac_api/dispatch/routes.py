@@ -2,65 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, TaskNotFoundError
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac_api.dispatch.chat import CHAT_PATH, MODELS_PATH
+from celeriac_api.dispatch.completions import error_document
 from celeriac_api.dispatch.endpoint import PATH, DispatchEndpoint, error_response, refusal_of
+from celeriac_api.dispatch.schemas import (
+    ANSWERS,
+    CHUNKS,
+    STATES,
+    ChatCompletion,
+    DispatchAnswer,
+    DispatchError,
+    Model,
+    ModelList,
+    OpenAIError,
+)
+from celeriac_api.openapi import Responses, example, header, json_body
 from celeriac_api.parts import PartsOf
+from celeriac_api.problem_examples import TASK_ID
 from celeriac_api.responses import json_response
 
 
-class DispatchError(BaseModel):
-    """An error of the dispatch API."""
-
-    error: str
-
-
-class DispatchBody(BaseModel):
-    """Work for a remote worker: `data` or `messages`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Hello"}], "model": "llama"}]}
-    )
-
-    data: Annotated[dict[str, Any] | None, Field(description="The work; this or `messages`.")] = None
-    messages: Annotated[list[Any] | None, Field(description="OpenAI chat messages; these or `data`.")] = None
-    model: Annotated[str, Field(description="Which model is to answer.")] = "default"
-    group: Annotated[str, Field(description="Which workers.")] = "default"
-    timeout: Annotated[int, Field(description="Milliseconds from submission to the end.")] = 60_000
-    answer_at_once: Annotated[bool, Field(alias="async", description="Answer with the id, do not wait.")] = False
-    priority: Annotated[int, Field(ge=0, le=9)] = 0
-    max_retries: Annotated[int, Field(alias="maxRetries", ge=0)] = 0
-    user_id: Annotated[str | None, Field(alias="userId")] = None
+def _errors(about: dict[int | str, tuple[str, tuple[str, ...]]]) -> Responses:
+    """Return the `responses` of a dispatch route: by status what it means, and its texts."""
+    return {
+        status: {
+            "model": DispatchError,
+            "description": means,
+            "content": {
+                "application/json": {
+                    "examples": {text: example(text, {"error": text}) for text in texts},
+                }
+            },
+        }
+        for status, (means, texts) in about.items()
+    }
 
 
-class DispatchAnswer(BaseModel):
-    """How a task is; which of the fields are there depends on `status`."""
-
-    taskId: str  # noqa: N815 - the contract's names
-    status: Annotated[str, Field(description="`queued`, `executing`, `completed` or `failed`.")]
-    result: Any = None
-    error: str | None = None
-    position: Annotated[int | None, Field(description="1 is next.")] = None
-    workerId: str | None = None  # noqa: N815
-    enqueuedAt: Annotated[int | None, Field(description="Milliseconds since the epoch, as all moments here.")] = None  # noqa: N815
-    startedAt: int | None = None  # noqa: N815
-    completedAt: int | None = None  # noqa: N815
-    failedAt: int | None = None  # noqa: N815
+def _openai_errors(about: dict[int | str, tuple[str, tuple[str, str, str | None]]]) -> Responses:
+    """Return the `responses` of an OpenAI route: by status what it means, and an error's text, type and code."""
+    return {
+        status: {
+            "model": OpenAIError,
+            "description": means,
+            "content": {"application/json": {"example": error_document(*error)}},
+        }
+        for status, (means, error) in about.items()
+    }
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": DispatchError, "description": "The request is wrong."},
-    500: {"model": DispatchError, "description": "The task failed: the worker's text, or `Task timeout`."},
-    503: {"model": DispatchError, "description": "`No worker available` or `Queue is full`."},
-}
+def _shown(answers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: example(name, answer) for name, answer in answers.items()}
+
+
+_AWAY: Final = ("Store unavailable", ("the store does not answer", "server_error", "store_unavailable"))
 
 router = APIRouter(tags=["dispatch"])
 
@@ -68,12 +70,23 @@ router = APIRouter(tags=["dispatch"])
 @router.get(
     "/api/task/{task_id}",
     summary="Read a task, in the dispatch API's words",
+    description="How the task is. Which fields there are depends on `status`.",
+    operation_id="read_dispatched_task",
     response_model=DispatchAnswer,
     response_model_exclude_none=True,
-    responses={404: {"model": DispatchError, "description": "`Task not found or expired`."}},
+    responses={
+        200: {"content": {"application/json": {"examples": _shown(STATES)}}},
+        **_errors(
+            {
+                404: ("There is no such task.", ("Task not found or expired",)),
+                503: ("The store is away.", ("the store does not answer",)),
+            }
+        ),
+    },
 )
 async def read_task(
-    task_id: Annotated[str, Path(description="The id that the call was answered with.")], parts: PartsOf
+    task_id: Annotated[str, Path(description="The id that the call was answered with.", examples=[TASK_ID])],
+    parts: PartsOf,
 ) -> Response:
     """Answer with how the task is."""
     try:
@@ -128,15 +141,20 @@ def call_route(endpoint: DispatchEndpoint) -> APIRouter:
         ),
         response_model=DispatchAnswer,
         response_model_exclude_none=True,
-        responses=_ERRORS,
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": DispatchBody.model_json_schema(by_alias=True)}},
-            }
+        response_description="The worker's answer, or the id.",
+        responses={
+            200: {"content": {"application/json": {"examples": _shown(ANSWERS)}}},
+            **_errors(
+                {
+                    400: ("The request is wrong.", ("Invalid request: data or messages required",)),
+                    500: ("The task failed: the worker's text.", ("Task timeout", "Worker disconnected")),
+                    503: ("Nobody can do it now.", ("No worker available", "Queue is full")),
+                }
+            ),
         },
+        openapi_extra=json_body("DispatchBody"),
     )
-    async def call() -> Response:
+    async def dispatch() -> Response:
         return _Answered(endpoint)
 
     return calling
@@ -153,18 +171,70 @@ def chat_routes(endpoint: ASGIApp) -> APIRouter:
             "OpenAI's chat completions, answered by remote workers; with `stream: true` as server-sent events. The "
             "group is the one that announces the model, or that of `group/model`, or `default`."
         ),
+        response_model=ChatCompletion,
+        response_description="The completion, or with `stream` its chunks.",
+        responses={
+            200: {
+                "headers": {"X-Task-Id": header("The task that it is.", example=TASK_ID)},
+                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": CHUNKS}},
+            },
+            **_openai_errors(
+                {
+                    400: (
+                        "The request is wrong.",
+                        ("Invalid request: model must be a name", "invalid_request_error", None),
+                    ),
+                    415: (
+                        "Unsupported media type",
+                        (
+                            "a submission is application/json, not text/plain: send Content-Type: application/json",
+                            "invalid_request_error",
+                            "unsupported_media_type",
+                        ),
+                    ),
+                    500: ("The task failed: the worker's text.", ("Task timeout", "server_error", "timeout")),
+                    503: (
+                        "Nobody can do it now.",
+                        (
+                            "No worker available: no worker is connected to group 'default'",
+                            "server_error",
+                            "no_worker",
+                        ),
+                    ),
+                }
+            ),
+        },
+        openapi_extra=json_body("ChatRequest"),
     )
-    async def complete() -> Response:
-        return _Answered(endpoint)
-
-    @chatting.get(MODELS_PATH, summary="List the models", description="What connected remote workers announce.")
-    async def models() -> Response:
+    async def create_chat_completion() -> Response:
         return _Answered(endpoint)
 
     @chatting.get(
-        MODELS_PATH + "/{model:path}", summary="Read a model", description="One that a connected worker announces."
+        MODELS_PATH,
+        summary="List the models",
+        description="What connected remote workers announce.",
+        response_model=ModelList,
+        responses=_openai_errors({503: _AWAY}),
     )
-    async def model(model: Annotated[str, Path(description="The model's name.")]) -> Response:
+    async def list_models() -> Response:
+        return _Answered(endpoint)
+
+    @chatting.get(
+        MODELS_PATH + "/{model:path}",
+        summary="Read a model",
+        description="One that a connected worker announces.",
+        response_model=Model,
+        responses=_openai_errors(
+            {
+                404: (
+                    "Nobody announces it.",
+                    ("no connected worker announces the model 'lama'", "invalid_request_error", "model_not_found"),
+                ),
+                503: _AWAY,
+            }
+        ),
+    )
+    async def read_model(model: Annotated[str, Path(description="The model's name.", examples=["llama"])]) -> Response:
         return _Answered(endpoint)
 
     return chatting

@@ -6,12 +6,13 @@ import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from celeriac.live.audit import AuditLog
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.problem_examples import TASK_ID
 from celeriac_api.responses import json_response
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
@@ -34,6 +35,28 @@ class AuditItem(BaseModel):
 
 class AuditPage(BaseModel):
     """Some entries, the newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "id": "1896076800000-0",
+                            "at": "2030-01-31T08:00:00.000Z",
+                            "actor": "user:7",
+                            "action": "task.cancel",
+                            "target": f"/api/v1/tasks/{TASK_ID}/cancel",
+                            "status": "200",
+                            "address": "192.0.2.7",
+                            "credential": "5f0c2b9d1e7a4c33",
+                        }
+                    ],
+                    "next_cursor": None,
+                }
+            ]
+        }
+    )
 
     items: list[AuditItem]
     next_cursor: str | None

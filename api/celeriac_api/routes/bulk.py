@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.access.confining import confined, confined_payload
 from celeriac.bulk import BULK, BulkPayload
 from celeriac.submission import SubmitRequest, build_submission
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.openapi import problems
+from celeriac_api.openapi import location, problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.problem_examples import TASK_ID
 from celeriac_api.responses import json_response
 from celeriac_api.schemas import BulkMatched, TaskStatus
 from celeriac_api.submitting import PATH
@@ -23,6 +24,12 @@ router = APIRouter(prefix="/api/v1", tags=["history"])
 
 class BulkRequest(BulkPayload):
     """A bulk operation, or the question how much it would do."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"action": "retry", "filter": {"status": ["failed"], "type": "grpc_task"}, "dry_run": True}]
+        }
+    )
 
     dry_run: Annotated[bool, Field(description="Only count.")] = False
 
@@ -40,6 +47,10 @@ class BulkRequest(BulkPayload):
     response_model=TaskStatus,
     responses={
         200: {"model": BulkMatched, "description": "How many tasks match (`dry_run`)."},
+        202: {
+            "description": "The operation was submitted.",
+            "headers": location("the operation's task", f"{PATH}/{TASK_ID}"),
+        },
         **problems(
             "invalid_request",
             "invalid_submission",

@@ -27,8 +27,19 @@ from celeriac.ledger.cursor import BadCursorError
 from celeriac.registry import violations_of
 from celeriac.submission import IDEMPOTENCY_KEY
 from celeriac_api.access.caller import principal_in
-from celeriac_api.openapi import json_body, problems
+from celeriac_api.definition_schemas import (
+    Backfill,
+    DefinitionChanges,
+    DefinitionDetail,
+    DefinitionPage,
+    DefinitionRecord,
+    InstancePage,
+    Preview,
+    TriggeredInstance,
+)
+from celeriac_api.openapi import json_body, location, problems
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problem_examples import DEFINITION_ID
 from celeriac_api.problems import RequestError
 from celeriac_api.responses import json_response
 
@@ -38,8 +49,11 @@ router = APIRouter(tags=["definitions"])
 #: Next and last runs that one definition is shown with.
 _SHOWN: Final = 10
 
-DefinitionId = Annotated[str, Path(description="The definition's id, as its creation was answered with.")]
+DefinitionId = Annotated[
+    str, Path(description="The definition's id, as its creation was answered with.", examples=[DEFINITION_ID])
+]
 _Limit = Annotated[int, Query(ge=1, le=500, description="Items of one page.")]
+_Count = Annotated[int, Query(ge=1, le=MAX_PREVIEW, description="How many firings.")]
 _Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
 _Key = Annotated[
     str | None,
@@ -51,21 +65,64 @@ _Key = Annotated[
     ),
 ]
 _AWAY: Final = ("store_unavailable", "ledger_missing", "ledger_unavailable")
-_MOVE: Final = problems("definition_not_found", "illegal_definition_move", "invalid_submission", *_AWAY)
-
+_READ: Final = problems("definition_not_found", *_AWAY)
+_PAGE: Final = problems("definition_not_found", "invalid_request", *_AWAY)
+_CHECK: Final = problems("malformed_json", "invalid_request", "invalid_submission", *_AWAY)
+_PLACE: Final = location("the definition", f"{PATH}/{DEFINITION_ID}")
 
 _M = TypeVar("_M", bound=BaseModel)
-_CREATE: Final = problems("malformed_json", "invalid_submission", *_AWAY)
-_NEW: Final = json_body("DefinitionRequest")
 
 
-_WHY: Final = json_body("MoveRequest", required=False)
+_CREATE: Final[dict[str, Any]] = {
+    "status_code": 201,
+    "summary": "Create a definition",
+    "response_model": DefinitionRecord,
+    "response_description": "It is stored.",
+    "responses": {
+        200: {
+            "model": DefinitionRecord,
+            "description": "The idempotency key is known: this is the first one's definition.",
+            "headers": _PLACE,
+        },
+        201: {"headers": _PLACE},
+        **_CHECK,
+    },
+    "openapi_extra": json_body("DefinitionRequest"),
+}
+_LOOK: Final[dict[str, Any]] = {
+    "summary": "Read a definition",
+    "response_model": DefinitionDetail,
+    "responses": _READ,
+}
+_INSTANCES: Final[dict[str, Any]] = {
+    "summary": "List a definition's instances",
+    "response_model": InstancePage,
+    "responses": _PAGE,
+}
+_MOVE: Final[dict[str, Any]] = {
+    "response_model": DefinitionRecord,
+    "response_description": "The definition after it.",
+    "responses": problems(
+        "malformed_json", "definition_not_found", "illegal_definition_move", "invalid_submission", *_AWAY
+    ),
+    "openapi_extra": json_body("MoveRequest", required=False),
+}
+_PAUSE: Final = {"summary": "Pause a definition", **_MOVE}
+_RESUME: Final = {"summary": "Resume a definition", **_MOVE}
+_CANCEL: Final = {"summary": "Cancel a definition", **_MOVE}
+_TRIGGER: Final[dict[str, Any]] = {
+    "status_code": 202,
+    "summary": "Run an instance now",
+    "response_model": TriggeredInstance,
+    "response_description": "It was made.",
+    "responses": problems("definition_not_found", "illegal_definition_move", "invalid_request", *_AWAY),
+}
 
 # --- making and looking
 
 
-@router.post("/tasks", status_code=201, summary="Create a definition", responses=_CREATE, openapi_extra=_NEW)
-@router.post(PATH, status_code=201, summary="Create a definition", responses=_CREATE, openapi_extra=_NEW)
+@router.post("/tasks", operation_id="create_task_definition", **_CREATE)
+@router.post(PATH, **_CREATE)
 async def create_definition(request: Request, parts: PartsOf, key: _Key = None) -> Response:
     """Store a definition. An `IMMEDIATE` one runs at once."""
     caller = principal_in(request.scope)
@@ -79,14 +136,19 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
     return json_response(_record(seen), 201 if created else 200, location)
 
 
-@router.get(PATH, summary="List definitions", responses=problems("invalid_request", *_AWAY))
+@router.get(
+    PATH,
+    summary="List definitions",
+    response_model=DefinitionPage,
+    responses=problems("invalid_request", *_AWAY),
+)
 async def list_definitions(
     request: Request,
     parts: PartsOf,
-    user_id: Annotated[str | None, Query(max_length=256)] = None,
+    user_id: Annotated[str | None, Query(max_length=256, description="Only this user's.")] = None,
     status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
-    group: Annotated[str | None, Query(max_length=256)] = None,
-    trigger_type: Annotated[TaskTriggerType | None, Query()] = None,
+    group: Annotated[str | None, Query(max_length=256, description="Only those of this group.")] = None,
+    trigger_type: Annotated[TaskTriggerType | None, Query(description="Only those of this kind.")] = None,
     source: Annotated[str | None, Query(description="`api`, or `celery` for entries of `beat_schedule`.")] = None,
     limit: _Limit = 50,
     cursor: _Cursor = None,
@@ -106,11 +168,14 @@ async def list_definitions(
 
 
 @router.get(
-    "/users/{user_id}/tasks", summary="List a user's definitions", responses=problems("invalid_request", *_AWAY)
+    "/users/{user_id}/tasks",
+    summary="List a user's definitions",
+    response_model=DefinitionPage,
+    responses=problems("invalid_request", *_AWAY),
 )
 async def list_of_user(
     request: Request,
-    user_id: Annotated[str, Path(description="Whose.")],
+    user_id: Annotated[str, Path(description="Whose.", examples=["7"])],
     parts: PartsOf,
     status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
     limit: _Limit = 50,
@@ -124,18 +189,20 @@ async def list_of_user(
 
 
 @router.post(
-    f"{PATH}/preview", summary="Preview a trigger", responses=_CREATE, openapi_extra=json_body("TriggerFields")
+    f"{PATH}/preview",
+    summary="Preview a trigger",
+    response_model=Preview,
+    responses=_CHECK,
+    openapi_extra=json_body("TriggerFields"),
 )
-async def preview_trigger(
-    request: Request, parts: PartsOf, count: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = _SHOWN
-) -> Response:
+async def preview_trigger(request: Request, parts: PartsOf, count: _Count = _SHOWN) -> Response:
     """Answer with the next firings of a trigger that is not saved: `trigger_type`, `trigger_args`, bounds, jitter."""
     table, slots = await parts.control.preview_of(await _document(request), count)
     return json_response({"items": preview_records(table, slots)})
 
 
-@router.get("/tasks/{task_def_id}", summary="Read a definition", responses=problems("definition_not_found", *_AWAY))
-@router.get(f"{PATH}/{{task_def_id}}", summary="Read a definition", responses=problems("definition_not_found", *_AWAY))
+@router.get("/tasks/{task_def_id}", operation_id="read_task_definition", **_LOOK)
+@router.get(f"{PATH}/{{task_def_id}}", **_LOOK)
 async def read_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Answer with the definition, its next ten firings and its last ten instances."""
     control = await _owned(request, parts, task_def_id)
@@ -152,8 +219,8 @@ async def read_definition(request: Request, task_def_id: DefinitionId, parts: Pa
     )
 
 
-@router.get("/tasks/{task_def_id}/instances", summary="List a definition's instances", responses=_MOVE)
-@router.get(f"{PATH}/{{task_def_id}}/instances", summary="List a definition's instances", responses=_MOVE)
+@router.get("/tasks/{task_def_id}/instances", operation_id="list_task_definition_instances", **_INSTANCES)
+@router.get(f"{PATH}/{{task_def_id}}/instances", operation_id="list_definition_instances", **_INSTANCES)
 async def list_instances(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
 ) -> Response:
@@ -166,12 +233,17 @@ async def list_instances(
     return json_response({"items": [instance_record(t, task_def_id) for t in tasks], "next_cursor": following})
 
 
-@router.get(f"{PATH}/{{task_def_id}}/preview", summary="Preview a definition's next firings", responses=_MOVE)
+@router.get(
+    f"{PATH}/{{task_def_id}}/preview",
+    summary="Preview a definition's next firings",
+    response_model=Preview,
+    responses=_PAGE,
+)
 async def preview_definition(
     request: Request,
     task_def_id: DefinitionId,
     parts: PartsOf,
-    count: Annotated[int, Query(ge=1, le=MAX_PREVIEW)] = _SHOWN,
+    count: _Count = _SHOWN,
 ) -> Response:
     """Answer with the next firings; of a paused definition with those that it would have."""
     control = await _owned(request, parts, task_def_id)
@@ -179,8 +251,13 @@ async def preview_definition(
     return json_response({"items": preview_records(table, slots)})
 
 
-@router.get(f"{PATH}/{{task_def_id}}/changes", summary="Read a definition's audit trail", responses=_MOVE)
-async def list_changes(
+@router.get(
+    f"{PATH}/{{task_def_id}}/changes",
+    summary="Read a definition's audit trail",
+    response_model=DefinitionChanges,
+    responses=_PAGE,
+)
+async def list_definition_changes(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
 ) -> Response:
     """Answer with who did what, the newest first."""
@@ -195,8 +272,8 @@ async def list_changes(
 # --- moves
 
 
-@router.post("/tasks/{task_def_id}/pause", summary="Pause a definition", responses=_MOVE, openapi_extra=_WHY)
-@router.post(f"{PATH}/{{task_def_id}}/pause", summary="Pause a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post("/tasks/{task_def_id}/pause", operation_id="pause_task_definition", **_PAUSE)
+@router.post(f"{PATH}/{{task_def_id}}/pause", **_PAUSE)
 async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Stop firing. What runs goes on."""
     control = await _owned(request, parts, task_def_id)
@@ -204,8 +281,8 @@ async def pause_definition(request: Request, task_def_id: DefinitionId, parts: P
     return json_response(_record(await control.pause(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
-@router.post("/tasks/{task_def_id}/resume", summary="Resume a definition", responses=_MOVE, openapi_extra=_WHY)
-@router.post(f"{PATH}/{{task_def_id}}/resume", summary="Resume a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post("/tasks/{task_def_id}/resume", operation_id="resume_task_definition", **_RESUME)
+@router.post(f"{PATH}/{{task_def_id}}/resume", **_RESUME)
 async def resume_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Fire again, from the next slot on."""
     control = await _owned(request, parts, task_def_id)
@@ -213,8 +290,8 @@ async def resume_definition(request: Request, task_def_id: DefinitionId, parts: 
     return json_response(_record(await control.resume(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
-@router.post("/tasks/{task_def_id}/cancel", summary="Cancel a definition", responses=_MOVE, openapi_extra=_WHY)
-@router.post(f"{PATH}/{{task_def_id}}/cancel", summary="Cancel a definition", responses=_MOVE, openapi_extra=_WHY)
+@router.post("/tasks/{task_def_id}/cancel", operation_id="cancel_task_definition", **_CANCEL)
+@router.post(f"{PATH}/{{task_def_id}}/cancel", **_CANCEL)
 async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """End it for good; its instances are cancelled too."""
     control = await _owned(request, parts, task_def_id)
@@ -222,8 +299,8 @@ async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: 
     return json_response(_record(await control.cancel(task_def_id, actor=principal_in(request.scope).name, note=note)))
 
 
-@router.post("/tasks/{task_def_id}/trigger", status_code=202, summary="Run an instance now", responses=_MOVE)
-@router.post(f"{PATH}/{{task_def_id}}/trigger", status_code=202, summary="Run an instance now", responses=_MOVE)
+@router.post("/tasks/{task_def_id}/trigger", operation_id="trigger_task_definition", **_TRIGGER)
+@router.post(f"{PATH}/{{task_def_id}}/trigger", **_TRIGGER)
 async def trigger_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None) -> Response:
     """Run one instance now, whatever the schedule; also while it is paused."""
     control = await _owned(request, parts, task_def_id)
@@ -235,7 +312,9 @@ async def trigger_definition(request: Request, task_def_id: DefinitionId, parts:
     f"{PATH}/{{task_def_id}}/backfill",
     status_code=202,
     summary="Run slots of the past",
-    responses=_MOVE,
+    response_model=Backfill,
+    response_description="They were made.",
+    responses={**_CHECK, **problems("definition_not_found", "illegal_definition_move")},
     openapi_extra=json_body("BackfillRequest"),
 )
 async def backfill_definition(
@@ -258,8 +337,10 @@ async def backfill_definition(
 @router.patch(
     f"{PATH}/{{task_def_id}}",
     summary="Edit a definition",
-    responses={**_MOVE, **problems("illegal_definition_move", "definition_changed")},
-    openapi_extra=_NEW,
+    response_model=DefinitionRecord,
+    response_description="The definition after it.",
+    responses={**_CHECK, **problems("definition_not_found", "illegal_definition_move", "definition_changed")},
+    openapi_extra=json_body("DefinitionEdit"),
 )
 async def edit_definition(
     request: Request,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
@@ -18,8 +18,9 @@ from celeriac.files.downloads import (
 )
 from celeriac.model import Task
 from celeriac_api.downloads import download_response
-from celeriac_api.openapi import problems
+from celeriac_api.openapi import Responses, header, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problems import RequestError
 from celeriac_api.routes.tasks import TaskId, known
 from celeriac_api.submitting import PATH
 
@@ -27,14 +28,40 @@ router = APIRouter(prefix=f"{PATH}/{{task_id}}", tags=["files"])
 
 Inline = Annotated[bool, Query(description="Let a browser show or play it instead of saving it.")]
 IfNoneMatch = Annotated[str | None, Header(description="The ETag that the client has.")]
-IfModifiedSince = Annotated[str | None, Header()]
+IfModifiedSince = Annotated[str | None, Header(description="The `Last-Modified` that the client has.")]
 
-_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The part of it that `Range` asks for; several are `multipart/byteranges`."},
-    304: {"description": "The client has it already."},
-    416: {"description": "The file has no such range."},
-    **problems("task_not_found", "file_not_found", "file_not_allowed", "store_unavailable"),
+#: Its own media type as a rule, whatever that is.
+_FILE: Final = {
+    media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in ("application/octet-stream", "*/*")
+}
+_FACTS: Final = {
+    "ETag": header("What the file is; changes with it.", example='"9b2c-65b8f1a0"'),
+    "Last-Modified": header("When it was written.", example="Thu, 31 Jan 2030 08:00:00 GMT"),
+    "Content-Disposition": header("Its name.", example='attachment; filename="result.mp4"'),
+    "Accept-Ranges": header("`Range` is understood.", example="bytes"),
+}
+_RESPONSES: Final[Responses] = {
+    200: {"description": "The file.", "content": _FILE, "headers": _FACTS},
+    206: {
+        "description": "The part of it that `Range` asks for; several are `multipart/byteranges`.",
+        "content": _FILE,
+        "headers": {**_FACTS, "Content-Range": header("Which part.", example="bytes 0-1023/1048576")},
+    },
+    304: {"description": "The client has it already.", "headers": {"ETag": _FACTS["ETag"]}},
+    **problems(
+        RequestError("bad_request", "the header Range asks for nothing that the file has"),
+        "task_not_found",
+        "file_not_found",
+        "range_not_satisfiable",
+        "file_not_allowed",
+        "store_unavailable",
+    ),
+}
+_ASKED: Final = {
+    "parameters": [
+        request_header("Range", "Which parts of the file.", example="bytes=0-1023"),
+        request_header("If-Range", "`Range` counts only for this ETag (or moment), else the whole file is sent."),
+    ]
 }
 
 
@@ -45,6 +72,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     description="With `Range`, `If-Range` and `ETag`. 404 until the task is completed, or when its result is no file.",
     response_class=Response,
     responses=_RESPONSES,
+    openapi_extra=_ASKED,
 )
 async def download_result(
     task_id: TaskId,
@@ -67,6 +95,7 @@ async def download_result(
     description="The file that the task works on, under the name that it was handed in with.",
     response_class=Response,
     responses=_RESPONSES,
+    openapi_extra=_ASKED,
 )
 async def download_original(
     task_id: TaskId,

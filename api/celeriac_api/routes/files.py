@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from celeriac.errors import CeleriacError, Violation
+from celeriac.errors import CeleriacError, FileTypeRefusedError, Violation
 from celeriac.files.names import display_name
 from celeriac.files.uploads import StoredUpload, UploadInfo, UploadWriter
 from celeriac.model import rfc3339, utc_from_ms
@@ -16,8 +16,9 @@ from celeriac_api import digests
 from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import RefusedBody
 from celeriac_api.incoming import MultipartFile, boundary_of, write_stream
-from celeriac_api.openapi import problems
+from celeriac_api.openapi import location, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problem_examples import FILE_ID
 from celeriac_api.problems import RequestError, instance_of, problem_of
 from celeriac_api.responses import HEADERS, json_response
 from celeriac_api.schemas import FileFacts, UploadedFile
@@ -25,8 +26,9 @@ from celeriac_api.schemas import FileFacts, UploadedFile
 PATH: Final = "/api/v1/files"
 router = APIRouter(prefix=PATH, tags=["files"])
 
-FileId = Annotated[str, Path(description="The id that the upload was answered with.")]
+FileId = Annotated[str, Path(description="The id that the upload was answered with.", examples=[FILE_ID])]
 
+_DIGEST: Final = "MOFJVevxNSJm3C/4Bn5oEEYH51CrudOzZYK4r5CfzFg="
 _BODY: Final = {
     "requestBody": {
         "required": True,
@@ -40,14 +42,24 @@ _BODY: Final = {
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
-    }
+    },
+    "parameters": [
+        request_header(
+            "X-Checksum-Sha256",
+            "The file's sha-256, to be checked.",
+            example="30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58",
+            pattern="^[0-9a-fA-F]{64}$",
+        ),
+        request_header("Repr-Digest", "The same (RFC 9530).", example=f"sha-256=:{_DIGEST}:"),
+        request_header("Content-Digest", "That of the body as it is sent (RFC 9530).", example=f"sha-256=:{_DIGEST}:"),
+    ],
 }
 _PROBLEMS: Final = problems(
     "bad_request",
     "invalid_header",
     "invalid_request",
     "too_large",
-    "unsupported_media_type",
+    FileTypeRefusedError("uploads of type text/html are not taken; video/*, image/* are"),
     "checksum_mismatch",
     "storage_full",
 )
@@ -66,7 +78,8 @@ _PROBLEMS: Final = problems(
     ),
     status_code=201,
     response_model=UploadedFile,
-    responses=_PROBLEMS,
+    response_description="The file was taken in.",
+    responses={201: {"headers": location("what is known of it", f"{PATH}/{FILE_ID}")}, **_PROBLEMS},
     openapi_extra=_BODY,
 )
 async def upload_file(
@@ -100,6 +113,7 @@ async def upload_named_file(
 @router.get(
     "/{file_id}",
     summary="Read what is known of an upload",
+    description="Name, size, media type and digest of a whole file that no task has taken.",
     response_model=FileFacts,
     responses=problems("file_not_found"),
 )
@@ -113,7 +127,12 @@ async def read_file(file_id: FileId, parts: PartsOf) -> Response:
 
 
 @router.delete(
-    "/{file_id}", summary="Drop an upload", status_code=204, responses=problems("file_not_found", "file_busy")
+    "/{file_id}",
+    summary="Drop an upload",
+    description="Removes a file that no task has taken.",
+    status_code=204,
+    response_description="It is gone.",
+    responses=problems("file_not_found", "file_busy"),
 )
 async def drop_file(file_id: FileId, parts: PartsOf) -> Response:
     """Remove an upload that no task has taken."""

@@ -25,9 +25,14 @@ router = APIRouter(tags=["operations"])
 _PATIENCE_S: Final = 2.0
 
 
-@router.get("/healthz", summary="Is the process alive?", response_model=Alive)
+@router.get(
+    "/healthz",
+    summary="Is the process alive?",
+    description="Answers without asking any other part: a store that is away is no reason to restart this process.",
+    response_model=Alive,
+)
 async def healthz() -> Response:
-    """Answer, and ask nobody: a store that is away is no reason to restart this process."""
+    """Answer, and ask nobody."""
     return json_response({"alive": True, "version": __version__})
 
 

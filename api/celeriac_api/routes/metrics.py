@@ -14,6 +14,12 @@ from celeriac_api.parts import PartsOf
 
 router = APIRouter(tags=["operations"])
 
+_EXAMPLE = """\
+# HELP celeriac_queue_depth Tasks that wait in a group.
+# TYPE celeriac_queue_depth gauge
+celeriac_queue_depth{group="default"} 12.0
+"""
+
 
 @router.get(
     "/metrics",
@@ -22,10 +28,16 @@ router = APIRouter(tags=["operations"])
         "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store, the same at "
         "every replica. `scope=process`: this process. Left out, both."
     ),
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems("store_unavailable")},
+    responses={
+        200: {
+            "description": "The figures.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        **problems("invalid_request", "store_unavailable"),
+    },
     response_class=Response,
 )
-async def metrics(
+async def read_metrics(
     request: Request,
     parts: PartsOf,
     scope: Annotated[Literal["all", "platform", "process"], Query(description="Whose figures.")] = "all",

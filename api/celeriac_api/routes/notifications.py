@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from starlette.responses import Response
@@ -12,25 +12,15 @@ from celeriac_api.identity import UserOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.schemas import UsersTaskAnswer, UsersTasks
 from celeriac_api.task_status import status_fields
 
 router = APIRouter(prefix="/api/task", tags=["notifications"])
 
-_TaskId = Annotated[str, Path(min_length=1, max_length=255, examples=["interview_123"])]
-_STATUS: Final[dict[str, Any]] = {
-    "task_id": "interview_123",
-    "status": "progress",
-    "progress": 30,
-    "message": "third question",
-    "step": "Step 3/10",
-    "timestamp": "2030-02-11T09:20:00.000Z",
-    "result": None,
-    "error": None,
-}
-
-
-def _example(document: Any) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"application/json": {"schema": {"type": "object"}, "example": document}}}}
+_TaskId = Annotated[
+    str,
+    Path(min_length=1, max_length=255, description="The id that the task was made under.", examples=["interview_123"]),
+]
 
 
 @router.get(
@@ -40,8 +30,8 @@ def _example(document: Any) -> dict[int | str, dict[str, Any]]:
         "The tasks of the token's user: those that have not ended, then the ended ones that are still kept; the latest "
         "first, `notifications.max_listed` of each at most."
     ),
-    response_class=Response,
-    responses={**_example({"data": [_STATUS], "count": 1}), **problems("unauthenticated", "store_unavailable")},
+    response_model=UsersTasks,
+    responses=problems("unauthenticated", "store_unavailable"),
 )
 async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
     """Answer with the user's tasks."""
@@ -56,11 +46,9 @@ async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
 @router.get(
     "/task/{task_id}/status",
     summary="Read the status of your task",
-    response_class=Response,
-    responses={
-        **_example({"data": _STATUS}),
-        **problems("unauthenticated", "task_not_found", "invalid_request", "store_unavailable"),
-    },
+    description="How one of your tasks is, with its whole result.",
+    response_model=UsersTaskAnswer,
+    responses=problems("unauthenticated", "task_not_found", "invalid_request", "store_unavailable"),
 )
 async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Response:
     """Answer with the status of one task, its whole result with it."""

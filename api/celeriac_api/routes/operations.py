@@ -19,6 +19,8 @@ from celeriac_api.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
 
+GroupName = Annotated[str, Path(description="The group's name.", examples=["default"])]
+
 
 @router.get(
     "/groups",
@@ -48,9 +50,7 @@ class PauseRequest(BaseModel):
     response_model=Group,
     responses=problems("group_not_found", "invalid_request", "store_unavailable"),
 )
-async def pause_group(
-    name: Annotated[str, Path(description="The group's name.")], parts: PartsOf, wanted: PauseRequest | None = None
-) -> Response:
+async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | None = None) -> Response:
     """Pause and answer with the group."""
     await _known_group(parts, name)
     await parts.store.pause(name, (wanted.note if wanted is not None else None) or "")
@@ -64,7 +64,7 @@ async def pause_group(
     response_model=Group,
     responses=problems("group_not_found", "store_unavailable"),
 )
-async def resume_group(name: Annotated[str, Path(description="The group's name.")], parts: PartsOf) -> Response:
+async def resume_group(name: GroupName, parts: PartsOf) -> Response:
     """Resume and answer with the group."""
     await _known_group(parts, name)
     await parts.store.resume(name)
@@ -74,10 +74,11 @@ async def resume_group(name: Annotated[str, Path(description="The group's name."
 @router.get(
     "/groups/{name:path}",
     summary="Read a group",
+    description="One group as it is now: one that had tasks, has workers or is in the configuration.",
     response_model=Group,
     responses=problems("group_not_found", "store_unavailable"),
 )
-async def read_group(name: Annotated[str, Path(description="The group's name.")], parts: PartsOf) -> Response:
+async def read_group(name: GroupName, parts: PartsOf) -> Response:
     """Answer with one group."""
     return json_response(group_record(parts, await _known_group(parts, name)))
 
@@ -110,10 +111,13 @@ async def list_task_types(parts: PartsOf) -> Response:
 @router.get(
     "/task-types/{name:path}",
     summary="Read a task type",
+    description="One task type with the JSON schema of its payload.",
     response_model=TaskTypeInfo,
     responses=problems("task_type_not_found", "store_unavailable"),
 )
-async def read_task_type(name: Annotated[str, Path(description="The type's name.")], parts: PartsOf) -> Response:
+async def read_task_type(
+    name: Annotated[str, Path(description="The type's name.", examples=["grpc_task"])], parts: PartsOf
+) -> Response:
     """Answer with one task type."""
     types = await parts.types.containing(name)
     known = types.get(name)

@@ -16,8 +16,9 @@ from celeriac.model import Status
 from celeriac.record import task_record
 from celeriac.submission import IDEMPOTENCY_KEY, checked_payload
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.openapi import SUBMISSION_BODY, problems
+from celeriac_api.openapi import SUBMISSION_BODY, location, problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.problem_examples import TASK_ID
 from celeriac_api.recall import find_kept, find_task
 from celeriac_api.responses import json_response
 from celeriac_api.schemas import TaskRecord, TaskStatus
@@ -25,7 +26,7 @@ from celeriac_api.submitting import PATH, SubmissionResponse, SubmitEndpoint
 
 router = APIRouter(prefix=PATH, tags=["tasks"])
 
-TaskId = Annotated[str, Path(description="The id that the submission was answered with.")]
+TaskId = Annotated[str, Path(description="The id that the submission was answered with.", examples=[TASK_ID])]
 
 RetryKey = Annotated[
     str | None,
@@ -34,7 +35,7 @@ RetryKey = Annotated[
     ),
 ]
 
-_LOCATION = {"Location": {"description": "Where the task's record is.", "schema": {"type": "string"}}}
+_LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
 
 
 def known(task_id: str) -> str:
@@ -65,7 +66,12 @@ async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
     ),
     response_model=TaskStatus,
     responses={
-        202: {"model": TaskStatus, "description": "The running task was asked to stop."},
+        200: {"content": {"application/json": {"example": {"task_id": TASK_ID, "status": "cancelled"}}}},
+        202: {
+            "model": TaskStatus,
+            "description": "The running task was asked to stop.",
+            "content": {"application/json": {"example": {"task_id": TASK_ID, "status": "processing"}}},
+        },
         **problems("task_not_found", "illegal_transition", "store_unavailable", "ledger_unavailable"),
     },
 )
@@ -97,6 +103,7 @@ class RetryRequest(BaseModel):
 @router.post(
     "/{task_id}/retry",
     summary="Retry a task by hand",
+    response_description="It will run again.",
     description=(
         "Runs a failed or cancelled task again, with its attempts granted anew and, if you say so, with another "
         "payload. One that only the history knows comes back from there, under its id. Sent again with the same "
@@ -107,6 +114,7 @@ class RetryRequest(BaseModel):
     responses=problems(
         "task_not_found",
         "illegal_transition",
+        "invalid_request",
         "invalid_submission",
         "too_large",
         "queue_full",

@@ -17,13 +17,14 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from celeriac.errors import CeleriacError, ChecksumMismatchError, FileBusyError
+from celeriac.errors import CeleriacError, ChecksumMismatchError, FileBusyError, FileTypeRefusedError
 from celeriac.files.uploads import UploadInfo, UploadWriter, parse_metadata
 from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import RefusedBody
 from celeriac_api.incoming import write_stream
-from celeriac_api.openapi import problems
+from celeriac_api.openapi import Responses, header, location, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.problem_examples import FILE_ID
 from celeriac_api.problems import RequestError, Row, instance_of, problem, row_of
 from celeriac_api.routes.files import FileId
 
@@ -44,15 +45,38 @@ class _OffsetError(CeleriacError):
     code = "wrong_offset"
 
 
-_VERSION: Final[dict[int | str, dict[str, Any]]] = {412: {"description": "Another version of tus."}}
-
 #: What the protocol calls by other numbers than the rest of this API.
 _ROWS: Final = {
-    "wrong_offset": Row(409, "Wrong offset", "ABORTED", 1008),
     ChecksumMismatchError.code: Row(460, "Checksum mismatch", "INVALID_ARGUMENT", 1008),
     FileBusyError.code: Row(423, "Locked", "ABORTED", 1013),
-    "unsupported_version": Row(412, "Unsupported version of tus", "FAILED_PRECONDITION", 1008),
 }
+
+_RESUMABLE: Final = {"Tus-Resumable": header("The protocol's version.", example=VERSION)}
+_OFFSET: Final = header("How much has arrived: where to go on.", "integer", 1048576)
+_EXPIRES: Final = header("When it is removed unless more comes.", example="Fri, 01 Feb 2030 08:00:00 GMT")
+_PLACE: Final = {**_RESUMABLE, "Upload-Offset": _OFFSET, "Upload-Expires": _EXPIRES}
+_LENGTH: Final = "Size of the whole file (bytes)."
+_METADATA: Final = "Names with their values in base64: `filename`, `filetype`."
+_CHUNK: Final = {
+    "requestBody": {"content": {CHUNK_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+}
+_ASKED_VERSION: Final = request_header(
+    "Tus-Resumable", "The protocol's version.", required=True, example=VERSION, const=VERSION
+)
+_ASKED_CHECKSUM: Final = request_header(
+    "Upload-Checksum",
+    "The chunk's digest: sha1, sha256 or md5, in base64.",
+    example="sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+)
+
+
+def _tus_problems(*causes: str | CeleriacError) -> Responses:
+    """Return `responses` with the statuses that the protocol wants, and its header on them."""
+    found = problems("invalid_header", "unsupported_version", *causes, rows=_ROWS)
+    for answer in found.values():
+        answer["headers"] = {**answer.get("headers", {}), **_RESUMABLE}
+    return found
+
 
 Handler = Callable[..., Awaitable[Response]]
 
@@ -78,9 +102,26 @@ def _in_tus_terms(handler: Handler) -> Handler:
     return answer
 
 
-@router.options("", summary="What the server supports", status_code=204)
+@router.options(
+    "",
+    summary="What the server supports",
+    description=f"tus {VERSION}: the extensions, the largest upload, the digests.",
+    status_code=204,
+    response_description="In its headers.",
+    responses={
+        204: {
+            "headers": {
+                **_RESUMABLE,
+                "Tus-Version": header("The versions.", example=VERSION),
+                "Tus-Extension": header("The extensions.", example=EXTENSIONS),
+                "Tus-Max-Size": header("The largest upload (bytes).", "integer", 21474836480),
+                "Tus-Checksum-Algorithm": header("The digests.", example=",".join(ALGORITHMS)),
+            }
+        }
+    },
+)
 @router.options("/{file_id}", include_in_schema=False, status_code=204)
-async def options(parts: PartsOf) -> Response:
+async def read_upload_options(parts: PartsOf) -> Response:
     """Answer with versions and extensions."""
     return Response(
         status_code=204,
@@ -99,10 +140,30 @@ async def options(parts: PartsOf) -> Response:
     summary="Begin a resumable upload",
     description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`); a chunk may come along.",
     status_code=201,
-    responses={**_VERSION, **problems("too_large", "storage_full")},
+    response_class=Response,
+    response_description="There is room for it; nothing or the first chunk has arrived.",
+    responses={
+        201: {"headers": {**location("the upload", f"{PATH}/{FILE_ID}"), **_PLACE}},
+        **_tus_problems(
+            "too_large",
+            FileTypeRefusedError("uploads of type text/html are not taken; video/*, image/* are"),
+            "checksum_mismatch",
+            "file_busy",
+            "storage_full",
+        ),
+    },
+    openapi_extra={
+        "parameters": [
+            _ASKED_VERSION,
+            request_header("Upload-Length", _LENGTH, required=True, example="10485760", pattern="^[0-9]{1,18}$"),
+            request_header("Upload-Metadata", _METADATA, example="filename Y2xpcC5tcDQ=,filetype dmlkZW8vbXA0"),
+            _ASKED_CHECKSUM,
+        ],
+        **_CHUNK,
+    },
 )
 @_in_tus_terms
-async def create(request: Request, parts: PartsOf) -> Response:
+async def create_upload(request: Request, parts: PartsOf) -> Response:
     """Make room for the upload, and take in its first chunk if it came along."""
     length = _number(request, "upload-length")
     metadata = request.headers.get("upload-metadata", "")
@@ -134,10 +195,23 @@ async def create(request: Request, parts: PartsOf) -> Response:
 @router.head(
     "/{file_id}",
     summary="How far an upload has come",
-    responses={**_VERSION, **problems("file_not_found")},
+    description=f"tus {VERSION}: where to go on, and what the upload was begun with. All of it is in the headers.",
+    response_class=Response,
+    response_description="In its headers.",
+    responses={
+        200: {
+            "headers": {
+                **_PLACE,
+                "Upload-Length": header(_LENGTH, "integer", 10485760),
+                "Upload-Metadata": header(_METADATA, example="filename Y2xpcC5tcDQ="),
+            }
+        },
+        **_tus_problems("file_not_found"),
+    },
+    openapi_extra={"parameters": [_ASKED_VERSION]},
 )
 @_in_tus_terms
-async def read_offset(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     """Answer with the offset to go on from."""
     area = parts.files.uploads
     offset = await parts.files.run(area.offset, file_id)
@@ -154,16 +228,36 @@ async def read_offset(request: Request, file_id: FileId, parts: PartsOf) -> Resp
     summary="Go on with an upload",
     description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and `Upload-Checksum` if you like.",
     status_code=204,
+    response_description="The chunk has arrived.",
     responses={
-        **_VERSION,
-        409: {"description": "The upload is at another offset."},
-        423: {"description": "Somebody else writes to it."},
-        460: {"description": "The chunk has another checksum; it was dropped."},
-        **problems("file_not_found", "too_large", "unsupported_media_type", "storage_full"),
+        204: {"headers": _PLACE},
+        **_tus_problems(
+            "file_not_found",
+            "wrong_offset",
+            "too_large",
+            RequestError("unsupported_media_type", f"a chunk is {CHUNK_TYPE}"),
+            "file_busy",
+            "checksum_mismatch",
+            "storage_full",
+        ),
+    },
+    openapi_extra={
+        "parameters": [
+            _ASKED_VERSION,
+            request_header(
+                "Upload-Offset",
+                "Where the chunk belongs: what has arrived so far (bytes).",
+                required=True,
+                example="1048576",
+                pattern="^[0-9]{1,18}$",
+            ),
+            _ASKED_CHECKSUM,
+        ],
+        "requestBody": {**_CHUNK["requestBody"], "required": True},
     },
 )
 @_in_tus_terms
-async def append(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+async def append_to_upload(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     """Take in a chunk."""
     offset = _number(request, "upload-offset")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CHUNK_TYPE:
@@ -182,11 +276,14 @@ async def append(request: Request, file_id: FileId, parts: PartsOf) -> Response:
 @router.delete(
     "/{file_id}",
     summary="Give an upload up",
+    description=f"tus {VERSION}: removes what has arrived.",
     status_code=204,
-    responses={**_VERSION, **problems("file_not_found", "file_busy")},
+    response_description="It is gone.",
+    responses={204: {"headers": _RESUMABLE}, **_tus_problems("file_not_found", "file_busy")},
+    openapi_extra={"parameters": [_ASKED_VERSION]},
 )
 @_in_tus_terms
-async def terminate(request: Request, file_id: FileId, parts: PartsOf) -> Response:
+async def drop_upload(request: Request, file_id: FileId, parts: PartsOf) -> Response:
     """Remove the upload."""
     await parts.files.run(parts.files.uploads.discard, file_id)
     return Response(status_code=204, headers=_HEADERS)

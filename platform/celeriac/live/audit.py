@@ -41,6 +41,8 @@ class AuditLog:
 
     async def page(self, *, before: str | None = None, count: int = 100) -> list[dict[str, Any]]:
         """Return up to `count` entries, the newest first; `before` is the `id` of the last one seen."""
+        if before is not None and not any(map(int, before.split("-"))):
+            return []  # nothing lies before the lowest id there is, and the server refuses to look
         end = "+" if before is None else f"({before}"
         found = (await self._store.read(("XREVRANGE", keys.audit(), end, "-", "COUNT", count)))[0]
         return [_record(entry_id, fields) for entry_id, fields in found]

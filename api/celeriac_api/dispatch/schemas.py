@@ -1,0 +1,185 @@
+"""The shapes of the dispatch API and of OpenAI's, for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from celeriac_api.problem_examples import TASK_ID
+
+_THEN_MS: Final = 1896076800000
+
+
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+class DispatchError(BaseModel):
+    """An error of the dispatch API."""
+
+    model_config = _examples({"error": "Task not found or expired"})
+
+    error: str
+
+
+class DispatchBody(BaseModel):
+    """Work for a remote worker: `data` or `messages`."""
+
+    model_config = _examples({"messages": [{"role": "user", "content": "Hello"}], "model": "llama"})
+
+    data: Annotated[dict[str, Any] | None, Field(description="The work; this or `messages`.")] = None
+    messages: Annotated[list[Any] | None, Field(description="OpenAI chat messages; these or `data`.")] = None
+    model: Annotated[str, Field(description="Which model is to answer.")] = "default"
+    group: Annotated[str, Field(description="Which workers.")] = "default"
+    timeout: Annotated[
+        int, Field(description="Milliseconds from submission to the end; 5000 to 600000 where nobody set it otherwise.")
+    ] = 60_000
+    answer_at_once: Annotated[bool, Field(alias="async", description="Answer with the id, do not wait.")] = False
+    priority: Annotated[int, Field(ge=0, le=9, description="Higher runs sooner.")] = 0
+    max_retries: Annotated[int, Field(alias="maxRetries", ge=0, description="Attempts after the first.")] = 0
+    user_id: Annotated[str | None, Field(alias="userId", description="On whose behalf it runs.")] = None
+
+
+#: A call's answers, by how the task is.
+ANSWERS: Final[dict[str, dict[str, Any]]] = {
+    "completed": {"taskId": TASK_ID, "status": "completed", "result": {"content": "Hello!"}},
+    "queued": {"taskId": TASK_ID, "status": "queued"},
+}
+#: The same of a look at a task.
+STATES: Final[dict[str, dict[str, Any]]] = {
+    "queued": {"taskId": TASK_ID, "status": "queued", "enqueuedAt": _THEN_MS, "position": 1},
+    "executing": {"taskId": TASK_ID, "status": "executing", "workerId": "W1-1234abcd", "startedAt": _THEN_MS},
+    "completed": {**ANSWERS["completed"], "completedAt": _THEN_MS + 2120},
+    "failed": {"taskId": TASK_ID, "status": "failed", "error": "out of memory", "failedAt": _THEN_MS + 2120},
+}
+
+
+class DispatchAnswer(BaseModel):
+    """How a task is; which of the fields are there depends on `status`."""
+
+    model_config = _examples(STATES["completed"])
+
+    taskId: str  # noqa: N815 - the contract's names
+    status: Literal["queued", "executing", "completed", "failed"]
+    result: Annotated[Any, Field(description="What the worker answered.")] = None
+    error: str | None = None
+    position: Annotated[int | None, Field(description="1 is next.")] = None
+    workerId: str | None = None  # noqa: N815
+    enqueuedAt: Annotated[int | None, Field(description="Milliseconds since the epoch, as all moments here.")] = None  # noqa: N815
+    startedAt: int | None = None  # noqa: N815
+    completedAt: int | None = None  # noqa: N815
+    failedAt: int | None = None  # noqa: N815
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """An error in OpenAI's shape."""
+
+    model_config = _examples(
+        {
+            "error": {
+                "message": "No worker available: no worker is connected to group 'default'",
+                "type": "server_error",
+                "param": None,
+                "code": "no_worker",
+            }
+        }
+    )
+
+    error: OpenAIErrorDetail
+
+
+class ChatRequest(BaseModel):
+    """A chat to complete. What is not named here goes to the worker as `parameters`."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {"model": "llama", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.2},
+            ]
+        },
+    )
+
+    model: Annotated[str, Field(min_length=1, description="A model of `GET /v1/models`, or `GROUP/MODEL`.")]
+    messages: Annotated[list[Any], Field(min_length=1, description="OpenAI's chat messages.")]
+    stream: Annotated[bool, Field(description="Answer with server-sent events.")] = False
+    stream_options: Annotated[
+        dict[str, Any] | None, Field(description="`include_usage`: tell the usage at the end of the stream.")
+    ] = None
+    group: Annotated[str | None, Field(description="Which workers; left out, the model's.")] = None
+    timeout: Annotated[int | None, Field(description="Milliseconds from submission to the end.")] = None
+
+
+_COMPLETION: Final = {
+    "id": f"chatcmpl-{TASK_ID}",
+    "object": "chat.completion",
+    "created": _THEN_MS // 1000,
+    "model": "llama",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello!"},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+}
+
+
+class ChatCompletion(BaseModel):
+    """OpenAI's `chat.completion`."""
+
+    model_config = _examples(_COMPLETION)
+
+    id: str
+    object: str
+    created: Annotated[int, Field(description="Seconds since the epoch.")]
+    model: str
+    choices: list[dict[str, Any]]
+    usage: Annotated[dict[str, Any] | None, Field(description="As the worker says.")] = None
+
+
+_MODEL: Final = {"id": "llama", "object": "model", "created": 0, "owned_by": "default"}
+
+
+class Model(BaseModel):
+    """A model that a connected worker announces; `owned_by` is its group."""
+
+    model_config = _examples(_MODEL)
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All models, by name."""
+
+    model_config = _examples({"object": "list", "data": [_MODEL]})
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+#: What a streamed completion looks like.
+CHUNKS: Final = """\
+data: {"id":"chatcmpl-0f0f…","object":"chat.completion.chunk","created":1896076800,"model":"llama","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"},"logprobs":null,"finish_reason":null}]}
+
+data: {"id":"chatcmpl-0f0f…","object":"chat.completion.chunk","created":1896076800,"model":"llama","choices":[{"index":0,"delta":{"content":"lo!"},"logprobs":null,"finish_reason":null}]}
+
+data: {"id":"chatcmpl-0f0f…","object":"chat.completion.chunk","created":1896076800,"model":"llama","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"""  # noqa: E501

@@ -1,0 +1,95 @@
+"""One real error of each code, so that the examples of OpenAPI are what the server would say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from celeriac.errors import (
+    AuthenticationError,
+    CeleriacError,
+    ChangedDefinitionError,
+    ChecksumMismatchError,
+    DefinitionNotFoundError,
+    FileBusyError,
+    FileMissingError,
+    FileNotAllowedError,
+    ForbiddenError,
+    IllegalDefinitionMoveError,
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    LedgerMissingError,
+    LedgerUnavailableError,
+    NoWorkerError,
+    PayloadTooLargeError,
+    QueueFullError,
+    RateLimitedError,
+    StorageFullError,
+    StoreUnavailableError,
+    TaskNotFoundError,
+    Violation,
+)
+from celeriac_api.problems import GroupNotFoundError, RequestError, TaskTypeNotFoundError, TooManyWatchersError
+
+#: Ids that examples use.
+TASK_ID: Final = "0f0fb8a4-8a8e-4c0a-9d5b-3f8a4c0a9d5b"
+DEFINITION_ID: Final = "6b1d1c0e-52c7-4d4b-8f6e-6f2a8f1f7c11"
+FILE_ID: Final = "c2a7b1de-7c0f-4f0e-9a55-0d6f5d1f2b3c"
+
+_ERRORS: Final[tuple[CeleriacError, ...]] = (
+    InvalidSubmissionError([Violation("payload.service", "there is no service 'dem' in the configuration")]),
+    RequestError(
+        "invalid_request",
+        "limit: Input should be less than or equal to 500",
+        [Violation("limit", "Input should be less than or equal to 500")],
+    ),
+    RequestError("malformed_json", "the body is not JSON: unexpected end of data: line 1 column 10 (char 9)"),
+    RequestError(
+        "invalid_header",
+        "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
+        [Violation("Last-Event-ID", "is not the id of an event")],
+    ),
+    RequestError("bad_request", "Invalid HTTP request received."),
+    RequestError("not_found", "there is nothing at /api/v1/task; /docs lists what there is"),
+    RequestError(
+        "origin_not_allowed",
+        "pages of https://elsewhere.example may not do this; the setting access.cors_origins names those that may",
+    ),
+    RequestError(
+        "host_not_allowed",
+        "this server is not called 'elsewhere.example': use 127.0.0.1 or localhost, or name it in the setting"
+        " access.allowed_hosts",
+    ),
+    RequestError("range_not_satisfiable", "the header Range asks for nothing that the file has"),
+    RequestError("wrong_offset", "the upload is at 1048576, not at 0"),
+    RequestError("unsupported_version", "send the header Tus-Resumable: 1.0.0"),
+    PayloadTooLargeError("the body", 10_485_761, 10_485_760),
+    RequestError(
+        "unsupported_media_type",
+        "a submission is application/json, not text/plain: send Content-Type: application/json",
+    ),
+    TaskNotFoundError(TASK_ID),
+    GroupNotFoundError("medai"),
+    TaskTypeNotFoundError("thumbnial"),
+    IllegalTransitionError(TASK_ID, "COMPLETED", "cancel"),
+    DefinitionNotFoundError(DEFINITION_ID),
+    IllegalDefinitionMoveError(DEFINITION_ID, "CANCELLED", "pause"),
+    ChangedDefinitionError(DEFINITION_ID),
+    FileMissingError(f"there is no upload {FILE_ID}"),
+    FileNotAllowedError("/etc/passwd lies outside of the folders that files may be handed in from"),
+    FileBusyError(f"somebody else writes to the upload {FILE_ID} right now"),
+    StorageFullError("the upload area has no room: No space left on device"),
+    ChecksumMismatchError("what arrived has another sha-256 than was said; it was not kept"),
+    AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)"),
+    ForbiddenError("this needs the scope submit; the credential's scopes are: read"),
+    RateLimitedError("too many requests (limit: 1000 per second)", retry_after_s=0.4),
+    QueueFullError("default", 100_000),
+    NoWorkerError("default"),
+    TooManyWatchersError(100),
+    StoreUnavailableError("the store does not answer"),
+    LedgerUnavailableError("the database of the history does not answer"),
+    LedgerMissingError("there is no history: no database is configured"),
+)
+
+#: By code.
+EXAMPLES: Final[Mapping[str, CeleriacError]] = {error.code: error for error in _ERRORS}
