@@ -13,6 +13,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
 
+import celeriac.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.live.channel import SubmissionChannel
 from celeriac.model import Submitted

@@ -94,6 +94,20 @@ async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_d
         assert not (data_dir / "run.json").exists()
 
 
+async def test_in_an_empty_folder_there_is_a_task_to_try(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with RunningUp(folder / "data", cwd=folder) as up:
+        await up.ready()
+        assert '{"type": "celeriac.demo", "payload": {"seconds": 5}}' in up.text
+        code, out, err = await up.cli("submit", "celeriac.demo", "--payload", '{"seconds": 0}', "--watch", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out.splitlines()[-1])["result"] == {"counted": 10}
+        code, _, err = await up.cli("submit", "celeriac.demo", "--payload", '{"seconds": 61}')
+        assert code == 2
+        assert "seconds" in err
+
+
 async def test_tasks_survive_a_stop_and_a_start_on_the_same_folder(project: Path, data_dir: Path) -> None:
     with RunningUp(data_dir, cwd=project) as up:
         await up.ready()

@@ -44,9 +44,13 @@ def test_with_authentication_the_commands_mint_their_token() -> None:
 
 def test_the_example_is_of_an_announced_type_where_there_is_no_demo_service() -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    types = {"grpc_task": {}, "shout": {"schema": schema}}
+    types = {"celeriac.bulk": {}, "file_process": {}, "grpc_task": {}, "shout": {"schema": schema}}
     assert example_task(Settings(), types) == {"type": "shout", "payload": {"text": "text"}}
-    assert example_task(Settings(), {})["type"] == "grpc_task"
+
+
+def test_the_example_of_an_installation_as_it_is_cancels_nothing() -> None:
+    types = {name: {} for name in ("celeriac.bulk", "celeriac.demo", "file_process", "grpc_task", "remote")}
+    assert example_task(Settings(), types)["type"] == "celeriac.demo"
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,8 @@ def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> 
 def _local_types(settings: Settings) -> Registry:
     """Return the types that can be checked here; what only workers have is checked by them."""
     import celeriac.bulk
-    import celeriac.grpc_task  # noqa: F401 - both register themselves, as celeriac.file_process above
+    import celeriac.demo
+    import celeriac.grpc_task  # noqa: F401 - they register themselves, as celeriac.file_process above
 
     import_from_here()
     try:

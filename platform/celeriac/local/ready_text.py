@@ -14,6 +14,9 @@ from typing import Any
 from celeriac.run_file import Installation
 from celeriac.settings import Settings
 
+#: Types that need a service, a file or a remote worker besides.
+_BUILT_IN = frozenset({"grpc_task", "file_process", "remote"})
+
 
 def ready_text(
     installation: Installation,
@@ -72,16 +75,13 @@ def _without_login(url: str) -> str:
 
 
 def example_task(settings: Settings, types: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a submission that works here: of a configured gRPC service, else of some announced type."""
-    services = settings.grpc_services.services if settings.grpc_services.enabled else {}
-    if "demo" in services:
-        return _grpc_task("demo", "count", {"seconds": 5})
+    """Return a submission that works here: for the example executor, of a type of the user's, or of `celeriac.demo`."""
+    if settings.grpc_services.enabled and "demo" in settings.grpc_services.services:
+        return {"type": "grpc_task", "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}}}
     for name in sorted(types):
-        if name != "grpc_task":
+        if name not in _BUILT_IN and not name.startswith("celeriac."):
             return {"type": name, "payload": example_value(types[name].get("schema") or {})}
-    for service in sorted(services):
-        return _grpc_task(service, "METHOD", {})
-    return _grpc_task("SERVICE", "METHOD", {})
+    return {"type": "celeriac.demo", "payload": {"seconds": 5}}
 
 
 def example_value(schema: Mapping[str, Any]) -> Any:
@@ -115,7 +115,3 @@ def _example(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> 
             return {name: _example(known.get(name, {}), root, depth + 1) for name in schema.get("required", [])}
         case _:
             return None
-
-
-def _grpc_task(service: str, method: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "grpc_task", "payload": {"service": service, "method": method, "data": data}}
