@@ -43,6 +43,12 @@ class RemoteAttempt:
         left_ms = grant.deadline_in_ms
         return cls(grant.claim, connection, now, None if left_ms is None else now + left_ms / 1000)
 
+    def disarm(self) -> None:
+        """Forget its time limit."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
 
 @dataclass(eq=False, slots=True)
 class WorkerConnection:

@@ -107,16 +107,16 @@ class Conversation:
         try:
             result = encode(message.get("result")).decode()
         except (ValueError, RecursionError, UnicodeEncodeError) as exc:
-            self._gateway.fail(
+            self._gateway.attempts.fail(
                 attempt, Failure("bad_result", f"the result cannot be stored as JSON: {exc}", retryable=False)
             )
             return
         if len(result) > self._max_result_bytes:
             text = f"the result is {len(result)} bytes, above the limit of {self._max_result_bytes}"
-            self._gateway.fail(attempt, Failure("result_too_large", text, retryable=False))
+            self._gateway.attempts.fail(attempt, Failure("result_too_large", text, retryable=False))
             self._connection.post(messages.error(text, attempt.claim.task_id))
             return
-        self._gateway.complete(attempt, result)
+        self._gateway.attempts.complete(attempt, result)
 
     def _error(self, message: dict[str, Any]) -> None:
         attempt = self._answered(message)
@@ -137,7 +137,7 @@ class Conversation:
             text[:MAX_TEXT],
             retryable=retryable is not False,
         )
-        self._gateway.fail(attempt, failure)
+        self._gateway.attempts.fail(attempt, failure)
 
     def _progress(self, message: dict[str, Any]) -> None:
         attempt = self._attempt(message)
@@ -179,7 +179,7 @@ class Conversation:
                 log.error("a report of remote worker %s failed", self._connection.worker_id, exc_info=error)
             return
         if answer.result() == "cancel":
-            self._gateway.stop_attempt(attempt, "cancelled")
+            self._gateway.attempts.stop(attempt, "cancelled")
         elif answer.result() == "full":
             limit = self._gateway.settings.max_delta_bytes
             text = f"partial results are above the limit of {limit} bytes: send the rest with task_complete"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -15,7 +16,7 @@ from celeriac.submission import GROUP_NAME
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import WorkerConnection
 from celeriac_api.ws.conversation import Conversation
-from celeriac_api.ws.gateway import Gateway, now_ms
+from celeriac_api.ws.gateway import Gateway
 from celeriac_api.ws.protocol import PONGS
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class WorkerEndpoint:
             worker_id=gateway.next_worker_id(),
             group=group,
             address=_address(scope.get("client")),
-            started_ms=now_ms(),
+            started_ms=time.time_ns() // 1_000_000,
             send=send,
             buffer=gateway.settings.send_buffer,
             heard_at=asyncio.get_running_loop().time(),

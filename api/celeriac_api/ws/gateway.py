@@ -1,4 +1,4 @@
-"""The remote workers of an API process: who is connected, who has which task, and that both stay so.
+"""The remote workers of an API process: who is connected, who gets the next task, and what time does to them.
 
 Everything that must outlive the process is in the store: the tasks with their leases, the presence of
 the workers. What is here is gone with the connections themselves.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
+from celeriac.errors import StoreUnavailableError
 from celeriac.live import keys
 from celeriac.live.hub import LiveHub
 from celeriac.live.promoter import Promoter
@@ -22,10 +20,9 @@ from celeriac.live.reaper import Reaper
 from celeriac.live.remote import Grant, RemoteTasks
 from celeriac.live.role import Role, end
 from celeriac.live.store import TaskStore
-from celeriac.model import Failure, LeaseState
-from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
 from celeriac_api.ws import messages
+from celeriac_api.ws.attempts import Attempts
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection
 from celeriac_api.ws.desk import GroupDesk
 
@@ -33,10 +30,8 @@ log = logging.getLogger(__name__)
 
 #: How often everything that has a time is looked at (seconds).
 _TICK_S: Final = 0.5
-#: How late a task that failed runs again.
-_BACKOFF: Final = RetryPolicy()
-#: Pause before the store is told again how a task ended (seconds).
-_AGAIN_S: Final = 0.5
+#: How long what is on its way to the store may take when the process ends (seconds).
+_FINISH_S: Final = 3.0
 #: A task that its worker cannot have yet: how long others are left alone with it, and how often that is looked at
 #: (seconds).
 _PASS_S: Final = 0.1
@@ -44,23 +39,22 @@ _LOOK_S: Final = 0.02
 
 
 class Gateway:
-    """Holds connected workers, gives them tasks, and sees to it that every task ends."""
+    """Holds connected workers and gives them tasks; `attempts` sees to it that these end."""
 
     def __init__(self, *, store: TaskStore, hub: LiveHub, settings: Settings) -> None:
         self.settings = settings.dispatch
         self.store = store
         self.remote = RemoteTasks(store, secrets.token_hex(6))
+        #: What the workers have in hand.
+        self.attempts = Attempts(store=store, remote=self.remote, settings=self.settings)
         self.draining = False
         self.connections: set[WorkerConnection] = set()
         self._hub = hub
         self._lease_s = settings.lease
         self._desks: dict[str, GroupDesk] = {}
-        #: What the process has leases of; also while its end is on its way to the store.
-        self._attempts: dict[str, RemoteAttempt] = {}
         self._dirty: set[WorkerConnection] = set()
         self._numbers = 0
         self._ticker: asyncio.Task[None] | None = None
-        self._work: set[asyncio.Task[None]] = set()
         self._end_cancels: Callable[[], None] | None = None
         #: Without a worker or beat beside it, the process must see to deadlines, leases and retries itself.
         self._roles: tuple[Role, ...] = (Reaper(store=store), Promoter(store=store))
@@ -69,7 +63,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin to serve."""
-        self._end_cancels = await self._hub.listen(keys.CANCELS, self._cancel_asked)
+        self._end_cancels = await self._hub.listen(keys.CANCELS, self.attempts.cancel_asked)
         self._ticker = asyncio.create_task(self._tick_loop(), name="gateway")
         for role in self._roles:
             await role.start()
@@ -104,10 +98,7 @@ class Gateway:
         if self._ticker is not None:
             await end(self._ticker)
             self._ticker = None
-        if self._work:
-            await asyncio.wait(self._work, timeout=3)
-        for task in list(self._work):
-            task.cancel()
+        await self.attempts.finish(_FINISH_S)
         if self._end_cancels is not None:
             self._end_cancels()
             self._end_cancels = None
@@ -132,11 +123,11 @@ class Gateway:
         desk.connections.add(connection)
         self.connections.add(connection)
         if desk.end is None:
-            end = await self._hub.listen(keys.remote_wake(connection.group), desk.wake)
+            end_wakes = await self._hub.listen(keys.remote_wake(connection.group), desk.wake)
             if desk.end is None and self._desks.get(connection.group) is desk:
-                desk.end = end
+                desk.end = end_wakes
             else:
-                end()  # a neighbour was quicker, or everybody has left meanwhile
+                end_wakes()  # a neighbour was quicker, or everybody has left meanwhile
         await self._note(desk, worker=connection)
 
     def disconnected(self, connection: WorkerConnection) -> None:
@@ -155,10 +146,7 @@ class Gateway:
             if desk.end is not None:
                 desk.end()
         for attempt in list(connection.running.values()):
-            self._disarm(attempt)
-            if attempt.stopped is None:
-                attempt.stopped = "vanished"
-                self._vanish(attempt)
+            self.attempts.vanished(attempt, draining=self.draining)
         connection.running.clear()
 
     def changed(self, connection: WorkerConnection) -> None:
@@ -182,22 +170,8 @@ class Gateway:
         if (before := connection.running.get(grant.claim.task_id)) is not None:
             self._give_later(connection, grant, before)
             return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        attempt = RemoteAttempt.of(grant, connection, now)
-        claim = attempt.claim
-        connection.running[claim.task_id] = attempt
-        self._attempts[claim.task_id] = attempt
+        self.attempts.begin(grant, connection)
         self._dirty.add(connection)
-        limit_ms = claim.timeout_ms
-        if limit_ms is None and attempt.deadline is None:
-            limit_ms = self.settings.default_timeout_ms
-        ends_at = [] if limit_ms is None else [now + limit_ms / 1000]
-        if attempt.deadline is not None:
-            ends_at.append(attempt.deadline)
-        attempt.timer = loop.call_at(min(ends_at), self._overdue, attempt)
-        connection.pinged_at = connection.heard_at = max(connection.heard_at, now)
-        connection.post(messages.task(claim, round((min(ends_at) - now) * 1000)))
 
     def _give_later(self, connection: WorkerConnection, grant: Grant, before: RemoteAttempt) -> None:
         """Return a task of which the worker has still to answer for an earlier run: that answer would end this one."""
@@ -211,119 +185,19 @@ class Gateway:
                 if loop.time() >= until:
                     break
                 await asyncio.sleep(_LOOK_S)
-            await self._until_done(lambda: self.store.release(grant.claim))
+            await self.attempts.give_back(grant.claim)
 
-        self._spawn(return_it())
+        self.attempts.spawn(return_it())
 
     def _return(self, grant: Grant) -> None:
-        self._spawn(self._until_done(lambda: self.store.release(grant.claim)))
+        self.attempts.spawn(self.attempts.give_back(grant.claim))
 
     def let_go(self, attempt: RemoteAttempt) -> None:
         """The worker has answered, so it may have the next task."""
-        self._disarm(attempt)
+        attempt.disarm()
         connection = attempt.connection
         connection.running.pop(attempt.claim.task_id, None)
         self.changed(connection)
-
-    def complete(self, attempt: RemoteAttempt, result_json: str) -> None:
-        """End an attempt with its result."""
-        sent = self.remote.complete(attempt.claim, result_json)
-
-        def answered(answer: asyncio.Future[str]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                self._ended(attempt, answer.result())
-            else:
-                self._settle(attempt, lambda: self.store.complete(attempt.claim, result_json))
-
-        sent.add_done_callback(answered)
-
-    def fail(self, attempt: RemoteAttempt, failure: Failure) -> None:
-        """End an attempt as failed; it is tried again later while attempts are left."""
-        delay_ms = _BACKOFF.delay_ms(attempt.claim.attempt, random.random())  # noqa: S311 - spreads load, no secret
-        self._settle(attempt, lambda: self.store.fail(attempt.claim, failure, delay_ms))
-
-    def _vanish(self, attempt: RemoteAttempt) -> None:
-        async def abandon() -> None:
-            # Stale: it has ended otherwise.
-            await self.remote.abandon(attempt.claim)
-
-        if self.draining:
-            self._settle(attempt, lambda: self.store.release(attempt.claim))
-        else:
-            self._settle(attempt, abandon)
-
-    def stop_attempt(self, attempt: RemoteAttempt, reason: str) -> None:
-        """Take a task back from a worker that goes on with it; its place stays taken until it answers."""
-        if attempt.stopped is not None:
-            return
-        self._disarm(attempt)
-        attempt.stopped = reason
-        attempt.connection.post(messages.cancel(attempt.claim.task_id, reason))
-        loop = asyncio.get_running_loop()
-        attempt.timer = loop.call_later(self.settings.cancel_grace, self._ignored, attempt)
-        if reason == "cancelled":
-            self._settle(attempt, lambda: self.store.settle_cancelled(attempt.claim))
-        elif reason == "timeout" and attempt.deadline is None:
-            self.fail(attempt, Failure("timeout", "Task timeout", retryable=True))
-        elif reason == "timeout":
-            self._settle(attempt, lambda: self.time_out(attempt.claim.task_id))
-        else:
-            self._attempts.pop(attempt.claim.task_id, None)
-
-    async def time_out(self, task_id: str) -> None:
-        """End a task at its deadline; the server's clock says when that is."""
-        while isinstance(left_ms := await self.remote.time_out(task_id), int):
-            await asyncio.sleep(left_ms / 1000)
-
-    def _overdue(self, attempt: RemoteAttempt) -> None:
-        self.stop_attempt(attempt, "timeout")
-
-    def _ignored(self, attempt: RemoteAttempt) -> None:
-        log.warning("remote worker %s keeps a task that was taken back", attempt.connection.worker_id)
-        attempt.connection.close(messages.NOT_RESPONDING, "a task that was taken back is still being kept")
-
-    def _disarm(self, attempt: RemoteAttempt) -> None:
-        if attempt.timer is not None:
-            attempt.timer.cancel()
-            attempt.timer = None
-
-    def _settle(self, attempt: RemoteAttempt, step: Callable[[], Awaitable[object]]) -> None:
-        """Tell the store how an attempt ended, until it knows; the lease is held meanwhile."""
-
-        async def settle() -> None:
-            try:
-                await self._until_done(step)
-                self._ended(attempt, "ok")
-            except StaleClaimError as exc:
-                self._ended(attempt, f"stale:{exc}")
-
-        self._spawn(settle())
-
-    def _ended(self, attempt: RemoteAttempt, answer: str) -> None:
-        task_id = attempt.claim.task_id
-        if self._attempts.get(task_id) is attempt:
-            del self._attempts[task_id]
-        if answer.startswith("stale:") and attempt.stopped is None:
-            attempt.connection.post(
-                messages.error(f"task {task_id} is no longer yours: the answer counts no more", task_id)
-            )
-
-    async def _until_done(self, step: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                await step()
-                return
-            except StoreUnavailableError as exc:
-                log.debug("the store is away, trying again: %s", exc)
-                await asyncio.sleep(_AGAIN_S)
-
-    def _cancel_asked(self, task_id: str | None) -> None:
-        if task_id is None:
-            return  # what was missed comes with the next renewal
-        attempt = self._attempts.get(task_id)
-        if attempt is not None:
-            late = attempt.deadline is not None and asyncio.get_running_loop().time() >= attempt.deadline - _TICK_S
-            self.stop_attempt(attempt, "timeout" if late else "cancelled")
 
     # --- what time does
 
@@ -342,7 +216,7 @@ class Gateway:
                             desk.wake()
                 if now >= next_leases:
                     next_leases = now + self._lease_s / 3
-                    await self._renew_leases()
+                    await self.attempts.renew()
                 if now >= next_presence and not self.draining:
                     next_presence = now + min(1.0, self.settings.presence / 3)
                     for desk in self._desks.values():
@@ -366,32 +240,19 @@ class Gateway:
             if silent_s >= (settings.busy_timeout if connection.running else settings.idle_timeout):
                 log.warning("remote worker %s does not answer: disconnected", connection.worker_id)
                 connection.close(messages.NOT_RESPONDING, "no answer to a ping")
-                self.disconnected_soon(connection)
+                self._disconnect_soon(connection)
             elif now - connection.pinged_at >= settings.ping_interval:
                 connection.pinged_at = now
                 connection.post(messages.PING)
 
-    def disconnected_soon(self, connection: WorkerConnection) -> None:
+    def _disconnect_soon(self, connection: WorkerConnection) -> None:
         """Let a worker go that may not even take the close any more."""
 
         async def let_go() -> None:
             await connection.flushed()
             self.disconnected(connection)
 
-        self._spawn(let_go())
-
-    async def _renew_leases(self) -> None:
-        attempts = list(self._attempts.values())
-        if not attempts:
-            return
-        states = await self.store.renew(self.remote.gateway, [attempt.claim for attempt in attempts])
-        for attempt, state in zip(attempts, states, strict=True):
-            if self._attempts.get(attempt.claim.task_id) is not attempt or attempt.stopped is not None:
-                continue
-            if state is LeaseState.CANCEL:
-                self.stop_attempt(attempt, "cancelled")
-            elif state is LeaseState.LOST and attempt.claim.task_id in attempt.connection.running:
-                self.stop_attempt(attempt, "lost")
+        self.attempts.spawn(let_go())
 
     def _write_workers(self) -> None:
         dirty, self._dirty = self._dirty, set()
@@ -422,22 +283,6 @@ class Gateway:
         )
         noted.add_done_callback(_heard)
         return noted
-
-    def _spawn(self, step: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(step)
-        self._work.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            level = logging.WARNING if isinstance(error, CeleriacError) else logging.ERROR
-            log.log(level, "a step of the gateway failed", exc_info=error)
-
-
-def now_ms() -> int:
-    """Return the time for people to read (ms since the epoch)."""
-    return time.time_ns() // 1_000_000
 
 
 def _heard(noted: asyncio.Future[str]) -> None:

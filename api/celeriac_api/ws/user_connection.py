@@ -1,0 +1,309 @@
+"""One connection over which a user is notified (contract 5).
+
+It is caught up from the feed at its own pace, then attached to the process's one reader of that feed. What waits
+for a client is bounded: one that does not take it is closed with 1013, and comes back with the id of the last
+message that it got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from celeriac.access.principal import Principal
+from celeriac.errors import StoreUnavailableError, TaskNotFoundError
+from celeriac.live.role import end
+from celeriac.live.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
+from celeriac.model import rfc3339, utc_from_ms
+from celeriac_api.parts import Parts
+from celeriac_api.responses import encode
+from celeriac_api.task_status import message_text, status_fields
+from celeriac_api.ws.outbox import Outbox
+from celeriac_api.ws.protocol import PONGS
+from celeriac_api.ws.rate import Rate
+
+log = logging.getLogger(__name__)
+
+#: Close codes: all but the last two mean "come back with the last id".
+RESTARTING: Final = 1012
+TRY_LATER: Final = 1013
+REFUSED: Final = 1008
+TOO_LARGE: Final = 1009
+#: How long a client may take for its answer to a close (seconds).
+_CLOSE_S: Final = 5.0
+#: Pause while the store is away (seconds).
+_PAUSE_S: Final = 0.25
+#: What says that the client is gone.
+GONE: Final = (WebSocketDisconnect, RuntimeError, ConnectionError)
+
+
+class UserConnection:
+    """One connected client of a user."""
+
+    def __init__(
+        self, websocket: WebSocket, parts: Parts, principal: Principal, user_id: str, last_id: str | None
+    ) -> None:
+        self._websocket = websocket
+        self._parts = parts
+        self._feeds: UserFeeds = parts.feeds
+        self._settings = parts.settings.notifications
+        self._principal = principal
+        self._user_id = user_id
+        self._seen = last_id
+        #: The last message of the feed that is in line or sent: what is said now comes after it.
+        self._cursor: str | None = None
+        self._opened = asyncio.Event()
+        self._heard_at = time.monotonic()
+        websocket.scope.get(PONGS, {})["heard"] = self._hear
+        self._outbox = Outbox(self._settings.buffer_messages, self._settings.buffer_bytes)
+        self._closing: tuple[int, str] | None = None
+        self._close_asked = asyncio.Event()
+        #: Single tasks of other users that it follows.
+        self._single: dict[str, asyncio.Task[None]] = {}
+
+    async def serve(self) -> None:
+        """Send and receive until one side closes."""
+        await self._feeds.join(self._user_id)
+        steps: list[Coroutine[Any, Any, None]] = [
+            self._outbox.write(self._websocket),
+            self._listen(),
+            self._begin(),
+            self._until_closed(),
+        ]
+        tasks = [asyncio.create_task(step) for step in steps]
+        try:
+            await asyncio.wait([tasks[0], tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await asyncio.gather(*map(end, (*tasks, *self._single.values())))
+            self._feeds.leave(self._user_id, self)
+        for task in tasks[:2]:
+            if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, GONE):
+                log.error("a notification connection broke off", exc_info=exc)
+        if self._closing is not None:
+            await close(self._websocket, *self._closing)
+
+    # --- what the feed calls
+
+    def deliver(self, messages: Sequence[FeedMessage]) -> None:
+        """Put messages in line for the client."""
+        if messages:
+            self._cursor = messages[-1].id
+        for message in messages:
+            if (text := message_text(message)) is not None:
+                self._put(text)
+
+    def lost(self) -> None:
+        """Have the client come back: it gets a snapshot then."""
+        self.close(TRY_LATER, "the feed lost its place: come back with the last id")
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._close_asked.set()
+
+    # --- parts
+
+    def _hear(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def _put(self, text: str) -> None:
+        if self._closing is None and not self._outbox.put(text):
+            self.close(TRY_LATER, "too slow: come back with the last id")
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        self._put(encode({"type": kind, **fields}).decode())
+
+    async def _until_closed(self) -> None:
+        """Wait for a reason to close: one that was given, silence, or the credential's end."""
+        expires_at = self._principal.expires_at
+        silence_s = self._settings.client_timeout
+        while self._closing is None:
+            left_s = self._heard_at + silence_s - time.monotonic()
+            if left_s <= 0:
+                self.close(TRY_LATER, "nothing was heard from you, not even a pong")
+            elif expires_at is not None and expires_at <= time.time():
+                self.close(REFUSED, "the token has expired: come back with another one")
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left_s, (expires_at or time.time() + left_s) - time.time())):
+                        await self._close_asked.wait()
+
+    async def _begin(self) -> None:
+        try:
+            await self._open()
+        except Exception:
+            log.exception("a notification connection could not be opened")
+            self.close(TRY_LATER, "the server met an error of its own: come back")
+
+    async def _open(self) -> None:
+        """Say what is there, what was missed, and then go on live."""
+        opening = await self._patiently(lambda: self._feeds.open(self._user_id))
+        recovered: bool | None = None
+        first: list[FeedMessage] = []
+        cursor = opening.position
+        if self._seen is not None:
+            try:
+                place_of(self._seen)
+                seen = self._seen
+                first = await self._patiently(lambda: self._feeds.read(self._user_id, seen))
+                cursor, recovered = seen, True
+            except (ValueError, LostPositionError):
+                recovered = False
+        states = await self._patiently(lambda: self._feeds.states(opening.active))
+        # Whoever is shown a snapshot has the new place once all of it is told: cut off before, it is shown again.
+        shown = self._cursor = self._seen if recovered is False else cursor
+        self._say(
+            "connected",
+            id=shown,
+            connection_id=str(uuid.uuid4()),
+            message="Connected",
+            timestamp=_now(),
+            **({} if recovered is None else {"recovered": recovered}),
+        )
+        tasks = [status_fields(state) for state in states.values() if state.user_id == self._user_id]
+        count = len(tasks) + max(opening.active_count - len(opening.active), 0)
+        # One at a time: a long list may be more than what is allowed to wait.
+        await self._outbox.emptied()
+        self._say("active_tasks", id=shown, tasks=tasks, count=count, timestamp=_now())
+        self._opened.set()
+        await self._outbox.emptied()
+        if recovered is False:
+            await self._tell_ended(opening.ended)
+            self._cursor = cursor
+            self._say("snapshot_complete", id=cursor, timestamp=_now())
+        await self._catch_up(cursor, first)
+
+    async def _tell_ended(self, task_ids: Sequence[str]) -> None:
+        """Tell how tasks ended, where the messages of it may be lost."""
+        for start in range(0, len(task_ids), PAGE):
+            some = task_ids[start : start + PAGE]
+            states = await self._patiently(lambda some=some: self._feeds.states(some))  # type: ignore[misc]
+            for state in states.values():
+                if state.user_id == self._user_id:
+                    self._say("task_status", id=self._cursor, **status_fields(state), snapshot=True)
+            await self._outbox.emptied()
+
+    async def _catch_up(self, cursor: str, messages: list[FeedMessage]) -> None:
+        while True:
+            for message in messages:
+                # At the client's pace, so that however much was missed waits in the store and not here.
+                if self._outbox.half_full:
+                    await self._outbox.emptied()
+                self.deliver([message])
+                cursor = message.id
+            if len(messages) < PAGE and self._feeds.attach(self._user_id, self, cursor):
+                return
+            try:
+                after = cursor
+                messages = await self._patiently(lambda after=after: self._feeds.read(self._user_id, after))  # type: ignore[misc]
+            except LostPositionError:
+                self.lost()
+                return
+
+    async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        while True:
+            try:
+                return await attempt()
+            except StoreUnavailableError:
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _listen(self) -> None:
+        rate = Rate(self._settings.max_client_rate)
+        while True:
+            received = await self._websocket.receive()
+            self._hear()
+            if received["type"] == "websocket.disconnect":
+                return
+            await self._opened.wait()
+            text = received.get("text")
+            if len(text or received.get("bytes") or b"") > self._settings.max_client_bytes:
+                self.close(TOO_LARGE, f"messages may have {self._settings.max_client_bytes} bytes")
+                return
+            if not rate.take():
+                self.close(REFUSED, "too many messages")
+                return
+            message = read(text)
+            match message.get("type"), message.get("task_id"):
+                case "ping", _:
+                    self._say("pong", id=self._cursor, timestamp=_now())
+                case "subscribe", str(task_id):
+                    await self._subscribe(task_id, message.get("last_event_id"))
+                case "unsubscribe", str(task_id):
+                    if (following := self._single.pop(task_id, None)) is not None:
+                        await end(following)
+                case "auth", _:
+                    pass  # shown twice
+                case _:
+                    known = "known are ping, and subscribe and unsubscribe with a task_id"
+                    self._error("invalid_request", f"that is no message of this protocol; {known}")
+
+    async def _subscribe(self, task_id: str, after: Any) -> None:
+        """Say how a task is, and follow it if it is not the user's own, which is followed anyway."""
+        try:
+            state = (await self._feeds.states([task_id])).get(task_id)
+        except StoreUnavailableError as exc:
+            self._error("store_unavailable", str(exc), task_id)
+            return
+        if state is None or not (state.user_id == self._user_id or self._principal.sees(state.user_id)):
+            self._error("task_not_found", str(TaskNotFoundError(task_id)), task_id)
+            return
+        self._say("task_status", id=self._cursor, **status_fields(state), snapshot=True)
+        if state.user_id == self._user_id or task_id in self._single:
+            return
+        if len(self._single) >= self._settings.max_subscriptions:
+            most = self._settings.max_subscriptions
+            self._error("too_many_connections", f"{most} tasks are followed already: unsubscribe one", task_id)
+            return
+        following = asyncio.create_task(self._follow(task_id, after if isinstance(after, str) else None))
+        self._single[task_id] = following
+
+    async def _follow(self, task_id: str, after: str | None) -> None:
+        """Follow one task of another user. Its messages have no place in the feed: the client's stays where it is."""
+        if after is None:
+            _, last = await self._patiently(lambda: self._parts.store.event_bounds(task_id))
+            after = last or "-"
+        async with contextlib.aclosing(self._parts.hub.follow(task_id, after=after)) as events:
+            async for event in events:
+                if event is None:
+                    continue
+                message = FeedMessage(event.id, task_id, event.id, event.kind, dict(event.fields))
+                await self._patiently(lambda message=message: self._feeds.complete([message]))  # type: ignore[misc]
+                if (text := message_text(message)) is not None:
+                    document = orjson.loads(text) | {"id": self._cursor, "task_event_id": event.id}
+                    self._put(encode(document).decode())
+                    if self._outbox.half_full:
+                        await self._outbox.emptied()
+
+    def _error(self, code: str, message: str, task_id: str | None = None) -> None:
+        about = {} if task_id is None else {"task_id": task_id}
+        self._say("error", id=self._cursor, code=code, message=message, **about, timestamp=_now())
+
+
+def read(text: str | None) -> dict[str, Any]:
+    """Return the JSON object that a client sent; an empty one where it is none."""
+    try:
+        found = orjson.loads(text or "")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close, without waiting for a client that takes nothing any more."""
+    with contextlib.suppress(*GONE, TimeoutError):
+        async with asyncio.timeout(_CLOSE_S):
+            await websocket.close(code, reason[:120])
+
+
+def _now() -> str:
+    return rfc3339(utc_from_ms(time.time() * 1000))
