@@ -27,6 +27,7 @@
     ├── WaitTimeoutError (TimeoutError)   a client waited for a task's end for as long as it wanted to
     ├── TaskFailedError                   a client asked for the result of a task that failed
     ├── TaskCancelledError                … that was cancelled
+    ├── PlatformStartError (RuntimeError)  the platform of a test did not start
     ├── FileMissingError (LookupError)    no such file, upload or result
     ├── FileNotAllowedError (ValueError)  a path that may not be handed in
     ├── FileBusyError                     somebody else has the file in hand
@@ -226,6 +227,16 @@ class StaleClaimError(CeleriacError):
     def __init__(self, task_id: str, status: str) -> None:
         self.task_id, self.status = task_id, status
         super().__init__(f"the claim on task {task_id!r} is no longer valid (status {status or 'gone'})")
+
+
+class PlatformStartError(CeleriacError, RuntimeError):
+    """The platform that a test asked for did not start. `output` is the end of what it said."""
+
+    code = "platform_start"
+
+    def __init__(self, reason: str, output: str) -> None:
+        self.reason, self.output = reason, output
+        super().__init__(f"the platform {reason}; it said:\n{output}")
 
 
 class ApiError(CeleriacError):

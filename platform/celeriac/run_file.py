@@ -28,6 +28,8 @@ class Installation:
     pid: int
     #: RFC 3339.
     started_at: str
+    #: When it was ready first, RFC 3339: the API answered and a worker was there. None until then.
+    ready_at: str | None = None
     #: The configuration file in use, absolute; None where there is none.
     config: str | None = None
     #: Root of the storage of files, absolute.

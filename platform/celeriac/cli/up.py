@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Annotated
 
 import typer
@@ -41,8 +43,11 @@ def up(
     folder, it goes on where it was.
     """
     from celeriac.local.child_output import Screen
+    from celeriac.local.parent_tie import watch_stdin
     from celeriac.local.up import Up
 
+    # Started by a test, it goes with the test's process, however that ends.
+    watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
     if flower:
         settings = settings.model_copy(update={"up": settings.up.model_copy(update={"flower": True})})

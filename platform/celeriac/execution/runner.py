@@ -63,6 +63,7 @@ class Runner:
         worker_id: str,
         threads: int,
         jitter: Callable[[], float] = random.random,
+        log_failures: bool = True,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -70,6 +71,8 @@ class Runner:
         self._worker_id = worker_id
         #: Spreads retries: a number in [0, 1) for each.
         self._jitter = jitter
+        #: Whether what a handler raises is logged, with its traceback.
+        self._log_failures = log_failures
         #: Where plain functions run.
         self.threads = DaemonThreads(threads, name="task")
         self._attempts: dict[str, Attempt] = {}  # by fence: a zombie and its successor share the id
@@ -259,8 +262,9 @@ class Runner:
             return await self.succeed(attempt, value)
         if isinstance(error, asyncio.CancelledError):
             return await self.stopped(attempt)
-        trace = None if isinstance(error, TaskError) else error
-        attempt.context.log.info("attempt failed", exc_info=trace, error=text_of(error))
+        if self._log_failures:
+            trace = None if isinstance(error, TaskError) else error
+            attempt.context.log.info("attempt failed", exc_info=trace, error=text_of(error))
         return await self.fail(attempt, error)
 
     # Both ways to call a handler return what it raised instead of raising it: a SystemExit would end the

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 #: Set (to anything) in the environment of a child that is to watch its standard input.
 STDIN_MARK = "_CELERIAC_STDIN_IS_PARENT"
@@ -44,9 +44,12 @@ def tie_by_kernel(orphan_signal: signal.Signals) -> Callable[[], None] | None:
     return tie
 
 
-def watch_stdin(environ: Mapping[str, str] | None = None) -> None:
-    """End this process at once when standard input ends, if its parent asked for that; else do nothing."""
-    if STDIN_MARK not in (os.environ if environ is None else environ):
+def watch_stdin(on_end: Callable[[], object] | None = None) -> None:
+    """Call `on_end` (left out: end this process at once) when standard input ends, if the parent asked for that.
+
+    The mark is taken out of the environment: children of this process have another standard input.
+    """
+    if os.environ.pop(STDIN_MARK, None) is None:
         return
 
     def wait_for_end() -> None:
@@ -55,7 +58,10 @@ def watch_stdin(environ: Mapping[str, str] | None = None) -> None:
                 pass
         except OSError:
             pass
-        # As abrupt as the kernel's SIGKILL on Linux: what runs is taken over through its lease.
-        os._exit(_EXIT_ORPHANED)
+        if on_end is not None:
+            on_end()
+        else:
+            # As abrupt as the kernel's SIGKILL on Linux: what runs is taken over through its lease.
+            os._exit(_EXIT_ORPHANED)
 
     threading.Thread(target=wait_for_end, name="parent-watch", daemon=True).start()

@@ -57,7 +57,7 @@ class Up:
         self._data_dir: Path = self._settings.data_dir
         self._config = config.resolve() if config is not None else None
         self._screen = screen
-        self._supervisor = Supervisor(on_line=self._show, on_pids=self._pids_changed)
+        self._supervisor = Supervisor(on_line=self._show, on_pids=self._write_run_file)
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
         self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
@@ -116,7 +116,7 @@ class Up:
                 storage=str(self._settings.files.storage_path.resolve()),
                 token_secret=secret_mark(self._settings),
             )
-            self._pids_changed(self._supervisor.pids)
+            self._write_run_file(self._supervisor.pids)
             for name, argv in self._commands.items():
                 self._supervisor.run(ChildSpec(name, argv, environ))
             announcer = asyncio.create_task(self._announce(redis_url), name="announce")
@@ -183,6 +183,8 @@ class Up:
             if self._embedded is None
             else f"embedded Valkey on 127.0.0.1:{self._embedded.port}, append-only file on"
         )
+        self._installation = replace(self._installation, ready_at=rfc3339(datetime.now(UTC)))
+        self._write_run_file(self._supervisor.pids)
         self._screen.block(
             "up", ready_text(self._installation, self._settings, store=where, types=types, command=own_command())
         )
@@ -242,7 +244,7 @@ class Up:
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
         self._say("stopped")
 
-    def _pids_changed(self, pids: dict[str, int]) -> None:
+    def _write_run_file(self, pids: dict[str, int]) -> None:
         if self._installation is None:
             return
         self._installation = replace(self._installation, pids=pids)

@@ -1,0 +1,195 @@
+"""One attempt of a task, without any store or server, through the code that workers run it with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import orjson
+
+from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
+from celeriac.execution.runner import Outcome, Runner
+from celeriac.model import Claim, Failure, Progress, Status
+from celeriac.registry import Registry, TaskType
+from celeriac.settings import Settings
+from celeriac.submission import build_submission, read_request
+from celeriac.testing.one_task_store import OneTaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """How an attempt ended, as the task's record would say it."""
+
+    #: `COMPLETED`, `FAILED`, `CANCELLED`, or `RETRYING` where another attempt would follow.
+    status: Status
+    #: What callers would read: the handler's value, written as JSON and read again.
+    result: Any
+    #: Why it did not complete: `code`, `message`, `retryable`.
+    error: Failure | None
+    #: What the handler raised, with its traceback; None where the attempt ended without it.
+    exception: Exception | None
+    #: The reports, in their order.
+    progress: tuple[Progress, ...]
+    #: Seconds until the next attempt, at the least (workers add some jitter); None where none would follow.
+    would_retry_in_s: float | None
+    #: What the handler put in `ctx.result_file_path`.
+    result_file_path: str
+    task_id: str
+
+
+def run_task(
+    task_type: TaskType,
+    payload: Payload | None = None,
+    *,
+    attempt: int = 1,
+    cancel_when: Callable[[Progress], object] | None = None,
+    cancel_after_s: float | None = None,
+    settings: Settings | None = None,
+    **options: Unpack[TaskOptions],
+) -> TaskOutcome:
+    """Run one attempt of a task and return how it ended; what the handler raises is part of that.
+
+    `payload` and `options` are those of `Client.submit` and checked as there: raises
+    `InvalidSubmissionError` and `PayloadTooLargeError`. What only matters before a task starts
+    (`queue`, `priority`, `delay`, …) has no effect but on the context. `attempt` is its number, from 1.
+
+    `cancel_when` is asked at each report: something true cancels the task there, as a user would.
+    `cancel_after_s` cancels it that many seconds after its start. A handler that goes on regardless is left
+    alone after a grace of 3 s, as in a worker. `settings` are the defaults, whatever the environment says.
+
+    Works with or without a running event loop, which it blocks: the handler has a loop of its own, in a
+    thread. Use `run_task_async` where the handler needs what lives on the test's loop.
+    """
+    ended: Future[TaskOutcome] = Future()
+
+    async def run() -> TaskOutcome:
+        running, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
+        if not running.done():
+            # The end of this loop would wait for a handler that does not stop: nobody else should.
+            ended.set_result(outcome)
+        return outcome
+
+    def body() -> None:
+        try:
+            outcome = asyncio.run(run())
+        except BaseException as exc:
+            if not ended.done():
+                ended.set_exception(exc)
+        else:
+            if not ended.done():
+                ended.set_result(outcome)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(body,), name="run_task", daemon=True)
+    thread.start()
+    return ended.result()
+
+
+async def run_task_async(
+    task_type: TaskType,
+    payload: Payload | None = None,
+    *,
+    attempt: int = 1,
+    cancel_when: Callable[[Progress], object] | None = None,
+    cancel_after_s: float | None = None,
+    settings: Settings | None = None,
+    **options: Unpack[TaskOptions],
+) -> TaskOutcome:
+    """Do as `run_task`, on the running loop (plain functions in a thread)."""
+    _, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
+    return outcome
+
+
+async def _attempt(
+    task_type: TaskType,
+    payload: Payload | None,
+    attempt: int,
+    cancel_when: Callable[[Progress], object] | None,
+    cancel_after_s: float | None,
+    settings: Settings | None,
+    options: TaskOptions,
+) -> tuple[asyncio.Task[Outcome], TaskOutcome]:
+    """Run one attempt; returns what runs it, which is not done where the handler did not stop, and how it ended."""
+    settings = Settings() if settings is None else settings
+    registry = Registry([task_type])
+    claim = _claim(task_type, payload, attempt, settings, registry, options)
+    store = OneTaskStore(claim, cancel_when)
+    runner = Runner(
+        store=store,
+        settings=settings,
+        registry=registry,
+        worker_id="run_task",
+        threads=1,
+        # None, so that a test can say what it expects.
+        jitter=lambda: 0.0,
+        # The outcome has it.
+        log_failures=False,
+    )
+    loop = asyncio.get_running_loop()
+
+    def cancel() -> None:
+        store.cancel_requested = True
+        for running_attempt in runner.of_task(claim.task_id):
+            running_attempt.stop("cancel")
+
+    timer = None if cancel_after_s is None else loop.call_later(cancel_after_s, cancel)
+    running = loop.create_task(runner.run(claim.task_id), name=f"attempt of {task_type.name}")
+    try:
+        first: list[asyncio.Future[Any]] = [running, store.end]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        running.cancel()
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        runner.threads.shutdown()
+    if not store.end.done():
+        raise running.result().error or RuntimeError(running.result().note)  # a fault of this package
+    end = store.end.result()
+    return running, TaskOutcome(
+        status=end.status,
+        result=orjson.loads(end.result_json),
+        error=end.failure,
+        exception=running.result().error if running.done() else None,
+        progress=tuple(store.progress),
+        would_retry_in_s=None if end.delay_ms is None else end.delay_ms / 1000,
+        result_file_path=end.result_file_path,
+        task_id=claim.task_id,
+    )
+
+
+def _claim(
+    task_type: TaskType,
+    payload: Payload | None,
+    attempt: int,
+    settings: Settings,
+    registry: Registry,
+    options: TaskOptions,
+) -> Claim:
+    """Return what a worker would be given: the submission goes through JSON and its checks, as over the API."""
+    document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}), "payload")
+    submission = build_submission(read_request(orjson.loads(document)), settings, registry)
+    allowed = submission.max_retries + 1
+    if not 1 <= attempt <= allowed:
+        raise ValueError(
+            f"there is no attempt {attempt}: with max_retries={submission.max_retries} it is 1 to {allowed}"
+        )
+    return Claim(
+        task_id=submission.task_id,
+        fence="run_task",
+        type=submission.type,
+        group=submission.group,
+        payload=submission.payload,
+        attempt=attempt,
+        max_retries=submission.max_retries,
+        attempts_allowed=allowed,
+        user_id=submission.user_id,
+        metadata=dict(submission.metadata),
+        timeout_ms=submission.timeout_ms,
+        extra={},
+    )

@@ -1,0 +1,85 @@
+"""The store of a single task that exists nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celeriac.errors import StaleClaimError
+from celeriac.model import Claim, Failure, Progress, Refusal, Status
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the attempt ended; the fields are those of `AttemptStore`'s calls."""
+
+    status: Status
+    result_json: str = "null"
+    result_file_path: str = ""
+    failure: Failure | None = None
+    delay_ms: int | None = None
+
+
+class OneTaskStore:
+    """An `AttemptStore` in memory: it grants one claim, and decides as the store's scripts (`live/lua`) do.
+
+    No call waits for anything, so the end of an attempt is in `end` in the same step of the loop that reports it.
+    """
+
+    def __init__(self, claim: Claim, cancel_when: Callable[[Progress], object] | None) -> None:
+        self._claim = claim
+        self._cancel_when = cancel_when
+        self.cancel_requested = False
+        self.progress: list[Progress] = []
+        self.end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+    async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
+        """Grant the claim."""
+        return self._claim
+
+    def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
+        """Keep a report, and answer whether somebody asked to cancel."""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if self.end.done():
+            answer.set_result("stale")
+            return answer
+        self.progress.append(progress)
+        try:
+            self.cancel_requested = self.cancel_requested or bool(self._cancel_when and self._cancel_when(progress))
+            answer.set_result("cancel" if self.cancel_requested else "ok")
+        except Exception as exc:  # an assertion of the test's: it is no outcome of the handler
+            self.end.set_exception(exc)
+            answer.set_result("stale")
+        return answer
+
+    async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
+        """End the attempt with its result, also when a cancellation comes too late for it."""
+        self._settle(End(Status.COMPLETED, result_json, result_file_path))
+
+    async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
+        """End the attempt as failed: `RETRYING` while it may be repeated and attempts are left."""
+        if self.cancel_requested:
+            await self.settle_cancelled(claim)
+        elif failure.retryable and claim.attempt < claim.attempts_allowed:
+            self._settle(End(Status.RETRYING, failure=failure, delay_ms=delay_ms))
+        else:
+            self._settle(End(Status.FAILED, failure=failure))
+        return self.end.result().status
+
+    async def amend(self, claim: Claim, *, payload: str, body: str, attempts_allowed: int) -> None:
+        """Do nothing: only Celery's own `retry()` amends, and no attempt follows here."""
+
+    async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
+        """End the attempt as cancelled."""
+        self._settle(End(Status.CANCELLED, failure=Failure("cancelled", message, False)))
+
+    async def release(self, claim: Claim) -> Status:
+        """End the attempt as given back."""
+        self._settle(End(Status.PENDING))
+        return Status.PENDING
+
+    def _settle(self, end: End) -> None:
+        if self.end.done():
+            raise StaleClaimError(self._claim.task_id, self.end.result().status)
+        self.end.set_result(end)
