@@ -23,11 +23,12 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.registry import TaskType, registry
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
+from celeriac.settings.grpc_services import MAX_TIMEOUT_S
 
 #: Message levels that protobuf parsers of most languages accept (C++, Python, Java: 100).
 MAX_MESSAGE_LEVELS: Final = 100
-#: Longest deadline that a payload may ask for: a year. Beyond it arithmetic of deadlines overflows somewhere.
-MAX_TIMEOUT_MS: Final = 366 * 24 * 3600 * 1000
+#: Longest deadline that a payload may ask for, as in the settings of a service.
+MAX_TIMEOUT_MS: Final = round(MAX_TIMEOUT_S * 1000)
 
 
 def _fits_struct(data: dict[str, Any]) -> dict[str, Any]:

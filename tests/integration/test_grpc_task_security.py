@@ -29,9 +29,9 @@ async def test_tls_trusts_the_given_authority_and_no_other(tmp_path: Path) -> No
     certificate, key = authority.issue("server")
     async with ExecutorProcess("--cert", certificate, "--key", key) as executor:
         assert await run(executor, tls={"ca_file": authority.file}) == {"ok": 1}
-        for tls in ({"ca_file": stranger.file}, {}, None):
+        for service in ({"tls": {"ca_file": stranger.file}}, {"tls": {}}, {}):
             with pytest.raises(TaskError) as failed:
-                await run(executor, tls=tls)
+                await run(executor, **service)
             assert failed.value.code == "service_unhealthy"
 
 

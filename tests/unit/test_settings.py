@@ -73,13 +73,34 @@ def test_the_file_is_found_by_its_variable_or_in_the_folder(tmp_path: Path) -> N
         load_settings(tmp_path / "none.yaml", environ={})
 
 
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_json_is_read_as_json_where_yaml_would_read_it_otherwise(tmp_path: Path, source: str) -> None:
+    service = '{\n\t"address": "localhost:1",\n\t"timeout": 1e3,\n\t"metadata": {"x": "\\ud83d\\ude00"}\n}'
+    services = f'{{\n\t"services": {{"demo": {service}}}\n}}'
+    if source == "file":
+        file = write(tmp_path / "c.json", f'\ufeff{{\n\t"grpc_services": {services}\n}}')
+        settings = load_settings(file, environ={})
+    else:
+        settings = load_settings(environ={"GRPC_SERVICES": services})
+    demo = settings.grpc_services.resolve("demo")
+    assert demo is not None
+    assert (demo.timeout, demo.metadata["x"].get_secret_value()) == (1000.0, "\N{GRINNING FACE}")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_says_nothing(tmp_path: Path, text: str) -> None:
     assert load_settings(write(tmp_path / "c.yaml", text), environ={}) == Settings()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("- a\n", "must hold a mapping"), ("a: [", "cannot be read as YAML or JSON")]
+    ("text", "said"),
+    [
+        ("- a\n", "must hold a mapping"),
+        ("a: [", "cannot be read as YAML or JSON"),
+        ("a: 2024-02-31", "cannot be read as YAML or JSON"),
+        ("[" * 5000, "cannot be read as YAML or JSON"),
+        ('{"a": ' * 100_000, "cannot be read as YAML or JSON"),
+    ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
@@ -121,7 +142,16 @@ def test_an_unknown_variable_of_our_prefix_is_an_error_too() -> None:
         ({"lease": "soon"}, "lease"),
         ({"max_body_bytes": "10MB"}, "max_body_bytes"),
         ({"durability": "maybe"}, "durability"),
+        ({"retention": "1000000d"}, "retention"),
+        ({"retention": "9" * 400}, "retention"),
+        ({"retention": float("inf")}, "retention"),
+        ({"retention": float("nan")}, "retention"),
+        ({"sse_keepalive": 0}, "sse_keepalive"),
         ({"grpc_services": {"services": {"a": {"address": ""}}}}, "grpc_services.services.a.address"),
+        ({"grpc_services": {"services": {"a": {"address": "x:1", "timeout": 0}}}}, "grpc_services.services.a.timeout"),
+        ({"grpc_services": {"defaults": {"timeout": "0s"}}}, "grpc_services.defaults.timeout"),
+        ({"grpc_services": {"defaults": {"timeout": "367d"}}}, "grpc_services.defaults.timeout"),
+        ({"grpc_services": {"services": {"a": {"address": "x:1", "tls": None}}}}, "grpc_services.services.a"),
     ],
 )
 def test_a_wrong_value_names_its_key(values: dict[str, Any], where: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from celeriac.settings.values import Duration, Section
 
+#: Longest deadline of a call, a year: beyond it arithmetic of deadlines overflows somewhere.
+MAX_TIMEOUT_S: Final = 366 * 86400.0
+
 
 class TlsSettings(Section):
-    """TLS of a connection to a service: paths to PEM files, read when the channel is opened."""
+    """TLS of a connection to a service; even `{}` turns it on. Paths to PEM files, read when the channel is opened."""
 
     #: Certificate authorities to trust; the system's where it is left out.
     ca_file: Path | None = None
@@ -32,7 +36,7 @@ class GrpcDefaults(Section):
     """What a gRPC service uses for each value that it leaves out."""
 
     #: Longest call, from its start.
-    timeout: Duration = 300.0
+    timeout: Duration = Field(300.0, gt=0, le=MAX_TIMEOUT_S)
     #: How often an idle channel is checked.
     health_check_interval: Duration = 30.0
     #: Further attempts after a failure that may pass, and the pause before the first of them.
@@ -46,14 +50,21 @@ class GrpcService(Section):
     #: `HOST:PORT` of the executor. What is left out below is taken from `grpc_services.defaults`.
     address: str = Field(min_length=1)
     #: As in `grpc_services.defaults`, for this service alone.
-    timeout: Duration | None = None
+    timeout: Duration | None = Field(None, gt=0, le=MAX_TIMEOUT_S)
     health_check_interval: Duration | None = None
     max_retries: int | None = Field(None, ge=0)
     retry_delay: Duration | None = None
-    #: Present (even empty) turns TLS on.
     tls: TlsSettings | None = None
     #: Sent with each call, e.g. `{authorization: "Bearer …"}`; never logged.
     metadata: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_is_said(cls, values: Any) -> Any:
+        # YAML reads a key with nothing below it as null. Whoever wrote it wanted TLS, not clear text.
+        if isinstance(values, Mapping) and "tls" in values and values["tls"] is None:
+            raise ValueError("tls is empty: write tls: {} for the system's authorities, or leave it out")
+        return values
 
     def filled(self, defaults: GrpcDefaults) -> ResolvedGrpcService:
         """Return the service with every value it leaves out taken from `defaults`."""
@@ -86,6 +97,7 @@ class GrpcServices(Section):
 
     #: Whether `grpc_task` is offered at all.
     enabled: bool = True
+    #: The executors.
     services: dict[str, GrpcService] = Field(default_factory=dict)
     defaults: GrpcDefaults = GrpcDefaults()
 

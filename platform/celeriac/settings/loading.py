@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -111,10 +113,22 @@ def config_path(config: Path | None = None, environ: Mapping[str, str] | None = 
     return default if default.is_file() else None
 
 
+def _parse(text: str) -> Any:
+    """Read JSON, else YAML; raises `YAMLError`, `ValueError` (a date that does not exist), `RecursionError`.
+
+    JSON is not quite a part of the YAML that is read here: tabs between its values are errors, `1e3` is a
+    text, and an escaped character beyond the first plane becomes two that are none.
+    """
+    if text.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError):
+            return json.loads(text)
+    return yaml.safe_load(text)
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
+        content = _parse(path.read_text(encoding="utf-8-sig"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as exc:
         raise SettingsError(f"{path} cannot be read as YAML or JSON: {exc}") from exc
     if content is None:
         return {}
@@ -167,10 +181,10 @@ def _redis_url(env: Mapping[str, str]) -> str:
 
 def _read_text(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text) if text.strip() else text
+        return _parse(text) if text.strip() else text
     except yaml.YAMLError:
         return text
-    except ValueError as exc:  # YAML reads some texts as dates that do not exist
+    except (ValueError, RecursionError) as exc:
         raise SettingsError(f"{name} cannot be read: {exc}") from exc
 
 

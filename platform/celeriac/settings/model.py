@@ -94,7 +94,7 @@ class Settings(Section):
     #: request that is just on its way.
     keep_alive: Duration = Field(75.0, ge=1)
     #: A comment on quiet event streams, so that proxies keep them open.
-    sse_keepalive: Duration = 15.0
+    sse_keepalive: Duration = Field(15.0, ge=0.05)
 
     # --- logs
     #: Least severe lines that are written.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+#: Longest duration in seconds, a hundred years: milliseconds and moments computed from it stay in range everywhere.
+MAX_DURATION_S: Final = 100 * 366 * 86400.0
 _SIZE = re.compile(r"\s*(\d+)\s*(B|KiB|MiB|GiB)?\s*", re.IGNORECASE)
 _UNIT_BYTES = {"b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, None: 1}
 
@@ -35,8 +37,8 @@ def parse_size_bytes(value: Any) -> Any:
     return value
 
 
-#: Seconds; written `500ms`, `30s`, `10m`, `1h`, `7d` or as a plain number of seconds.
-Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0)]
+#: Seconds; written `500ms`, `30s`, `10m`, `1h`, `7d` or as a plain number of seconds; a hundred years at most.
+Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=MAX_DURATION_S)]
 #: Bytes; written `512KiB`, `10MiB`, `1GiB` or as a plain number.
 Size = Annotated[int, BeforeValidator(parse_size_bytes), Field(ge=0)]
 

@@ -66,7 +66,7 @@ class ExecutorService:
         executor is told by CancelTask first: for any other reason the same task may already run
         there again on behalf of another worker.
         """
-        timeout_ms = payload.options.timeout_ms or round(self._service.timeout * 1000)
+        timeout_ms = payload.options.timeout_ms or max(1, round(self._service.timeout * 1000))
         request = self._request(payload, ctx, timeout_ms)
         await self._health.require()
         answered = await self._starts.enter()
