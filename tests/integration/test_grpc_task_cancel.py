@@ -55,6 +55,19 @@ async def test_cancelling_sends_cancel_task_while_it_still_runs_and_then_drops_t
     assert (await executor.seen())["cancels"] == [{"task_id": ctx.task_id, "while_running": True}]
 
 
+async def test_cancel_task_carries_the_service_s_metadata_too() -> None:
+    async with ExecutorProcess("--token", "s3cret") as executor:
+        handler = GrpcTaskHandler(executor.settings(metadata={"authorization": "Bearer s3cret"}))
+        ctx = make_context()
+        stream = await start(handler, ctx)
+        ctx.stop("cancel")
+        stream.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stream
+        await handler.close()
+        assert [cancel["task_id"] for cancel in (await executor.seen())["cancels"]] == [ctx.task_id]
+
+
 @pytest.mark.parametrize("reason", ["lost", "shutdown", "timeout"])
 async def test_stopping_for_another_reason_only_drops_the_stream(
     executor: ExecutorProcess, handler: GrpcTaskHandler, reason: str
