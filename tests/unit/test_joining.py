@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.cli.joining import joined_settings
 from celeriac.errors import SettingsError
+from celeriac.joining import joined_settings
 from celeriac.run_file import Installation, write_installation
 
 

@@ -12,11 +12,11 @@ from celeriac.access.principal import Scope
 from celeriac.access.secret_file import OF_THE_FOLDER, secret_mark
 from celeriac.cli.auditing import note
 from celeriac.cli.connection import on_store
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.tables import print_table
 from celeriac.errors import SettingsError
+from celeriac.joining import joined_settings
 from celeriac.live.api_keys import ApiKeys
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore

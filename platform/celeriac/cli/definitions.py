@@ -12,12 +12,12 @@ import orjson
 import typer
 
 from celeriac.cli.filters import read_moment
-from celeriac.cli.joining import import_from_here, joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import json_text, print_json, print_line
 from celeriac.cli.tables import print_table
 from celeriac.definition import DefinitionStatus
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.joining import import_from_here, joined_settings
 
 if TYPE_CHECKING:
     from celeriac.control.service import TaskControl

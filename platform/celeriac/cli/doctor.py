@@ -8,10 +8,10 @@ from typing import Annotated, Final
 
 import typer
 
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import FAILED, print_json, print_line, printable
 from celeriac.doctor import Finding, State, examine
+from celeriac.joining import joined_settings
 
 _MARKS: Final = {State.OK: "ok  ", State.WARNING: "WARN", State.FAILURE: "FAIL"}
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from celeriac.cli.connection import on_store
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
 from celeriac.cli.tables import print_table
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.joining import joined_settings
 from celeriac.live.store import TaskStore
 from celeriac.model import GroupStats, Pause, rfc3339
 from celeriac.record import pause_record

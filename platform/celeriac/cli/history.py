@@ -10,10 +10,10 @@ import typer
 
 from celeriac.cli.connection import on_ledger
 from celeriac.cli.filters import filtered, read_moment
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_error, print_json, print_line
 from celeriac.cli.tables import print_table, spark
+from celeriac.joining import joined_settings
 from celeriac.model import Status, Task, rfc3339
 from celeriac.record import task_record
 from celeriac.settings import Settings

@@ -8,10 +8,10 @@ from typing import Any
 import typer
 
 from celeriac.cli.connection import on_store
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_json
 from celeriac.cli.tables import print_table
+from celeriac.joining import joined_settings
 from celeriac.live.store import TaskStore
 from celeriac.model import WorkerInfo, rfc3339
 from celeriac.record import worker_record

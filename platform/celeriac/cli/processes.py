@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from celeriac.cli.joining import import_from_here, joined_settings
 from celeriac.cli.options import Config, DataDir
 from celeriac.errors import SettingsError
+from celeriac.joining import import_from_here, joined_settings
 from celeriac.settings import Settings, contract_redis_url
 
 ENTRY_POINTS = "celeriac.processes"

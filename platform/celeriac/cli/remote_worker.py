@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from celeriac.cli.joining import import_from_here
 from celeriac.cli.options import Config
 from celeriac.errors import SettingsError
+from celeriac.joining import import_from_here
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,6 @@ from celeriac.cli.auditing import note
 from celeriac.cli.bulk import Detach, DryRun, OneTask, act_on_many
 from celeriac.cli.connection import on_store
 from celeriac.cli.filters import filtered
-from celeriac.cli.joining import import_from_here, joined_settings
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import json_text, print_error, print_json, print_line, printable
 from celeriac.cli.recall import find_kept, find_task
@@ -27,6 +26,7 @@ from celeriac.errors import (
 )
 from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.files.intake import FileIntake
+from celeriac.joining import import_from_here, joined_settings
 from celeriac.live.store import TaskStore
 from celeriac.model import Status, Submission, Submitted, Task
 from celeriac.record import task_record

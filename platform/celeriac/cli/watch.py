@@ -10,11 +10,11 @@ from typing import Any, Protocol, Self
 import typer
 
 from celeriac.cli.connection import on_store
-from celeriac.cli.joining import joined_settings
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import FAILED, json_text, print_json, print_line, printable
 from celeriac.cli.recall import MAX_EVENTS, find_kept, find_task
 from celeriac.errors import StoreUnavailableError
+from celeriac.joining import joined_settings
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.model import Event, Status, Task

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from celeriac.definition import TaskTriggerType
+from celeriac.joining import import_from_here, joined_settings
 from celeriac.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,9 +137,6 @@ class TaskControlService:
         return connection.call(work)
 
     def _found(self) -> tuple[Settings, str]:
-        # Here: how an installation is found is the command line's business too, and importing it costs.
-        from celeriac.cli.joining import import_from_here, joined_settings
-
         import_from_here()
         return joined_settings(self._config, self._data_dir)
 

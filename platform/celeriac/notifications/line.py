@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from celeriac.cli.joining import joined_settings
 from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.joining import joined_settings
 from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
 

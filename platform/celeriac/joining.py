@@ -1,4 +1,4 @@
-"""How a command finds its settings, and the installation to talk to."""
+"""How a program finds its settings, and the installation to talk to."""
 
 from __future__ import annotations
 
