@@ -128,6 +128,8 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
             "no append-only file: accepted tasks are lost when the server dies",
             "CONFIG SET appendonly yes, and the same in its configuration file",
         )
+    elif facts.append_fsync == "no" and Path(facts.folder) == settings.data_dir.resolve() / "valkey":
+        yield ok("store", "append-only file on, brought to the disk every second by `celeriac up`")
     elif facts.append_fsync == "no":
         yield warning("store", "appendfsync is no: the kernel decides when to write", "CONFIG SET appendfsync everysec")
     else:

@@ -89,6 +89,11 @@ async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_d
         assert (code, err) == (0, "")
         assert json.loads(out.splitlines()[-1])["result"] == {"text": "HI"}
 
+        code, out, _ = await up.cli("doctor", "--json")
+        assert {"append-only file on, brought to the disk every second by `celeriac up`"} <= {
+            finding["detail"] for finding in json.loads(out)["findings"] if finding["state"] == "ok"
+        }
+
         assert await up.stop() == 0
         assert up.children() == []
         assert not (data_dir / "run.json").exists()

@@ -17,6 +17,8 @@ class ServerFacts:
     version: str
     append_only: bool
     append_fsync: str
+    #: Where its files are; '?' where it does not say.
+    folder: str
     last_write_ok: bool
     eviction: str
     memory_bytes: int
@@ -41,6 +43,7 @@ async def read_server_facts(store: TaskStore) -> ServerFacts:
         version=facts.get("valkey_version") or facts.get("redis_version", "?"),
         append_only=facts.get("aof_enabled") == "1",
         append_fsync=await _setting(store, "appendfsync"),
+        folder=await _setting(store, "dir"),
         last_write_ok=facts.get("aof_last_write_status", "ok") == "ok"
         and facts.get("rdb_last_bgsave_status", "ok") == "ok",
         eviction=facts.get("maxmemory_policy", "noeviction"),

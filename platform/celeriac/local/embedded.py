@@ -35,7 +35,8 @@ dir ./
 pidfile valkey.pid
 daemonize no
 databases 16
-# An accepted task is durable: each write is appended, and on disk within a second or at once.
+# An accepted task is durable: each write is appended before it is answered, and on disk at once (always) or within
+# a second (no: `up` brings it there, see docs/decisions/0013).
 appendonly yes
 # Each task has a stream of its own, of which a server sets aside a whole node: small ones halve the memory of a task.
 stream-node-max-bytes 1024
@@ -66,7 +67,8 @@ class EmbeddedStore:
 
     def __init__(self, data_dir: Path, *, durability: str) -> None:
         self.folder = data_dir / "valkey"
-        self._appendfsync = "always" if durability == "fsync" else "everysec"
+        #: Whether the server syncs each write itself.
+        self.syncs = durability == "fsync"
         self._binary = find_server()
         self._password = ""
         self.port = 0
@@ -91,24 +93,38 @@ class EmbeddedStore:
         write_private(self.folder / "port", f"{self.port}\n")
         write_private(
             self.folder / "valkey.conf",
-            _CONFIGURATION.format(host=HOST, port=self.port, password=self._password, appendfsync=self._appendfsync),
+            _CONFIGURATION.format(
+                host=HOST, port=self.port, password=self._password, appendfsync="always" if self.syncs else "no"
+            ),
         )
 
     async def ping(self, timeout_s: float = 1.0) -> Answer:
         """Ask whether the server serves. Never raises for a server that is away."""
         try:
-            async with asyncio.timeout(timeout_s):
-                reader, writer = await asyncio.open_connection(HOST, self.port)
-                try:
-                    writer.write(_command("AUTH", self._password) + _command("PING"))
-                    login, pong = await reader.readline(), await reader.readline()
-                finally:
-                    writer.close()
+            login, pong = await self._ask("PING", timeout_s=timeout_s)
         except (OSError, TimeoutError):
             return Answer.SILENCE
         if login.startswith(b"+OK") and pong.startswith(b"+PONG"):
             return Answer.PONG
         return Answer.LOADING if b"LOADING" in login + pong else Answer.SILENCE
+
+    def append_only_files(self) -> list[Path]:
+        """Return the files that the server appends to, or has until a moment ago."""
+        return list(self.folder.glob("appendonlydir/*.incr.aof"))
+
+    async def sync_by_itself(self, timeout_s: float = 1.0) -> None:
+        """Have the server sync every second, until its next start; raises `OSError` or `TimeoutError`."""
+        await self._ask("CONFIG", "SET", "appendfsync", "everysec", timeout_s=timeout_s)
+
+    async def _ask(self, *words: str, timeout_s: float) -> tuple[bytes, bytes]:
+        """Return the first lines of its answers to the login and to a command."""
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(HOST, self.port)
+            try:
+                writer.write(_command("AUTH", self._password) + _command(*words))
+                return await reader.readline(), await reader.readline()
+            finally:
+                writer.close()
 
 
 def find_server() -> Path:

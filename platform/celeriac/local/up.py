@@ -19,6 +19,7 @@ from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.live.store import TaskStore
 from celeriac.local.child_output import Screen
 from celeriac.local.children import STORE, child_environment, platform_commands, store_child, user_commands
+from celeriac.local.disk_sync import DiskSync
 from celeriac.local.embedded import Answer, EmbeddedStore
 from celeriac.local.folder_lock import FolderLock
 from celeriac.local.leftovers import MARK, end_leftovers
@@ -63,6 +64,7 @@ class Up:
         self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
         self._commands |= user_commands(self._settings, taken={STORE, *self._commands})
         self._embedded: EmbeddedStore | None = None
+        self._disk_sync: DiskSync | None = None
         self._installation: Installation | None = None
 
     async def run(self) -> int:
@@ -135,6 +137,9 @@ class Up:
         store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
         store.prepare()
         self._supervisor.run(store_child(store, {**os.environ, MARK: str(self._data_dir)}))
+        if not store.syncs:
+            self._disk_sync = DiskSync(store, say=self._say)
+            await self._disk_sync.start()
         clock = asyncio.get_running_loop().time
         said_at = clock()
         while not self._stopping.is_set() and (answer := await store.ping()) is not Answer.PONG:
@@ -242,6 +247,8 @@ class Up:
         await self._supervisor.stop(others, timeout_s=self._settings.up.stop_timeout)
         # The store goes last: until then the others hand back what they were doing.
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
+        if self._disk_sync is not None:
+            await self._disk_sync.stop()
         self._say("stopped")
 
     def _write_run_file(self, pids: dict[str, int]) -> None:

@@ -56,7 +56,8 @@ class Settings(Section):
     access: AccessSettings = AccessSettings()
 
     # --- reliability
-    #: `everysec`: written before the answer, on disk within a second. `fsync`: on disk before the answer.
+    #: `everysec`: written before the answer, on disk within a second. `fsync`: on disk before the answer. A Redis or
+    #: Valkey of yours with `appendfsync everysec` may answer up to 2 s before it writes while its disk is slow.
     durability: Literal["everysec", "fsync"] = "everysec"
     #: How long a running task stays its worker's without a renewal.
     lease: Duration = Field(15.0, ge=1)
