@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from functools import cached_property
 from typing import Any, Protocol
 
 from celeriac.model import Claim
+from celeriac.stopping import Stoppable
 
 
 class ProgressSink(Protocol):
@@ -18,16 +18,17 @@ class ProgressSink(Protocol):
         ...
 
 
-class Context:
+class Context(Stoppable):
     """A running attempt, as its handler sees it.
 
-    Works alike in `async def` handlers and in plain functions (which run in a thread).
+    Works alike in `async def` handlers and in plain functions (which run in a thread). `stop_reason` is `cancel`
+    (somebody asked), `timeout`, `lost` (another worker took over), `shutdown`, or None.
     """
 
     def __init__(self, claim: Claim, sink: ProgressSink) -> None:
+        super().__init__()
         self._sink = sink
         self._claim = claim
-        self._stop_reason: str | None = None
         #: Set by a handler whose result is a file: written to the record, as `result_file_path`, with the task's end.
         self.result_file_path: str = ""
 
@@ -93,23 +94,3 @@ class Context:
         many reports are on their way.
         """
         return self._sink.report(percentage, stage, message, timestamp_ms)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the handler should stop: cancelled, timed out, or the claim was lost."""
-        return self._stop_reason is not None
-
-    @property
-    def stop_reason(self) -> str | None:
-        """`cancel` (somebody asked), `timeout`, `lost` (another worker took over), `shutdown`, or None."""
-        return self._stop_reason
-
-    def raise_if_cancelled(self) -> None:
-        """Raise `asyncio.CancelledError` if the handler should stop. For loops in plain functions."""
-        if self._stop_reason is not None:
-            raise asyncio.CancelledError(self._stop_reason)
-
-    def stop(self, reason: str) -> None:
-        """Mark the attempt as to be stopped; the first reason counts. Called by the runner."""
-        if self._stop_reason is None:
-            self._stop_reason = reason

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Any, Final, Protocol
 
+from celeriac.stopping import Stoppable
+
 #: Least time between two reports of one task on the wire (seconds); the last one always goes out.
 _REPORT_INTERVAL_S: Final = 0.05
 
@@ -23,10 +25,14 @@ class Sender(Protocol):
         ...
 
 
-class RemoteTask:
-    """A task in hand. Works alike in `async def` handlers and in plain functions (which run in a thread)."""
+class RemoteTask(Stoppable):
+    """A task in hand. Works alike in `async def` handlers and in plain functions (which run in a thread).
+
+    `stop_reason` is what the server said, `shutdown` where this worker ends, or None.
+    """
 
     def __init__(self, message: Mapping[str, Any], sender: Sender) -> None:
+        super().__init__()
         payload = message.get("payload")
         #: The task's id; the same in every attempt.
         self.id: str = str(message["taskId"])
@@ -42,7 +48,6 @@ class RemoteTask:
         self.log = logging.LoggerAdapter(logging.getLogger("celeriac.task"), {"task_id": self.id})
         self._sender = sender
         self._loop = asyncio.get_running_loop()
-        self._stop_reason: str | None = None
         self._latest: tuple[float, str, str] | None = None
         self._reported_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -89,26 +94,6 @@ class RemoteTask:
             return sending
         asyncio.run_coroutine_threadsafe(sending, self._loop).result()
         return _DONE
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the handler should stop. An `async` handler is cancelled besides; a plain function has to look."""
-        return self._stop_reason is not None
-
-    @property
-    def stop_reason(self) -> str | None:
-        """Why the handler should stop, as the server said (`shutdown`: this worker ends), or None."""
-        return self._stop_reason
-
-    def raise_if_cancelled(self) -> None:
-        """Raise `asyncio.CancelledError` if the handler should stop. For loops in plain functions."""
-        if self._stop_reason is not None:
-            raise asyncio.CancelledError(self._stop_reason)
-
-    def stop(self, reason: str) -> None:
-        """Mark the task as to be stopped; the first reason counts. Called by the worker."""
-        if self._stop_reason is None:
-            self._stop_reason = reason
 
     def flush(self) -> None:
         """Send the report that waits for its moment, if there is one. Called by the worker, before the answer."""
