@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ async def test_http_and_grpc_speak_tls(store: TaskStore, valkey_url: str, tmp_pa
     settings = settings_of(valkey_url, tmp_path, tls=tls)
     async with serving(settings) as url:
         secure = url.replace("http://", "https://")
-        async with httpx.AsyncClient(base_url=secure, verify=str(authority.file)) as client:
+        async with httpx.AsyncClient(
+            base_url=secure, verify=ssl.create_default_context(cafile=authority.file)
+        ) as client:
             answer = await client.get("/healthz")
             assert answer.status_code == 200
             assert "strict-transport-security" in answer.headers
