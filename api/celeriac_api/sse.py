@@ -19,12 +19,13 @@ from typing import Any, Final, Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from celeriac.errors import StoreUnavailableError, TaskNotFoundError
+from celeriac.errors import StoreUnavailableError, TaskNotFoundError, Violation
 from celeriac.live.hub import LiveHub
 from celeriac.live.role import end
 from celeriac.live.store import TaskStore
 from celeriac.model import Event, Status, Task, ms_from_utc
 from celeriac.record import error_record, plain_number, progress_record
+from celeriac_api.problems import RequestError
 from celeriac_api.responses import encode
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,22 @@ def parse_event_id(text: str) -> tuple[int, int] | None:
         return None
     ms, seq = int(match[1]), int(match[2])
     return (ms, seq) if ms < 2**64 and seq < 2**64 else None
+
+
+def last_event_seen(header: str | None, query: str | None) -> str | None:
+    """Return the id of the last event that a client says it received, None where it saw none; the header wins.
+
+    Raises `RequestError` for what is no such id.
+    """
+    # An empty one is what a browser sends that has seen no event yet.
+    seen = header or query or None
+    if seen is not None and parse_event_id(seen) is None:
+        raise RequestError(
+            "invalid_header",
+            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
+            [Violation("Last-Event-ID", "is not the id of an event")],
+        )
+    return seen
 
 
 def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Awaitable
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -71,6 +72,14 @@ _CHECK: Final = problems("malformed_json", "invalid_request", "invalid_submissio
 _PLACE: Final = location("the definition", f"{PATH}/{DEFINITION_ID}")
 
 _M = TypeVar("_M", bound=BaseModel)
+
+
+class _Move(Protocol):
+    """A method of `TaskControl` that takes a note."""
+
+    def __call__(
+        self, control: TaskControl, definition_id: str, /, *, actor: str, note: str | None
+    ) -> Awaitable[Seen]: ...
 
 
 _CREATE: Final[dict[str, Any]] = {
@@ -276,27 +285,21 @@ async def list_definition_changes(
 @router.post(f"{PATH}/{{task_def_id}}/pause", **_PAUSE)
 async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Stop firing. What runs goes on."""
-    control = await _owned(request, parts, task_def_id)
-    note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.pause(task_def_id, actor=principal_in(request.scope).name, note=note)))
+    return await _moved(request, parts, task_def_id, TaskControl.pause)
 
 
 @router.post("/tasks/{task_def_id}/resume", operation_id="resume_task_definition", **_RESUME)
 @router.post(f"{PATH}/{{task_def_id}}/resume", **_RESUME)
 async def resume_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Fire again, from the next slot on."""
-    control = await _owned(request, parts, task_def_id)
-    note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.resume(task_def_id, actor=principal_in(request.scope).name, note=note)))
+    return await _moved(request, parts, task_def_id, TaskControl.resume)
 
 
 @router.post("/tasks/{task_def_id}/cancel", operation_id="cancel_task_definition", **_CANCEL)
 @router.post(f"{PATH}/{{task_def_id}}/cancel", **_CANCEL)
 async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """End it for good; its instances are cancelled too."""
-    control = await _owned(request, parts, task_def_id)
-    note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await control.cancel(task_def_id, actor=principal_in(request.scope).name, note=note)))
+    return await _moved(request, parts, task_def_id, TaskControl.cancel)
 
 
 @router.post("/tasks/{task_def_id}/trigger", operation_id="trigger_task_definition", **_TRIGGER)
@@ -365,6 +368,13 @@ async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskCont
     if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
         raise DefinitionNotFoundError(definition_id)
     return parts.control
+
+
+async def _moved(request: Request, parts: Parts, definition_id: str, move: _Move) -> Response:
+    """Make a move that may carry a note, and answer with the definition."""
+    control = await _owned(request, parts, definition_id)
+    note = (await _read(request, MoveRequest)).note
+    return json_response(_record(await move(control, definition_id, actor=principal_in(request.scope).name, note=note)))
 
 
 async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:

@@ -11,18 +11,17 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
-from celeriac.errors import Violation
 from celeriac.live.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
 from celeriac.model import Task
 from celeriac.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import RequestError, TooManyWatchersError
+from celeriac_api.problems import TooManyWatchersError
 from celeriac_api.responses import json_response
 from celeriac_api.routes.operations import group_record
 from celeriac_api.schemas import RunningTasks
-from celeriac_api.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, parse_event_id
+from celeriac_api.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, last_event_seen
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
 
@@ -116,13 +115,7 @@ async def watch_everything(
     ] = None,
 ) -> Response:
     """Answer with the stream."""
-    seen = last_event_id or last_event_id_query or None
-    if seen is not None and parse_event_id(seen) is None:
-        raise RequestError(
-            "invalid_header",
-            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
-            [Violation("Last-Event-ID", "is not the id of an event")],
-        )
+    seen = last_event_seen(last_event_id, last_event_id_query)
     if parts.activity.watchers >= parts.settings.pages.live_watchers:
         raise TooManyWatchersError(parts.settings.pages.live_watchers)
     return EventStreamResponse(LiveStream(parts, caller, after=seen))

@@ -16,7 +16,7 @@ from celeriac_api.recall import find_kept, find_task
 from celeriac_api.responses import HEADERS, json_response
 from celeriac_api.routes.tasks import TaskId, known
 from celeriac_api.schemas import TaskProgress
-from celeriac_api.sse import EventStreamResponse, Frames, PastStream, TaskStream, parse_event_id
+from celeriac_api.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])
@@ -83,14 +83,7 @@ async def watch_progress(
     ] = None,
 ) -> Response:
     """Answer with the event stream."""
-    # An empty one is what a browser sends that has seen no event yet.
-    seen = last_event_id or last_event_id_query or None
-    if seen is not None and parse_event_id(seen) is None:
-        raise RequestError(
-            "invalid_header",
-            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
-            [Violation("Last-Event-ID", "is not the id of an event")],
-        )
+    seen = last_event_seen(last_event_id, last_event_id_query)
     wanted = {part.strip() for part in include.split(",") if part.strip()} if include else set()
     if wanted - {"status"}:
         raise RequestError(
