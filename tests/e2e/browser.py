@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -43,8 +44,11 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def watched_page(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
-    """Open a page; at its end nothing may have gone wrong in it, and it may have asked no other server."""
+def watched_page(browser: Browser, base_url: str, *, expected: str | None = None, **options: Any) -> Iterator[Page]:
+    """Open a page; at its end nothing may have gone wrong in it, and it may have asked no other server.
+
+    What the browser says of answers that a test provokes is `expected`, a regular expression.
+    """
     context = browser.new_context(base_url=base_url, **{"viewport": {"width": 1280, "height": 800}, **options})
     context.set_default_timeout(15_000)
     page = context.new_page()
@@ -53,7 +57,7 @@ def watched_page(browser: Browser, base_url: str, **options: Any) -> Iterator[Pa
 
     def hear(message: Any) -> None:
         # What breaks the Content-Security-Policy is told here, too.
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and not (expected and re.search(expected, message.text)):
             trouble.append(f"{message.type}: {message.text}")
 
     def asked(request: Any) -> None:

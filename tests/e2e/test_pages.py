@@ -150,7 +150,7 @@ def test_a_dead_letter_runs_again_with_another_payload(page: Page, api: httpx.Cl
     expect(badge(page)).to_have_text("failed")
     expect(page.locator(".error-text").first).to_contain_text("the bank declined the card")
     page.get_by_role("button", name="Edit and retry").click()
-    page.get_by_label("Payload").fill('{"amount": 12, "card": "4242"}')
+    page.get_by_role("textbox", name="Payload").fill('{"amount": 12, "card": "4242"}')
     page.get_by_role("button", name="Retry with this payload").click()
     expect(badge(page)).to_have_text("completed")
     expect(page.locator(".task-body")).to_contain_text('"charged": 12')

@@ -61,6 +61,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /": _PAGE,
     "GET /dashboard": _PAGE,
     "GET /dashboard/session": _READ,
+    "GET /dashboard/examples": _READ,
     "GET /dashboard/static/{path:path}": _READ,
     "GET /docs": _PAGE,
     "GET /test-worker": _PAGE,

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from celeriac.access.principal import LOCAL, Principal
+from celeriac.access.principal import LOCAL, Principal, Scope
+from celeriac.local.ready_text import example_task, example_value
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.pages.assets import Asset, assets
+from celeriac_api.parts import PartsOf
 from celeriac_api.responses import json_response
 
 router = APIRouter(include_in_schema=False)
@@ -49,7 +51,24 @@ async def dashboard(request: Request) -> Response:
 async def session(request: Request) -> Response:
     """Say whether the browser has signed in, its cookie being no script's to read, and what is worth offering."""
     caller: Principal = request.scope.get("celeriac.principal", LOCAL)
-    return json_response({"signed_in": COOKIE in request.cookies, "admin": caller.admin})
+    return json_response(
+        {
+            "signed_in": COOKIE in request.cookies,
+            "user_id": caller.user_id,
+            "admin": caller.admin,
+            "submit": caller.may(Scope.SUBMIT),
+        }
+    )
+
+
+@router.get("/dashboard/examples")
+async def examples(parts: PartsOf) -> Response:
+    """Answer with what the form for a new task begins with: a submission that works here, a payload of each type."""
+    known = await parts.types.all()
+    schemas = {one.name: known.payload_schema(one) for one in known}
+    first = example_task(parts.settings, {name: {"schema": schema} for name, schema in schemas.items()})
+    payloads = {name: example_value(schema) for name, schema in schemas.items()}
+    return json_response({"first": first, "payloads": {**payloads, first["type"]: first["payload"]}})
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

@@ -16,11 +16,12 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from celeriac.access.principal import Principal
+from celeriac.access.principal import Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.access.guard import SIGN_IN
 from celeriac_api.parts import PartsOf
+from celeriac_api.problems import row_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,7 +42,7 @@ background:Canvas;color:CanvasText;border-radius:.5rem}
 button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
 background:#5147d9;color:#fff;cursor:pointer}
 input:focus-visible,button:focus-visible{outline:2px solid #7d75f0;outline-offset:2px}
-.error{color:#c0392b;opacity:1;font-weight:600}
+.error{color:#b3261e;color:light-dark(#b3261e,#ff8186);opacity:1;font-weight:600}
 """
 _DIGEST: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS: Final = {
@@ -69,8 +70,11 @@ async def sign_in(request: Request, parts: PartsOf) -> Response:
         if not credential:
             raise AuthenticationError("paste a token or an API key")
         principal = await parts.authenticator.principal(credential)
+        if parts.settings.access.on:
+            # Without it every page would answer 403, with no way back from there.
+            principal.demand(Scope.READ)
     except CeleriacError as exc:
-        return _page(following, str(exc), 401 if isinstance(exc, AuthenticationError) else 503)
+        return _page(following, str(exc), row_of(exc).http)
     answer = RedirectResponse(_target(request, following), 303, headers={"Cache-Control": "no-store"})
     answer.set_cookie(
         COOKIE,
@@ -105,12 +109,18 @@ def _target(request: Request, following: str) -> str:
 
 
 def _page(following: str, error: str = "", status: int = 200) -> Response:
-    said = f'<p class="error" role="alert">{escape(error)}</p>' if error else "<p>Paste a token or an API key.</p>"
+    said = (
+        f'<p class="error" role="alert">{escape(error)}</p>'
+        if error
+        else "<p>Paste a token or an API key to see your tasks.</p>"
+    )
+    # The form names no action: it goes to the page's own address with what stands there after `#`, which browsers keep
+    # through the redirect. So who asked for one task gets there.
     body = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>Sign in · Celeriac</title><style>{_STYLE}</style>
 <main><h1>Celeriac</h1>{said}
-<form method="post" action="sign-in">
+<form method="post">
 <label for="credential">Credential</label>
 <input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus>
 <input type="hidden" name="next" value="{escape(following[:2000], quote=True)}">

@@ -41,6 +41,7 @@ def ready_text(
     return f"""
 Celeriac {installation.version} is ready.
 
+  dashboard   {installation.http}/
   HTTP API    {installation.http}
   API docs    {installation.http}/docs
   gRPC        {installation.grpc.removeprefix("grpc://")}

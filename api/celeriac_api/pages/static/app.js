@@ -1,21 +1,30 @@
 // The frame: navigation, routes in the address after `#`, keys, the state of the live stream.
 
-import { ROOT, get } from "./api.js";
+import { ROOT } from "./api.js";
 import { h, icon, setText } from "./dom.js";
 import { live } from "./live.js";
-import { dialog, note } from "./ui.js";
+import { session } from "./session.js";
+import { dialog } from "./ui.js";
 import { number } from "./format.js";
+import * as dead from "./views/dead.js";
+import * as definitions from "./views/definitions.js";
+import * as groups from "./views/groups.js";
+import * as overview from "./views/overview.js";
+import * as requests from "./views/requests.js";
+import * as task from "./views/task.js";
+import * as tasks from "./views/tasks.js";
+import * as workers from "./views/workers.js";
 
+// Loaded together, so that a page that is open when the server goes away still opens the others.
 const SECTIONS = [
-  { path: "overview", name: "Overview", key: "o", load: () => import("./views/overview.js") },
-  { path: "tasks", name: "Tasks", key: "t", load: () => import("./views/tasks.js") },
-  { path: "requests", name: "Requests", key: "r", load: () => import("./views/requests.js") },
-  { path: "groups", name: "Groups", key: "g", load: () => import("./views/groups.js") },
-  { path: "workers", name: "Workers", key: "w", admin: true, load: () => import("./views/workers.js") },
-  { path: "dead", name: "Dead letters", key: "d", load: () => import("./views/dead.js") },
-  { path: "definitions", name: "Definitions", key: "f", load: () => import("./views/definitions.js") },
+  { path: "overview", name: "Overview", key: "o", view: overview },
+  { path: "tasks", name: "Tasks", key: "t", view: tasks },
+  { path: "requests", name: "Requests", key: "r", view: requests },
+  { path: "groups", name: "Groups", key: "g", view: groups },
+  { path: "workers", name: "Workers", key: "w", admin: true, view: workers },
+  { path: "dead", name: "Dead letters", key: "d", view: dead },
+  { path: "definitions", name: "Definitions", key: "f", view: definitions },
 ];
-const TASK_PAGE = () => import("./views/task.js");
 
 const nav = document.getElementById("nav");
 const main = document.getElementById("main");
@@ -43,14 +52,7 @@ async function show() {
       if (strip.scrollWidth > strip.clientWidth) strip.scrollLeft = link.offsetLeft - strip.clientWidth / 2 + link.clientWidth / 2;
     } else link.removeAttribute("aria-current");
   }
-  const load = section.path === "tasks" && place.id ? TASK_PAGE : section.load;
-  let view;
-  try {
-    view = await load();
-  } catch (error) {
-    if (mine === visit) note(`this page did not load: ${error.message}`, "bad");
-    return;
-  }
+  const me = await session;
   if (mine !== visit) return;
   leave();
   const root = h("div", { class: "view" });
@@ -59,7 +61,14 @@ async function show() {
   main.replaceChildren(root);
   document.title = `${place.id ?? section.name} · Celeriac`;
   scrollTo(0, 0);
-  view.show(root, { ...place, ending: (end) => endings.push(end) });
+  // As after the load of a page: whoever uses the keyboard, or listens, is at the beginning of what is new.
+  if (mine > 1) main.focus({ preventScroll: true });
+  if (section.admin && !me.admin) {
+    root.append(h("div", { class: "head" }, h("h1", {}, section.name)), h("div", { class: "card empty" }, h("strong", {}, "Only admins see this"), "It tells of the tasks of all users."));
+    return;
+  }
+  const view = section.path === "tasks" && place.id ? task : section.view;
+  view.show(root, { ...place, me, ending: (end) => endings.push(end) });
 }
 
 // --- the frame
@@ -86,11 +95,15 @@ function build() {
     ),
   );
   const state = nav.querySelector(".link-state");
-  const texts = { live: "Live", lost: "Connection lost", connecting: "Connecting", paused: "Paused" };
+  const texts = { live: "Live", lost: "Connection lost", silent: "Store does not answer", connecting: "Connecting", paused: "Paused" };
+  let lost = false;
   live.on("link", (now) => {
     state.dataset.state = now;
     state.title = texts[now];
     setText(state.lastElementChild, texts[now]);
+    // What could not be shown is tried again.
+    if (now === "live" && lost && main.querySelector("[data-broken]")) show();
+    lost = now === "lost" || now === "silent" || (lost && now !== "live");
   });
   live.on("state", ({ groups, workers }) => {
     const waiting = groups.reduce((sum, group) => sum + group.waiting, 0);
@@ -105,15 +118,16 @@ function build() {
 
 /** Leave out what only admins may see or do, and add the way out where somebody has signed in. */
 async function fitToSession(tools) {
-  const { signed_in: signedIn, admin } = await get("../../dashboard/session").catch(() => ({}));
-  if (admin === false) document.documentElement.dataset.role = "user";
+  const { signed_in: signedIn, user_id: user, admin, submit } = await session;
+  if (!admin) document.documentElement.dataset.role = "user";
+  if (!submit) document.documentElement.dataset.submit = "no";
   if (!signedIn) return;
   const out = async () => {
     // Not a form: with no referrer a browser names no origin for one.
     await fetch(new URL("sign-out", ROOT), { method: "POST", redirect: "manual" });
     location.reload();
   };
-  tools.append(h("button", { type: "button", onclick: out, "aria-label": "Sign out", title: "Sign out" }, icon("out"), h("span", {}, "Sign out")));
+  tools.append(h("button", { type: "button", onclick: out, "aria-label": "Sign out", title: user ? `Sign out ${user}` : "Sign out" }, icon("out"), h("span", { class: "clip" }, user ? `Sign out ${user}` : "Sign out")));
 }
 
 // --- keys
@@ -125,17 +139,18 @@ const KEYS = [
   [["Esc"], "Leave the field, or go back"],
   [["L"], "Light or dark"],
   [["?"], "This help"],
-  ...SECTIONS.map((section) => [["g", section.key], section.name]),
 ];
 
 function shortcuts() {
   if (document.querySelector("dialog[open]")) return;
+  const user = document.documentElement.dataset.role === "user";
+  const keys = [...KEYS, ...SECTIONS.filter((section) => !(section.admin && user)).map((section) => [["g", section.key], section.name])];
   dialog((close) =>
     h(
       "div",
       { class: "inside" },
       h("h2", {}, "Keyboard shortcuts"),
-      h("dl", { class: "shortcuts" }, KEYS.map(([keys, text]) => [h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, text)])),
+      h("dl", { class: "shortcuts" }, keys.map(([pressed, text]) => [h("dt", {}, pressed.map((key) => h("kbd", {}, key))), h("dd", {}, text)])),
       h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Close")),
     ),
   );

@@ -5,11 +5,11 @@ import { axisTime, fullTime } from "./format.js";
 
 const PAD = { left: 46, right: 6, top: 10, bottom: 22 };
 
-/** The next round number at or above `value`: 1, 2, 2.5 or 5 times a power of ten. */
-function ceiling(value) {
+/** The next round number at or above `value`; of a `whole` one the half is whole, too. */
+function ceiling(value, whole) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+  return (whole ? [1, 2, 4, 6, 8, 10] : [1, 2, 2.5, 5, 10]).map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
 /**
@@ -59,7 +59,7 @@ export class Chart {
       this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? "Nothing in this time" : "Loading"));
       return;
     }
-    const top = this.steps?.find((step) => step >= highest) ?? ceiling(this.whole ? Math.max(highest, 4) : highest);
+    const top = this.steps?.find((step) => step >= highest) ?? ceiling(this.whole ? Math.max(highest, 4) : highest, this.whole);
     const inner = { width: width - PAD.left - PAD.right, height: height - PAD.top - PAD.bottom };
     const step = inner.width / points.length;
     const y = (value) => PAD.top + inner.height * (1 - value / top);
@@ -92,7 +92,7 @@ export class Chart {
         const d = run.map(([i, value], n) => `${n ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
         if (one.area) svg.append(s("path", { class: "area", d: `${d}L${x(run.at(-1)[0]).toFixed(1)} ${y(0)}L${x(run[0][0]).toFixed(1)} ${y(0)}Z` }));
         // A single point is drawn as a dot: a line of no length with round ends.
-        svg.append(s("path", { class: one.tone, d: run.length > 1 ? d : `${d}h0.01`, "stroke-width": run.length > 1 ? null : 4 }));
+        svg.append(s("path", run.length > 1 ? { class: one.tone, d } : { class: `${one.tone} dot`, d: `${d}h0.01` }));
       }
     }
     const cursor = s("line", { class: "cursor", y1: PAD.top, y2: height - PAD.bottom, visibility: "hidden" });

@@ -35,9 +35,11 @@ export function setText(element, text) {
   if (element.textContent !== wanted) element.textContent = wanted;
 }
 
-/** Set the width of a progress bar, in percent. */
+/** Set a progress bar, in percent. */
 export function setBar(bar, percentage, status) {
-  bar.firstElementChild.style.setProperty("width", `${Math.max(0, Math.min(100, percentage))}%`);
+  const shown = Math.max(0, Math.min(100, percentage));
+  bar.firstElementChild.style.setProperty("width", `${shown}%`);
+  bar.setAttribute("aria-valuenow", Math.round(shown));
   if (status) bar.dataset.status = status;
 }
 

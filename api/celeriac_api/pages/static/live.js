@@ -1,9 +1,11 @@
 // What the server pushes, shared by all views: changed tasks, groups, workers, rates.
 
-import { address } from "./api.js";
+import { address, get } from "./api.js";
 
 /** A page that nobody looks at lets go of the stream after this time (ms). */
 const HIDDEN_MS = 60000;
+/** Rates come every second while the server reads its store. Without any for this time the store does not answer (ms). */
+const SILENT_MS = 8000;
 /** Seconds of rates that are kept for drawing. */
 const KEPT_RATES = 300;
 
@@ -16,6 +18,7 @@ class Live extends EventTarget {
   #source = null;
   #hiddenTimer = null;
   #position = null;
+  #heardAt = 0;
 
   start() {
     document.addEventListener("visibilitychange", () => {
@@ -25,6 +28,7 @@ class Live extends EventTarget {
     });
     addEventListener("pagehide", () => this.#close("paused"));
     addEventListener("pageshow", () => this.#source || this.#open());
+    setInterval(() => this.state === "live" && Date.now() - this.#heardAt > SILENT_MS && this.#become("silent"), 1000);
     this.#open();
   }
 
@@ -37,18 +41,25 @@ class Live extends EventTarget {
 
   #open() {
     this.#source = new EventSource(address("live", this.#position ? { last_event_id: this.#position } : {}), { withCredentials: false });
-    this.#source.onopen = () => this.#become("live");
+    this.#source.onopen = () => {
+      this.#heardAt = Date.now();
+      this.#become("live");
+    };
     this.#source.onerror = () => {
       this.#become("lost");
       // A refusal ends an EventSource for good; the server may just be restarting.
       if (this.#source?.readyState === EventSource.CLOSED) {
         this.#source = null;
+        // An EventSource does not tell why. Where the credential is no longer good, this does, and leads to the sign-in.
+        get("../../dashboard/session").catch(() => {});
         setTimeout(() => this.#source || document.hidden || this.#open(), 3000);
       }
     };
     const hear = (kind, take) =>
       this.#source.addEventListener(kind, (event) => {
         const data = JSON.parse(event.data);
+        this.#heardAt = Date.now();
+        if (this.state === "silent") this.#become("live");
         if (event.lastEventId) this.#position = event.lastEventId;
         take?.(data);
         this.dispatchEvent(new CustomEvent(kind, { detail: data }));

@@ -17,8 +17,8 @@ export class VirtualList {
 
   constructor({ render, key, href, more, label, phoneHeight = 66, height = 46 }) {
     this.#options = { render, key, href, more, height, phoneHeight };
-    this.space = h("div", { class: "space" });
-    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "list", "aria-label": label, dataset: { keys: "" } }, this.space);
+    this.space = h("div", { class: "space", role: "presentation" });
+    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "listbox", "aria-label": label }, this.space);
     this.scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
     this.#observer = new ResizeObserver(() => this.draw(true));
     this.#observer.observe(this.scroller);
@@ -62,7 +62,7 @@ export class VirtualList {
       wanted.add(id);
       let row = this.#rows.get(id);
       if (!row) {
-        row = h("a", { class: "row", tabindex: -1, role: "listitem", dataset: { id } });
+        row = h("a", { class: "row", id: `row-${id}`, tabindex: -1, role: "option", dataset: { id } });
         this.#rows.set(id, row);
         this.space.append(row);
         row.href = href(item);
@@ -70,7 +70,11 @@ export class VirtualList {
       } else if (all) render(item, row);
       row.style.setProperty("transform", `translateY(${i * height}px)`);
       row.setAttribute("aria-selected", String(id === this.selected));
+      row.setAttribute("aria-posinset", i + 1);
+      row.setAttribute("aria-setsize", this.items.length);
     }
+    if (wanted.has(this.selected)) this.scroller.setAttribute("aria-activedescendant", `row-${this.selected}`);
+    else this.scroller.removeAttribute("aria-activedescendant");
     for (const [id, row] of this.#rows) {
       if (!wanted.has(id)) {
         row.remove();

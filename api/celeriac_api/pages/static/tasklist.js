@@ -101,7 +101,8 @@ export class TaskList {
       if (error.name === "AbortError") return;
       this.#done = true;
       this.#set([]);
-      this.none.replaceChildren(h("strong", {}, "No list"), error.message);
+      this.none.replaceChildren(h("strong", {}, "The list cannot be read"), error.message);
+      this.none.dataset.broken = "";
     } finally {
       if (this.#loading === loading) this.#loading = null;
       if (this.#heard === heard) this.#heard = null;
@@ -190,6 +191,7 @@ export class TaskList {
   #set(items) {
     this.none.hidden = items.length > 0;
     this.list.scroller.hidden = items.length === 0;
+    delete this.none.dataset.broken;
     if (!items.length) this.none.replaceChildren(...this.empty(this.#query));
     this.list.set(items);
     setText(this.count, items.length ? `${number(items.length)} ${this.nouns[items.length === 1 ? 0 : 1]}${this.#done ? "" : ", more as you scroll"}` : "");

@@ -93,7 +93,7 @@ function show(state, detail) {
 
 // --- tasks
 
-const tasks = h("div", { class: "column", "aria-live": "polite", "aria-label": "Tasks" });
+const tasks = h("div", { class: "column", role: "group", "aria-live": "polite", "aria-label": "Tasks" });
 const nothing = h(
   "section",
   { class: "card empty" },

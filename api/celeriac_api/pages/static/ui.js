@@ -4,7 +4,8 @@ import { h } from "./dom.js";
 
 /** Show a note for a few seconds; `kind` "bad" for what went wrong. */
 export function note(content, kind = "") {
-  const element = h("div", { class: `note ${kind}` }, content);
+  // What went wrong is read out at once, the rest when there is a pause.
+  const element = h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, content);
   const shelf = document.getElementById("notes");
   shelf.append(element);
   while (shelf.children.length > 4) shelf.firstElementChild.remove();
@@ -26,6 +27,11 @@ export function dialog(build) {
       element.close();
     };
     element.append(build(close));
+    const title = element.querySelector("h2");
+    if (title) {
+      title.id = "dialog-title";
+      element.setAttribute("aria-labelledby", title.id);
+    }
     element.addEventListener("close", () => {
       element.remove();
       resolve(answer);

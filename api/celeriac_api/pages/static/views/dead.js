@@ -77,7 +77,7 @@ export function show(root, { ending }) {
   ending(live.on("tasks", ({ tasks }) => tasks.some((task) => task.type === BULK) && bulkSoon()));
 
   root.append(
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Dead letters"), h("p", {}, "What failed for good. Open one to edit its payload and run it again.")), h("button", { class: "button primary", type: "button", onclick: retryAll }, "Retry all of these")),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Dead letters"), h("p", {}, "What failed for good. Open one to edit its payload and run it again.")), h("button", { class: "button primary submit-only", type: "button", onclick: retryAll }, "Retry all of these")),
     h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")), type, queue),
     jobsCard,
     list.element,

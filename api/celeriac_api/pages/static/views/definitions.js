@@ -2,7 +2,8 @@
 
 import { get, onceKey, post, segment } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
-import { ago, fullTime, jsonBlock, number } from "../format.js";
+import { ago, duration, fullTime, jsonBlock, number, preview } from "../format.js";
+import { newDefinition } from "../new-definition.js";
 import { complain, confirm, note } from "../ui.js";
 
 const PAGE = 100;
@@ -17,6 +18,9 @@ const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ag
 /** A trigger in a line: `0 7 * * 1 Europe/Berlin`, `every 90 s`. */
 function schedule(item) {
   const args = item.trigger_args ?? {};
+  const names = Object.keys(args).join();
+  if (item.trigger_type === "LOOP" && names === "interval") return [`every ${duration(1000 * args.interval)}`];
+  if (item.trigger_type === "SCHEDULED" && names === "run_at" && /(Z|[+-]\d\d:?\d\d)$/.test(args.run_at)) return [`once, ${fullTime(args.run_at)}`];
   if (args.cron ?? args.expression) return [h("code", {}, args.cron ?? args.expression), args.timezone ? h("span", { class: "small faint" }, ` ${args.timezone}`) : null];
   const text = Object.entries(args).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
   return [h("span", {}, item.trigger_type.toLowerCase()), text ? h("div", { class: "small faint mono" }, text.slice(0, 90)) : null];
@@ -33,14 +37,14 @@ function actions(item, after) {
       complain(error);
     }
   };
-  const button = (text, onclick, kind = "") => h("button", { class: `button small ${kind}`, type: "button", onclick }, text);
+  const button = (text, onclick, kind = "") => h("button", { class: `button small submit-only ${kind}`, type: "button", onclick }, text);
   const status = item.status.toLowerCase();
   if (item.read_only) return [h("span", { class: "chip" }, "read only")];
   if (["completed", "cancelled", "failed"].includes(status)) return [];
   return [
     button("Run now", () => act("trigger", "An instance runs", { headers: { "Idempotency-Key": onceKey() } })),
     status === "paused" ? button("Resume", () => act("resume", "It goes on"), "primary") : button("Pause", () => act("pause", "It is paused")),
-    button("Cancel", async () => (await confirm({ title: "Cancel this definition?", text: "It makes no more tasks. What runs goes on.", action: "Cancel it", danger: true })) && act("cancel", "It is cancelled"), "danger"),
+    button("Cancel", async () => (await confirm({ title: "Cancel this definition?", text: "It makes no more tasks, and those that wait or run are cancelled.", action: "Cancel it", danger: true })) && act("cancel", "It is cancelled"), "danger"),
   ];
 }
 
@@ -66,7 +70,7 @@ function runsAs(item) {
 }
 
 function nameOf(item) {
-  return item.name || (typeof item.content === "string" ? item.content : item.content?.title) || item.task_def_id;
+  return item.name || preview(typeof item.content === "string" ? item.content : item.content?.title, 80) || item.task_def_id;
 }
 
 export function show(root, place) {
@@ -74,17 +78,17 @@ export function show(root, place) {
   else showAll(root, place);
 }
 
-function showAll(root, { ending }) {
+function showAll(root, { ending, me }) {
   const body = h("tbody", {});
   const coming = h("div", { class: "body" });
   const empty = h("div", { class: "card empty", hidden: true });
   const more = h("button", { class: "button small", type: "button", hidden: true, onclick: () => load(true).catch(complain) }, "Show more");
   const count = h("span", { class: "grow" });
   const table = h("section", { class: "card", hidden: true },
-    h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["Definition", "Status", "Trigger", "Next", "Last run", ""].map((name) => h("th", {}, name)))), body)),
+    h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ["Definition", "Status", "Trigger", "Next", "Last run"].map((name) => h("th", {}, name)), h("th", {}, h("span", { class: "visually-hidden" }, "Actions")))), body)),
     h("div", { class: "foot" }, count, more));
   const calendarCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Coming runs")), coming);
-  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Definitions"), h("p", {}, "What makes tasks by a schedule."))), empty, calendarCard, table);
+  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Definitions"), h("p", {}, "What makes tasks by a schedule.")), h("button", { class: "button primary submit-only", type: "button", onclick: () => newDefinition(me) }, "New definition")), empty, calendarCard, table);
   let items = [];
   let cursor = null;
 
@@ -97,12 +101,14 @@ function showAll(root, { ending }) {
       table.hidden = calendarCard.hidden = true;
       empty.hidden = false;
       empty.replaceChildren(h("strong", {}, "No definitions here"), error.message);
+      empty.dataset.broken = "";
       return;
     }
+    delete empty.dataset.broken;
     more.hidden = !cursor;
     table.hidden = items.length === 0;
     empty.hidden = items.length > 0;
-    empty.replaceChildren(h("strong", {}, "No definitions"), "Make one: ", h("code", {}, "celeriac definitions create --help"));
+    empty.replaceChildren(h("strong", {}, "No definitions"), "Each morning, every 30 seconds, once on Friday: a definition makes tasks by a rule.");
     setText(count, `${number(items.length)} ${items.length === 1 ? "definition" : "definitions"}`);
     body.replaceChildren(...items.map((item) => h("tr", {},
       h("td", {}, h("a", { href: `#/definitions/${segment(item.task_def_id)}` }, h("b", {}, nameOf(item))), h("div", { class: "small faint" }, runsAs(item))),
@@ -136,7 +142,7 @@ function showOne(root, { id, ending }) {
   root.append(h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/definitions" }, "Definitions"), " / ", id), head, h("div", { class: "task-body" }, main, side));
 
   async function load() {
-    const [item, instances, changes, preview] = await Promise.all([
+    const [item, instances, changes, coming] = await Promise.all([
       get(path), get(`${path}/instances`, { limit: 50 }), get(`${path}/changes`, { limit: 50 }).catch(() => ({ items: [] })), get(`${path}/preview`, { count: 10 }).catch(() => ({ items: [] })),
     ]);
     head.replaceChildren(h("div", { class: "grow" }, h("h1", {}, nameOf(item), statusBadge(item.status.toLowerCase())), item.note ? h("p", { class: "muted" }, item.note) : null), h("div", { class: "actions" }, actions(item, load)));
@@ -156,11 +162,11 @@ function showOne(root, { id, ending }) {
         fact("Trigger", h("span", {}, schedule(item))), fact("Runs", runsAs(item)), fact("Group", h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)), fact("User", item.user_id),
         fact("Overlap", item.overlap), fact("Misfire", item.misfire), fact("Next", item.next_run_at && fullTime(item.next_run_at)), fact("Begins", item.start_at && fullTime(item.start_at)), fact("Ends", item.end_at && fullTime(item.end_at)), fact("Most runs", item.max_runs),
         counters.map(([name, value]) => fact(name.replaceAll("_", " "), number(value)))))),
-      card("Coming runs", h("div", { class: "body" }, calendar(preview.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item) }))))),
+      card("Coming runs", h("div", { class: "body" }, calendar(coming.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item) }))))),
     );
   }
 
-  const failed = (error) => head.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "Not available"), error.message));
+  const failed = (error) => head.replaceChildren(h("div", { class: "card empty grow", dataset: error.status === 404 ? {} : { broken: "" } }, h("strong", {}, error.status === 404 ? "There is no such definition" : "Not available"), error.message));
   load().catch(failed);
   const timer = setInterval(() => document.hidden || root.contains(document.activeElement) || load().catch(() => {}), 5000);
   ending(() => clearInterval(timer));

@@ -6,11 +6,15 @@ import { bar, h, setBar, setText, statusBadge } from "../dom.js";
 import { DURATIONS, ago, duration, number, ranFor, shortId } from "../format.js";
 import { live } from "../live.js";
 import { complain, throttle } from "../ui.js";
+import { newTaskButton } from "../new-task.js";
+import { greet } from "../welcome.js";
 
 const SPANS = { "15 m": [900e3, "1m"], "1 h": [3600e3, "1m"], "6 h": [6 * 3600e3, "5m"], "24 h": [86400e3, "15m"], "7 d": [7 * 86400e3, "6h"] };
 const SPAN_KEY = "celeriac.overview.span";
 
-export function show(root, { ending }) {
+const inGroups = (count) => `in ${number(count)} ${count === 1 ? "group" : "groups"}`;
+
+export function show(root, { ending, me }) {
   let span = sessionStorage.getItem(SPAN_KEY) in SPANS ? sessionStorage.getItem(SPAN_KEY) : "1 h";
 
   // --- counters
@@ -75,11 +79,13 @@ export function show(root, { ending }) {
   const runningCard = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Running now"), h("a", { href: "#/tasks?status=processing", class: "small" }, "All running")), running);
   const failures = h("div", {});
   const failuresCard = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Failed last"), h("a", { href: "#/dead", class: "small" }, "Dead letters")), failures);
-  const trouble = h("div", { class: "notice warn", hidden: true });
+  const trouble = h("div", { class: "notice warn", role: "status", hidden: true });
+  const welcome = h("div", { hidden: true });
 
   root.append(
-    h("div", { class: "head" }, h("h1", { class: "grow" }, "Overview"), spans),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Overview"), h("p", {}, "Background work: what came, what runs, what ended.")), spans, newTaskButton("")),
     trouble,
+    welcome,
     h("div", { class: "counters" }, Object.values(counters).map((one) => one.card)),
     h("div", { class: "charts" }, throughput.card, groupsCard, waits.card, runs.card),
     h("div", { class: "charts" }, runningCard, failuresCard),
@@ -98,6 +104,7 @@ export function show(root, { ending }) {
     const stats = await get("stats", { from: new Date(Date.now() - ms).toISOString(), bucket });
     if (wanted !== span) return;
     points = stats.buckets.map(point);
+    well();
     draw();
   }
   /** Only the newest buckets change: the others are not asked for again. */
@@ -109,6 +116,7 @@ export function show(root, { ending }) {
     const stats = await get("stats", { from, bucket });
     if (wanted !== span) return undefined;
     points = [...points.slice(0, -1), ...stats.buckets.map(point)].slice(-Math.round(points.length));
+    well();
     return draw();
   }
   async function loadFailed() {
@@ -127,8 +135,13 @@ export function show(root, { ending }) {
     );
   }
   const failedSoon = throttle(() => loadFailed().catch(missing), 4000);
+  const well = () => {
+    trouble.hidden = true;
+    delete trouble.dataset.broken;
+  };
   const missing = (error) => {
     trouble.hidden = false;
+    trouble.dataset.broken = "";
     trouble.textContent = error.status === 501 || error.status === 503 ? `History: ${error.message}` : error.message;
   };
 
@@ -137,7 +150,7 @@ export function show(root, { ending }) {
     const busy = groups.reduce((sum, one) => sum + one.running, 0);
     const unserved = groups.filter((one) => one.waiting && !one.workers && !one.paused);
     setText(counters.waiting.value, number(waiting));
-    setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? `in ${groups.filter((one) => one.waiting).length} groups` : "");
+    setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? inGroups(groups.filter((one) => one.waiting).length) : "");
     setText(counters.running.value, number(busy));
     setText(counters.scheduled.value, number(delayed));
     setText(counters.scheduled.more, "and retrying");
@@ -200,9 +213,10 @@ export function show(root, { ending }) {
     if (rows.size > 400) loadRunning().catch(() => {});
     drawRunning();
   }));
+  greet(welcome, me).catch(() => {});
   loadCharts().catch(missing);
   loadRunning().catch(complain);
   failedSoon();
-  const timers = [setInterval(() => document.hidden || tail().catch(() => {}), 5000), setInterval(() => document.hidden || (failedSoon(), loadRunning().catch(() => {})), 30000), setInterval(drawRunning, 1000)];
+  const timers = [setInterval(() => document.hidden || tail().catch(missing), 5000), setInterval(() => document.hidden || (failedSoon(), loadRunning().catch(() => {})), 30000), setInterval(drawRunning, 1000)];
   ending(() => timers.forEach(clearInterval));
 }

@@ -9,13 +9,16 @@ import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
 const FINAL = ["completed", "failed", "cancelled"];
 /** Events that are shown; of a long one, progress reports give way first. */
 const EVENTS = 200;
+/** How long after a refused stream it is asked for again. */
+const AGAIN_MS = 3000;
 
-export function show(root, { id, ending }) {
+export function show(root, { id, ending, me }) {
   const path = `tasks/${segment(id)}`;
   let task = null;
   let events = [];
   let source = null;
   let ended = false;
+  let again = null;
 
   const badge = statusBadge("pending");
   badge.hidden = true;
@@ -64,8 +67,8 @@ export function show(root, { id, ending }) {
     error.hidden = !task.error;
     if (task.error) {
       error.replaceChildren(
-        h("header", {}, h("h2", {}, status === "retrying" || status === "processing" ? "Last attempt failed" : "Error"), h("span", { class: "chip" }, task.error.code)),
-        h("div", { class: "body" }, h("p", { class: "error-text" }, task.error.message)));
+        h("header", {}, h("h2", {}, status === "retrying" || status === "processing" ? "Last attempt failed" : "Error"), h("span", { class: "chip" }, h("span", { class: "clip", title: task.error.code }, task.error.code))),
+        h("div", { class: "body" }, task.error.message.includes("\n") ? h("pre", { class: "error-text trace", tabindex: 0 }, task.error.message) : h("p", { class: "error-text" }, task.error.message)));
     }
     resultCard.hidden = status !== "completed";
     if (status === "completed") {
@@ -86,7 +89,6 @@ export function show(root, { id, ending }) {
     setText(percent, `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %`);
     setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · ") || { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] || "");
     setBar(meter, shown, task.status);
-    meter.setAttribute("aria-valuenow", Math.round(shown));
   }
 
   function drawFacts() {
@@ -95,10 +97,10 @@ export function show(root, { id, ending }) {
     facts.replaceChildren(...[
       fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),
       fact("Attempt", `${task.attempt} of up to ${task.max_retries + 1}`),
-      fact("Worker", task.worker && h("a", { href: "#/workers", class: "mono" }, task.worker)),
+      fact("Worker", task.worker && (me.admin ? h("a", { href: "#/workers", class: "mono" }, task.worker) : h("span", { class: "mono" }, task.worker))),
       fact("Priority", task.priority || null),
       fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
-      fact("Tags", task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, tag), " "])),
+      fact("Tags", task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, h("span", { class: "clip", title: tag }, tag)), " "])),
       fact("Submitted", moment(task.created_at)),
       fact("Started", moment(task.started_at)),
       fact("Ended", moment(task.finished_at)),
@@ -111,7 +113,7 @@ export function show(root, { id, ending }) {
 
   function drawActions() {
     const wanted = [];
-    const button = (text, onclick, kind = "") => h("button", { class: `button ${kind}`, type: "button", onclick }, text);
+    const button = (text, onclick, kind = "") => h("button", { class: `button submit-only ${kind}`, type: "button", onclick }, text);
     if (task.status === "failed" || task.status === "cancelled") {
       wanted.push(button("Edit and retry", editAndRetry), button("Retry", retry, "primary"));
     } else if (!FINAL.includes(task.status) && !task.cancel_requested) wanted.push(button("Cancel task", cancel, "danger"));
@@ -182,9 +184,23 @@ export function show(root, { id, ending }) {
       load().then(loadEvents).catch(complain);
     });
     source.onerror = () => {
-      // Refused: its record is gone, or it has ended and nothing follows.
-      if (source.readyState === EventSource.CLOSED) ended = true;
+      if (source.readyState !== EventSource.CLOSED) return;
+      // Refused: its record is gone, or the server is just starting, or its store is away.
+      ended = true;
+      clearTimeout(again);
+      again = setTimeout(resume, AGAIN_MS);
     };
+  }
+
+  /** Follow what has not ended, once the server answers. */
+  async function resume() {
+    try {
+      await load();
+      await loadEvents();
+      if (!FINAL.includes(task.status)) follow();
+    } catch {
+      again = setTimeout(resume, AGAIN_MS);
+    }
   }
 
   // --- acting
@@ -241,7 +257,7 @@ export function show(root, { id, ending }) {
     await loadEvents();
     if (!FINAL.includes(task.status)) follow();
   }).catch((failure) => {
-    body.replaceWith(h("div", { class: "card empty" }, h("strong", {}, failure.status === 404 ? "There is no such task" : "Not available"), failure.message));
+    body.replaceWith(h("div", { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } }, h("strong", {}, failure.status === 404 ? "There is no such task" : "Not available"), failure.message));
   });
   ending(live.on("tasks", ({ tasks }) => {
     const mine = tasks.find((one) => one.task_id === id);
@@ -249,5 +265,5 @@ export function show(root, { id, ending }) {
     if (mine && task && ended && mine.status !== task.status) load().then(loadEvents).then(() => FINAL.includes(task.status) || follow()).catch(complain);
   }));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
-  ending(() => (clearInterval(timer), source?.close()));
+  ending(() => (clearInterval(timer), clearTimeout(again), source?.close()));
 }

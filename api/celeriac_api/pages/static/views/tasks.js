@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
 import { ago, duration, fullTime, ranFor, shortId } from "../format.js";
+import { newTaskButton } from "../new-task.js";
 import { TaskList } from "../tasklist.js";
 import { debounce } from "../ui.js";
 
@@ -66,7 +67,7 @@ export function show(root, { query: given, ending }) {
     empty: (asked) =>
       Object.keys(asked).some((name) => name !== "since" && asked[name])
         ? [h("strong", {}, "No task matches"), h("button", { class: "button small", type: "button", onclick: () => clear() }, "Show all tasks")]
-        : [h("strong", {}, "No tasks yet"), "Submit one: ", h("code", {}, `celeriac submit TYPE --payload '{…}'`)],
+        : [h("strong", {}, "No tasks yet"), "What is submitted shows here, the newest first."],
   });
   ending(() => list.end());
 
@@ -76,7 +77,7 @@ export function show(root, { query: given, ending }) {
   const type = select("Type", "All types");
   const queue = select("Group", "All groups");
   const since = h("select", { class: "field", "aria-label": "Submitted" }, Object.entries(SINCE).map(([value, text]) => h("option", { value }, text)));
-  const user = h("input", { class: "field short", placeholder: "User", "aria-label": "User", value: query.user_id ?? "", autocomplete: "off" });
+  const user = h("input", { class: "field short admin-only", placeholder: "User", "aria-label": "User", value: query.user_id ?? "", autocomplete: "off" });
   const tag = h("input", { class: "field short", placeholder: "Tag", "aria-label": "Tag", value: query.tag ?? "", autocomplete: "off" });
   since.value = query.since ?? "";
   const option = (field, value) => {
@@ -130,7 +131,7 @@ export function show(root, { query: given, ending }) {
   since.addEventListener("change", () => apply({ since: since.value }));
 
   root.append(
-    h("div", { class: "head" }, h("h1", { class: "grow" }, "Tasks")),
+    h("div", { class: "head" }, h("h1", { class: "grow" }, "Tasks"), newTaskButton()),
     h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")), type, queue, since, user, tag),
     tabs,
     list.element,

@@ -26,7 +26,7 @@ export function show(root, { ending }) {
       : bar((100 * busy) / worker.concurrency, null, "slots in use");
     element.replaceChildren(...[
       h("div", { class: "top" }, h("b", { class: "clip", title: worker.worker_id }, worker.worker_id), statusBadge(busy ? "busy" : "online")),
-      h("div", { class: "meta" }, h("span", { class: "chip" }, worker.kind || "worker"), worker.groups.slice(0, 8).map((name) => h("span", { class: "chip" }, name === "*" ? "all groups" : name))),
+      h("div", { class: "meta" }, h("span", { class: "chip" }, worker.kind || "worker"), worker.groups.slice(0, 8).map((name) => h("span", { class: "chip" }, h("span", { class: "clip", title: name }, name === "*" ? "all groups" : name)))),
       h("div", {}, h("div", { class: "small muted" }, `${number(busy)} of ${number(worker.concurrency)} in use · since ${ago(worker.started_at)} · ${worker.host}${worker.pid ? ` · pid ${worker.pid}` : ""}`)),
       slots,
       mine.length ? h("ul", {}, mine.slice(0, LISTED).map((task) => h("li", {}, h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, h("span", { class: "clip" }, task.type), bar(task.progress.percentage, null), h("span", { class: "small muted number" }, duration(ranFor(task))))))) : null,

@@ -1,0 +1,182 @@
+"""The pages where authentication is on: signing in and out, and what users see who are no admins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from celeriac.access.principal import Scope
+from celeriac.access.tokens import mint_token
+from celeriac.settings import AccessSettings, Settings
+from tests.e2e.browser import running_browser, watched_page
+from tests.e2e.running_up import CELERIAC, RunningUp, clean_environment
+
+ROOT = Path(__file__).parents[2]
+SECRET = "the secret of the pages' tests, long enough"
+SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[arg-type]
+#: What the browser says of an answer that refuses.
+REFUSED = "status of 40[134]"
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
+    """A platform whose callers must say who they are."""
+    folder = tmp_path_factory.mktemp("access")
+    config = folder / "celeriac.yaml"
+    config.write_text(f'imports: [tests.e2e.pages_types]\naccess: {{jwt_secret: "{SECRET}"}}\n')
+    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as running:
+        asyncio.run(running.ready())
+        yield running
+        asyncio.run(running.stop())
+
+
+@pytest.fixture(scope="module")
+def url(up: RunningUp) -> str:
+    return str(up.run_json["http"])
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Browser]:
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    with watched_page(browser, url, expected=REFUSED) as opened:
+        yield opened
+
+
+def token(user: str, *scopes: Scope) -> str:
+    chosen = scopes or (Scope.SUBMIT, Scope.READ)
+    return mint_token(SETTINGS, user_id=user, scopes=chosen)
+
+
+def submit(url: str, user: str, type: str, payload: dict[str, Any]) -> str:
+    """Submit a task of a user; returns its id."""
+    headers = {"Authorization": f"Bearer {token(user)}"}
+    answer = httpx.post(f"{url}/api/v1/tasks", json={"type": type, "payload": payload}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+def keys(up: RunningUp, *arguments: str) -> str:
+    """Run `celeriac keys` on the platform's data folder; returns what it printed."""
+    command = [*CELERIAC, "keys", *arguments, "--data-dir", str(up.data_dir)]
+    environ = clean_environment(PYTHONPATH=str(ROOT))
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def sign_in(page: Page, credential: str, path: str = "/dashboard") -> None:
+    page.goto(path)
+    page.get_by_label("Credential").fill(credential)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+
+
+def test_a_stranger_is_led_to_the_sign_in_and_from_there_to_what_was_asked_for(page: Page, url: str) -> None:
+    task_id = submit(url, "ada", "mail.send", {"to": "ada@example.org"})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(page).to_have_url(re.compile("/sign-in"))
+    expect(page.get_by_label("Credential")).to_be_focused()
+    page.get_by_label("Credential").fill("not a token")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Credential").fill(token("ada"))
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"/dashboard#/tasks/{task_id}$"))
+    expect(page.locator(".task-head .status")).to_have_text("completed")
+    assert page.evaluate("document.cookie") == "", "no script can read the credential"
+
+
+def test_a_credential_that_cannot_read_is_refused_with_the_reason(page: Page) -> None:
+    page.goto("/dashboard")
+    page.get_by_label("Credential").fill(token("gpu-1", Scope.WORKER))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("needs the scope read")
+    page.get_by_label("Credential").fill(token("ada"))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_who_signed_in_signs_out(page: Page) -> None:
+    sign_in(page, token("ada"))
+    page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(re.compile("/sign-in"))
+    page.goto("/docs")
+    expect(page).to_have_url(re.compile("/sign-in"))
+
+
+def test_a_page_whose_credential_ends_leads_to_the_sign_in(page: Page, up: RunningUp) -> None:
+    key = json.loads(keys(up, "create", "browser", "--user", "ada", "--json"))
+    sign_in(page, key["key"])
+    keys(up, "revoke", key["id"])
+    # The page asks for nothing: its stream ends, and it finds out why.
+    expect(page).to_have_url(re.compile("/sign-in"), timeout=60_000)
+
+
+def test_a_user_sees_own_tasks_and_may_act_on_them(page: Page, url: str) -> None:
+    mine = submit(url, "grace", "report.render", {"customer": 1, "pause_s": 60})
+    other = submit(url, "linus", "mail.send", {"to": "linus@example.org"})
+    sign_in(page, token("grace"), "/dashboard#/tasks")
+    rows = page.locator(".list .row")
+    expect(rows).to_have_count(1)
+    expect(rows).to_have_attribute("data-id", mine)
+    # Nor is it told of what others do, as it happens.
+    submit(url, "linus", "mail.send", {"to": "linus@example.org"})
+    own = submit(url, "grace", "mail.send", {"to": "grace@example.org"})
+    expect(page.locator(f'.row[data-id="{own}"] .status')).to_have_text("completed")
+    expect(rows).to_have_count(2)
+    page.goto(f"/dashboard#/tasks/{other}")
+    expect(page.get_by_text("There is no such task")).to_be_visible()
+    page.goto(f"/dashboard#/tasks/{mine}")
+    page.get_by_role("button", name="Cancel task").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel task").click()
+    expect(page.locator(".task-head .status")).to_have_text("cancelled")
+
+
+def test_a_user_is_offered_nothing_that_only_admins_may(page: Page) -> None:
+    sign_in(page, token("ada"))
+    navigation = page.get_by_role("navigation", name="Main")
+    expect(navigation.get_by_role("link", name="Tasks")).to_be_visible()
+    expect(navigation.get_by_role("link", name="Workers")).to_be_hidden()
+    expect(page.get_by_text("Workers online")).to_be_hidden()
+    page.goto("/dashboard#/groups")
+    expect(page.locator('tr[data-group="default"]')).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    page.goto("/dashboard#/workers")
+    expect(page.get_by_text("Only admins see this")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).not_to_contain_text("Workers")
+
+
+def test_an_admin_sees_the_tasks_of_all_users(page: Page, url: str) -> None:
+    task_id = submit(url, "margaret", "mail.send", {"to": "margaret@example.org"})
+    sign_in(page, token("root", Scope.ADMIN), "/dashboard#/tasks?user_id=margaret")
+    expect(page.locator(f'.row[data-id="{task_id}"]')).to_be_visible()
+    page.goto("/dashboard#/groups")
+    expect(page.locator('tr[data-group="default"]').get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_who_may_only_read_is_offered_no_actions(page: Page, url: str) -> None:
+    task_id = submit(url, "reader", "card.charge", {"amount": 1, "card": "4000"})
+    sign_in(page, token("reader", Scope.READ), f"/dashboard#/tasks/{task_id}")
+    expect(page.locator(".task-head .status")).to_have_text("failed")
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+    page.goto("/dashboard#/dead")
+    expect(page.locator(f'.row[data-id="{task_id}"]')).to_be_visible()
+    expect(page.get_by_role("button", name="Retry all of these")).to_have_count(0)
+    page.goto("/dashboard#/definitions")
+    expect(page.get_by_role("heading", name="Definitions")).to_be_visible()
+    expect(page.get_by_role("button", name="New definition")).to_have_count(0)

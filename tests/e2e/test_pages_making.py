@@ -1,0 +1,167 @@
+"""What people make on the pages: a newcomer's first task, tasks and definitions by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import running_browser, watched_page
+from tests.e2e.running_up import RunningUp
+from tests.support import free_port
+
+ROOT = Path(__file__).parents[2]
+#: As `make up` starts it, on another port.
+QUICKSTART = """
+imports: [tests.e2e.pages_types]
+grpc_services:
+  services:
+    demo: {{address: "127.0.0.1:{port}"}}
+up:
+  processes:
+    demo-executor: python examples/python_service/server.py --port {port}
+"""
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a platform that nobody has used yet."""
+    folder = tmp_path_factory.mktemp("making")
+    config = folder / "celeriac.yaml"
+    config.write_text(QUICKSTART.format(port=free_port()))
+    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as up:
+        asyncio.run(up.ready())
+        assert f"{up.run_json['http']}/" in up.text
+        yield up.run_json["http"]
+        asyncio.run(up.stop())
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Browser]:
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    with watched_page(browser, url, timezone_id="Europe/Berlin", expected="status of 422") as opened:
+        yield opened
+
+
+def test_a_newcomer_reads_what_this_is_and_watches_a_first_task(page: Page) -> None:
+    page.goto("/")
+    welcome = page.get_by_role("region", name="Celeriac runs work in the background")
+    expect(welcome).to_contain_text("curl -s -X POST")
+    welcome.get_by_role("button", name="Run an example task").click()
+    bar = page.get_by_role("progressbar", name="progress of the task")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9][0-9]$"))
+    expect(page.locator(".progress-line")).to_contain_text("counting")
+    expect(page.locator(".task-head .status")).to_have_text("completed")
+    expect(page.locator(".card", has=page.get_by_role("heading", name="Result"))).to_contain_text('"counted": 10')
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.locator(".counter", has_text="Failed, last hour")).to_contain_text("% of 1")
+    expect(welcome).to_have_count(0)
+
+
+def test_a_task_is_submitted_by_hand(page: Page) -> None:
+    page.goto("/dashboard#/tasks")
+    page.get_by_role("button", name="New task").click()
+    form = page.get_by_role("dialog", name="New task")
+    expect(form.get_by_label("Payload")).to_have_value(re.compile('"service": "demo"'))
+    form.get_by_label("Type").select_option("mail.send")
+    expect(form.get_by_label("Payload")).to_have_value('{\n  "to": "text"\n}')
+    form.get_by_label("Payload").fill('{"to": ')
+    form.get_by_role("button", name="Submit").click()
+    expect(form.get_by_role("alert")).to_contain_text("no JSON")
+    form.get_by_label("Payload").fill('{"subject": "Hello"}')
+    form.get_by_role("button", name="Submit").click()
+    expect(form.get_by_role("alert")).to_contain_text("payload.to")
+    form.get_by_label("Payload").fill('{"to": "ada@example.org"}')
+    form.get_by_label("Group").fill("default")
+    form.get_by_label("Delay").fill("1h")
+    form.get_by_role("button", name="Submit").click()
+    expect(page).to_have_url(re.compile(r"#/tasks/[0-9a-f-]{36}$"))
+    expect(page.locator(".task-head .status")).to_have_text("scheduled")
+    expect(page.locator(".facts")).to_contain_text("default")
+
+
+def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page, url: str) -> None:
+    page.goto("/dashboard#/definitions")
+    expect(page.get_by_text("No definitions")).to_be_visible()
+    page.get_by_role("button", name="New definition").click()
+    form = page.get_by_role("dialog", name="New definition")
+    form.get_by_label("Name").fill("the morning mail")
+    form.get_by_label("Type").select_option("mail.send")
+    form.get_by_label("Payload").fill('{"to": "ada@example.org"}')
+    form.get_by_label("When").select_option("By a cron rule")
+    expect(form.get_by_label("Time zone")).to_have_value("Europe/Berlin")
+    form.get_by_role("textbox", name="Cron rule").fill("61 8 * * *")
+    expect(form.get_by_text(re.compile("61"))).to_be_visible()
+    form.get_by_role("textbox", name="Cron rule").fill("0 8 * * *")
+    expect(form.get_by_text(re.compile("^Next: .*8:00:00"))).to_be_visible()
+    form.get_by_role("button", name="Create").click()
+
+    expect(page.get_by_role("heading", name="the morning mail")).to_be_visible()
+    status = page.locator(".task-head .status")
+    expect(status).to_have_text("active")
+    expect(page.locator(".facts")).to_contain_text("0 8 * * * Europe/Berlin")
+    definition_id = page.url.rpartition("/")[2]
+
+    page.get_by_role("button", name="Run now").click()
+    instances = page.locator(".card", has=page.get_by_role("heading", name="Instances"))
+    expect(instances.locator("tr")).to_have_count(1)
+    expect(instances).to_contain_text("manual")
+    page.locator("main").click(position={"x": 2, "y": 2})  # a page is drawn anew while nobody holds a button of it
+    expect(instances).to_contain_text("completed")
+
+    page.get_by_role("button", name="Pause").click()
+    expect(status).to_have_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(status).to_have_text("active")
+
+    # The same from the list, where the coming runs are drawn.
+    page.goto("/dashboard#/definitions")
+    row = page.locator("tbody tr", has_text="the morning mail")
+    expect(page.locator(".calendar")).to_contain_text("08:00")
+    row.get_by_role("button", name="Pause").click()
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep as it is").click()
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+    expect(row).to_contain_text("cancelled")
+    expect(row.get_by_role("button")).to_have_count(0)
+    assert httpx.get(f"{url}/api/v1/definitions/{definition_id}").json()["status"] == "CANCELLED"
+
+
+def test_a_definition_by_interval_and_one_for_a_moment(page: Page) -> None:
+    page.goto("/dashboard#/definitions")
+    for name, choose in (("often", "Every …"), ("once", "Once, at a moment")):
+        page.get_by_role("button", name="New definition").click()
+        form = page.get_by_role("dialog", name="New definition")
+        form.get_by_label("Name").fill(name)
+        form.get_by_label("Type").select_option("mail.send")
+        form.get_by_label("When").select_option(choose)
+        if name == "often":
+            form.get_by_label("How many").fill("90")
+            form.get_by_label("Unit").select_option("minutes")
+        else:
+            form.get_by_role("button", name="Create").click()
+            expect(form.get_by_role("alert")).to_contain_text("Choose the moment")
+            form.get_by_role("textbox", name="Moment").fill("2045-03-26T12:30:00")
+        expect(form.get_by_text(re.compile("^Next: "))).to_be_visible()
+        form.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("heading", name=name)).to_be_visible()
+        page.get_by_role("link", name="Definitions").first.click()
+    expect(page.locator("tbody tr", has_text="often")).to_contain_text("every 1 h 30 m")
+    expect(page.locator("tbody tr", has_text="once")).to_contain_text("Mar 26, 2045, 12:30:00")

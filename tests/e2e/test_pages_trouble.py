@@ -1,0 +1,107 @@
+"""Pages that are open while something dies: they say so, and go on by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import running_browser, watched_page
+from tests.e2e.running_up import RunningUp
+
+ROOT = Path(__file__).parents[2]
+#: What the browser says of a server that is away.
+AWAY = "ERR_|status of 503"
+
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
+    folder = tmp_path_factory.mktemp("trouble")
+    config = folder / "celeriac.yaml"
+    config.write_text("imports: [tests.e2e.pages_types]\n")
+    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as running:
+        asyncio.run(running.ready())
+        yield running
+        asyncio.run(running.stop())
+
+
+@pytest.fixture(scope="module")
+def browser(up: RunningUp) -> Iterator[Browser]:
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, up: RunningUp) -> Iterator[Page]:
+    with watched_page(browser, up.run_json["http"], expected=AWAY) as opened:
+        yield opened
+
+
+@pytest.fixture
+def api(up: RunningUp) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{up.run_json['http']}/api/v1/", timeout=30) as client:
+        yield client
+
+
+def report(api: httpx.Client, pages: int) -> str:
+    """Submit a report that takes some seconds; returns its id."""
+    payload = {"customer": 7, "pause_s": 0.5, "pages": pages}
+    return str(api.post("tasks", json={"type": "report.render", "payload": payload}).json()["task_id"])
+
+
+def test_a_task_is_watched_to_its_end_across_a_restart_of_the_api(page: Page, api: httpx.Client, up: RunningUp) -> None:
+    task_id = report(api, pages=30)
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    bar = page.get_by_role("progressbar", name="progress of the task")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9]"))
+    os.kill(up.pid("api"), signal.SIGKILL)
+    link = page.locator(".link-state")
+    expect(link).to_have_attribute("data-state", "lost")
+    expect(link).to_have_attribute("data-state", "live")
+    expect(page.locator(".task-head .status")).to_have_text("completed")
+    # Each report shows once, also those from before and from meanwhile.
+    expect(page.locator(".timeline")).to_contain_text("page 30 of 30")
+    told = page.locator('.timeline li[data-kind="progress"] p').all_text_contents()
+    assert told == [f"page {n} of 30" for n in range(30, 0, -1)]
+
+
+def test_what_could_not_be_shown_is_shown_once_the_api_is_back(page: Page, api: httpx.Client, up: RunningUp) -> None:
+    report(api, pages=1)
+    page.goto("/dashboard#/overview")
+    expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+    os.kill(up.pid("api"), signal.SIGKILL)
+    # A view that was never open before: the page has it already.
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    expect(page.get_by_text("The list cannot be read")).to_be_visible()
+    expect(page.locator(".list .row").first).to_be_visible()
+
+
+def test_a_store_that_does_not_answer_is_told_and_its_return_too(page: Page, up: RunningUp) -> None:
+    page.goto("/dashboard#/overview")
+    link = page.locator(".link-state")
+    expect(link).to_have_attribute("data-state", "live")
+    store = up.pid("valkey-server")
+    os.kill(store, signal.SIGSTOP)
+    try:
+        expect(link).to_have_text("Store does not answer")
+    finally:
+        os.kill(store, signal.SIGCONT)
+    expect(link).to_have_text("Live")
+
+
+def test_a_store_that_is_killed_loses_nothing_that_the_page_shows(page: Page, api: httpx.Client, up: RunningUp) -> None:
+    task_id = report(api, pages=40)
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(page.locator(".progress-line")).to_contain_text(re.compile("page [0-9]+ of 40"))
+    os.kill(up.pid("valkey-server"), signal.SIGKILL)
+    expect(page.locator(".task-head .status")).to_have_text("completed", timeout=60_000)
+    expect(page.locator(".card", has=page.get_by_role("heading", name="Result"))).to_contain_text('"pages": 40')
