@@ -108,6 +108,7 @@ def test_expires_is_a_duration_or_a_moment() -> None:
         ({"max_retries": "3"}, "max_retries", "integer"),
         ({"priority": 10}, "priority", "less than or equal to 9"),
         ({"priority": 1.5}, "priority", "integer"),
+        ({"priority": True}, "priority", "integer"),
         ({"delay": -1}, "delay", "greater than or equal to 0"),
         ({"delay": "soon"}, "delay", "is not a duration"),
         ({"delay": True}, "delay", "is not a duration"),
