@@ -250,6 +250,13 @@ async def test_cancel_ends_what_waits_and_asks_what_runs(store: TaskStore, look:
         assert await store.cancel(task_id) == expected
     task = await store.get(task_id)
     assert (task.status, task.cancel_requested) == (expected, status == Status.PROCESSING)
+    said = {
+        Status.SCHEDULED: "cancelled before it ran",
+        Status.PENDING: "cancelled before it ran",
+        Status.RETRYING: "cancelled while it waited for its next attempt",
+    }
+    if status in said:
+        assert task.error == Failure("cancelled", said[status], False)
 
 
 @pytest.mark.parametrize("end", ["fail", "release", "reap", "settle"])

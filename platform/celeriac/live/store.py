@@ -71,8 +71,11 @@ class TaskStore(StoreReader):
         arguments = submission_arguments(submission, self.settings, self.unique())
         return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
 
-    async def cancel(self, task_id: str, message: str = "cancelled before it ran") -> Status:
-        """Cancel; a waiting task is CANCELLED at once, a running one answers PROCESSING and stops soon."""
+    async def cancel(self, task_id: str, message: str = "") -> Status:
+        """Cancel; a waiting task is CANCELLED at once, a running one answers PROCESSING and stops soon.
+
+        Without a message, that of a waiting task says whether it has run before.
+        """
         before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("cancel", task_id, message)
         if not before:
             raise TaskNotFoundError(task_id)
