@@ -226,6 +226,16 @@ async def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, op
     assert not (tmp_path / "data" / "valkey").exists()
 
 
+async def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
+    # Whoever tests as root may write everywhere: a folder where a file belongs stops it too.
+    (tmp_path / "locked" / "up.lock").mkdir(parents=True)
+    (tmp_path / "passworded" / "valkey" / "password").mkdir(parents=True)
+    for name in ("locked", "passworded"):
+        code, _, err = await celeriac("up", "--port", "0", "--grpc-port", "0", "--data-dir", str(tmp_path / name))
+        assert code == 2
+        assert err == f"celeriac: cannot use the data folder {tmp_path / name} (Is a directory): see --data-dir\n"
+
+
 async def test_an_open_address_is_refused_without_insecure(tmp_path: Path) -> None:
     for command in ("up", "api"):
         code, _, err = await celeriac(

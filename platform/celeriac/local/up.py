@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,8 +74,12 @@ class Up:
         Raises `SettingsError` before anything is started, where the folder is in use, a port is
         taken or a setting makes no sense, and `StoreUnavailableError` where the store does not start.
         """
-        _make_folder(self._data_dir)
-        with FolderLock(self._data_dir):
+        if sys.platform == "win32":
+            raise SettingsError("`celeriac up` needs Linux or macOS; run its parts one by one, with REDIS_URL set")
+        with contextlib.ExitStack() as held:
+            with _writing(self._data_dir):
+                make_private_folder(self._data_dir)
+                held.enter_context(FolderLock(self._data_dir))
             previous = read_installation(self._data_dir)
             for pid in await end_leftovers(self._data_dir, previous.pids.values() if previous else ()):
                 self._say(f"killed process {pid}, which an earlier run had left behind")
@@ -135,7 +140,8 @@ class Up:
             async with TaskStore(self._settings.redis_url, self._settings):
                 return self._settings.redis_url  # it is there and fit to use, or this said why not
         store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
-        store.prepare()
+        with _writing(self._data_dir):
+            store.prepare()
         self._supervisor.run(store_child(store, {**os.environ, MARK: str(self._data_dir)}))
         if not store.syncs:
             self._disk_sync = DiskSync(store, say=self._say)
@@ -297,11 +303,11 @@ async def answers_healthz(
     return status.split(b" ", 2)[1:2] == [b"200"]
 
 
-def _make_folder(data_dir: Path) -> None:
-    if sys.platform == "win32":
-        raise SettingsError("`celeriac up` needs Linux or macOS; run its parts one by one, with REDIS_URL set")
+@contextlib.contextmanager
+def _writing(data_dir: Path) -> Iterator[None]:
+    """Say of what cannot be written inside this block that it is the data folder's."""
     try:
-        make_private_folder(data_dir)
+        yield
     except OSError as exc:
         raise SettingsError(f"cannot use the data folder {data_dir} ({exc.strerror}): see --data-dir") from exc
 
