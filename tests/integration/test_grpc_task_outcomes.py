@@ -11,8 +11,11 @@ import pytest
 
 from celeriac.errors import SkipRetry, TaskError, TaskTimeoutError
 from celeriac.grpc_task import GrpcTaskPayload
+from celeriac.model import Status
+from celeriac.registry import Registry
 from celeriac.settings import Settings
-from celeriac_tasks.grpc_task import GrpcTaskHandler
+from celeriac.testing import run_task_async
+from celeriac_tasks.grpc_task import GrpcTaskHandler, install
 from tests.integration.executors.process import ExecutorProcess, make_context, play, recorder_of
 from tests.support import eventually, free_port
 
@@ -233,6 +236,28 @@ async def test_unreachable_executor_is_unhealthy_and_found_again_when_it_comes(m
 
     async with executor:
         await eventually(works, because="reconnecting does not back off for minutes", timeout_s=5)
+
+
+async def test_a_failed_task_waits_its_service_s_delay_with_backoff_and_fails_after_its_retries() -> None:
+    service = {"address": f"127.0.0.1:{free_port()}", "max_retries": 2, "retry_delay": "40s"}
+    settings = Settings.model_validate({"grpc_services": {"services": {"svc": service}}})
+    registry = Registry()
+    handler = install(settings, registry)
+    grpc_task = registry.get("grpc_task")
+    assert grpc_task is not None
+    payload = {"service": "svc", "method": "play"}
+    try:
+        outcomes = [
+            await run_task_async(grpc_task, payload, attempt=attempt, settings=settings) for attempt in (1, 2, 3)
+        ]
+    finally:
+        await handler.close()
+    assert [(outcome.status, outcome.would_retry_in_s) for outcome in outcomes] == [
+        (Status.RETRYING, 40),
+        (Status.RETRYING, 80),
+        (Status.FAILED, None),
+    ]
+    assert {outcome.error and outcome.error.code for outcome in outcomes} == {"service_unhealthy"}
 
 
 async def test_an_executor_without_health_check_counts_as_healthy(make_handler: MakeHandler) -> None:
