@@ -178,7 +178,11 @@ with platform() as running:
 
 async def test_it_ends_with_the_process_of_the_test_also_by_kill_9(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PROGRAM],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # its folder stays
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as test:
         assert test.stdout is not None
         up = psutil.Process(int(await asyncio.to_thread(test.stdout.readline)))

@@ -7,6 +7,7 @@ import contextvars
 import threading
 
 import pytest
+from pydantic import TypeAdapter
 
 from celeriac import Context, Progress, Settings, Status, TaskType, task
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, TaskTimeoutError
@@ -100,6 +101,14 @@ def test_the_last_attempt_fails_for_good() -> None:
 def test_an_attempt_that_cannot_be_is_a_mistake_of_the_test(attempt: int) -> None:
     with pytest.raises(ValueError, match="it is 1 to 4"):
         run_task(kit.raises, attempt=attempt)
+
+
+def test_what_no_decorator_made_a_task_type_is_refused() -> None:
+    def undecorated() -> None: ...
+
+    for wrong in (undecorated, TaskType("kit.elsewhere", TypeAdapter(dict))):
+        with pytest.raises(TypeError, match="give what `@task` made"):
+            run_task(wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("handler", [kit.sleeps, kit.spins], ids=["async", "plain"])

@@ -172,6 +172,8 @@ def _claim(
     options: TaskOptions,
 ) -> Claim:
     """Return what a worker would be given: the submission goes through JSON and its checks, as over the API."""
+    if getattr(task_type, "handler", None) is None:
+        raise TypeError(f"{task_type!r} is no task type with a handler: give what `@task` made of the function")
     document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}), "payload")
     submission = build_submission(read_request(orjson.loads(document)), settings, registry)
     allowed = submission.max_retries + 1

@@ -61,8 +61,8 @@ def platform(
     the current folder); what it says of addresses, stores, files' storage and authentication does not count, nor
     does the environment. `settings` wins over all that, by top-level name: give `database_url` to test on PostgreSQL.
 
-    All of it is gone after the block, however that ends, or when this process dies: running tasks get a
-    second to end. Takes a few seconds to start, so share one among many tests. Raises `SettingsError`,
+    All of it is gone after the block, however that ends; running tasks get a second. Where this process is killed
+    instead, only the folder stays. Takes a few seconds to start, so share one among many tests. Raises `SettingsError`,
     and `PlatformStartError` after `start_timeout_s`.
     """
     file = config_path(config)
