@@ -185,8 +185,9 @@ def _options(address: Address, timeout_s: float) -> dict[str, Any]:
         "headers": headers,
         "timeout": timeout_s,
         "limits": _LIMITS,
-        # The proxy of the environment is for the outside world.
+        # The proxy of the environment is for the outside world. Whom the environment trusts (SSL_CERT_FILE) is trusted.
         "trust_env": not address.loopback,
+        "verify": httpx.create_ssl_context() if address.url.startswith("https:") else True,
     }
 
 

@@ -44,7 +44,7 @@ Celeriac {installation.version} is ready.
   dashboard   {installation.http}/
   HTTP API    {installation.http}
   API docs    {installation.http}/docs
-  gRPC        {installation.grpc.removeprefix("grpc://")}
+  gRPC        {installation.grpc.partition("://")[2]}{", with TLS" if settings.access.tls else ""}
   store       {store}
   history     {_without_login(installation.database)}
   data        {settings.data_dir}

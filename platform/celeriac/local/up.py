@@ -112,8 +112,8 @@ class Up:
                 environ=os.environ,
             )
             self._installation = Installation(
-                http=f"{'https' if self._settings.access.tls else 'http'}://{_reachable(self._settings.host)}:{self._settings.port}",
-                grpc=f"grpc://{_reachable(self._settings.host)}:{self._settings.grpc_port}",
+                http=self._http,
+                grpc=f"grpc{'s' if self._settings.access.tls else ''}://{_reachable(self._settings.host)}:{self._settings.grpc_port}",
                 redis=redis_url,
                 database=database_url,
                 version=celeriac.__version__,
@@ -133,6 +133,11 @@ class Up:
             if announcer is not None:
                 announcer.cancel()
             await self._stop_children()
+
+    @property
+    def _http(self) -> str:
+        scheme = "http" if self._settings.access.tls is None else "https"
+        return f"{scheme}://{_reachable(self._settings.host)}:{self._settings.port}"
 
     async def _find_store(self) -> str:
         """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
@@ -208,7 +213,7 @@ class Up:
         missing = []
         host, port = _reachable(self._settings.host), self._settings.port
         if not await answers_healthz(host.strip("[]"), port, tls=self._settings.access.tls):
-            missing.append(f"GET http://{host}:{port}/healthz does not answer")
+            missing.append(f"GET {self._http}/healthz does not answer")
         if self._settings.up.workers:
             # Presence of a worker that was killed a moment ago may still be there: only our own count.
             own = set(self._supervisor.pids.values())
