@@ -114,6 +114,8 @@ async def _attempt(
     options: TaskOptions,
 ) -> tuple[asyncio.Task[Outcome], TaskOutcome]:
     """Run one attempt; returns what runs it, which is not done where the handler did not stop, and how it ended."""
+    if getattr(task_type, "handler", None) is None:
+        raise TypeError(f"{task_type!r} is no task type with a handler: give what `@task` made of the function")
     settings = Settings() if settings is None else settings
     registry = Registry([task_type])
     claim = _claim(task_type, payload, attempt, settings, registry, options)
@@ -172,8 +174,6 @@ def _claim(
     options: TaskOptions,
 ) -> Claim:
     """Return what a worker would be given: the submission goes through JSON and its checks, as over the API."""
-    if getattr(task_type, "handler", None) is None:
-        raise TypeError(f"{task_type!r} is no task type with a handler: give what `@task` made of the function")
     document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}), "payload")
     submission = build_submission(read_request(orjson.loads(document)), settings, registry)
     allowed = submission.max_retries + 1
