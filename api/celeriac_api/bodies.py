@@ -30,6 +30,12 @@ def check_declared_size(scope: Mapping[str, Any], limit: int) -> None:
             return
 
 
+def is_json(content_type: bytes) -> bool:
+    """Return whether this `Content-Type` is JSON, by its own name or as the format that another one is written in."""
+    essence = content_type.split(b";", 1)[0].strip().lower()
+    return essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
+
+
 async def read_body(receive: Receive, limit: int) -> bytes:
     """Return the whole body; raises `PayloadTooLargeError` as soon as it exceeds `limit`, and `ClientGoneError`."""
     message = await receive()

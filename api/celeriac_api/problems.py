@@ -34,6 +34,8 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
+from celeriac_api.access.policy import WEBSOCKET, Policy
+from celeriac_api.bodies import is_json
 from celeriac_api.responses import HEADERS
 
 log = logging.getLogger(__name__)
@@ -106,6 +108,9 @@ _CODE_OF_STATUS: Final = {
     413: "too_large",
     415: "unsupported_media_type",
 }
+
+#: Knows which methods a path has.
+_POLICY: Final = Policy()
 
 _INTERNAL_DETAIL: Final = "the server met an error of its own; its log says more"
 
@@ -269,19 +274,46 @@ async def _from_http(request: Request, exc: Exception) -> Response:
     detail = str(exc.detail)
     if code == "not_found":
         detail = f"there is nothing at {request.scope['path'][:200]}; /docs lists what there is"
-    elif code == "method_not_allowed":
+    headers = exc.headers
+    if code == "method_not_allowed":
         detail = f"{request.method} is not offered here"
-    return problem(code, row, detail, instance_of(request.scope), headers=exc.headers)
+        headers = {**(headers or {}), "Allow": _allowed(request.scope, (headers or {}).get("Allow", ""))}
+    return problem(code, row, detail, instance_of(request.scope), headers=headers)
+
+
+def _allowed(scope: Mapping[str, Any], found: str) -> str:
+    """Return all methods of the path: `found` are those of the one route at which the framework stopped looking."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    methods = {*found.replace(",", " ").split(), *_POLICY.methods(path)} - {WEBSOCKET}
+    return ", ".join(sorted(methods))
 
 
 async def _from_validation(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
+    errors = exc.errors()
+    if refusal := _of_body(request, errors):
+        return problem_of(refusal, instance_of(request.scope))
     violations = [
         Violation(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), error["msg"])
-        for error in exc.errors()
+        for error in errors
     ]
     detail = "; ".join(f"{v.field}: {v.message}" for v in violations)
     return problem("invalid_request", TABLE["invalid_request"], detail, instance_of(request.scope), violations)
+
+
+def _of_body(request: Request, errors: Sequence[Mapping[str, Any]]) -> RequestError | None:
+    """Return why a body that FastAPI could not read is refused: what it says of it is not what a client looks for."""
+    for error in errors:
+        if error["type"] == "json_invalid":
+            why = error.get("ctx", {}).get("error") or error["msg"]
+            return RequestError("malformed_json", f"the body is not JSON: {why} at character {error['loc'][-1]}")
+    kind = request.headers.get("content-type")
+    # FastAPI takes what is not declared as JSON for a text where an object is wanted.
+    if kind is not None and not is_json(kind.encode("latin-1")) and any(error["loc"] == ("body",) for error in errors):
+        return RequestError(
+            "unsupported_media_type", f"the body is {kind[:100] or 'of no type'}: send Content-Type: application/json"
+        )
+    return None
 
 
 async def _from_ours(request: Request, exc: Exception) -> Response:

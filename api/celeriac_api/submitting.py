@@ -22,7 +22,7 @@ from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.submission import IDEMPOTENCY_KEY, build_submission, read_request
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
-from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, read_body
+from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, instance_of, problem_of
 
@@ -135,12 +135,10 @@ def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping
     if content_type is None:
         if from_browser:
             raise RequestError("unsupported_media_type", "send Content-Type: application/json")
-    elif content_type != b"application/json":
-        essence = content_type.split(b";", 1)[0].strip().lower()
-        if essence != b"application/json" and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
-            raise RequestError(
-                "unsupported_media_type",
-                f"a submission is application/json, not {essence.decode('latin-1')[:100] or 'nothing'}:"
-                " send Content-Type: application/json",
-            )
+    elif content_type != b"application/json" and not is_json(content_type):
+        essence = content_type.split(b";", 1)[0].strip().lower().decode("latin-1")
+        raise RequestError(
+            "unsupported_media_type",
+            f"a submission is application/json, not {essence[:100] or 'nothing'}: send Content-Type: application/json",
+        )
     return key

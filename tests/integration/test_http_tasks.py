@@ -304,7 +304,26 @@ async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient
     problem(await client.get("/api/v1/nothing"), 404, "not_found")
     answer = await client.put("/api/v1/tasks")
     problem(answer, 405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    stream = await client.head("/api/v1/tasks/some-id/progress/stream")
+    assert (stream.status_code, stream.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks/some-id/retry", "/api/v1/bulk", "/api/v1/groups/default/pause"])
+async def test_a_body_that_nobody_can_read_is_refused_as_a_submission_is(client: httpx.AsyncClient, path: str) -> None:
+    malformed = await client.post(path, content=b'{"note": ', headers={"Content-Type": "application/json"})
+    found = problem(malformed, 400, "malformed_json")
+    assert ("JSON" in found["detail"], "errors" in found) == (True, False)
+    text = await client.post(path, content=b"{}", headers={"Content-Type": "text/plain"})
+    assert "application/json" in problem(text, 415, "unsupported_media_type")["detail"]
+    other = await client.post(path, content=b"[]", headers={"Content-Type": "application/json"})
+    problem(other, 422, "invalid_request")
+
+
+async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
 
 
 async def test_what_is_no_http_is_a_problem_too(client: httpx.AsyncClient) -> None:

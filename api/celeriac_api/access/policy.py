@@ -205,6 +205,10 @@ class Policy:
             known = known or (Found(None, {}) if table else None)
         return known
 
+    def methods(self, path: str) -> set[str]:
+        """Return the methods that the table has for this path."""
+        return {method for table, _ in _walk(self._root, path[1:].split("/"), 0, ()) for method in table}
+
 
 def _walk(
     node: _Node, segments: list[str], place: int, values: tuple[str, ...]

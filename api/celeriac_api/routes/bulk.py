@@ -52,6 +52,8 @@ class BulkRequest(BulkPayload):
             "headers": location("the operation's task", f"{PATH}/{TASK_ID}"),
         },
         **problems(
+            "malformed_json",
+            "unsupported_media_type",
             "invalid_request",
             "invalid_submission",
             "queue_full",

@@ -25,6 +25,7 @@ router = APIRouter(tags=["operations"])
 _PATIENCE_S: Final = 2.0
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get(
     "/healthz",
     summary="Is the process alive?",
@@ -36,6 +37,7 @@ async def healthz() -> Response:
     return json_response({"alive": True, "version": __version__})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Do its parts answer?",

@@ -48,7 +48,9 @@ class PauseRequest(BaseModel):
     summary="Pause a group",
     description="Its tasks are accepted and wait; what runs goes on. Paused again, it gets the new note.",
     response_model=Group,
-    responses=problems("group_not_found", "invalid_request", "store_unavailable"),
+    responses=problems(
+        "malformed_json", "group_not_found", "unsupported_media_type", "invalid_request", "store_unavailable"
+    ),
 )
 async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | None = None) -> Response:
     """Pause and answer with the group."""

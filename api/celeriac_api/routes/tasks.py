@@ -112,8 +112,10 @@ class RetryRequest(BaseModel):
     status_code=202,
     response_model=TaskStatus,
     responses=problems(
+        "malformed_json",
         "task_not_found",
         "illegal_transition",
+        "unsupported_media_type",
         "invalid_request",
         "invalid_submission",
         "too_large",
