@@ -23,9 +23,8 @@ from celeriac.definition import Overlap, Spec, TaskTriggerType, content_of, cont
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Submission, ms_from_utc
 from celeriac.schedule.backlog import Misfire
-from celeriac.settings import Settings, parse_duration_s
+from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 from celeriac.submission import (
-    GROUP_NAME,
     MAX_DELAY_S,
     MAX_USER_ID_LENGTH,
     TypeLookup,

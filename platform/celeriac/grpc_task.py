@@ -60,6 +60,10 @@ def _absent_as_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _absent_as_true(value: Any) -> Any:
+    return True if value is None else value
+
+
 class GrpcTaskOptions(BaseModel):
     """How one `grpc_task` is called. An unknown option is an error: it would be silently without effect."""
 
@@ -71,7 +75,9 @@ class GrpcTaskOptions(BaseModel):
         le=MAX_TIMEOUT_MS,
         description="Deadline of the call; the service's `timeout` where left out.",
     )
-    enable_progress: StrictBool = Field(True, description="Whether the service is asked for progress.")
+    enable_progress: Annotated[StrictBool, BeforeValidator(_absent_as_true)] = Field(
+        True, description="Whether the service is asked for progress."
+    )
     progress_interval_ms: StrictInt | None = Field(
         None,
         ge=0,

@@ -31,12 +31,11 @@ from pydantic import (
 from celeriac import secret_fields
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
-from celeriac.registry import Registry, TaskType
+from celeriac.registry import Registry, TaskType, plain_text
 from celeriac.remote_task import REMOTE
 from celeriac.retry import RetryPolicy
-from celeriac.settings import Settings, parse_duration_s
+from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 
-GROUP_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 #: Visible ASCII, as an HTTP header can carry it.
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 MAX_RETRIES: Final = 1000
@@ -414,10 +413,6 @@ def _unknown_type(name: str, registry: Iterable[TaskType]) -> str:
     return f"there is no task type {name!r}; known are: {names or '(none)'}"
 
 
-#: Pydantic's words for what a caller of a JSON API knows by another name.
-_PLAINER: Final = {"missing": "is required", "dict_type": "must be a JSON object"}
-
-
 def _violations(exc: ValidationError, model: type[SubmitRequest]) -> Iterator[Violation]:
     for error in exc.errors(include_url=False, include_context=False, include_input=False):
         # Below the field stand only names that Pydantic gives to the members of a union.
@@ -425,7 +420,7 @@ def _violations(exc: ValidationError, model: type[SubmitRequest]) -> Iterator[Vi
         if error["type"] == "extra_forbidden":
             yield Violation(_shown(field), _unknown_field(field, model))
         else:
-            yield Violation(field, _PLAINER.get(error["type"]) or error["msg"].removeprefix("Value error, "))
+            yield Violation(field, plain_text(error))
 
 
 def _unknown_field(name: str, model: type[SubmitRequest]) -> str:

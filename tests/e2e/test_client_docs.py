@@ -55,7 +55,7 @@ async def test_the_examples_of_the_page_print_what_it_says(running: RunningUp) -
     ]
     assert watch.endswith("COMPLETED {'path': 'dog.png.100.png'}\n")
     assert many.startswith("1000 {'path': '0.png.100.png'}\n{0: '")
-    assert "payload.path: Field required" in many
+    assert "payload.path: is required" in many
     assert "Failure(code='too_wide'" in history
     assert "'failed': 0" in history
     assert "DurationStats(avg_ms=" in history

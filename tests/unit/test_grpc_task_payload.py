@@ -37,7 +37,8 @@ def fields(exc: InvalidSubmissionError) -> list[str]:
 
 
 def test_left_out_and_null_parts_have_their_defaults() -> None:
-    for payload in ({}, {"data": None, "options": None}, {"extra": "ignored"}):
+    unset = {"timeout_ms": None, "enable_progress": None, "progress_interval_ms": None}
+    for payload in ({}, {"data": None, "options": None}, {"options": unset}, {"extra": "ignored"}):
         checked = GRPC_TASK.validate({"service": "plain", "method": "m", **payload})
         assert checked.data == {}
         assert checked.options.timeout_ms is None
@@ -78,6 +79,22 @@ def test_service_and_method_are_required() -> None:
     with pytest.raises(InvalidSubmissionError) as refused:
         GRPC_TASK.validate({})
     assert fields(refused.value) == ["payload.service", "payload.method"]
+    assert {violation.message for violation in refused.value.violations} == {"is required"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"data": 5}, "must be a JSON object"),
+        ({"options": 5}, "must be a JSON object"),
+        ({"options": {"timeout": 5}}, "there is no such field"),
+        ({"data": nested(40)}, "is nested too deeply: about 30 objects, or 48 arrays, fit into each other"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_the_api(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(InvalidSubmissionError) as refused:
+        GRPC_TASK.validate({"service": "plain", "method": "m", **wrong})
+    assert refused.value.violations[0].message == text
 
 
 def test_retries_come_from_the_service_and_else_from_the_defaults() -> None:

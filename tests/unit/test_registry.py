@@ -92,7 +92,7 @@ def test_violations_name_each_field_by_its_path() -> None:
         thumbnail.validate({"sizes": [{"width": 1, "height": 2}, {"width": 0}]})
     fields = [violation.field for violation in caught.value.violations]
     assert fields == ["payload.path", "payload.sizes.1.width", "payload.sizes.1.height"]
-    assert "payload.path: Field required" in str(caught.value)
+    assert "payload.path: is required" in str(caught.value)
 
 
 @pytest.mark.parametrize(

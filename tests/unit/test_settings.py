@@ -152,12 +152,42 @@ def test_an_unknown_variable_of_our_prefix_is_an_error_too() -> None:
         ({"grpc_services": {"defaults": {"timeout": "0s"}}}, "grpc_services.defaults.timeout"),
         ({"grpc_services": {"defaults": {"timeout": "367d"}}}, "grpc_services.defaults.timeout"),
         ({"grpc_services": {"services": {"a": {"address": "x:1", "tls": None}}}}, "grpc_services.services.a"),
+        ({"worker": {"groups": "a b"}}, "worker.groups"),
+        ({"worker": {"groups": ","}}, "worker.groups"),
+        ({"worker": {"groups": "a,*"}}, "worker.groups"),
     ],
 )
 def test_a_wrong_value_names_its_key(values: dict[str, Any], where: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(overrides=values, environ={})
     assert str(caught.value).startswith(f"{where}: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"lease": "soon"}, "lease: is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds"),
+        ({"grpc_services": None}, "grpc_services: must be a mapping of settings"),
+        (
+            {"grpc_services": {"services": {"a": "localhost:1"}}},
+            "grpc_services.services.a: must be a mapping of settings",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_in_plain_words(tmp_path: Path, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(tmp_path / "c.json", json.dumps(values)), environ={})
+    assert str(caught.value) == said
+
+
+def test_metadata_of_a_service_travels_as_it_is_written_in_the_environment() -> None:
+    prefix = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__"
+    environ = {f"{prefix}ADDRESS": "localhost:1", f"{prefix}METADATA__TOKEN": "0123", f"{prefix}METADATA__FLAG": "yes"}
+    demo = load_settings(environ=environ).grpc_services.services["demo"]
+    assert {name: secret.get_secret_value() for name, secret in demo.metadata.items()} == {
+        "token": "0123",
+        "flag": "yes",
+    }
 
 
 @pytest.mark.parametrize(
@@ -169,7 +199,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert load_settings(environ={"CELERIAC_RETENTION": text}).retention == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-1s", "1 week", "s", "1s2m", "nan", "inf", True])
+@pytest.mark.parametrize("text", ["", "-1s", "1 week", "s", "1s2m", "nan", "inf", "\u0663s", True])
 def test_texts_that_are_no_duration(text: Any) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration_s(text)

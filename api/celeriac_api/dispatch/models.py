@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from celeriac.live.remote import RemoteTasks
-from celeriac.submission import GROUP_NAME
+from celeriac.settings import GROUP_NAME
 
 #: How long an answer of the store is used (seconds).
 _FRESH_S: Final = 1.0

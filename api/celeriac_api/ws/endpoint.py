@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.live import keys
-from celeriac.submission import GROUP_NAME
+from celeriac.settings import GROUP_NAME
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import WorkerConnection
 from celeriac_api.ws.conversation import Conversation

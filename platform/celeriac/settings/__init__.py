@@ -25,9 +25,10 @@ from celeriac.settings.model import Settings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.schedule import ScheduleSettings
-from celeriac.settings.values import Duration, Size, parse_duration_s, parse_size_bytes
+from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
 
 __all__ = [
+    "GROUP_NAME",
     "WELL_KNOWN",
     "AccessSettings",
     "ChainStep",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from celeriac.settings.values import Duration, Section
+from celeriac.settings.values import GROUP_NAME, Duration, Section
+
+
+def _group_list(value: str) -> str:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if names != ["*"] and (not names or any(GROUP_NAME.fullmatch(name) is None for name in names)):
+        raise ValueError(
+            "must be names separated by commas, or * alone: a name has up to 128 letters, digits and _ . : -"
+        )
+    return value
 
 
 class GroupSettings(Section):
@@ -22,7 +31,7 @@ class WorkerSettings(Section):
     """A Celery worker process."""
 
     #: Groups it serves: names separated by commas, or `*` for all, also those that appear later.
-    groups: str = "*"
+    groups: Annotated[str, AfterValidator(_group_list)] = "*"
     #: Tasks it runs at once; async handlers and gRPC streams share one loop and cost little.
     concurrency: int = Field(1000, ge=1, le=100_000)
     #: Of those, plain functions, which take a thread each.

@@ -51,6 +51,9 @@ _PLAIN_TEXTS = {
     "FFMPEG_BINARY",
 }
 
+#: Pydantic's names for a section that is none.
+_NO_MAPPING = {"model_type", "dict_type"}
+
 #: Variables of our prefix that are no settings: they say where to find them, or where clients find the API.
 _NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN", "CELERIAC_API_KEY"}
 
@@ -79,7 +82,8 @@ def load_settings(
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{where or 'settings'}: {first['msg']}") from exc
+        text = "must be a mapping of settings" if first["type"] in _NO_MAPPING else first["msg"]
+        raise SettingsError(f"{where or 'settings'}: {text.removeprefix('Value error, ')}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
     for name, text in env.items():
         if name.startswith("CELERIAC_") and name not in _NOT_SETTINGS:
             path = tuple(part.lower() for part in name.removeprefix("CELERIAC_").split("__"))
-            _put(values, path, text if name in _PLAIN_TEXTS else _read_text(name, text))
+            # A token may look like a number.
+            plain = name in _PLAIN_TEXTS or (path[0] == "grpc_services" and path[-2] == "metadata")
+            _put(values, path, text if plain else _read_text(name, text))
     return values
 
 
