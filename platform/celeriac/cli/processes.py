@@ -69,7 +69,7 @@ def worker(
         typer.Option(metavar="A,B", help="Groups to serve; `*` is all, also future ones.", show_default="*"),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Tasks to run at once.", show_default="64", min=1)
+        int | None, typer.Option(metavar="N", help="Tasks to run at once.", show_default="1000", min=1)
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
