@@ -27,7 +27,7 @@ from celeriac_api.access.policy import WEBSOCKET, Access, Policy
 from celeriac_api.access.streaming import serve_while_valid
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.parts import Parts
-from celeriac_api.problems import RequestError, instance_of, problem_of, row_of
+from celeriac_api.problems import RequestError, instance_of, problem_of
 from celeriac_api.recall import find_kept
 from celeriac_api.responses import json_response
 
@@ -237,11 +237,6 @@ async def refuse(response: Response, scope: Scope, receive: Receive, send: Send)
         return
 
     await response(scope, receive, send)
-
-
-def close_code_of(error: CeleriacError) -> int:
-    """Return the close code of a WebSocket that ends with `error`."""
-    return row_of(error).ws_close
 
 
 def _method(scope: Scope) -> str:
