@@ -132,15 +132,18 @@ async def test_an_idempotency_key_that_repeats_names_the_first_task(client: http
     assert sorted(a.status_code for a in answers) == [200] * 19 + [202]
     assert len({a.json()["task_id"] for a in answers}) == 1
     assert all(a.headers["location"].endswith(a.json()["task_id"]) for a in answers)
+    changed = await post(client, {**document, "payload": {"n": 2}}, **{"Idempotency-Key": "order-7"})
+    assert (changed.status_code, changed.json()["task_id"]) == (200, answers[0].json()["task_id"])
     other = await post(client, {**document, "user_id": "ada"}, **{"Idempotency-Key": "order-7"})
     assert other.status_code == 202, "keys of different users are different"
 
 
-@pytest.mark.parametrize("key", [b"", b"two words", b"x" * 256, "ü".encode(), b"tab\there"])
-async def test_an_idempotency_key_that_is_none_is_400(client: httpx.AsyncClient, key: bytes) -> None:
-    answer = await client.post(
-        "/api/v1/tasks", json={"type": "http_test.echo", "payload": {}}, headers=[(b"Idempotency-Key", key)]
-    )
+@pytest.mark.parametrize(
+    "keys", [[b""], [b"two words"], [b"x" * 256], ["ü".encode()], [b"tab\there"], [b"one", b"two"], [b"one", b"one"]]
+)
+async def test_an_idempotency_key_that_is_none_is_400(client: httpx.AsyncClient, keys: list[bytes]) -> None:
+    headers = [(b"Idempotency-Key", key) for key in keys]
+    answer = await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}}, headers=headers)
     problem(answer, 400, "invalid_header")
 
 
