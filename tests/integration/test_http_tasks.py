@@ -295,7 +295,15 @@ async def test_an_unknown_id_is_404_whatever_it_looks_like(
     client: httpx.AsyncClient, store: TaskStore, task_id: str
 ) -> None:
     await store.redis.lpush("task:pending", "some-id")
-    for method, path in [("GET", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/progress")]:
+    for method, path in [
+        ("GET", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("GET", "/progress"),
+        ("GET", "/events"),
+        ("GET", "/file"),
+        ("GET", "/original"),
+    ]:
         answer = await client.request(method, f"/api/v1/tasks/{task_id}{path}")
         assert answer.status_code == 404, (path, answer.text)
         assert answer.json()["code"] in ("task_not_found", "not_found")

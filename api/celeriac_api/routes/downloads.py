@@ -21,7 +21,7 @@ from celeriac_api.downloads import download_response
 from celeriac_api.openapi import Responses, header, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError
-from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.routes.tasks import TaskId
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}", tags=["files"])
@@ -82,7 +82,7 @@ async def download_result(
     if_modified_since: IfModifiedSince = None,
 ) -> Response:
     """Send the result."""
-    task = await parts.store.get(known(task_id))
+    task = await parts.store.get(task_id)
     path = result_path(task)
     download = await parts.files.run(_found, parts, path, Path(path).name)
     return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
@@ -105,7 +105,7 @@ async def download_original(
     if_modified_since: IfModifiedSince = None,
 ) -> Response:
     """Send the original."""
-    task: Task = await parts.store.get(known(task_id))
+    task: Task = await parts.store.get(task_id)
     download = await parts.files.run(_found, parts, original_path(task), original_display_name(task))
     return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
 

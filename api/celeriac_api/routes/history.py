@@ -24,7 +24,7 @@ from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import RequestError
 from celeriac_api.recall import find_events
 from celeriac_api.responses import json_response
-from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.routes.tasks import TaskId
 from celeriac_api.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.sse import parse_event_id, progress_data, status_data
 
@@ -121,9 +121,7 @@ async def list_events(
     if after is None or max(after) >= 2**63:
         message = "is no cursor: take `next_cursor` of a page as it is"
         raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
-    found = await find_events(
-        parts, known(task_id), after=after, count=limit + 1, kinds=() if kind is None else (kind,)
-    )
+    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=() if kind is None else (kind,))
     items = []
     for event in found[:limit]:
         data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)

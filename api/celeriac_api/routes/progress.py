@@ -14,7 +14,7 @@ from celeriac_api.parts import PartsOf
 from celeriac_api.problems import RequestError
 from celeriac_api.recall import find_kept, find_task
 from celeriac_api.responses import HEADERS, json_response
-from celeriac_api.routes.tasks import TaskId, known
+from celeriac_api.routes.tasks import TaskId
 from celeriac_api.schemas import TaskProgress
 from celeriac_api.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
 from celeriac_api.submitting import PATH
@@ -44,7 +44,7 @@ data: {"task_id":"0f0f…","status":"completed","result":{"counted":5},"error":n
 )
 async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
     """Answer with the latest progress."""
-    task = await find_task(parts, known(task_id))
+    task = await find_task(parts, task_id)
     progress = progress_record(task.progress, created_at=task.created_at)
     return json_response({"task_id": task_id, **progress, "status": task.status.wire})
 
@@ -95,7 +95,7 @@ async def watch_progress(
             seen,
             store=parts.store,
             hub=parts.hub,
-            task_id=known(task_id),
+            task_id=task_id,
             with_status="status" in wanted,
             keepalive_s=parts.settings.sse_keepalive,
         )

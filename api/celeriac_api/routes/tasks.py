@@ -38,13 +38,6 @@ RetryKey = Annotated[
 _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
 
 
-def known(task_id: str) -> str:
-    """Return `task_id`; raises `TaskNotFoundError` for `pending`, whose key is the list of external processors."""
-    if task_id == "pending":
-        raise TaskNotFoundError(task_id)
-    return task_id
-
-
 @router.get(
     "/{task_id}",
     summary="Read a task",
@@ -54,7 +47,7 @@ def known(task_id: str) -> str:
 )
 async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
     """Answer with the record."""
-    return json_response(task_record(await find_task(parts, known(task_id))))
+    return json_response(task_record(await find_task(parts, task_id)))
 
 
 @router.post(
@@ -78,7 +71,7 @@ async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
 async def cancel_task(task_id: TaskId, parts: PartsOf) -> Response:
     """Cancel and answer with the status after it."""
     try:
-        status = await parts.store.cancel(known(task_id))
+        status = await parts.store.cancel(task_id)
     except TaskNotFoundError:
         status = (await find_kept(parts, task_id)).task.status
         if not status.final:
@@ -134,7 +127,7 @@ async def retry_task(
     """Put the task back into its group."""
     kept: KeptTask | None = None
     try:
-        task = await parts.store.get(known(task_id))
+        task = await parts.store.get(task_id)
     except TaskNotFoundError:
         kept = await find_kept(parts, task_id)
         task = kept.task

@@ -36,7 +36,10 @@ class StoreReader(StoreConnection):
 
     async def known(self, task_ids: Sequence[str]) -> list[bool]:
         """Return for each id whether the store holds a record of it."""
-        return [bool(found) for found in await self.read(*(("EXISTS", keys.task(task_id)) for task_id in task_ids))]
+        found = await self.read(*(("EXISTS", keys.task(task_id)) for task_id in task_ids))
+        return [
+            bool(exists) and not keys.record_of_nobody(task_id) for task_id, exists in zip(task_ids, found, strict=True)
+        ]
 
     async def checkpoint(self, task_id: str) -> str | None:
         """Return what the last attempt of a task noted about where it is, or None."""
