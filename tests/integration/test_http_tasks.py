@@ -325,6 +325,10 @@ async def test_a_body_that_nobody_can_read_is_refused_as_a_submission_is(client:
     malformed = await client.post(path, content=b'{"note": ', headers={"Content-Type": "application/json"})
     found = problem(malformed, 400, "malformed_json")
     assert ("JSON" in found["detail"], "errors" in found) == (True, False)
+    for number in (b"NaN", b"-Infinity", b"1e999"):
+        content = b'{"payload": {"a": ' + number + b"}}"
+        answer = await client.post(path, content=content, headers={"Content-Type": "application/json"})
+        problem(answer, 400, "malformed_json")
     text = await client.post(path, content=b"{}", headers={"Content-Type": "text/plain"})
     assert "application/json" in problem(text, 415, "unsupported_media_type")["detail"]
     other = await client.post(path, content=b"[]", headers={"Content-Type": "application/json"})

@@ -12,6 +12,7 @@ from celeriac.access.confining import confined, confined_payload
 from celeriac.bulk import BULK, BulkPayload
 from celeriac.submission import SubmitRequest, build_submission
 from celeriac_api.access.caller import CallerOf
+from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import location, problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.problem_examples import TASK_ID
@@ -19,7 +20,7 @@ from celeriac_api.responses import json_response
 from celeriac_api.schemas import BulkMatched, TaskStatus
 from celeriac_api.submitting import PATH
 
-router = APIRouter(prefix="/api/v1", tags=["history"])
+router = APIRouter(prefix="/api/v1", tags=["history"], route_class=JsonRoute)
 
 
 class BulkRequest(BulkPayload):

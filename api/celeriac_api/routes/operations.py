@@ -11,13 +11,14 @@ from starlette.responses import Response
 from celeriac.model import GroupStats
 from celeriac.record import pause_record, plain_number, worker_record
 from celeriac.registry import TaskType
+from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import GroupNotFoundError, TaskTypeNotFoundError
 from celeriac_api.responses import json_response
 from celeriac_api.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 
-router = APIRouter(prefix="/api/v1", tags=["operations"])
+router = APIRouter(prefix="/api/v1", tags=["operations"], route_class=JsonRoute)
 
 GroupName = Annotated[str, Path(description="The group's name.", examples=["default"])]
 

@@ -16,6 +16,7 @@ from celeriac.model import Status
 from celeriac.record import task_record
 from celeriac.submission import IDEMPOTENCY_KEY, checked_payload
 from celeriac_api.access.caller import CallerOf
+from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import SUBMISSION_BODY, location, problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.problem_examples import TASK_ID
@@ -24,7 +25,7 @@ from celeriac_api.responses import json_response
 from celeriac_api.schemas import TaskRecord, TaskStatus
 from celeriac_api.submitting import PATH, SubmissionResponse, SubmitEndpoint
 
-router = APIRouter(prefix=PATH, tags=["tasks"])
+router = APIRouter(prefix=PATH, tags=["tasks"], route_class=JsonRoute)
 
 TaskId = Annotated[str, Path(description="The id that the submission was answered with.", examples=[TASK_ID])]
 
