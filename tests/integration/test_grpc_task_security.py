@@ -11,6 +11,7 @@ from celeriac.errors import SkipRetry, TaskError
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.integration.certificates import Authority
 from tests.integration.executors.process import ExecutorProcess, make_context, play
+from tests.support import free_port
 
 ANSWER = play({"result": {"ok": 1}})
 
@@ -82,3 +83,13 @@ async def test_metadata_that_cannot_be_sent_is_refused_without_its_value() -> No
             await run(executor, metadata=metadata)
         assert "s3cret" not in str(failed.value)
         assert not isinstance(failed.value, SkipRetry)
+
+
+async def test_an_executor_is_dialled_directly_whatever_proxy_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with ExecutorProcess() as executor:
+        assert await run(executor) == {"ok": 1}
