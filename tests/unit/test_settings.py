@@ -38,7 +38,7 @@ SERVICES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("form", ["json", "yaml", "environment", "well-known"])
+@pytest.mark.parametrize("form", ["json", "yaml", "environment", "variable", "well-known"])
 def test_the_same_configuration_in_every_form(tmp_path: Path, form: str) -> None:
     text = json.dumps({"grpc_services": SERVICES})
     yaml_text = (
@@ -49,6 +49,7 @@ def test_the_same_configuration_in_every_form(tmp_path: Path, form: str) -> None
         "json": lambda: load_settings(write(tmp_path / "c.json", text), environ={}),
         "yaml": lambda: load_settings(write(tmp_path / "c.yaml", yaml_text), environ={}),
         "well-known": lambda: load_settings(environ={"GRPC_SERVICES": json.dumps(SERVICES)}),
+        "variable": lambda: load_settings(environ={"CELERIAC_GRPC_SERVICES": json.dumps(SERVICES)}),
         "environment": lambda: load_settings(
             environ={
                 "CELERIAC_GRPC_SERVICES__SERVICES": "{demo: {address: 'localhost:1', timeout: 500ms}}",

@@ -168,10 +168,13 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
     for name, text in env.items():
         if name.startswith("CELERIAC_") and name not in _NOT_SETTINGS:
             path = tuple(part.lower() for part in name.removeprefix("CELERIAC_").split("__"))
-            # A token may look like a number.
-            plain = name in _PLAIN_TEXTS or (path[0] == "grpc_services" and path[-2] == "metadata")
-            _put(values, path, text if plain else _read_text(name, text))
+            _put(values, path, text if name in _PLAIN_TEXTS or _is_call_metadata(path) else _read_text(name, text))
     return values
+
+
+def _is_call_metadata(path: tuple[str, ...]) -> bool:
+    """Return whether this is one value of a service's `metadata`: a token, which may look like a number."""
+    return path[:2] == ("grpc_services", "services") and path[3:4] == ("metadata",) and len(path) == 5
 
 
 def contract_redis_url(environ: Mapping[str, str] | None = None) -> str:
