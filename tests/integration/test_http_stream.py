@@ -22,7 +22,8 @@ from tests.support import ValkeyServer, eventually
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, sse_keepalive=0.3)
+    # Nobody renews the claims of these tests, however slow the machine.
+    return Settings(redis_url=valkey_url, sse_keepalive=0.3, lease=600)
 
 
 @pytest.fixture
