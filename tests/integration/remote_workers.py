@@ -46,10 +46,12 @@ class Worker:
         return message
 
     async def work(self, answer: Callable[[dict[str, Any]], Any]) -> None:
-        """Answer every task until the connection ends."""
+        """Answer every task, and every ping, until the connection ends."""
         async for text in self.connection:
             message = json.loads(text)
-            if message["type"] == "task":
+            if message["type"] == "ping":
+                await self.say(type="pong")
+            elif message["type"] == "task":
                 result = answer(message["payload"])
                 await self.say(type="task_complete", taskId=message["taskId"], result=result, duration=1)
 
