@@ -182,7 +182,7 @@ async def list_definitions(
     response_model=DefinitionPage,
     responses=problems("invalid_request", *_AWAY),
 )
-async def list_of_user(
+async def list_definitions_of_user(
     request: Request,
     user_id: Annotated[str, Path(description="Whose.", examples=["7"])],
     parts: PartsOf,

@@ -61,7 +61,7 @@ _CHUNK: Final = {
     "requestBody": {"content": {CHUNK_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
 }
 _ASKED_VERSION: Final = request_header(
-    "Tus-Resumable", "The protocol's version.", required=True, example=VERSION, const=VERSION
+    "Tus-Resumable", "The protocol's version.", required=True, example=VERSION, pattern="^1[.]0[.]0$"
 )
 _ASKED_CHECKSUM: Final = request_header(
     "Upload-Checksum",
