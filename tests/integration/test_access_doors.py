@@ -76,6 +76,7 @@ async def test_paths_of_the_server_are_for_admins_unless_the_operator_names_root
         request = task_pb2.CreateTaskRequest(temp_file_path="/tmp/somebodys.mp4")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await task_pb2_grpc.TaskServiceStub(channel).CreateTask(request, metadata=metadata(settings, "7", *PLAIN))
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "only an admin" in str(refused.value.details())
 
 

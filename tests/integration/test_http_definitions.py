@@ -172,6 +172,31 @@ async def test_lists_are_paged_and_filtered(client: httpx.AsyncClient) -> None:
     assert len({item["task_id"] for item in first["items"] + second["items"]}) == 5
 
 
+async def test_a_page_of_what_runs_is_full_however_many_do_not(client: httpx.AsyncClient, store: TaskStore) -> None:
+    task = {"type": "http_test.echo", "payload": {}}
+    running = [await create(client, task=task) for _ in range(3)]
+    idle = [await create(client, task=task) for _ in range(4)]
+    # An instance that waits makes none of them run.
+    await client.post(f"/tasks/{idle[0]}/trigger")
+    for definition_id in running:
+        answer = await client.post(f"/tasks/{definition_id}/trigger")
+        await claim(store, answer.json()["task_id"])
+
+    async def pages(status: str) -> list[list[str]]:
+        found: list[list[str]] = []
+        query = {"status": status, "limit": "2"}
+        while True:
+            page = (await client.get(PATH, params=query)).json()
+            found.append([item["task_def_id"] for item in page["items"]])
+            assert {item["status"] for item in page["items"]} <= {status}
+            if page["next_cursor"] is None:
+                return found
+            query["cursor"] = page["next_cursor"]
+
+    assert await pages("RUNNING") == [running[:0:-1], running[:1]]
+    assert await pages("ACTIVE") == [idle[:1:-1], idle[1::-1]]
+
+
 async def test_a_repeated_request_with_a_key_is_one_definition(client: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": "monday"}
     body = {**HOURLY, "trigger_type": "IMMEDIATE", "trigger_args": {}}

@@ -162,7 +162,10 @@ async def list_definitions(
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
-    """Answer with a page of definitions, the newest first."""
+    """Answer with a page of definitions, the newest first.
+
+    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` tells the end.
+    """
     caller = principal_in(request.scope)
     return await _list(
         parts,
@@ -190,7 +193,10 @@ async def list_definitions_of_user(
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
-    """Answer with a page of the user's definitions, the newest first."""
+    """Answer with a page of the user's definitions, the newest first.
+
+    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` tells the end.
+    """
     caller = principal_in(request.scope)
     if not caller.sees(user_id):
         raise ForbiddenError("only an admin lists the definitions of others")
@@ -389,15 +395,11 @@ async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
 
 
 async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chosen: Any) -> Response:
-    # RUNNING is not stored: those that run are among the active ones.
-    stored = tuple({DefinitionStatus.ACTIVE if s is DefinitionStatus.RUNNING else s for s in statuses})
     try:
-        page = await parts.control.book.find(statuses=stored, **chosen)
+        found, following = await parts.control.find(statuses=statuses, **chosen)
     except BadCursorError as exc:
         raise _bad_cursor(exc) from exc
-    seen = await parts.control.look(page.definitions)
-    items = [_record(found) for found in seen if not statuses or found.status in statuses]
-    return json_response({"items": items, "next_cursor": page.next_cursor})
+    return json_response({"items": [_record(seen) for seen in found], "next_cursor": following})
 
 
 def _record(seen: Seen) -> dict[str, Any]:

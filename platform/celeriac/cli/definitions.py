@@ -20,7 +20,7 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.joining import import_from_here, joined_settings
 
 if TYPE_CHECKING:
-    from celeriac.control.service import TaskControl
+    from celeriac.control.service import Seen, TaskControl
 
 T = TypeVar("T")
 
@@ -52,12 +52,17 @@ def list_definitions(
     """List definitions, the newest first."""
 
     async def work(control: TaskControl) -> list[dict[str, Any]]:
-        stored = DefinitionStatus.ACTIVE if status is DefinitionStatus.RUNNING else status
-        page = await control.book.find(
-            user_id=user_id, statuses=() if stored is None else (stored,), group=group, limit=limit
-        )
-        seen = await control.look(page.definitions)
-        return [_record(found) for found in seen if status is None or found.status is status]
+        statuses = () if status is None else (status,)
+        found: list[Seen] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            more, cursor = await control.find(
+                statuses=statuses, limit=limit - len(found), cursor=cursor, user_id=user_id, group=group
+            )
+            found += more
+            if cursor is None:
+                break
+        return [_record(seen) for seen in found]
 
     found = _on_control(config, data_dir, work)
     if as_json:

@@ -37,7 +37,7 @@ from celeriac.definition_request import (
     read_trigger,
 )
 from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
-from celeriac.ledger.definitions import DefinitionBook
+from celeriac.ledger.definitions import DefinitionBook, cursor_behind
 from celeriac.ledger.firings import FiringDesk
 from celeriac.ledger.ledger import Ledger
 from celeriac.live.outcomes import server_ms
@@ -51,6 +51,8 @@ from celeriac.trigger_args import checked_args
 MAX_PREVIEW: Final = 1000
 #: Open instances whose end a look at one definition counts by itself.
 _SETTLED: Final = 1000
+#: Pages that are looked through to fill one.
+_LOOKS: Final = 20
 
 #: Returns the types in which a name is to be looked up.
 Types = Callable[[str], Awaitable[TypeLookup]]
@@ -128,6 +130,33 @@ class TaskControl:
         if len(going_on) < len(ids):
             definition = await self.book.get(definition_id)
         return Seen(definition, _look(definition, going_on))
+
+    async def find(
+        self, *, statuses: Sequence[DefinitionStatus] = (), limit: int, cursor: str | None = None, **chosen: Any
+    ) -> tuple[list[Seen], str | None]:
+        """Return a page of definitions as they look now, the newest first, and the next page's cursor.
+
+        RUNNING is not stored, so which of the active ones run is seen page by page: a page is filled up from the
+        following ones, and where matches are rare it may be shorter than `limit`. None as the cursor is the end.
+        `chosen` are further filters of `DefinitionBook.find`. Raises `BadCursorError`.
+        """
+        running, active = DefinitionStatus.RUNNING in statuses, DefinitionStatus.ACTIVE in statuses
+        stored = {DefinitionStatus.ACTIVE if status is DefinitionStatus.RUNNING else status for status in statuses}
+        found: list[Seen] = []
+        for _ in range(_LOOKS):
+            page = await self.book.find(
+                statuses=tuple(stored), unended=running and not active, limit=limit, cursor=cursor, **chosen
+            )
+            for seen in await self.look(page.definitions):
+                if not statuses or seen.status in statuses:
+                    if len(found) == limit:
+                        return found, cursor_behind(found[-1].definition)
+                    found.append(seen)
+            cursor = page.next_cursor
+            # A full page is the last one only if nothing that matches follows.
+            if cursor is None or (len(found) == limit and running == active):
+                break
+        return found, cursor
 
     async def look(self, definitions: Sequence[Definition]) -> list[Seen]:
         """Return many definitions as they look now."""

@@ -21,6 +21,7 @@ from celeriac.access.principal import LOCAL, Principal
 from celeriac.errors import (
     FileMissingError,
     FileNotAllowedError,
+    ForbiddenError,
     InvalidSubmissionError,
     StoreUnavailableError,
     Violation,
@@ -96,7 +97,7 @@ class FileIntake:
     async def create(self, temp_file_path: str, *, caller: Principal = LOCAL) -> Submitted:
         """Take over a file and make the `file_process` task of it that suits it (contract 2, `CreateTask`).
 
-        Raises `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
+        Raises `ForbiddenError`, `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
         `QueueFullError` or `StoreUnavailableError`; then the file is where it was.
         """
         self.check_path_allowed(caller)
@@ -149,13 +150,13 @@ class FileIntake:
                 upload.info.owner
             ):
                 raise FileNotAllowedError(f"{payload.path} is not a file of yours")
-        except FileNotAllowedError as exc:
+        except (FileNotAllowedError, ForbiddenError) as exc:
             raise InvalidSubmissionError([Violation("payload.path", str(exc))]) from exc
 
     def check_path_allowed(self, caller: Principal) -> None:
-        """Raise `FileNotAllowedError` unless `caller` may name files of the server by their paths."""
+        """Raise `ForbiddenError` unless `caller` may name files of the server by their paths."""
         if not caller.admin and self.settings.files.allowed_roots is None:
-            raise FileNotAllowedError(
+            raise ForbiddenError(
                 "only an admin may name a file of the server: upload it and give its file_id, or let the operator"
                 " set ALLOWED_FILE_ROOTS"
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, delete, exists, func, literal, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, exists, func, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from celeriac.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
@@ -47,6 +47,11 @@ class DefinitionPage:
     next_cursor: str | None
 
 
+def cursor_behind(definition: Definition) -> str:
+    """Return the cursor of the page that begins behind a definition."""
+    return Cursor(Sort.CREATED_DOWN, definition.created_ms, definition.definition_id).encoded()
+
+
 class DefinitionBook:
     """Reads and changes definitions. Everything raises `LedgerUnavailableError`."""
 
@@ -71,10 +76,14 @@ class DefinitionBook:
         group: str | None = None,
         trigger_type: str | None = None,
         source: str | None = None,
+        unended: bool = False,
         limit: int,
         cursor: str | None = None,
     ) -> DefinitionPage:
-        """Return a page of definitions, the newest first; raises `BadCursorError`."""
+        """Return a page of definitions, the newest first; `unended` leaves out active ones of which nothing may run.
+
+        Raises `BadCursorError`.
+        """
         statement = select(definitions)
         for column, value in (
             (_d.user_id, user_id),
@@ -86,6 +95,9 @@ class DefinitionBook:
                 statement = statement.where(column == _plain(value))
         if statuses:
             statement = statement.where(_d.status.in_([status.value for status in statuses]))
+        if unended:
+            opened = exists().where(_f.definition_id == _d.definition_id, _f.state == FiringState.OPEN.value)
+            statement = statement.where(or_(_d.status != DefinitionStatus.ACTIVE.value, opened))
         if cursor is not None:
             after = Cursor.decode(cursor, Sort.CREATED_DOWN)
             behind = tuple_(literal(after.at_ms), literal(after.task_id))
@@ -94,10 +106,7 @@ class DefinitionBook:
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).mappings().all()
         found = [definition_of(row) for row in rows[:limit]]
-        following = None
-        if len(rows) > limit:
-            following = Cursor(Sort.CREATED_DOWN, found[-1].created_ms, found[-1].definition_id).encoded()
-        return DefinitionPage(found, following)
+        return DefinitionPage(found, cursor_behind(found[-1]) if len(rows) > limit else None)
 
     async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
         """Return the planned, buffered and open firings of these definitions."""
