@@ -26,6 +26,7 @@ from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
 from celeriac.settings import Settings
 from celeriac_api import openapi_document, problems
+from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.guard import Guard
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.dispatch import chat
@@ -92,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
             await gateway.start()
             activity = ActivityFeed(store=store)
             await activity.start()
+            authenticator = Authenticator(settings, ApiKeys(store).find)
             replies = Replies(store, hub, gateway.remote.gateway)
             await replies.start()
             calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)
@@ -109,7 +111,8 @@ def create_app(settings: Settings) -> FastAPI:
                     activity=activity,
                     files=intake,
                     gateway=gateway,
-                    authenticator=Authenticator(settings, ApiKeys(store).find),
+                    authenticator=authenticator,
+                    credentials=CredentialCheck(authenticator, failures_per_minute=settings.access.failure_limit),
                     ledger=ledger,
                     definitions=(
                         None if ledger is None else TaskControl(store=store, ledger=ledger, types=types.containing)

@@ -17,6 +17,7 @@ from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.live.user_feeds import UserFeeds
 from celeriac.settings import Settings
+from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.ws.connections import Connections
 from celeriac_api.ws.gateway import Gateway
@@ -39,6 +40,8 @@ class Parts:
     gateway: Gateway
     #: From a credential to its principal.
     authenticator: Authenticator
+    #: The same for callers, whose addresses it counts refusals of.
+    credentials: CredentialCheck
     #: None where no database is configured.
     ledger: Ledger | None = None
     #: None where no database is configured.

@@ -120,8 +120,9 @@ class ApiServer(uvicorn.Server):
                 log_config=None,
                 access_log=settings.log_level == "debug",
                 server_header=False,
-                # Nothing here depends on the client's address or scheme, so nobody's headers are believed.
-                proxy_headers=False,
+                # Nobody's headers are believed but those of the proxies that the settings name.
+                proxy_headers=bool(settings.access.trusted_proxies),
+                forwarded_allow_ips=settings.access.trusted_proxies,
                 backlog=_BACKLOG,
                 timeout_keep_alive=round(settings.keep_alive),
                 timeout_graceful_shutdown=_GRACE_S,

@@ -45,7 +45,9 @@ def expected_indexes(record: dict[str, str]) -> set[str]:
 def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
     """Check every record against indexes, retention and events; return the records."""
     found = records(client)
-    groups = client.smembers(keys.GROUPS) | {record["queue"] for record in found.values()}
+    known = client.smembers(keys.GROUPS)
+    assert {record["queue"] for record in found.values() if record["status"] == "PENDING"} <= known
+    groups = known | {record["queue"] for record in found.values()}
     index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES]
     index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.remote, keys.running)]
     ids = list(found)

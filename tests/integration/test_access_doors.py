@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
 from celeriac.live.api_keys import ApiKeys
 from celeriac.live.store import TaskStore
-from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.settings import AccessSettings, ServerTlsSettings, Settings
+from celeriac_api.rpc.access import address_of
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.integration.certificates import Authority
 from tests.integration.file_services import file_settings, rpc_serving
 from tests.integration.http_serving import serving
+from tests.integration.notification_client import listening
 from tests.integration.test_access_routes import SECRET, client_of, header, settings_of
-from tests.support import eventually
+from tests.support import ValkeyServer, eventually
 
 PLAIN = (Scope.READ, Scope.SUBMIT)
 
@@ -177,6 +180,93 @@ async def test_who_asks_too_much_is_told_when_to_come_back(valkey_url: str, tmp_
         assert guesses[0] == 401
         assert guesses[-1] == 429
         assert (await client.get("/api/v1/groups", headers=theirs)).status_code == 200, "who is known is not held up"
+
+
+async def test_bad_credentials_count_at_every_door(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:
+    settings = settings_of(valkey_url, tmp_path, failure_limit=1)
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+        good = mint_token(settings, user_id="7", scopes=PLAIN)
+        codes = []
+        for n in range(3):
+            async with listening(url, 7, "?auth=message") as listener:
+                await listener.say(type="auth", token=f"guess-{n}")
+                codes.append(await listener.closed())
+        assert codes == [1008, 1013, 1013]
+        # The door is another one, the address is the same; what has not been checked before has to wait as well.
+        assert (await client.post("/sign-in", data={"credential": good})).status_code == 429
+    rpc = file_settings(tmp_path, access={"jwt_secret": SECRET, "failure_limit": 1})
+    async with rpc_serving(store, rpc) as (_, channel, _intake):
+        stub = task_pb2_grpc.TaskServiceStub(channel)
+        known = metadata(rpc, "7", Scope.READ)
+
+        async def code_of(credential: Any) -> grpc.StatusCode:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.GetTaskStatus(task_pb2.GetTaskStatusRequest(task_id="x"), metadata=credential)
+            return refused.value.code()
+
+        assert await code_of(known) is grpc.StatusCode.NOT_FOUND
+        guesses = [await code_of((("authorization", f"Bearer guess-{n}"),)) for n in range(3)]
+        assert guesses == [grpc.StatusCode.UNAUTHENTICATED, *[grpc.StatusCode.RESOURCE_EXHAUSTED] * 2]
+        assert await code_of(known) is grpc.StatusCode.NOT_FOUND, "who is known is not held up"
+        assert await code_of(metadata(rpc, "8", Scope.READ)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_trusted_proxy_says_who_calls(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:
+    settings = settings_of(valkey_url, tmp_path, failure_limit=1, trusted_proxies=["127.0.0.1", "10.0.0.0/8"])
+
+    def forwarded(addresses: str, credential: str = "Bearer guess") -> dict[str, str]:
+        return {"X-Forwarded-For": addresses, "Authorization": credential}
+
+    async with client_of(settings) as client:
+        for address, answers in (("192.0.2.1", [401, 429]), ("192.0.2.2", [401])):
+            # What a caller writes itself comes before what the proxies add.
+            told = forwarded(f"203.0.113.9, {address}, 10.1.2.3")
+            assert [(await client.get("/api/v1/groups", headers=told)).status_code for _ in answers] == answers
+        bearer = header(settings, "root", Scope.ADMIN)["Authorization"]
+        told = forwarded("192.0.2.3", bearer)
+        assert (await client.post("/api/v1/groups/default/pause", headers=told)).status_code == 200
+        (entry,) = (await client.get("/api/v1/audit", headers=told)).json()["items"]
+        assert entry["address"] == "192.0.2.3"
+        secure = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.3"}
+        signed = await client.post("/sign-in", data={"credential": bearer.partition(" ")[2]}, headers=secure)
+        assert "secure" in signed.headers["set-cookie"].lower(), "TLS ends at the proxy"
+    async with client_of(settings_of(valkey_url, tmp_path, failure_limit=1)) as client:
+        answers = [
+            (await client.get("/api/v1/groups", headers=forwarded(f"192.0.2.{n}"))).status_code for n in range(2)
+        ]
+        assert answers == [401, 429], "without the setting nobody is believed"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("ipv4:192.0.2.1:50000", "", "192.0.2.1"),
+        ("ipv4:192.0.2.1:50000", "198.51.100.1", "192.0.2.1"),
+        ("ipv4:10.0.0.1:50000", "198.51.100.1", "198.51.100.1"),
+        ("ipv4:10.0.0.1:50000", "203.0.113.9, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("ipv4:10.0.0.1:50000", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("ipv6:%5B::1%5D:50000", "198.51.100.1", "198.51.100.1"),
+        ("ipv6:[2001:db8::1]:50000", "198.51.100.1", "2001:db8::1"),
+        ("unix:", "198.51.100.1", "unix:"),
+    ],
+)
+def test_the_address_of_a_grpc_call(peer: str, forwarded: str, address: str) -> None:
+    proxies = [ip_network("10.0.0.0/8"), ip_network("::1")]
+    assert address_of(peer, forwarded, proxies) == address
+
+
+def test_a_trusted_proxy_is_an_address_or_a_network() -> None:
+    with pytest.raises(ValueError, match="'proxy' is neither an address nor a network"):
+        AccessSettings(trusted_proxies=["proxy"])
+
+
+async def test_health_is_answered_while_the_store_is_away(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path / "store")
+    server.start()
+    async with client_of(settings_of(server.url(), tmp_path)) as client:
+        server.kill()
+        probe = {"X-API-Key": "cel_0123456789abcdef_secret"}
+        assert (await client.get("/healthz", headers=probe)).status_code == 200
 
 
 def test_an_empty_bucket_fills_again() -> None:

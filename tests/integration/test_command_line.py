@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from celeriac.live import keys
+from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Status, Submission
 from tests.e2e.running_up import CELERIAC, celeriac, clean_environment
@@ -318,6 +319,13 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert (await cli("groups", "resume", "loud"))[1] == "loud goes on\n"
     assert (await cli("groups", "resume", "loud"))[1] == "loud was not paused\n"
     assert "there is no group 'luod'; there are default, loud" in (await cli("groups", "pause", "luod"))[2]
+    entries = [(e["action"], e["target"], e["status"]) for e in reversed(await AuditLog(store).page())]
+    assert entries == [
+        ("group.pause", "loud", "done"),
+        ("group.resume", "loud", "done"),
+        ("group.resume", "loud", "done"),
+    ]
+    assert all(e["actor"].startswith("cli:") and e["address"] for e in await AuditLog(store).page())
     assert (await cli("types"))[1].splitlines()[1].split(maxsplit=2) == ["shout", "loud", "Shout a text."]
     _, out, _ = await cli("types", "--json")
     assert json.loads(out)["task_types"][0] == {
@@ -342,6 +350,7 @@ async def test_a_group_is_drained_when_what_ran_has_ended(store: TaskStore, cli:
         "loud is empty and paused, 1 wait; `celeriac groups resume loud` lets it go on",
     )
     assert (await cli("groups"))[1].splitlines()[1].endswith(": new disks")
+    assert [(e["action"], e["target"]) for e in await AuditLog(store).page()] == [("group.drain", "loud")] * 2
     assert "is not a duration" in (await cli("groups", "drain", "loud", "--timeout", "soon"))[2]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from celeriac.control.scheduling import scheduler_on
 from celeriac.ledger.migrating import migrate
+from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 from tests.e2e.running_up import celeriac
@@ -56,3 +57,5 @@ async def test_a_definition_from_its_creation_to_its_end(valkey_url: str, store:
     assert "trigger_args.cron" in await run("create", "x", "--cron", "whenever", code=2)
     actions = [change["action"] for change in (await run_json("show", nightly))["changes"]]
     assert actions == ["cancel", "trigger", "backfill", "edit", "resume", "pause", "create"]
+    audited = [e["action"] for e in await AuditLog(store).page() if e["target"] == nightly]
+    assert audited == [f"definition.{action}" for action in actions]

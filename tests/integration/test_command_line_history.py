@@ -12,6 +12,7 @@ import pytest
 from celeriac.ledger.keeping import keeping
 from celeriac.ledger.ledger import Ledger
 from celeriac.ledger.migrating import migrate
+from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.settings import Settings
@@ -188,6 +189,8 @@ async def test_many_are_counted_before_they_are_touched(ledger: Ledger, store: T
     assert (code, submitted["status"]) == (0, "pending")
     task = await store.get(submitted["task_id"])
     assert (task.type, task.payload) == ("celeriac.bulk", {"action": "retry", "filter": {"q": "bad-1"}})
+    (entry, *_) = await AuditLog(store).page()
+    assert (entry["action"], entry["target"], entry["status"]) == ("task.bulk", task.task_id, "done")
 
 
 async def test_stats_count_and_time(ledger: Ledger, store: TaskStore, cli: Any) -> None:

@@ -45,7 +45,8 @@ from tests.integration.life_cycle_state import STEPS, Client, assert_consistent,
 T = TypeVar("T")
 
 LIMIT_OF_B = 3
-SETTINGS = Settings(groups={"b": GroupSettings(max_queue_length=LIMIT_OF_B)})
+#: Groups are forgotten as soon as they are idle.
+SETTINGS = Settings(group_retention=0, groups={"b": GroupSettings(max_queue_length=LIMIT_OF_B)})
 GROUPS = ("a", "b")
 LONG_AGO_MS = 1000
 #: Few, so that much happens to each.

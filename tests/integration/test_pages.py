@@ -7,16 +7,19 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from celeriac.access.principal import Scope
 from celeriac.live.store import TaskStore
 from celeriac.model import Progress
 from celeriac.settings import PagesSettings, Settings
 from celeriac_api.pages.assets import assets
 from tests.integration.http_serving import claim, serving, submit
+from tests.integration.test_access_routes import client_of, header, settings_of
 from tests.support import eventually
 
 
@@ -175,3 +178,27 @@ async def test_what_runs_is_listed_from_the_store(client: httpx.AsyncClient, sto
     listed = (await client.get("/api/v1/running")).json()["tasks"]
     assert [(task["task_id"], task["worker"]) for task in listed] == [(first, "tester")]
     assert second not in str(listed)
+
+
+async def test_a_page_of_what_runs_is_the_users_own_whatever_others_run(
+    valkey_url: str, tmp_path: Path, store: TaskStore
+) -> None:
+    settings = settings_of(valkey_url, tmp_path)
+    mine = header(settings, "7", Scope.READ, Scope.SUBMIT)
+    theirs = header(settings, "8", Scope.READ, Scope.SUBMIT)
+    async with client_of(settings) as client:
+        started = []
+        for headers, queue in ((mine, "a"), (mine, "b"), (theirs, "a"), (theirs, "b"), (theirs, "a")):
+            document = {"type": "http_test.echo", "payload": {}, "queue": queue}
+            answer = await client.post("/api/v1/tasks", json=document, headers=headers)
+            started.append((await claim(store, answer.json()["task_id"])).task_id)
+        await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}}, headers=mine)
+
+        async def running(headers: dict[str, str], limit: int) -> list[str]:
+            page = await client.get("/api/v1/running", params={"limit": limit}, headers=headers)
+            return [task["task_id"] for task in page.json()["tasks"]]
+
+        assert await running(mine, 2) in (started[1::-1], started[:2])
+        assert set(await running(theirs, 100)) == set(started[2:])
+        assert len(await running(header(settings, "root", Scope.ADMIN), 4)) == 4
+        assert await running(header(settings, "9", Scope.READ), 4) == []

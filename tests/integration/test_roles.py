@@ -298,3 +298,57 @@ async def test_a_step_that_fails_does_not_end_its_role(caplog: pytest.LogCapture
     await role.stop()
     await role.stop()
     assert "Stumbling: a step failed" in caplog.text
+
+
+async def test_a_group_that_was_idle_for_long_is_forgotten_until_its_next_task(
+    valkey_url: str, settings: Settings, look: Any
+) -> None:
+    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0})) as store:
+
+        async def sweep_twice() -> list[str]:
+            for group in ("default", "quiet", "held"):
+                # The first look notes that it is idle, the second one that it still is.
+                await store.sweep(group)
+                await store.sweep(group)
+            return await store.group_names()
+
+        await submit(store, "t0")
+        await submit(store, "t1", group="quiet")
+        await store.pause("held")
+        assert await sweep_twice() == ["default", "held", "quiet"], "tasks wait, or it is paused"
+        for task_id, group in (("t0", "default"), ("t1", "quiet")):
+            take_ids(look, group)
+            running = await claim(store, task_id)
+            assert group in await sweep_twice(), "a task runs"
+            await store.complete(running, "1")
+        assert await sweep_twice() == ["held"]
+        assert not look.exists(keys.group("default"), keys.group("quiet"))
+        await submit(store, "t2", group="quiet")
+        assert await store.group_names() == ["held", "quiet"]
+        assert (await claim(store, "t2")).group == "quiet"
+        await store.resume("held")
+        assert await sweep_twice() == ["quiet"]
+
+
+async def test_an_idle_group_is_kept_for_its_time_and_while_a_message_or_a_remote_worker_is_there(
+    valkey_url: str, settings: Settings, store: TaskStore, look: Any
+) -> None:
+    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0})) as forgetful:
+        await submit(store, "t0")
+        running = await claim(store, "t0")
+        await store.complete(running, "1")
+        for _ in range(3):
+            # Its message, which nobody took, may be any producer's.
+            await forgetful.sweep("default")
+        assert await store.group_names() == ["default"]
+        take_ids(look, "default")
+        look.zadd(keys.gateways("default"), {"gateway": 2**52})
+        for _ in range(3):
+            await forgetful.sweep("default")
+        assert await store.group_names() == ["default"], "remote workers are connected"
+        look.delete(keys.gateways("default"))
+        for _ in range(3):
+            await store.sweep("default")
+        assert await store.group_names() == ["default"], "a week has not passed"
+        await forgetful.sweep("default")
+        assert await store.group_names() == []

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError
 from celeriac.live.audit import AuditEntry, AuditLog
-from celeriac_api.access.caller import PRINCIPAL
+from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.problems import instance_of
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,12 @@ async def serve_audited(app: ASGIApp, action: str, audit: AuditLog, scope: Scope
 
 async def _write(action: str, audit: AuditLog, scope: Scope, status: int) -> None:
     principal: Principal | None = scope.get(PRINCIPAL)
-    client = scope.get("client")
     entry = AuditEntry(
         actor=principal.name if principal is not None else "",
         action=action,
         target=instance_of(scope),
         status=str(status),
-        address=client[0] if client else "",
+        address=address_of(scope),
         credential=principal.credential if principal is not None else "",
     )
     try:

@@ -28,5 +28,11 @@ async def caller_of(connection: HTTPConnection) -> Principal:
     return principal_in(connection.scope)
 
 
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Return the address that a connection comes from, as far as it is known; see setting `access.trusted_proxies`."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 #: A route's parameter of this type gets who calls.
 CallerOf = Annotated[Principal, Depends(caller_of)]

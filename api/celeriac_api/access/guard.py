@@ -6,7 +6,7 @@ Where authentication is off this costs one pass over the headers; a credential s
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
@@ -20,7 +20,7 @@ from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
 from celeriac_api.access.auditing import serve_audited
 from celeriac_api.access.browsers import Browsers
-from celeriac_api.access.caller import PRINCIPAL
+from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.access.credentials import Head, credential_of, read_head
 from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
 from celeriac_api.access.policy import WEBSOCKET, Access, Policy
@@ -66,7 +66,6 @@ class Guard:
         self._per_principal = Buckets(rate, 2 * rate) if rate else None
         by_address = access.rate_limit_per_address
         self._per_address = Buckets(by_address, 2 * by_address) if by_address else None
-        self._failures = Buckets(access.failure_limit / 60, access.failure_limit)
         self._streams = OpenStreams(access.max_streams_per_principal)
 
     def plain(self, scope: Scope) -> bool:
@@ -91,7 +90,7 @@ class Guard:
             self._browsers.check_host(head)
             if (answer := self._browsers.preflight(scope, head)) is not None:
                 return answer
-            address = _address(scope)
+            address = address_of(scope)
             check_rate(self._per_address, address, "too many requests from this address")
             found = self._policy.find(_method(scope), _path(scope))
             if found is None or found.access is None:
@@ -123,7 +122,6 @@ class Guard:
 
     async def _principal(self, scope: Scope, head: Head, access: Access, address: str) -> Principal | None:
         """Return who calls; None where nobody has to say so, or not yet. Raises `AuthenticationError`."""
-        authenticator = self._running().authenticator
         try:
             credential, by_browser = credential_of(scope, head, stream=access.stream)
         except AuthenticationError:
@@ -132,26 +130,22 @@ class Guard:
             credential, by_browser = None, False
         if by_browser or not self._on or access.open:
             self._browsers.check_origin(scope, head)
+        if access.open:
+            # Asked of nobody: the store may be away.
+            return None
         if credential is None:
             if not self._on:
                 return LOCAL
-            if access.open or access.first_message:
+            if access.first_message:
                 return None
             raise AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)")
-        if (known := authenticator.remembered(credential)) is not None:
-            return self._with_rights(known)
         try:
-            check_rate(self._failures, address, "too many refused credentials from this address")
-            known = await authenticator.principal(credential)
+            return self._with_rights(await self._running().credentials.principal(credential, address))
         except AuthenticationError:
-            if access.open:
-                return None
             if self._on or access.first_message:
                 raise
             # What a client shows by habit (a key for another service) is no reason to refuse it here.
             return LOCAL
-        self._failures.wait_s(address, -1.0)
-        return self._with_rights(known)
 
     def _with_rights(self, principal: Principal) -> Principal:
         """Return who calls, who may do everything to own tasks where authentication is off."""
@@ -214,7 +208,7 @@ class Guard:
         if principal is not None and principal.kind is Kind.LOCAL:
             await app(scope, receive, send)
             return
-        caller = principal.name if principal is not None else _address(scope)
+        caller = principal.name if principal is not None else address_of(scope)
         try:
             self._streams.enter(caller)
         except CeleriacError as exc:
@@ -248,8 +242,3 @@ def _path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path.removeprefix(root) if root and path.startswith(root + "/") else path
-
-
-def _address(scope: Any) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""

@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from celeriac.access.principal import Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError
+from celeriac_api.access.caller import address_of
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.access.guard import SIGN_IN
 from celeriac_api.parts import PartsOf
@@ -69,7 +70,7 @@ async def sign_in(request: Request, parts: PartsOf) -> Response:
     try:
         if not credential:
             raise AuthenticationError("paste a token or an API key")
-        principal = await parts.authenticator.principal(credential)
+        principal = await parts.credentials.principal(credential, address_of(request.scope))
         if parts.settings.access.on:
             # Without it every page would answer 403, with no way back from there.
             principal.demand(Scope.READ)

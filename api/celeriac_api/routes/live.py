@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from celeriac.access.confining import nobody_else
 from celeriac.access.principal import Principal
 from celeriac.live.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
 from celeriac.model import Task
@@ -135,7 +136,7 @@ async def list_running(
     limit: Annotated[int, Query(ge=1, le=1000, description="Tasks at most.")] = 200,
 ) -> Response:
     """Answer with what runs."""
-    tasks = await running_tasks(parts.store, limit)
+    tasks = await running_tasks(parts.store, limit, user_id=None if caller.admin else nobody_else(caller))
     return json_response({"tasks": [_light_record(task) for task in tasks if caller.sees(task.user_id)]})
 
 

@@ -5,9 +5,12 @@ A credential comes as metadata: `authorization: Bearer TOKEN`, or `x-api-key`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 
@@ -16,6 +19,7 @@ from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
 from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
+from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.limits import Buckets, check_rate
 from celeriac_api.rpc.failures import abort
 
@@ -43,36 +47,39 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call through once it is known who makes it, and that they may."""
 
     def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
-        self._on = settings.access.on
-        self._authenticator = authenticator
-        rate = settings.access.rate_limit
+        access = settings.access
+        self._on = access.on
+        self._credentials = CredentialCheck(authenticator, failures_per_minute=access.failure_limit)
+        self._proxies = [ip_network(proxy) for proxy in access.trusted_proxies]
+        rate = access.rate_limit
         if rate is None:
             rate = 0.0 if not self._on and is_loopback(settings.host) else 1000.0
         self._buckets = Buckets(rate, 2 * rate) if rate else None
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Return the method's handler, or one that refuses."""
+        """Return the method's handler, or one that looks at the call first."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if handler is None or method.startswith(_OPEN):
             return handler
+        return _guarded(handler, partial(self._admit, method, dict(handler_call_details.invocation_metadata or ())))
+
+    async def _admit(self, method: str, metadata: Mapping[str, Any], context: Any) -> None:
+        """Leave for the method who calls, or end the call."""
         try:
-            _caller.set(await self._admitted(method, dict(handler_call_details.invocation_metadata or ())))
+            address = address_of(context.peer(), str(metadata.get("x-forwarded-for", "")), self._proxies)
+            principal = await self._principal(metadata, address)
+            check_rate(self._buckets, principal.name, "too many calls")
+            if self._on:
+                if method not in METHODS:
+                    raise ForbiddenError(f"nobody may call {method}")
+                if (scope := METHODS[method]) is not None:
+                    principal.demand(scope)
         except CeleriacError as exc:
-            return _refusing(handler, exc)
-        return handler
+            await abort(context, exc)
+        _caller.set(principal)
 
-    async def _admitted(self, method: str, metadata: Mapping[str, Any]) -> Principal:
-        principal = await self._principal(metadata)
-        check_rate(self._buckets, principal.name, "too many calls")
-        if self._on:
-            if method not in METHODS:
-                raise ForbiddenError(f"nobody may call {method}")
-            if (scope := METHODS[method]) is not None:
-                principal.demand(scope)
-        return principal
-
-    async def _principal(self, metadata: Mapping[str, Any]) -> Principal:
+    async def _principal(self, metadata: Mapping[str, Any], address: str) -> Principal:
         header, key = metadata.get("authorization"), metadata.get("x-api-key")
         try:
             credential = bearer(str(header)) if header is not None else str(key) if key is not None else None
@@ -80,22 +87,50 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 if self._on:
                     raise AuthenticationError("show a credential: metadata authorization: Bearer TOKEN")
                 return LOCAL
-            return await self._authenticator.principal(credential)
+            return await self._credentials.principal(credential, address)
         except AuthenticationError:
             if self._on:
                 raise
             return LOCAL
 
 
-def _refusing(handler: Any, error: CeleriacError) -> Any:
-    """Return a handler of the same kind as `handler` that ends each call with `error`."""
+def address_of(peer: str, forwarded: str, proxies: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Return the address that a call comes from: of `peer` as gRPC writes it, or what a trusted proxy forwarded.
 
-    async def refuse(_: Any, context: Any) -> Any:
-        await abort(context, error)
+    Of several in `forwarded` it is the last one that is no proxy itself, since a caller may have written those before.
+    """
+    kind, _, place = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return peer
+    address = place.rpartition(":")[0].strip("[]")
+    for hop in reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()]):
+        if not _among(address, proxies):
+            break
+        address = hop
+    return address
 
-    async def refuse_stream(_: Any, context: Any) -> Any:
-        await abort(context, error)
-        yield
+
+def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return False
+    return any(known in network for network in networks)
+
+
+def _guarded(handler: Any, admit: Callable[[Any], Awaitable[None]]) -> Any:
+    """Return a handler of the same kind as `handler` that serves calls once `admit` has let them through."""
+
+    async def serve(request: Any, context: Any) -> Any:
+        await admit(context)
+        return await (handler.stream_unary if handler.request_streaming else handler.unary_unary)(request, context)
+
+    async def serve_stream(request: Any, context: Any) -> Any:
+        await admit(context)
+        async for answer in (handler.stream_stream if handler.request_streaming else handler.unary_stream)(
+            request, context
+        ):
+            yield answer
 
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -103,5 +138,5 @@ def _refusing(handler: Any, error: CeleriacError) -> Any:
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    answer: Any = refuse_stream if handler.response_streaming else refuse
-    return make(answer, handler.request_deserializer, handler.response_serializer)
+    served: Any = serve_stream if handler.response_streaming else serve
+    return make(served, handler.request_deserializer, handler.response_serializer)

@@ -96,4 +96,5 @@ class WorkerEndpoint:
 
 
 def _address(client: tuple[str, int] | None) -> str:
-    return "" if client is None else f"{client[0]}:{client[1]}"
+    # A proxy does not always tell the port.
+    return "" if client is None else f"{client[0]}:{client[1]}" if client[1] else client[0]

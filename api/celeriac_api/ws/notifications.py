@@ -12,12 +12,18 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from celeriac.access.principal import Kind, Principal
-from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
-from celeriac_api.access.caller import PRINCIPAL
+from celeriac.errors import (
+    AuthenticationError,
+    CeleriacError,
+    ForbiddenError,
+    RateLimitedError,
+    StoreUnavailableError,
+)
+from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.identity import SUBPROTOCOL, a_user, user_of
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, problem_of
-from celeriac_api.ws.user_connection import REFUSED, UserConnection, close, read
+from celeriac_api.ws.user_connection import REFUSED, TRY_LATER, UserConnection, close, read
 
 router = APIRouter()
 
@@ -53,6 +59,8 @@ async def notify(websocket: WebSocket, user_id: str) -> None:
         await UserConnection(websocket, parts, principal, user_id, last_id).serve()
     except (AuthenticationError, ForbiddenError) as exc:
         await close(websocket, REFUSED, str(exc))
+    except (RateLimitedError, StoreUnavailableError) as exc:
+        await close(websocket, TRY_LATER, str(exc))
     except (WebSocketDisconnect, TimeoutError):
         await close(websocket, REFUSED, "no token came")
     finally:
@@ -80,6 +88,7 @@ async def _by_first_message(
     token = message.get("token")
     if message.get("type") != "auth" or not isinstance(token, str):
         raise AuthenticationError('the first message must be {"type": "auth", "token": TOKEN}')
-    principal = _checked(a_user(await parts.authenticator.principal(token)), user_id)
+    known = await parts.credentials.principal(token, address_of(websocket.scope))
+    principal = _checked(a_user(known), user_id)
     shown = message.get("last_event_id")
     return principal, shown if isinstance(shown, str) else last_id

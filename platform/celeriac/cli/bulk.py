@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from celeriac.bulk import BULK
+from celeriac.cli.auditing import note
 from celeriac.cli.connection import on_ledger, on_store
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.watch import watch_task
@@ -53,6 +54,7 @@ def act_on_many(
     async def work(store: TaskStore) -> int:
         request = SubmitRequest(type=BULK.name, payload=payload)
         submitted = await store.submit(build_submission(request, settings, registry))
+        await note(store, "task.bulk", submitted.task_id)
         answer: dict[str, Any] = {"task_id": submitted.task_id, "status": submitted.status.wire}
         if as_json:
             print_json(answer if detach else {"event": "submitted", **answer}, one_line=not detach)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import orjson
 import typer
 
+from celeriac.cli.auditing import note as note_action
 from celeriac.cli.filters import read_moment
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import json_text, print_json, print_line
@@ -167,7 +168,7 @@ def create(
         seen, _ = await control.create(document, actor=_ACTOR)
         return _record(seen)
 
-    made = _on_control(config, data_dir, work)
+    made = _on_control(config, data_dir, work, lambda made: ("definition.create", made["task_def_id"]))
     if as_json:
         print_json(made)
     else:
@@ -183,7 +184,7 @@ def edit(
 ) -> None:
     """Change fields of a definition and keep the rest; null takes a value back to its default."""
     document = _object("fields", fields)
-    _move(lambda control: control.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
+    _move("edit", lambda control: control.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
 
 
 def pause(
@@ -194,7 +195,7 @@ def pause(
     config: Config = None,
 ) -> None:
     """Stop firing. What runs goes on."""
-    _move(lambda control: control.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move("pause", lambda control: control.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
 
 
 def resume(
@@ -205,7 +206,7 @@ def resume(
     config: Config = None,
 ) -> None:
     """Fire again, from the next slot on."""
-    _move(lambda control: control.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move("resume", lambda control: control.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
 
 
 def cancel(
@@ -216,7 +217,7 @@ def cancel(
     config: Config = None,
 ) -> None:
     """End it for good; its instances are cancelled too."""
-    _move(lambda control: control.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move("cancel", lambda control: control.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
 
 
 def trigger(
@@ -225,7 +226,12 @@ def trigger(
     """Run one instance now, whatever the schedule, and print its task's id."""
     from celeriac.control.record import firing_record
 
-    firing = _on_control(config, data_dir, lambda control: control.trigger(definition_id, actor=_ACTOR))
+    firing = _on_control(
+        config,
+        data_dir,
+        lambda control: control.trigger(definition_id, actor=_ACTOR),
+        lambda _: ("definition.trigger", definition_id),
+    )
     if as_json:
         print_json(firing_record(firing, "pending"))
     else:
@@ -268,6 +274,7 @@ def backfill(
         config,
         data_dir,
         lambda control: control.backfill(definition_id, first, last, actor=_ACTOR, one_by_one=one_by_one),
+        lambda _: ("definition.backfill", definition_id),
     )
     if as_json:
         print_json({"items": [firing_record(firing, firing.state.value) for firing in firings]})
@@ -275,7 +282,13 @@ def backfill(
         print_line(f"{len(firings)} slots run again")
 
 
-def _on_control(config: Path | None, data_dir: Path | None, work: Callable[[TaskControl], Awaitable[T]]) -> T:
+def _on_control(
+    config: Path | None,
+    data_dir: Path | None,
+    work: Callable[[TaskControl], Awaitable[T]],
+    audited: Callable[[T], tuple[str, str]] | None = None,
+) -> T:
+    """Do `work`; `audited` says of its outcome which action it was, and on which definition."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
     from celeriac.control.connecting import control_on
 
@@ -284,15 +297,25 @@ def _on_control(config: Path | None, data_dir: Path | None, work: Callable[[Task
 
     async def run() -> T:
         async with control_on(settings, url) as control:
-            return await work(control)
+            found = await work(control)
+            if audited is not None:
+                await note_action(control.store, *audited(found))
+            return found
 
     return asyncio.run(run())
 
 
 def _move(
-    work: Callable[[TaskControl], Awaitable[Any]], as_json: bool, config: Path | None, data_dir: Path | None
+    action: str,
+    work: Callable[[TaskControl], Awaitable[Seen]],
+    as_json: bool,
+    config: Path | None,
+    data_dir: Path | None,
 ) -> None:
-    record = _record(_on_control(config, data_dir, work))
+    def audited(seen: Seen) -> tuple[str, str]:
+        return f"definition.{action}", seen.definition.definition_id
+
+    record = _record(_on_control(config, data_dir, work, audited))
     if as_json:
         print_json(record)
     else:

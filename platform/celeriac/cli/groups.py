@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from celeriac.cli.auditing import note as note_action
 from celeriac.cli.connection import on_store
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
@@ -66,7 +67,9 @@ def pause(
 
     async def work(store: TaskStore) -> Pause:
         await _check_group(store, name)
-        return await store.pause(name, note)
+        paused = await store.pause(name, note)
+        await note_action(store, "group.pause", name)
+        return paused
 
     paused = on_store(settings, url, work)
     print_line(f"{name} is paused since {rfc3339(paused.at)}; `celeriac groups resume {name}` lets it go on")
@@ -78,7 +81,9 @@ def resume(name: _Name, data_dir: DataDir = None, config: Config = None) -> None
 
     async def work(store: TaskStore) -> bool:
         await _check_group(store, name)
-        return await store.resume(name)
+        resumed = await store.resume(name)
+        await note_action(store, "group.resume", name)
+        return resumed
 
     print_line(f"{name} goes on" if on_store(settings, url, work) else f"{name} was not paused")
 
@@ -100,6 +105,7 @@ def drain(
     async def work(store: TaskStore) -> GroupStats:
         await _check_group(store, name)
         await store.pause(name, note)
+        await note_action(store, "group.drain", name)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + patience_s
         told = -1

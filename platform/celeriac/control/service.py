@@ -74,7 +74,7 @@ class TaskControl:
 
     def __init__(self, *, store: TaskStore, ledger: Ledger, types: Types, clock: Clock | None = None) -> None:
         self.settings = store.settings
-        self._store = store
+        self.store = store
         self._ledger = ledger
         self.book = DefinitionBook(ledger.engine)
         self.desk = FiringDesk(self.book)
@@ -126,7 +126,7 @@ class TaskControl:
         ids = [f.task_id for f in await self.book.open_firings([definition_id]) if f.state is FiringState.OPEN]
         if not ids:
             return Seen(definition, definition.status)
-        going_on = await settle(self._store, self.desk, ids[:_SETTLED], await self._clock())
+        going_on = await settle(self.store, self.desk, ids[:_SETTLED], await self._clock())
         if len(going_on) < len(ids):
             definition = await self.book.get(definition_id)
         return Seen(definition, _look(definition, going_on))
@@ -162,7 +162,7 @@ class TaskControl:
         """Return many definitions as they look now."""
         firings = await self.book.open_firings([d.definition_id for d in definitions])
         opened = [f for f in firings if f.state is FiringState.OPEN]
-        going_on = await settle(self._store, self.desk, [f.task_id for f in opened], await self._clock())
+        going_on = await settle(self.store, self.desk, [f.task_id for f in opened], await self._clock())
         of: dict[str, dict[str, Status]] = {}
         for firing in opened:
             if firing.task_id in going_on:
@@ -175,7 +175,7 @@ class TaskControl:
         Those that history does not know yet are there too. Raises `BadCursorError`, `DefinitionNotFoundError`.
         """
         await self.book.get(definition_id)
-        return await page_of_instances(self._store, self._ledger, self.book, definition_id, limit=limit, cursor=cursor)
+        return await page_of_instances(self.store, self._ledger, self.book, definition_id, limit=limit, cursor=cursor)
 
     # --- moves
 
@@ -202,7 +202,7 @@ class TaskControl:
         # At once where that is possible; a beat sees to the rest, also if this process dies now.
         for firing in await self.book.open_firings([definition_id]):
             if firing.state is FiringState.OPEN:
-                await cancel_instance(self._store, firing.task_id)
+                await cancel_instance(self.store, firing.task_id)
         return seen
 
     async def trigger(self, definition_id: str, *, actor: str, key: str | None = None) -> Firing:
@@ -357,7 +357,7 @@ class TaskControl:
 
     async def _made_before(self, task_ids: Sequence[str]) -> set[str]:
         """Return those of the instances that a request of the same key has made, however long ago."""
-        known = await self._store.known(task_ids)
+        known = await self.store.known(task_ids)
         found = {task_id for task_id, there in zip(task_ids, known, strict=True) if there}
         found |= await self.desk.known(task_ids)
         return found | set(await self.desk.recorded_ends(task_ids))
@@ -365,7 +365,7 @@ class TaskControl:
     async def _slot_ms(self, task_id: str, otherwise_ms: int) -> int:
         """Return the slot of an instance by its record; `otherwise_ms` where the store has let it go."""
         try:
-            slot = (await self._store.get(task_id)).extra.get("scheduled_at")
+            slot = (await self.store.get(task_id)).extra.get("scheduled_at")
         except TaskNotFoundError:
             return otherwise_ms
         return otherwise_ms if slot is None else ms_from_utc(datetime.fromisoformat(slot))
@@ -375,7 +375,7 @@ class TaskControl:
         now_ms = await self._clock()
         firings = await self.book.open_firings([definition_id])
         ids = [f.task_id for f in firings if f.state is FiringState.OPEN]
-        await settle(self._store, self.desk, ids[:_SETTLED], now_ms)
+        await settle(self.store, self.desk, ids[:_SETTLED], now_ms)
         return now_ms
 
     async def _changed(

@@ -229,10 +229,18 @@ class ActivityFeed(Role):
         return _STATE_S if len(fields) < _MANY_COUNTS else 5 * _STATE_S
 
 
-async def running_tasks(store: TaskStore, limit: int) -> list[Task]:
-    """Return up to `limit` tasks that run now, the last started first, without payload and result."""
+async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = None) -> list[Task]:
+    """Return up to `limit` tasks that run now, the last started first, without payload and result.
+
+    With `user_id` this user's only; costs a look at all that runs, or at all that the user has, whatever is less.
+    """
     names = await store.group_names()
-    found = await store.read(*(("ZREVRANGE", keys.running(name), 0, limit - 1, "WITHSCORES") for name in names))
+    if user_id is None:
+        found = await store.read(*(("ZREVRANGE", keys.running(name), 0, limit - 1, "WITHSCORES") for name in names))
+    else:
+        # The scores are those of the group: when each task started.
+        both = ("WEIGHTS", 1, 0, "WITHSCORES")
+        found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
     commands = [("HMGET", keys.task(task_id), *_FIELDS) for _, task_id in started[:limit]]
     return [task for task in _tasks(await store.read(*commands)) if task.status is Status.PROCESSING]

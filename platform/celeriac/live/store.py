@@ -249,13 +249,14 @@ class TaskStore(StoreReader):
         return int(returned), int(failed), int(expired)
 
     async def sweep(self, group: str, *, limit: int = 200, broker_empty: bool | None = None) -> list[str]:
-        """Send lost messages of a group again; returns the ids.
+        """Send lost messages of a group again, and forget a group that was idle for long; returns the ids.
 
         `broker_empty` is for a broker other than Redis: whether it holds no message for this group.
         """
         grace_ms = round(self.settings.hint_grace * 1000)
         empty = "" if broker_empty is None else "1" if broker_empty else "0"
-        return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty)]
+        kept_ms = round(self.settings.group_retention * 1000)
+        return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty, kept_ms)]
 
     async def pause(self, group: str, note: str = "") -> Pause:
         """Hold a group back: its tasks are accepted and wait, what runs goes on. Paused again, it gets the new note."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -62,11 +63,16 @@ class AccessSettings(Section):
     #: Origins (`https://app.example.com`) whose pages may call the API from a browser. None by default.
     cors_origins: list[str] = Field(default_factory=list)
 
+    # --- proxies
+    #: Addresses and networks (`10.0.0.0/8`) of proxies: what they say in `X-Forwarded-For` and `X-Forwarded-Proto` is
+    #: believed, for limits, logs and the audit. None by default: then all that a proxy forwards comes from it.
+    trusted_proxies: list[str] = Field(default_factory=list)
+
     # --- limits
     #: Requests per second of one principal, with bursts of twice that, per process. 0 is no limit; None is no limit on
     #: the loopback without authentication, else 1000.
     rate_limit: float | None = Field(None, ge=0)
-    #: The same per address, before anybody is known; behind a proxy all share one. None is no limit.
+    #: The same per address, before anybody is known. None is no limit.
     rate_limit_per_address: float | None = Field(None, ge=0)
     #: Refused credentials per minute and address.
     failure_limit: int = Field(120, ge=1)
@@ -86,6 +92,17 @@ class AccessSettings(Section):
     def on(self) -> bool:
         """Whether callers must say who they are."""
         return bool(self.jwt_secret or self.jwks) if self.enabled is None else self.enabled
+
+    @model_validator(mode="after")
+    def _readable_proxies(self) -> Self:
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as exc:
+                raise ValueError(
+                    f"trusted_proxies: {proxy!r} is neither an address nor a network such as 10.0.0.0/8"
+                ) from exc
+        return self
 
     @model_validator(mode="after")
     def _exact_origins(self) -> Self:

@@ -87,6 +87,9 @@ class Settings(Section):
     retention: Duration = 24 * 3600.0
     #: A finished task in the history; it counts from the task's end.
     ledger_retention: Duration = 30 * 86400.0
+    #: A group in which nothing waits or runs, counted from when something last did. Then its name is forgotten until
+    #: the next task comes; those of the configuration, paused ones and those that workers serve by name still show.
+    group_retention: Duration = 7 * 86400.0
     #: How long an idempotency key is known.
     idempotency_ttl: Duration = 24 * 3600.0
 

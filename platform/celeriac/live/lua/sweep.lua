@@ -1,19 +1,26 @@
--- Send again the messages that were lost between a queue and a claim.
+-- Send again the messages that were lost between a queue and a claim, and forget a group that was idle for long.
 --
 -- A list is first in, first out: once a task that arrived later was claimed, the message of an
 -- earlier one in the same list has left it too. If that one still waits after the grace, its message
 -- is lost. What was put in front meanwhile is judged by later claims only. And where the list is empty,
 -- all that should be in it is lost.
 --
+-- A group that is forgotten is in the index again with the next task: submit.lua and enqueue put it there whenever
+-- nothing waits in it, and only then it can be forgotten.
+--
 -- ARGV[4] group   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
 -- ARGV[7] '' when Redis is the broker; of another broker: '1' when it has no message left for this group, else '0'
+-- ARGV[8] how long an idle group is kept (ms)
 --
 -- Returns the ids whose message went out again.
 
 local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local sent = {}
 -- Nothing is lost while it is held back.
-if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then return sent end
+if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then
+  redis.call('HDEL', key.group(group), 'idle_ms')
+  return sent
+end
 local broker_empty = ARGV[7] == '1' and redis.call('LLEN', key.outbox) == 0
 
 -- What is known of each of the group's lists.
@@ -21,7 +28,10 @@ local lists = {}
 for _, step in ipairs({0, 3, 6, 9}) do
   local mark = redis.call('HMGET', key.group(group), 'popped:' .. step, 'popped_ms:' .. step)
   local empty = broker_empty or (ARGV[7] == '' and redis.call('LLEN', celery_list(group, 9 - step)) == 0)
-  lists[step] = {empty = empty, popped = tonumber(mark[1] or 0), claimed_ms = not empty and tonumber(mark[2] or 0)}
+  lists[step] = {
+    empty = empty, popped = tonumber(mark[1] or 0), moved_ms = tonumber(mark[2] or 0),
+    claimed_ms = not empty and tonumber(mark[2] or 0),
+  }
 end
 
 -- `claimed_ms`: when the list was last seen to move on, false when it is empty.
@@ -49,6 +59,32 @@ for priority = 0, 9 do
     -- Backwards: what is put in front last is taken first.
     for i = #lost, 1, -1 do resend(lost[i], list.claimed_ms) end
   end
+end
+
+-- Whether nothing is in the group: no task, no message, also none that no record knows, no remote worker.
+local function is_idle()
+  for _, list in pairs(lists) do
+    if not list.empty then return false end
+  end
+  return redis.call('EXISTS', key.waiting(group), key.remote(group), key.running(group)) == 0
+    and redis.call('ZCOUNT', key.gateways(group), int(now_ms), '+inf') == 0
+end
+
+local facts = key.group(group)
+if is_idle() then
+  local since = tonumber(redis.call('HGET', facts, 'idle_ms') or 0)
+  if since == 0 then
+    redis.call('HSET', facts, 'idle_ms', int(now_ms))
+  else
+    -- A task that came and went between two looks.
+    for _, list in pairs(lists) do since = math.max(since, list.moved_ms) end
+    if now_ms - since >= tonumber(ARGV[8]) then
+      redis.call('SREM', key.groups, group)
+      redis.call('DEL', facts)
+    end
+  end
+else
+  redis.call('HDEL', facts, 'idle_ms')
 end
 
 return sent
