@@ -20,6 +20,7 @@ from celeriac_api.problems import TABLE, problem_document
 NOT_IN_IT = {
     "GET /",
     "GET /dashboard",
+    "GET /dashboard/examples",
     "GET /dashboard/session",
     "GET /dashboard/static/{path:path}",
     "GET /docs",
