@@ -148,6 +148,11 @@ def test_an_unknown_variable_of_our_prefix_is_an_error_too() -> None:
         ({"retention": float("inf")}, "retention"),
         ({"retention": float("nan")}, "retention"),
         ({"sse_keepalive": 0}, "sse_keepalive"),
+        ({"max_task_events": 999}, "max_task_events"),
+        (
+            {"grpc_services": {"services": {"a": {"address": "x:1", "tls": {"cert_file": "a.pem"}}}}},
+            "grpc_services.services.a.tls",
+        ),
         ({"grpc_services": {"services": {"a": {"address": ""}}}}, "grpc_services.services.a.address"),
         ({"grpc_services": {"services": {"a": {"address": "x:1", "timeout": 0}}}}, "grpc_services.services.a.timeout"),
         ({"grpc_services": {"defaults": {"timeout": "0s"}}}, "grpc_services.defaults.timeout"),
