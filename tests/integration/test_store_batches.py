@@ -20,7 +20,7 @@ from tests.support import ValkeyServer, eventually
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A server that the test may kill."""
-    server = ValkeyServer(tmp_path / "valkey")
+    server = ValkeyServer(tmp_path / "valkey", appendfsync="everysec")
     server.start()
     yield server
     server.kill()
@@ -186,6 +186,13 @@ async def test_fsync_waits_until_the_disk_has_it(own_valkey: ValkeyServer) -> No
         before = info["cmdstat_waitaof"]["calls"]
         await store.submit(submission("after"))
         assert (await store.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == before + 2
+
+
+async def test_fsync_on_a_server_that_leaves_it_to_the_kernel_says_what_to_set(own_valkey: ValkeyServer) -> None:
+    async with TaskStore(own_valkey.url(), Settings(durability="fsync"), patience_s=0.1) as store:
+        await store.redis.config_set("appendfsync", "no")
+        with pytest.raises(StoreUnavailableError, match="set it to everysec or always"):
+            await store.submit(submission("t"))
 
 
 async def test_fsync_without_an_append_only_file_refuses(own_valkey: ValkeyServer) -> None:
