@@ -19,7 +19,7 @@ const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ag
 function schedule(item) {
   const args = item.trigger_args ?? {};
   const names = Object.keys(args).join();
-  if (item.trigger_type === "LOOP" && names === "interval") return [`every ${duration(1000 * args.interval)}`];
+  if (item.trigger_type === "LOOP" && names === "interval") return [`every ${duration(1000 * args.interval).replace(".0 ", " ")}`];
   if (item.trigger_type === "SCHEDULED" && names === "run_at" && /(Z|[+-]\d\d:?\d\d)$/.test(args.run_at)) return [`once, ${fullTime(args.run_at)}`];
   if (args.cron ?? args.expression) return [h("code", {}, args.cron ?? args.expression), args.timezone ? h("span", { class: "small faint" }, ` ${args.timezone}`) : null];
   const text = Object.entries(args).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
