@@ -17,6 +17,8 @@ from tests.e2e.running_up import RunningUp
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ("overview", "tasks", "requests", "groups", "workers", "dead", "definitions")
+#: How many rows of the list are wider than it.
+CUT = "[...document.querySelectorAll('.row')].filter((row) => row.scrollWidth > row.clientWidth).length"
 
 expect.set_options(timeout=15_000)
 
@@ -212,6 +214,8 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page, api: httpx.Clien
     chosen = page.locator('.row[aria-selected="true"]')
     expect(chosen).to_have_count(1)
     task_id = chosen.get_attribute("data-id")
+    # Screen readers are told, too.
+    expect(page.get_by_role("listbox", name="Tasks")).to_have_attribute("aria-activedescendant", f"row-{task_id}")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"#/tasks/{task_id}$"))
     page.keyboard.press("Escape")
@@ -237,6 +241,42 @@ def test_every_page_fits_a_phone(browser: Browser, url: str, api: httpx.Client, 
             page.wait_for_load_state("load")
             wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
             assert wide <= seen, f"{path} is {wide} pixels wide"
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: httpx.Client, width: int) -> None:
+    group = "g" * 128
+    payload = {"amount": 12, "card": "4000" + "0" * 3000}
+    task_id = submit(api, "card.charge", payload, queue=group, user_id="u" * 256, tags=["t" * 64])
+    definition = {"user_id": "u" * 256, "name": "d" * 200, "content": "c" * 2000, "trigger_type": "LOOP"}
+    made = api.post("definitions", json={**definition, "trigger_args": {"interval": 86_400}, "paused": True})
+    with watched_page(browser, url, viewport={"width": width, "height": 900}) as page:
+        for path, seen in (
+            ("overview", ".depths a"),
+            (f"tasks?queue={group}", ".list .row"),
+            (f"tasks/{task_id}", ".facts"),
+            ("groups", f'tr[data-group="{group}"]'),
+            ("workers", ".worker"),
+            ("dead", ".list .row"),
+            ("definitions", "tbody tr"),
+            (f"definitions/{made.json()['task_def_id']}", ".facts"),
+        ):
+            page.goto(f"/dashboard#/{path}")
+            expect(page.locator(seen).first).to_be_visible()
+            wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide <= window, f"{path} is {wide} pixels wide"
+            cut = page.evaluate(
+                "[...document.querySelectorAll('.row')].filter((r) => r.scrollWidth > r.clientWidth).length"
+            )
+            assert cut == 0, f"{path}: {cut} rows are cut off"
+
+
+def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str) -> None:
+    for wish, animation in (("no-preference", "breathe"), ("reduce", "none")):
+        with watched_page(browser, url, reduced_motion=wish) as page:
+            page.goto("/dashboard")
+            expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
+            expect(page.locator(".link-state i")).to_have_css("animation-name", animation)
 
 
 def test_the_theme_is_changed_and_kept(page: Page) -> None:
