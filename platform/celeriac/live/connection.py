@@ -240,5 +240,6 @@ def _check_fsync(reply: Any) -> None:
     if reply[0] < 1:
         raise StoreUnavailableError(
             "durability is fsync, but the server's append-only file did not reach the disk in time; where its"
-            " appendfsync is no, set it to everysec or always (for the store of `celeriac up`: give `up` this durability too)"
+            " appendfsync is no, set it to everysec or always (for the store of `celeriac up`: give `up` this"
+            " durability too)"
         )
