@@ -353,6 +353,35 @@ async def test_attempts_used_up_by_dying_workers_fail_the_task_and_say_who_died(
     assert error == Failure("worker_lost", "the worker w@host died or was cut off during attempt 2", True)
 
 
+@pytest.mark.parametrize("max_retries", [0, 1, 2])
+async def test_failures_are_retried_until_the_attempts_are_used_up(
+    store: TaskStore, look: Any, max_retries: int
+) -> None:
+    await store.submit(Submission(task_id="t", type="demo", max_retries=max_retries))
+    for _ in range(max_retries):
+        claim = await store.claim("t", worker="w")
+        assert isinstance(claim, Claim)
+        assert await store.fail(claim, BROKEN, 0) == "RETRYING"
+        await store.promote()
+    last = await store.claim("t", worker="w")
+    assert isinstance(last, Claim)
+    assert await store.fail(last, BROKEN, 0) == "FAILED"
+    task = await store.get("t")
+    assert (task.status, task.attempt, task.error) == (Status.FAILED, max_retries + 1, BROKEN)
+
+
+async def test_a_task_that_completes_after_a_failure_has_no_error_left(store: TaskStore, look: Any) -> None:
+    claim = await running(store, "t")
+    await store.fail(claim, BROKEN, 0)
+    assert (await store.get("t")).error == BROKEN
+    await store.promote()
+    second = await store.claim("t", worker="w")
+    assert isinstance(second, Claim)
+    await store.complete(second, "1")
+    task = await store.get("t")
+    assert (task.status, task.error) == (Status.COMPLETED, None)
+
+
 async def test_a_renewal_that_comes_before_the_reaper_saves_an_expired_lease(store: TaskStore, look: Any) -> None:
     claim = await running(store, "t")
     look.zadd(keys.LEASES, {"t": LONG_AGO_MS})
