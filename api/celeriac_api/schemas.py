@@ -266,6 +266,21 @@ class GroupPause(BaseModel):
     note: str
 
 
+class GroupLimits(BaseModel):
+    """What a group is limited to across all its workers, and since when."""
+
+    max_running: Annotated[int | None, Field(description="Tasks that run at once; `null` is any number.")]
+    rate: Annotated[
+        str | None,
+        Field(
+            description="Most starts within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day (`1/d`), spread"
+            " over it; `null` is any number."
+        ),
+    ]
+    at: str
+    note: str
+
+
 _GROUP: dict[str, Any] = {
     "name": "default",
     "waiting": 12,
@@ -273,6 +288,7 @@ _GROUP: dict[str, Any] = {
     "workers": 1,
     "max_queue_length": 100000,
     "paused": None,
+    "limits": {"max_running": 5, "rate": "100/m", "at": _THEN, "note": "as agreed with the bank"},
 }
 
 
@@ -287,6 +303,7 @@ class Group(BaseModel):
     workers: Annotated[int, Field(description="Worker processes that serve it.")]
     max_queue_length: Annotated[int, Field(description="Waiting tasks above which a submission is refused.")]
     paused: Annotated[GroupPause | None, Field(description="`null` while it is not paused.")] = None
+    limits: Annotated[GroupLimits | None, Field(description="`null` while it has none.")] = None
 
 
 class Groups(BaseModel):

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from celeriac.limits import Limits
+
 
 class Status(StrEnum):
     """Where a task is in its life cycle; stored as written here.
@@ -174,7 +176,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `paused`, `cancelled` or `not_due`."""
+    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `paused`, `limited` or `remote`."""
 
     task_id: str
     reason: str
@@ -215,6 +217,8 @@ class GroupStats:
     workers: int
     #: None while it is not paused.
     pause: Pause | None = None
+    #: None where it has none.
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)

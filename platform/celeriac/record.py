@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from celeriac import secret_fields
+from celeriac.limits import Limits
 from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, ms_from_utc, rfc3339
 
 
@@ -147,6 +148,18 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
         "address": worker.address,
         "models": list(worker.models),
         "running_tasks": list(worker.tasks),
+    }
+
+
+def limits_record(limits: Limits | None) -> dict[str, Any] | None:
+    """Return a group's limits as every front door writes them, None where it has none."""
+    if limits is None:
+        return None
+    return {
+        "max_running": limits.max_running,
+        "rate": None if limits.rate is None else str(limits.rate),
+        "at": rfc3339(limits.at),
+        "note": limits.note,
     }
 
 

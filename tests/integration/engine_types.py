@@ -256,3 +256,22 @@ async def context(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
 @task("without_parameters")
 def without_parameters() -> str:
     return "nothing needed"
+
+
+@task("counts_running")
+async def counts_running(payload: dict[str, Any], ctx: Context) -> str:
+    """Note how many of these run at once, this one included."""
+
+    def begin() -> None:
+        with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            client.sadd("running-now", ctx.task_id)
+            note(ctx.task_id, str(client.scard("running-now")))
+
+    def end() -> None:
+        with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            client.srem("running-now", ctx.task_id)
+
+    await asyncio.to_thread(begin)
+    await asyncio.sleep(payload.get("s", 0.02))
+    await asyncio.to_thread(end)
+    return "counted"

@@ -313,7 +313,9 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     await store.submit(Submission("t-1", "shout", group="loud"))
     assert (await cli("groups"))[1].splitlines() == ["GROUP  WAITING  RUNNING  WORKERS", "loud   1        0        0"]
     _, out, _ = await cli("groups", "--json")
-    assert json.loads(out) == {"groups": [{"name": "loud", "waiting": 1, "running": 0, "workers": 0, "paused": None}]}
+    assert json.loads(out) == {
+        "groups": [{"name": "loud", "waiting": 1, "running": 0, "workers": 0, "paused": None, "limits": None}]
+    }
     assert "paused since" in (await cli("groups", "pause", "loud", "--note", "at night"))[1]
     assert (await cli("groups"))[1].splitlines()[1].endswith(": at night")
     assert (await cli("groups", "resume", "loud"))[1] == "loud goes on\n"
@@ -326,6 +328,25 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
         ("group.resume", "loud", "done"),
     ]
     assert all(e["actor"].startswith("cli:") and e["address"] for e in await AuditLog(store).page())
+    limited = await cli("groups", "limit", "loud", "--max-running", "5", "--rate", "100/m", "--note", "as agreed")
+    assert limited[1] == (
+        "loud is limited to 5 running, 100/m starting; `celeriac groups unlimit loud` lets it go on without\n"
+    )
+    assert (await cli("groups"))[1].splitlines()[1].endswith("5 running, 100/m starting: as agreed")
+    assert json.loads((await cli("groups", "--json"))[1])["groups"][0]["limits"]["rate"] == "100/m"
+    assert (await cli("groups", "unlimit", "loud"))[1] == "loud has no limits any more\n"
+    assert (await cli("groups", "unlimit", "loud"))[1] == "loud had no limits\n"
+    noted = [e["action"] for e in await AuditLog(store).page()]
+    assert noted[:3] == ["group.unlimit", "group.unlimit", "group.limit"]
+    for bad, said in (
+        (("--rate", "10/x"), "'10/x' is no rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d"),
+        (("--rate", "0/s"), "'0/s' lets nothing start: pause the group instead"),
+        (("--max-running", "0"), "must be between 1 and 1000000"),
+        ((), "give max_running, rate or both"),
+    ):
+        code, _, errors = await cli("groups", "limit", "loud", *bad)
+        assert code != 0, bad
+        assert said in errors
     assert (await cli("types"))[1].splitlines()[1].split(maxsplit=2) == ["shout", "loud", "Shout a text."]
     _, out, _ = await cli("types", "--json")
     assert json.loads(out)["task_types"][0] == {

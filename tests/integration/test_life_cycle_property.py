@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
+from celeriac.limits import Rate
 from celeriac.live import keys
 from celeriac.live.remote import Grants, RemoteTasks
 from celeriac.live.store import TaskStore
@@ -51,6 +52,8 @@ GROUPS = ("a", "b")
 LONG_AGO_MS = 1000
 #: Few, so that much happens to each.
 MOST_TASKS = 5
+#: So low that one start uses it up until `a_rate_allows_the_next` gives it back.
+RATE = Rate.parse("1/d")
 #: Whose tasks they are, in turn.
 USERS = ("7", None, "7", "8")
 
@@ -89,6 +92,12 @@ class LifeCycle(RuleBasedStateMachine):
         self.model: dict[str, Expected] = {}
         self.keys: dict[tuple[str | None, str], str] = {}
         self.paused: set[str] = set()
+        #: What groups are limited to: how many may run (None: any number), and whether they have a rate.
+        self.limits: dict[str, tuple[int | None, bool]] = {}
+        #: Groups whose rate is used up, should they have one.
+        self.used_up: set[str] = set()
+        #: Groups of which a message was lost: a sweep has to find it.
+        self.lost: set[str] = set()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(call)
@@ -205,11 +214,24 @@ class LifeCycle(RuleBasedStateMachine):
         answers = self.run(race())
         granted = [answer for answer in answers if isinstance(answer, Claim)]
         task = self.model[task_id]
-        if task.status != "PENDING" or task.remote or task.group in self.paused:
+        if task.status != "PENDING" or task.remote or task.group in self.paused or not self.room(task.group):
             assert not granted
             return multiple()
         assert len(granted) == 1
         return self.judge_claim(task_id, granted[0])
+
+    @rule(target=claims, group=st.sampled_from(GROUPS))
+    def claim_all_at_once(self, group: str) -> Any:
+        waiting = [i for i in self.having("PENDING") if self.model[i].group == group and not self.model[i].remote]
+
+        async def race() -> list[Claim | Refusal]:
+            return await asyncio.gather(*(self.store.claim(task_id, worker="w") for task_id in waiting))
+
+        expected = 0 if group in self.paused else min(len(waiting), self.room(group))
+        answers = self.run(race())
+        granted = [answer for answer in answers if isinstance(answer, Claim)]
+        assert len(granted) == expected
+        return multiple(*(self.granted(answer.task_id, answer) for answer in granted))
 
     @rule()
     def claim_what_nobody_submitted(self) -> None:
@@ -226,6 +248,9 @@ class LifeCycle(RuleBasedStateMachine):
         if task.group in self.paused:
             assert answer == Refusal(task_id, "paused")
             return multiple()
+        if not self.room(task.group):
+            assert answer == Refusal(task_id, "limited")
+            return multiple()
         return self.granted(task_id, answer)
 
     def granted(self, task_id: str, answer: Claim | Refusal) -> Claim:
@@ -233,6 +258,8 @@ class LifeCycle(RuleBasedStateMachine):
         assert isinstance(answer, Claim)
         task.attempt += 1
         task.status, task.fence, task.reports = "PROCESSING", answer.fence, 0
+        if self.limits.get(task.group, (None, False))[1]:
+            self.used_up.add(task.group)
         assert (answer.attempt, answer.attempts_allowed) == (task.attempt, task.allowed)
         return answer
 
@@ -245,6 +272,7 @@ class LifeCycle(RuleBasedStateMachine):
     def take_remote(self, group: str, workers: int, lost: bool) -> list[Claim]:
         waiting = [] if group in self.paused else self.client.zrange(keys.remote(group), 0, -1)
         ids = [f"W{n}" for n in range(workers)]
+        room = self.room(group)
 
         async def take() -> Grants:
             reply = await self.remote.claim_next(group, ids)
@@ -256,8 +284,9 @@ class LifeCycle(RuleBasedStateMachine):
 
         found = self.run(take())
         granted = {grant.place: grant.claim for grant in found.granted}
-        assert [granted[place].task_id for place in sorted(granted)] == waiting[:workers]
-        assert found.left == max(len(waiting) - workers, 0)
+        assert [granted[place].task_id for place in sorted(granted)] == waiting[: min(workers, room)]
+        limited = room < min(workers, len(waiting))
+        assert found.left == (0 if limited and not lost else len(waiting) - len(granted))
         return [self.granted(claim.task_id, claim) for claim in granted.values()]
 
     @rule(claim=claims)
@@ -378,7 +407,29 @@ class LifeCycle(RuleBasedStateMachine):
     def carry_on(self) -> None:
         self.run(self.store.carry_on())
 
+    @rule(group=st.sampled_from(GROUPS), max_running=st.none() | st.integers(1, 3), rated=st.booleans())
+    def limit(self, group: str, max_running: int | None, rated: bool) -> None:
+        if max_running is None and not rated:
+            assert self.run(self.store.unlimit(group)) == (self.limits.pop(group, None) is not None)
+            return
+        self.run(self.store.limit(group, max_running=max_running, rate=RATE if rated else None))
+        self.limits[group] = max_running, rated
+
     # --- what time does
+
+    @precondition(lambda self: self.used_up)
+    @rule(pick=st.integers(0, 1))
+    def a_rate_allows_the_next(self, pick: int) -> None:
+        groups = sorted(self.used_up)
+        self.let_the_rate_allow(groups[pick % len(groups)])
+
+    def let_the_rate_allow(self, group: str) -> None:
+        self.client.hset(keys.group(group), "next_start_ms", LONG_AGO_MS)
+        if self.limits.get(group, (None, False))[1]:
+            assert self.client.zscore(keys.LIMITS_DUE, group), "nobody would look at a group with a rate"
+            self.client.zadd(keys.LIMITS_DUE, {group: LONG_AGO_MS})
+        self.run(self.store.promote())
+        self.used_up.discard(group)
 
     @precondition(lambda self: self.having("PROCESSING"))
     @rule(pick=st.integers(0, MOST_TASKS))
@@ -429,6 +480,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(group=st.sampled_from(GROUPS), step=st.sampled_from(STEPS), oldest=st.booleans())
     def a_message_gets_lost(self, group: str, step: str, oldest: bool) -> None:
         name = f"{group}{step}"
+        self.lost.add(group)
         _ = self.client.rpop(name) if oldest else self.client.lpop(name)
 
     @rule(group=st.sampled_from(GROUPS), step=st.sampled_from(STEPS), index=st.integers(0, 20), front=st.booleans())
@@ -456,6 +508,20 @@ class LifeCycle(RuleBasedStateMachine):
             i: (task.status, task.attempt) for i, task in self.model.items()
         }
 
+    @invariant()
+    def what_a_limit_holds_goes_on_by_itself(self) -> None:
+        for group in GROUPS:
+            held = set(self.client.zrange(keys.limited(group), 0, -1))
+            waiting = {i for i in self.having("PENDING") if self.model[i].group == group and not self.model[i].remote}
+            assert held <= waiting
+            if not held or self.lost or group in self.paused or self.client.hexists(keys.RESUMING, group):
+                continue
+            out = {message["headers"]["id"] for message in messages(self.client, group)} & waiting - held
+            assert group in self.limits
+            most = self.limits[group][0]
+            free = 0 if most is None else most - self.running(group)
+            assert len(out) >= free or self.client.zscore(keys.LIMITS_DUE, group), f"{held} of {group} wait for nothing"
+
     def teardown(self) -> None:
         try:
             self.bring_all_to_an_end()
@@ -480,7 +546,11 @@ class LifeCycle(RuleBasedStateMachine):
                     self.the_worker_dies(task_id)
                 elif self.model[task_id].status in ("SCHEDULED", "RETRYING"):
                     self.its_time_comes(task_id)
-            self.sweep()
+            if self.lost:
+                self.sweep()
+            for group, (_, rated) in self.limits.items():
+                if rated:
+                    self.let_the_rate_allow(group)
             for group in GROUPS:
                 while (message := take_message(self.client, group)) is not None:
                     answer = self.claim(message["headers"]["id"])
@@ -501,6 +571,15 @@ class LifeCycle(RuleBasedStateMachine):
             task.status == "PENDING" and task.group == group and task.remote == remote for task in self.model.values()
         )
         return group == "b" and waiting >= LIMIT_OF_B
+
+    def running(self, group: str) -> int:
+        return sum(task.status == "PROCESSING" and task.group == group for task in self.model.values())
+
+    def room(self, group: str) -> int:
+        """Return how many tasks of a group its limits let start now."""
+        most, rated = self.limits.get(group, (None, False))
+        places = MOST_TASKS if most is None else max(most - self.running(group), 0)
+        return min(places, 0 if group in self.used_up else 1) if rated else places
 
     def holds(self, claim: Claim) -> bool:
         task = self.model[claim.task_id]

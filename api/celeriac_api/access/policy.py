@@ -113,6 +113,8 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /api/v1/groups/{name:path}": _READ,
     "POST /api/v1/groups/{name:path}/pause": _acts("group.pause", Scope.ADMIN),
     "POST /api/v1/groups/{name:path}/resume": _acts("group.resume", Scope.ADMIN),
+    "PUT /api/v1/groups/{name:path}/limits": _acts("group.limit", Scope.ADMIN),
+    "DELETE /api/v1/groups/{name:path}/limits": _acts("group.unlimit", Scope.ADMIN),
     "GET /api/v1/task-types": _READ,
     "GET /api/v1/task-types/{name:path}": _READ,
     "GET /api/v1/workers": Access(Scope.ADMIN),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import Response
 
+from celeriac.limits import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
-from celeriac.record import pause_record, plain_number, worker_record
+from celeriac.record import limits_record, pause_record, plain_number, worker_record
 from celeriac.registry import TaskType
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import problems
@@ -71,6 +72,77 @@ async def resume_group(name: GroupName, parts: PartsOf) -> Response:
     """Resume and answer with the group."""
     await _known_group(parts, name)
     await parts.store.resume(name)
+    return json_response(group_record(parts, await parts.store.group(name)))
+
+
+class LimitsRequest(BaseModel):
+    """What a group is to be limited to, across all its workers: one of the two or both."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"max_running": 5}, {"rate": "100/m"}, {"max_running": 5, "rate": "10/s", "note": "as agreed"}]
+        },
+    )
+
+    max_running: Annotated[
+        int | None,
+        Field(strict=True, ge=1, le=MAX_RUNNING, description="Tasks that run at once; `null` is any number."),
+    ] = None
+    rate: Annotated[
+        str | None,
+        Field(
+            description="Most starts within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day (`1/d`), spread"
+            " over it; `null` is any number.",
+            json_schema_extra={"pattern": "^[1-9][0-9]{0,8}/[smhd]$"},
+        ),
+    ] = None
+    note: Annotated[str | None, Field(max_length=500, description="For others who wonder.")] = None
+
+    @field_validator("rate")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                Rate.parse(text)
+            except ValueError as exc:
+                raise ValueError(f"{text!r} {exc}") from exc
+        return text
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.max_running is None and self.rate is None:
+            raise ValueError("give max_running, rate or both; DELETE removes the limits")
+        return self
+
+
+@router.put(
+    "/groups/{name:path}/limits",
+    summary="Limit a group",
+    description="At most so many of its tasks run at once, and so many start per time, however many workers serve it."
+    " Replaces what it was limited to. What runs goes on; what is over the limit waits.",
+    response_model=Group,
+    responses=problems("group_not_found", "invalid_request", "store_unavailable"),
+)
+async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) -> Response:
+    """Limit and answer with the group."""
+    await _known_group(parts, name)
+    rate = None if wanted.rate is None else Rate.parse(wanted.rate)
+    await parts.store.limit(name, max_running=wanted.max_running, rate=rate, note=wanted.note or "")
+    return json_response(group_record(parts, await parts.store.group(name)))
+
+
+@router.delete(
+    "/groups/{name:path}/limits",
+    summary="Limit a group no longer",
+    description="What waits goes to its workers, in order. For a group without limits it changes nothing.",
+    response_model=Group,
+    responses=problems("group_not_found", "store_unavailable"),
+)
+async def unlimit_group(name: GroupName, parts: PartsOf) -> Response:
+    """Remove the limits and answer with the group."""
+    await _known_group(parts, name)
+    await parts.store.unlimit(name)
     return json_response(group_record(parts, await parts.store.group(name)))
 
 
@@ -146,6 +218,7 @@ def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
         "workers": stats.workers,
         "max_queue_length": parts.settings.queue_limit(stats.name),
         "paused": pause_record(stats.pause),
+        "limits": limits_record(stats.limits),
     }
 
 

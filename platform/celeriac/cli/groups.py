@@ -1,4 +1,4 @@
-"""`celeriac groups`: what there is; `pause`, `resume` and `drain` hold a group back."""
+"""`celeriac groups`: what there is; `pause`, `resume`, `drain`, `limit` and `unlimit` hold back and let go."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
 from celeriac.cli.tables import print_table
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.joining import joined_settings
+from celeriac.limits import Limits, Rate
 from celeriac.live.store import TaskStore
 from celeriac.model import GroupStats, Pause, rfc3339
-from celeriac.record import pause_record
+from celeriac.record import limits_record, pause_record
 from celeriac.settings import parse_duration_s
 
 #: Pause between two looks at a group that is being drained (seconds).
@@ -27,13 +28,13 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     several = typer.Typer(invoke_without_command=True)
     several.callback()(groups)
-    for command in (pause, resume, drain):
+    for command in (pause, resume, drain, limit, unlimit):
         several.command()(command)
     app.add_typer(several, name="groups", rich_help_panel="Platform")
 
 
 def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show the worker groups: how many tasks wait and run, and how many workers serve each; pause and resume them."""
+    """Show the worker groups: how many tasks wait and run, and how many workers serve each; pause and limit them."""
     if ctx.invoked_subcommand is not None:
         return
     settings, url = joined_settings(config, data_dir)
@@ -50,6 +51,9 @@ def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, 
     if any(group.pause for group in found):
         headings = (*headings, "PAUSED")
         rows = [(*row, _paused(group)) for row, group in zip(rows, found, strict=True)]
+    if any(group.limits for group in found):
+        headings = (*headings, "LIMITS")
+        rows = [(*row, _limits(group.limits)) for row, group in zip(rows, found, strict=True)]
     print_table(headings, rows, empty="no group has had a task yet, and no worker serves one by name")
 
 
@@ -123,6 +127,48 @@ def drain(
     print_line(f"{name} is empty and paused, {found.waiting} wait; `celeriac groups resume {name}` lets it go on")
 
 
+def limit(
+    name: _Name,
+    max_running: Annotated[
+        int | None, typer.Option(help="Tasks that run at once, across all workers.", metavar="N")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Starts per time across all workers: 5/s, 100/m, 10/h or 1/d.", metavar="RATE")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Limit how many tasks of a group run at once, and how many start per time; replaces what it was limited to."""
+    try:
+        wanted = None if rate is None else Rate.parse(rate)
+    except ValueError as exc:
+        raise InvalidSubmissionError([Violation("rate", f"{rate!r} {exc}")]) from exc
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> Limits:
+        await _check_group(store, name)
+        limits = await store.limit(name, max_running=max_running, rate=wanted, note=note)
+        await note_action(store, "group.limit", name)
+        return limits
+
+    told = _limits(on_store(settings, url, work), noted=False)
+    print_line(f"{name} is limited to {told}; `celeriac groups unlimit {name}` lets it go on without")
+
+
+def unlimit(name: _Name, data_dir: DataDir = None, config: Config = None) -> None:
+    """Limit a group no longer."""
+    settings, url = joined_settings(config, data_dir)
+
+    async def work(store: TaskStore) -> bool:
+        await _check_group(store, name)
+        unlimited = await store.unlimit(name)
+        await note_action(store, "group.unlimit", name)
+        return unlimited
+
+    print_line(f"{name} has no limits any more" if on_store(settings, url, work) else f"{name} had no limits")
+
+
 async def _check_group(store: TaskStore, name: str) -> None:
     """Raise `InvalidSubmissionError` for a name that is most likely a typing error."""
     known = {group.name for group in await store.groups(also=("default", *store.settings.groups))}
@@ -142,6 +188,14 @@ def _paused(group: GroupStats) -> str:
     return f"since {rfc3339(group.pause.at)}" + (f": {printable(group.pause.note)}" if group.pause.note else "")
 
 
+def _limits(limits: Limits | None, *, noted: bool = True) -> str:
+    if limits is None:
+        return ""
+    parts = [] if limits.max_running is None else [f"{limits.max_running} running"]
+    parts += [] if limits.rate is None else [f"{limits.rate} starting"]
+    return ", ".join(parts) + (f": {printable(limits.note)}" if noted and limits.note else "")
+
+
 def _group(group: GroupStats) -> dict[str, Any]:
     return {
         "name": group.name,
@@ -149,4 +203,5 @@ def _group(group: GroupStats) -> dict[str, Any]:
         "running": group.running,
         "workers": group.workers,
         "paused": pause_record(group.pause),
+        "limits": limits_record(group.limits),
     }

@@ -29,6 +29,9 @@ COUNTS: Final = "celeriac:counts"
 #: the waiting index up to which messages have been sent.
 PAUSED: Final = "celeriac:paused"
 RESUMING: Final = "celeriac:resuming"
+#: Hash: what groups are limited to (JSON). Sorted set beside it: groups that are to be looked at, by when (ms).
+LIMITS: Final = "celeriac:limits"
+LIMITS_DUE: Final = "celeriac:limits:due"
 #: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
 WATCHED: Final = "celeriac:external"
 #: Sorted set: remote tasks that must have ended by a time, by that time.
@@ -102,6 +105,11 @@ def api_keys() -> str:
 def remote(group: str) -> str:
     """Sorted set: the ids of remote tasks that wait in the group, next first."""
     return f"celeriac:remote:{group}"
+
+
+def limited(group: str) -> str:
+    """Sorted set: the waiting ids that a limit of the group holds, which have no message; next first."""
+    return f"celeriac:limited:{group}"
 
 
 def remote_wake(group: str) -> str:

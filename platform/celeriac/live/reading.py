@@ -9,7 +9,7 @@ from typing import Any
 from celeriac.errors import TaskNotFoundError
 from celeriac.live import keys
 from celeriac.live.connection import StoreConnection
-from celeriac.live.records import pause_from_json, status_of, task_from_hash, worker_from_hash
+from celeriac.live.records import limits_from_json, pause_from_json, status_of, task_from_hash, worker_from_hash
 from celeriac.model import Delivery, Event, GroupStats, Submitted, Task, WorkerInfo
 
 
@@ -92,8 +92,9 @@ class StoreReader(StoreConnection):
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
-        paused, *counts = await self.read(
+        paused, limits, *counts = await self.read(
             ("HGETALL", keys.PAUSED),
+            ("HGETALL", keys.LIMITS),
             *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running)),
         )
         return [
@@ -103,6 +104,7 @@ class StoreReader(StoreConnection):
                 running=counts[3 * i + 2],
                 workers=sum(1 for worker in workers if name in worker.groups or "*" in worker.groups),
                 pause=pause_from_json(paused[name]) if name in paused else None,
+                limits=limits_from_json(limits[name]) if name in limits else None,
             )
             for i, name in enumerate(names)
         ]

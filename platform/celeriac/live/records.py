@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from celeriac.limits import Limits, Rate
 from celeriac.model import Claim, Failure, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.
@@ -96,6 +97,17 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         address=fields.get("address", ""),
         models=tuple(orjson.loads(fields.get("models") or "[]")),
         tasks=tuple(orjson.loads(fields.get("tasks") or "[]")),
+    )
+
+
+def limits_from_json(text: str) -> Limits:
+    """Return the limits that `lua/limit.lua` noted."""
+    noted = orjson.loads(text)
+    return Limits(
+        max_running=noted.get("max_running"),
+        rate=Rate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
+        at=utc_from_ms(float(noted["since_ms"])),
+        note=str(noted.get("note", "")),
     )
 
 

@@ -22,6 +22,7 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
+from celeriac.limits import MAX_RUNNING, Limits, Rate
 from celeriac.live import keys
 from celeriac.live.reading import StoreReader
 from celeriac.live.records import claim_from_reply
@@ -45,7 +46,6 @@ from celeriac.model import (
 MAX_TEXT: Final = 8192
 #: Longest time to the next attempt (ms): ten years, far inside what a calendar can write.
 MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
-
 #: Tasks that one step of a resumption looks at.
 _RESUMED_AT_ONCE: Final = 500
 
@@ -260,10 +260,7 @@ class TaskStore(StoreReader):
 
     async def pause(self, group: str, note: str = "") -> Pause:
         """Hold a group back: its tasks are accepted and wait, what runs goes on. Paused again, it gets the new note."""
-        if keys.reserved(group):
-            raise InvalidSubmissionError(
-                [Violation("group", f"a group cannot be named {group!r}: the name is reserved")]
-            )
+        _check_group(group)
         noted = orjson.dumps({"note": note[:MAX_TEXT]}).decode()
         return Pause(utc_from_ms(int(await self._one("pause", group, noted))), note[:MAX_TEXT])
 
@@ -273,10 +270,40 @@ class TaskStore(StoreReader):
         Messages of what waits are sent in order, in `steps` steps of some hundred; the sweepers do the rest.
         """
         was, _, more = await self._one("resume", group, "1", _RESUMED_AT_ONCE)
-        for _ in range(steps - 1):
+        if int(more):
+            await self._go_on(group, steps - 1)
+        return bool(int(was))
+
+    async def _go_on(self, group: str, steps: int) -> None:
+        for _ in range(steps):
+            _, _, more = await self._one("resume", group, "", _RESUMED_AT_ONCE)
             if not int(more):
                 break
-            _, _, more = await self._one("resume", group, "", _RESUMED_AT_ONCE)
+
+    async def limit(
+        self, group: str, *, max_running: int | None = None, rate: Rate | None = None, note: str = ""
+    ) -> Limits:
+        """Limit how many tasks of a group run at once, and how many start per time; replaces what it was limited to.
+
+        What runs goes on. Raises `InvalidSubmissionError` where neither is given, or for less than one task.
+        """
+        _check_group(group)
+        if max_running is None and rate is None:
+            raise InvalidSubmissionError([Violation("max_running", "give max_running, rate or both")])
+        if max_running is not None and not 1 <= max_running <= MAX_RUNNING:
+            raise InvalidSubmissionError([Violation("max_running", f"must be between 1 and {MAX_RUNNING}")])
+        wanted: dict[str, Any] = {"note": note[:MAX_TEXT]}
+        if max_running is not None:
+            wanted["max_running"] = max_running
+        if rate is not None:
+            wanted.update(rate=rate.starts, per_ms=rate.per_ms)
+        since_ms, _ = await self._one("limit", group, orjson.dumps(wanted).decode())
+        return Limits(max_running, rate, utc_from_ms(int(since_ms)), note[:MAX_TEXT])
+
+    async def unlimit(self, group: str, *, steps: int = 20) -> bool:
+        """Limit a group no longer; returns whether it was limited. What it held goes out as in `resume`."""
+        _, was = await self._one("limit", group, "")
+        await self._go_on(group, steps)
         return bool(int(was))
 
     async def carry_on(self) -> int:
@@ -315,6 +342,11 @@ class TaskStore(StoreReader):
     async def return_outgoing(self, ids: Sequence[str]) -> None:
         """Put ids back that could not be published, to be taken next."""
         await self._patiently(lambda: self.redis.rpush(keys.OUTBOX, *reversed(ids)))
+
+
+def _check_group(group: str) -> None:
+    if keys.reserved(group):
+        raise InvalidSubmissionError([Violation("group", f"a group cannot be named {group!r}: the name is reserved")])
 
 
 def number_text(value: float) -> str:

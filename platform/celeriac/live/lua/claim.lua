@@ -5,7 +5,8 @@
 --
 -- Returns one array per claim: {'go', type, group, payload, attempt, max_retries, attempts_allowed,
 -- user_id|false, metadata|false, timeout_ms|false, delivery|false, original_file_path|false} |
--- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' (its group is) or 'remote' (see claim_remote.lua).
+-- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), or
+-- 'remote' (see claim_remote.lua).
 -- A repeated call with the same fence gets the same answer.
 
 local lease_until = int(now_ms + tonumber(ARGV[4]))
@@ -33,6 +34,17 @@ local function note_consumed()
   end
 end
 
+-- Tasks whose group is at a limit: group -> {ids}. Their messages are spent; when there is room, let_go sends others.
+local limited = {}
+local function note_limited()
+  for group, ids in pairs(limited) do
+    local scores = redis.call('ZMSCORE', key.waiting(group), unpack(ids))
+    for i, id in ipairs(ids) do
+      if scores[i] then change('ZADD', key.limited(group), scores[i], id) end
+    end
+  end
+end
+
 return each(5, 3, function(base)
   local id, worker, fence = ARGV[base], ARGV[base + 1], ARGV[base + 2]
   local task = key.task(id)
@@ -53,6 +65,12 @@ return each(5, 3, function(base)
     elseif paused[group] then
       -- Its message is spent: resume.lua sends another one.
       reason = 'paused'
+    elseif not admit(group) then
+      reason = 'limited'
+      if not f[17] or f[17] == 'broker' then
+        limited[group] = limited[group] or {}
+        table.insert(limited[group], id)
+      end
     else
       if hints == 1 then
         local ids = sole[group]
@@ -64,6 +82,8 @@ return each(5, 3, function(base)
         priority_of[id] = tonumber(f[3] or 0)
       end
       change('ZREM', key.waiting(group), id)
+      -- Of several messages an earlier one may have been refused.
+      if limits[group] then change('ZREM', key.limited(group), id) end
       if f[5] then change('ZREM', key.expiring, id) end
       attempt = attempt + 1
       local attempt_text, rev = int(attempt), next_rev(f[19])
@@ -84,4 +104,7 @@ return each(5, 3, function(base)
   end
   if hints > 0 then redis.call('HINCRBY', task, 'hints', -1) end
   return {'refused', reason}
-end, note_consumed)
+end, function()
+  note_consumed()
+  note_limited()
+end)

@@ -5,7 +5,7 @@
 --   3 gateway (unique text of the process)   4 number of the call (counts up within the process)
 --   5 fence: of the n-th worker it is this text, ':' and n   6 '1' = wake other gateways when tasks are left
 --
--- Returns one array per call: {tasks left waiting (count), then per granted task {n (place of its worker, from 1), id,
+-- Returns one array per call: {tasks left waiting that may start (count), then per granted task {n (place of its worker, from 1), id,
 -- type, payload, attempt, max_retries, attempts_allowed, user_id|false, metadata|false, timeout_ms|false,
 -- ms until its deadline|false, reply_to|false}}.
 -- A repeated call (its reply was lost) gets what it was granted before and still holds.
@@ -50,9 +50,9 @@ return each(5, 6, function(base)
 
   -- The group goes on with a wake-up, see resume.lua.
   if paused[group] then return {0} end
-  local reply, late = {0}, 0
+  local reply, late, full = {0}, 0, false
   -- Many that are too late hold nobody up for long: the asker comes again while tasks are left, and reapers see to them.
-  while #reply <= #workers and late < MOST_LATE do
+  while #reply <= #workers and late < MOST_LATE and not full do
     local ids = redis.call('ZRANGE', waiting, 0, #workers - #reply)
     if #ids == 0 then break end
     for _, id in ipairs(ids) do
@@ -69,6 +69,10 @@ return each(5, 6, function(base)
         settle(id, f[1], group, int(attempt), 'FAILED', false, {'expired', 'it was not started before it expired', '0'},
           {f[14], f[15], f[8], f[4], false, f[2], f[12]})
         late = late + 1
+      elseif not admit(group) then
+        -- With room comes a wake-up, see let_go.
+        full = true
+        break
       else
         attempt = attempt + 1
         user_of[id] = f[8] or ''
@@ -86,7 +90,7 @@ return each(5, 6, function(base)
       end
     end
   end
-  reply[1] = redis.call('ZCARD', waiting)
+  reply[1] = full and 0 or redis.call('ZCARD', waiting)
   if tell == '1' and reply[1] > 0 then wake(group) end
   return reply
 end)

@@ -34,6 +34,8 @@ local key = {
   mirror = 'celeriac:mirror',
   paused = 'celeriac:paused',
   resuming = 'celeriac:resuming',
+  limits = 'celeriac:limits',
+  limits_due = 'celeriac:limits:due',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
@@ -47,6 +49,7 @@ function key.active(user) return 'celeriac:active:' .. user end
 function key.recent(user) return 'celeriac:recent:' .. user end
 function key.remote(group) return 'celeriac:remote:' .. group end
 function key.remote_wake(group) return 'celeriac:remote-wake:' .. group end
+function key.limited(group) return 'celeriac:limited:' .. group end
 function key.gateways(group) return 'celeriac:gateways:' .. group end
 function key.granted(gateway) return 'celeriac:granted:' .. gateway end
 function key.replies(process) return 'celeriac:replies:' .. process end
@@ -134,6 +137,10 @@ local function count_lost_attempt(what, group, task_type, started_ms)
   if started_ms then count_duration('r', labels, now_ms - started_ms) end
 end
 
+-- What a batch granted of limited groups, and how many tasks left them (see admit and vacate): group -> count.
+local granted_here, left_here = {}, {}
+local let_go
+
 -- Handle a batch: the items of `width` arguments each from ARGV[first] on. Returns their replies, which are what
 -- `handle(base)` returns. `finish()`, where given, is called when all are handled, before what was gathered is written.
 -- Where an item fails, the ones before it are written as a whole before the error goes out.
@@ -160,6 +167,7 @@ local function each(first, width, handle, finish)
   end
   for field, number in pairs(counted) do write_count(field, number) end
   gathered, counted = nil, nil
+  for group, left in pairs(left_here) do let_go(group, left) end
   if failure then error(failure, 0) end
   return replies
 end
@@ -302,10 +310,10 @@ local function waiting_score(priority, front, seq)
   return int((9 - priority) * BAND + MIDDLE + (front and -seq or seq))
 end
 
--- Whether a group is paused, looked up once per script; one look tells when none is, as nearly always.
+-- Whether a group is paused, looked up once per script; one look tells when none is paused or limited, as nearly always.
 local any_held
 local function none_held()
-  if any_held == nil then any_held = redis.call('EXISTS', key.paused, key.resuming) > 0 end
+  if any_held == nil then any_held = redis.call('EXISTS', key.paused, key.resuming, key.limits) > 0 end
   return not any_held
 end
 local paused = setmetatable({}, {__index = function(memo, group)
@@ -324,6 +332,88 @@ end})
 local function held_back(group, score)
   if none_held() then return false end
   return paused[group] or tonumber(score) > resumed_to[group]
+end
+
+-- Limits of a group across all its workers. While it is at one of them, its waiting tasks have no message: they are in
+-- the sorted set key.limited(group), by their waiting score. Each place that becomes free sends one message, of the
+-- first of them. So while any is in the set, either no place is free, or as many messages are out as places are, or
+-- the group is in key.limits_due, at the time when its rate lets the next one start. (One message too many is
+-- harmless: its claim is refused.)
+
+-- What a group is limited to, false where nothing is set: `max_running` (count, nil without); with a rate `every`, the
+-- ms from one start to the next, and `early`, the ms by which one may be ahead of that, so that what came late is made
+-- up for.
+local limits = setmetatable({}, {__index = function(memo, group)
+  local text = not none_held() and redis.call('HGET', key.limits, group)
+  local set = text and cjson.decode(text) or false
+  if set and set.rate then
+    set.early = math.min(set.per_ms / 20, 100)
+    -- So that `rate` and one more never start within `per_ms`. In 1/1024 ms: then no sum of them is rounded.
+    set.every = math.ceil((set.per_ms + set.early) / set.rate * 1024) / 1024
+  end
+  memo[group] = set
+  return set
+end})
+
+-- How many more tasks may run. External programs ask nobody, so it may be less than none.
+local function free_places(group, set)
+  if not set.max_running then return math.huge end
+  return set.max_running - redis.call('ZCARD', key.running(group)) - (gathered and granted_here[group] or 0)
+end
+
+-- How many may start now by the rate, and the time (ms) that the next start is counted from.
+-- The generic cell rate algorithm as virtual scheduling (ITU-T I.371, annex A), whose "theoretical arrival time" is kept.
+local function free_starts(group, set)
+  if not set.every then return math.huge end
+  local next_start = math.max(tonumber(redis.call('HGET', key.group(group), 'next_start_ms') or 0), now_ms)
+  -- Further ahead than it can be: the rate was lower then, or the clock was set back.
+  if next_start > now_ms + set.early + set.every then next_start = now_ms end
+  local early = now_ms + set.early - next_start
+  return early >= 0 and math.floor(early / set.every) + 1 or 0, next_start
+end
+
+-- Have promote.lua look at the group at this time (ms), or earlier where that is noted.
+local function look_at(group, at) redis.call('ZADD', key.limits_due, 'LT', int(math.ceil(at)), group) end
+
+-- Whether one more task of the group may start now; if so, it counts as started.
+local function admit(group)
+  local set = limits[group]
+  if not set then return true end
+  if free_places(group, set) <= 0 then return false end
+  local starts, next_start = free_starts(group, set)
+  if starts == 0 then
+    look_at(group, next_start - set.early)
+    return false
+  end
+  if set.every then redis.call('HSET', key.group(group), 'next_start_ms', format('%.10f', next_start + set.every)) end
+  granted_here[group] = (granted_here[group] or 0) + 1
+  return true
+end
+
+-- Whether a task of this delivery and score that comes to wait is to be told nobody yet: it is held back, or its group is
+-- at a limit.
+local function withheld(id, group, delivery, score)
+  if none_held() then return false end
+  if held_back(group, score) then return true end
+  local set = limits[group]
+  if not set or (delivery ~= '' and delivery ~= 'broker') then return false end
+  if free_places(group, set) > 0 then
+    local starts, next_start = free_starts(group, set)
+    if starts > 0 then return false end
+    look_at(group, next_start - set.early)
+  end
+  change('ZADD', key.limited(group), score, id)
+  return true
+end
+
+-- A task has left the waiting or the running ones of its group: another one may be let go.
+local function vacate(group)
+  if not limits[group] then return end
+  if gathered then
+    left_here[group] = (left_here[group] or 0) + 1
+  else
+    let_go(group, 1)
+  end
 end
 
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority.
@@ -345,6 +435,58 @@ local function hint(id, task_type, group, priority, delivery, attempt, front, me
   return true
 end
 
+-- Messages of a limited group that one script sends at most; promote.lua goes on where there are more to send.
+local MOST_LET_GO = 500
+
+-- Send messages of the first `most` tasks that a limit of the group holds, as far as there is room; wake its remote
+-- workers. Returns their ids, in order.
+function let_go(group, most)
+  local set, going = limits[group], {}
+  -- resume.lua comes here again.
+  if not set or paused[group] then return going end
+  local room = math.min(most, MOST_LET_GO, free_places(group, set))
+  if room <= 0 then return going end
+  local starts, next_start = free_starts(group, set)
+  local remote = redis.call('ZCARD', key.remote(group)) > 0
+  if remote and starts > 0 then wake(group) end
+
+  local held, facts = key.limited(group), {}
+  if set.every then
+    -- Where workers are slower than the rate, messages lie in their lists; more in front of those would turn the order round.
+    for step = 0, 9, 3 do
+      local out = redis.pcall('LLEN', celery_list(group, 9 - step))
+      starts = starts - (type(out) == 'number' and out or 0)
+    end
+  end
+  room = math.min(room, starts)
+  while #going < room do
+    local ids = redis.call('ZPOPMIN', held, int(room - #going))
+    if #ids == 0 then break end
+    for i = 1, #ids, 2 do
+      local f = redis.call('HMGET', key.task(ids[i]), 'status', 'type', 'priority', 'delivery', 'attempt', 'message', 'payload')
+      if f[1] == 'PENDING' then
+        going[#going + 1] = ids[i]
+        facts[#going] = f
+      end
+    end
+  end
+  -- Backwards: what is put in front last is taken first.
+  for i = #going, 1, -1 do
+    local id, f = going[i], facts[i]
+    redis.call('HSET', key.task(id), 'hinted_ms', int(now_ms))
+    redis.call('HINCRBY', key.task(id), 'hints', 1)
+    hint(id, f[2], group, tonumber(f[3] or 0), f[4] or '', tonumber(f[5] or 0), true, f[6], f[7], take_seq(1))
+  end
+
+  local left = redis.call('EXISTS', held) == 1
+  if set.every and (left or remote) and #going == starts then
+    look_at(group, next_start + #going * set.every - set.early)
+  elseif left and #going == MOST_LET_GO then
+    look_at(group, now_ms)
+  end
+  return going
+end
+
 -- Move a stored task to PENDING and hint it. Returns nothing; the caller has checked the status.
 -- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
 local function enqueue(id, front)
@@ -352,7 +494,7 @@ local function enqueue(id, front)
   user_of[id] = f[9] or ''
   local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
   local score = waiting_score(priority, front, seq)
-  local held = held_back(f[2], score)
+  local held = withheld(id, f[2], f[4] or '', score)
   redis.call('ZADD', waiting_of(f[2], f[4]), score, id)
   redis.call('SADD', key.groups, f[2])
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', int(now_ms),
@@ -365,9 +507,12 @@ end
 local function unindex(id, status, group)
   if status == 'PENDING' then
     change('ZREM', waiting_of(group, redis.call('HGET', key.task(id), 'delivery')), id)
+    if limits[group] then change('ZREM', key.limited(group), id) end
+    vacate(group)
   elseif status == 'PROCESSING' then
     change('ZREM', key.leases, id)
     change('ZREM', key.running(group), id)
+    vacate(group)
   elseif status == 'SCHEDULED' or status == 'RETRYING' then
     change('ZREM', key.delayed, id)
   end

@@ -120,7 +120,7 @@ return each(FIRST, WIDTH, function(base)
   else
     local number = next_seq()
     local score = waiting_score(priority, false, number)
-    local held = held_back(group, score)
+    local held = withheld(id, group, delivery, score)
     -- The one step that may be refused: the key of the group's list may be somebody else's.
     if not held and not orders.quiet and not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
       return {'no_queue', group}

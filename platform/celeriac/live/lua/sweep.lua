@@ -12,6 +12,8 @@
 -- ARGV[7] '' when Redis is the broker; of another broker: '1' when it has no message left for this group, else '0'
 -- ARGV[8] how long an idle group is kept (ms)
 --
+-- What a limit of its group holds has no message, so none of it is lost.
+--
 -- Returns the ids whose message went out again.
 
 local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -41,6 +43,7 @@ local function resend(id, claimed_ms)
     redis.call('ZREM', key.waiting(group), id)
     return
   end
+  if limits[group] and redis.call('ZSCORE', key.limited(group), id) then return end
   local delivery, hints = f[3] or '', tonumber(f[8] or 1)
   if delivery ~= '' and delivery ~= 'broker' then return end
   if claimed_ms and tonumber(f[7] or 0) > claimed_ms then return end
@@ -61,8 +64,14 @@ for priority = 0, 9 do
   end
 end
 
--- Whether nothing is in the group: no task, no message, also none that no record knows, no remote worker.
+-- Whatever else may have happened to a message that was sent for a free place: one a call is enough to go on.
+if #sent == 0 and limits[group] and lists[0].empty and lists[3].empty and lists[6].empty and lists[9].empty then
+  sent = let_go(group, 1)
+end
+
+-- Whether nothing is in the group: no limit, no task, no message, also none that no record knows, no remote worker.
 local function is_idle()
+  if limits[group] then return false end
   for _, list in pairs(lists) do
     if not list.empty then return false end
   end

@@ -14,7 +14,7 @@ local changes = 0
 local function done_with(id, group)
   redis.call('ZREM', key.watched, id)
   redis.call('ZREM', key.waiting(group), id)
-  redis.call('ZREM', key.running(group), id)
+  if redis.call('ZREM', key.running(group), id) == 1 then vacate(group) end
 end
 
 local function follow(id)
@@ -33,6 +33,7 @@ local function follow(id)
 
   if status == 'PENDING' then
     redis.call('ZREM', key.running(group), id)
+    vacate(group)
     redis.call('ZADD', key.waiting(group), waiting_score(0, true, take_seq(1)), id)
     redis.call('HSET', task, 'updated_at', now_text)
     emit(id, 'status', 'status', 'PENDING', 'attempt', int(attempt))

@@ -1,0 +1,51 @@
+"""What a group may be limited to across all its workers: how many tasks run at once, and how many start per time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+#: Highest limit of tasks that run at once.
+MAX_RUNNING: Final = 1_000_000
+#: The periods of a rate, by the letter that stands for them (ms).
+_PERIODS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+#: Starts per second above which a rate is not worth its name; the store counts in 1/1024 ms.
+_MOST_PER_S: Final = 10_000
+_RATE: Final = re.compile(r"([0-9]{1,9})/([smhd])")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `starts` starts within any `per_ms` milliseconds."""
+
+    starts: int
+    per_ms: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `5/s`, `100/m`, `10/h` or `1/d`; raises `ValueError` that says what is wrong."""
+        found = _RATE.fullmatch(text.strip())
+        if found is None:
+            raise ValueError("is no rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d")
+        rate = cls(int(found[1]), _PERIODS_MS[found[2]])
+        if rate.starts == 0:
+            raise ValueError("lets nothing start: pause the group instead")
+        if rate.starts * 1000 > _MOST_PER_S * rate.per_ms:
+            raise ValueError(f"is too high: at most {_MOST_PER_S} a second")
+        return rate
+
+    def __str__(self) -> str:
+        letter = next(letter for letter, ms in _PERIODS_MS.items() if ms == self.per_ms)
+        return f"{self.starts}/{letter}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a group is limited to, since when, and what was noted of it; None is no limit of this kind."""
+
+    max_running: int | None
+    rate: Rate | None
+    at: datetime
+    note: str = ""
