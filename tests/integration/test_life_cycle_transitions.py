@@ -170,6 +170,7 @@ async def test_idempotency_keys_of_different_users_never_meet(store: TaskStore, 
 
 async def test_an_idempotency_key_that_outlives_its_task_makes_a_new_one(store: TaskStore, look: Any) -> None:
     claim = await running(store, "t1", idempotency_key="k")
+    assert 0 < look.pttl(keys.idempotency("", "k")) <= store.settings.idempotency_ttl * 1000
     await store.complete(claim, "1")
     look.delete("task:t1", keys.task_events("t1"))
     look.xtrim(keys.EVENTS, maxlen=0)
