@@ -196,6 +196,16 @@ async def test_events_stream_through_the_proxy_as_they_happen(client: httpx.Asyn
     assert "event: done" in lines
 
 
+async def test_the_audit_sees_callers_and_not_the_proxy(deployment: Deployment, client: httpx.AsyncClient) -> None:
+    elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with httpx.AsyncClient(base_url=deployment.http, headers=client.headers, transport=elsewhere) as operator:
+        lied = {"X-Forwarded-For": "192.0.2.1"}
+        for verb in ("pause", "resume"):
+            assert (await operator.post(f"/api/v1/groups/default/{verb}", headers=lied)).status_code == 200
+    entries = (await client.get("/api/v1/audit", params={"limit": 2})).json()["items"]
+    assert {entry["address"] for entry in entries} == {"127.0.0.2"}
+
+
 async def test_grpc_passes_the_proxy(deployment: Deployment, client: httpx.AsyncClient) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{deployment.topology.port('proxy:50051')}") as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
