@@ -65,8 +65,8 @@ class Context(Stoppable):
 
     @property
     def max_retries(self) -> int:
-        """How many attempts may follow the first."""
-        return self._claim.max_retries
+        """How many attempts may follow the first; more than at the submission where somebody retried it by hand."""
+        return self._claim.attempts_allowed - 1
 
     @property
     def user_id(self) -> str | None:

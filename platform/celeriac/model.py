@@ -173,6 +173,11 @@ class Claim:
     timeout_ms: int | None
     extra: dict[str, str]
 
+    @property
+    def retries(self) -> int:
+        """Attempts before this one since they were granted: a retry by hand grants them anew and goes on counting."""
+        return self.max_retries - (self.attempts_allowed - self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

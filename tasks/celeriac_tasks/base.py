@@ -73,11 +73,11 @@ class CeleriacTask(Task):
         claim = attempt.claim
         limit = claim.max_retries if max_retries is None else max_retries
         # A retry by hand grants the attempts anew, so those of the request do not say how many were used.
-        if limit <= claim.max_retries - (claim.attempts_allowed - claim.attempt):
+        if limit <= claim.retries:
             raise exc or MaxRetriesExceededError(f"{self.name}[{request.id}] used up its {limit} retries")
         allowed = claim.attempts_allowed - claim.max_retries + limit
         if args is not None or kwargs is not None or allowed != claim.attempts_allowed:
-            attempt.amendment = self._amendment(args, kwargs, allowed)
+            attempt.amendment = self._amendment(args, kwargs, limit, allowed)
         if countdown is None and eta is not None:
             now = datetime.now(eta.tzinfo or UTC).replace(tzinfo=eta.tzinfo)
             countdown = max((eta - now).total_seconds(), 0)
@@ -90,7 +90,7 @@ class CeleriacTask(Task):
         """Refuse: Celery would run another task under this one's id, which has its record already."""
         raise NotImplementedError(f"replace() is not possible here: publish {sig.task} as a task of its own")
 
-    def _amendment(self, args: Any, kwargs: Any, allowed: int) -> Amendment:
+    def _amendment(self, args: Any, kwargs: Any, limit: int, allowed: int) -> Amendment:
         request = self.request
         args = request.args if args is None else args
         kwargs = request.kwargs if kwargs is None else kwargs
@@ -98,6 +98,7 @@ class CeleriacTask(Task):
         return Amendment(
             messages.plain_payload(args or (), kwargs or {}),
             messages.encoded_body(args or (), kwargs or {}, embed),
+            limit,
             allowed,
         )
 

@@ -98,6 +98,11 @@ async def fails(payload: dict[str, Any], ctx: Context) -> str:
     raise _error(payload["how"])
 
 
+@task("backs_off", max_retries=1, retry_delay_s=0.05, retry_backoff=100)
+async def backs_off(ctx: Context) -> None:
+    raise OddError(f"attempt {ctx.attempt} of {ctx.max_retries + 1}")
+
+
 @task("fails_sync", max_retries=2, retry_delay_s=0.05, final_errors=(FinalError,))
 def fails_sync(payload: dict[str, Any], ctx: Context) -> str:
     note(ctx.task_id, f"attempt {ctx.attempt}")

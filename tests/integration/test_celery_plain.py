@@ -47,12 +47,13 @@ async def test_an_eta_is_waited_for_in_the_store(workers: Workers, store: TaskSt
 
 
 async def test_retry_and_autoretry_wait_in_the_store(workers: Workers, store: TaskStore) -> None:
-    again, never, fallback, other, automatic, gives_up = await publish(
+    again, never, fallback, other, too_often, automatic, gives_up = await publish(
         workers,
         "comes_back.delay(until=1)",
         "comes_back.delay()",
         "comes_back.delay(fallback=True)",
         "counts_down.delay(5)",
+        "counts_down.delay(99)",
         "by_itself.delay(2)",
         "by_itself.delay(99)",
     )
@@ -69,6 +70,8 @@ async def test_retry_and_autoretry_wait_in_the_store(workers: Workers, store: Ta
     assert (task.status, task.result, task.attempt) == (Status.COMPLETED, "xxxxx", 6)
     assert task.payload == {"args": [0], "kwargs": {"label": "xxxxx"}}
     assert await ran(store, other) == ["5 ", "4 x", "3 xx", "2 xxx", "1 xxxx", "0 xxxxx"]
+    task = await ended(store, too_often)
+    assert (task.status, task.attempt, task.max_retries) == (Status.FAILED, 11, 10)
     task = await ended(store, automatic)
     assert (task.result, task.attempt) == ("well", 3)
     task = await ended(store, gives_up)

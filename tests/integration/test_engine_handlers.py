@@ -297,6 +297,15 @@ async def test_a_finished_task_runs_once_more_when_it_is_retried_by_hand(store: 
     assert (await ended(store, task.task_id)).status is Status.COMPLETED
 
 
+async def test_a_retry_by_hand_begins_the_pauses_anew_and_the_handler_knows_its_last_attempt(store: TaskStore) -> None:
+    task = await ended(store, await submit(store, "backs_off", max_retries=1))
+    await store.retry(task.task_id)
+    # After 50 ms again: the pauses of its policy grow a hundredfold.
+    task = await ended(store, task.task_id)
+    assert task.error is not None
+    assert (task.attempt, task.error.message) == (4, "OddError: attempt 4 of 4")
+
+
 async def test_a_type_that_no_worker_knows_waits_for_one(store: TaskStore, worker: WorkerProcess) -> None:
     task_id = await submit(store, "nobody_has_this")
     await asyncio.sleep(0.5)

@@ -477,10 +477,10 @@ async def test_what_a_running_attempt_amends_is_what_the_next_one_gets(store: Ta
     await store.submit(Submission(task_id="t", type="app.add", group="celery", max_retries=0, extra={"message": kept}))
     claim = await store.claim("t", worker="w")
     assert isinstance(claim, Claim)
-    await store.amend(claim, payload='{"args": [2]}', body="aGEr/w==", attempts_allowed=5)
+    await store.amend(claim, payload='{"args": [2]}', body="aGEr/w==", max_retries=4, attempts_allowed=5)
     assert await store.fail(claim, BROKEN, 0) is Status.RETRYING
     with pytest.raises(StaleClaimError):
-        await store.amend(claim, payload="{}", body="", attempts_allowed=9)
+        await store.amend(claim, payload="{}", body="", max_retries=8, attempts_allowed=9)
     await store.promote()
     assert look.lrange("celery\x06\x169", 0, 0) == ['{"body": "aGEr/w==", "headers": {"retries": 1}}']
     second = await store.claim("t", worker="w")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
+from celeriac.model import Claim, Status, ms_from_utc, rfc3339, utc_from_ms
 
 
 def test_three_statuses_are_final() -> None:
@@ -34,3 +35,13 @@ def test_a_moment_is_written_in_utc() -> None:
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
         ms_from_utc(datetime(2030, 1, 1))
+
+
+def test_a_retry_by_hand_starts_the_count_of_retries_again() -> None:
+    first = Claim(
+        task_id="t", fence="f", type="x", group="g", payload="{}", attempt=3, max_retries=2, attempts_allowed=3,
+        user_id=None, metadata={}, timeout_ms=None, extra={},
+    )  # fmt: skip
+    assert first.retries == 2
+    assert replace(first, attempt=4, attempts_allowed=6).retries == 0
+    assert replace(first, attempt=6, attempts_allowed=6).retries == 2

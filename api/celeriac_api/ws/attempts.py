@@ -73,7 +73,7 @@ class Attempts:
 
     def fail(self, attempt: RemoteAttempt, failure: Failure) -> None:
         """End an attempt as failed; it is tried again later while attempts are left."""
-        delay_ms = _BACKOFF.delay_ms(attempt.claim.attempt, random.random())  # noqa: S311 - spreads load, no secret
+        delay_ms = _BACKOFF.delay_ms(attempt.claim.retries + 1, random.random())  # noqa: S311 - spreads load, no secret
         self._settle(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
 
     def stop(self, attempt: RemoteAttempt, reason: str) -> None:

@@ -33,10 +33,11 @@ _SENT = _Sent()
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """What Celery's `retry()` changes for the attempts to come: payload (JSON), message body (base64), limit."""
+    """What Celery's `retry()` changes for the attempts to come: payload (JSON), message body (base64), limits."""
 
     payload: str
     body: str
+    max_retries: int
     attempts_allowed: int
 
 

@@ -27,7 +27,7 @@ class AttemptStore(Protocol):
         """End the attempt as failed; returns the task's new status."""
         ...
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, attempts_allowed: int) -> None:
+    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
         """Change what the attempts to come get."""
         ...
 

@@ -157,7 +157,7 @@ class Runner:
             delay_s = exc.delay_s
         policy = self._policy(attempt.claim, task_type)
         delay_ms = (
-            policy.delay_ms(attempt.claim.attempt, self._jitter())
+            policy.delay_ms(attempt.claim.retries + 1, self._jitter())
             if delay_s is None or not math.isfinite(delay_s)
             else round(max(delay_s, 0) * 1000)
         )

@@ -196,9 +196,10 @@ class TaskStore(StoreReader):
         _check_claim(claim, reply)
         return Status(reply)
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, attempts_allowed: int) -> None:
-        """Change what the attempts after this one get: payload (JSON), body of the kept message (base64), limit."""
-        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, payload, body, attempts_allowed))
+    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
+        """Change what the attempts after this one get: payload (JSON), body of the kept message (base64), limits."""
+        limits = (attempts_allowed, max_retries)
+        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, payload, body, *limits))
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
         """End the attempt as cancelled."""

@@ -67,7 +67,7 @@ class OneTaskStore:
             self._settle(End(Status.FAILED, failure=failure))
         return self.end.result().status
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, attempts_allowed: int) -> None:
+    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
         """Do nothing: only Celery's own `retry()` amends, and no attempt follows here."""
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
