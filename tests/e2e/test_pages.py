@@ -173,6 +173,26 @@ def test_all_dead_letters_that_match_are_retried_at_once(page: Page, api: httpx.
     expect(jobs).to_contain_text("4 of 4")
 
 
+def test_a_group_is_limited_and_lifted(page: Page, api: httpx.Client) -> None:
+    submit(api, "mail.send", {"to": "ada@example.org"}, queue="slow")
+    page.goto("/dashboard#/groups")
+    group = page.locator('tr[data-group="slow"]')
+    group.get_by_role("button", name="Limit").click()
+    page.get_by_label("Running at once").fill("3")
+    page.get_by_label("Starts per time").fill("100/m")
+    page.get_by_label("Note for others (optional)").fill("as agreed")
+    page.get_by_role("dialog").get_by_role("button", name="Set").click()
+    expect(group).to_contain_text("at most 3 running, 100/m starting · as agreed")
+    expect(group.locator("td").nth(3)).to_have_text(re.compile("^[0-3] of 3$"))
+    assert api.get("groups/slow").json()["limits"]["rate"] == "100/m"
+    group.get_by_role("button", name="Limit").click()
+    page.get_by_label("Running at once").fill("")
+    page.get_by_label("Starts per time").fill("")
+    page.get_by_role("dialog").get_by_role("button", name="Set").click()
+    expect(group).not_to_contain_text("at most")
+    assert api.get("groups/slow").json()["limits"] is None
+
+
 def test_a_group_is_paused_and_goes_on(page: Page, api: httpx.Client) -> None:
     submit(api, "mail.send", {"to": "ada@example.org"}, queue="held")
     page.goto("/dashboard#/groups")

@@ -51,6 +51,8 @@ async function ask(method, path, { query, body, signal, headers } = {}) {
 
 export const get = (path, query, options) => ask("GET", path, { query, ...options });
 export const post = (path, body, options) => ask("POST", path, { body: body ?? {}, ...options });
+export const put = (path, body, options) => ask("PUT", path, { body, ...options });
+export const remove = (path, options) => ask("DELETE", path, options);
 
 /** A key for one intended action, so that a repeated request does it once. */
 export const onceKey = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");

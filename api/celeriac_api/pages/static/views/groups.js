@@ -1,10 +1,18 @@
-// Groups: what waits and runs, who serves them; hold one up and let it go on.
+// Groups: what waits and runs, who serves them; hold one up and let it go on, limit what it does at once.
 
-import { get, post, segment } from "../api.js";
+import { get, post, put, remove, segment } from "../api.js";
 import { bar, h, statusBadge } from "../dom.js";
 import { ago, number } from "../format.js";
 import { live } from "../live.js";
-import { complain, confirm, note } from "../ui.js";
+import { complain, confirm, dialog, note } from "../ui.js";
+
+/** What a group is limited to; marked while it is full and more waits. */
+function limitsOf({ limits, running, waiting }) {
+  const full = limits.max_running && running >= limits.max_running && waiting;
+  const parts = [limits.max_running ? `${number(limits.max_running)} running` : null, limits.rate ? `${limits.rate} starting` : null];
+  const text = `at most ${parts.filter(Boolean).join(", ")}${limits.note ? ` · ${limits.note}` : ""}`;
+  return h("div", { class: "small muted" }, full ? [statusBadge("limited"), " "] : null, text);
+}
 
 export function show(root, { ending }) {
   const body = h("tbody", {});
@@ -19,12 +27,36 @@ export function show(root, { ending }) {
   async function pause(name) {
     const text = await confirm({ title: `Pause ${name}?`, text: "What runs goes on. What waits, and what comes, waits until you resume.", action: "Pause", noteLabel: "Note for others (optional)" });
     if (text === null) return;
-    await change(name, "pause", { note: text || null }, `${name} is paused`);
+    await change(name, act(name, "pause", { note: text || null }), `${name} is paused`);
   }
 
-  async function change(name, action, body_, done) {
+  async function limit({ name, limits }) {
+    const wanted = await dialog((close) => {
+      const most = h("input", { class: "field", type: "number", min: 1, max: 1000000, value: limits?.max_running ?? "" });
+      const rate = h("input", { class: "field", maxlength: 12, autocomplete: "off", placeholder: "5/s, 100/m, 10/h or 1/d", value: limits?.rate ?? "" });
+      const text = h("input", { class: "field", maxlength: 200, autocomplete: "off", value: limits?.note ?? "" });
+      const given = () => ({ max_running: most.value ? Number(most.value) : null, rate: rate.value.trim() || null, note: text.value || null });
+      return h("form", { method: "dialog", onsubmit: (event) => (event.preventDefault(), close(given())) },
+        h("h2", {}, `Limit ${name}`),
+        h("p", { class: "muted" }, "Across all its workers. What is over a limit waits; what runs goes on. Leave both empty for no limit."),
+        h("label", { class: "label" }, "Running at once", most),
+        h("label", { class: "label" }, "Starts per time", rate),
+        h("label", { class: "label" }, "Note for others (optional)", text),
+        h("footer", {},
+          h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
+          h("button", { class: "button primary", type: "submit" }, "Set")));
+    });
+    if (wanted === null) return;
+    const path = `groups/${segment(name)}/limits`;
+    const none = wanted.max_running === null && wanted.rate === null;
+    await change(name, () => (none ? remove(path) : put(path, wanted)), none ? `${name} has no limits` : `${name} is limited`);
+  }
+
+  const act = (name, action, body_) => () => post(`groups/${segment(name)}/${action}`, body_);
+
+  async function change(name, ask, done) {
     try {
-      const group = await post(`groups/${segment(name)}/${action}`, body_);
+      const group = await ask();
       draw((live.groups ?? []).map((one) => (one.name === name ? group : one)));
       note(done);
     } catch (error) {
@@ -42,13 +74,15 @@ export function show(root, { ending }) {
       const share = (100 * group.waiting) / group.max_queue_length;
       const cells = [
         h("td", {}, h("a", { href: `#/tasks?queue=${segment(group.name)}` }, h("b", {}, group.name)),
-          group.paused ? h("div", { class: "small muted" }, statusBadge("paused"), ` ${group.paused.at ? `${ago(group.paused.at)} ago`.replace("now ago", "now") : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`) : null),
+          group.paused ? h("div", { class: "small muted" }, statusBadge("paused"), ` ${group.paused.at ? `${ago(group.paused.at)} ago`.replace("now ago", "now") : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`) : null,
+          group.limits ? limitsOf(group) : null),
         h("td", { class: "number" }, number(group.waiting)),
         h("td", { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` }, bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "of its limit")),
-        h("td", { class: "number hide-small" }, number(group.running)),
+        h("td", { class: "number hide-small" }, group.limits?.max_running ? `${number(group.running)} of ${number(group.limits.max_running)}` : number(group.running)),
         h("td", { class: "number" }, group.workers ? number(group.workers) : group.waiting ? h("span", { class: "error-text" }, "none") : "0"),
-        h("td", { class: "actions-cell admin-only" }, group.paused
-          ? h("button", { class: "button small primary", type: "button", onclick: () => change(group.name, "resume", {}, `${group.name} goes on`) }, "Resume")
+        h("td", { class: "actions-cell admin-only" },
+          h("button", { class: "button small", type: "button", onclick: () => limit(group) }, "Limit"), " ", group.paused
+          ? h("button", { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), `${group.name} goes on`) }, "Resume")
           : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, "Pause")),
       ];
       if (known) {
