@@ -166,7 +166,14 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": (
             # The record, its lease and the sweep do better what kombu's acknowledgement emulation
             # does, at half of the cost (docs/decisions/0002).
-            {"ack_emulation": False, "socket_keepalive": True, "health_check_interval": 25}
+            {
+                "ack_emulation": False,
+                "socket_keepalive": True,
+                "health_check_interval": 25,
+                # A server that has gone silent must not hold a worker for ever; longer than any answer takes.
+                "socket_timeout": 10,
+                "socket_connect_timeout": 5,
+            }
             if on_redis
             # What the broker has not confirmed goes back to the outbox.
             else {"confirm_publish": True}

@@ -63,6 +63,11 @@ class RunningPlatform:
         found: dict[str, int] = json.loads((self.data_dir / "run.json").read_text())["pids"]
         return [pid for role, pid in found.items() if not roles or role.startswith(roles)]
 
+    def family(self, *roles: str) -> list[psutil.Process]:
+        """Return the processes of these roles and all that they started."""
+        heads = [psutil.Process(pid) for pid in self.pids(*roles)]
+        return [*heads, *(child for head in heads for child in head.children(recursive=True))]
+
     def kill(self, *roles: str) -> None:
         """Kill every process of these roles as `kill -9` does."""
         for pid in self.pids(*roles):
@@ -75,7 +80,7 @@ class RunningPlatform:
         for process in family:
             process.kill()
         self._process.wait()
-        await eventually(lambda: not any(map(_alive, family)), because="killed processes end")
+        await eventually(lambda: not any(map(alive, family)), because="killed processes end")
 
     def stop(self) -> None:
         """End it as Ctrl-C does; kill it if that takes too long."""
@@ -103,7 +108,8 @@ class RunningPlatform:
             yield store
 
 
-def _alive(process: psutil.Process) -> bool:
+def alive(process: psutil.Process) -> bool:
+    """Say whether a process still runs (a zombie does not)."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
