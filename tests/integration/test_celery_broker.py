@@ -81,6 +81,17 @@ async def test_a_submission_runs(workers: Workers, store: TaskStore, group: str)
     assert await store.redis.llen("celeriac:outbox") == 0
 
 
+async def test_a_limit_holds_here_too(workers: Workers, store: TaskStore, group: str) -> None:
+    await store.limit(group, max_running=2)
+    await workers.start(store, **serving(group))
+    ids = [await submit_here(store, group, "counts_running", {}) for _ in range(20)]
+    seen = []
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+        seen += [int(text) for text in await ran(store, task_id)]
+    assert (len(seen), max(seen)) == (20, 2)
+
+
 async def test_a_worker_of_all_groups_follows_new_ones_here_too(workers: Workers, store: TaskStore, group: str) -> None:
     await workers.start(store, **serving("*"))
     assert (await ended(store, await submit_here(store, group, "noop", {}))).status is Status.COMPLETED
