@@ -90,6 +90,8 @@ class LifeCycle(RuleBasedStateMachine):
         self.store = self.stores[0]
         self.remote = RemoteTasks(self.store, "gateway")
         self.model: dict[str, Expected] = {}
+        #: The latest claim of each task.
+        self.latest: dict[str, Claim] = {}
         self.keys: dict[tuple[str | None, str], str] = {}
         self.paused: set[str] = set()
         #: What groups are limited to: how many may run (None: any number), and whether they have a rate.
@@ -258,6 +260,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert isinstance(answer, Claim)
         task.attempt += 1
         task.status, task.fence, task.reports = "PROCESSING", answer.fence, 0
+        self.latest[task_id] = answer
         if self.limits.get(task.group, (None, False))[1]:
             self.used_up.add(task.group)
         assert (answer.attempt, answer.attempts_allowed) == (task.attempt, task.allowed)
@@ -354,6 +357,22 @@ class LifeCycle(RuleBasedStateMachine):
                 task.status = "RETRYING" if retryable and task.attempt < task.allowed else "FAILED"
         # A repeated call: the same answer, even when its retry is due by now.
         assert self.run(failing) == ("RETRYING" if task.status == "PENDING" else task.status)
+
+    @rule(target=claims, task_id=tasks, steps=st.integers(1, 8), retryable=st.booleans())
+    def its_attempts_fail(self, task_id: str, steps: int, retryable: bool) -> Any:
+        """Bring one task on, step by step: by single rules hardly any comes to its last attempt."""
+        made = []
+        for _ in range(steps):
+            task = self.model[task_id]
+            if task.status in ("SCHEDULED", "RETRYING"):
+                self.its_time_comes(task_id)
+            elif task.status == "PROCESSING":
+                self.fail(self.latest[task_id], retryable)
+            elif task.status == "PENDING" and isinstance(claim := self.claim(task_id), Claim):
+                made.append(claim)
+            else:
+                break
+        return multiple(*made)
 
     @rule(claim=claims)
     def release(self, claim: Claim) -> None:
