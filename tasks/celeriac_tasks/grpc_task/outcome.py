@@ -10,20 +10,6 @@ from celeriac.errors import SkipRetry, TaskError, TaskTimeoutError
 from celeriac_proto.grpc_task.v1 import task_pb2
 from celeriac_tasks.grpc_task.struct_json import struct_to
 
-#: Statuses that say the same thing the next time: the request, the configuration or the executor
-#: has to be changed first. A task that failed so waits in the dead letters for that.
-FINAL_STATUSES: Final = frozenset(
-    {
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-    }
-)
-
 #: gRPC's own words, on either side, for a message above a size limit (status RESOURCE_EXHAUSTED).
 _TOO_LARGE: Final = "message larger than max"
 
@@ -60,9 +46,10 @@ def status_error(service: str, method: str, failure: grpc.aio.AioRpcError, timeo
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
         # The same work would give the same message again.
         return SkipRetry(f"gRPC service {service!r}: {details}", code="too_large")
-    kind = SkipRetry if status in FINAL_STATUSES else TaskError
+    # Whatever it says, the stream had neither result nor error, and that is retried (contract 1): an executor that is
+    # being deployed may not know a method yet, a token may be renewed. One that knows better answers `ErrorDetail`.
     code = status.name.lower()
-    return kind(f"gRPC service {service!r}: {details or code}", code=code)
+    return TaskError(f"gRPC service {service!r}: {details or code}", code=code)
 
 
 def _said(data: dict[str, Any]) -> str | None:
