@@ -80,7 +80,9 @@ def _environment() -> dict[str, str]:
 
 async def _send(process: asyncio.subprocess.Process, request: Request) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(ConnectionError):  # it has ended already, and how is looked at later
+    if process.stdin.is_closing():
+        return  # it has ended already, and how is looked at later
+    with contextlib.suppress(ConnectionError):  # likewise
         process.stdin.write(request.encode())
         await process.stdin.drain()
         process.stdin.close()

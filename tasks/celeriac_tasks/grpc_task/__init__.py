@@ -9,6 +9,12 @@ progress.py   from the stream to the context, throttled
 struct_json.py    `google.protobuf.Struct` from and to JSON values
 """
 
+import os
+
+# Before gRPC is imported: with its fork handlers, a child that is started while another thread calls into gRPC ends
+# between fork and exec. What a worker starts is always another program (a file processor, say) and needs none of them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 from celeriac_tasks.grpc_task.handler import GrpcTaskHandler, install
 
 __all__ = ["GrpcTaskHandler", "install"]

@@ -217,6 +217,11 @@ export function show(root, { ending, me }) {
   loadCharts().catch(missing);
   loadRunning().catch(complain);
   failedSoon();
-  const timers = [setInterval(() => document.hidden || tail().catch(missing), 5000), setInterval(() => document.hidden || (failedSoon(), loadRunning().catch(() => {})), 30000), setInterval(drawRunning, 1000)];
+  const timers = [
+    // The history is a moment behind what the events tell, so it is asked again and again.
+    setInterval(() => document.hidden || (tail().catch(missing), failedSoon()), 5000),
+    setInterval(() => document.hidden || loadRunning().catch(() => {}), 30000),
+    setInterval(drawRunning, 1000),
+  ];
   ending(() => timers.forEach(clearInterval));
 }
