@@ -112,12 +112,16 @@ def _state(state: PlatformState) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "celeriac_queue_age_seconds", "How long the task that is next in a group has waited.", labels=["group"]
     )
+    unserved = GaugeMetricFamily(
+        "celeriac_queue_unserved", "Tasks that wait in a group and that none of its workers takes.", labels=["group"]
+    )
     running = GaugeMetricFamily("celeriac_tasks_running", "Tasks that run.", labels=["group"])
     for name, group in state.groups.items():
         depth.add_metric([name], group.waiting)
         age.add_metric([name], group.age_s)
+        unserved.add_metric([name], group.unserved)
         running.add_metric([name], group.running)
-    yield from (depth, age, running)
+    yield from (depth, age, unserved, running)
     yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a time.", value=state.delayed)
     workers = GaugeMetricFamily("celeriac_workers", "Workers that reported lately.", labels=["kind"])
     for kind, number in sorted({"celery": 0, **state.workers}.items()):

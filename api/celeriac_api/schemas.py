@@ -286,6 +286,7 @@ _GROUP: dict[str, Any] = {
     "waiting": 12,
     "running": 4,
     "workers": 1,
+    "unserved": 0,
     "max_queue_length": 100000,
     "paused": None,
     "limits": {"max_running": 5, "rate": "100/m", "at": _THEN, "note": "as agreed with the bank"},
@@ -301,6 +302,7 @@ class Group(BaseModel):
     waiting: Annotated[int, Field(description="Tasks that wait for a worker.")]
     running: int
     workers: Annotated[int, Field(description="Worker processes that serve it.")]
+    unserved: Annotated[int, Field(description="Waiting tasks of a kind that none of these workers takes.")]
     max_queue_length: Annotated[int, Field(description="Waiting tasks above which a submission is refused.")]
     paused: Annotated[GroupPause | None, Field(description="`null` while it is not paused.")] = None
     limits: Annotated[GroupLimits | None, Field(description="`null` while it has none.")] = None

@@ -183,13 +183,12 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
             "work",
             f"workers: {len(workers)}; tasks that run: {sum(group.running for group in state.groups.values())}",
         )
-    served = {group for worker in workers for group in worker.groups}
     for name, group in state.groups.items():
-        if workers and group.waiting and name not in served and "*" not in served:
+        if workers and group.unserved:
             yield failure(
                 "work",
-                f"{group.waiting} tasks wait in {name!r}, which nobody serves",
-                f"celeriac worker --groups {name}",
+                f"{group.unserved} tasks wait in {name!r}, which nobody serves",
+                f"celeriac worker --groups {name} (for tasks of type remote: a remote worker)",
             )
         elif group.waiting and group.age_s > _OLD_S:
             yield warning(

@@ -220,6 +220,8 @@ class GroupStats:
     waiting: int
     running: int
     workers: int
+    #: Waiting tasks of a kind that none of its workers takes: nobody will run them as things are.
+    unserved: int = 0
     #: None while it is not paused.
     pause: Pause | None = None
     #: None where it has none.

@@ -383,8 +383,7 @@ def check_idempotency_key(key: str) -> None:
 
 def delivery_of(group: str, settings: Settings) -> Delivery:
     """Return how the executors of `group` hear of a waiting task."""
-    own = settings.groups.get(group)
-    if own is not None and own.processor == "external":
+    if settings.is_external(group):
         return Delivery.EXTERNAL
     if settings.broker_url is not None and settings.broker_url != settings.redis_url:
         return Delivery.BROKER

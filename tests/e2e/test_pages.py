@@ -268,11 +268,13 @@ def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: http
     group = "g" * 128
     payload = {"amount": 12, "card": "4000" + "0" * 3000}
     task_id = submit(api, "card.charge", payload, queue=group, user_id="u" * 256, tags=["t" * 64])
+    # Nobody serves it, and the overview says so.
+    submit(api, "remote", {"data": {"n": 1}}, queue="r" * 128)
     definition = {"user_id": "u" * 256, "name": "d" * 200, "content": "c" * 2000, "trigger_type": "LOOP"}
     made = api.post("definitions", json={**definition, "trigger_args": {"interval": 86_400}, "paused": True})
     with watched_page(browser, url, viewport={"width": width, "height": 900}) as page:
         for path, seen in (
-            ("overview", ".depths a"),
+            ("overview", ".counter .more:has-text('no worker for rrr')"),
             (f"tasks?queue={group}", ".list .row"),
             (f"tasks/{task_id}", ".facts"),
             ("groups", f'tr[data-group="{group}"]'),

@@ -58,7 +58,7 @@ async def test_tasks_that_nobody_serves_are_a_failure(examine: Any, store: TaskS
     await store.renew("w", [], {"kind": "celery", "groups": "other", "started_ms": "1"})
     _, found = await examine()
     (lonely,) = [finding for finding in found["failure"] if finding["subject"] == "work"]
-    assert lonely["advice"] == "celeriac worker --groups lonely"
+    assert lonely["advice"] == "celeriac worker --groups lonely (for tasks of type remote: a remote worker)"
 
 
 async def test_a_store_that_may_throw_tasks_away_is_a_failure(examine: Any, tmp_path: Path) -> None:

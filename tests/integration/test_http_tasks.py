@@ -27,7 +27,7 @@ def settings(valkey_url: str) -> Settings:
         {
             "redis_url": valkey_url,
             "max_body_bytes": LIMIT,
-            "groups": {"tiny": {"max_queue_length": 2}},
+            "groups": {"tiny": {"max_queue_length": 2}, "abroad": {"processor": "external"}},
             "grpc_services": {"services": {"demo": {"address": "127.0.0.1:1"}}},
         }
     )
@@ -373,6 +373,26 @@ async def test_groups_and_workers_are_listed(client: httpx.AsyncClient, store: T
     [worker] = (await client.get("/api/v1/workers")).json()["workers"]
     assert (worker["worker_id"], worker["groups"], worker["pid"]) == ("w1", ["blue", "green"], 7)
     problem(await client.get("/api/v1/groups/nobody"), 404, "group_not_found")
+
+
+async def test_a_group_says_what_waits_there_for_a_kind_of_worker_that_it_has_not(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    async def unserved() -> list[int]:
+        groups = (await client.get("/api/v1/groups")).json()["groups"]
+        named = [next(g for g in groups if g["name"] == name) for name in ("mixed", "abroad")]
+        return [group["unserved"] for group in named]
+
+    celery = {"kind": "celery", "host": "h", "pid": "7", "groups": "mixed", "concurrency": "4", "started_ms": "1"}
+    for queue in ("mixed", "mixed", "abroad"):
+        await submit(client, queue=queue)
+    await submit(client, queue="mixed", type="remote", payload={"data": {"n": 1}})
+    # A foreign program serves `abroad`: it announces itself to nobody.
+    assert await unserved() == [3, 0]
+    await store.renew("w1", [], celery)
+    assert await unserved() == [1, 0]
+    await store.renew("w2", [], {**celery, "kind": "remote"})
+    assert await unserved() == [0, 0]
 
 
 async def test_task_types_are_those_here_and_those_that_workers_announce(

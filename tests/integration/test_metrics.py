@@ -65,10 +65,19 @@ async def test_each_transition_is_counted_once_with_its_group_and_type(
     assert value(samples, "celeriac_task_run_seconds_count", **of) == 3
     assert value(samples, "celeriac_task_run_seconds_bucket", le="+Inf", **of) == 3
     assert value(samples, "celeriac_queue_depth", group="media") == 1
+    assert value(samples, "celeriac_queue_unserved", group="media") == 1
     assert value(samples, "celeriac_tasks_running", group="media") == 0
     assert value(samples, "celeriac_tasks_delayed") == 2
     assert await store.cancel(waiting) == "CANCELLED"
     assert value(await read(client), "celeriac_tasks_finished_total", status="cancelled", **of) == 1
+
+
+async def test_what_a_worker_serves_is_not_unserved(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await submit(client, queue="media")
+    await store.renew("w1", [], {"kind": "celery", "groups": "media", "started_ms": "1"})
+    samples = await read(client)
+    assert value(samples, "celeriac_queue_depth", group="media") == 1
+    assert value(samples, "celeriac_queue_unserved", group="media") == 0
 
 
 async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:

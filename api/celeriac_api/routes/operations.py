@@ -216,6 +216,7 @@ def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
         "waiting": stats.waiting,
         "running": stats.running,
         "workers": stats.workers,
+        "unserved": stats.unserved,
         "max_queue_length": parts.settings.queue_limit(stats.name),
         "paused": pause_record(stats.pause),
         "limits": limits_record(stats.limits),

@@ -202,6 +202,7 @@ def _group(group: GroupStats) -> dict[str, Any]:
         "waiting": group.waiting,
         "running": group.running,
         "workers": group.workers,
+        "unserved": group.unserved,
         "paused": pause_record(group.pause),
         "limits": limits_record(group.limits),
     }

@@ -6,7 +6,7 @@ are exact, the same from every process, and survive all of them. `lua/shared.lua
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -52,6 +52,8 @@ class GroupState:
     waiting: int
     running: int
     age_s: float
+    #: Waiting tasks that none of the group's workers takes.
+    unserved: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +102,21 @@ async def read_state(store: TaskStore) -> PlatformState:
         commands.append(("ZCARD", keys.running(name)))
     (seconds, micros), delayed, *facts = await store.read(*commands)
     now_ms = int(seconds) * 1000 + int(micros) // 1000
+    workers = await store.workers()
     of_group = [facts[i : i + 5] for i in range(0, len(facts), 5)]
     first = [[*celery, *remote] for _, celery, _, remote, _ in of_group]
     ages = await _ages(store, first, now_ms)
     groups = {
-        name: GroupState(waiting=celery + remote, running=running, age_s=ages[i])
+        name: GroupState(
+            waiting=celery + remote,
+            running=running,
+            age_s=ages[i],
+            unserved=store.unserved(name, celery, remote, workers),
+        )
         for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True))
     }
-    workers: dict[str, int] = defaultdict(int)
-    for worker in await store.workers():
-        workers[worker.kind] += 1
-    return PlatformState(groups, int(delayed), dict(workers))
+    kinds = dict(Counter(worker.kind for worker in workers))
+    return PlatformState(groups, int(delayed), kinds)
 
 
 async def _ages(store: TaskStore, first: Sequence[Sequence[str]], now_ms: int) -> list[float]:

@@ -102,12 +102,22 @@ class StoreReader(StoreConnection):
                 name,
                 waiting=counts[3 * i] + counts[3 * i + 1],
                 running=counts[3 * i + 2],
-                workers=sum(1 for worker in workers if name in worker.groups or "*" in worker.groups),
+                workers=len(serving := _serving(name, workers)),
+                unserved=self.unserved(name, counts[3 * i], counts[3 * i + 1], serving),
                 pause=pause_from_json(paused[name]) if name in paused else None,
                 limits=limits_from_json(limits[name]) if name in limits else None,
             )
             for i, name in enumerate(names)
         ]
+
+    def unserved(self, group: str, waiting: int, remote: int, workers: Sequence[WorkerInfo]) -> int:
+        """Return how many of a group's waiting tasks, those for remote workers apart, none of `workers` takes.
+
+        What serves an external group does not announce itself, so that nothing is known of it.
+        """
+        kinds = {worker.kind == Delivery.REMOTE for worker in _serving(group, workers)}
+        nobody = False not in kinds and not self.settings.is_external(group)
+        return (waiting if nobody else 0) + (remote if True not in kinds else 0)
 
     async def workers(self) -> list[WorkerInfo]:
         """Return the workers whose presence is fresh, by id."""
@@ -119,3 +129,7 @@ class StoreReader(StoreConnection):
         """Return the types that workers announced, by name."""
         found = await self._patiently(lambda: self.redis.hgetall(keys.TYPES))
         return {name: json.loads(facts) for name, facts in found.items()}
+
+
+def _serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
+    return [worker for worker in workers if group in worker.groups]

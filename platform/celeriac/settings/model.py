@@ -134,6 +134,11 @@ class Settings(Section):
         """Return the upload area."""
         return self.files.upload_path or self.data_dir / "uploads"
 
+    def is_external(self, group: str) -> bool:
+        """Return whether a foreign program processes the tasks of `group`, rather than our workers."""
+        own = self.groups.get(group)
+        return own is not None and own.processor == "external"
+
     def queue_limit(self, group: str, *, remote: bool = False) -> int:
         """Return how many tasks may wait in `group`; remote tasks are counted by themselves."""
         own = self.groups.get(group)

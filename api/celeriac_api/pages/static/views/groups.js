@@ -79,7 +79,7 @@ export function show(root, { ending }) {
         h("td", { class: "number" }, number(group.waiting)),
         h("td", { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` }, bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "of its limit")),
         h("td", { class: "number hide-small" }, group.limits?.max_running ? `${number(group.running)} of ${number(group.limits.max_running)}` : number(group.running)),
-        h("td", { class: "number" }, group.workers ? number(group.workers) : group.waiting ? h("span", { class: "error-text" }, "none") : "0"),
+        h("td", { class: "number" }, group.unserved ? h("span", { class: "error-text", title: `${number(group.workers)} serve it` }, `none for ${number(group.unserved)}`) : number(group.workers)),
         h("td", { class: "actions-cell admin-only" },
           h("button", { class: "button small", type: "button", onclick: () => limit(group) }, "Limit"), " ", group.paused
           ? h("button", { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), `${group.name} goes on`) }, "Resume")

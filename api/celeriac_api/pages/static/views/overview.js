@@ -19,7 +19,7 @@ export function show(root, { ending, me }) {
 
   // --- counters
   const counter = (name, href) => {
-    const parts = { value: h("span", { class: "value" }, "–"), more: h("span", { class: "more" }) };
+    const parts = { value: h("span", { class: "value" }, "–"), more: h("span", { class: "more clip-lines" }) };
     parts.card = h(href ? "a" : "div", { class: "card counter", href }, h("span", { class: "name" }, name), parts.value, parts.more);
     return parts;
   };
@@ -148,7 +148,7 @@ export function show(root, { ending, me }) {
   function showState({ groups, workers, delayed }) {
     const waiting = groups.reduce((sum, one) => sum + one.waiting, 0);
     const busy = groups.reduce((sum, one) => sum + one.running, 0);
-    const unserved = groups.filter((one) => one.waiting && !one.workers && !one.paused);
+    const unserved = groups.filter((one) => one.unserved && !one.paused);
     setText(counters.waiting.value, number(waiting));
     setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? inGroups(groups.filter((one) => one.waiting).length) : "");
     setText(counters.running.value, number(busy));
@@ -178,7 +178,7 @@ export function show(root, { ending, me }) {
       list.length
         ? h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("tbody", {}, list.map((task) => h("tr", {},
             h("td", {}, h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type), h("div", { class: "small faint mono" }, shortId(task.task_id))),
-            h("td", {}, bar(task.progress.percentage, null), h("div", { class: "small muted" }, task.progress.stage || task.queue)),
+            h("td", {}, bar(task.progress.percentage, null), h("div", { class: "small muted clip-lines" }, task.progress.stage || task.queue)),
             h("td", { class: "number faint nowrap" }, duration(ranFor(task))))))))
         : h("div", { class: "empty" }, h("strong", {}, "Nothing runs"), "Submit a task: ", h("code", {}, "celeriac submit --help")),
     );
