@@ -177,6 +177,38 @@ class TaskEvents(BaseModel):
     next_cursor: str | None
 
 
+_LINE: dict[str, Any] = {
+    "id": f"{_THEN_MS}-0",
+    "at": _THEN,
+    "attempt": 1,
+    "level": "info",
+    "message": "page written",
+    "data": {"page": 3},
+}
+
+
+class TaskLogLine(BaseModel):
+    """A line of a task's log."""
+
+    model_config = _examples(_LINE)
+
+    id: Annotated[str, Field(description="Orders all lines of the task; the id that the line has in the stream, too.")]
+    at: Annotated[str, Field(description="When it was written, by the worker's clock.")]
+    attempt: int
+    level: str
+    message: str
+    data: Annotated[dict[str, Any], Field(description="What was said along with it; `traceback` is an exception's.")]
+
+
+class TaskLog(BaseModel):
+    """Some lines of a task's log, in order."""
+
+    model_config = _examples({"items": [_LINE], "next_cursor": None})
+
+    items: list[TaskLogLine]
+    next_cursor: str | None
+
+
 class DurationStats(BaseModel):
     """Many durations, in milliseconds."""
 

@@ -18,7 +18,7 @@ from celeriac.errors import (
     WaitTimeoutError,
     WorkerRefusedError,
 )
-from celeriac.model import Progress, Status, Task
+from celeriac.model import LogLine, Progress, Status, Task
 from celeriac.notifications import TaskProgressContext, task_notification_service, task_notifier
 from celeriac.processors import FileJob, processor
 from celeriac.registry import TaskType, task
@@ -36,6 +36,7 @@ __all__ = [
     "Client",
     "Context",
     "FileJob",
+    "LogLine",
     "NewTask",
     "Progress",
     "RemoteTask",

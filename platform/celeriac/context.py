@@ -6,15 +6,19 @@ from collections.abc import Awaitable
 from functools import cached_property
 from typing import Any, Protocol
 
-from celeriac.model import Claim
+from celeriac.model import Claim, LogLine
 from celeriac.stopping import Stoppable
 
 
-class ProgressSink(Protocol):
-    """Where a context's reports go; the worker's runner is one."""
+class AttemptSink(Protocol):
+    """Where a context's reports and lines go; the worker's attempt is one."""
 
     def report(self, percentage: float, stage: str, message: str, timestamp_ms: int | None) -> Awaitable[None]:
         """Take one report, in order, from any thread."""
+        ...
+
+    def log(self, line: LogLine) -> None:
+        """Take one line of the task's log, in order, from any thread; never waits."""
         ...
 
 
@@ -25,7 +29,7 @@ class Context(Stoppable):
     (somebody asked), `timeout`, `lost` (another worker took over), `shutdown`, or None.
     """
 
-    def __init__(self, claim: Claim, sink: ProgressSink) -> None:
+    def __init__(self, claim: Claim, sink: AttemptSink) -> None:
         super().__init__()
         self._sink = sink
         self._claim = claim
@@ -34,14 +38,15 @@ class Context(Stoppable):
 
     @cached_property
     def log(self) -> Any:
-        """A structlog logger that knows the task."""
-        # Imported when it is used: a quarter of a second that the child processes of file processors need not spend.
-        import structlog
+        """A structlog logger that knows the task: `ctx.log.info("page written", page=3)`.
 
-        claim = self._claim
-        return structlog.get_logger("celeriac.task").bind(
-            task_id=claim.task_id, task_type=claim.type, attempt=claim.attempt
-        )
+        Lines go to the worker's log, and from the level `task_log.level` on to the task's own, where whoever may see
+        the task reads them. Nobody waits for that; what comes faster than the store takes it is left out.
+        """
+        # Imported when it is used: a quarter of a second that the child processes of file processors need not spend.
+        from celeriac.task_log import task_logger
+
+        return task_logger(self._claim, self._sink.log)
 
     @property
     def task_id(self) -> str:

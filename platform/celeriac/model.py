@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from celeriac.limits import Limits
 
@@ -210,6 +210,39 @@ class Pause:
 
     at: datetime
     note: str = ""
+
+
+class LogLevel(StrEnum):
+    """How severe a log line is, the least severe first."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+_SEVERITIES: Final = {level.value: rank for rank, level in enumerate(LogLevel)}
+
+
+def severity(level: str) -> int:
+    """Return a number that grows with the severity of a level; an unknown one counts as `info`."""
+    return _SEVERITIES.get(level, _SEVERITIES["info"])
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a task's log. `level` is one of `LogLevel`."""
+
+    level: str
+    message: str
+    #: What was said along with it, by name; what is not JSON is its text.
+    data: Mapping[str, Any] = field(default_factory=dict)
+    #: When it was written, by the worker's clock (milliseconds since the epoch).
+    timestamp_ms: int = 0
+    #: The attempt that wrote it, and its stream id (`ms-seq`), which orders all lines; once it is stored.
+    attempt: int = 0
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

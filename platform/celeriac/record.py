@@ -8,7 +8,18 @@ from typing import Any
 
 from celeriac import secret_fields
 from celeriac.limits import Limits
-from celeriac.model import Failure, Pause, Progress, Status, Task, WorkerInfo, ms_from_utc, rfc3339
+from celeriac.model import (
+    Failure,
+    LogLine,
+    Pause,
+    Progress,
+    Status,
+    Task,
+    WorkerInfo,
+    ms_from_utc,
+    rfc3339,
+    utc_from_ms,
+)
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -166,3 +177,26 @@ def limits_record(limits: Limits | None) -> dict[str, Any] | None:
 def pause_record(pause: Pause | None) -> dict[str, Any] | None:
     """Return a group's pause as every front door writes it, None while it is not paused."""
     return None if pause is None else {"at": rfc3339(pause.at), "note": pause.note}
+
+
+def log_line_record(line: LogLine) -> dict[str, Any]:
+    """Return a line of a task's log as every front door writes it."""
+    return {
+        "id": line.id,
+        "at": rfc3339(utc_from_ms(line.timestamp_ms)),
+        "attempt": line.attempt,
+        "level": line.level,
+        "message": line.message,
+        "data": dict(line.data),
+    }
+
+
+def log_line_from_record(record: Mapping[str, Any]) -> LogLine:
+    """Read what `log_line_record` wrote; raises `ValueError` for what is none."""
+    try:
+        at_ms = ms_from_utc(datetime.fromisoformat(record["at"]))
+        return LogLine(
+            record["level"], record["message"], record["data"], at_ms, attempt=record["attempt"], id=record["id"]
+        )
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"this is no line of a log: {exc!r}") from exc

@@ -30,6 +30,7 @@ class Charge(BaseModel):
 async def render(payload: Report, ctx: Context) -> dict[str, int]:
     """Write a customer's report, page by page."""
     for page in range(payload.pages):
+        ctx.log.info("rendering a page", page=page + 1)
         await ctx.progress(100 * page / payload.pages, "rendering", f"page {page + 1} of {payload.pages}")
         await asyncio.sleep(payload.pause_s)
     return {"customer": payload.customer, "pages": payload.pages}
@@ -45,5 +46,6 @@ async def send(payload: Mail, ctx: Context) -> dict[str, str]:
 async def charge(payload: Charge, ctx: Context) -> dict[str, float]:
     """Charge a card; one that begins with 4000 is declined."""
     if payload.card.startswith("4000"):
+        ctx.log.warning("the bank said no", card=payload.card)
         raise SkipRetry("the bank declined the card: insufficient funds", code="card_declined")
     return {"charged": payload.amount}

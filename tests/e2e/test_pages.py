@@ -293,6 +293,26 @@ def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: http
             assert cut == 0, f"{path}: {cut} rows are cut off"
 
 
+def test_a_tasks_log_grows_while_it_runs(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "report.render", {"customer": 7, "pages": 4, "pause_s": 1.0})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    lines = page.locator(".task-log li")
+    expect(lines.first).to_contain_text("rendering a page page=1")
+    expect(badge(page)).to_have_text("processing")
+    expect(lines).to_have_count(4)
+    expect(badge(page)).to_have_text("completed")
+    expect(page.get_by_text("4 lines")).to_be_visible()
+
+
+def test_why_a_task_failed_is_in_its_log(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, "card.charge", {"amount": 12, "card": "4000" + "0" * 500})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    said = page.locator('.task-log li[data-level="warning"]')
+    expect(said).to_have_count(2)
+    expect(said.nth(0)).to_contain_text("the bank said no")
+    expect(said.nth(1)).to_contain_text("the bank declined the card")
+
+
 def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str) -> None:
     for wish, animation in (("no-preference", "breathe"), ("reduce", "none")):
         with watched_page(browser, url, reduced_motion=wish) as page:

@@ -63,6 +63,33 @@ async def reports(payload: dict[str, Any], ctx: Context) -> str:
     return "done"
 
 
+def _say(payload: dict[str, Any], ctx: Context) -> None:
+    ctx.log.debug("not kept")
+    ctx.log.info("%s of %s", 1, 2)
+    log = ctx.log.bind(page=7)
+    for n in range(payload.get("lines", 0)):
+        log.warning("a line", n=n, password="pw")
+    try:
+        raise KeyError("inside")
+    except KeyError:
+        ctx.log.exception("caught")
+    if payload.get("fail"):
+        raise ValueError("Bearer abc.def.ghi was refused")
+
+
+@task("says", max_retries=0)
+async def says(payload: dict[str, Any], ctx: Context) -> str:
+    """Log in every way."""
+    _say(payload, ctx)
+    return "done"
+
+
+@task("says_sync", max_retries=0)
+def says_sync(payload: dict[str, Any], ctx: Context) -> str:
+    _say(payload, ctx)
+    return "done"
+
+
 @task("reports_sync")
 def reports_sync(payload: dict[str, Any], ctx: Context) -> str:
     for n in range(payload["count"]):

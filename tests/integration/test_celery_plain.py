@@ -156,3 +156,12 @@ async def test_it_is_cancelled_while_it_runs(workers: Workers, store: TaskStore)
     await store.cancel(task_id)
     assert (await ended(store, task_id, timeout_s=5)).status is Status.CANCELLED
     assert await ran(store, task_id) == ["start 0"]
+
+
+async def test_the_traceback_of_what_failed_is_in_the_tasks_log(workers: Workers, store: TaskStore) -> None:
+    (task_id,) = await publish(workers, "breaks.delay('for good')")
+    await ended(store, task_id)
+    (line,) = await store.log_lines(task_id)
+    assert (line.level, line.message, line.attempt) == ("warning", "attempt failed", 1)
+    assert line.data["traceback"].endswith("ValueError: for good")
+    assert "celery_plain.py" in line.data["traceback"].splitlines()[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +29,7 @@ from celeriac.errors import (
     WaitTimeoutError,
 )
 from celeriac.live.store import TaskStore
-from celeriac.model import Failure, Progress, Status
+from celeriac.model import Failure, LogLine, Progress, Status
 from celeriac.record import task_record
 from celeriac.settings import Settings
 from tests.flaky_proxy import FlakyProxy
@@ -378,3 +379,18 @@ def test_the_loopback_needs_no_proxy_of_the_environment(monkeypatch: pytest.Monk
             http: httpx.Client = client._wire._http
             assert len(http._mounts) >= mounts
             assert bool(http._mounts) == bool(mounts)
+
+
+async def test_the_log_of_a_task_is_read_page_by_page(client: AnyClient, store: TaskStore) -> None:
+    handle = await run(client.submit, ECHO)
+    assert await collect(handle.log()) == []
+    mine = await claim(store, handle.id)
+    lines = [LogLine("error" if n % 500 == 0 else "info", str(n), {"n": n}, 1_896_076_800_000) for n in range(1, 1001)]
+    await asyncio.gather(*(store.log(mine, n, line) for n, line in enumerate(lines, 1)))
+    await store.log(mine, 1001, LogLine("critical", "the end"))
+    found = await collect(handle.log())
+    assert [line.message for line in found] == [*(str(n) for n in range(2, 1001)), "the end"]
+    assert replace(found[0], id="", attempt=0) == lines[1]
+    assert [line.message for line in await collect(handle.log("warning"))] == ["500", "1000", "the end"]
+    with pytest.raises(InvalidSubmissionError, match="level"):
+        await collect(handle.log("loud"))

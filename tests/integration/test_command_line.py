@@ -17,7 +17,7 @@ import pytest
 from celeriac.live import keys
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Failure, Progress, Status, Submission
+from celeriac.model import Claim, Failure, LogLine, Progress, Status, Submission
 from tests.e2e.running_up import CELERIAC, celeriac, clean_environment
 from tests.support import eventually
 
@@ -306,6 +306,32 @@ async def test_submit_with_watch_ends_as_the_task_does(store: TaskStore, cli: An
     assert out.splitlines()[-1] == "failed: broken: no paper"
 
 
+async def test_the_log_of_a_task_is_shown_and_followed_to_its_end(store: TaskStore, cli: Any) -> None:
+    await store.submit(Submission("t-1", "shout", max_retries=0))
+    assert await cli("log", "t-1") == (0, "", "")
+    mine = await _claim(store, "t-1")
+    data = {"page": 3, "traceback": "Traceback\n  in a file\x1b[31m"}
+    await store.log(mine, 1, LogLine("info", "shouting\nloudly", {}, 1_896_076_800_000))
+    await store.log(mine, 2, LogLine("error", "too loud", data, 1_896_076_800_000))
+    code, out, _ = await cli("log", "t-1")
+    assert (code, out.splitlines()) == (0, [
+        "2030-01-31T08:00:00.000Z info     shouting loudly",
+        "2030-01-31T08:00:00.000Z error    too loud page=3",
+        "    Traceback",
+        "      in a file\N{REPLACEMENT CHARACTER}[31m",
+    ])  # fmt: skip
+    _, out, _ = await cli("log", "t-1", "--level", "warning", "--json")
+    (line,) = [json.loads(row) for row in out.splitlines()]
+    assert (line["level"], line["attempt"], line["data"]) == ("error", 1, data)
+    assert (await cli("log", "nobody"))[0] == (await cli("log", "nobody", "-f"))[0] == 2
+    following = asyncio.create_task(cli("log", "t-1", "--follow", "--level", "error", "--json"))
+    await store.log(mine, 3, LogLine("critical", "the last words"))
+    await store.fail(mine, Failure("hoarse", "no voice left", False), 0)
+    code, out, _ = await following
+    assert [json.loads(row)["message"] for row in out.splitlines()] == ["too loud", "the last words"]
+    assert code == 0
+
+
 async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -> None:
     assert "no worker is alive" in (await cli("workers"))[1]
     assert "no worker has announced" in (await cli("types"))[1]
@@ -314,7 +340,9 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert (await cli("groups"))[1].splitlines() == ["GROUP  WAITING  RUNNING  WORKERS", "loud   1        0        0"]
     _, out, _ = await cli("groups", "--json")
     assert json.loads(out) == {
-        "groups": [{"name": "loud", "waiting": 1, "running": 0, "workers": 0, "paused": None, "limits": None}]
+        "groups": [
+            {"name": "loud", "waiting": 1, "running": 0, "workers": 0, "unserved": 1, "paused": None, "limits": None}
+        ]
     }
     assert "paused since" in (await cli("groups", "pause", "loud", "--note", "at night"))[1]
     assert (await cli("groups"))[1].splitlines()[1].endswith(": at night")

@@ -27,7 +27,9 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
     server.start()
     try:
         async with TaskStore(server.url(), Settings()) as store, workers_on(folder, server.url()) as workers:
-            worker = await workers.start(store, max_result_bytes=300_000, worker__progress_buffer=200)
+            worker = await workers.start(
+                store, max_result_bytes=300_000, worker__progress_buffer=200, task_log__buffer=50
+            )
             yield server.url(), worker
             assert worker.alive, worker.said()
     finally:
@@ -312,3 +314,48 @@ async def test_a_type_that_no_worker_knows_waits_for_one(store: TaskStore, worke
     assert (await store.get(task_id)).status is Status.PENDING
     assert worker.alive
     await store.cancel(task_id)
+
+
+# --- what it says
+
+
+@BOTH
+async def test_what_a_handler_says_is_in_its_tasks_log(store: TaskStore, suffix: str) -> None:
+    task = await ended(store, await submit(store, f"says{suffix}", {"lines": 2, "fail": True}, max_retries=0))
+    assert task.status is Status.FAILED
+    lines = await store.log_lines(task.task_id)
+    assert [(line.level, line.message) for line in lines] == [
+        ("info", "1 of 2"),
+        ("warning", "a line"),
+        ("warning", "a line"),
+        ("error", "caught"),
+        ("warning", "attempt failed"),
+    ]
+    assert [dict(line.data) for line in lines[1:3]] == [{"page": 7, "n": n, "password": "***"} for n in range(2)]
+    assert lines[3].data["traceback"].endswith("KeyError: 'inside'")
+    trace = lines[4].data["traceback"]
+    assert trace.endswith("ValueError: Bearer *** was refused")
+    # It begins in the handler, not in what called it.
+    assert "engine_types.py" in trace.splitlines()[1]
+    assert {line.attempt for line in lines} == {1}
+
+
+@BOTH
+async def test_a_handler_that_logs_faster_than_the_store_takes_it_goes_on_and_the_gap_is_told(
+    store: TaskStore, suffix: str
+) -> None:
+    task = await ended(store, await submit(store, f"says{suffix}", {"lines": 5000}))
+    assert task.status is Status.COMPLETED
+
+    async def told() -> list[str]:
+        lines = await store.log_lines(task.task_id, count=10_000)
+        return [line.message for line in lines if "were left out" in line.message]
+
+    if suffix == "":
+        # It never gave way, so that all beyond the first 50 found no room.
+        assert await eventually(told, because="what was left out is said") == [
+            "4952 lines were left out: they came faster than the store took them"
+        ]
+    kept = [line.data["n"] for line in await store.log_lines(task.task_id, count=10_000) if line.message == "a line"]
+    assert kept == sorted(set(kept))
+    assert kept[:20] == list(range(20))

@@ -57,7 +57,12 @@ WITH_KEY = {
 }
 #: All that they say is in the headers.
 WITHOUT_BODY = {"POST /api/v1/uploads", "HEAD /api/v1/uploads/{file_id}"}
-STREAMS = {"GET /api/v1/live", "GET /api/v1/tasks/{task_id}/progress/stream", "POST /v1/chat/completions"}
+STREAMS = {
+    "GET /api/v1/live",
+    "GET /api/v1/tasks/{task_id}/progress/stream",
+    "GET /api/v1/tasks/{task_id}/log/stream",
+    "POST /v1/chat/completions",
+}
 PROBLEM = "application/problem+json"
 
 

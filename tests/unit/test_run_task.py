@@ -238,3 +238,22 @@ def test_the_environment_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_failure_is_not_printed_since_the_outcome_has_it(capfd: pytest.CaptureFixture[str]) -> None:
     run_task(kit.raises)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_the_outcome_has_what_the_handler_logged(is_async: bool) -> None:
+    async def speaks(ctx: Context) -> None:
+        ctx.log.debug("thinking")
+        ctx.log.info("spoken", word="hello")
+
+    def speaks_too(ctx: Context) -> None:
+        ctx.log.debug("thinking")
+        ctx.log.info("spoken", word="hello")
+
+    kind = task(f"kit.speaks.{is_async}")(speaks if is_async else speaks_too)
+    outcome = run_task(kind)
+    (line,) = outcome.log
+    assert (line.level, line.message, dict(line.data)) == ("info", "spoken", {"word": "hello"})
+    verbose = Settings.model_validate({"task_log": {"level": "debug"}})
+    assert [line.message for line in run_task(kind, settings=verbose).log] == ["thinking", "spoken"]
+    assert run_task(kind, settings=Settings.model_validate({"task_log": {"lines": 0}})).log == ()

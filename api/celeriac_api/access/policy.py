@@ -74,6 +74,8 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /api/v1/tasks/{task_id}/events": _READ,
     "GET /api/v1/tasks/{task_id}/progress": _READ,
     "GET /api/v1/tasks/{task_id}/progress/stream": _STREAM,
+    "GET /api/v1/tasks/{task_id}/log": _READ,
+    "GET /api/v1/tasks/{task_id}/log/stream": _STREAM,
     "GET /api/v1/tasks/{task_id}/file": _READ,
     "GET /api/v1/tasks/{task_id}/original": _READ,
     "POST /api/v1/tasks/{task_id}/cancel": _acts("task.cancel"),

@@ -17,6 +17,7 @@ from celeriac.cli import (
     groups,
     history,
     listings,
+    log,
     processes,
     remote_worker,
     tasks,
@@ -42,6 +43,7 @@ processes.register(app)
 remote_worker.register(app)
 tasks.register(app)
 watch.register(app)
+log.register(app)
 history.register(app)
 dead.register(app)
 definitions.register(app)

@@ -14,7 +14,7 @@ from celeriac.client.inputs import FilterOptions, NewTask, Payload, TaskOptions
 from celeriac.client.operations import TASKS, Operations
 from celeriac.client.outputs import result_of
 from celeriac.client.retrying import Retrying
-from celeriac.model import Progress, Status, Task
+from celeriac.model import LogLine, Progress, Status, Task
 
 
 class AsyncClient:
@@ -171,6 +171,14 @@ class AsyncTaskHandle:
                     self.status = item.status
                 else:
                     yield item
+
+    def log(self, level: str = "debug") -> AsyncIterator[LogLine]:
+        """Iterate over the lines that the task has logged by now, from `level` on (`debug` is all); pages are read as
+        they are needed. Why an attempt failed is a line too; `data["traceback"]` is where.
+
+        Raises `TaskNotFoundError`.
+        """
+        return self._wire.iterate(self._api.log(self.id, level))
 
     def _seen(self, task: Task) -> Task:
         self.status = task.status

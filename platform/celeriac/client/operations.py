@@ -18,11 +18,11 @@ from celeriac.client.inputs import (
     submission_document,
     to_json,
 )
-from celeriac.client.outputs import document_of, error_of, error_of_problem, member, status_of, task_of
+from celeriac.client.outputs import document_of, error_of, error_of_problem, log_line_of, member, status_of, task_of
 from celeriac.client.retrying import TRANSIENT, Retrying, retry_after_s
 from celeriac.client.steps import Answer, Call, Emit, LostConnectionError, Pause, Steps, Stream, send
 from celeriac.errors import ApiError, ApiUnavailableError, BatchRefusedError, CeleriacError, WaitTimeoutError
-from celeriac.model import Status, Task
+from celeriac.model import LogLine, Status, Task
 from celeriac.submission import check_idempotency_key
 
 TASKS: Final = "/api/v1/tasks"
@@ -36,8 +36,9 @@ BATCH_BYTES: Final = 4 * 1024**2
 _LOOK_FIRST_S: Final = 0.02
 _LOOK_LAST_S: Final = 1.0
 
-#: Records of one page of a listing.
+#: Records of one page of a listing, and lines of one of a log.
 PAGE: Final = 200
+LINES: Final = 1000
 
 _Submission = tuple[int, bytes]
 
@@ -142,6 +143,19 @@ class Operations:
                 return
             cursor = (("cursor", page["next_cursor"]),)
             left = None if left is None else left - len(items)
+
+    def log(self, task_id: str, level: str) -> Stream[LogLine]:
+        """Emit the lines of a task's log that there are by now, page by page as they are asked for."""
+        path = f"{TASKS}/{quote(task_id, safe='')}/log"
+        cursor: tuple[tuple[str, str], ...] = ()
+        while True:
+            query = (("level", level), ("limit", str(LINES)), *cursor)
+            page = document_of((yield from self.exchange(Call("GET", path, query=query))))
+            for record in member(page, "items", list):
+                yield Emit(log_line_of(record))
+            if page.get("next_cursor") is None:
+                return
+            cursor = (("cursor", page["next_cursor"]),)
 
     def bulk(self, action: str, chosen: Mapping[str, Any]) -> Steps[tuple[str, Status]]:
         """Start a bulk operation; returns id and status of the task that does it."""

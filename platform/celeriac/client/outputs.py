@@ -23,8 +23,8 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
-from celeriac.model import Status, Task
-from celeriac.record import task_from_record
+from celeriac.model import LogLine, Status, Task
+from celeriac.record import log_line_from_record, task_from_record
 
 T = TypeVar("T")
 
@@ -54,6 +54,14 @@ def task_of(document: Mapping[str, Any]) -> Task:
     """Read a record; raises `ApiError` for what is none."""
     try:
         return task_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def log_line_of(document: Mapping[str, Any]) -> LogLine:
+    """Read a line of a log; raises `ApiError` for what is none."""
+    try:
+        return log_line_from_record(document)
     except ValueError as exc:
         raise ApiError(str(exc), status=200, code="unreadable") from exc
 

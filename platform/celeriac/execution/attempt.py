@@ -9,11 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from celeriac.context import Context
 from celeriac.execution.attempt_store import AttemptStore
-from celeriac.model import Claim, Progress
+from celeriac.execution.log_lines import LogLines
+from celeriac.model import Claim, LogLine, Progress, severity
+from celeriac.settings.engine import TaskLogSettings
 
 #: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
 #: Long enough for `grpc_task` to say goodbye to its service.
@@ -42,9 +45,9 @@ class Amendment:
 
 
 class Attempt:
-    """An attempt that this process runs; also the sink of its progress reports.
+    """An attempt that this process runs; also the sink of its progress reports and of its log.
 
-    Belongs to the runtime's loop; `report` and the thread's part may be used from the handler's thread.
+    Belongs to the runtime's loop; `report`, `log` and the thread's part may be used from the handler's thread.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Attempt:
         store: AttemptStore,
         loop: asyncio.AbstractEventLoop,
         buffer: int,
+        task_log: TaskLogSettings,
         overdue: Callable[[Attempt], object],
     ) -> None:
         self.claim = claim
@@ -65,6 +69,8 @@ class Attempt:
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._buffer = buffer
+        self._task_log = task_log
+        self._lines: LogLines | None = None
         self._overdue = overdue
         self._timer: asyncio.TimerHandle | None = None
         self._last_sent: asyncio.Future[Any] | None = None
@@ -151,6 +157,22 @@ class Attempt:
             self.stop("cancel")
         elif sent.result() != "ok":
             self.stop("lost")
+
+    # --- log
+
+    def log(self, line: LogLine) -> None:
+        """Take one line of the task's log; see `Context.log`."""
+        kept = self._task_log
+        if not kept.lines or severity(line.level) < severity(kept.level):
+            return
+        if self._lines is None:
+            self._lines = LogLines(
+                send=partial(self._store.log, self.claim),
+                loop=self._loop,
+                loop_thread=self._loop_thread,
+                most=kept.buffer,
+            )
+        self._lines.add(line)
 
 
 class ThreadInterrupt:

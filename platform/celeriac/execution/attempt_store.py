@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from celeriac.model import Claim, Failure, Progress, Refusal, Status
+from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 class AttemptStore(Protocol):
@@ -17,6 +17,10 @@ class AttemptStore(Protocol):
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
         """Send a report on its way; the future gets `ok`, `cancel` (somebody asked for that) or `stale:STATUS`."""
+        ...
+
+    def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
+        """Send a line of the task's log on its way; the future gets `ok` or `stale:STATUS`."""
         ...
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:

@@ -128,6 +128,7 @@ class Runner:
             store=self._store,
             loop=self._loop,
             buffer=self._settings.worker.progress_buffer,
+            task_log=self._settings.task_log,
             overdue=self._end_without_handler,
         )
         self._attempts[claim.fence] = attempt
@@ -264,7 +265,7 @@ class Runner:
             return await self.stopped(attempt)
         if self._log_failures:
             trace = None if isinstance(error, TaskError) else error
-            attempt.context.log.info("attempt failed", exc_info=trace, error=text_of(error))
+            attempt.context.log.warning("attempt failed", exc_info=trace, error=text_of(error))
         return await self.fail(attempt, error)
 
     # Both ways to call a handler return what it raised instead of raising it: a SystemExit would end the

@@ -48,7 +48,7 @@ _SMALL: Final = {"priority": "priority", "attempt": "attempt", "max_retries": "m
 _PASSING: Final = frozenset(
     {
         *("nonce", "fence", "hints", "hinted_ms", "pending_ms", "progress_seq", "attempts_allowed", "expires_ms"),
-        *("rev", "percentage", "timestamp_ms", "cancel_requested", "error_retryable"),
+        *("rev", "log_seq", "percentage", "timestamp_ms", "cancel_requested", "error_retryable"),
         *("deadline_ms", "reply_to", "delta_seq", "delta_bytes"),
         *_TEXTS.values(),
         *_MOMENTS.values(),

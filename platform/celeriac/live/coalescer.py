@@ -18,9 +18,10 @@ from celeriac.live.scripts import Script
 #: Items of one EVALSHA. It bounds how long the server is held by one call (about 20 µs an item).
 MAX_ITEMS = 128
 
-#: A task's reports are written before its end, its claim before its reports.
+#: A task's reports and lines are written before its end, its claim before its reports.
 ORDER = {
-    name: rank for rank, name in enumerate(["submit", "claim", "claim_remote", "progress", "delta", "complete", "fail"])
+    name: rank
+    for rank, name in enumerate(["submit", "claim", "claim_remote", "progress", "delta", "log", "complete", "fail"])
 }
 
 #: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values).

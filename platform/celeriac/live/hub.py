@@ -19,7 +19,7 @@ from celeriac.errors import StoreUnavailableError
 from celeriac.live import keys
 from celeriac.live.role import end
 from celeriac.live.store import TaskStore
-from celeriac.model import Event
+from celeriac.model import Event, LogLine, Task
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,43 @@ class LiveHub:
                     yield None
         finally:
             end()
+
+    async def follow_log(
+        self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
+    ) -> AsyncGenerator[LogLine | Task | None, None]:
+        """Yield the lines of the task's log after the stream id `after`, then live, and the task once it has ended.
+
+        Yields None after `idle_s` quiet seconds and while the store is away; raises `TaskNotFoundError` when the record
+        is gone.
+        """
+        woken = asyncio.Event()
+        with contextlib.ExitStack() as listening:
+            # The task's own channel tells of its end.
+            for channel in (keys.live_log(task_id), keys.live(task_id)):
+                listening.callback(await self.listen(channel, lambda _: woken.set()))
+            while not self._closed.is_set():
+                woken.clear()
+                try:
+                    # The record first: an ended task's lines are then all there.
+                    task = await self._store.get(task_id)
+                    lines = await self._store.log_lines(task_id, after=after, count=page)
+                except StoreUnavailableError:
+                    yield None
+                    await asyncio.sleep(0.2)
+                    continue
+                for line in lines:
+                    after = line.id
+                    yield line
+                if len(lines) == page:
+                    continue
+                if task.status.final:
+                    yield task
+                    return
+                try:
+                    async with asyncio.timeout(idle_s):
+                        await woken.wait()
+                except TimeoutError:
+                    yield None
 
     async def _unsubscribe(self, channel: str) -> None:
         if channel not in self._listeners:

@@ -62,6 +62,16 @@ def live(task_id: str) -> str:
     return f"celeriac:live:{task_id}"
 
 
+def log(task_id: str) -> str:
+    """Stream: the lines that the task's attempts logged. It lives as long as the record."""
+    return f"celeriac:log:{task_id}"
+
+
+def live_log(task_id: str) -> str:
+    """Channel: something was added to the task's log."""
+    return f"celeriac:live-log:{task_id}"
+
+
 def waiting(group: str) -> str:
     """Sorted set: the ids that wait in the group, next first."""
     return f"celeriac:waiting:{group}"

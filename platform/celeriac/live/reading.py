@@ -9,8 +9,15 @@ from typing import Any
 from celeriac.errors import TaskNotFoundError
 from celeriac.live import keys
 from celeriac.live.connection import StoreConnection
-from celeriac.live.records import limits_from_json, pause_from_json, status_of, task_from_hash, worker_from_hash
-from celeriac.model import Delivery, Event, GroupStats, Submitted, Task, WorkerInfo
+from celeriac.live.records import (
+    limits_from_json,
+    log_line_from_entry,
+    pause_from_json,
+    status_of,
+    task_from_hash,
+    worker_from_hash,
+)
+from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
 
 
 class StoreReader(StoreConnection):
@@ -72,6 +79,12 @@ class StoreReader(StoreConnection):
         key = keys.task_events(task_id)
         first, last = await self.read(("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1))
         return (first[0][0] if first else None, last[0][0] if last else None)
+
+    async def log_lines(self, task_id: str, after: str = "-", count: int = 500) -> list[LogLine]:
+        """Return up to `count` lines of the task's log after the stream id `after` (exclusive; `-`: from the first)."""
+        start = "-" if after == "-" else f"({after}"
+        entries = await self._patiently(lambda: self.redis.xrange(keys.log(task_id), start, "+", count))
+        return [log_line_from_entry(entry_id, fields) for entry_id, fields in entries]
 
     # --- groups and workers
 

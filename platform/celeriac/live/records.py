@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from celeriac.limits import Limits, Rate
-from celeriac.model import Claim, Failure, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
+from celeriac.model import Claim, Failure, LogLine, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.
 _KNOWN = frozenset(
@@ -21,7 +21,7 @@ _KNOWN = frozenset(
         *("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at"),
         # The life cycle's own, of no use to readers.
         *("nonce", "fence", "attempts_allowed", "expires_ms", "hinted_ms", "hints", "progress_seq", "message"),
-        *("rev", "pending_ms", "retention_ms", "reply_to", "deadline_ms", "delta_seq", "delta_bytes"),
+        *("rev", "log_seq", "pending_ms", "retention_ms", "reply_to", "deadline_ms", "delta_seq", "delta_bytes"),
     }
 )
 
@@ -134,4 +134,16 @@ def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
         metadata=orjson.loads(metadata) if metadata else {},
         timeout_ms=int(timeout_ms) if timeout_ms else None,
         extra={name: value for name, value in extra.items() if value},
+    )
+
+
+def log_line_from_entry(entry_id: str, fields: Mapping[str, str]) -> LogLine:
+    """Return a line from its entry in the stream of a task's log."""
+    return LogLine(
+        level=fields.get("level", "info"),
+        message=fields.get("message", ""),
+        data=orjson.loads(fields.get("data") or "{}"),
+        timestamp_ms=int(fields.get("timestamp_ms") or 0),
+        attempt=int(fields.get("attempt") or 0),
+        id=entry_id,
     )

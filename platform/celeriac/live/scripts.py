@@ -66,6 +66,7 @@ def batch_arguments(settings: Settings) -> dict[str, list[Any]]:
     return {
         "submit": [round(settings.idempotency_ttl * 1000), settings.max_scheduled],
         "claim": [lease_ms],
+        "log": [settings.task_log.lines],
         "notify": [
             lease_ms,
             round(feeds.silence * 1000),

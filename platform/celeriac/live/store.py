@@ -33,6 +33,7 @@ from celeriac.model import (
     Delivery,
     Failure,
     LeaseState,
+    LogLine,
     Pause,
     Progress,
     Refusal,
@@ -44,6 +45,8 @@ from celeriac.model import (
 
 #: Longest text of a message that is kept with progress or an error (characters).
 MAX_TEXT: Final = 8192
+#: Largest JSON of what goes along with a log line (bytes).
+MAX_LOG_DATA: Final = 16_384
 #: Longest time to the next attempt (ms): ten years, far inside what a calendar can write.
 MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
 #: Tasks that one step of a resumption looks at.
@@ -174,6 +177,22 @@ class TaskStore(StoreReader):
         reply = await self.report(claim, seq, progress)
         _check_claim(claim, reply)
         return reply == "cancel"
+
+    def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
+        """Send a line of the task's log on its way, in the order of the calls; see `lua/log.lua` for the answer.
+
+        `seq` counts from 1 within the attempt.
+        """
+        return self._coalescer.call(
+            script("log"),
+            claim.task_id,
+            claim.fence,
+            seq,
+            line.level,
+            line.message[:MAX_TEXT],
+            log_data_text(line.data),
+            line.timestamp_ms,
+        )
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
         """End the attempt with a result, and the file that it is in if it is; raises `StaleClaimError`."""
@@ -353,6 +372,21 @@ def _check_group(group: str) -> None:
 def number_text(value: float) -> str:
     """Write a number as JSON would, whole ones without a point."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def log_data_text(data: Mapping[str, Any]) -> str:
+    """Return what a log line says along with its message as JSON, '' for nothing; what is too long gives way."""
+    if not data:
+        return ""
+    try:
+        encoded = orjson.dumps(dict(data), default=repr, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError):
+        # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
+        encoded = orjson.dumps({str(name)[:256]: ascii(value)[:1000] for name, value in list(data.items())[:20]})
+    if len(encoded) > MAX_LOG_DATA:
+        names = [str(name)[:256] for name in list(data)[:20]]
+        encoded = orjson.dumps({"left_out": names, "bytes": len(encoded)})
+    return encoded.decode()
 
 
 def _check_claim(claim: Claim, reply: Any) -> None:

@@ -46,6 +46,17 @@ class WorkerSettings(Section):
     send_events: bool = True
 
 
+class TaskLogSettings(Section):
+    """The log of each task: what its handler says by `ctx.log`, and why attempts failed."""
+
+    #: Least severe lines that it keeps, whatever `log_level` is.
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Lines kept of each task; the oldest go first. 0 keeps none.
+    lines: int = Field(1000, ge=0, le=100_000)
+    #: Lines of one task that may be on their way to the store; what comes faster is left out, which a line says.
+    buffer: int = Field(1000, ge=1)
+
+
 class TypeSettings(Section):
     """One task type."""
 

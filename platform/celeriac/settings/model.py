@@ -10,7 +10,14 @@ from pydantic import Field
 
 from celeriac.settings.access import AccessSettings
 from celeriac.settings.dispatch import DispatchSettings
-from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
+from celeriac.settings.engine import (
+    GroupSettings,
+    LedgerSettings,
+    TaskLogSettings,
+    TypeSettings,
+    UpSettings,
+    WorkerSettings,
+)
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
 from celeriac.settings.notifications import NotificationSettings
@@ -46,6 +53,7 @@ class Settings(Section):
     #: By name of the task type.
     types: dict[str, TypeSettings] = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
+    task_log: TaskLogSettings = TaskLogSettings()
     ledger: LedgerSettings = LedgerSettings()
     files: FilesSettings = FilesSettings()
     notifications: NotificationSettings = NotificationSettings()

@@ -14,7 +14,7 @@ import orjson
 
 from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
 from celeriac.execution.runner import Outcome, Runner
-from celeriac.model import Claim, Failure, Progress, Status
+from celeriac.model import Claim, Failure, LogLine, Progress, Status
 from celeriac.registry import Registry, TaskType
 from celeriac.settings import Settings
 from celeriac.submission import build_submission, read_request
@@ -35,6 +35,8 @@ class TaskOutcome:
     exception: Exception | None
     #: The reports, in their order.
     progress: tuple[Progress, ...]
+    #: What it said by `ctx.log`, from the level of the setting `task_log.level` on.
+    log: tuple[LogLine, ...]
     #: Seconds until the next attempt, at the least (workers add some jitter); None where none would follow.
     would_retry_in_s: float | None
     #: What the handler put in `ctx.result_file_path`.
@@ -159,6 +161,7 @@ async def _attempt(
         error=end.failure,
         exception=running.result().error if running.done() else None,
         progress=tuple(store.progress),
+        log=tuple(store.log_lines),
         would_retry_in_s=None if end.delay_ms is None else end.delay_ms / 1000,
         result_file_path=end.result_file_path,
         task_id=claim.task_id,

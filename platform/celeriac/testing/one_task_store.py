@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celeriac.errors import StaleClaimError
-from celeriac.model import Claim, Failure, Progress, Refusal, Status
+from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class OneTaskStore:
         self._cancel_when = cancel_when
         self.cancel_requested = False
         self.progress: list[Progress] = []
+        self.log_lines: list[LogLine] = []
         self.end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
     async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
@@ -51,6 +52,13 @@ class OneTaskStore:
         except Exception as exc:  # an assertion of the test's: it is no outcome of the handler
             self.end.set_exception(exc)
             answer.set_result("stale")
+        return answer
+
+    def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
+        """Keep a line."""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.log_lines.append(line)
+        answer.set_result("ok")
         return answer
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:

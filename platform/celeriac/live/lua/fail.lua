@@ -11,7 +11,7 @@ return each(4, 6, function(base)
   local failure = {ARGV[base + 2], ARGV[base + 3], ARGV[base + 4]}
   local task = key.task(id)
   local f = redis.call('HMGET', task, 'status', 'fence', 'queue', 'attempt', 'attempts_allowed', 'cancel_requested',
-    'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery', 'reply_to')
+    'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery', 'reply_to', 'log_seq')
   local status, group, attempt = f[1], f[3], f[4]
   user_of[id] = f[9] or ''
   if f[2] ~= fence then
@@ -21,7 +21,7 @@ return each(4, 6, function(base)
     if status == 'PENDING' then status = 'RETRYING' end
     return (status == 'COMPLETED' or not status) and 'stale:' .. (status or '') or status
   elseif f[6] then
-    settle(id, status, group, attempt, 'CANCELLED', false, {'cancelled', 'cancelled while it ran', '0'}, {f[7], f[8], f[9], f[10], f[11], f[12], f[13]})
+    settle(id, status, group, attempt, 'CANCELLED', false, {'cancelled', 'cancelled while it ran', '0'}, {f[7], f[8], f[9], f[10], f[11], f[12], f[13], f[14]})
     return 'CANCELLED'
   elseif failure[3] == '1' and tonumber(attempt) < tonumber(f[5]) then
     unindex(id, status, group)
@@ -31,6 +31,6 @@ return each(4, 6, function(base)
     emit(id, 'status', 'status', 'RETRYING', 'attempt', attempt, 'code', failure[1], 'message', failure[2], 'retryable', '1')
     return 'RETRYING'
   end
-  settle(id, status, group, attempt, 'FAILED', false, failure, {f[7], f[8], f[9], f[10], f[11], f[12], f[13]})
+  settle(id, status, group, attempt, 'FAILED', false, failure, {f[7], f[8], f[9], f[10], f[11], f[12], f[13], f[14]})
   return 'FAILED'
 end)

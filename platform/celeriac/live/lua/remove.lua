@@ -1,4 +1,4 @@
--- Remove the record of a task that has ended, and its events.
+-- Remove the record of a task that has ended, its events and its log.
 --
 -- ARGV[4] id   ARGV[5] the user whose task it must be
 --
@@ -9,5 +9,5 @@ local f = redis.call('HMGET', key.task(id), 'status', 'user_id')
 if not f[1] or f[2] ~= ARGV[5] then return '' end
 if f[1] ~= 'COMPLETED' and f[1] ~= 'FAILED' and f[1] ~= 'CANCELLED' then return f[1] end
 redis.call('ZREM', key.recent(f[2]), id)
-redis.call('DEL', key.task(id), key.task_events(id))
+redis.call('DEL', key.task(id), key.task_events(id), key.log(id))
 return 'ok'

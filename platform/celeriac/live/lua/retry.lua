@@ -38,6 +38,7 @@ if redis.call('ZCARD', waiting_of(f[2], f[9])) >= tonumber(ARGV[5]) then return 
 if absent then redis.call('HSET', task, unpack(record)) end
 redis.call('PERSIST', task)
 redis.call('PERSIST', key.task_events(id))
+redis.call('PERSIST', key.log(id))
 redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'error_code', 'error_message', 'error_retryable', 'expires_ms',
   'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms', 'deadline_ms', 'reply_to')
 redis.call('HSET', task, 'nonce', ARGV[6], 'attempts_allowed', int(tonumber(f[3] or 0) + 1 + tonumber(f[4] or 0)))

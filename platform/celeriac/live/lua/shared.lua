@@ -40,6 +40,8 @@ local key = {
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
 function key.live(id) return 'celeriac:live:' .. id end
+function key.log(id) return 'celeriac:log:' .. id end
+function key.live_log(id) return 'celeriac:live-log:' .. id end
 function key.waiting(group) return 'celeriac:waiting:' .. group end
 function key.running(group) return 'celeriac:running:' .. group end
 function key.group(group) return 'celeriac:group:' .. group end
@@ -532,11 +534,11 @@ end
 
 -- Give a task its final status. Its indexes are gone afterwards and its retention runs.
 -- Either `result` is JSON text and `failure` nil, or `failure` is {code, message, retryable '0'|'1'}.
--- `facts` are the record's fields rev, retention_ms, user_id, type, started_ms, delivery and reply_to, where the caller
--- has them.
+-- `facts` are the record's fields rev, retention_ms, user_id, type, started_ms, delivery, reply_to and log_seq, where the
+-- caller has them.
 local function settle(id, from, group, attempt, status, result, failure, facts)
   local task = key.task(id)
-  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery', 'reply_to')
+  facts = facts or redis.call('HMGET', task, 'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery', 'reply_to', 'log_seq')
   user_of[id] = facts[3] or ''
   local labels = SEP .. group .. SEP .. (facts[4] or '')
   count('f' .. labels .. SEP .. status, 1)
@@ -556,6 +558,7 @@ local function settle(id, from, group, attempt, status, result, failure, facts)
   note_ended(user_of[id], id, kept_ms)
   redis.call('PEXPIRE', task, kept_ms)
   redis.call('PEXPIRE', key.task_events(id), kept_ms)
+  if facts[8] then redis.call('PEXPIRE', key.log(id), kept_ms) end
   if facts[6] == 'remote' then
     change('ZREM', key.deadlines, id)
     if facts[7] then notice(facts[7], id, status, result, failure) end

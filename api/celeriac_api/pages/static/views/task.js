@@ -4,6 +4,7 @@ import { address, get, onceKey, post, segment } from "../api.js";
 import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
 import { ago, clockTime, duration, fullTime, jsonBlock, ranFor } from "../format.js";
 import { live } from "../live.js";
+import { TaskLog } from "../tasklog.js";
 import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
 
 const FINAL = ["completed", "failed", "cancelled"];
@@ -33,11 +34,13 @@ export function show(root, { id, ending, me }) {
   const payload = h("div", { class: "body" });
   const result = h("div", { class: "body" });
   const resultCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Result"), h("span", { class: "actions" })), result);
+  const log = new TaskLog(path);
   const body = h("div", { class: "task-body", hidden: true },
     h("div", { class: "stack" },
       h("section", { class: "card" }, h("div", { class: "body" }, h("div", { class: "progress-line" }, percent, stage), meter)),
       error,
       resultCard,
+      log.card,
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Payload"), h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.payload, null, 2), "Payload copied") }, icon("copy"), "Copy")), payload)),
     h("div", { class: "stack" },
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Facts")), h("div", { class: "body" }, facts)),
@@ -64,6 +67,7 @@ export function show(root, { id, ending, me }) {
     drawProgress(progress);
     drawFacts();
     drawActions();
+    log.follow(!FINAL.includes(status));
     error.hidden = !task.error;
     if (task.error) {
       error.replaceChildren(
@@ -265,5 +269,5 @@ export function show(root, { id, ending, me }) {
     if (mine && task && ended && mine.status !== task.status) load().then(loadEvents).then(() => FINAL.includes(task.status) || follow()).catch(complain);
   }));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
-  ending(() => (clearInterval(timer), clearTimeout(again), source?.close()));
+  ending(() => (clearInterval(timer), clearTimeout(again), source?.close(), log.end()));
 }

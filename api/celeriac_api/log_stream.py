@@ -1,0 +1,41 @@
+"""A task's log as server-sent events: `line` for each line, and one `done` when the task has ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from celeriac.errors import TaskNotFoundError
+from celeriac.live.hub import LiveHub
+from celeriac.model import Task, severity
+from celeriac.record import log_line_record
+from celeriac_api.sse import KEEPALIVE, RETRY_MS, START, frame
+
+
+class LogStream:
+    """One client's view of a task's log, from the stream id `position` on (`-` is from the beginning)."""
+
+    def __init__(self, *, hub: LiveHub, task_id: str, position: str, level: str, keepalive_s: float) -> None:
+        self._hub = hub
+        self._task_id = task_id
+        self._position = position
+        self._least = severity(level)
+        self._keepalive_s = keepalive_s
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """Yield what to send; ends after `done`, when the task's record is gone, or when the hub stops."""
+        yield b"retry: %d\n\n" % RETRY_MS
+        followed = self._hub.follow_log(self._task_id, self._position, idle_s=self._keepalive_s)
+        with contextlib.suppress(TaskNotFoundError):
+            async with contextlib.aclosing(followed) as items:
+                async for item in items:
+                    if item is None:
+                        yield KEEPALIVE
+                    elif isinstance(item, Task):
+                        # With the last line's id: who comes back with it is told the end again, and no line.
+                        seen = None if self._position == START else self._position
+                        yield frame("done", {"task_id": self._task_id, "status": item.status.wire}, seen)
+                    else:
+                        self._position = item.id
+                        if severity(item.level) >= self._least:
+                            yield frame("line", {"task_id": self._task_id, **log_line_record(item)}, item.id)

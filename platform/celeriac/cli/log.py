@@ -1,0 +1,84 @@
+"""`celeriac log`: what a task's handler said, and why attempts failed."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+
+from celeriac.cli.connection import on_store
+from celeriac.cli.options import Config, DataDir, Json, TaskId
+from celeriac.cli.output import print_json, print_line, printable
+from celeriac.cli.recall import find_task
+from celeriac.joining import joined_settings
+from celeriac.live.hub import LiveHub
+from celeriac.live.store import TaskStore
+from celeriac.model import LogLevel, LogLine, Task, rfc3339, severity, utc_from_ms
+from celeriac.record import log_line_record
+
+_PAGE = 500
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command(rich_help_panel="Tasks")(log)
+
+
+def log(
+    task_id: TaskId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
+    level: Annotated[LogLevel, typer.Option("--level", help="The least severe lines to show.")] = LogLevel.DEBUG,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Show what a task's handler said by `ctx.log`, and the tracebacks of attempts that failed.
+
+    The log lives as long as the store keeps the task. With --json: one line per line of the log.
+    """
+    settings, url = joined_settings(config, data_dir)
+
+    def show(line: LogLine) -> None:
+        if severity(line.level) >= severity(level):
+            _print(line, as_json=as_json)
+
+    async def work(store: TaskStore) -> None:
+        if follow:
+            await store.get(task_id)
+            await _follow(store, task_id, show)
+            return
+        await find_task(store, task_id)
+        after = "-"
+        while page := await store.log_lines(task_id, after=after, count=_PAGE):
+            for line in page:
+                show(line)
+            after = page[-1].id
+
+    on_store(settings, url, work)
+
+
+async def _follow(store: TaskStore, task_id: str, show: Any) -> None:
+    hub = LiveHub(store)
+    await hub.start()
+    try:
+        async with aclosing(hub.follow_log(task_id)) as items:
+            async for item in items:
+                if isinstance(item, LogLine):
+                    show(item)
+                elif isinstance(item, Task):
+                    return
+    finally:
+        await hub.stop()
+
+
+def _print(line: LogLine, *, as_json: bool) -> None:
+    if as_json:
+        print_json(log_line_record(line), one_line=True)
+        return
+    data = dict(line.data)
+    trace = str(data.pop("traceback", ""))
+    said = " ".join([printable(line.message), *(printable(f"{name}={value}") for name, value in data.items())])
+    print_line(f"{rfc3339(utc_from_ms(line.timestamp_ms))} {line.level:<8} {said}")
+    for row in trace.splitlines():
+        print_line(f"    {printable(row)}" if row else "")

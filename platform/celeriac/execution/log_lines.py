@@ -1,0 +1,66 @@
+"""The lines of an attempt's log on their way to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from celeriac.model import LogLine
+
+
+class LogLines:
+    """Sends lines in their order, from any thread; nobody waits for them, so there is a bound.
+
+    `send(seq, line)` is called on `loop`, with numbers from 1. Of lines that come while `most` are on their way it is
+    only kept how many they were, and said in a line as soon as there is room again.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Callable[[int, LogLine], asyncio.Future[str]],
+        loop: asyncio.AbstractEventLoop,
+        loop_thread: int,
+        most: int,
+    ) -> None:
+        self._send = send
+        self._loop = loop
+        self._loop_thread = loop_thread
+        self._most = most
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._left_out = 0
+        self._seq = 0
+
+    def add(self, line: LogLine) -> None:
+        """Send a line, if there is room."""
+        with self._lock:
+            if self._under_way >= self._most:
+                self._left_out += 1
+                return
+            self._under_way += 1
+        if threading.get_ident() == self._loop_thread:
+            self._go(line)
+        else:
+            # A thread that its attempt has left behind may outlive the loop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._go, line)
+
+    def _go(self, line: LogLine) -> None:
+        self._seq += 1
+        self._send(self._seq, line).add_done_callback(self._arrived)
+
+    def _arrived(self, sent: asyncio.Future[str]) -> None:
+        if not sent.cancelled():
+            # A store that was away for too long costs the line: the process's own log has it.
+            sent.exception()
+        with self._lock:
+            self._under_way -= 1
+            left_out = self._left_out
+            self._left_out = 0
+        if left_out:
+            text = f"{left_out} lines were left out: they came faster than the store took them"
+            self.add(LogLine("warning", text, {}, time.time_ns() // 1_000_000))
