@@ -8,6 +8,8 @@ const [url, group, concurrency] = process.argv.slice(2);
 async function handle(task) {
   task.progress(10, 'begun', { stage: 'first' });
   const data = task.data ?? {};
+  task.log('begun with care', { data: { password: 'pw', odd: '{1}' } });
+  for (let n = 0; n < (data.lines ?? 0); n++) task.log('a line', { level: 'warning', data: { n, long: 'x'.repeat(1000) } });
   if (data.fail) throw new TypeError(data.fail);
   if (data.skip) throw new SkipRetry(data.skip, { code: 'no_use' });
   if (data.sleep_s) await sleep(data.sleep_s * 1000, undefined, { signal: task.signal });

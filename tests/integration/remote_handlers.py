@@ -9,9 +9,17 @@ from typing import Any
 from celeriac import RemoteTask, SkipRetry
 
 
+def _say(task: RemoteTask) -> None:
+    """Log a line, and as many more as the task's data says."""
+    task.log.info("begun with %s", "care", extra={"password": "pw", "odd": {1}})
+    for n in range(task.data.get("lines", 0) if isinstance(task.data, dict) else 0):
+        task.log.warning("a line", extra={"n": n, "long": "x" * 1000})
+
+
 async def handle(task: RemoteTask) -> Any:
     """Do as told, in the event loop."""
     await task.progress(10, "begun", stage="first")
+    _say(task)
     match task.data:
         case {"fail": text}:
             raise ValueError(text)
@@ -30,6 +38,7 @@ async def handle(task: RemoteTask) -> Any:
 def handle_in_thread(task: RemoteTask) -> Any:
     """Do as told, in a thread."""
     task.progress(10, "begun", stage="first")
+    _say(task)
     match task.data:
         case {"fail": text}:
             raise ValueError(text)

@@ -240,6 +240,31 @@ async def test_progress_and_retryable_errors_are_kept(url: str, http: httpx.Asyn
         assert record["error"] == {"code": "bad_input", "message": "for good", "retryable": False}
 
 
+async def test_lines_of_a_log_are_kept_and_what_is_none_is_refused(url: str, http: httpx.AsyncClient) -> None:
+    async with worker(url) as one:
+        task_id = await submit(http)
+        await one.take()
+        await one.say(type="log", taskId=task_id, message="Bearer abc.def.ghi went out", data={"token": "t", "page": 3})
+        await one.say(type="log", taskId=task_id, message="hidden", level="debug")
+        await one.say(type="log", taskId=task_id, message="loud", level="critical")
+        for wrong, why in (
+            ({"message": "m", "level": "loud"}, "level is one of debug, info, warning, error, critical"),
+            ({"message": 7}, "message is a text"),
+            ({"message": "m", "data": [1]}, "data is an object"),
+        ):
+            await one.say(type="log", taskId=task_id, **wrong)
+            assert (await one.hear())["message"] == why
+        await one.say(type="log", taskId="another", message="m")
+        assert (await one.hear())["message"] == "task 'another' is not yours"
+        await one.say(type="task_complete", taskId=task_id, result=1)
+        await ended(http, task_id)
+        lines = (await http.get(f"/api/v1/tasks/{task_id}/log")).json()["items"]
+        assert [(line["level"], line["message"], line["data"]) for line in lines] == [
+            ("info", "Bearer *** went out", {"token": "***", "page": 3}),
+            ("critical", "loud", {}),
+        ]
+
+
 async def test_operators_see_remote_workers_and_their_groups(url: str, http: httpx.AsyncClient) -> None:
     async with worker(url, "gpu", concurrency=3, models=["llama"], name="box-1") as one:
         task_id = await submit(http, queue="gpu")

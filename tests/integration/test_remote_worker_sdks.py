@@ -109,6 +109,23 @@ async def record(http: httpx.AsyncClient, task_id: str, *statuses: str) -> dict[
     return found
 
 
+async def log_of(http: httpx.AsyncClient, task_id: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return level, message and data of each line of a task's log."""
+    lines = (await http.get(f"/api/v1/tasks/{task_id}/log", params={"limit": 1000})).json()["items"]
+    return [(line["level"], line["message"], line["data"]) for line in lines]
+
+
+async def test_a_worker_that_logs_more_than_goes_out_says_how_much_it_left_out(
+    http: httpx.AsyncClient, command: Command, tmp_path: Path
+) -> None:
+    async with running(command(str(http.base_url), "gpu", 1), tmp_path):
+        task_id = await submit(http, {"lines": 5000})
+        assert (await record(http, task_id))["status"] == "completed"
+        numbers = [data["n"] for _, message, data in await log_of(http, task_id) if message == "a line"]
+        assert numbers == sorted(set(numbers))
+        assert numbers
+
+
 async def test_a_worker_answers_reports_fails_and_is_cancelled(
     http: httpx.AsyncClient, command: Command, tmp_path: Path
 ) -> None:
@@ -129,6 +146,15 @@ async def test_a_worker_answers_reports_fails_and_is_cancelled(
         skipped = await record(http, await submit(http, {"skip": "no use"}, max_retries=5))
         assert skipped["error"] == {"code": "no_use", "message": "no use", "retryable": False}
         assert skipped["attempt"] == 1
+
+        begun, why = await log_of(http, failed["task_id"])
+        assert begun == ("info", "begun with care", {"password": "***", "odd": "{1}"})
+        assert why[:2] == ("warning", "attempt failed")
+        assert "no luck" in why[2]["error"]
+        assert "remote_handlers" in why[2]["traceback"]
+        assert [line[1:] for line in await log_of(http, skipped["task_id"])][1:] == [
+            ("attempt failed", {"error": "no use"})
+        ]
         bad = await record(http, await submit(http, {"nonsense": 1}))
         assert bad["error"]["code"] == "bad_result"
 

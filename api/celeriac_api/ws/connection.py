@@ -34,6 +34,7 @@ class RemoteAttempt:
     timer: asyncio.TimerHandle | None = None
     reports: int = 0
     deltas: int = 0
+    lines: int = 0
     #: Why it was taken back from the worker, which may not have noticed yet: then its answer counts no more.
     stopped: str | None = None
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.live.store import MAX_TEXT
-from celeriac.model import Failure, Progress
+from celeriac.logs import hide_secrets, redact
+from celeriac.model import Failure, LogLevel, LogLine, Progress, severity
 from celeriac_api.responses import encode
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
@@ -21,12 +22,13 @@ log = logging.getLogger(__name__)
 #: Models that one worker may announce, and the longest name of one (characters).
 _MAX_MODELS: Final = 200
 _MAX_NAME: Final = 200
-#: Reports and parts of results of one worker that may be on their way to the store.
+#: Reports, lines and parts of results of one worker that may be on their way to the store.
 _MOST_REPORTS: Final = 200
+_LEVELS: Final = tuple(level.value for level in LogLevel)
 #: Longest code of an error (characters).
 _MAX_CODE: Final = 64
 
-_KNOWN: Final = "ready, task_complete, task_error, progress, delta, ping, pong, drain"
+_KNOWN: Final = "ready, task_complete, task_error, progress, delta, log, ping, pong, drain"
 
 
 class Conversation:
@@ -44,6 +46,7 @@ class Conversation:
             "task_error": self._error,
             "progress": self._progress,
             "delta": self._delta,
+            "log": self._log,
             "ping": self._ping,
             "pong": lambda _: None,
             "drain": self._drain,
@@ -164,6 +167,24 @@ class Conversation:
             raise MalformedMessageError("content is a text")
         attempt.deltas += 1
         self._sent(attempt, self._gateway.remote.delta(attempt.claim, attempt.deltas, content))
+
+    def _log(self, message: dict[str, Any]) -> None:
+        attempt = self._attempt(message)
+        if attempt is None:
+            return
+        level, text, data = message.get("level", "info"), message.get("message"), message.get("data")
+        if level not in _LEVELS:
+            raise MalformedMessageError(f"level is one of {', '.join(_LEVELS)}")
+        if not isinstance(text, str):
+            raise MalformedMessageError("message is a text")
+        if not isinstance(data, dict | None):
+            raise MalformedMessageError("data is an object")
+        kept = self._gateway.store.settings.task_log
+        if not kept.lines or severity(level) < severity(kept.level):
+            return
+        attempt.lines += 1
+        line = LogLine(level, redact(text), hide_secrets(None, level, dict(data or {})), time.time_ns() // 1_000_000)
+        self._sent(attempt, self._gateway.store.log(attempt.claim, attempt.lines, line))
 
     def _sent(self, attempt: RemoteAttempt, sent: asyncio.Future[str]) -> None:
         self._in_flight += 1

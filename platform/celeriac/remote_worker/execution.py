@@ -16,6 +16,7 @@ from celeriac.errors import TaskError
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
 from celeriac.remote_worker.task import RemoteTask
+from celeriac.remote_worker.task_logger import traceback_text
 
 if TYPE_CHECKING:
     from celeriac.remote_worker.connection import Connection
@@ -47,6 +48,7 @@ class Execution:
         self._limit = limit
         self._done = done
         self._began = time.monotonic()
+        self._left_out = 0
         self._in_thread = not _is_async(handler)
         self._begun = False
         self._running = asyncio.create_task(self._run(), name=f"remote-task-{self.task.id}")
@@ -78,6 +80,17 @@ class Execution:
         if self.outbox is not None and self.answer is None:
             await self.outbox.put_delta(messages.delta(task_id, content))
 
+    def send_log(self, task_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """Queue a line of the task's log, if somebody can hear it and there is room; how many found none is told."""
+        if self.outbox is None or self.answer is not None:
+            return
+        if self._left_out:
+            text = f"{self._left_out} lines were left out: they came faster than the connection took them"
+            if self.outbox.put_line(messages.log(task_id, "warning", text, {})):
+                self._left_out = 0
+        if self._left_out or not self.outbox.put_line(messages.log(task_id, level, message, data)):
+            self._left_out += 1
+
     async def _run(self) -> None:
         task_id, ok = self.task.id, False
         self._begun = True
@@ -98,6 +111,8 @@ class Execution:
                 logging.INFO if expected else logging.WARNING, "task %s failed: %s", task_id, exc, exc_info=not expected
             )
             text = messages.failed(task_id, exc, self._duration_ms())
+            trace = {} if expected else {"traceback": traceback_text(exc)}
+            self.send_log(task_id, "warning", "attempt failed", {"error": str(exc), **trace})
         self.task.flush()
         self.answer = Result(task_id, text, ok)
         self._done(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -46,6 +46,18 @@ def progress(task_id: str, percentage: float, message: str, stage: str) -> str:
 def delta(task_id: str, content: str) -> str:
     """Send a part of the result."""
     return _text({"type": "delta", "taskId": task_id, "content": content})
+
+
+def log(task_id: str, level: str, message: str, data: Mapping[str, Any]) -> str:
+    """Add a line to the task's log; what is not JSON in `data` goes as its text."""
+    line: dict[str, Any] = {"type": "log", "taskId": task_id, "level": level, "message": message}
+    try:
+        return orjson.dumps(
+            {**line, "data": dict(data)} if data else line, default=repr, option=orjson.OPT_NON_STR_KEYS
+        ).decode()
+    except TypeError:
+        # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
+        return _text({**line, "message": ascii(message), "data": {ascii(name): ascii(data[name]) for name in data}})
 
 
 def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:

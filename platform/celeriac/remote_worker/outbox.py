@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-#: Partial results that may wait before `delta` makes its caller wait too.
+#: Messages that may wait before `delta` makes its caller wait too, and lines of logs are left out.
 CAPACITY: Final = 256
 
 
@@ -43,6 +43,13 @@ class Outbox:
     def put_progress(self, task_id: str, message: str) -> None:
         """Queue a report; one of the same task that still waits is replaced."""
         self._add(task_id, message)
+
+    def put_line(self, message: str) -> bool:
+        """Queue a line of a task's log where there is room; returns whether there was, or nobody will hear it."""
+        if len(self._waiting) >= self._capacity and not self._closed:
+            return False
+        self._add(object(), message)
+        return True
 
     async def put_delta(self, message: str) -> None:
         """Queue a partial result when there is room; a connection that is gone takes none."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Any, Final, Protocol
 
+from celeriac.remote_worker.task_logger import TaskLogger
 from celeriac.stopping import Stoppable
 
 #: Least time between two reports of one task on the wire (seconds); the last one always goes out.
@@ -18,6 +19,10 @@ class Sender(Protocol):
 
     def send_progress(self, task_id: str, percentage: float, message: str, stage: str) -> None:
         """Queue a report."""
+        ...
+
+    def send_log(self, task_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """Queue a line of the task's log; on the loop."""
         ...
 
     async def send_delta(self, task_id: str, content: str) -> None:
@@ -44,10 +49,10 @@ class RemoteTask(Stoppable):
         self.timeout_ms: int | None = message.get("timeoutMs")
         #: The user on whose behalf it runs.
         self.user_id: str | None = message.get("userId")
-        #: A logger that knows the task.
-        self.log = logging.LoggerAdapter(logging.getLogger("celeriac.task"), {"task_id": self.id})
         self._sender = sender
         self._loop = asyncio.get_running_loop()
+        #: A logger whose lines are also the task's log: `task.log.info("page %d", 3)`; `extra=` goes along as data.
+        self.log = TaskLogger(self.id, self._say)
         self._latest: tuple[float, str, str] | None = None
         self._reported_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -105,6 +110,14 @@ class RemoteTask(Stoppable):
             latest, self._latest = self._latest, None
             self._reported_at = self._loop.time()
             self._sender.send_progress(self.id, *latest)
+
+    def _say(self, level: str, message: str, data: Mapping[str, Any]) -> None:
+        if self._in_loop():
+            self._sender.send_log(self.id, level, message, data)
+        else:
+            # A thread that its attempt has left behind may outlive the loop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._sender.send_log, self.id, level, message, data)
 
     def _report(self) -> None:
         due = self._reported_at + _REPORT_INTERVAL_S

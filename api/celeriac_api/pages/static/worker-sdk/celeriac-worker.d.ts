@@ -48,6 +48,8 @@ export interface RemoteTask<Data = any> {
   readonly cancelled: boolean;
   /** Report progress, 0 to 100. Of reports in quick succession the newest one is sent. */
   progress(percentage: number, message?: string, options?: { stage?: string }): void;
+  /** Add a line to the task's log. Of lines that come faster than the connection takes them, some are left out. */
+  log(message: string, options?: { level?: 'debug' | 'info' | 'warning' | 'error' | 'critical'; data?: object }): void;
   /** Send a part of the result; resolves when there is room for the next. */
   delta(content: string): Promise<void>;
 }

@@ -16,8 +16,12 @@ const FINAL_ANSWERS = /\b(400|401|403|404|405|426)\b/;
 
 /** Least time between two reports of one task (ms); the last one always goes out. */
 const REPORT_INTERVAL_MS = 50;
-/** Unsent bytes above which `delta` waits. */
+/** What a line of a task's log may be, the least severe first. */
+const LEVELS = ['debug', 'info', 'warning', 'error', 'critical'];
+/** Unsent bytes above which `delta` waits, and lines of logs are left out. */
 const ENOUGH_UNSENT = 1024 ** 2;
+/** Longest stack of an error that goes to a task's log (characters). */
+const MAX_TRACE = 6000;
 /** Results that were finished while the connection was away and are kept, in number and in characters. */
 const KEPT = 100;
 const KEPT_LENGTH = 64 * 1024 ** 2;
@@ -92,6 +96,11 @@ class RemoteTask {
     else this.#timer ??= setTimeout(() => this.flush(), due);
   }
 
+  log(message, { level = 'info', data } = {}) {
+    if (!LEVELS.includes(level)) throw new TypeError(`a level is one of ${LEVELS.join(', ')}, not ${level}`);
+    this.#send({ type: 'log', taskId: this.id, level, message: String(message), ...(data && { data }) });
+  }
+
   async delta(content) {
     if (typeof content !== 'string') throw new TypeError(`a delta is a text, not ${typeof content}`);
     await this.#send({ type: 'delta', taskId: this.id, content }, true);
@@ -150,9 +159,13 @@ class Connection {
     return true;
   }
 
+  get full() {
+    return this.socket.bufferedAmount > ENOUGH_UNSENT;
+  }
+
   /** Wait until little is left to be sent. */
   async room() {
-    while (this.open && this.socket.bufferedAmount > ENOUGH_UNSENT) await sleep(10);
+    while (this.open && this.full) await sleep(10);
   }
 
   close(code, reason) {
@@ -425,14 +438,29 @@ export class RemoteWorker {
     return sent;
   }
 
+  /** Whether a line of a log may go out; of those that may not it is told how many they were. */
+  #roomForLine(execution, connection, taskId) {
+    if (connection.full) {
+      execution.leftOut += 1;
+      return false;
+    }
+    if (execution.leftOut > 0) {
+      const message = `${execution.leftOut} lines were left out: they came faster than the connection took them`;
+      execution.leftOut = 0;
+      this.#say(connection, { type: 'log', taskId, level: 'warning', message });
+    }
+    return true;
+  }
+
   // --- tasks
 
   async #execute(connection, message) {
     const began = performance.now();
-    const execution = { task: null, connection, following: null };
+    const execution = { task: null, connection, following: null, leftOut: 0 };
     execution.task = new RemoteTask(message, async (report, wait = false) => {
       const to = execution.connection;
       if (to === null || !this.#executions.has(report.taskId)) return;
+      if (report.type === 'log' && !this.#roomForLine(execution, to, report.taskId)) return;
       this.#say(to, report);
       if (wait) await to.room();
     });
@@ -444,6 +472,7 @@ export class RemoteWorker {
       answer = this.#checked({ type: 'task_complete', taskId: task.id, result, duration: since(began) });
     } catch (error) {
       answer = failure(task, error, since(began));
+      if (!task.cancelled) task.log('attempt failed', { level: 'warning', data: { error: answer.error, ...trace(error) } });
     }
     task.flush();
     this.#executions.delete(task.id);
@@ -555,6 +584,12 @@ function failure(task, error, duration) {
     };
   }
   return { ...answer, error: error instanceof Error ? String(error) : `the handler threw ${String(error)}` };
+}
+
+/** Where an error came from, unless it was thrown on purpose. */
+function trace(error) {
+  const stack = error instanceof Error && !(error instanceof TaskError) ? error.stack : null;
+  return stack ? { traceback: stack.slice(0, MAX_TRACE) } : {};
 }
 
 function sum(kept) {

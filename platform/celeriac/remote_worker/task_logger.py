@@ -1,0 +1,60 @@
+"""The logger of a remote task: lines go to the worker's own log, and to the task's."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+#: Longest traceback of a line (characters): its end, which says what went wrong.
+_MAX_TRACEBACK: Final = 6000
+
+
+class TaskLogger(logging.LoggerAdapter[logging.Logger]):
+    """Says each line twice: as the logger `celeriac.task` does, by its level, and by `say(level, message, data)`."""
+
+    def __init__(self, task_id: str, say: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+        super().__init__(logging.getLogger("celeriac.task"), {"task_id": task_id})
+        self._say = say
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a line; all other methods come here."""
+        # What is for developers goes over the wire only where this process's log has it too.
+        if level >= logging.INFO or self.isEnabledFor(level):
+            data = dict(kwargs.get("extra") or {})
+            if trace := traceback_text(kwargs.get("exc_info")):
+                data["traceback"] = trace
+            self._say(_level_name(level), _text(msg, args), data)
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        super().log(level, msg, *args, **kwargs)
+
+
+def _level_name(level: int) -> str:
+    if level >= logging.CRITICAL:
+        return "critical"
+    if level >= logging.ERROR:
+        return "error"
+    if level >= logging.WARNING:
+        return "warning"
+    return "info" if level >= logging.INFO else "debug"
+
+
+def _text(message: object, arguments: tuple[object, ...]) -> str:
+    text = str(message)
+    try:
+        # As the logging module has it: one mapping stands for the names in the text.
+        one = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], Mapping) else arguments
+        return text % one if arguments else text
+    except (TypeError, ValueError, KeyError):
+        return f"{text} {arguments}"
+
+
+def traceback_text(exc_info: Any) -> str:
+    """Return the traceback of what is given as the logging module takes it (`exc_info`), '' for nothing."""
+    if exc_info and not isinstance(exc_info, BaseException):
+        exc_info = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
+    if not isinstance(exc_info, BaseException):
+        return ""
+    return "".join(traceback.format_exception(exc_info)).rstrip()[-_MAX_TRACEBACK:]
