@@ -25,7 +25,9 @@ class DemoPayload(BaseModel):
 @task("celeriac.demo", max_retries=3)
 async def demo(payload: DemoPayload, ctx: Context) -> dict[str, int]:
     """Count for some seconds, and report progress: shows that submissions, workers and watching work."""
+    ctx.log.info("counting", seconds=payload.seconds, steps=payload.steps)
     for step in range(1, payload.steps + 1):
         await asyncio.sleep(payload.seconds / payload.steps)
         await ctx.progress(100 * step / payload.steps, "counting", f"{step} of {payload.steps}")
+    ctx.log.info("counted", steps=payload.steps)
     return {"counted": payload.steps}

@@ -1,7 +1,7 @@
 // A task's log: read page by page, then asked again for what is new while the task goes on.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { clockTime, fullTime } from "./format.js";
 import { copy } from "./ui.js";
 
@@ -40,7 +40,7 @@ export class TaskLog {
     this.#path = path;
     this.card = h("section", { class: "card", hidden: true },
       h("header", {}, h("h2", {}, "Log"), this.#count,
-        h("button", { class: "button small quiet", type: "button", onclick: () => copy(this.#lines.map(plain).join("\n"), "Log copied") }, "Copy")),
+        h("button", { class: "button small quiet", type: "button", onclick: () => copy(this.#lines.map(plain).join("\n"), "Log copied") }, icon("copy"), "Copy")),
       this.#list);
   }
 
