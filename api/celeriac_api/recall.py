@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, TaskNotFoundError
 from celeriac.ledger.ledger import KeptTask
-from celeriac.model import Event, Task
+from celeriac.model import Event, LogLine, Task, severity
 from celeriac_api.parts import Parts
 from celeriac_api.sse import parse_event_id
 
@@ -58,14 +58,60 @@ async def find_events(
     return [found[place] for place in sorted(found)][:count]
 
 
+async def find_log(parts: Parts, task_id: str, *, after: tuple[int, int], count: int, least: int) -> list[LogLine]:
+    """Return up to `count` lines after the stream id `after` that are at least so severe, in order, each once.
+
+    Raises `TaskNotFoundError` for a task that neither store nor history knows.
+    """
+
+    async def live(position: tuple[int, int], page: int) -> list[LogLine]:
+        return await parts.store.log_lines(task_id, after=_stream_id(position), count=page)
+
+    async def kept(position: tuple[int, int], page: int) -> list[LogLine]:
+        return [] if parts.ledger is None else await parts.ledger.log_lines(task_id, after=position, count=page)
+
+    known = (await parts.store.known([task_id]))[0]
+    found: dict[tuple[int, int], LogLine] = {}
+    if known:
+        found = await _severe(live, after, count, least)
+    try:
+        if not known:
+            await find_kept(parts, task_id)
+        # Also of what the store has: it may have come back from the history, without its log.
+        for place, line in (await _severe(kept, after, count, least)).items():
+            found.setdefault(place, line)
+    except LedgerUnavailableError:
+        if not known:
+            raise
+    return [found[place] for place in sorted(found)][:count]
+
+
+async def _severe(
+    read: Callable[[tuple[int, int], int], Awaitable[list[LogLine]]], after: tuple[int, int], count: int, least: int
+) -> dict[tuple[int, int], LogLine]:
+    found: dict[tuple[int, int], LogLine] = {}
+    while len(found) < count:
+        page = await read(after, _PAGE)
+        places = [parse_event_id(line.id) or (0, 0) for line in page]
+        found |= {place: line for place, line in zip(places, page, strict=True) if severity(line.level) >= least}
+        if len(page) < _PAGE:
+            break
+        after = places[-1]
+    return found
+
+
+def _stream_id(position: tuple[int, int]) -> str:
+    return "-" if position < (0, 0) else f"{position[0]}-{position[1]}"
+
+
 async def _live_events(
     parts: Parts, task_id: str, *, after: tuple[int, int], count: int, kinds: Sequence[str]
 ) -> list[Event]:
     found: list[Event] = []
-    position = "-" if after < (0, 0) else f"{after[0]}-{after[1]}"
+    position = _stream_id(after)
     while len(found) < count:
         page = await parts.store.events(task_id, after=position, count=_PAGE)
-        found += [event for event in page if not kinds or event.kind in kinds]
+        found += [event for event in page if event.kind in kinds]
         if len(page) < _PAGE:
             break
         position = page[-1].id

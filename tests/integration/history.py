@@ -61,4 +61,4 @@ async def failed(store: TaskStore, task_id: str, message: str = "it broke", **fi
 async def forget(store: TaskStore, *task_ids: str) -> None:
     """Let the store forget tasks, as it does when their retention is over."""
     for task_id in task_ids:
-        await store.redis.delete(f"task:{task_id}", f"celeriac:events:{task_id}")
+        await store.redis.delete(f"task:{task_id}", f"celeriac:events:{task_id}", f"celeriac:log:{task_id}")

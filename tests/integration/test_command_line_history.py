@@ -14,10 +14,11 @@ from celeriac.ledger.ledger import Ledger
 from celeriac.ledger.migrating import migrate
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Failure, Progress, Submission
+from celeriac.model import Claim, Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.task_filter import TaskFilter
 from tests.e2e.running_up import celeriac
+from tests.integration.history import forget
 from tests.support import eventually
 
 
@@ -52,6 +53,7 @@ async def ended(store: TaskStore, task_id: str, *, failing: bool = False, **fiel
     assert isinstance(claim, Claim)
     await store.progress(claim, 1, Progress(40, "load", "page 4", 1))
     if failing:
+        await store.log(claim, 1, LogLine("error", "the disk is full"))
         await store.fail(claim, Failure("disk_full", "no \x1b[2J room\nleft", True), 0)
     else:
         await store.complete(claim, '{"n": 1}')
@@ -158,7 +160,11 @@ async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
     await ended(store, "good")
     await ended(store, "bad", failing=True)
     await recorded(ledger, completed=1, failed=1)
-    await store.redis.delete("task:good", "task:bad", "celeriac:events:good", "celeriac:events:bad")
+    await eventually(lambda: ledger.log_lines("bad"), because="the log of what failed is recorded")
+    await forget(store, "good", "bad")
+    _, out, _ = await cli("log", "bad")
+    assert out.splitlines()[0].endswith(" error    the disk is full")
+    assert await cli("log", "good") == (0, "", "")
     _, out, _ = await cli("status", "good", "--json")
     assert (json.loads(out)["status"], json.loads(out)["result"]) == ("completed", {"n": 1})
     code, out, _ = await cli("watch", "bad", "--json")

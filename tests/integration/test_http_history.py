@@ -13,7 +13,7 @@ from celeriac.ledger.ledger import Ledger
 from celeriac.ledger.pruner import Pruner
 from celeriac.ledger.recorder import Recorder
 from celeriac.live.store import TaskStore
-from celeriac.model import Failure, Progress, Submission
+from celeriac.model import Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.task_filter import TaskFilter
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording
@@ -323,3 +323,28 @@ async def test_open_tasks_that_the_store_lost_are_pruned_in_the_end(
     pruner = Pruner(engine=ledger.engine, store=store, settings=at_once)
     await pruner.step()
     assert [k.task.task_id for k in (await ledger.find(TaskFilter())).tasks] == ["t2"]
+
+
+async def test_the_log_of_a_failed_task_is_there_when_the_store_has_let_it_go(
+    client: httpx.AsyncClient, store: TaskStore, kept: Kept
+) -> None:
+    async def said(**query: Any) -> list[str]:
+        answer = await client.get("/api/v1/tasks/t/log", params=query)
+        assert answer.status_code == 200, answer.text
+        return [line["message"] for line in answer.json()["items"]]
+
+    mine = await claimed(store, "t", max_retries=0)
+    for seq, (level, text) in enumerate((("info", "a"), ("error", "b"), ("info", "c")), 1):
+        await store.log(mine, seq, LogLine(level, text, {"n": seq}))
+    await store.fail(mine, Failure("broken", "boom", False), 0)
+    before = (await client.get("/api/v1/tasks/t/log")).json()
+    await record_all(kept[0], store)
+    await forget(store, "t")
+    assert (await client.get("/api/v1/tasks/t/log")).json() == before
+    assert (await said(level="error"), await said(limit=2)) == (["b"], ["a", "b"])
+    # Run again, it goes on where it was.
+    assert (await client.post("/api/v1/tasks/t/retry")).status_code in (200, 202)
+    again = await claim(store, "t")
+    await store.log(again, 1, LogLine("warning", "d"))
+    assert await said() == ["a", "b", "c", "d"]
+    assert await said(cursor=before["items"][1]["id"]) == ["c", "d"]

@@ -18,7 +18,7 @@ from celeriac.ledger.writing import Writer
 from celeriac.live import keys
 from celeriac.live.feed import GROUP, EventFeed
 from celeriac.live.store import TaskStore
-from celeriac.model import Failure, Progress, Status, Submission
+from celeriac.model import Claim, Failure, LogLine, Progress, Status, Submission
 from celeriac.record import task_record
 from celeriac.settings import LedgerSettings, Settings
 from celeriac.task_filter import TaskFilter
@@ -313,3 +313,54 @@ async def test_a_record_that_cannot_be_read_keeps_nothing_else_out(
     async with recording(store, database_url, settings) as (recorder, ledger):
         await record_all(recorder, store)
         assert await ledger.count(EVERYTHING) == 1
+
+
+async def logged(store: TaskStore, task_id: str, *texts: str) -> Claim:
+    """Claim a task and log these lines."""
+    mine = await claimed(store, task_id)
+    for seq, text in enumerate(texts, 1):
+        await store.log(mine, seq, LogLine("info", text, {"n": seq, "odd": "\u0000"}, 1_896_076_800_000))
+    return mine
+
+
+@pytest.mark.parametrize(("kept", "expected"), [("none", set()), ("failed", {"dead"}), ("all", {"dead", "fine"})])
+async def test_the_last_lines_of_the_logs_that_are_wanted_outlive_the_store(
+    store: TaskStore, database_url: str, settings: Settings, kept: str, expected: set[str]
+) -> None:
+    wanted = {"batch": 50, "log": kept, "log_lines": 3}
+    settings = settings.model_copy(update={"ledger": LedgerSettings.model_validate(wanted)})
+    await store.fail(await logged(store, "dead", *"abcde"), Failure("broken", "boom", False), 0)
+    await store.complete(await logged(store, "fine", *"abcde"), "1")
+    await logged(store, "running", "a")
+    await failed(store, "silent")
+    async with recording(store, database_url, settings) as (recorder, ledger):
+        await record_all(recorder, store)
+        lines = {task_id: await store.log_lines(task_id) for task_id in ("dead", "fine", "running", "silent")}
+        for task_id, of_store in lines.items():
+            assert await ledger.log_lines(task_id) == (of_store[-3:] if task_id in expected else [])
+            assert await ledger.events(task_id) == await store.events(task_id)
+        if "dead" in expected:
+            # A page goes on after the line before it.
+            assert [line.message for line in await ledger.log_lines("dead", count=2)] == ["c", "d"]
+            ms, seq = lines["dead"][3].id.split("-")
+            assert [line.message for line in await ledger.log_lines("dead", after=(int(ms), int(seq)))] == ["e"]
+        # Written again, and after more attempts, each line is there once.
+        await store.retry("dead")
+        again = await store.claim("dead", worker="w")
+        assert isinstance(again, Claim)
+        await store.log(again, 1, LogLine("error", "again"))
+        await store.fail(again, Failure("broken", "boom", False), 0)
+        await EventFeed(store, consumer="c").ask_for_resync()
+        await record_all(recorder, store)
+        if "dead" in expected:
+            assert [line.message for line in await ledger.log_lines("dead")] == ["c", "d", "e", "again"]
+
+
+async def test_a_resynchronisation_brings_the_logs_too(store: TaskStore, database_url: str, settings: Settings) -> None:
+    await store.fail(await logged(store, "dead", "a", "b"), Failure("broken", "boom", False), 0)
+    await store.redis.delete(keys.EVENTS)
+    async with recording(store, database_url, settings) as (recorder, ledger):
+        await EventFeed(store, consumer="c").ask_for_resync()
+        await failed(store, "other")
+        await record_all(recorder, store)
+        assert [line.message for line in await ledger.log_lines("dead")] == ["a", "b"]

@@ -30,6 +30,8 @@ from celeriac_api.sse import parse_event_id, progress_data, status_data
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
 
+_KINDS: Final = ("status", "progress")
+
 _Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks of one page.")]
 _Cursor = Annotated[
     str | None, Field(max_length=1000, description="`next_cursor` of the page before, with the same filter and sort.")
@@ -121,7 +123,7 @@ async def list_events(
     if after is None or max(after) >= 2**63:
         message = "is no cursor: take `next_cursor` of a page as it is"
         raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
-    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=() if kind is None else (kind,))
+    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=_KINDS if kind is None else (kind,))
     items = []
     for event in found[:limit]:
         data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)

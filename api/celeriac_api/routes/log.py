@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError, Violation
-from celeriac.model import LogLevel, LogLine, severity
+from celeriac.model import LogLevel, severity
 from celeriac.record import log_line_record
 from celeriac_api.log_stream import LogStream
 from celeriac_api.openapi import problems
-from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.parts import PartsOf
 from celeriac_api.problems import RequestError
-from celeriac_api.recall import find_kept
+from celeriac_api.recall import find_log
 from celeriac_api.responses import json_response
 from celeriac_api.routes.tasks import TaskId
 from celeriac_api.schemas import TaskLog
@@ -22,9 +22,6 @@ from celeriac_api.sse import START, EventStreamResponse, last_event_seen, parse_
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
-
-#: Lines read from the store at once.
-_PAGE: Final = 500
 
 _Level = Annotated[LogLevel, Query(description="The least severe lines to show.")]
 
@@ -46,8 +43,8 @@ data: {"task_id":"0f0f…","status":"completed"}
     "",
     summary="Read a task's log",
     description="What its handler said by `ctx.log` and why attempts failed, with tracebacks, from the first line on. "
-    "The log has the last lines of all attempts (settings `task_log`), and lives as long as the store keeps the "
-    "task (`retention`): of a task that only the history has it is empty.",
+    "It has the last lines of all attempts (settings `task_log`), as long as the store keeps the task (`retention`); "
+    "afterwards history has the last ones of tasks that failed (settings `ledger.log`).",
     response_model=TaskLog,
     responses=problems("task_not_found", "invalid_request", "store_unavailable", "ledger_unavailable"),
 )
@@ -59,12 +56,11 @@ async def read_log(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Answer with a page of lines."""
-    if cursor is not None and parse_event_id(cursor) is None:
+    after = (-1, 0) if cursor is None else parse_event_id(cursor)
+    if after is None or max(after) >= 2**63:
         message = "is no cursor: take `next_cursor` of a page as it is"
         raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
-    if not (await parts.store.known([task_id]))[0]:
-        await find_kept(parts, task_id)
-    found = await _lines(parts, task_id, after=cursor or START, least=severity(level), count=limit + 1)
+    found = await find_log(parts, task_id, after=after, least=severity(level), count=limit + 1)
     items = [log_line_record(line) for line in found[:limit]]
     return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
 
@@ -109,15 +105,3 @@ async def follow_log(
             keepalive_s=parts.settings.sse_keepalive,
         )
     )
-
-
-async def _lines(parts: Parts, task_id: str, *, after: str, least: int, count: int) -> list[LogLine]:
-    """Return up to `count` lines after the stream id `after` that are at least that severe."""
-    found: list[LogLine] = []
-    while len(found) < count:
-        page = await parts.store.log_lines(task_id, after=after, count=_PAGE)
-        found += [line for line in page if severity(line.level) >= least]
-        if len(page) < _PAGE:
-            break
-        after = page[-1].id
-    return found[:count]

@@ -10,7 +10,7 @@ import typer
 from celeriac.cli.connection import on_store
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import print_json, print_line, printable
-from celeriac.cli.recall import find_task
+from celeriac.cli.recall import find_kept_log, find_task
 from celeriac.joining import joined_settings
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
@@ -35,7 +35,7 @@ def log(
 ) -> None:
     """Show what a task's handler said by `ctx.log`, and the tracebacks of attempts that failed.
 
-    The log lives as long as the store keeps the task. With --json: one line per line of the log.
+    History keeps the last lines of tasks that failed. With --json: one line per line of the log.
     """
     settings, url = joined_settings(config, data_dir)
 
@@ -48,7 +48,11 @@ def log(
             await store.get(task_id)
             await _follow(store, task_id, show)
             return
-        await find_task(store, task_id)
+        _, kept = await find_task(store, task_id)
+        if kept is not None:
+            for line in await find_kept_log(store, task_id):
+                show(line)
+            return
         after = "-"
         while page := await store.log_lines(task_id, after=after, count=_PAGE):
             for line in page:

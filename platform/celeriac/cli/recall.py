@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from celeriac.errors import LedgerMissingError, TaskNotFoundError
 from celeriac.live.store import TaskStore
-from celeriac.model import Event, Task
+from celeriac.model import Event, LogLine, Task
 
 if TYPE_CHECKING:
     from celeriac.ledger.ledger import KeptTask
@@ -36,6 +36,14 @@ async def find_kept(store: TaskStore, task_id: str, *, events: int = 0) -> tuple
         except LedgerMissingError:
             # Without tables nothing was ever recorded.
             raise TaskNotFoundError(task_id) from None
+
+
+async def find_kept_log(store: TaskStore, task_id: str) -> list[LogLine]:
+    """Return the lines that the history has of a task's log."""
+    from celeriac.ledger.ledger import Ledger
+
+    async with Ledger(store.settings.history_url, store.settings) as ledger:
+        return await ledger.log_lines(task_id, count=store.settings.ledger.log_lines)
 
 
 async def timeline(store: TaskStore, task_id: str) -> tuple[Task, list[Event]]:

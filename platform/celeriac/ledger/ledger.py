@@ -17,8 +17,9 @@ from celeriac.ledger.migrating import check
 from celeriac.ledger.rows import record_of
 from celeriac.ledger.stats import Chart, chart_of, statements
 from celeriac.ledger.tables import events
-from celeriac.live.records import task_from_hash
-from celeriac.model import Event, Task
+from celeriac.live.feed import LOG
+from celeriac.live.records import log_line_from_entry, task_from_hash
+from celeriac.model import Event, LogLine, Task
 from celeriac.settings import Settings
 from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
 
@@ -125,21 +126,33 @@ class Ledger:
         return chart_of(start_ms, end_ms, bucket_ms, *replies)
 
     async def events(
-        self, task_id: str, *, after: tuple[int, int] = (-1, 0), count: int = 500, kinds: Sequence[str] = ()
+        self,
+        task_id: str,
+        *,
+        after: tuple[int, int] = (-1, 0),
+        count: int = 500,
+        kinds: Sequence[str] = ("status", "progress"),
     ) -> list[Event]:
         """Return up to `count` events of a task after the stream id `after`, in order."""
         place = (events.c.at_ms, events.c.seq)
         statement = (
             select(*place, events.c.kind, events.c.fields)
-            .where(events.c.task_id == task_id.replace("\x00", "\ufffd"), tuple_(*place) > tuple_(*after))
+            .where(
+                events.c.task_id == task_id.replace("\x00", "\ufffd"),
+                tuple_(*place) > tuple_(*after),
+                events.c.kind.in_(kinds),
+            )
             .order_by(*place)
             .limit(count)
         )
-        if kinds:
-            statement = statement.where(events.c.kind.in_(kinds))
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).all()
         return [Event(f"{at_ms}-{seq}", kind, orjson.loads(fields)) for at_ms, seq, kind, fields in rows]
+
+    async def log_lines(self, task_id: str, *, after: tuple[int, int] = (-1, 0), count: int = 500) -> list[LogLine]:
+        """Return up to `count` lines that history has of a task's log after the stream id `after`, in order."""
+        found = await self.events(task_id, after=after, count=count, kinds=(LOG,))
+        return [log_line_from_entry(event.id, event.fields) for event in found]
 
 
 def _kept(row: Any) -> KeptTask:

@@ -20,6 +20,7 @@ from celeriac.ledger.rows import row_of
 from celeriac.ledger.writing import Writer
 from celeriac.live.feed import EventFeed, FeedEntry
 from celeriac.live.role import Role
+from celeriac.model import Status
 from celeriac.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ _LONGEST_PAUSE_S: Final = 10.0
 #: Records gone through in one step of a resynchronisation, and events read of each.
 _RESYNC_PAGE: Final = 200
 _RESYNC_EVENTS: Final = 1000
+#: Logs that are held in memory at once; a line has at most some 24 KiB.
+_LOGS_AT_ONCE: Final = 5
 #: A consumer that nobody has seen for so long is forgotten (seconds).
 _UNSEEN_S: Final = 3600.0
 
@@ -109,6 +112,19 @@ class Recorder(Role):
         async for records in self._feed.records(of_task):
             rows = _rows(records)
             await self._writer.write(rows, [entry for task_id in records for entry in of_task[task_id]])
+            await self._record_logs(records)
+
+    async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
+        """Write the last lines of the logs that history keeps; they were all there when their task ended."""
+        kept = {"none": (), "failed": (Status.FAILED,), "all": tuple(Status)}[self._settings.ledger.log]
+        ended = [
+            task_id
+            for task_id, record in records.items()
+            if "log_seq" in record and record.get("status") in kept and "finished_at" in record
+        ]
+        for start in range(0, len(ended), _LOGS_AT_ONCE):
+            some = ended[start : start + _LOGS_AT_ONCE]
+            await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.ledger.log_lines))
 
     async def _resync(self, number: str) -> bool:
         """Write one page of the records that the store holds; returns whether there is more to do at once."""
@@ -121,6 +137,7 @@ class Recorder(Role):
             for start in range(0, len(rows), 20):
                 some = dict(list(rows.items())[start : start + 20])
                 await self._writer.write(some, await self._feed.events_of(list(some), _RESYNC_EVENTS))
+                await self._record_logs({task_id: records[task_id] for task_id in some})
         await self._feed.resync_done(number, cursor)
         if cursor == "0":
             log.warning("history is complete again, as far as the store still held it")

@@ -76,7 +76,8 @@ events: Final = Table(
     "celeriac_events",
     metadata,
     Column("task_id", Key, primary_key=True),
-    # Its stream id. Where only the last progress of an attempt is kept: the place that its reports share.
+    # Its stream id. Where only the last progress of an attempt is kept: the place that its reports share. Lines of the
+    # task's log are of another stream: `log-` and their id.
     Column("slot", Key, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),

@@ -18,7 +18,7 @@ from celeriac.ledger import tables
 from celeriac.ledger.bulk_insert import BulkInsert
 from celeriac.ledger.engine import RowRefusedError, writing
 from celeriac.ledger.rows import clean
-from celeriac.live.feed import FeedEntry
+from celeriac.live.feed import LOG, FeedEntry
 from celeriac.model import Status
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str,
     for entry in entries:
         event = entry.event
         at_ms, _, seq = event.id.partition("-")
-        slot = event.id
+        # A line's id is of another stream.
+        slot = f"log-{event.id}" if event.kind == LOG else event.id
         if event.kind == "progress" and progress != "all":
             if progress == "none":
                 continue

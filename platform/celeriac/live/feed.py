@@ -16,6 +16,8 @@ from celeriac.model import Event
 
 #: Consumer group of the recorders on the global stream.
 GROUP: Final = "ledger"
+#: The kind of an event that is a line of a task's log: history keeps them beside those of the timeline.
+LOG: Final = "log"
 #: Large fields of the records that are read at once (bytes).
 _PAGE_BYTES: Final = 8 * 1024**2
 _PAGE_RECORDS: Final = 500
@@ -187,13 +189,25 @@ class EventFeed:
 
     async def events_of(self, task_ids: Sequence[str], count: int) -> list[FeedEntry]:
         """Return the last `count` events of each task from its own stream."""
-        replies = await self._store.read(
-            *(("XREVRANGE", keys.task_events(task_id), "+", "-", "COUNT", count) for task_id in task_ids)
-        )
         return [
             FeedEntry("", task_id, 0, Event(event_id, fields.pop("kind", ""), fields))
-            for task_id, entries in zip(task_ids, replies, strict=True)
-            for event_id, fields in reversed(entries)
+            for task_id, event_id, fields in await self._last({i: keys.task_events(i) for i in task_ids}, count)
+        ]
+
+    async def log_lines_of(self, task_ids: Sequence[str], count: int) -> list[FeedEntry]:
+        """Return the last `count` lines of each task's log, as events of the kind `log`."""
+        return [
+            FeedEntry("", task_id, 0, Event(line_id, LOG, fields))
+            for task_id, line_id, fields in await self._last({i: keys.log(i) for i in task_ids}, count)
+        ]
+
+    async def _last(self, streams: Mapping[str, str], count: int) -> list[tuple[str, str, dict[str, str]]]:
+        """Return the last `count` entries of each task's stream, in order: (task id, stream id, fields)."""
+        replies = await self._store.read(*(("XREVRANGE", key, "+", "-", "COUNT", count) for key in streams.values()))
+        return [
+            (task_id, entry_id, fields)
+            for task_id, entries in zip(streams, replies, strict=True)
+            for entry_id, fields in reversed(entries)
         ]
 
     # --- parts

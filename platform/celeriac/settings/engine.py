@@ -72,6 +72,10 @@ class LedgerSettings(Section):
     #: Of a task's progress reports, those that history keeps: the last one of each attempt, or all. Redis
     #: has them all (up to `max_task_events`) until the record's retention is over.
     progress: Literal["none", "last", "all"] = "last"
+    #: Whose logs (`task_log`) history keeps, for as long as the task: those of tasks that failed, of all, or none.
+    log: Literal["none", "failed", "all"] = "failed"
+    #: Of such a log, how many of its last lines.
+    log_lines: int = Field(200, ge=1, le=10_000)
     #: Pause between two looks at the event stream. The longer, the more changes of a task are written as one.
     interval: Duration = Field(0.5, ge=0.01)
     #: Events taken at once.
