@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from celeriac.errors import CeleriacError
 from celeriac.ledger.ledger import Ledger
@@ -25,6 +24,7 @@ from celeriac.live.server_facts import read_server_facts
 from celeriac.live.store import TaskStore
 from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
+from celeriac.settings.executor_address import ExecutorAddress, read_address
 
 #: Longest wait for anything (seconds).
 _PATIENCE_S: Final = 3.0
@@ -241,18 +241,28 @@ def _device(folder: Path) -> int:
 
 async def _executors(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
     for name, service in sorted(settings.grpc_services.services.items()):
-        parts = urlsplit(f"//{service.address}")
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            writer.close()
-        except (OSError, TimeoutError, ValueError) as exc:
+                asked = await _connect(read_address(service.address))
+        except (OSError, TimeoutError) as exc:
             why = str(exc) or "no answer"
             yield warning(
                 "executors", f"{name}: nothing listens at {service.address} ({why})", "start it, or correct its address"
             )
         else:
-            yield ok("executors", f"{name}: {service.address} accepts connections")
+            answer = "accepts connections" if asked else "is looked up by gRPC alone, not tried here"
+            yield ok("executors", f"{name}: {service.address} {answer}")
+
+
+async def _connect(address: ExecutorAddress) -> bool:
+    """Connect to all that an address names; returns False where it can be read by gRPC only."""
+    for host, port in address.hosts:
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    if address.path is not None:
+        _, writer = await asyncio.open_unix_connection(address.path)
+        writer.close()
+    return bool(address.hosts or address.path)
 
 
 async def _access(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:

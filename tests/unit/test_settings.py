@@ -186,6 +186,60 @@ def test_what_is_wrong_with_a_value_is_said_in_plain_words(tmp_path: Path, value
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "executor_1.internal:50061",
+        "10.0.0.7:1",
+        "[::1]:50061",
+        "unix:/run/executor.sock",
+        "unix:executor.sock",
+        "unix:///run/executor.sock",
+        "unix-abstract:executor",
+        "dns:executor:50061",
+        "dns:///executor:50061",
+        "dns://8.8.8.8/executor:50061",
+        "ipv4:10.0.0.7:50061,10.0.0.8:50061",
+        "ipv6:[::1]:65535",
+        "xds:///executor",
+    ],
+)
+def test_an_executor_is_where_grpc_itself_can_call_it(address: str) -> None:
+    settings = load_settings(overrides={"grpc_services": {"services": {"a": {"address": address}}}}, environ={})
+    assert settings.grpc_services.services["a"].address == address
+
+
+@pytest.mark.parametrize(
+    ("address", "wrong"),
+    [
+        ("", "has no port"),
+        ("nohost", "has no port"),
+        ("nohost:", "has no port"),
+        ("[::1]", "has no port"),
+        ("dns:///executor", "has no port"),
+        (":50061", "has no host"),
+        ("executor:0", "has a port that is not a number from 1 to 65535"),
+        ("executor:65536", "has a port that is not a number from 1 to 65535"),
+        ("executor:grpc", "has a port that is not a number from 1 to 65535"),
+        ("executor:50061/path", "has a port that is not a number from 1 to 65535"),
+        ("::1:50061", "has a host that is neither a name nor an IP address"),
+        ("user@executor:50061", "has a host that is neither a name nor an IP address"),
+        (" executor:50061", "has a host that is neither a name nor an IP address"),
+        ("[executor]:50061", "has a host that is no IPv6 address"),
+        ("ipv4:executor:50061", "has a host that is no IPv4 address"),
+        ("http://executor:50061", "is a URL"),
+        ("grpcs://user:hunter2@executor:50061", "is a URL"),
+        ("unix:", "has no path"),
+        ("unix://run/executor.sock", "has something between // and /"),
+    ],
+)
+def test_an_executor_that_nobody_could_call_is_refused_when_the_settings_are_read(address: str, wrong: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(overrides={"grpc_services": {"services": {"a": {"address": address}}}}, environ={})
+    assert str(caught.value).startswith(f"grpc_services.services.a.address: {wrong}: write host:port, e.g. ")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_metadata_of_a_service_travels_as_it_is_written_in_the_environment() -> None:
     prefix = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__"
     environ = {f"{prefix}ADDRESS": "localhost:1", f"{prefix}METADATA__TOKEN": "0123", f"{prefix}METADATA__FLAG": "yes"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from celeriac.settings.executor_address import check_address
 from celeriac.settings.values import Duration, Section
 
 #: Longest deadline of a call, a year: beyond it arithmetic of deadlines overflows somewhere.
@@ -47,8 +48,9 @@ class GrpcDefaults(Section):
 class GrpcService(Section):
     """One executor: where it is and how it is called."""
 
-    #: `HOST:PORT` of the executor. What is left out below is taken from `grpc_services.defaults`.
-    address: str = Field(min_length=1)
+    #: `HOST:PORT` of the executor; also `[::1]:PORT`, `unix:/path`, `dns:///host:PORT`, `ipv4:…`.
+    #: What is left out below is taken from `grpc_services.defaults`.
+    address: Annotated[str, AfterValidator(check_address)]
     #: As in `grpc_services.defaults`, for this service alone.
     timeout: Duration | None = Field(None, gt=0, le=MAX_TIMEOUT_S)
     health_check_interval: Duration | None = None
