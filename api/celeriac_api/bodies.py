@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from celeriac.errors import PayloadTooLargeError
+from celeriac.errors import CeleriacError, PayloadTooLargeError
 
 #: What a client may still send of a refused body, so that it comes to read the refusal.
 _DRAIN_BYTES: Final = 64 * 1024**2
@@ -18,6 +18,37 @@ _DRAIN_S: Final = 5.0
 
 class ClientGoneError(Exception):
     """The client hung up before its body was complete: nobody is there to answer."""
+
+
+class EncodedBodyError(CeleriacError):
+    """A body is compressed, which no route takes: a limit of bytes would say nothing of what comes out of them."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, encoding: str, *, file: bool) -> None:
+        self.encoding = encoding
+        super().__init__(
+            f"the body is compressed (Content-Encoding: {encoding}): send it uncompressed, without that header"
+            + ("; a file that is to stay compressed needs no such header" if file else "")
+        )
+
+
+def check_encoding(scope: Mapping[str, Any]) -> None:
+    """Raise `EncodedBodyError` where a body comes with a `Content-Encoding` (RFC 9110, 8.4) that changes it."""
+    said: list[str] = []
+    content_type: bytes | None = None
+    has_body = False
+    for name, value in scope["headers"]:
+        if name == b"content-encoding":
+            said += [part.strip().lower() for part in value.decode("latin-1").split(",")]
+        elif name == b"content-type":
+            content_type = value
+        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
+            has_body = True
+    changing = [part for part in said if part not in ("", "identity")]
+    # Without a body the header says nothing: some clients send it with everything.
+    if has_body and changing:
+        raise EncodedBodyError(", ".join(changing)[:100], file=content_type is not None and not is_json(content_type))
 
 
 def check_declared_size(scope: Mapping[str, Any], limit: int) -> None:

@@ -117,6 +117,8 @@ def _add_access(line: str, operation: dict[str, Any], *, checked: bool) -> None:
         codes.append("not_found")
     if not line.startswith(_SAFE):
         codes += ["bad_request", "origin_not_allowed", "too_large"]
+        if "requestBody" in operation and not access.plain_errors:
+            codes.append("unsupported_media_type")
     if not access.open:
         operation["security"] = [{"bearer": []}, {"apiKey": []}]
         # Whose task it is may be known to the history only.

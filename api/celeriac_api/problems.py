@@ -35,7 +35,7 @@ from celeriac.errors import (
     Violation,
 )
 from celeriac_api.access.policy import WEBSOCKET, Policy
-from celeriac_api.bodies import is_json
+from celeriac_api.bodies import EncodedBodyError, is_json
 from celeriac_api.responses import HEADERS
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,12 @@ def row_of(error: BaseException) -> Row:
 
 def problem_of(error: BaseException, instance: str) -> Response:
     """Return the problem for an error that was raised while `instance` (a path) was served."""
-    headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, RateLimitedError) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, EncodedBodyError):
+        # RFC 9110, 15.5.16: it tells the client that the encoding was the trouble, and which would do.
+        headers["Accept-Encoding"] = "identity"
     return _respond(row_of(error), problem_document(error, instance), headers)
 
 

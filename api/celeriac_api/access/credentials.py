@@ -31,6 +31,8 @@ class Head:
     cookie: str | None = None
     fetch_site: str | None = None
     preflight: bool = False
+    #: A `Content-Encoding` is said, of a body that there may be.
+    encoded: bool = False
 
 
 def read_head(scope: Scope) -> Head:
@@ -51,6 +53,8 @@ def read_head(scope: Scope) -> Head:
             head.fetch_site = value.decode("latin-1")
         elif name == b"access-control-request-method":
             head.preflight = True
+        elif name == b"content-encoding":
+            head.encoded = True
     return head
 
 

@@ -25,6 +25,7 @@ from celeriac_api.access.credentials import Head, credential_of, read_head
 from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
 from celeriac_api.access.policy import WEBSOCKET, Access, Policy
 from celeriac_api.access.streaming import serve_while_valid
+from celeriac_api.bodies import EncodedBodyError, RefusedBody, check_encoding
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, instance_of, problem_of
@@ -73,7 +74,7 @@ class Guard:
         if self._on or self._per_principal or self._per_address:
             return False
         head = scope["celeriac.head"] = read_head(scope)
-        if head.authorization or head.origin or head.fetch_site or head.api_key or head.cookie:
+        if head.authorization or head.origin or head.fetch_site or head.api_key or head.cookie or head.encoded:
             return False
         try:
             self._browsers.check_host(head)
@@ -105,6 +106,8 @@ class Guard:
             scope["celeriac.access"] = access
             principal = await self._principal(scope, head, access, address)
             scope[PRINCIPAL] = principal
+            if head.encoded and found is not None and found.access is not None and scope["type"] == "http":
+                check_encoding(scope)
             if principal is None or access.open:
                 return None
             check_rate(self._per_principal, principal.name, "too many requests")
@@ -184,19 +187,23 @@ class Guard:
             root = scope.get("root_path", "")
             return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
         answer = problem_of(error, instance_of(scope))
-        if access.plain_errors:
+        status = answer.status_code
+        if access.plain_errors and isinstance(error, EncodedBodyError):
+            # As every body that the contract's routes cannot read.
+            document, status = {"error": f"Invalid request: {error}"}, 400
+        elif access.plain_errors:
             document = {"error": _UNKNOWN if isinstance(error, TaskNotFoundError) else str(error)}
         elif access.openai_errors:
-            kind = "rate_limit_error" if answer.status_code == 429 else "invalid_request_error"
+            kind = "rate_limit_error" if status == 429 else "invalid_request_error"
             code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.code
             document = error_document(str(error), kind, code)
         else:
-            return answer
-        other = json_response(document, answer.status_code)
-        for name in ("retry-after", "www-authenticate"):
+            return RefusedBody(answer) if isinstance(error, EncodedBodyError) else answer
+        other = json_response(document, status)
+        for name in ("retry-after", "www-authenticate", "accept-encoding"):
             if name in answer.headers:
                 other.headers[name] = answer.headers[name]
-        return other
+        return RefusedBody(other) if isinstance(error, EncodedBodyError) else other
 
     async def serve_audited(self, app: ASGIApp, action: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what changes something, with `app`, and write down who did it."""
