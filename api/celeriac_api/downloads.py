@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.files.downloads import Download
 from celeriac_api.problems import TABLE, instance_of, problem
+from celeriac_api.responses import as_asked
 
 #: Whatever the file is: it runs nothing, it is in nobody's frame, its type is not guessed.
 _SAFE: Final = {
@@ -36,6 +37,7 @@ class LocalDownload(FileResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file, or the part of it that was asked for."""
+        scope = as_asked(scope)
         refused: int | None = None
         size_header: dict[str, str] = {}
 
@@ -64,6 +66,7 @@ class RemoteDownload(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it as the storage gives it."""
+        scope = as_asked(scope)
         download, asked = self._download, Headers(scope=scope)
         assert download.objects is not None
         start, end, status = 0, download.size, 200

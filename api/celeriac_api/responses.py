@@ -7,9 +7,18 @@ from typing import Any, Final
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Scope
 
 #: On every answer: it is true only now, and it is no HTML whatever it looks like.
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+#: Where a request's scope says that it is a HEAD which is answered as the GET of the same path.
+HEAD_OF_GET: Final = "celeriac.head_of_get"
+
+
+def as_asked(scope: Scope) -> Scope:
+    """Return the scope with the method that was asked, for answers whose body is costly to make and not wanted."""
+    return {**scope, "method": "HEAD"} if scope.get(HEAD_OF_GET) else scope
 
 
 def encode(document: Any) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Progress
 from celeriac.settings import Settings
+from celeriac_api.access.policy import ROUTES
 from celeriac_api.main import create_app
 from tests.integration.http_serving import claim, serving, submit
 from tests.support import eventually
@@ -315,7 +316,7 @@ async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient
     problem(await client.get("/api/v1/nothing"), 404, "not_found")
     answer = await client.put("/api/v1/tasks")
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     stream = await client.head("/api/v1/tasks/some-id/progress/stream")
     assert (stream.status_code, stream.headers["allow"]) == (405, "GET")
 
@@ -335,10 +336,39 @@ async def test_a_body_that_nobody_can_read_is_refused_as_a_submission_is(client:
     problem(other, 422, "invalid_request")
 
 
-async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient) -> None:
-    for path in ("/healthz", "/readyz"):
-        answer = await client.head(path)
-        assert (answer.status_code, answer.content) == (200, b"")
+async def test_head_answers_what_get_answers_without_the_body(client: httpx.AsyncClient) -> None:
+    submission = await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}})
+    task_id = submission.json()["task_id"]
+    paths = [path.replace("{task_id}", task_id) for method, path in map(str.split, ROUTES) if method == "GET"]
+    read = 0
+    for path in paths:
+        if path.endswith(("/stream", "/live")):
+            continue
+        # Of parameters that are left, `{name}` and the like, nothing is found, which is an answer too.
+        head, got = await client.head(path), await client.get(path)
+        about = ("content-type", "location", "etag", "allow")
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert [head.headers.get(name) for name in about] == [got.headers.get(name) for name in about], path
+        assert "content-length" in head.headers or "location" in head.headers, path
+        read += got.status_code == 200
+    assert read >= 15
+    assert (await client.head("/api/v1/nothing")).status_code == 404
+    refused = await client.head("/api/v1/bulk")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+async def test_after_a_head_the_connection_goes_on(client: httpx.AsyncClient) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    request = b"%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    writer.write(request % (b"HEAD /api/v1/task-types", b"") + request % (b"HEAD /healthz", b"Connection: close\r\n"))
+    answers = (await reader.read()).split(b"\r\n\r\n")
+    writer.close()
+    assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK", b""]
+
+
+async def test_the_api_description_has_no_operation_for_each_head(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert [path for path, item in paths.items() if "head" in item] == ["/api/v1/uploads/{file_id}"]
 
 
 async def test_what_is_no_http_is_a_problem_too(client: httpx.AsyncClient) -> None:

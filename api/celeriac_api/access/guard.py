@@ -30,7 +30,7 @@ from celeriac_api.dispatch.completions import error_document
 from celeriac_api.parts import Parts
 from celeriac_api.problems import RequestError, instance_of, problem_of
 from celeriac_api.recall import find_kept
-from celeriac_api.responses import json_response
+from celeriac_api.responses import HEAD_OF_GET, json_response
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class Guard:
             else:
                 access = found.access
             scope["celeriac.access"] = access
+            scope[HEAD_OF_GET] = found is not None and found.head_of_get
             principal = await self._principal(scope, head, access, address)
             scope[PRINCIPAL] = principal
             if head.encoded and found is not None and found.access is not None and scope["type"] == "http":
@@ -183,7 +184,7 @@ class Guard:
         return self.parts
 
     def _refusal(self, scope: Scope, head: Head, access: Access, error: CeleriacError) -> Response:
-        if isinstance(error, AuthenticationError) and access.page and scope["method"] == "GET":
+        if isinstance(error, AuthenticationError) and access.page and scope["method"] in ("GET", "HEAD"):
             root = scope.get("root_path", "")
             return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
         answer = problem_of(error, instance_of(scope))

@@ -49,7 +49,7 @@ def _acts(action: str, scope: Scope = Scope.SUBMIT) -> Access:
     return Access(scope, action=action)
 
 
-#: `METHOD path` → what it needs. HEAD is GET.
+#: `METHOD path` → what it needs. HEAD is GET, streams apart: they have no end that a head could tell of.
 ROUTES: Final[Mapping[str, Access]] = {
     # --- open to everybody
     "GET /healthz": _OPEN,
@@ -165,6 +165,8 @@ class Found:
 
     access: Access | None
     parameters: Mapping[str, str]
+    #: A HEAD that is answered as the GET of the same path, without the body.
+    head_of_get: bool = False
 
 
 class Policy:
@@ -203,15 +205,24 @@ class Policy:
             return plain
         known: Found | None = None
         for table, values in _walk(self._root, path[1:].split("/"), 0, ()):
-            entry = table.get(method) or (table.get("GET") if method == "HEAD" else None)
+            entry = table.get(method)
+            head_of_get = entry is None and method == "HEAD"
+            if head_of_get:
+                entry = table.get("GET")
             if entry is not None:
-                return Found(entry[0], dict(zip(entry[1], values, strict=True)))
+                parameters = dict(zip(entry[1], values, strict=True))
+                return Found(entry[0], parameters, head_of_get and not entry[0].stream)
             known = known or (Found(None, {}) if table else None)
         return known
 
     def methods(self, path: str) -> set[str]:
-        """Return the methods that the table has for this path."""
-        return {method for table, _ in _walk(self._root, path[1:].split("/"), 0, ()) for method in table}
+        """Return the methods that this path is served with."""
+        found: set[str] = set()
+        for table, _ in _walk(self._root, path[1:].split("/"), 0, ()):
+            found |= table.keys()
+            if "GET" in table and not table["GET"][0].stream:
+                found.add("HEAD")
+        return found
 
 
 def _walk(

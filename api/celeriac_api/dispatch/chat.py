@@ -60,7 +60,7 @@ class ChatEndpoint:
             if path.startswith(MODELS_PATH):
                 response = await self._models(scope["method"], path.removeprefix(MODELS_PATH).strip("/"))
             elif scope["method"] != "POST":
-                response = _error("send a POST", "invalid_request_error", "method_not_allowed", 405)
+                response = _error("send a POST", "invalid_request_error", "method_not_allowed", 405, {"Allow": "POST"})
             else:
                 await self._chat(scope, receive, send)
                 return
@@ -77,7 +77,8 @@ class ChatEndpoint:
         if self.models is None:
             raise RuntimeError("the application has not been started")
         if method != "GET":
-            return _error("send a GET", "invalid_request_error", "method_not_allowed", 405)
+            allow = {"Allow": "GET, HEAD"}
+            return _error("send a GET", "invalid_request_error", "method_not_allowed", 405, allow)
         names = await self.models.names()
         if not one:
             return json_response({"object": "list", "data": [_model(name, names[name]) for name in sorted(names)]})

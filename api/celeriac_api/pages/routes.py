@@ -41,7 +41,7 @@ async def index(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard", 307)
 
 
-@router.api_route("/dashboard", methods=["GET", "HEAD"])
+@router.get("/dashboard")
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard; what it shows is in the address after `#`."""
     return page(request, "index.html")
@@ -71,19 +71,19 @@ async def examples(parts: PartsOf) -> Response:
     return json_response({"first": first, "payloads": {**payloads, first["type"]: first["payload"]}})
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/docs")
 async def reference(request: Request) -> Response:
     """Answer with the API reference."""
     return page(request, "docs.html")
 
 
-@router.api_route("/test-worker", methods=["GET", "HEAD"])
+@router.get("/test-worker")
 async def test_worker(request: Request) -> Response:
     """Answer with the worker in the browser."""
     return page(request, "test-worker.html")
 
 
-@router.api_route("/dashboard/static/{path:path}", methods=["GET", "HEAD"])
+@router.get("/dashboard/static/{path:path}")
 async def static(path: str, request: Request) -> Response:
     """Answer with one file."""
     return page(request, path)

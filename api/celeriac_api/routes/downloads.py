@@ -65,7 +65,6 @@ _ASKED: Final = {
 }
 
 
-@router.head("/file", include_in_schema=False)
 @router.get(
     "/file",
     summary="Download the result file",
@@ -88,7 +87,6 @@ async def download_result(
     return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
 
 
-@router.head("/original", include_in_schema=False)
 @router.get(
     "/original",
     summary="Download the original",

@@ -25,7 +25,6 @@ router = APIRouter(tags=["operations"])
 _PATIENCE_S: Final = 2.0
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get(
     "/healthz",
     summary="Is the process alive?",
@@ -37,7 +36,6 @@ async def healthz() -> Response:
     return json_response({"alive": True, "version": __version__})
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Do its parts answer?",
