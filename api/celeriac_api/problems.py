@@ -25,6 +25,7 @@ from celeriac.errors import (
     CeleriacError,
     ChangedDefinitionError,
     DefinitionNotFoundError,
+    GroupNotFoundError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
     InvalidSubmissionError,
@@ -124,16 +125,6 @@ class RequestError(CeleriacError):
         super().__init__(detail)
 
 
-class GroupNotFoundError(CeleriacError, LookupError):
-    """Nobody serves, configured or ever filled a group of this name."""
-
-    code = "group_not_found"
-
-    def __init__(self, group: str) -> None:
-        self.group = group
-        super().__init__(f"there is no group {group!r}")
-
-
 class TaskTypeNotFoundError(CeleriacError, LookupError):
     """Neither this process nor a worker knows a task type of this name."""
 
@@ -221,6 +212,8 @@ def _members(error: BaseException) -> dict[str, Any]:
     match error:
         case TaskNotFoundError():
             return {"task_id": error.task_id}
+        case GroupNotFoundError():
+            return {"group": error.group}
         case IllegalTransitionError():
             return {"task_id": error.task_id, "task_status": error.status.lower(), "wanted": error.wanted}
         case DefinitionNotFoundError() | ChangedDefinitionError():

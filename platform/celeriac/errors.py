@@ -4,6 +4,7 @@
     ├── SettingsError (ValueError)        the configuration is wrong; says which key and what to do
     ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
+    ├── GroupNotFoundError (LookupError)  no group of this name
     ├── IllegalTransitionError            the task is not in a state that allows this
     │   └── TaskTakenError                … the id is in use by another user's task that goes on
     ├── DefinitionNotFoundError (LookupError)  no such definition
@@ -87,6 +88,16 @@ class TaskNotFoundError(CeleriacError, LookupError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(f"no task has the id {task_id!r}, or its record has expired")
+
+
+class GroupNotFoundError(CeleriacError, LookupError):
+    """Nobody serves, configured or ever filled a group of this name."""
+
+    code = "group_not_found"
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(f"there is no group {group!r}")
 
 
 class IllegalTransitionError(CeleriacError):

@@ -46,7 +46,7 @@ async def python(code: str, cwd: Path) -> str:
 
 async def test_the_examples_of_the_page_print_what_it_says(running: RunningUp) -> None:
     folder = running.data_dir.parent
-    submit, ends, watch, many, history = [await python(code, folder) for code in examples()[1:]]
+    submit, ends, watch, many, history, held = [await python(code, folder) for code in examples()[1:]]
     assert submit.endswith("{'path': 'cat.png.200.png'}\n")
     assert ends.startswith("too_wide 20000 is too wide\n")
     assert "was cancelled" in ends
@@ -59,3 +59,6 @@ async def test_the_examples_of_the_page_print_what_it_says(running: RunningUp) -
     assert "Failure(code='too_wide'" in history
     assert "'failed': 0" in history
     assert "DurationStats(avg_ms=" in history
+    assert held.startswith("default 0 0 ")
+    assert "note='the bank is down'" in held
+    assert held.endswith("\n5 100/m\n")

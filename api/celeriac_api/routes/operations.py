@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import Response
 
+from celeriac.errors import GroupNotFoundError
 from celeriac.limits import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
 from celeriac.record import limits_record, pause_record, plain_number, worker_record
@@ -15,7 +16,7 @@ from celeriac.registry import TaskType
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import GroupNotFoundError, TaskTypeNotFoundError
+from celeriac_api.problems import TaskTypeNotFoundError
 from celeriac_api.responses import json_response
 from celeriac_api.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Self, Unpack
 
+from celeriac.client import groups
 from celeriac.client.address import find_address
 from celeriac.client.charts import Chart
 from celeriac.client.following import Ended, follow
@@ -14,7 +15,7 @@ from celeriac.client.inputs import FilterOptions, NewTask, Payload, TaskOptions
 from celeriac.client.operations import TASKS, Operations
 from celeriac.client.outputs import result_of
 from celeriac.client.retrying import Retrying
-from celeriac.model import LogLine, Progress, Status, Task
+from celeriac.model import GroupStats, LogLine, Progress, Status, Task
 
 
 class AsyncClient:
@@ -116,6 +117,38 @@ class AsyncClient:
     async def bulk_count(self, action: str, **chosen: Unpack[FilterOptions]) -> int:
         """Return how many tasks `bulk` would take: its dry run."""
         return await self._wire.run(self._api.bulk_count(action, chosen))
+
+    async def groups(self) -> Sequence[GroupStats]:
+        """Return all groups, by name: what waits and runs, the workers, what holds them back."""
+        return await self._wire.run(groups.read_groups(self._api))
+
+    async def group(self, name: str) -> GroupStats:
+        """Return one group; raises `GroupNotFoundError`."""
+        return await self._wire.run(groups.read_group(self._api, name))
+
+    async def pause_group(self, name: str, note: str = "") -> GroupStats:
+        """Hold a group back: its tasks are accepted and wait, what runs goes on. Needs the scope `admin`.
+
+        Raises `GroupNotFoundError`, as all that follows.
+        """
+        return await self._wire.run(groups.pause(self._api, name, note))
+
+    async def resume_group(self, name: str) -> GroupStats:
+        """Let a paused group go on. Needs the scope `admin`."""
+        return await self._wire.run(groups.resume(self._api, name))
+
+    async def limit_group(
+        self, name: str, *, max_running: int | None = None, rate: str | None = None, note: str = ""
+    ) -> GroupStats:
+        """Limit a group across all its workers: so many tasks at once, so many starts per time (`"100/m"`).
+
+        Replaces what it was limited to. Needs the scope `admin`. Raises `InvalidSubmissionError` too.
+        """
+        return await self._wire.run(groups.limit(self._api, name, max_running, rate, note))
+
+    async def unlimit_group(self, name: str) -> GroupStats:
+        """Limit a group no longer. Needs the scope `admin`."""
+        return await self._wire.run(groups.unlimit(self._api, name))
 
 
 class AsyncTaskHandle:

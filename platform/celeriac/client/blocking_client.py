@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self, Unpack
 
+from celeriac.client import groups
 from celeriac.client.address import find_address
 from celeriac.client.charts import Chart
 from celeriac.client.following import Ended, follow
@@ -13,7 +14,7 @@ from celeriac.client.inputs import FilterOptions, NewTask, Payload, TaskOptions
 from celeriac.client.operations import TASKS, Operations
 from celeriac.client.outputs import result_of
 from celeriac.client.retrying import Retrying
-from celeriac.model import LogLine, Progress, Status, Task
+from celeriac.model import GroupStats, LogLine, Progress, Status, Task
 
 
 class Client:
@@ -111,6 +112,38 @@ class Client:
     def bulk_count(self, action: str, **chosen: Unpack[FilterOptions]) -> int:
         """Return how many tasks `bulk` would take: its dry run."""
         return self._wire.run(self._api.bulk_count(action, chosen))
+
+    def groups(self) -> Sequence[GroupStats]:
+        """Return all groups, by name: what waits and runs, the workers, what holds them back."""
+        return self._wire.run(groups.read_groups(self._api))
+
+    def group(self, name: str) -> GroupStats:
+        """Return one group; raises `GroupNotFoundError`."""
+        return self._wire.run(groups.read_group(self._api, name))
+
+    def pause_group(self, name: str, note: str = "") -> GroupStats:
+        """Hold a group back: its tasks are accepted and wait, what runs goes on. Needs the scope `admin`.
+
+        Raises `GroupNotFoundError`, as all that follows.
+        """
+        return self._wire.run(groups.pause(self._api, name, note))
+
+    def resume_group(self, name: str) -> GroupStats:
+        """Let a paused group go on. Needs the scope `admin`."""
+        return self._wire.run(groups.resume(self._api, name))
+
+    def limit_group(
+        self, name: str, *, max_running: int | None = None, rate: str | None = None, note: str = ""
+    ) -> GroupStats:
+        """Limit a group across all its workers: so many tasks at once, so many starts per time (`"100/m"`).
+
+        Replaces what it was limited to. Needs the scope `admin`. Raises `InvalidSubmissionError` too.
+        """
+        return self._wire.run(groups.limit(self._api, name, max_running, rate, note))
+
+    def unlimit_group(self, name: str) -> GroupStats:
+        """Limit a group no longer. Needs the scope `admin`."""
+        return self._wire.run(groups.unlimit(self._api, name))
 
 
 class TaskHandle:

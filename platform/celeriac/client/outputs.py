@@ -11,6 +11,7 @@ from celeriac.client.steps import Answer
 from celeriac.errors import (
     ApiError,
     CeleriacError,
+    GroupNotFoundError,
     IllegalTransitionError,
     InvalidSubmissionError,
     LedgerMissingError,
@@ -102,6 +103,8 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return InvalidSubmissionError([Violation(e["field"], e["message"]) for e in problem["errors"]])
             case "task_not_found":
                 return TaskNotFoundError(problem["task_id"])
+            case "group_not_found":
+                return GroupNotFoundError(problem["group"])
             case "illegal_transition":
                 return IllegalTransitionError(problem["task_id"], problem["task_status"], problem["wanted"])
             case "queue_full":
