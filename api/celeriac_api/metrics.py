@@ -116,12 +116,19 @@ def _state(state: PlatformState) -> Iterator[Metric]:
         "celeriac_queue_unserved", "Tasks that wait in a group and that none of its workers takes.", labels=["group"]
     )
     running = GaugeMetricFamily("celeriac_tasks_running", "Tasks that run.", labels=["group"])
+    paused = GaugeMetricFamily("celeriac_group_paused", "1 where a group is held back, else 0.", labels=["group"])
+    limit = GaugeMetricFamily(
+        "celeriac_group_limit_running", "Tasks of a group that may run at once, where it is limited.", labels=["group"]
+    )
     for name, group in state.groups.items():
         depth.add_metric([name], group.waiting)
         age.add_metric([name], group.age_s)
         unserved.add_metric([name], group.unserved)
         running.add_metric([name], group.running)
-    yield from (depth, age, unserved, running)
+        paused.add_metric([name], float(group.paused))
+        if group.max_running is not None:
+            limit.add_metric([name], group.max_running)
+    yield from (depth, age, unserved, running, paused, limit)
     yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a time.", value=state.delayed)
     workers = GaugeMetricFamily("celeriac_workers", "Workers that reported lately.", labels=["kind"])
     for kind, number in sorted({"celery": 0, **state.workers}.items()):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from celeriac.limits import Rate
 from celeriac.live import keys
 from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Submission
@@ -78,6 +79,22 @@ async def test_what_a_worker_serves_is_not_unserved(client: httpx.AsyncClient, s
     samples = await read(client)
     assert value(samples, "celeriac_queue_depth", group="media") == 1
     assert value(samples, "celeriac_queue_unserved", group="media") == 0
+
+
+async def test_what_holds_a_group_back_shows(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await submit(client, queue="media")
+    await store.limit("media", max_running=5, rate=None)
+    await store.limit("mail", max_running=None, rate=Rate.parse("10/s"))
+    await store.pause("mail")
+    samples = await read(client)
+    assert [value(samples, "celeriac_group_paused", group=name) for name in ("media", "mail")] == [0, 1]
+    assert [value(samples, "celeriac_group_limit_running", group=name) for name in ("media", "mail")] == [5, None]
+    assert value(samples, "celeriac_queue_depth", group="mail") == 0
+    await store.resume("mail")
+    await store.unlimit("media")
+    samples = await read(client)
+    assert value(samples, "celeriac_group_limit_running", group="media") is None
+    assert value(samples, "celeriac_group_paused", group="mail") == 0
 
 
 async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celeriac.live import keys
+from celeriac.live.records import limits_from_json
 from celeriac.live.store import TaskStore
 
 #: Upper bounds of the buckets that waits and runs are counted in (seconds); the last one is above all.
@@ -54,6 +55,9 @@ class GroupState:
     age_s: float
     #: Waiting tasks that none of the group's workers takes.
     unserved: int
+    paused: bool
+    #: Tasks that may run at once across all workers; None is any number.
+    max_running: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,10 @@ def counts_of(fields: Mapping[str, str]) -> Counts:
 
 async def read_state(store: TaskStore) -> PlatformState:
     """Return the state of all groups and workers; a few round trips, however many there are."""
-    names = await store.group_names()
+    had_tasks, paused, limits = await store.read(
+        ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS)
+    )
+    names = sorted({*had_tasks, *paused, *limits})
     commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED)]
     for name in names:
         for index in (keys.waiting(name), keys.remote(name)):
@@ -112,6 +119,8 @@ async def read_state(store: TaskStore) -> PlatformState:
             running=running,
             age_s=ages[i],
             unserved=store.unserved(name, celery, remote, workers),
+            paused=name in paused,
+            max_running=limits_from_json(limits[name]).max_running if name in limits else None,
         )
         for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True))
     }
