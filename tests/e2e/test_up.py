@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.running_up import RunningUp, celeriac
 from tests.support import ValkeyServer, eventually, free_port
 
+ROOT = Path(__file__).parents[2]
+
 TYPES = """
 from celeriac import Context, task
 
@@ -228,6 +230,28 @@ async def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, op
     assert f"port {port} on 127.0.0.1 is taken" in err
     assert option in err
     assert not (tmp_path / "data" / "valkey").exists()
+
+
+async def test_a_second_quickstart_says_whose_port_is_taken_and_how_to_give_it_another(tmp_path: Path) -> None:
+    variable = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__ADDRESS"
+    quickstart = ["--config", str(ROOT / "examples/quickstart.yaml")]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = ["--port", "0", "--grpc-port", "0", "--data-dir", str(tmp_path / "data")]
+        code, _, err = await celeriac("up", *quickstart, *ports, cwd=ROOT, **{variable: f"127.0.0.1:{port}"})
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"port {port} on 127.0.0.1, on which demo-executor is to listen, is taken" in err
+    assert not (tmp_path / "data" / "valkey").exists()
+    # What it says to set is all that it takes.
+    advice = err.split()[-1]
+    assert advice.startswith(f"{variable}=127.0.0.1:")
+    address = advice.partition("=")[2]
+    with RunningUp(tmp_path / "data", *quickstart, cwd=ROOT, **{variable: address}) as up:
+        await up.ready()
+        payload = json.dumps({"service": "demo", "method": "echo", "data": {"a": 1}})
+        code, out, _ = await up.cli("submit", "grpc_task", "--payload", payload, "--watch", "--json")
+        assert code == 0, out
+        assert await up.stop() == 0
 
 
 async def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:

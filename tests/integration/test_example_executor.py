@@ -13,11 +13,13 @@ import pytest
 
 from celeriac.errors import SkipRetry, TaskError
 from celeriac.grpc_task import GrpcTaskPayload
+from celeriac.local.children import user_commands
 from celeriac.settings import load_settings
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.integration.executors.process import ExecutorProcess, make_context, recorder_of
 from tests.support import eventually
 
+ADDRESS = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__ADDRESS"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -93,4 +95,8 @@ def test_the_quickstart_s_configuration_loads_and_knows_it() -> None:
     service = settings.grpc_services.resolve("demo")
     assert service is not None
     assert service.address == "127.0.0.1:50061"
-    assert "examples/python_service/server.py --port 50061" in settings.up.processes["demo-executor"]
+    settings_of: tuple[tuple[dict[str, str], str], ...] = (({}, "50061"), ({ADDRESS: "127.0.0.1:50062"}, "50062"))
+    for environ, port in settings_of:
+        settings = load_settings(EXAMPLES / "quickstart.yaml", environ=environ)
+        command = user_commands(settings, taken=set())["demo-executor"]
+        assert command[1:] == ("examples/python_service/server.py", "--port", port)

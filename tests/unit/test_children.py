@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.local.children import child_environment, platform_commands, user_commands
+from celeriac.local.children import child_environment, executor_places, platform_commands, user_commands
 from celeriac.settings import Settings, load_settings
 
 
@@ -51,6 +51,28 @@ def test_programs_of_the_operator_are_split_without_a_shell_and_python_is_this_o
         _settings(up={"processes": {"demo": "python server.py --title 'a b'", "other": "/bin/true"}}), taken={"api"}
     )
     assert commands == {"demo": (sys.executable, "server.py", "--title", "a b"), "other": ("/bin/true",)}
+
+
+def test_a_program_is_told_the_port_of_its_service() -> None:
+    services = {"demo": {"address": "127.0.0.1:50061"}, "six": {"address": "[::1]:7"}}
+    processes = {"a": "a --port {grpc_services.demo.port} -x {} {a}", "b": "b -p={grpc_services.six.port}"}
+    settings = _settings(grpc_services={"services": services}, up={"processes": processes})
+    assert user_commands(settings, taken=set()) == {
+        "a": ("a", "--port", "50061", "-x", "{}", "{a}"),
+        "b": ("b", "-p=7"),
+    }
+    assert executor_places(settings) == {("127.0.0.1", 50061): ("a", "demo"), ("::1", 7): ("b", "six")}
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(None, "there is no gRPC service 'demo'; known are: none"), ("unix:/run/x", "'demo' has not one port")],
+)
+def test_a_port_that_no_service_has_is_refused_at_once(address: str | None, text: str) -> None:
+    services = {} if address is None else {"demo": {"address": address}}
+    settings = _settings(grpc_services={"services": services}, up={"processes": {"a": "a {grpc_services.demo.port}"}})
+    with pytest.raises(SettingsError, match=text):
+        user_commands(settings, taken=set())
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from celeriac.errors import SettingsError
 from celeriac.local.embedded import EmbeddedStore
 from celeriac.local.supervisor import ChildSpec
 from celeriac.settings import Settings
+from celeriac.settings.executor_address import read_address
 
 #: The embedded store's role.
 STORE = "valkey-server"
+#: In a command line of the operator's: the port of a service's address, which is so written once.
+_PORT_OF: Final = re.compile(r"\{grpc_services\.([^{}\s]+)\.port\}")
 
 
 def child_environment(
@@ -76,7 +81,8 @@ def _flower_command(settings: Settings) -> tuple[str, ...]:
 def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str, ...]]:
     """Return the command lines of the operator's own programs (`up.processes`), which run without a shell.
 
-    Raises `SettingsError` for a name of a role of our own, and for a command line that cannot be read.
+    Raises `SettingsError` for a name of a role of our own, for a command line that cannot be read, and for a port of a
+    service that has none.
     """
     commands = {}
     for name, text in settings.up.processes.items():
@@ -90,5 +96,30 @@ def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str
             raise SettingsError(f"up.processes.{name}: there is no command line")
         if words[0] in ("python", "python3"):
             words[0] = sys.executable
-        commands[name] = tuple(words)
+        commands[name] = tuple(_with_ports(word, name, settings) for word in words)
     return commands
+
+
+def executor_places(settings: Settings) -> dict[tuple[str, int], tuple[str, str]]:
+    """Return where programs of the operator's are to listen: host and port → the program's name and the service's."""
+    return {
+        _place(settings, name, service): (name, service)
+        for name, text in settings.up.processes.items()
+        for service in _PORT_OF.findall(text)
+    }
+
+
+def _with_ports(word: str, name: str, settings: Settings) -> str:
+    return _PORT_OF.sub(lambda found: str(_place(settings, name, found[1])[1]), word)
+
+
+def _place(settings: Settings, name: str, service: str) -> tuple[str, int]:
+    """Return host and port of a service that the program `name` asks for; raises `SettingsError`."""
+    known = settings.grpc_services.services
+    if service not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise SettingsError(f"up.processes.{name}: there is no gRPC service {service!r}; known are: {there}")
+    hosts = read_address(known[service].address).hosts
+    if len(hosts) != 1:
+        raise SettingsError(f"up.processes.{name}: the address of the gRPC service {service!r} has not one port")
+    return hosts[0]

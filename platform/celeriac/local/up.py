@@ -19,7 +19,14 @@ from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.live.store import TaskStore
 from celeriac.local.child_output import Screen
-from celeriac.local.children import STORE, child_environment, platform_commands, store_child, user_commands
+from celeriac.local.children import (
+    STORE,
+    child_environment,
+    executor_places,
+    platform_commands,
+    store_child,
+    user_commands,
+)
 from celeriac.local.disk_sync import DiskSync
 from celeriac.local.embedded import Answer, EmbeddedStore
 from celeriac.local.folder_lock import FolderLock
@@ -241,6 +248,29 @@ class Up:
                 raise SettingsError(
                     f"port {port} on {host} is taken by another program: stop that one, or choose another port"
                     f" with {option}"
+                )
+        self._check_executor_ports()
+
+    def _check_executor_ports(self) -> None:
+        """Raise `SettingsError` where a program that `up` starts could not listen: it would be started for ever.
+
+        Worse, tasks would go to whoever has its port: the executor of another `up`, as a rule.
+        """
+        for (host, port), (name, service) in executor_places(self._settings).items():
+            setting = f"grpc_services.services.{service}.address"
+            try:
+                free = is_free(host, port)
+            except OSError as exc:
+                raise SettingsError(
+                    f"{name} cannot listen on {host}:{port} ({exc.strerror or exc}): see {setting}"
+                ) from exc
+            if not free:
+                shown = f"[{host}]" if ":" in host else host
+                variable = f"CELERIAC_{setting.replace('.', '__').upper()}={shown}:{pick_port(host)}"
+                raise SettingsError(
+                    f"port {port} on {host}, on which {name} is to listen, is taken by another program (perhaps that of"
+                    f" another `celeriac up`): stop that one, or give {service} another address ({setting}), as in"
+                    f" {variable}"
                 )
 
     def _stop_or_kill(self, number: signal.Signals) -> None:

@@ -94,7 +94,8 @@ class UpSettings(Section):
 
     #: Worker processes.
     workers: int = Field(1, ge=0, le=64)
-    #: Programs of yours to run and restart along with the platform: name → command line.
+    #: Programs of yours to run and restart along with the platform: name → command line, in which
+    #: `{grpc_services.NAME.port}` stands for the port of that service's address.
     processes: dict[str, str] = Field(default_factory=dict)
     #: Flower beside it, on this machine's own address (`--flower`; needs the extra `flower`), and its port.
     flower: bool = False
