@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.running_up import RunningUp
-from tests.support import eventually
+from tests.e2e.running_up import RunningUp, celeriac
+from tests.support import eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed", "cancelled")
@@ -31,9 +29,8 @@ def running(data_dir: Path, config: Path) -> RunningUp:
     return RunningUp(data_dir, "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT))
 
 
-def back_up(data_dir: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "deploy/backup.py"), data_dir.name, str(target)]
-    return subprocess.run(command, cwd=data_dir.parent, capture_output=True, text=True, timeout=60)
+async def back_up(data_dir: Path, target: Path) -> tuple[int, str, str]:
+    return await celeriac("backup", str(target), "--data-dir", data_dir.name, cwd=data_dir.parent)
 
 
 async def submit(api: httpx.AsyncClient, type: str, payload: dict[str, Any], **more: Any) -> str:
@@ -66,16 +63,19 @@ async def test_what_was_backed_up_is_there_after_everything_is_lost_and_goes_on(
             definition = {"user_id": 7, "task": {"type": "mail.send", "payload": mail}, "trigger_type": "LOOP"}
             made = await api.post("definitions", json={**definition, "trigger_args": {"interval": 3600}})
             definition_id = made.json()["task_def_id"]
-            code, out, _ = await up.cli("keys", "create", "ci", "--user", "7", "--json")
+            code, key, _ = await up.cli("keys", "create", "ci", "--user", "7", "--json")
             assert code == 0
 
             async def started() -> bool:
                 return bool((await record(api, runs))["progress"]["percentage"])
 
             await eventually(started, because="the report is being written")
-            told = await asyncio.to_thread(back_up, data_dir, backup)
-            assert told.returncode == 0, told.stderr
-            assert back_up(data_dir, backup).returncode == 2, "a backup is never written over"
+            code, told, complaint = await back_up(data_dir, backup)
+            assert code == 0, complaint
+            assert told.endswith(f"Start it with: celeriac up --data-dir {backup}\n")
+            assert os.listdir(backup.parent) == ["today"]
+            code, _, complaint = await back_up(data_dir, backup)
+            assert (code, complaint) == (2, f"celeriac: {backup} is there already: a backup is never written over\n")
             lost = await submit(api, "mail.send", mail)
         # Nothing is stopped in order: all of it is killed at the end of the block, and its folder is gone.
     shutil.rmtree(data_dir)
@@ -106,7 +106,7 @@ async def test_what_was_backed_up_is_there_after_everything_is_lost_and_goes_on(
 
             await eventually(listed, because="the history has what was, and what came since", timeout_s=30)
             code, keys, _ = await up.cli("keys", "list", "--json")
-            assert json.loads(out)["id"] in keys
+            assert json.loads(key)["id"] in keys
         assert await up.stop() == 0
 
 
@@ -117,9 +117,47 @@ async def test_a_platform_that_is_stopped_is_backed_up_too(tmp_path: Path, confi
         async with httpx.AsyncClient(base_url=f"{up.run_json['http']}/api/v1/", timeout=20) as api:
             task_id = await submit(api, "mail.send", {"to": "ada@example.org"}, delay="1h")
         assert await up.stop() == 0
-    assert back_up(data_dir, backup).returncode == 0
+    assert (await back_up(data_dir, backup))[0] == 0
     with running(backup, config) as up:
         await up.ready()
         async with httpx.AsyncClient(base_url=f"{up.run_json['http']}/api/v1/", timeout=20) as api:
             assert (await record(api, task_id))["status"] == "scheduled"
         assert await up.stop() == 0
+
+
+async def test_a_backup_of_a_platform_that_was_killed_has_what_it_kept(tmp_path: Path, config: Path) -> None:
+    data_dir, backup = tmp_path / "data", tmp_path / "backup"
+    with running(data_dir, config) as up:
+        await up.ready()
+        async with httpx.AsyncClient(base_url=f"{up.run_json['http']}/api/v1/", timeout=20) as api:
+            task_id = await submit(api, "mail.send", {"to": "ada@example.org"}, delay="1h")
+    assert (data_dir / "run.json").exists()
+    code, _, complaint = await back_up(data_dir, backup)
+    assert code == 0, complaint
+    with running(backup, config) as up:
+        await up.ready()
+        async with httpx.AsyncClient(base_url=f"{up.run_json['http']}/api/v1/", timeout=20) as api:
+            assert (await record(api, task_id))["status"] == "scheduled"
+
+
+async def test_a_backup_that_cannot_be_made_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    code, _, complaint = await back_up(tmp_path / "data", tmp_path / "backup")
+    assert (code, complaint) == (2, "celeriac: there is no folder data\n")
+    (tmp_path / "data").mkdir()
+    code, _, complaint = await back_up(tmp_path / "data", tmp_path / "data" / "backup")
+    assert (code, "lies in the data folder data: choose a folder outside of it" in complaint) == (2, True)
+    (tmp_path / "data" / "broken.db").write_text("this is no database, however long it is " * 20)
+    code, _, complaint = await back_up(tmp_path / "data", tmp_path / "backup")
+    assert code == 2
+    assert complaint.startswith(f"celeriac: cannot copy data to {tmp_path / 'backup'}: file is not a database")
+    assert os.listdir(tmp_path) == ["data"]
+
+
+async def test_no_backup_is_made_of_a_store_that_runs_and_does_not_answer(tmp_path: Path) -> None:
+    (tmp_path / "data" / "valkey" / "appendonlydir").mkdir(parents=True)
+    addresses = {"http": "", "grpc": "", "redis": f"redis://127.0.0.1:{free_port()}/0", "database": ""}
+    about = {**addresses, "version": "", "pid": os.getpid(), "started_at": ""}
+    (tmp_path / "data" / "run.json").write_text(json.dumps(about))
+    code, _, complaint = await back_up(tmp_path / "data", tmp_path / "backup")
+    assert (code, complaint.count("\n")) == (3, 1), complaint
+    assert os.listdir(tmp_path) == ["data"]

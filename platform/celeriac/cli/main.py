@@ -11,6 +11,7 @@ import typer
 import celeriac
 from celeriac.cli import (
     access,
+    backup,
     dead,
     definitions,
     doctor,
@@ -51,6 +52,7 @@ groups.register(app)
 listings.register(app)
 doctor.register(app)
 access.register(app)
+backup.register(app)
 
 
 def _print_version(wanted: bool) -> None:

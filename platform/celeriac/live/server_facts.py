@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from celeriac.live.store import TaskStore
 
@@ -33,11 +32,10 @@ class ServerFacts:
 
 async def read_server_facts(store: TaskStore) -> ServerFacts:
     """Return the facts; raises `StoreUnavailableError`."""
-    (info,) = await store.read(("INFO",))
+    facts = await read_fields(store)
     before, started = time.time(), time.perf_counter()
     ((seconds, micros),) = await store.read(("TIME",))
     took = time.perf_counter() - started
-    facts = _fields(info)
     return ServerFacts(
         kind="Valkey" if "valkey_version" in facts else "Redis",
         version=facts.get("valkey_version") or facts.get("redis_version", "?"),
@@ -55,7 +53,9 @@ async def read_server_facts(store: TaskStore) -> ServerFacts:
     )
 
 
-def _fields(info: Any) -> dict[str, str]:
+async def read_fields(store: TaskStore, *sections: str) -> dict[str, str]:
+    """Return what INFO says, of these sections only where some are named; raises `StoreUnavailableError`."""
+    (info,) = await store.read(("INFO", *sections))
     # The driver has parsed it, or not, depending on how it was asked.
     if isinstance(info, dict):
         return {str(key): str(value) for key, value in info.items()}

@@ -8,4 +8,5 @@ child_output.py  what children print, line by line
 parent_tie.py    no child outlives its parent; leftovers.py ends what did all the same
 folder_lock.py   one `up` per data folder; ports.py: free and taken ones
 ready_text.py    what a newcomer is told
+backup.py        a copy of the data folder, while all that runs
 """

@@ -1,0 +1,49 @@
+"""Keeps the server from rewriting its append-only file while somebody copies that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from celeriac.errors import StoreUnavailableError
+from celeriac.live.server_facts import read_fields
+from celeriac.live.store import TaskStore
+
+_SETTING: Final = "auto-aof-rewrite-percentage"
+#: What it is where nobody has turned it off; a copy that was killed leaves it off.
+_USUAL: Final = "100"
+#: How long a rewrite may take before the copy gives up, and the pause between two looks (seconds).
+_REWRITE_S: Final = 600.0
+_LOOK_S: Final = 0.1
+
+
+@asynccontextmanager
+async def log_at_rest(store: TaskStore) -> AsyncIterator[None]:
+    """Inside the block the log's files are only appended to: a rewrite would exchange them under a copy.
+
+    Raises `StoreUnavailableError`, also where a rewrite that has begun does not end.
+    """
+    (reply,) = await store.read(("CONFIG", "GET", _SETTING))
+    before = _value(reply)
+    await store.read(("CONFIG", "SET", _SETTING, "0"))
+    try:
+        await _await_rewrite(store)
+        yield
+    finally:
+        await store.read(("CONFIG", "SET", _SETTING, _USUAL if before == "0" else before))
+
+
+async def _await_rewrite(store: TaskStore) -> None:
+    try:
+        async with asyncio.timeout(_REWRITE_S):
+            while (await read_fields(store, "persistence")).get("aof_rewrite_in_progress") == "1":
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError as exc:
+        raise StoreUnavailableError(f"the store has been rewriting its log for {_REWRITE_S:.0f} s") from exc
+
+
+def _value(reply: Any) -> str:
+    # The driver has made a mapping of it, or not, depending on how it was asked.
+    return str(reply[_SETTING] if isinstance(reply, dict) else reply[1])
