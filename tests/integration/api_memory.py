@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.e2e.running_up import clean_environment
 from tests.support import ValkeyServer, eventually, free_port
 
 _BLOCK = os.urandom(256 * 1024)
@@ -39,8 +40,7 @@ async def api_process_memory(folder: Path) -> AsyncIterator[tuple[str, psutil.Pr
     store.start()
     port, grpc_port = free_port(), free_port()
     environment = {
-        **os.environ,
-        "REDIS_URL": store.url(),
+        **clean_environment(REDIS_URL=store.url()),
         "LOCAL_STORAGE_PATH": str(folder / "storage"),
         "CELERIAC_PORT": str(port),
         "CELERIAC_GRPC_PORT": str(grpc_port),
@@ -52,7 +52,8 @@ async def api_process_memory(folder: Path) -> AsyncIterator[tuple[str, psutil.Pr
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url) as client:
-            await eventually(lambda: _ready(client), because="the API process serves")
+            await eventually(lambda: process.returncode is not None or _ready(client), because="the API process serves")
+        assert process.returncode is None, "the API process ended at its start"
         yield url, psutil.Process(process.pid)
     finally:
         process.kill()
