@@ -23,3 +23,16 @@ def test_python_finds_its_own_platform_from_the_root_of_the_repository() -> None
     file, version = found.split()
     assert ROOT not in Path(file).parents or ".venv" in file
     assert version == ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize("command", ["status", "submit", "groups", "doctor", "log"])
+def test_a_command_does_not_import_what_it_does_not_use(command: str) -> None:
+    """People feel each tenth of a second of these."""
+    heavy = ("sqlalchemy", "alembic", "celery", "kombu", "fastapi", "grpc", "httpx", "uvicorn", "PIL")
+    program = (
+        "import sys\nfrom celeriac.cli.main import app\n"
+        f"try: app([{command!r}, '--help'])\nexcept SystemExit: pass\n"
+        f"print('heavy:', *sorted(set(sys.modules) & set({heavy!r})))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1].strip() == "heavy:"

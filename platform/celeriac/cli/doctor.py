@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import FAILED, print_json, print_line, printable
-from celeriac.doctor import Finding, State, examine
 from celeriac.joining import joined_settings
 
-_MARKS: Final = {State.OK: "ok  ", State.WARNING: "WARN", State.FAILURE: "FAIL"}
+if TYPE_CHECKING:
+    from celeriac.doctor import Finding
+
+_MARKS: Final = {"ok": "ok  ", "warning": "WARN", "failure": "FAIL"}
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +30,9 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Look at every dependency, setting and clock, and say what to do. Exit code 1: something does not work."""
+    # Here, so that other commands do not import SQLAlchemy, which takes longer than they.
+    from celeriac.doctor import State, examine
+
     settings, redis_url = joined_settings(config, data_dir)
 
     async def work() -> list[Finding]:
