@@ -1,4 +1,4 @@
-"""A TCP proxy that loses answers and cuts connections when a test says so."""
+"""A TCP proxy that loses answers, cuts connections and lets them go silent when a test says so."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class FlakyProxy:
         #: Connections that came so far.
         self.connections = 0
         self._open: set[asyncio.StreamWriter] = set()
+        self._silent: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -31,6 +32,10 @@ class FlakyProxy:
         self._server.close()
         self.cut_all()
         await self._server.wait_closed()
+
+    def silence_all(self) -> None:
+        """Forward nothing more over the connections that are open now, and close none: as a router that forgot them."""
+        self._silent |= self._open
 
     def cut_all(self) -> None:
         """Cut every connection that is open now."""
@@ -44,7 +49,7 @@ class FlakyProxy:
         try:
             where = urlsplit(self.upstream)
             answers, upstream = await asyncio.open_connection(where.hostname, where.port)
-            asking = asyncio.create_task(_copy(reader, upstream))
+            asking = asyncio.create_task(self._ask(reader, upstream, writer))
             try:
                 await self._answer(answers, writer)
             finally:
@@ -53,6 +58,7 @@ class FlakyProxy:
             pass
         finally:
             self._open.discard(writer)
+            self._silent.discard(writer)
             for end in (writer, upstream):
                 if end is not None:
                     end.transport.abort()
@@ -60,6 +66,8 @@ class FlakyProxy:
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = next(self.cut_after, None)
         while chunk := await answers.read(65536):
+            if writer in self._silent:
+                continue
             if self.lose_answers > 0:
                 self.lose_answers -= 1
                 return
@@ -75,10 +83,12 @@ class FlakyProxy:
         writer.close()
         await writer.wait_closed()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-        writer.write_eof()
+    async def _ask(
+        self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(65536):
+                if client not in self._silent:
+                    upstream.write(chunk)
+                    await upstream.drain()
+            upstream.write_eof()

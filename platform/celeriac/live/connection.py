@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.live.coalescer import Coalescer
-from celeriac.live.line import Command, Line
+from celeriac.live.line import TIMEOUT_S, Command, Line
 from celeriac.live.scripts import Script, batch_arguments, every_transition, limit_arguments, script
 from celeriac.settings import Settings
 
@@ -70,8 +70,15 @@ class StoreConnection:
         )
         self._limits = limit_arguments(settings)
         self._before_items = batch_arguments(settings)
+        # A connection may have gone silent without being closed. Whoever waits for it must learn so, and ask again over
+        # another one, while the leases of what it asks for still hold. (fsync: an answer may take 5 s by itself.)
+        timeout_s = TIMEOUT_S if settings.durability == "fsync" else min(max(settings.lease / 3, 1.0), TIMEOUT_S)
         #: What batches go through: one at a time, so that they need no pool.
-        self._line = Line(self.redis.connection_pool)
+        self._line = Line(self.redis.connection_pool, timeout_s=timeout_s)
+        #: What leases are renewed over. Nothing is ever in front of a renewal, and one that gets no answer within half
+        #: the time to the next goes out again over a new connection.
+        self._lease_line = Line(self.redis.connection_pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S))
+        self._renewing = asyncio.Lock()
         self._coalescer = Coalescer(run=self._run_batches, common=self._leading)
         self._fsync = settings.durability == "fsync"
         self._nonce = secrets.token_hex(8)
@@ -100,6 +107,7 @@ class StoreConnection:
         """Let what is on its way arrive, then disconnect. Idempotent."""
         await self._coalescer.drain()
         await self._line.close()
+        await self._lease_line.close()
         await self.redis.aclose()
 
     async def __aenter__(self) -> Self:
@@ -157,8 +165,16 @@ class StoreConnection:
 
     async def _one(self, name: str, *arguments: Any) -> Any:
         """Run a script that handles one thing, outside the batches."""
+        return await self._one_over(self._through_pool, name, arguments)
+
+    async def _one_of_leases(self, name: str, *arguments: Any) -> Any:
+        """Run a script as `_one` does, over the connection of the leases."""
+        async with self._renewing:
+            return await self._one_over(self._lease_line.exchange, name, arguments)
+
+    async def _one_over(self, exchange: Exchange, name: str, arguments: Sequence[Any]) -> Any:
         calls = [(script(name), [*self._limits, *arguments])]
-        replies = await self._patiently(lambda: self._run(calls, self._through_pool))
+        replies = await self._patiently(lambda: self._run(calls, exchange))
         if isinstance(replies[0], BaseException):
             raise replies[0]
         return replies[0]

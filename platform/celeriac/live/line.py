@@ -15,17 +15,21 @@ import hiredis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-#: Longest time until all answers of an exchange are there (seconds).
-_TIMEOUT_S: Final = 10.0
+#: Longest time until all answers of an exchange are there, where nobody says another one (seconds).
+TIMEOUT_S: Final = 10.0
 
 #: A command's words.
 Command = tuple[str | int | float | bytes | memoryview, ...]
 
 
 class Line:
-    """A connection of the kind that `pool` makes, opened when it is first needed and after each failure."""
+    """A connection of the kind that `pool` makes, opened when it is first needed and after each failure.
 
-    def __init__(self, pool: Any) -> None:
+    `timeout_s`: the longest time until all answers of an exchange are there.
+    """
+
+    def __init__(self, pool: Any, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         # The time limit is the exchange's: one timer, not one for each read.
         self._connection = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": None})
 
@@ -37,7 +41,7 @@ class Line:
         connection = self._connection
         complete = False
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await connection.send_packed_command([self._pack(command) for command in commands], check_health=False)
                 answers = [await self._answer() for _ in commands]
                 complete = True

@@ -237,7 +237,7 @@ class TaskStore(StoreReader):
         lease_ms = round(self.settings.lease * 1000)
         pairs = [part for pair in (facts or {}).items() for part in pair]
         arguments = [part for claim in claims for part in (claim.task_id, claim.fence)]
-        replies = await self._one(
+        replies = await self._one_of_leases(
             "renew", lease_ms, worker, lease_ms, orjson.dumps(pairs).decode() if pairs else "", *arguments
         )
         return [LeaseState(reply) for reply in replies]

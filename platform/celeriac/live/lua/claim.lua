@@ -97,6 +97,9 @@ return each(5, 3, function(base)
       count_start(group, f[10], f[21])
       granted = true
     end
+  elseif granted then
+    -- Its reply was lost, and whoever holds it may not have renewed it yet.
+    change('ZADD', key.leases, lease_until, id)
   end
 
   if granted then

@@ -32,6 +32,8 @@ local function granted_before(group, fence)
     local f = read(id)
     if f[1] == 'PROCESSING' and f[18] and string.sub(f[18], 1, #fence + 1) == fence .. ':' then
       reply[#reply + 1] = granted(tonumber(string.sub(f[18], #fence + 2)), id, f, f[3])
+      -- Whoever holds it may not have renewed it yet.
+      change('ZADD', key.leases, lease_until, id)
     end
   end
   return reply
