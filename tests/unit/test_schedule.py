@@ -20,7 +20,7 @@ from celeriac.schedule.rules import (
     cron_of,
     day_exclusion,
 )
-from celeriac.schedule.timetable import Timetable
+from celeriac.schedule.timetable import MOST_COUNTED, Timetable
 
 MOMENTS = st.integers(0, 4_102_444_800_000)
 
@@ -228,7 +228,12 @@ def test_every_slot_is_fired_or_missed_exactly_once(
     assert slot is not None
     assert fired == sorted(set(fired))
     assert all(table.due(done) <= now for done in fired)
-    assert missed + len(fired) == len(list(table.slots(0, slot - 1)))
+    passed = len(list(table.slots(0, slot - 1)))
+    if rules == 1 or passed < MOST_COUNTED:
+        assert missed + len(fired) == passed
+    else:
+        # Of several rules a gap of more than that is counted as that.
+        assert MOST_COUNTED <= missed + len(fired) <= passed
 
 
 def test_a_year_of_seconds_is_skipped_at_once() -> None:
