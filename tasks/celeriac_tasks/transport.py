@@ -10,16 +10,20 @@ are what kombu's virtual transports leave to their implementations (pinned to on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import orjson
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from celeriac.live.channel import pop_messages
+
+log = logging.getLogger(__name__)
 
 #: A BRPOP answered faster than this found its message waiting (seconds).
 _BACKLOG_S = 0.005
@@ -30,12 +34,32 @@ _MOST_AT_ONCE = 32
 Submit = Callable[[str, dict[str, Any]], bool]
 
 
+class QoS(virtual.QoS):
+    """What a channel has delivered and nobody acknowledged yet."""
+
+    def restore_unacked(self) -> list[Any]:
+        """Put it back into its queues, as at every orderly end; returns nothing that an operator had to see to.
+
+        Over a connection that is gone that is impossible, and no loss: the records are in the store, and the sweep
+        sends their messages again. kombu would call it a panic and dump the messages into a file.
+        """
+        unrestored = super().restore_unacked()
+        if unrestored:
+            log.info("%d messages were under way when the connection broke: they are sent again", len(unrestored))
+        return []
+
+
 class Channel(kombu_redis.Channel):
     """See the module. `submit` comes from the transport options of the app."""
 
     submit: Submit | None = None
     from_transport_options: tuple[str, ...] = (*kombu_redis.Channel.from_transport_options, "submit")
     _publishing_client: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.ack_emulation:
+            self.QoS = QoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
