@@ -60,6 +60,7 @@ async def test_mutual_tls_shows_the_client_s_certificate(tmp_path: Path) -> None
 
 async def test_a_missing_pem_file_is_named_and_tried_again_later(tmp_path: Path) -> None:
     executor = ExecutorProcess()
+    executor.port = free_port()
     with pytest.raises(TaskError, match=r"nowhere\.pem") as failed:
         await run(executor, tls={"ca_file": tmp_path / "nowhere.pem"})
     assert (failed.value.code, failed.value.retryable) == ("invalid_settings", True)
@@ -78,6 +79,7 @@ async def test_metadata_travels_with_each_call(tmp_path: Path) -> None:
 
 async def test_metadata_that_cannot_be_sent_is_refused_without_its_value() -> None:
     executor = ExecutorProcess()
+    executor.port = free_port()
     for metadata in ({"authorization": "Bearer s3cret\n"}, {"not a name": "s3cret"}):
         with pytest.raises(TaskError, match="cannot be sent") as failed:
             await run(executor, metadata=metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ async def test_many_processes_may_migrate_at_once(kind: str, tmp_path: Path) -> 
     with empty_database(kind, tmp_path) as url:
         outcomes = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(6)))
         assert sorted(outcomes, key=str) == [(HEAD, HEAD)] * 5 + [(None, HEAD)]
+
+
+def test_a_new_file_takes_many_first_connections_at_once(tmp_path: Path) -> None:
+    """Each of them tells SQLite to write ahead, for which it does not let one wait for the other."""
+    for n in range(40):
+        url = f"sqlite:///{tmp_path}/{n}.db"
+        with ThreadPoolExecutor(8) as pool:
+            assert [after for _, after in pool.map(migrate, [url] * 8)] == [HEAD] * 8
 
 
 async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:

@@ -106,9 +106,7 @@ def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
     def prepare(connection: Any, _: Any) -> None:
         # Transactions are begun by us: the driver would begin a writer's as a reader's, which cannot wait its turn.
         connection.isolation_level = None
-        with contextlib.closing(connection.cursor()) as cursor:
-            for pragma in sqlite_pragmas():
-                cursor.execute(pragma)
+        tell_sqlite(connection, busy_ms=_BUSY_MS)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
@@ -116,16 +114,18 @@ def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def sqlite_pragmas() -> tuple[str, ...]:
-    """Return what every connection to SQLite is told."""
-    # NORMAL: a power cut may cost the last transactions, whose events are then taken again from the store or lost
-    # with it; the file stays sound.
-    return (
-        f"PRAGMA busy_timeout = {_BUSY_MS}",
-        "PRAGMA journal_mode = WAL",
-        "PRAGMA synchronous = NORMAL",
-        "PRAGMA cache_size = -32768",
-    )
+def tell_sqlite(connection: Any, *, busy_ms: int) -> None:
+    """Tell a new connection to SQLite what each is told; one that finds the file locked waits `busy_ms` at most."""
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
+        # Changing the mode is the one thing that SQLite does not wait for. Where it is locked another connection is
+        # just doing it, for all.
+        with contextlib.suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        # NORMAL: a power cut may cost the last transactions, whose events are then taken again from the store or lost
+        # with it; the file stays sound.
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA cache_size = -32768")
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ Any number of processes may migrate at once: one does it, the others wait and fi
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from celeriac.ledger.engine import (
     RowRefusedError,
     database_of,
     reading,
-    sqlite_pragmas,
+    tell_sqlite,
     translated,
 )
 
@@ -81,10 +80,7 @@ def _engine(database_url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        with contextlib.closing(connection.cursor()) as cursor:
-            for pragma in sqlite_pragmas():
-                cursor.execute(pragma)
-            cursor.execute("PRAGMA busy_timeout = 60000")
+        tell_sqlite(connection, busy_ms=60_000)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
