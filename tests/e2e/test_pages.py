@@ -294,11 +294,18 @@ def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: http
 
 
 def test_a_tasks_log_grows_while_it_runs(page: Page, api: httpx.Client) -> None:
-    task_id = submit(api, "report.render", {"customer": 7, "pages": 4, "pause_s": 1.0})
+    # The group, which its first task makes known, is held back until the page is open.
+    first = submit(api, "report.render", {"customer": 7, "pages": 1}, queue="log-readers")
+    page.goto(f"/dashboard#/tasks/{first}")
+    expect(badge(page)).to_have_text("completed")
+    assert api.post("groups/log-readers/pause", json={}).status_code == 200
+    task_id = submit(api, "report.render", {"customer": 7, "pages": 4, "pause_s": 0.5}, queue="log-readers")
     page.goto(f"/dashboard#/tasks/{task_id}")
     lines = page.locator(".task-log li")
+    expect(badge(page)).to_have_text("pending")
+    expect(lines).to_have_count(0)
+    assert api.post("groups/log-readers/resume").status_code == 200
     expect(lines.first).to_contain_text("rendering a page page=1")
-    expect(badge(page)).to_have_text("processing")
     expect(lines).to_have_count(4)
     expect(badge(page)).to_have_text("completed")
     expect(page.get_by_text("4 lines")).to_be_visible()
