@@ -257,3 +257,17 @@ def test_the_outcome_has_what_the_handler_logged(is_async: bool) -> None:
     verbose = Settings.model_validate({"task_log": {"level": "debug"}})
     assert [line.message for line in run_task(kind, settings=verbose).log] == ["thinking", "spoken"]
     assert run_task(kind, settings=Settings.model_validate({"task_log": {"lines": 0}})).log == ()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_tracebacks_are_in_the_log_where_they_are_wanted(wanted: bool) -> None:
+    @task(f"kit.traces.{wanted}")
+    async def traces(ctx: Context) -> None:
+        try:
+            raise KeyError("inside")
+        except KeyError:
+            ctx.log.exception("caught", page=3)
+
+    (line,) = run_task(traces, settings=Settings.model_validate({"task_log": {"tracebacks": wanted}})).log
+    assert (line.level, line.message, line.data["page"]) == ("error", "caught", 3)
+    assert ("traceback" in line.data) is wanted

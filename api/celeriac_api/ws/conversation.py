@@ -182,8 +182,9 @@ class Conversation:
         kept = self._gateway.store.settings.task_log
         if not kept.lines or severity(level) < severity(kept.level):
             return
+        said = {name: value for name, value in (data or {}).items() if name != "traceback" or kept.tracebacks}
         attempt.lines += 1
-        line = LogLine(level, redact(text), hide_secrets(None, level, dict(data or {})), time.time_ns() // 1_000_000)
+        line = LogLine(level, redact(text), hide_secrets(None, level, said), time.time_ns() // 1_000_000)
         self._sent(attempt, self._gateway.store.log(attempt.claim, attempt.lines, line))
 
     def _sent(self, attempt: RemoteAttempt, sent: asyncio.Future[str]) -> None:

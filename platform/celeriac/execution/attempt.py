@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -165,6 +165,8 @@ class Attempt:
         kept = self._task_log
         if not kept.lines or severity(line.level) < severity(kept.level):
             return
+        if not kept.tracebacks and "traceback" in line.data:
+            line = replace(line, data={name: value for name, value in line.data.items() if name != "traceback"})
         if self._lines is None:
             self._lines = LogLines(
                 send=partial(self._store.log, self.claim),

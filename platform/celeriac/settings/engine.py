@@ -51,6 +51,8 @@ class TaskLogSettings(Section):
 
     #: Least severe lines that it keeps, whatever `log_level` is.
     level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Whether exceptions come with their tracebacks. Whoever may see a task reads its log, its user too.
+    tracebacks: bool = True
     #: Lines kept of each task; the oldest go first. 0 keeps none.
     lines: int = Field(1000, ge=0, le=100_000)
     #: Lines of one task that may be on their way to the store; what comes faster is left out, which a line says.
