@@ -28,7 +28,11 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
     try:
         async with TaskStore(server.url(), Settings()) as store, workers_on(folder, server.url()) as workers:
             worker = await workers.start(
-                store, max_result_bytes=300_000, worker__progress_buffer=200, task_log__buffer=50
+                store,
+                max_result_bytes=300_000,
+                worker__progress_buffer=200,
+                task_log__buffer=50,
+                task_log__lines=10_000,
             )
             yield server.url(), worker
             assert worker.alive, worker.said()
