@@ -14,7 +14,7 @@ from celeriac.ledger.ledger import Ledger
 from celeriac.ledger.migrating import migrate
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Failure, LogLine, Progress, Submission
+from celeriac.model import Claim, Failure, LogLine, Progress, Submission, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.task_filter import TaskFilter
 from tests.e2e.running_up import celeriac
@@ -57,6 +57,14 @@ async def ended(store: TaskStore, task_id: str, *, failing: bool = False, **fiel
         await store.fail(claim, Failure("disk_full", "no \x1b[2J room\nleft", True), 0)
     else:
         await store.complete(claim, '{"n": 1}')
+    # The next one comes in another millisecond: lists are in the order of their coming.
+    created_ms = ms_from_utc((await store.get(task_id)).created_at)
+
+    async def later() -> bool:
+        seconds, microseconds = await store.redis.time()
+        return bool(seconds * 1000 + microseconds // 1000 > created_ms)
+
+    await eventually(later, because="the store's clock goes on", interval_s=0.0005)
 
 
 async def recorded(ledger: Ledger, **numbers: int) -> None:
