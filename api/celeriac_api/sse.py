@@ -75,6 +75,20 @@ def last_event_seen(header: str | None, query: str | None) -> str | None:
     return seen
 
 
+def place_of(cursor: str | None) -> tuple[int, int]:
+    """Return the stream id that a list's cursor is, one before all others where there is none.
+
+    Raises `RequestError` for what is no such id, or one that history cannot hold.
+    """
+    if cursor is None:
+        return (-1, 0)
+    place = parse_event_id(cursor)
+    if place is None or max(place) >= 2**63:
+        message = "is no cursor: take `next_cursor` of a page as it is"
+        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
+    return place
+
+
 def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
     """Return one event. Its data is one line: JSON escapes line breaks."""
     head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"

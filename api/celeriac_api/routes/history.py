@@ -15,6 +15,7 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.ledger.chart_record import chart_record, span_of
 from celeriac.ledger.cursor import BadCursorError
 from celeriac.ledger.stats import BUCKETS
+from celeriac.live.feed import TIMELINE
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.record import task_record
 from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
@@ -26,11 +27,9 @@ from celeriac_api.recall import find_events
 from celeriac_api.responses import json_response
 from celeriac_api.routes.tasks import TaskId
 from celeriac_api.schemas import Chart, TaskEvents, TaskPage
-from celeriac_api.sse import parse_event_id, progress_data, status_data
+from celeriac_api.sse import place_of, progress_data, status_data
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
-
-_KINDS: Final = ("status", "progress")
 
 _Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks of one page.")]
 _Cursor = Annotated[
@@ -119,11 +118,8 @@ async def list_events(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Answer with a page of events."""
-    after = (-1, 0) if cursor is None else parse_event_id(cursor)
-    if after is None or max(after) >= 2**63:
-        message = "is no cursor: take `next_cursor` of a page as it is"
-        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
-    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=_KINDS if kind is None else (kind,))
+    after = place_of(cursor)
+    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=TIMELINE if kind is None else (kind,))
     items = []
     for event in found[:limit]:
         data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)

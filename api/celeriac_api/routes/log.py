@@ -7,18 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from celeriac.errors import TaskNotFoundError, Violation
+from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
 from celeriac.record import log_line_record
 from celeriac_api.log_stream import LogStream
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
-from celeriac_api.problems import RequestError
 from celeriac_api.recall import find_log
 from celeriac_api.responses import json_response
 from celeriac_api.routes.tasks import TaskId
 from celeriac_api.schemas import TaskLog
-from celeriac_api.sse import START, EventStreamResponse, last_event_seen, parse_event_id
+from celeriac_api.sse import START, EventStreamResponse, last_event_seen, place_of
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
@@ -56,10 +55,7 @@ async def read_log(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Answer with a page of lines."""
-    after = (-1, 0) if cursor is None else parse_event_id(cursor)
-    if after is None or max(after) >= 2**63:
-        message = "is no cursor: take `next_cursor` of a page as it is"
-        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
+    after = place_of(cursor)
     found = await find_log(parts, task_id, after=after, least=severity(level), count=limit + 1)
     items = [log_line_record(line) for line in found[:limit]]
     return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})

@@ -8,9 +8,10 @@ import time
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.log_lines import kept_line
 from celeriac.live.store import MAX_TEXT
 from celeriac.logs import hide_secrets, redact
-from celeriac.model import Failure, LogLevel, LogLine, Progress, severity
+from celeriac.model import Failure, LogLevel, LogLine, Progress
 from celeriac_api.responses import encode
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
@@ -179,13 +180,13 @@ class Conversation:
             raise MalformedMessageError("message is a text")
         if not isinstance(data, dict | None):
             raise MalformedMessageError("data is an object")
-        kept = self._gateway.store.settings.task_log
-        if not kept.lines or severity(level) < severity(kept.level):
-            return
-        said = {name: value for name, value in (data or {}).items() if name != "traceback" or kept.tracebacks}
-        attempt.lines += 1
-        line = LogLine(level, redact(text), hide_secrets(None, level, said), time.time_ns() // 1_000_000)
-        self._sent(attempt, self._gateway.store.log(attempt.claim, attempt.lines, line))
+        said = hide_secrets(None, level, dict(data or {}))
+        line = kept_line(
+            LogLine(level, redact(text), said, time.time_ns() // 1_000_000), self._gateway.store.settings.task_log
+        )
+        if line is not None:
+            attempt.lines += 1
+            self._sent(attempt, self._gateway.store.log(attempt.claim, attempt.lines, line))
 
     def _sent(self, attempt: RemoteAttempt, sent: asyncio.Future[str]) -> None:
         self._in_flight += 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,7 +15,7 @@ from celeriac.cli.recall import find_kept_log, find_task
 from celeriac.joining import joined_settings
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
-from celeriac.model import LogLevel, LogLine, Task, rfc3339, severity, utc_from_ms
+from celeriac.model import LogLevel, LogLine, rfc3339, severity, utc_from_ms
 from celeriac.record import log_line_record
 
 _PAGE = 500
@@ -62,7 +63,7 @@ def log(
     on_store(settings, url, work)
 
 
-async def _follow(store: TaskStore, task_id: str, show: Any) -> None:
+async def _follow(store: TaskStore, task_id: str, show: Callable[[LogLine], None]) -> None:
     hub = LiveHub(store)
     await hub.start()
     try:
@@ -70,8 +71,6 @@ async def _follow(store: TaskStore, task_id: str, show: Any) -> None:
             async for item in items:
                 if isinstance(item, LogLine):
                     show(item)
-                elif isinstance(item, Task):
-                    return
     finally:
         await hub.stop()
 

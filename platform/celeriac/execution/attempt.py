@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from celeriac.context import Context
 from celeriac.execution.attempt_store import AttemptStore
-from celeriac.execution.log_lines import LogLines
-from celeriac.model import Claim, LogLine, Progress, severity
+from celeriac.execution.log_lines import LogLines, kept_line
+from celeriac.model import Claim, LogLine, Progress
 from celeriac.settings.engine import TaskLogSettings
 
 #: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
@@ -162,19 +162,17 @@ class Attempt:
 
     def log(self, line: LogLine) -> None:
         """Take one line of the task's log; see `Context.log`."""
-        kept = self._task_log
-        if not kept.lines or severity(line.level) < severity(kept.level):
+        kept = kept_line(line, self._task_log)
+        if kept is None:
             return
-        if not kept.tracebacks and "traceback" in line.data:
-            line = replace(line, data={name: value for name, value in line.data.items() if name != "traceback"})
         if self._lines is None:
             self._lines = LogLines(
                 send=partial(self._store.log, self.claim),
                 loop=self._loop,
                 loop_thread=self._loop_thread,
-                most=kept.buffer,
+                most=self._task_log.buffer,
             )
-        self._lines.add(line)
+        self._lines.add(kept)
 
 
 class ThreadInterrupt:

@@ -7,8 +7,19 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from celeriac.model import LogLine
+from celeriac.model import LogLine, severity
+from celeriac.settings.engine import TaskLogSettings
+
+
+def kept_line(line: LogLine, settings: TaskLogSettings) -> LogLine | None:
+    """Return a line as the log of its task keeps it, None where it does not."""
+    if not settings.lines or severity(line.level) < severity(settings.level):
+        return None
+    if settings.tracebacks or "traceback" not in line.data:
+        return line
+    return replace(line, data={name: value for name, value in line.data.items() if name != "traceback"})
 
 
 class LogLines:

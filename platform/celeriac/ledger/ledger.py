@@ -17,7 +17,7 @@ from celeriac.ledger.migrating import check
 from celeriac.ledger.rows import record_of
 from celeriac.ledger.stats import Chart, chart_of, statements
 from celeriac.ledger.tables import events
-from celeriac.live.feed import LOG
+from celeriac.live.feed import LOG, TIMELINE
 from celeriac.live.records import log_line_from_entry, task_from_hash
 from celeriac.model import Event, LogLine, Task
 from celeriac.settings import Settings
@@ -131,7 +131,7 @@ class Ledger:
         *,
         after: tuple[int, int] = (-1, 0),
         count: int = 500,
-        kinds: Sequence[str] = ("status", "progress"),
+        kinds: Sequence[str] = TIMELINE,
     ) -> list[Event]:
         """Return up to `count` events of a task after the stream id `after`, in order."""
         place = (events.c.at_ms, events.c.seq)

@@ -31,6 +31,8 @@ _LONGEST_PAUSE_S: Final = 10.0
 #: Records gone through in one step of a resynchronisation, and events read of each.
 _RESYNC_PAGE: Final = 200
 _RESYNC_EVENTS: Final = 1000
+#: By the setting `ledger.log`: the ends of tasks whose logs are kept.
+_LOGGED: Final = {"none": (), "failed": (Status.FAILED,), "all": tuple(status for status in Status if status.final)}
 #: Logs that are held in memory at once; a line has at most some 24 KiB.
 _LOGS_AT_ONCE: Final = 5
 #: A consumer that nobody has seen for so long is forgotten (seconds).
@@ -116,12 +118,8 @@ class Recorder(Role):
 
     async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
         """Write the last lines of the logs that history keeps; they were all there when their task ended."""
-        kept = {"none": (), "failed": (Status.FAILED,), "all": tuple(Status)}[self._settings.ledger.log]
-        ended = [
-            task_id
-            for task_id, record in records.items()
-            if "log_seq" in record and record.get("status") in kept and "finished_at" in record
-        ]
+        kept = _LOGGED[self._settings.ledger.log]
+        ended = [i for i, record in records.items() if "log_seq" in record and record.get("status") in kept]
         for start in range(0, len(ended), _LOGS_AT_ONCE):
             some = ended[start : start + _LOGS_AT_ONCE]
             await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.ledger.log_lines))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celeriac.live import keys
+from celeriac.live.reading import serving
 from celeriac.live.records import limits_from_json
 from celeriac.live.store import TaskStore
 
@@ -118,7 +119,7 @@ async def read_state(store: TaskStore) -> PlatformState:
             waiting=celery + remote,
             running=running,
             age_s=ages[i],
-            unserved=store.unserved(name, celery, remote, workers),
+            unserved=store.unserved(name, celery, remote, serving(name, workers)),
             paused=name in paused,
             max_running=limits_from_json(limits[name]).max_running if name in limits else None,
         )

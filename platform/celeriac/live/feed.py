@@ -16,6 +16,8 @@ from celeriac.model import Event
 
 #: Consumer group of the recorders on the global stream.
 GROUP: Final = "ledger"
+#: The kinds of a task's events.
+TIMELINE: Final = ("status", "progress")
 #: The kind of an event that is a line of a task's log: history keeps them beside those of the timeline.
 LOG: Final = "log"
 #: Large fields of the records that are read at once (bytes).

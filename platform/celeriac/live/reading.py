@@ -115,8 +115,8 @@ class StoreReader(StoreConnection):
                 name,
                 waiting=counts[3 * i] + counts[3 * i + 1],
                 running=counts[3 * i + 2],
-                workers=len(serving := _serving(name, workers)),
-                unserved=self.unserved(name, counts[3 * i], counts[3 * i + 1], serving),
+                workers=len(its := serving(name, workers)),
+                unserved=self.unserved(name, counts[3 * i], counts[3 * i + 1], its),
                 pause=pause_from_json(paused[name]) if name in paused else None,
                 limits=limits_from_json(limits[name]) if name in limits else None,
             )
@@ -124,11 +124,11 @@ class StoreReader(StoreConnection):
         ]
 
     def unserved(self, group: str, waiting: int, remote: int, workers: Sequence[WorkerInfo]) -> int:
-        """Return how many of a group's waiting tasks, those for remote workers apart, none of `workers` takes.
+        """Return how many of a group's waiting tasks, those for remote workers apart, none of its `workers` takes.
 
         What serves an external group does not announce itself, so that nothing is known of it.
         """
-        kinds = {worker.kind == Delivery.REMOTE for worker in _serving(group, workers)}
+        kinds = {worker.kind == Delivery.REMOTE for worker in workers}
         nobody = False not in kinds and not self.settings.is_external(group)
         return (waiting if nobody else 0) + (remote if True not in kinds else 0)
 
@@ -144,5 +144,6 @@ class StoreReader(StoreConnection):
         return {name: json.loads(facts) for name, facts in found.items()}
 
 
-def _serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
+def serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
+    """Return those of `workers` that serve the group."""
     return [worker for worker in workers if group in worker.groups]

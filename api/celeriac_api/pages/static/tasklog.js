@@ -49,7 +49,7 @@ export class TaskLog {
     clearTimeout(this.#timer);
     if (this.#ended) return;
     this.#reading = (this.#reading ?? Promise.resolve()).then(() => this.#read()).catch(() => {});
-    if (wanted) this.#timer = setTimeout(() => (document.hidden ? this.#later() : this.follow(true)), AGAIN_MS);
+    if (wanted) this.#later();
   }
 
   end() {
