@@ -38,6 +38,7 @@
     └── TaskError                         what a handler may raise to say how its task failed
         ├── SkipRetry                     failed for good: no further attempts
         ├── TaskTimeoutError (TimeoutError)  the attempt's time limit passed
+        ├── ExecutorLostError             who did the work went away; does not count while the worker stops
         └── RetryAfter                    failed; the handler names the delay itself
 
 `code` is the canonical name that front doors put on the wire.
@@ -384,6 +385,15 @@ class TaskTimeoutError(TaskError, TimeoutError):
     """The attempt ran longer than its time limit."""
 
     code = "timeout"
+
+
+class ExecutorLostError(TaskError):
+    """Who does the work in the handler's place went away: this attempt failed, others may follow.
+
+    While the worker itself stops, the attempt does not count, and the task goes back.
+    """
+
+    code = "executor_lost"
 
 
 class RetryAfter(TaskError):  # noqa: N818

@@ -13,6 +13,7 @@ from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
 from tests.integration.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
+from tests.integration.executors.process import ExecutorProcess
 from tests.support import ValkeyServer, eventually
 
 
@@ -53,6 +54,37 @@ async def test_a_warm_shutdown_lets_short_work_finish_and_gives_long_work_back(
 
 async def began_again(store: TaskStore, task_id: str) -> bool:
     return (await ran(store, task_id)).count("start 1") == 2
+
+
+async def test_a_task_goes_back_when_its_executor_is_stopped_together_with_the_worker(
+    workers: Workers, store: TaskStore
+) -> None:
+    async with ExecutorProcess() as executor:
+        service = {"svc": {"address": f"127.0.0.1:{executor.port}"}}
+        worker = await workers.start(store, grpc_services__services=service, worker__shutdown_grace=30)
+        hangs = {"service": "svc", "method": "play", "data": {"script": [{"progress": {"percentage": 1}}, {"hang": 1}]}}
+        task_id = await submit(store, "grpc_task", hangs, max_retries=0)
+        await eventually(lambda: has_progress(store, task_id), because="the executor works on it")
+        worker.send(signal.SIGTERM)
+        await eventually(lambda: "may go on for 30 s" in worker.said(), because="the worker stops")
+        await executor.kill()
+        assert await worker.gone(within_s=20) == 0
+        task = await store.get(task_id)
+        assert (task.status, task.attempt, task.error) == (Status.PENDING, 0, None)
+
+        # Without a worker that stops, the same costs the attempt.
+        await executor.start()
+        worker = await workers.start(store, grpc_services__services=service)
+        await eventually(lambda: has_progress(store, task_id), because="the executor works on it again")
+        await executor.kill()
+        task = await ended(store, task_id)
+        assert task.error is not None
+        assert (task.status, task.error.code) == (Status.FAILED, "unavailable")
+
+
+async def has_progress(store: TaskStore, task_id: str) -> bool:
+    task = await store.get(task_id)
+    return task.status is Status.PROCESSING and task.progress is not None
 
 
 async def is_status(store: TaskStore, task_id: str, status: Status) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.errors import SkipRetry, TaskError, TaskTimeoutError
+from celeriac.errors import ExecutorLostError, SkipRetry, TaskError, TaskTimeoutError
 from celeriac.grpc_task import GrpcTaskPayload
 from celeriac.model import Status
 from celeriac.registry import Registry
@@ -94,8 +94,8 @@ async def test_the_service_s_timeout_is_the_deadline_where_the_task_sets_none(
         ({"end": True}, TaskError, "no_result", "neither result nor error"),
         ({"empty": True}, TaskError, "no_result", "neither result nor error"),
         ({"abort": "INTERNAL", "details": "oops"}, TaskError, "internal", "oops"),
-        ({"abort": "UNAVAILABLE", "details": "away"}, TaskError, "unavailable", "away"),
-        ({"abort": "CANCELLED"}, TaskError, "cancelled", "cancelled"),
+        ({"abort": "UNAVAILABLE", "details": "away"}, ExecutorLostError, "unavailable", "away"),
+        ({"abort": "CANCELLED"}, ExecutorLostError, "cancelled", "cancelled"),
         ({"abort": "RESOURCE_EXHAUSTED", "details": "quota"}, TaskError, "resource_exhausted", "quota"),
         ({"abort": "UNIMPLEMENTED"}, TaskError, "unimplemented", "unimplemented"),
         ({"abort": "INVALID_ARGUMENT", "details": "x < 0"}, TaskError, "invalid_argument", "x < 0"),
@@ -276,7 +276,8 @@ async def test_an_executor_killed_under_its_streams_fails_them_retryably_and_ser
     await eventually(lambda: all(recorder_of(ctx).reports for ctx in contexts), because="all streams run")
     await executor.kill()
     for failure in await asyncio.gather(*streams, return_exceptions=True):
-        assert type(failure) is TaskError
+        assert type(failure) is ExecutorLostError
+        assert failure.retryable
         assert failure.code == "unavailable"
     with pytest.raises(TaskError) as failed:
         await handler(play({"result": {}}), make_context())

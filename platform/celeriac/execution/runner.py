@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from celeriac.errors import (
+    ExecutorLostError,
     InvalidSubmissionError,
     RetryAfter,
     StaleClaimError,
@@ -96,6 +97,8 @@ class Runner:
     async def drain(self, grace_s: float) -> None:
         """Begin nothing more, let what runs go on for `grace_s`, and give back what is left then."""
         self._draining = True
+        if self._attempts:
+            log.info("stopping: %d running tasks may go on for %g s", len(self._attempts), grace_s)
         await self._idle_within(grace_s)
         if self._attempts:
             log.info("giving %d running tasks back", len(self._attempts))
@@ -263,6 +266,9 @@ class Runner:
             return await self.succeed(attempt, value)
         if isinstance(error, asyncio.CancelledError):
             return await self.stopped(attempt)
+        if self._draining and isinstance(error, ExecutorLostError):
+            # Whoever stops this worker stops the executor too, as a rule: the task has no part in that.
+            return await self.give_back(attempt)
         if self._log_failures:
             trace = None if isinstance(error, TaskError) else error
             attempt.context.log.warning("attempt failed", exc_info=trace, error=text_of(error))

@@ -115,7 +115,7 @@ class Supervisor:
             if late:
                 for child in children:
                     if child.task in late:
-                        self._on_line("up", f"{child.spec.name} did not stop in {timeout_s:g} s: killing it")
+                        self._on_line("up", f"{child.spec.name} did not stop in {round(timeout_s, 1):g} s: killing it")
                         self._signal_group(child, signal.SIGKILL)
                 await asyncio.wait(late)
         for child in children:

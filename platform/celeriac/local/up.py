@@ -41,6 +41,8 @@ from celeriac.settings import ServerTlsSettings, Settings
 
 #: The store gets this long to write what it has, after everything else has ended.
 _STORE_STOP_S = 4.0
+#: Of `up.stop_timeout`, what is left to the operator's own programs (at most a quarter), whatever the others need.
+_PROGRAMS_STOP_S = 2.0
 #: Young deaths of the store before the first answer after which `up` gives up.
 _STORE_TRIES = 6
 #: How often readiness is looked at, and how long until it is said what is still missing.
@@ -70,7 +72,7 @@ class Up:
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
         self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
-        self._commands |= user_commands(self._settings, taken={STORE, *self._commands})
+        self._programs = user_commands(self._settings, taken={STORE, *self._commands})
         self._embedded: EmbeddedStore | None = None
         self._disk_sync: DiskSync | None = None
         self._installation: Installation | None = None
@@ -131,7 +133,7 @@ class Up:
                 token_secret=secret_mark(self._settings),
             )
             self._write_run_file(self._supervisor.pids)
-            for name, argv in self._commands.items():
+            for name, argv in {**self._commands, **self._programs}.items():
                 self._supervisor.run(ChildSpec(name, argv, environ))
             announcer = asyncio.create_task(self._announce(redis_url), name="announce")
             announcer.add_done_callback(self._announced)
@@ -284,8 +286,14 @@ class Up:
             self._supervisor.kill()
 
     async def _stop_children(self) -> None:
-        others = [name for name in self._supervisor.names if name != STORE]
-        await self._supervisor.stop(others, timeout_s=self._settings.up.stop_timeout)
+        clock = asyncio.get_running_loop().time
+        stop_by = clock() + self._settings.up.stop_timeout
+        kept_back = min(_PROGRAMS_STOP_S, self._settings.up.stop_timeout / 4) if self._programs else 0.0
+        ours = [name for name in self._supervisor.names if name in self._commands]
+        await self._supervisor.stop(ours, timeout_s=stop_by - kept_back - clock())
+        # Only now: among them are the executors of what our workers were running until here.
+        programs = [name for name in self._supervisor.names if name != STORE]
+        await self._supervisor.stop(programs, timeout_s=stop_by - clock())
         # The store goes last: until then the others hand back what they were doing.
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
         if self._disk_sync is not None:

@@ -102,5 +102,5 @@ class UpSettings(Section):
     #: Flower beside it, on this machine's own address (`--flower`; needs the extra `flower`), and its port.
     flower: bool = False
     flower_port: int = Field(5555, ge=1, le=65535)
-    #: Longest time from Ctrl-C until a child is killed.
+    #: Longest time from Ctrl-C until a child is killed. Your programs are told after the platform's own parts.
     stop_timeout: Duration = 15.0

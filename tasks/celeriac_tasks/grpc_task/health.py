@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
-from celeriac.errors import TaskError
+from celeriac.errors import ExecutorLostError
 
 log = structlog.get_logger("celeriac.grpc_task")
 
@@ -52,14 +52,16 @@ class Health:
         self._used = False
 
     async def require(self) -> None:
-        """Return if the executor is healthy; raises `TaskError` (`service_unhealthy`) if not.
+        """Return if the executor is healthy; raises `ExecutorLostError` (`service_unhealthy`) if not.
 
         Costs nothing while the verdict is fresh, one HealthCheck otherwise.
         """
         self._used = True
         problem = self._problem if self._fresh() else await self._shared_check()
         if problem is not None:
-            raise TaskError(f"gRPC service {self._service!r} is not healthy: {problem}", code="service_unhealthy")
+            raise ExecutorLostError(
+                f"gRPC service {self._service!r} is not healthy: {problem}", code="service_unhealthy"
+            )
         if self._renewal is None and self._interval_s > 0:
             self._renewal = asyncio.create_task(self._renew(), name=f"health of {self._service}")
 

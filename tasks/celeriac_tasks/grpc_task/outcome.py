@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import grpc
 
-from celeriac.errors import SkipRetry, TaskError, TaskTimeoutError
+from celeriac.errors import ExecutorLostError, SkipRetry, TaskError, TaskTimeoutError
 from celeriac_proto.grpc_task.v1 import task_pb2
 from celeriac_tasks.grpc_task.struct_json import struct_to
 
 #: gRPC's own words, on either side, for a message above a size limit (status RESOURCE_EXHAUSTED).
 _TOO_LARGE: Final = "message larger than max"
+#: What a server that stops, or is gone, ends its streams with.
+_LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def result_of(service: str, result: task_pb2.TaskResult) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def status_error(service: str, method: str, failure: grpc.aio.AioRpcError, timeo
     # Whatever it says, the stream had neither result nor error, and that is retried (contract 1): an executor that is
     # being deployed may not know a method yet, a token may be renewed. One that knows better answers `ErrorDetail`.
     code = status.name.lower()
-    return TaskError(f"gRPC service {service!r}: {details or code}", code=code)
+    kind = ExecutorLostError if status in _LOST else TaskError
+    return kind(f"gRPC service {service!r}: {details or code}", code=code)
 
 
 def _said(data: dict[str, Any]) -> str | None:
