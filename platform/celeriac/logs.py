@@ -20,8 +20,13 @@ from celeriac.settings import Settings
 
 #: Keys whose values are never written.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
-#: `scheme://user:password@`: the password is never written.
-_URL_PASSWORD = re.compile(r"(\w://[^\s:/@]*:)[^\s/@]+@")
+#: `scheme://user:password@`: the password is never written. No match spans a quote, so that JSON stays JSON.
+_URL_PASSWORD = re.compile(r"(\w://[^\s:/@\"]*:)[^\s/@\"]+@")
+#: `password=…` within a text, quoted or not.
+_ASSIGNED = re.compile(
+    r"((?:passw|secret|token|authorization|api_?key|credential)[\w-]{0,40}=(?:\\?[\"'])?)[^\s\"'\\&;,)\]}]+",
+    re.IGNORECASE,
+)
 _BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 #: Loggers that say too much at `info`.
@@ -83,11 +88,13 @@ def configure_logging(settings: Settings, *, role: str) -> None:
 
 
 def redact(text: str) -> str:
-    """Return `text` without the passwords of URLs and without bearer tokens."""
+    """Return `text` without passwords of URLs, bearer tokens, and what is given as `password=…`, `token=…` and such."""
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\1***@", text)
     if "earer" in text or "EARER" in text:
         text = _BEARER.sub(r"\1***", text)
+    if "=" in text:
+        text = _ASSIGNED.sub(r"\1***", text)
     return text
 
 

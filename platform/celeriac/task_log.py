@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import structlog
 
-from celeriac.logs import hide_secrets, redact
-from celeriac.model import Claim, LogLine
+from celeriac.errors import CeleriacError
+from celeriac.model import Claim, Failure, LogLine
 
+#: The message of the line that says why an attempt failed; also in `lua/shared.lua` and the workers' SDKs.
+ATTEMPT_FAILED: Final = "attempt failed"
 #: Longest traceback that a line keeps (characters): its end, which says what went wrong.
 _MAX_TRACEBACK: Final = 6000
 #: Methods of a logger that are no level's name.
@@ -39,9 +41,14 @@ def task_logger(claim: Claim, keep: Callable[[LogLine], None]) -> Any:
     return logger.bind(task_id=claim.task_id, task_type=claim.type, attempt=claim.attempt)
 
 
-def failure_line(error: BaseException) -> LogLine:
-    """Return the line that says why an attempt failed."""
-    return _line("warning", {"event": "attempt failed", "exc_info": error})
+def failure_line(failure: Failure, error: BaseException | None, *, final: bool) -> LogLine:
+    """Return the line that says why an attempt failed: an `error` if it was the last one, else a `warning`.
+
+    What a handler raised on purpose needs no traceback.
+    """
+    trace = None if isinstance(error, CeleriacError) else error
+    said = {"event": ATTEMPT_FAILED, "code": failure.code, "error": failure.message, "exc_info": trace}
+    return _line("error" if final else "warning", said)
 
 
 def _line(method: str, event: Mapping[str, Any]) -> LogLine:
@@ -51,10 +58,10 @@ def _line(method: str, event: Mapping[str, Any]) -> LogLine:
             message %= arguments
         except (TypeError, ValueError):
             message = f"{message} {arguments}"
-    data = hide_secrets(None, method, {name: value for name, value in event.items() if name not in _APART})
+    data = {name: value for name, value in event.items() if name not in _APART}
     if trace := _traceback(event.get("exc_info"), method):
         data["traceback"] = trace
-    return LogLine(_LEVELS.get(method, method), redact(message), data, time.time_ns() // 1_000_000)
+    return LogLine(_LEVELS.get(method, method), message, data, time.time_ns() // 1_000_000)
 
 
 def _traceback(exc_info: Any, method: str) -> str:
@@ -68,5 +75,5 @@ def _traceback(exc_info: Any, method: str) -> str:
     # How we came to call the handler is of no interest to who wrote it.
     while begin is not None and begin.tb_next and begin.tb_frame.f_globals.get("__name__") in _CALLERS:
         begin = begin.tb_next
-    text = redact("".join(traceback.format_exception(type(exc_info), exc_info, begin)).rstrip())
+    text = "".join(traceback.format_exception(type(exc_info), exc_info, begin)).rstrip()
     return text if len(text) <= _MAX_TRACEBACK else f"…{text[-_MAX_TRACEBACK:]}"

@@ -14,7 +14,6 @@ from celeriac.errors import TaskError
 from celeriac.execution.attempt import Amendment, Attempt, ThreadInterrupt
 from celeriac.execution.runner import Outcome
 from celeriac.model import Refusal, Status
-from celeriac.task_log import failure_line
 from celeriac_tasks import messages
 from celeriac_tasks.follow_up import publish_follow_up
 from celeriac_tasks.runtime import Runtime, current_runtime
@@ -125,8 +124,6 @@ class CeleriacTask(Task):
         except Ignore:
             value = None
         except BaseException as exc:  # a SystemExit too is this task's end, and not the worker's
-            # The worker's own log has it from Celery.
-            attempt.log(failure_line(exc))
             return runtime.wait(runner.fail_for_good(attempt, exc))
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 

@@ -162,6 +162,6 @@ async def test_the_traceback_of_what_failed_is_in_the_tasks_log(workers: Workers
     (task_id,) = await publish(workers, "breaks.delay('for good')")
     await ended(store, task_id)
     (line,) = await store.log_lines(task_id)
-    assert (line.level, line.message, line.attempt) == ("warning", "attempt failed", 1)
+    assert (line.level, line.message, line.attempt) == ("error", "attempt failed", 1)
     assert line.data["traceback"].endswith("ValueError: for good")
     assert "celery_plain.py" in line.data["traceback"].splitlines()[1]

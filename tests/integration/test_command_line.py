@@ -308,15 +308,18 @@ async def test_submit_with_watch_ends_as_the_task_does(store: TaskStore, cli: An
 
 async def test_the_log_of_a_task_is_shown_and_followed_to_its_end(store: TaskStore, cli: Any) -> None:
     await store.submit(Submission("t-1", "shout", max_retries=0))
-    assert await cli("log", "t-1") == (0, "", "")
+    code, out, err = await cli("log", "t-1")
+    assert (code, out) == (0, "")
+    assert "the log has no lines" in err
+    assert await cli("log", "t-1", "--json") == (0, "", "")
     mine = await _claim(store, "t-1")
     data = {"page": 3, "traceback": "Traceback\n  in a file\x1b[31m"}
     await store.log(mine, 1, LogLine("info", "shouting\nloudly", {}, 1_896_076_800_000))
     await store.log(mine, 2, LogLine("error", "too loud", data, 1_896_076_800_000))
     code, out, _ = await cli("log", "t-1")
     assert (code, out.splitlines()) == (0, [
-        "2030-01-31T08:00:00.000Z info     shouting loudly",
-        "2030-01-31T08:00:00.000Z error    too loud page=3",
+        "2030-01-31T08:00:00.000Z #1 info     shouting loudly",
+        "2030-01-31T08:00:00.000Z #1 error    too loud page=3",
         "    Traceback",
         "      in a file\N{REPLACEMENT CHARACTER}[31m",
     ])  # fmt: skip

@@ -333,15 +333,27 @@ async def test_what_a_handler_says_is_in_its_tasks_log(store: TaskStore, suffix:
         ("warning", "a line"),
         ("warning", "a line"),
         ("error", "caught"),
-        ("warning", "attempt failed"),
+        ("error", "attempt failed"),
     ]
     assert [dict(line.data) for line in lines[1:3]] == [{"page": 7, "n": n, "password": "***"} for n in range(2)]
     assert lines[3].data["traceback"].endswith("KeyError: 'inside'")
+    assert (lines[4].data["code"], lines[4].data["error"]) == ("exception", "ValueError: Bearer *** was refused")
     trace = lines[4].data["traceback"]
     assert trace.endswith("ValueError: Bearer *** was refused")
     # It begins in the handler, not in what called it.
     assert "engine_types.py" in trace.splitlines()[1]
     assert {line.attempt for line in lines} == {1}
+
+
+async def test_an_attempt_that_ran_too_long_says_so_in_its_log(store: TaskStore) -> None:
+    task = await ended(store, await submit(store, "sleeps", {"s": 30}, timeout_ms=200, max_retries=1), timeout_s=40)
+    assert task.status is Status.FAILED
+    lines = await store.log_lines(task.task_id)
+    assert [(line.attempt, line.level, line.message, line.data["code"]) for line in lines] == [
+        (1, "warning", "attempt failed", "timeout"),
+        (2, "error", "attempt failed", "timeout"),
+    ]
+    assert {line.data["error"] for line in lines} == {"the attempt ran longer than its time limit"}
 
 
 @BOTH

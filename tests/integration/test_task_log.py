@@ -12,7 +12,7 @@ import pytest
 
 from celeriac.live import keys
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, Failure, LogLine, Submission
+from celeriac.model import Claim, Failure, LogLine, Status, Submission
 from celeriac.settings import Settings
 from tests.integration.http_serving import SentEvent, claim, read_events, serving, submit
 from tests.support import eventually
@@ -118,6 +118,55 @@ async def test_the_oldest_lines_go_first(client: httpx.AsyncClient, store: TaskS
     task_id = await submit(client)
     await say(store, await claim(store, task_id), *range(1, 31))
     assert await said(client, task_id) == [str(n) for n in range(11, 31)]
+
+
+async def test_an_attempt_whose_worker_died_has_a_line_that_says_so(valkey_url: str, store: TaskStore) -> None:
+    short = Settings.model_validate({"redis_url": valkey_url, "lease": 1})
+    await store.submit(Submission("lost", "t", max_retries=1))
+    async with TaskStore(valkey_url, short) as killed:
+        for attempt in (1, 2):
+            mine = await claim(killed, "lost")
+            if attempt == 2:
+                await say(killed, mine, 1)
+            await eventually(lambda: no_longer_runs(store), because="its lease ends")
+    lines = await store.log_lines("lost")
+    assert [(line.attempt, line.level, line.message) for line in lines] == [
+        (1, "error", "attempt failed"),
+        (2, "info", "1"),
+        (2, "error", "attempt failed"),
+    ]
+    assert lines[0].data["code"] == "worker_lost"
+    assert "died or was cut off during attempt 1" in lines[0].data["error"]
+    assert await store.redis.pttl(keys.log("lost")) > 0
+    assert (await store.get("lost")).status is Status.FAILED
+
+
+async def no_longer_runs(store: TaskStore) -> bool:
+    return sum(await store.reap()) > 0
+
+
+async def test_where_no_lines_are_kept_a_lost_worker_leaves_none(valkey_url: str) -> None:
+    none = Settings.model_validate({"redis_url": valkey_url, "lease": 1, "task_log": {"lines": 0}})
+    async with TaskStore(valkey_url, none) as store:
+        await store.submit(Submission("lost", "t", max_retries=0))
+        await claim(store, "lost")
+        await eventually(lambda: no_longer_runs(store), because="its lease ends")
+        assert await store.log_lines("lost") == []
+        assert not await store.redis.exists(keys.log("lost"))
+
+
+async def test_secrets_in_what_is_said_are_blanked_and_what_is_too_long_is_cut_with_a_mark(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    task_id = await submit(client)
+    mine = await claim(store, task_id)
+    data = {"deep": {"er": ["redis://:pw1@host", 'api_key="pw2" (old)']}, "plain": "a=b"}
+    await store.log(mine, 1, LogLine("info", "login with password=pw3&user=x, Bearer pw4-pw4-pw4", data))
+    await store.log(mine, 2, LogLine("info", "x" * 10_000))
+    said, long = (await read(client, task_id))["items"]
+    assert said["message"] == "login with password=***&user=x, Bearer ***"
+    assert said["data"] == {"deep": {"er": ["redis://:***@host", 'api_key="***" (old)']}, "plain": "a=b"}
+    assert (len(long["message"]), long["message"][-2:]) == (8192, "x…")
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "cancel", "settle_cancelled"])

@@ -10,7 +10,6 @@ from typing import Any, Final
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
 from celeriac.live.store import MAX_TEXT
-from celeriac.logs import hide_secrets, redact
 from celeriac.model import Failure, LogLevel, LogLine, Progress
 from celeriac_api.responses import encode
 from celeriac_api.ws import messages
@@ -180,9 +179,8 @@ class Conversation:
             raise MalformedMessageError("message is a text")
         if not isinstance(data, dict | None):
             raise MalformedMessageError("data is an object")
-        said = hide_secrets(None, level, dict(data or {}))
         line = kept_line(
-            LogLine(level, redact(text), said, time.time_ns() // 1_000_000), self._gateway.store.settings.task_log
+            LogLine(level, text, data or {}, time.time_ns() // 1_000_000), self._gateway.store.settings.task_log
         )
         if line is not None:
             attempt.lines += 1

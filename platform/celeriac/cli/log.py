@@ -10,7 +10,7 @@ import typer
 
 from celeriac.cli.connection import on_store
 from celeriac.cli.options import Config, DataDir, Json, TaskId
-from celeriac.cli.output import print_json, print_line, printable
+from celeriac.cli.output import print_error, print_json, print_line, printable
 from celeriac.cli.recall import find_kept_log, find_task
 from celeriac.joining import joined_settings
 from celeriac.live.hub import LiveHub
@@ -34,14 +34,17 @@ def log(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Show what a task's handler said by `ctx.log`, and the tracebacks of attempts that failed.
+    """Show what a task's handler said by `ctx.log`, and why attempts failed, with tracebacks; #2 is the second attempt.
 
     History keeps the last lines of tasks that failed. With --json: one line per line of the log.
     """
     settings, url = joined_settings(config, data_dir)
+    shown = 0
 
     def show(line: LogLine) -> None:
+        nonlocal shown
         if severity(line.level) >= severity(level):
+            shown += 1
             _print(line, as_json=as_json)
 
     async def work(store: TaskStore) -> None:
@@ -61,6 +64,10 @@ def log(
             after = page[-1].id
 
     on_store(settings, url, work)
+    if not shown and not as_json and level is LogLevel.DEBUG:
+        print_error(
+            "the log has no lines (handlers write them by ctx.log; the setting task_log.level says which are kept)"
+        )
 
 
 async def _follow(store: TaskStore, task_id: str, show: Callable[[LogLine], None]) -> None:
@@ -82,6 +89,6 @@ def _print(line: LogLine, *, as_json: bool) -> None:
     data = dict(line.data)
     trace = str(data.pop("traceback", ""))
     said = " ".join([printable(line.message), *(printable(f"{name}={value}") for name, value in data.items())])
-    print_line(f"{rfc3339(utc_from_ms(line.timestamp_ms))} {line.level:<8} {said}")
+    print_line(f"{rfc3339(utc_from_ms(line.timestamp_ms))} #{line.attempt} {line.level:<8} {said}")
     for row in trace.splitlines():
         print_line(f"    {printable(row)}" if row else "")

@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from celeriac.logs import hide_secrets
 from celeriac.model import LogLine, severity
 from celeriac.settings.engine import TaskLogSettings
 
 
 def kept_line(line: LogLine, settings: TaskLogSettings) -> LogLine | None:
-    """Return a line as the log of its task keeps it, None where it does not."""
+    """Return a line as the log of its task keeps it, without what is named like a secret; None where it does not."""
     if not settings.lines or severity(line.level) < severity(settings.level):
         return None
-    if settings.tracebacks or "traceback" not in line.data:
+    if not line.data:
         return line
-    return replace(line, data={name: value for name, value in line.data.items() if name != "traceback"})
+    data = {name: value for name, value in line.data.items() if settings.tracebacks or name != "traceback"}
+    return replace(line, data=hide_secrets(None, line.level, data))
 
 
 class LogLines:

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
+import structlog
 
 from celeriac.errors import (
+    CeleriacError,
     ExecutorLostError,
     InvalidSubmissionError,
     RetryAfter,
@@ -30,6 +32,7 @@ from celeriac.registry import Registry, TaskType
 from celeriac.results import result_text, text_of
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
+from celeriac.task_log import ATTEMPT_FAILED, failure_line
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +235,10 @@ class Runner:
         if isinstance(attempt, Refusal):
             return Outcome(None, note=f"refused: {attempt.reason}")
         try:
-            return await self._run(attempt, follow_up)
+            outcome = await self._run(attempt, follow_up)
+            if self._log_failures and outcome.status in (Status.FAILED, Status.RETRYING):
+                _say_failed(attempt.claim, outcome)
+            return outcome
         except Exception as exc:
             log.exception("task %s: its end could not be recorded; its lease will run out", task_id)
             return Outcome(None, note="not recorded", error=exc)
@@ -269,9 +275,6 @@ class Runner:
         if self._draining and isinstance(error, ExecutorLostError):
             # Whoever stops this worker stops the executor too, as a rule: the task has no part in that.
             return await self.give_back(attempt)
-        if self._log_failures:
-            trace = None if isinstance(error, TaskError) else error
-            attempt.context.log.warning("attempt failed", exc_info=trace, error=text_of(error))
         return await self.fail(attempt, error)
 
     # Both ways to call a handler return what it raised instead of raising it: a SystemExit would end the
@@ -336,6 +339,8 @@ class Runner:
     async def _end(
         self, attempt: Attempt, failure: Failure, delay_ms: int, error: BaseException | None = None
     ) -> Outcome:
+        final = not failure.retryable or attempt.claim.attempt >= attempt.claim.attempts_allowed
+        attempt.log(failure_line(failure, error, final=final))
         try:
             if attempt.amendment is not None:
                 await self._store.amend(attempt.claim, **asdict(attempt.amendment))
@@ -363,6 +368,20 @@ class Runner:
             # Whoever raises it again must not end a process with it.
             error = RuntimeError(repr(error))
         return Outcome(status, note, value, error, time.monotonic() - attempt.started)
+
+
+def _say_failed(claim: Claim, outcome: Outcome) -> None:
+    """Say in the process's log that an attempt failed, with a traceback unless the handler said so on purpose."""
+    expected = isinstance(outcome.error, CeleriacError)
+    structlog.get_logger("celeriac.task").warning(
+        ATTEMPT_FAILED,
+        task_id=claim.task_id,
+        task_type=claim.type,
+        attempt=claim.attempt,
+        status=outcome.status and outcome.status.wire,
+        error=outcome.error and text_of(outcome.error),
+        exc_info=None if expected else outcome.error,
+    )
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:

@@ -55,7 +55,13 @@ def script(name: str, *, transition: bool = True) -> Script:
 def limit_arguments(settings: Settings) -> list[Any]:
     """Return the arguments that every script begins with (see `lua/shared.lua`)."""
     feeds = settings.notifications
-    limits = (settings.max_task_events, feeds.max_messages, round(feeds.keep * 1000), feeds.max_ended)
+    limits = (
+        settings.max_task_events,
+        feeds.max_messages,
+        round(feeds.keep * 1000),
+        feeds.max_ended,
+        settings.task_log.lines,
+    )
     return [",".join(map(str, limits)), settings.max_global_events, round(settings.retention * 1000)]
 
 
@@ -66,7 +72,6 @@ def batch_arguments(settings: Settings) -> dict[str, list[Any]]:
     return {
         "submit": [round(settings.idempotency_ttl * 1000), settings.max_scheduled],
         "claim": [lease_ms],
-        "log": [settings.task_log.lines],
         "notify": [
             lease_ms,
             round(feeds.silence * 1000),

@@ -28,6 +28,7 @@ from celeriac.live.reading import StoreReader
 from celeriac.live.records import claim_from_reply
 from celeriac.live.scripts import script
 from celeriac.live.submitting import submission_arguments, submitted
+from celeriac.logs import redact
 from celeriac.model import (
     Claim,
     Delivery,
@@ -167,8 +168,8 @@ class TaskStore(StoreReader):
             claim.fence,
             seq,
             number_text(progress.percentage),
-            progress.stage[:MAX_TEXT],
-            progress.message[:MAX_TEXT],
+            cut(progress.stage, MAX_TEXT),
+            cut(progress.message, MAX_TEXT),
             progress.timestamp_ms,
         )
 
@@ -189,8 +190,8 @@ class TaskStore(StoreReader):
             claim.fence,
             seq,
             line.level,
-            line.message[:MAX_TEXT],
-            log_data_text(line.data),
+            redact(cut(line.message, MAX_TEXT)),
+            redact(log_data_text(line.data)),
             line.timestamp_ms,
         )
 
@@ -208,7 +209,7 @@ class TaskStore(StoreReader):
             claim.task_id,
             claim.fence,
             failure.code,
-            failure.message[:MAX_TEXT],
+            cut(failure.message, MAX_TEXT),
             "1" if failure.retryable else "0",
             min(max(delay_ms, 0), MAX_DELAY_MS),
         )
@@ -372,6 +373,11 @@ def _check_group(group: str) -> None:
 def number_text(value: float) -> str:
     """Write a number as JSON would, whole ones without a point."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def cut(text: str, limit: int) -> str:
+    """Return at most `limit` characters of a text; an ellipsis is the last one where there were more."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def log_data_text(data: Mapping[str, Any]) -> str:

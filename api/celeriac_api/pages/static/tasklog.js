@@ -12,10 +12,12 @@ const AGAIN_MS = 1500;
 
 const value = (one) => (typeof one === "string" ? one : JSON.stringify(one));
 
-function row(line) {
+/** A line; `begins` where the one before was of another attempt. */
+function row(line, begins) {
   const { traceback, ...data } = line.data;
   const more = Object.entries(data).map(([name, one]) => [h("span", { class: "key" }, `${name}=`), value(one), " "]);
   return h("li", { dataset: { level: line.level } },
+    begins ? h("div", { class: "attempt small muted" }, `attempt ${line.attempt}`) : null,
     h("time", { datetime: line.at, title: `${fullTime(line.at)}, attempt ${line.attempt}` }, clockTime(line.at)),
     h("span", { class: "level" }, line.level),
     h("div", { class: "said" }, h("span", {}, line.message), more.length ? [" ", h("span", { class: "data" }, more)] : null, traceback ? h("pre", { class: "trace", tabindex: 0 }, traceback) : null));
@@ -23,7 +25,7 @@ function row(line) {
 
 const plain = (line) => {
   const { traceback, ...data } = line.data;
-  return [line.at, line.level, line.message, ...Object.entries(data).map(([name, one]) => `${name}=${value(one)}`)].join(" ") + (traceback ? `\n${traceback}` : "");
+  return [line.at, `#${line.attempt}`, line.level, line.message, ...Object.entries(data).map(([name, one]) => `${name}=${value(one)}`)].join(" ") + (traceback ? `\n${traceback}` : "");
 };
 
 /** A card that shows the log of the task at `path` (`tasks/ID`); hidden while there is none. */
@@ -77,8 +79,12 @@ export class TaskLog {
     const list = this.#list;
     this.card.hidden = false;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    let attempt = this.#lines.at(-1)?.attempt ?? 1;
     this.#lines = [...this.#lines, ...lines].slice(-SHOWN);
-    list.append(...lines.map(row));
+    for (const line of lines) {
+      list.append(row(line, line.attempt !== attempt));
+      attempt = line.attempt;
+    }
     while (list.childElementCount > SHOWN) list.firstElementChild.remove();
     this.#count.textContent = `${this.#lines.length === SHOWN ? "the last " : ""}${this.#lines.length} ${this.#lines.length === 1 ? "line" : "lines"}`;
     if (atEnd) list.scrollTop = list.scrollHeight;

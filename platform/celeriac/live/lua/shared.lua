@@ -1,7 +1,8 @@
 -- Put in front of every transition: keys, time, events, and the moves that several of them share.
 --
--- ARGV[1] four limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed
---         (count), life of a feed after its last message (ms), ended tasks to keep in a user's index (count)
+-- ARGV[1] five limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed
+--         (count), life of a feed after its last message (ms), ended tasks to keep in a user's index (count), lines to
+--         keep of a task's log (count)
 -- ARGV[2] entries to keep in the global stream (count)
 -- ARGV[3] retention of what is final (ms), where the record has none of its own
 -- further ARGV: see each script
@@ -9,7 +10,7 @@
 -- Keys are built here from ids (mirrored in keys.py; a test compares them), so scripts declare no
 -- KEYS. That rules out Redis Cluster, as kombu's transport already does.
 
-local max_task_events, max_feed, feed_ttl_ms, max_recent = string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+)$')
+local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log = string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+)$')
 local max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
 
 local key = {
@@ -565,6 +566,15 @@ local function settle(id, from, group, attempt, status, result, failure, facts)
   end
 end
 
+-- Say in a task's log why an attempt failed whose worker cannot say it.
+local function log_failure(id, attempt, code, message)
+  if max_log == '0' then return end
+  redis.call('HSETNX', key.task(id), 'log_seq', '0 -')
+  redis.call('XADD', key.log(id), 'MAXLEN', max_log, '*', 'level', 'error', 'message', 'attempt failed',
+    'data', cjson.encode({code = code, error = message}), 'timestamp_ms', int(now_ms), 'attempt', attempt)
+  redis.call('PUBLISH', key.live_log(id), '')
+end
+
 -- Take a running task from whoever has it: back to the front of its group while attempts are left, else FAILED;
 -- CANCELLED if somebody asked for that. `f`: status, queue, attempt, attempts_allowed, cancel_requested, fence or owner,
 -- type, started_ms.
@@ -573,7 +583,9 @@ local function take_back(id, f, code, message)
   if f[5] then
     settle(id, f[1], f[2], f[3], 'CANCELLED', false, {'cancelled', 'cancelled; ' .. message, '0'})
     return 'CANCELLED'
-  elseif tonumber(f[3]) < tonumber(f[4]) then
+  end
+  log_failure(id, f[3], code, message)
+  if tonumber(f[3]) < tonumber(f[4]) then
     count_lost_attempt('l', f[2], f[7], f[8])
     unindex(id, f[1], f[2])
     redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1')
@@ -594,7 +606,10 @@ local function time_out(id)
     change('ZREM', key.deadlines, id)
     return status or ''
   end
-  if status == 'PROCESSING' then redis.call('PUBLISH', key.cancels, id) end
+  if status == 'PROCESSING' then
+    redis.call('PUBLISH', key.cancels, id)
+    log_failure(id, f[3], 'timeout', 'Task timeout')
+  end
   settle(id, status, f[2], f[3], 'FAILED', false, {'timeout', 'Task timeout', '0'})
   return 'FAILED'
 end
