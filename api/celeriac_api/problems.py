@@ -35,6 +35,7 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
+from celeriac.violations import plain_text
 from celeriac_api.access.policy import WEBSOCKET, Policy
 from celeriac_api.bodies import EncodedBodyError, is_json
 from celeriac_api.responses import HEADERS
@@ -279,6 +280,12 @@ async def _from_http(request: Request, exc: Exception) -> Response:
     return problem(code, row, detail, instance_of(request.scope), headers=headers)
 
 
+def _place(loc: tuple[str | int, ...]) -> str:
+    """Return a dotted path; of a parameter that may be repeated, its name alone."""
+    where, *path = loc
+    return ".".join(str(part) for part in path if where != "query" or isinstance(part, str)) or str(where)
+
+
 def _allowed(scope: Mapping[str, Any], found: str) -> str:
     """Return all methods of the path: `found` are those of the one route at which the framework stopped looking."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -291,10 +298,7 @@ async def _from_validation(request: Request, exc: Exception) -> Response:
     errors = exc.errors()
     if refusal := _of_body(request, errors):
         return problem_of(refusal, instance_of(request.scope))
-    violations = [
-        Violation(".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), error["msg"])
-        for error in errors
-    ]
+    violations = [Violation(_place(error["loc"]), plain_text(error)) for error in errors]
     detail = "; ".join(f"{v.field}: {v.message}" for v in violations)
     return problem("invalid_request", TABLE["invalid_request"], detail, instance_of(request.scope), violations)
 

@@ -74,6 +74,11 @@ class Context(Stoppable):
         return self._claim.attempts_allowed - 1
 
     @property
+    def timeout_s(self) -> float | None:
+        """The time limit that the task's submission set for each attempt (seconds), None where it set none."""
+        return None if self._claim.timeout_ms is None else self._claim.timeout_ms / 1000
+
+    @property
     def user_id(self) -> str | None:
         """The user on whose behalf it runs."""
         return self._claim.user_id

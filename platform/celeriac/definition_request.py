@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -32,6 +31,7 @@ from celeriac.submission import (
     read_request,
 )
 from celeriac.trigger_args import checked_args
+from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024
 MAX_NOTE: Final = 2000
@@ -195,18 +195,7 @@ def _read(document: object, model: type[_T]) -> _T:
     try:
         return model.model_validate(document)
     except ValidationError as exc:
-        violations = []
-        for error in exc.errors(include_url=False, include_context=False, include_input=False):
-            name = str(error["loc"][0])[:100] if error["loc"] else ""
-            message = error["msg"].removeprefix("Value error, ")
-            if error["type"] == "extra_forbidden":
-                near = difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.5)
-                known = f"did you mean {near[0]}?" if near else f"known are: {', '.join(model.model_fields)}"
-                message = f"there is no such field; {known}"
-            elif error["type"] == "missing":
-                message = "is required"
-            violations.append(Violation(name, message))
-        raise InvalidSubmissionError(violations) from exc
+        raise InvalidSubmissionError(outer_violations(exc, model)) from exc
 
 
 def check_timetable(trigger: TriggerFields, spec: Spec, now_ms: int) -> None:

@@ -6,7 +6,6 @@ check a submission.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
@@ -26,9 +25,10 @@ from pydantic_core import CoreSchema
 import celeriac.file_options  # noqa: F401 - registers the built-in processors
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.processors import Processor, Processors, processors
-from celeriac.registry import TaskType, registry, violations_of
+from celeriac.registry import TaskType, registry
 from celeriac.retry import RetryPolicy
 from celeriac.settings import ChainStep, Settings
+from celeriac.violations import no_such, violations_of
 
 
 def _absent_as_empty(value: Any) -> Any:
@@ -92,7 +92,7 @@ def plan_of(payload: FilePayload, settings: Settings, known: Processors = proces
         return Plan(tuple(_chain_steps(payload, chains[payload.processor], known)), chain=True)
     processor = known.get(payload.processor)
     if processor is None:
-        text = _unknown("processor", payload.processor, [*(one.name for one in known), *chains])
+        text = no_such("processor", payload.processor, sorted({*(one.name for one in known), *chains}))
         raise InvalidSubmissionError([Violation("payload.processor", text)])
     return Plan((Step(processor, options_of(processor, payload.options, "payload.options")),), chain=False)
 
@@ -102,7 +102,7 @@ def _chain_steps(payload: FilePayload, chain: Iterable[ChainStep], known: Proces
     names = [step.processor for step in chain]
     if unknown := [name for name in payload.options if name not in names]:
         what = f"step of {payload.processor!r}"
-        violations = [Violation(f"payload.options.{name}", _unknown(what, name, names)) for name in unknown]
+        violations = [Violation(f"payload.options.{name}", no_such(what, name, names)) for name in unknown]
         raise InvalidSubmissionError(violations)
     for step in chain:
         processor = known.get(step.processor)
@@ -125,18 +125,11 @@ def options_of(processor: Processor, options: Mapping[str, Any], field: str) -> 
     strange = [name for name in options if name not in names]
     if strange and processor.options.model_config.get("extra") == "forbid":
         what = f"option of {processor.name!r}"
-        raise InvalidSubmissionError([Violation(f"{field}.{name}", _unknown(what, name, names)) for name in strange])
+        raise InvalidSubmissionError([Violation(f"{field}.{name}", no_such(what, name, names)) for name in strange])
     try:
         return processor.options.model_validate(dict(options))
     except ValidationError as exc:
         raise InvalidSubmissionError(violations_of(exc, prefix=field)) from exc
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"there is no such {what}; did you mean {near[0]}?"
-    return f"there is no such {what}; known are: {', '.join(sorted(set(known))) or '(none)'}"
 
 
 def file_policy(payload: FilePayload, settings: Settings) -> RetryPolicy:

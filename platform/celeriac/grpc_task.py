@@ -17,6 +17,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     TypeAdapter,
+    model_validator,
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
@@ -24,6 +25,7 @@ from celeriac.registry import TaskType, registry
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
 from celeriac.settings.grpc_services import MAX_TIMEOUT_S
+from celeriac.violations import nearest, shown
 
 #: Message levels that protobuf parsers of most languages accept (C++, Python, Java: 100).
 MAX_MESSAGE_LEVELS: Final = 100
@@ -73,7 +75,7 @@ class GrpcTaskOptions(BaseModel):
         None,
         gt=0,
         le=MAX_TIMEOUT_MS,
-        description="Deadline of the call; the service's `timeout` where left out.",
+        description="Deadline of the call; the service's `timeout` where left out. A shorter `timeout` of the task counts.",
     )
     enable_progress: Annotated[StrictBool, BeforeValidator(_absent_as_true)] = Field(
         True, description="Whether the service is asked for progress."
@@ -87,7 +89,7 @@ class GrpcTaskOptions(BaseModel):
 
 
 class GrpcTaskPayload(BaseModel):
-    """The payload of a `grpc_task`; keys it does not know are kept out of the way."""
+    """The payload of a `grpc_task`; keys that it does not know, and that look like none of its own, do nothing."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -98,6 +100,17 @@ class GrpcTaskPayload(BaseModel):
         description="Its input, `ExecuteTaskRequest.payload`. Numbers travel as doubles: exact up to 2^53.",
     )
     options: Annotated[GrpcTaskOptions, BeforeValidator(_absent_as_empty)] = GrpcTaskOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_misspelt_field(cls, payload: Any) -> Any:
+        """Refuse an unknown key that looks like a field which is not there: `dta` would silently send no data."""
+        if isinstance(payload, dict):
+            absent = [name for name in cls.model_fields if name not in payload]
+            for key in payload:
+                if key not in cls.model_fields and (meant := nearest(str(key), absent, cutoff=0.7)):
+                    raise ValueError(f"there is no such field as {shown(str(key))!r}; did you mean {meant}?")
+        return payload
 
 
 def service_problem(name: str, settings: Settings) -> tuple[str, str] | None:

@@ -18,13 +18,13 @@ from functools import cached_property
 from typing import Any, Final, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from celeriac.context import Context
-from celeriac.errors import InvalidSubmissionError, SettingsError, Violation
+from celeriac.errors import InvalidSubmissionError, SettingsError
 from celeriac.retry import RetryPolicy
 from celeriac.secret_fields import secret_paths
 from celeriac.settings import Settings
+from celeriac.violations import violations_of
 
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
 
@@ -92,28 +92,6 @@ class TaskType:
         if self.handler is None:
             raise TypeError(f"task type {self.name!r} has no handler in this process")
         return self.handler(*args, **kwargs)
-
-
-def violations_of(exc: ValidationError, prefix: str = "") -> list[Violation]:
-    """Return Pydantic's findings as violations with dotted paths, below `prefix`."""
-    return [
-        Violation(".".join([*([prefix] if prefix else []), *(str(part) for part in error["loc"])]), plain_text(error))
-        for error in exc.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-#: Pydantic's words for what a caller of a JSON API knows by another name.
-_PLAINER: Final = {
-    "missing": "is required",
-    "dict_type": "must be a JSON object",
-    "model_type": "must be a JSON object",
-    "extra_forbidden": "there is no such field",
-}
-
-
-def plain_text(error: ErrorDetails) -> str:
-    """Return what is wrong in words that name no class of ours."""
-    return _PLAINER.get(error["type"]) or error["msg"].removeprefix("Value error, ")
 
 
 class Registry:

@@ -31,10 +31,11 @@ from pydantic import (
 from celeriac import secret_fields
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
-from celeriac.registry import Registry, TaskType, plain_text
+from celeriac.registry import Registry, TaskType
 from celeriac.remote_task import REMOTE
 from celeriac.retry import RetryPolicy
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
+from celeriac.violations import outer_violations
 
 #: Visible ASCII, as an HTTP header can carry it.
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -300,7 +301,7 @@ def _read(document: object, model: type[R]) -> R:
     try:
         return model.model_validate(document)
     except ValidationError as exc:
-        raise InvalidSubmissionError(list(_violations(exc, model))) from exc
+        raise InvalidSubmissionError(outer_violations(exc, model)) from exc
 
 
 def build_submission(
@@ -410,24 +411,3 @@ def _unknown_type(name: str, registry: Iterable[TaskType]) -> str:
         return f"there is no task type {name!r}; did you mean {' or '.join(near)}?"
     names = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return f"there is no task type {name!r}; known are: {names or '(none)'}"
-
-
-def _violations(exc: ValidationError, model: type[SubmitRequest]) -> Iterator[Violation]:
-    for error in exc.errors(include_url=False, include_context=False, include_input=False):
-        # Below the field stand only names that Pydantic gives to the members of a union.
-        field = str(error["loc"][0]) if error["loc"] else ""
-        if error["type"] == "extra_forbidden":
-            yield Violation(_shown(field), _unknown_field(field, model))
-        else:
-            yield Violation(field, plain_text(error))
-
-
-def _unknown_field(name: str, model: type[SubmitRequest]) -> str:
-    fields = list(model.model_fields)
-    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-    return f"there is no such field; {f'did you mean {near[0]}?' if near else 'known are: ' + ', '.join(fields)}"
-
-
-def _shown(name: str) -> str:
-    """Return a caller's field name short enough to be sent back."""
-    return name if len(name) <= 100 else name[:100] + "…"

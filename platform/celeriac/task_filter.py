@@ -21,7 +21,7 @@ from pydantic import (
 
 from celeriac.errors import InvalidSubmissionError
 from celeriac.model import Status
-from celeriac.registry import violations_of
+from celeriac.violations import shown, violations_of
 
 MAX_LIMIT: Final = 500
 DEFAULT_LIMIT: Final = 50
@@ -60,7 +60,9 @@ def _words(value: Any) -> Any:
 
 
 def _status(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) and not isinstance(value, Status) else value
+    if isinstance(value, str) and not isinstance(value, Status) and value.upper() not in Status.__members__:
+        raise ValueError(f"there is no status {shown(value)!r}; known are: {', '.join(one.wire for one in Status)}")
+    return value.upper() if isinstance(value, str) else value
 
 
 def read_moment(value: Any) -> Any:

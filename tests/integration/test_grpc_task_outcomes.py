@@ -79,6 +79,15 @@ async def test_the_service_s_timeout_is_the_deadline_where_the_task_sets_none(
     assert 25 < request["time_remaining_s"] < 31
 
 
+async def test_the_time_limit_of_the_task_is_the_deadline_where_it_is_shorter(
+    executor: ExecutorProcess, handler: GrpcTaskHandler
+) -> None:
+    await handler(play({"result": {}}), make_context(timeout_ms=20_000))
+    await handler(play({"result": {}}, timeout_ms=7000), make_context(timeout_ms=20_000))
+    limits = [request["options"]["timeout_ms"] for request in (await executor.seen())["requests"]]
+    assert limits == [20_000, 7000]
+
+
 @pytest.mark.parametrize(
     ("step", "kind", "code", "message"),
     [

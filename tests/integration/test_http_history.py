@@ -112,6 +112,18 @@ async def test_what_a_list_cannot_mean_is_a_problem_that_names_the_field(
         assert any(field in error["field"] for error in answer.json()["errors"]), answer.text
 
 
+async def test_what_is_wrong_with_a_list_is_said_in_words_of_the_api(client: httpx.AsyncClient) -> None:
+    for query, field, text in (
+        ("status=failed,gone", "status", "there is no status 'gone'; known are: scheduled, pending, "),
+        ("state=failed", "state", "there is no such field"),
+        ("limit=501", "limit", "less than or equal to 500"),
+    ):
+        answer = await client.get(f"/api/v1/tasks?{query}")
+        (error,) = answer.json()["errors"]
+        assert error["field"] == field
+        assert text in error["message"]
+
+
 async def test_a_task_answers_the_same_from_the_store_and_from_the_history(
     client: httpx.AsyncClient, store: TaskStore, kept: Kept
 ) -> None:

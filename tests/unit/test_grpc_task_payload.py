@@ -38,7 +38,7 @@ def fields(exc: InvalidSubmissionError) -> list[str]:
 
 def test_left_out_and_null_parts_have_their_defaults() -> None:
     unset = {"timeout_ms": None, "enable_progress": None, "progress_interval_ms": None}
-    for payload in ({}, {"data": None, "options": None}, {"options": unset}, {"extra": "ignored"}):
+    for payload in ({}, {"data": None, "options": None}, {"options": unset}, {"extra": "ignored", "metadata": {}}):
         checked = GRPC_TASK.validate({"service": "plain", "method": "m", **payload})
         assert checked.data == {}
         assert checked.options.timeout_ms is None
@@ -88,6 +88,8 @@ def test_service_and_method_are_required() -> None:
         ({"data": 5}, "must be a JSON object"),
         ({"options": 5}, "must be a JSON object"),
         ({"options": {"timeout": 5}}, "there is no such field"),
+        ({"dta": {}}, "there is no such field as 'dta'; did you mean data?"),
+        ({"option": {}}, "there is no such field as 'option'; did you mean options?"),
         ({"data": nested(40)}, "is nested too deeply: about 30 objects, or 48 arrays, fit into each other"),
     ],
 )

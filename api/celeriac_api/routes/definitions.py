@@ -25,8 +25,8 @@ from celeriac.definition_request import BackfillRequest, MoveRequest
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
 from celeriac.file_process import FILE_PROCESS
 from celeriac.ledger.cursor import BadCursorError
-from celeriac.registry import violations_of
 from celeriac.submission import IDEMPOTENCY_KEY
+from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
 from celeriac_api.definition_schemas import (
     Backfill,

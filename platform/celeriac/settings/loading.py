@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from celeriac.errors import SettingsError
 from celeriac.settings.model import Settings
+from celeriac.violations import nearest
 
 #: Names that other programs and the contracts know, and the setting each one is.
 WELL_KNOWN: dict[str, tuple[str, ...]] = {
@@ -221,8 +221,8 @@ def _unknown_keys(values: Mapping[str, Any], model: type[BaseModel], path: str =
     for key, value in values.items():
         field = model.model_fields.get(str(key))
         if field is None:
-            near = difflib.get_close_matches(str(key), list(model.model_fields), n=1, cutoff=0.5)
-            known = f"did you mean {path}{near[0]}?" if near else f"known are: {', '.join(model.model_fields)}"
+            near = nearest(str(key), model.model_fields)
+            known = f"did you mean {path}{near}?" if near else f"known are: {', '.join(model.model_fields)}"
             yield f"there is no setting {path}{key}; {known}"
             continue
         section = _section_of(field.annotation)

@@ -67,6 +67,9 @@ class ExecutorService:
         there again on behalf of another worker.
         """
         timeout_ms = payload.options.timeout_ms or max(1, round(self._service.timeout * 1000))
+        if ctx.timeout_s is not None:
+            # The attempt ends then, whatever the call may take: the executor should know how long it has.
+            timeout_ms = min(timeout_ms, max(1, round(ctx.timeout_s * 1000)))
         request = self._request(payload, ctx, timeout_ms)
         await self._health.require()
         answered = await self._starts.enter()

@@ -110,7 +110,14 @@ class Recorder:
         return [report[0] for report in self.reports]
 
 
-def make_context(*, attempt: int = 1, max_retries: int = 3, group: str = "default", task_id: str = "") -> Context:
+def make_context(
+    *,
+    attempt: int = 1,
+    max_retries: int = 3,
+    group: str = "default",
+    task_id: str = "",
+    timeout_ms: int | None = None,
+) -> Context:
     """Return a real context of a claim; its sink is a `Recorder`, see `recorder_of`."""
     claim = Claim(
         task_id=task_id or f"task-{next(_numbers)}",
@@ -123,7 +130,7 @@ def make_context(*, attempt: int = 1, max_retries: int = 3, group: str = "defaul
         attempts_allowed=max_retries + 1,
         user_id=None,
         metadata={},
-        timeout_ms=None,
+        timeout_ms=timeout_ms,
         extra={},
     )
     return Context(claim, Recorder())
