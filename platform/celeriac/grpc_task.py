@@ -75,7 +75,8 @@ class GrpcTaskOptions(BaseModel):
         None,
         gt=0,
         le=MAX_TIMEOUT_MS,
-        description="Deadline of the call; the service's `timeout` where left out. A shorter `timeout` of the task counts.",
+        description="Deadline of the call; the service's `timeout` where left out. The task's own `timeout` wins"
+        " where it is shorter.",
     )
     enable_progress: Annotated[StrictBool, BeforeValidator(_absent_as_true)] = Field(
         True, description="Whether the service is asked for progress."
