@@ -15,7 +15,7 @@ from kombu.pools import ProducerPool
 
 import celeriac.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.live.channel import SubmissionChannel
+from celeriac.live.channel import StoreChannel
 from celeriac.model import Submitted
 from celeriac.registry import load
 from celeriac.registry import registry as types_of_this_process
@@ -84,7 +84,7 @@ class CeleriacApp(Celery):
             registered_type=registered,
         )
         try:
-            return self._submissions.submit(submission, within_limits=within_limits)
+            return self.records.submit(submission, within_limits=within_limits)
         except StoreUnavailableError as exc:
             raise OperationalError(str(exc)) from exc
 
@@ -93,15 +93,21 @@ class CeleriacApp(Celery):
 
         The message then follows through the outbox (see `outbox.py`), so nothing exists only as a message.
         """
-        elsewhere = other_broker(self.celeriac_settings) and isinstance(self.tasks.get(name), CeleriacTask)
-        if not elsewhere or producer is not None:
-            return super().send_task(name, *args, producer=producer, **options)
-        with self._recording_producers.acquire(block=True) as recording:
-            return super().send_task(name, *args, producer=recording, **options)
+        ours = isinstance(self.tasks.get(name), CeleriacTask)
+        if producer is not None or not ours or not other_broker(self.celeriac_settings):
+            result = super().send_task(name, *args, producer=producer, **options)
+        else:
+            with self._recording_producers.acquire(block=True) as recording:
+                result = super().send_task(name, *args, producer=recording, **options)
+        if ours:
+            # Workers ignore it, whoever asks for it does not.
+            result.ignored = False
+        return result
 
     @cached_property
-    def _submissions(self) -> SubmissionChannel:
-        return SubmissionChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings)
+    def records(self) -> StoreChannel:
+        """The store, for threads of Celery's and of programs that publish."""
+        return StoreChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings)
 
     @cached_property
     def _recording_producers(self) -> ProducerPool:
@@ -180,9 +186,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # The record is the result.
+        # The record is the result: workers write none, `AsyncResult` reads the record.
         "task_ignore_result": True,
-        "result_backend": None,
+        "result_backend": "celeriac_tasks.results:RecordBackend",
         # Queue name = group, through the default exchange: no bindings that could get lost.
         "task_default_queue": "default",
         "task_default_exchange": "",

@@ -8,12 +8,13 @@ import os
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.running_up import RunningUp, celeriac
+from tests.e2e.running_up import RunningUp, celeriac, clean_environment
 from tests.support import ValkeyServer, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,14 @@ from celeriac import Context, task
 async def shout(payload: dict[str, str], ctx: Context) -> dict[str, str]:
     await ctx.progress(50, "shouting", payload["text"])
     return {"text": payload["text"].upper()}
+"""
+
+PLAIN = """
+from celeriac_tasks.celery import app
+
+@app.task
+def add(a, b):
+    return a + b
 """
 
 #: A program that does not listen to SIGTERM.
@@ -100,6 +109,31 @@ async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_d
         assert await up.stop() == 0
         assert up.children() == []
         assert not (data_dir / "run.json").exists()
+
+
+async def test_a_script_beside_it_calls_plain_celery_tasks(project: Path, data_dir: Path) -> None:
+    (project / "jobs.py").write_text(PLAIN)
+    (project / "celeriac.yaml").write_text("imports: [jobs]\n")
+    ask = [sys.executable, "-c", "from jobs import add; print(add.delay(2, 3).get(timeout=60))"]
+
+    async def run(**environ: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *ask,
+            cwd=project,
+            env=clean_environment(**environ),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode().strip()
+
+    with RunningUp(data_dir, cwd=project) as up:
+        await up.ready()
+        assert await run(CELERIAC_DATA_DIR=str(data_dir)) == (0, "5")
+        assert await up.stop() == 0
+    code, out = await run(CELERIAC_DATA_DIR=str(data_dir))
+    assert code == 1
+    assert "start one, name its folder with --data-dir or CELERIAC_DATA_DIR, or set REDIS_URL" in out
 
 
 async def test_in_an_empty_folder_there_is_a_task_to_try(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def total(self: Task, first: int, *more: int) -> int:
 
 
 @app.task(bind=True)
+def total_of(self: Task, numbers: list[int]) -> int:
+    """Add a list of numbers, as the body of a chord gets it."""
+    note(self.request.id, f"total of {numbers}")
+    return sum(numbers)
+
+
+@app.task(bind=True)
 def breaks(self: Task, how: str) -> None:
     note(self.request.id, f"start {self.request.retries}")
     if how == "exit":

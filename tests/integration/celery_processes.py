@@ -53,6 +53,25 @@ print(*ids)
     return (await output_of([sys.executable, "-c", program], environment)).split()
 
 
+async def evaluate(workers: Workers, *expressions: str, **settings: Any) -> list[Any]:
+    """Evaluate expressions where plain tasks are known, in a process of its own; an exception is `["NAME", "text"]`."""
+    program = f"""
+import json, sys
+from celery import chain, chord, group
+from celery.result import AsyncResult
+from {PLAIN} import *
+for expression in sys.argv[1:]:
+    try:
+        found = eval(expression)
+    except Exception as exc:
+        found = [type(exc).__name__, str(exc)]
+    print(json.dumps(found))
+"""
+    environment = workers.environment(**{**BOTH, **settings})
+    lines = (await output_of([sys.executable, "-c", program, *expressions], environment)).splitlines()
+    return [json.loads(line) for line in lines]
+
+
 async def publish_as_stranger(workers: Workers, *messages: dict[str, Any], broker: str, queue: str) -> list[str]:
     """Publish with a stock Celery app; each message is the options of `send_task`, with `name`."""
     environment = {**workers.environment(), "STOCK_BROKER": broker, "STOCK_QUEUE": queue}

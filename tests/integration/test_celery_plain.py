@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import pytest_asyncio
@@ -11,7 +12,7 @@ import pytest_asyncio
 from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
-from tests.integration.celery_processes import BOTH, publish, publish_chain
+from tests.integration.celery_processes import BOTH, evaluate, publish, publish_chain
 from tests.integration.engine_workers import Workers, ended, has_record, ran, runs, statuses, workers_on
 from tests.support import ValkeyServer, eventually
 
@@ -165,3 +166,66 @@ async def test_the_traceback_of_what_failed_is_in_the_tasks_log(workers: Workers
     assert (line.level, line.message, line.attempt) == ("error", "attempt failed", 1)
     assert line.data["traceback"].endswith("ValueError: for good")
     assert "celery_plain.py" in line.data["traceback"].splitlines()[1]
+
+
+# --- results, as Celery reads them
+
+
+async def test_a_result_is_read_from_the_record(workers: Workers) -> None:
+    assert await evaluate(
+        workers,
+        "add.delay(2, 3).get(timeout=30)",
+        "(lambda r: [r.get(timeout=30), r.state, r.successful(), r.get()])(add.delay(2, 3))",
+        "comes_back.delay(until=1).get(timeout=30)",
+        "app.tasks['add'].delay(numbers=[1, 2]).get(timeout=30)",
+        "makes_object.delay().get(timeout=30)",
+        "AsyncResult('nobody').state",
+        "add.apply_async((1,), countdown=60).state",
+        "(lambda r: [r.forget(), r.get(timeout=30)])(add.delay(1, 1))",
+    ) == [5, [5, "SUCCESS", True, 5], "after 1", {"sum": 3}, None, "PENDING", "PENDING", [None, 2]]
+
+
+async def test_what_a_task_raised_is_raised_by_get(workers: Workers, store: TaskStore) -> None:
+    assert await evaluate(
+        workers,
+        "breaks.delay('for good').get(timeout=30)",
+        "comes_back.delay().get(timeout=30)",
+        "naps.apply_async((30,), time_limit=1).get(timeout=30)",
+        "naps.delay(30).get(timeout=0.2)",
+        "(lambda r: [r.revoke(terminate=True), r.get(timeout=30)])(naps.delay(30))",
+        "add.apply_async((1,), countdown=1, expires=0.2).get(timeout=30)",
+        "breaks.delay('for good').get(timeout=30, propagate=False).args",
+    ) == [
+        ["ValueError", "for good"],
+        ["ConnectionError", "not yet"],
+        ["TaskTimeoutError", "the attempt ran longer than its time limit"],
+        ["TimeoutError", ANY],
+        ["TaskRevokedError", ANY],
+        ["TaskRevokedError", "it was not started before it expired"],
+        ["for good"],
+    ]
+    own, trace = await evaluate(
+        workers,
+        "breaks.delay('exit').get(timeout=30)",
+        "(lambda r: [r.get(timeout=30, propagate=False) and None, r.state, r.traceback])(breaks.delay('for good'))",
+    )
+    assert own[0] == "TaskFailedError"
+    assert "failed: exception: SystemExit: 5" in own[1]
+    assert trace[1] == "FAILURE"
+    assert trace[2].endswith("ValueError: for good")
+
+
+async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
+    assert await evaluate(
+        workers,
+        "chain(add.s(1, 2), add.s(10), add.s(100)).apply_async().get(timeout=30)",
+        "group(add.s(n, n) for n in range(20)).apply_async().get(timeout=30)",
+        "chord([add.s(n, 1) for n in range(5)])(total_of.s()).get(timeout=60)",
+        "chord([add.s(n, 1, 0.5) for n in range(5)])(total_of.s()).get(timeout=60)",
+        "(group(add.s(n, n) for n in range(3)) | total_of.s() | add.s(1)).apply_async().get(timeout=60)",
+    ) == [113, [2 * n for n in range(20)], 15, 15, 7]
+    assert await evaluate(
+        workers,
+        "chain(breaks.s('first'), add.s(1)).apply_async().get(timeout=30)",
+        "chord([add.s(1, 1), breaks.s('head')])(total_of.s()).get(timeout=30)",
+    ) == [["ValueError", "first"], ["ValueError", "head"]]

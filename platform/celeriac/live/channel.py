@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -14,19 +15,23 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.live import keys
+from celeriac.live.records import log_line_from_entry, task_from_hash
 from celeriac.live.scripts import Script, batch_arguments, limit_arguments, script
 from celeriac.live.submitting import submission_arguments, submitted
-from celeriac.model import Submission, Submitted
+from celeriac.model import Submission, Submitted, Task
 from celeriac.settings import Settings
 
 #: Attempts to reach a store that is away; with their pauses a good ten seconds.
 _ATTEMPTS = 15
+#: A traceback is in the last lines of a log, if anywhere.
+_LAST_LINES = 5
 #: Beyond any limit of waiting or scheduled tasks.
 _NO_LIMIT = 2**53
 
 
-class SubmissionChannel:
-    """Submits from any thread, and from a forked child too. A call takes one round trip."""
+class StoreChannel:
+    """Submits and looks up from any thread, and from a forked child too. A call takes one round trip."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         unlimited = settings.model_copy(
@@ -53,12 +58,38 @@ class SubmissionChannel:
             *self._leading[within_limits],
             *submission_arguments(submission, self._settings[within_limits], secrets.token_hex(8)),
         ]
-        try:
+        with _reached():
             replies = _run(self._redis, script("submit"), 0, *arguments)
-        except (RedisError, OSError) as exc:
-            raise StoreUnavailableError(f"the store cannot be reached ({type(exc).__name__}: {exc})") from exc
         reply = [part.decode() if isinstance(part, bytes) else part for part in replies[0]]
         return submitted(submission, reply)
+
+    def find(self, task_id: str) -> Task | None:
+        """Return the record, None where there is none; raises `StoreUnavailableError`."""
+        if keys.record_of_nobody(task_id):
+            return None
+        with _reached():
+            found = self._redis.hgetall(keys.task(task_id))
+        record = {name.decode(): value.decode() for name, value in found.items()}
+        return task_from_hash({"task_id": task_id, **record}) if "status" in record else None
+
+    def last_traceback(self, task_id: str) -> str:
+        """Return the traceback of the last attempt that failed, "" where its log has none; see `find` for errors."""
+        with _reached():
+            entries = self._redis.xrevrange(keys.log(task_id), count=_LAST_LINES)
+        for entry_id, fields in entries:
+            line = log_line_from_entry(entry_id.decode(), {k.decode(): v.decode() for k, v in fields.items()})
+            if trace := line.data.get("traceback"):
+                return str(trace)
+        return ""
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Say of what goes wrong inside this block that the store is away."""
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        raise StoreUnavailableError(f"the store cannot be reached ({type(exc).__name__}: {exc})") from exc
 
 
 def pop_messages(client: Any, lists: Sequence[str], count: int) -> list[bytes]:
