@@ -22,6 +22,7 @@ class FlakyProxy:
         self.connections = 0
         self._open: set[asyncio.StreamWriter] = set()
         self._silent: set[asyncio.StreamWriter] = set()
+        self._mute: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -36,6 +37,10 @@ class FlakyProxy:
     def silence_all(self) -> None:
         """Forward nothing more over the connections that are open now, and close none: as a router that forgot them."""
         self._silent |= self._open
+
+    def mute_all(self) -> None:
+        """Forward no more answers over the connections that are open now, only what is asked."""
+        self._mute |= self._open
 
     def cut_all(self) -> None:
         """Cut every connection that is open now."""
@@ -59,6 +64,7 @@ class FlakyProxy:
         finally:
             self._open.discard(writer)
             self._silent.discard(writer)
+            self._mute.discard(writer)
             for end in (writer, upstream):
                 if end is not None:
                     end.transport.abort()
@@ -66,7 +72,7 @@ class FlakyProxy:
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = next(self.cut_after, None)
         while chunk := await answers.read(65536):
-            if writer in self._silent:
+            if writer in self._silent or writer in self._mute:
                 continue
             if self.lose_answers > 0:
                 self.lose_answers -= 1

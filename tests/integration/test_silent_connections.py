@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from celeriac.live import keys
+from celeriac.live.remote import RemoteTasks
 from celeriac.live.store import TaskStore
-from celeriac.model import Claim, LeaseState, Progress, Status, Submission
+from celeriac.model import Claim, Delivery, LeaseState, Progress, Status, Submission
 from celeriac.settings import Settings
+from celeriac_api.ws.connection import WorkerConnection
+from celeriac_api.ws.desk import GroupDesk
 from tests.flaky_proxy import FlakyProxy
 from tests.integration.engine_workers import runs, submit, workers_on
 from tests.support import eventually
@@ -86,6 +89,38 @@ async def test_a_claim_whose_answer_got_lost_is_granted_again_with_its_whole_lea
     assert await left_s(store, "t") < 2
     assert await claimed(behind, "t") == first
     assert await left_s(store, "t") > LEASE_S / 2
+
+
+async def test_a_grant_for_a_remote_worker_that_got_lost_is_asked_for_again(
+    store: TaskStore, proxy: FlakyProxy, valkey_url: str
+) -> None:
+    url = proxy.url.replace("http:", "redis:") + "/" + valkey_url.rsplit("/", 1)[1]
+    # As in the API: its patience ends before a silent connection is given up.
+    async with TaskStore(url, Settings(lease=LEASE_S)) as impatient:
+        given: list[Claim] = []
+        working = WorkerConnection("w", "gpu", "somewhere", 0, send=nothing, buffer=10, heard_at=0, ready=True)
+        desk = GroupDesk(
+            "gpu",
+            RemoteTasks(impatient, "here"),
+            give=lambda _, grant: given.append(grant.claim),
+            return_=lambda grant: given.append(grant.claim),
+            lease_s=LEASE_S,
+        )
+        desk.connections.add(working)
+        desk.update(working)
+        # The connection that claims go over is open.
+        assert await impatient.call("time_out", "nobody") == ""
+        await store.submit(Submission("t", "remote", group="gpu", delivery=Delivery.REMOTE, max_retries=0))
+        proxy.mute_all()
+        desk.wake()
+        await eventually(lambda: given, because="the grant that got lost is there")
+        assert (await store.get("t")).attempt == 1
+        assert await left_s(store, "t") > LEASE_S / 2
+        await impatient.complete(given[0], "1")
+
+
+async def nothing(_: object) -> None:
+    """Send no message: no task is given."""
 
 
 async def test_what_runs_stays_its_workers_while_connections_go_silent_again_and_again(

@@ -35,6 +35,7 @@ class GroupDesk:
         *,
         give: Callable[[WorkerConnection, Grant], object],
         return_: Callable[[Grant], object],
+        lease_s: float,
     ) -> None:
         self.group = group
         #: The workers of the group that this process holds.
@@ -44,6 +45,7 @@ class GroupDesk:
         self._remote = remote
         self._give = give
         self._return = return_
+        self._lease_s = lease_s
         self._idle: OrderedDict[WorkerConnection, None] = OrderedDict()
         #: Tasks may be waiting: how many to ask for next, 0 when none are known of.
         self._wanted = 0
@@ -107,18 +109,30 @@ class GroupDesk:
         self._in_flight += 1
         answer = self._remote.claim_next(self.group, [connection.worker_id for connection in offered], tell=tell)
         number = self._remote.calls
-        answer.add_done_callback(lambda done: self._claimed(done, number, offered))
+        give_up_at = asyncio.get_running_loop().time() + self._lease_s
+        answer.add_done_callback(lambda done: self._claimed(done, number, offered, give_up_at))
 
-    def _claimed(self, answer: asyncio.Future[list[Any]], number: int, offered: list[WorkerConnection]) -> None:
+    def _repeat(self, number: int, offered: list[WorkerConnection], give_up_at: float) -> None:
+        answer = self._remote.claim_again(self.group, [connection.worker_id for connection in offered], number)
+        answer.add_done_callback(lambda done: self._claimed(done, number, offered, give_up_at))
+
+    def _claimed(
+        self, answer: asyncio.Future[list[Any]], number: int, offered: list[WorkerConnection], give_up_at: float
+    ) -> None:
+        error = None if answer.cancelled() else answer.exception()
+        loop = asyncio.get_running_loop()
+        if isinstance(error, StoreUnavailableError) and loop.time() < give_up_at and self.connections:
+            # It may have been granted all the same, and only the answer got lost.
+            loop.call_later(_PAUSE_S, self._repeat, number, offered, give_up_at)
+            return
         self._in_flight -= 1
         for connection in offered:
             connection.reserved -= 1
-        error = None if answer.cancelled() else answer.exception()
         if answer.cancelled() or error is not None:
             # What was granted all the same is found by its lease.
             if error is not None and not isinstance(error, StoreUnavailableError):
                 log.error("claiming for group %s failed", self.group, exc_info=error)
-            asyncio.get_running_loop().call_later(_PAUSE_S, self.wake)
+            loop.call_later(_PAUSE_S, self.wake)
             given = 0
         else:
             grants = self._remote.read_grants(self.group, number, answer.result())

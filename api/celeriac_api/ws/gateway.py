@@ -118,7 +118,9 @@ class Gateway:
         """Take a worker in; when this returns every process knows that its group is served."""
         desk = self._desks.get(connection.group)
         if desk is None:
-            desk = GroupDesk(connection.group, self.remote, give=self._give, return_=self._return)
+            desk = GroupDesk(
+                connection.group, self.remote, give=self._give, return_=self._return, lease_s=self._lease_s
+            )
             self._desks[connection.group] = desk
         desk.connections.add(connection)
         self.connections.add(connection)

@@ -58,9 +58,18 @@ class RemoteTasks:
         when tasks are left over.
         """
         self._calls += 1
+        return self.claim_again(group, workers, self._calls, tell=tell)
+
+    def claim_again(
+        self, group: str, workers: Sequence[str], number: int, *, tell: bool = False
+    ) -> asyncio.Future[list[Any]]:
+        """Repeat a claim whose answer got lost: it gets what it was granted and still holds, with its whole lease.
+
+        One that never arrived gets nothing where a later one did.
+        """
         offered = orjson.dumps(list(workers)).decode()
-        fence = self._fence(self._calls)
-        return self._store.call("claim_remote", group, offered, self.gateway, self._calls, fence, "1" if tell else "0")
+        fence = self._fence(number)
+        return self._store.call("claim_remote", group, offered, self.gateway, number, fence, "1" if tell else "0")
 
     def read_grants(self, group: str, number: int, reply: Sequence[Any]) -> Grants:
         """Return what `claim_next` was answered; `number` is what `calls` was right after it."""
