@@ -30,10 +30,14 @@ def note(task_id: str, text: str) -> None:
 class Sum(BaseModel):
     numbers: list[int] = Field(min_length=1)
     pause_s: float = 0.0
+    #: A file for whose appearance it waits first.
+    gate: str = ""
 
 
 @task("add", retry_delay_s=0.05)
 async def add(payload: Sum, ctx: Context) -> dict[str, int]:
+    while payload.gate and not os.path.exists(payload.gate):  # noqa: ASYNC240 - a test handler
+        await asyncio.sleep(0.02)
     await asyncio.sleep(payload.pause_s)
     await asyncio.to_thread(note, ctx.task_id, f"attempt {ctx.attempt}")
     return {"sum": sum(payload.numbers)}
@@ -41,6 +45,8 @@ async def add(payload: Sum, ctx: Context) -> dict[str, int]:
 
 @task("add_sync", retry_delay_s=0.05)
 def add_sync(payload: Sum, ctx: Context) -> dict[str, int]:
+    while payload.gate and not os.path.exists(payload.gate):
+        time.sleep(0.02)
     time.sleep(payload.pause_s)
     note(ctx.task_id, f"attempt {ctx.attempt}")
     return {"sum": sum(payload.numbers)}

@@ -198,16 +198,23 @@ async def nothing_runs(store: TaskStore) -> bool:
     return all(worker.running == 0 for worker in await store.workers())
 
 
-async def test_cut_connections_lose_nothing_and_run_nothing_twice(workers: Workers, store: TaskStore) -> None:
+async def test_cut_connections_lose_nothing_and_run_nothing_twice(
+    workers: Workers, store: TaskStore, tmp_path: Path
+) -> None:
     """A8: stock Celery runs a running task again when its connection breaks."""
     worker = await workers.start(store)
+    gate = tmp_path / "gate"
     ids = [
-        await submit(store, kind, {"numbers": [1], "pause_s": 2}, max_retries=0)
+        await submit(store, kind, {"numbers": [1], "gate": str(gate)}, max_retries=0)
         for kind in ("add", "add_sync")
         for _ in range(10)
     ]
     await eventually(lambda: all_run(store, 20), because="all of them run")
-    for _ in range(5):
+    for cut in range(5):
+        if cut == 3:
+            gate.touch()
+            # They open connections of their own, which would be cut too.
+            await eventually(lambda: all_run(store, 0), because="what ran has ended")
         await store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         ids.append(await submit(store, "add", {"numbers": [1], "pause_s": 0.1}))
@@ -236,10 +243,13 @@ async def test_running_tasks_end_once_when_the_store_is_killed_and_comes_back(tm
             workers_on(tmp_path, server.url()) as workers,
         ):
             worker = await workers.start(store)
-            running = [await submit(store, "add", {"numbers": [1], "pause_s": 2}) for _ in range(20)]
-            running += [await submit(store, "add_sync", {"numbers": [1], "pause_s": 2}) for _ in range(5)]
+            gate = tmp_path / "gate"
+            work = {"numbers": [1], "pause_s": 1, "gate": str(gate)}
+            running = [await submit(store, "add", work) for _ in range(20)]
+            running += [await submit(store, "add_sync", work) for _ in range(5)]
             await eventually(lambda: all_run(store, 25), because="all of them run")
             server.kill()
+            gate.touch()
             await asyncio.sleep(3)
             server.start()
             later = [await submit(store, "add", {"numbers": [1]}) for _ in range(5)]
