@@ -1,9 +1,8 @@
-"""A beat in a process of its own, to be killed: `python -m tests.chaos.beat_process STORE DATABASE`."""
+"""A beat in a process of its own, to be killed."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from celeriac.control.scheduling import scheduling
 from celeriac.live.store import TaskStore
@@ -13,12 +12,13 @@ from celeriac.settings import Settings
 SETTINGS = Settings.model_validate({"schedule": {"batch": 20, "takeover": 0.5, "tick": 0.2}})
 
 
-async def main(store_url: str, database_url: str) -> None:
+def beat(store_url: str, database_url: str) -> None:
+    """Beat until killed; says `beating` once it does."""
+    asyncio.run(_beat(store_url, database_url))
+
+
+async def _beat(store_url: str, database_url: str) -> None:
     settings = SETTINGS.model_copy(update={"database_url": database_url})
     async with TaskStore(store_url, settings, patience_s=60) as store, scheduling(store, settings):
         print("beating", flush=True)
         await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))

@@ -1,9 +1,8 @@
-"""A recorder in a process of its own, to be killed: `python -m tests.chaos.recorder_process STORE DATABASE`."""
+"""A recorder in a process of its own, to be killed."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from celeriac.ledger.keeping import keeping
 from celeriac.live.store import TaskStore
@@ -13,12 +12,13 @@ from celeriac.settings import LedgerSettings, Settings
 SETTINGS = Settings(lease=1, ledger=LedgerSettings(batch=40, interval=0.01))
 
 
-async def main(store_url: str, database_url: str) -> None:
+def record(store_url: str, database_url: str) -> None:
+    """Record until killed; says `recording` once it does."""
+    asyncio.run(_record(store_url, database_url))
+
+
+async def _record(store_url: str, database_url: str) -> None:
     settings = SETTINGS.model_copy(update={"database_url": database_url})
     async with TaskStore(store_url, settings, patience_s=60) as store, keeping(store, settings):
         print("recording", flush=True)
         await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))

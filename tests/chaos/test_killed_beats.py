@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
-import sys
+import signal
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +23,8 @@ from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.registry import registry
 from celeriac.settings import Settings
+from tests.chaos.beat_process import beat
+from tests.chaos.forked import ForkedProcess
 from tests.integration import http_serving  # noqa: F401 - its task types
 from tests.support import eventually
 
@@ -33,19 +33,18 @@ DEFINITIONS = int(os.environ.get("CELERIAC_CHAOS_DEFINITIONS", "30"))
 #: One of the beats is killed after a time up to this.
 KILL_S = float(os.environ.get("CELERIAC_CHAOS_KILL_S", "1.5"))
 BEATS = 3
-_ROOT = Path(__file__).parents[2]
 
 
 class Beats:
     """Three beats, one of which is killed again and again, anywhere in its work."""
 
     def __init__(self, store_url: str, database_url: str) -> None:
-        self._command = [sys.executable, "-m", "tests.chaos.beat_process", store_url, database_url]
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._urls = store_url, database_url
+        self._processes: list[ForkedProcess] = []
         self.kills = 0
 
     def start(self) -> None:
-        self._processes.append(subprocess.Popen(self._command, cwd=_ROOT, stdout=subprocess.DEVNULL))
+        self._processes.append(ForkedProcess(beat, *self._urls))
 
     async def harass(self, seconds: float) -> None:
         chance = random.Random(11)
@@ -54,7 +53,7 @@ class Beats:
             await asyncio.sleep(chance.uniform(KILL_S / 2, KILL_S))
             victim = self._processes.pop(0)
             victim.kill()
-            victim.wait()
+            assert victim.wait() == -signal.SIGKILL
             self.kills += 1
             self.start()
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import shutil
-import sys
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,11 +22,15 @@ from celeriac.files.sweeping import HandoffSweeper
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 from celeriac_proto.task import task_pb2, task_pb2_grpc
+from tests.chaos.forked import ForkedProcess
+from tests.chaos.grpc_process import serve_grpc
 from tests.support import eventually, free_port
 
 FILES = 500
 KILLS = 20
 AT_ONCE = 12
+#: A server that is still starting is tried again at once, not after gRPC's second.
+IMPATIENT = [(f"grpc.{which}_reconnect_backoff_ms", 20) for which in ("initial", "min", "max")]
 
 
 @pytest.fixture
@@ -104,12 +108,9 @@ async def test_each_file_ends_whole_in_exactly_one_place_and_each_answered_id_ha
     kills = 0
     chance = random.Random()
     while handed.open_ones():
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "celeriac", "grpc", "--data-dir", str(tmp_path / "data"), env=environment,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        process = ForkedProcess(serve_grpc, "--data-dir", str(tmp_path / "data"), environment=environment)
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=IMPATIENT) as channel:
                 stub: Any = task_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]
                 await asyncio.wait_for(channel.channel_ready(), 30)
                 if kills < KILLS:
@@ -117,9 +118,8 @@ async def test_each_file_ends_whole_in_exactly_one_place_and_each_answered_id_ha
                     kills += 1
                 await hand_in(stub, handed)
         finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            process.kill()
+            assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
     assert kills >= KILLS / 2
 
     async with TaskStore(valkey_url, Settings()) as store:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,17 +17,17 @@ from celeriac.model import Claim, Event, Failure, Progress, Submission
 from celeriac.record import task_record
 from celeriac.settings import Settings
 from celeriac.task_filter import TaskFilter
+from tests.chaos.forked import ForkedProcess
+from tests.chaos.recorder_process import record
 from tests.chaos.running_platform import all_events
 from tests.support import eventually
 
 KILLS = 20
-_ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def recorder(store_url: str, database_url: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.chaos.recorder_process", store_url, database_url]
-    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+def recorder(store_url: str, database_url: str) -> Iterator[ForkedProcess]:
+    process = ForkedProcess(record, store_url, database_url, piped=True)
     try:
         yield process
     finally:
@@ -49,7 +47,7 @@ class Load:
     async def run(self) -> None:
         while not self.stopping:
             await asyncio.gather(*(self._one() for _ in range(10)))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
 
     async def _one(self) -> None:
         task_id = f"t{len(self.ids)}"
@@ -78,11 +76,11 @@ async def test_twenty_kills_in_mid_batch_lose_and_double_nothing(
     left_behind = 0
     for _ in range(KILLS):
         with recorder(valkey_url, database_url) as process:
-            assert process.stdout is not None
-            assert await asyncio.to_thread(process.stdout.readline) == "recording\n"
+            assert await asyncio.to_thread(process.line) == "recording\n"
             # Anywhere in the work: after a random part of a batch's time.
             await asyncio.sleep(chance.uniform(0, 0.12))
             process.kill()
+            assert process.wait() == -signal.SIGKILL
         pending = await store.redis.xpending("celeriac:events", "ledger") if (await feed.lag()).recording else None
         left_behind += bool(pending and pending["pending"])
     load.stopping = True
