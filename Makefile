@@ -33,7 +33,8 @@ up: $(VENV)/.run ## Start the whole platform on this machine, with an example ex
 	$(BIN)/celeriac up --config examples/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.dev ## Run the whole test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@# Empty means unset: the many processes that tests start then find their modules compiled.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .
