@@ -33,8 +33,9 @@ up: $(VENV)/.run ## Start the whole platform on this machine, with an example ex
 	$(BIN)/celeriac up --config examples/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@# Empty means unset: the many processes that tests start then find their modules compiled.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@# Empty means unset: the many processes that tests start then find their modules compiled. Not reordered: the files
+	@# that take long (chaos, e2e) are begun first, so that no process is left with one of them at the end.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ class ApiProcess:
             self._process = subprocess.Popen(
                 command, cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **self._environment}
             )
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with httpx.AsyncClient(timeout=60, base_url=self.url) as client:
 
             async def answers() -> bool:
                 try:

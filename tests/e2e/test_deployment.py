@@ -198,7 +198,9 @@ async def test_events_stream_through_the_proxy_as_they_happen(client: httpx.Asyn
 
 async def test_the_audit_sees_callers_and_not_the_proxy(deployment: Deployment, client: httpx.AsyncClient) -> None:
     elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-    async with httpx.AsyncClient(base_url=deployment.http, headers=client.headers, transport=elsewhere) as operator:
+    async with httpx.AsyncClient(
+        timeout=60, base_url=deployment.http, headers=client.headers, transport=elsewhere
+    ) as operator:
         lied = {"X-Forwarded-For": "192.0.2.1"}
         for verb in ("pause", "resume"):
             assert (await operator.post(f"/api/v1/groups/default/{verb}", headers=lied)).status_code == 200
@@ -231,7 +233,9 @@ async def test_prometheus_reads_all_and_the_dashboards_queries_have_answers(
     deployment: Deployment, client: httpx.AsyncClient
 ) -> None:
     await ended(client, await submit(client, 3))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{deployment.topology.port('prometheus')}") as prometheus:
+    async with httpx.AsyncClient(
+        timeout=60, base_url=f"http://127.0.0.1:{deployment.topology.port('prometheus')}"
+    ) as prometheus:
 
         async def up() -> bool:
             try:
@@ -265,7 +269,9 @@ async def test_prometheus_reads_all_and_the_dashboards_queries_have_answers(
 
 
 async def test_flower_runs_beside_it(deployment: Deployment, client: httpx.AsyncClient) -> None:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{deployment.topology.port('flower')}") as flower:
+    async with httpx.AsyncClient(
+        timeout=60, base_url=f"http://127.0.0.1:{deployment.topology.port('flower')}"
+    ) as flower:
 
         async def healthy() -> bool:
             try:

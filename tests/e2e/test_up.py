@@ -93,7 +93,7 @@ async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_d
             child = next(process for process in up.children() if process.pid == up.pid(role))
             assert any(name in word for word in child.cmdline()), child.cmdline()
 
-        async with httpx.AsyncClient(base_url=run["http"]) as http:
+        async with httpx.AsyncClient(timeout=60, base_url=run["http"]) as http:
             assert (await http.get("/healthz")).status_code == 200
             answer = await http.post("/api/v1/tasks", json={"type": "shout", "payload": {"text": "hi"}})
             assert answer.status_code == 202, answer.text
@@ -181,7 +181,7 @@ async def test_ctrl_c_costs_no_attempt_of_what_an_executor_of_its_own_runs(tmp_p
         )
         assert code == 0, err
         task_id = json.loads(out)["task_id"]
-        async with httpx.AsyncClient(base_url=up.run_json["http"]) as http:
+        async with httpx.AsyncClient(timeout=60, base_url=up.run_json["http"]) as http:
 
             async def counts() -> bool:
                 return bool((await http.get(f"/api/v1/tasks/{task_id}")).json()["progress"])
@@ -440,7 +440,7 @@ async def test_flower_runs_along_and_shows_the_worker(project: Path, data_dir: P
     ) as up:
         await up.ready()
         assert f"Flower      http://127.0.0.1:{port}" in up.text
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as flower:
+        async with httpx.AsyncClient(timeout=60, base_url=f"http://127.0.0.1:{port}") as flower:
 
             async def shown() -> bool:
                 try:

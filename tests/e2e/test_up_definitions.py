@@ -83,7 +83,7 @@ async def test_definitions_from_every_side_and_across_a_restart(project: Path) -
             with pytest.raises(error):
                 await asyncio.to_thread(refused)
 
-        async with httpx.AsyncClient(base_url=up.run_json["http"]) as client:
+        async with httpx.AsyncClient(timeout=60, base_url=up.run_json["http"]) as client:
             shown = (await client.get(f"/tasks/{definition_id}")).json()
             assert shown["status"] in ("ACTIVE", "RUNNING")
         code, out, _ = await up.cli("definitions", "list", "--json")

@@ -46,7 +46,7 @@ async def test_a_video_that_is_handed_over_becomes_an_mp4_and_a_text_is_counted(
         assert {path.name for path in made.parent.iterdir()} == {"original.mp4", "result.mp4", "thumbnail.jpg"}
         assert "holiday.mkv" not in os.listdir(tmp_path), "it was handed over"
 
-        async with httpx.AsyncClient(base_url=up.run_json["http"]) as client:
+        async with httpx.AsyncClient(timeout=60, base_url=up.run_json["http"]) as client:
             record = (await client.get(f"/api/v1/tasks/{task_id}")).json()
             assert record["result"]["facts"]["probe"]["streams"][0]["codec"] == "h264"
 

@@ -81,7 +81,7 @@ async def test_http_is_served_with_the_certificate_only(up: RunningUp, authority
     assert url.startswith("https://127.0.0.1:")
     assert f"curl -s -X POST {url}/api/v1/tasks" in up.text
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=url, verify=trusting(authority), headers=headers) as client:
+    async with httpx.AsyncClient(timeout=60, base_url=url, verify=trusting(authority), headers=headers) as client:
         answer = await client.get("/api/v1/groups")
         assert answer.status_code == 200
         assert "strict-transport-security" in answer.headers

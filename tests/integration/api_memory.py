@@ -51,7 +51,7 @@ async def api_process_memory(folder: Path) -> AsyncIterator[tuple[str, psutil.Pr
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(timeout=60, base_url=url) as client:
             await eventually(lambda: process.returncode is not None or _ready(client), because="the API process serves")
         assert process.returncode is None, "the API process ended at its start"
         yield url, psutil.Process(process.pid)

@@ -184,7 +184,7 @@ async def test_who_asks_too_much_is_told_when_to_come_back(valkey_url: str, tmp_
 
 async def test_bad_credentials_count_at_every_door(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:
     settings = settings_of(valkey_url, tmp_path, failure_limit=1)
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as client:
         good = mint_token(settings, user_id="7", scopes=PLAIN)
         codes = []
         for n in range(3):

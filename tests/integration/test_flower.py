@@ -41,7 +41,7 @@ async def processes(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
 
 @pytest.fixture
 async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as client:
         yield client
 
 

@@ -42,7 +42,7 @@ async def url(settings: Settings) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(timeout=60, base_url=url) as client:
         yield client
 
 
@@ -173,7 +173,7 @@ async def test_a_cancelled_task_is_taken_back_and_its_answer_counts_no_more(url:
 async def test_the_answer_of_a_lost_attempt_does_not_end_the_next_one(settings: Settings) -> None:
     async with (
         serving(patient(settings)) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        httpx.AsyncClient(timeout=60, base_url=url) as http,
         worker(url, concurrency=3) as one,
     ):
         task_id = await submit(http, timeout=0.2, max_retries=1)
@@ -196,7 +196,7 @@ async def test_the_answer_of_a_lost_attempt_does_not_end_the_next_one(settings: 
 async def test_a_lost_attempt_that_is_not_answered_leaves_the_next_one_to_other_workers(settings: Settings) -> None:
     async with (
         serving(patient(settings)) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        httpx.AsyncClient(timeout=60, base_url=url) as http,
         worker(url, concurrency=3) as one,
     ):
         task_id = await submit(http, timeout=0.2, max_retries=1)
@@ -317,7 +317,11 @@ async def test_a_bad_group_is_told_not_to_come_back(url: str, group: str) -> Non
 
 
 async def test_a_stopping_server_lets_workers_finish_and_gives_the_rest_back(settings: Settings) -> None:
-    async with AsyncExitStack() as first, serving(settings) as second, httpx.AsyncClient(base_url=second) as http:
+    async with (
+        AsyncExitStack() as first,
+        serving(settings) as second,
+        httpx.AsyncClient(timeout=60, base_url=second) as http,
+    ):
         going = await first.enter_async_context(serving(settings))
         async with worker(going, concurrency=2) as leaving:
             finished, unfinished = await submit(http), await submit(http)

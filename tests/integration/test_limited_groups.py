@@ -382,7 +382,7 @@ def test_a_rate_is_read_and_written(text: str, rate: Rate) -> None:
 
 
 async def test_groups_are_limited_over_http(valkey_url: str) -> None:
-    async with serving(Settings(redis_url=valkey_url)) as url, httpx.AsyncClient(base_url=url) as http:
+    async with serving(Settings(redis_url=valkey_url)) as url, httpx.AsyncClient(timeout=60, base_url=url) as http:
         path = "/api/v1/groups/default/limits"
         wanted = {"max_running": 5, "rate": "100/m", "note": "the bank asked for it"}
         answer = await http.put(path, json=wanted)

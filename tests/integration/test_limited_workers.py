@@ -114,7 +114,7 @@ async def test_remote_workers_share_the_limit(valkey_url: str, store: TaskStore)
     await store.limit("remote", max_running=2)
     async with (
         serving(Settings(redis_url=valkey_url)) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        httpx.AsyncClient(timeout=60, base_url=url) as http,
         remote_worker(url, "remote") as first,
         remote_worker(url, "remote") as second,
         remote_worker(url, "remote") as third,

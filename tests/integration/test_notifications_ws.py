@@ -335,7 +335,7 @@ async def test_polling_and_removing_own_tasks(
     service.register_task("interview_123", user_id=7)
     await service.notify_progress("interview_123", 30, "third question", step="Step 3/10")
     await submitted(store, "theirs", "8")
-    async with httpx.AsyncClient(base_url=url, headers=signed(settings, 7)) as client:
+    async with httpx.AsyncClient(timeout=60, base_url=url, headers=signed(settings, 7)) as client:
         answer = await client.get("/api/task/task/interview_123/status")
         assert answer.status_code == 200
         fields: dict[str, Any] = answer.json()["data"]
@@ -363,7 +363,7 @@ async def test_polling_and_removing_own_tasks(
         for method, path in (("GET", "/tasks"), ("GET", "/task/next/status"), ("DELETE", "/task/next")):
             refused = await client.request(method, f"/api/task{path}", headers={"Authorization": "Bearer nonsense"})
             assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
-    async with httpx.AsyncClient(base_url=url) as stranger:
+    async with httpx.AsyncClient(timeout=60, base_url=url) as stranger:
         assert (await stranger.get("/api/task/tasks")).status_code == 401
 
 
@@ -377,7 +377,7 @@ async def test_a_large_result_is_left_to_the_status_route(
         await service.notify_completed("large", large)
         completed = await listener.until("large", "completed")
         assert (completed["result"], completed["result_left_out"]) == (None, True)
-    async with httpx.AsyncClient(base_url=url, headers=signed(settings, 7)) as client:
+    async with httpx.AsyncClient(timeout=60, base_url=url, headers=signed(settings, 7)) as client:
         assert (await client.get("/api/task/task/large/status")).json()["data"]["result"] == large
 
 
@@ -446,7 +446,7 @@ async def test_it_is_the_same_where_authentication_is_on(valkey_url: str, store:
                 async with listening(url, 7, query):
                     pass
             assert refused.value.response.status_code in (401, 403), query
-        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {mine}"}) as client:
+        async with httpx.AsyncClient(timeout=60, base_url=url, headers={"Authorization": f"Bearer {mine}"}) as client:
             assert (await client.get("/api/task/tasks")).json()["count"] == 1
             assert (await client.get("/api/task/task/t/status")).json()["data"]["status"] == "running"
             await store.complete(running, "1")

@@ -30,7 +30,7 @@ def api_settings(valkey_url: str) -> Settings:
 
 @pytest.fixture
 async def client(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(api_settings) as url, httpx.AsyncClient(base_url=url) as connected:
+    async with serving(api_settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as connected:
         yield connected
 
 

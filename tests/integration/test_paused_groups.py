@@ -132,7 +132,7 @@ async def test_external_processors_are_handed_nothing_of_a_paused_group(
 
 async def test_groups_are_paused_and_resumed_over_http(valkey_url: str) -> None:
     settings = Settings(redis_url=valkey_url)
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as http:
+    async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as http:
         paused = await http.post("/api/v1/groups/default/pause", json={"note": "until Monday"})
         assert (paused.status_code, paused.json()["paused"]["note"]) == (200, "until Monday")
         assert (await http.get("/api/v1/groups/default")).json()["paused"]["at"]

@@ -82,7 +82,7 @@ def settings(valkey_url: str) -> Settings:
 
 @pytest.fixture
 async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as client:
         yield client
 
 
@@ -187,10 +187,13 @@ async def test_a_worker_that_is_asked_to_stop_finishes_what_runs(
 
 async def test_a_worker_survives_a_restart_of_the_server(settings: Settings, command: Command, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        async with serving(settings) as url, httpx.AsyncClient(base_url=url) as http:
+        async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as http:
             await stack.enter_async_context(running(command(url, "gpu", 1), tmp_path))
             await eventually(lambda: workers(http), because="the worker is connected")
-        async with serving(settings, port=http.base_url.port or 0) as url, httpx.AsyncClient(base_url=url) as http:
+        async with (
+            serving(settings, port=http.base_url.port or 0) as url,
+            httpx.AsyncClient(timeout=60, base_url=url) as http,
+        ):
             done = await record(http, await submit(http, {"n": 1}))
             assert done["status"] == "completed", (tmp_path / "said").read_text()
 
@@ -212,7 +215,7 @@ async def test_a_worker_shows_its_token_and_ends_where_it_is_not_worth_anything(
     said = tmp_path / "said"
     async with (
         serving(guarded) as url,
-        httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as http,
+        httpx.AsyncClient(timeout=60, base_url=url, headers={"Authorization": f"Bearer {token}"}) as http,
     ):
         async with running(command(url, "gpu", 1), tmp_path, CELERIAC_TOKEN=token):
             done = await record(http, await submit(http, {"n": 1}))
