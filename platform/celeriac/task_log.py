@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
@@ -12,15 +10,12 @@ import structlog
 
 from celeriac.errors import CeleriacError
 from celeriac.model import Claim, Failure, LogLine
+from celeriac.tracebacks import traceback_text
 
 #: The message of the line that says why an attempt failed; also in `lua/shared.lua` and the workers' SDKs.
 ATTEMPT_FAILED: Final = "attempt failed"
-#: Longest traceback that a line keeps (characters): its end, which says what went wrong.
-_MAX_TRACEBACK: Final = 6000
 #: Methods of a logger that are no level's name.
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
-#: The modules that call handlers.
-_CALLERS: Final = frozenset({"celeriac.execution.runner", "celeriac_tasks.base"})
 #: What a line has a place of its own for.
 _APART: Final = frozenset(
     {"event", "exc_info", "stack_info", "stacklevel", "positional_args", "task_id", "task_type", "attempt"}
@@ -59,21 +54,7 @@ def _line(method: str, event: Mapping[str, Any]) -> LogLine:
         except (TypeError, ValueError):
             message = f"{message} {arguments}"
     data = {name: value for name, value in event.items() if name not in _APART}
-    if trace := _traceback(event.get("exc_info"), method):
+    exc_info = event.get("exc_info")
+    if trace := traceback_text(method == "exception" if exc_info is None else exc_info):
         data["traceback"] = trace
     return LogLine(_LEVELS.get(method, method), message, data, time.time_ns() // 1_000_000)
-
-
-def _traceback(exc_info: Any, method: str) -> str:
-    if isinstance(exc_info, tuple) and len(exc_info) == 3:
-        exc_info = exc_info[1]
-    elif exc_info or (exc_info is None and method == "exception"):
-        exc_info = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-    if not isinstance(exc_info, BaseException):
-        return ""
-    begin = exc_info.__traceback__
-    # How we came to call the handler is of no interest to who wrote it.
-    while begin is not None and begin.tb_next and begin.tb_frame.f_globals.get("__name__") in _CALLERS:
-        begin = begin.tb_next
-    text = "".join(traceback.format_exception(type(exc_info), exc_info, begin)).rstrip()
-    return text if len(text) <= _MAX_TRACEBACK else f"…{text[-_MAX_TRACEBACK:]}"

@@ -314,10 +314,24 @@ def test_a_tasks_log_grows_while_it_runs(page: Page, api: httpx.Client) -> None:
 def test_why_a_task_failed_is_in_its_log(page: Page, api: httpx.Client) -> None:
     task_id = submit(api, "card.charge", {"amount": 12, "card": "4000" + "0" * 500})
     page.goto(f"/dashboard#/tasks/{task_id}")
-    said = page.locator('.task-log li[data-level="warning"]')
+    said = page.locator(".task-log li")
     expect(said).to_have_count(2)
     expect(said.nth(0)).to_contain_text("the bank said no")
     expect(said.nth(1)).to_contain_text("the bank declined the card")
+    expect(said.nth(1)).to_have_attribute("data-level", "error")
+    # One attempt needs no name; a second one says where it begins.
+    expect(page.locator(".task-log .attempt")).to_have_count(0)
+    page.get_by_role("button", name="Retry", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    expect(said).to_have_count(4)
+    expect(page.locator(".task-log .attempt")).to_have_text(["attempt 2"])
+    expect(said.nth(2)).to_contain_text("attempt 2")
+    # Also where somebody else retries what had ended before the page was opened.
+    page.reload()
+    expect(said).to_have_count(4)
+    assert api.post(f"tasks/{task_id}/retry").status_code == 202
+    expect(said).to_have_count(6)
+    expect(page.locator(".task-log .attempt")).to_have_text(["attempt 2", "attempt 3"])
 
 
 def test_nothing_moves_for_who_wants_no_motion(browser: Browser, url: str) -> None:

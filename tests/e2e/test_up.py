@@ -184,7 +184,7 @@ async def test_ctrl_c_costs_no_attempt_of_what_an_executor_of_its_own_runs(tmp_p
         async with httpx.AsyncClient(timeout=60, base_url=up.run_json["http"]) as http:
 
             async def counts() -> bool:
-                return bool((await http.get(f"/api/v1/tasks/{task_id}")).json()["progress"])
+                return bool((await http.get(f"/api/v1/tasks/{task_id}")).json()["progress"]["percentage"])
 
             await eventually(counts, because="it counts")
         assert await up.stop() == 0

@@ -84,7 +84,7 @@ async def test_a_task_goes_back_when_its_executor_is_stopped_together_with_the_w
 
 async def has_progress(store: TaskStore, task_id: str) -> bool:
     task = await store.get(task_id)
-    return task.status is Status.PROCESSING and task.progress is not None
+    return task.status is Status.PROCESSING and task.progress.percentage > 0
 
 
 async def is_status(store: TaskStore, task_id: str, status: Status) -> bool:

@@ -46,6 +46,16 @@ def test_each_line_carries_its_role() -> None:
     assert stream.getvalue() == "api    | hello\nvalkey-server | bye\n"
 
 
+def test_what_a_child_writes_may_be_coloured_but_steers_no_terminal() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream, colours=False)
+    screen.line("api", "10 %\r20 %\r\x1b[1;31mred\x1b[0m\tand \x1b]0;title\x07 \x1b[2Jgone over \x9b1A\x00")
+    screen.close()
+    mark = "\N{REPLACEMENT CHARACTER}"
+    said = f"\x1b[1;31mred\x1b[0m\tand {mark}]0;title{mark} {mark}[2Jgone over {mark}1A{mark}"
+    assert stream.getvalue() == f"api    | {said}\n"
+
+
 def test_roles_have_colours_of_their_own_on_a_terminal() -> None:
     stream = io.StringIO()
     screen = Screen(stream, colours=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from collections import deque
@@ -20,6 +21,8 @@ LONGEST_LINE = 8192
 #: Lines that wait for a slow terminal; the oldest are dropped and counted.
 MOST_WAITING = 5000
 
+#: Control characters, of which a tab and the colours of a program (`ESC[1;31m`) may stay.
+_STEERING = re.compile(r"(?!\t|\x1b\[[\d;:]{0,32}m)[\x00-\x1f\x7f-\x9f]")
 _COLOURS = ("36", "32", "33", "35", "34", "96", "92", "93", "95", "94")
 
 
@@ -81,8 +84,9 @@ class Screen:
         self._writer.start()
 
     def line(self, role: str, text: str) -> None:
-        """Show one line of `role`; passwords in URLs are taken out, whoever wrote them."""
-        self._put(self._render(role, redact(text)))
+        """Show one line of `role`, without secrets and without what would steer a terminal, whoever wrote it."""
+        text = text.rpartition("\r")[2]  # of a line that was written over again and again, what is seen at last
+        self._put(self._render(role, _STEERING.sub("\N{REPLACEMENT CHARACTER}", redact(text))))
 
     def block(self, role: str, text: str) -> None:
         """Show several lines as they are, without a prefix (as one event in JSON)."""

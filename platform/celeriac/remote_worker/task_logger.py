@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
-import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-#: Longest traceback of a line (characters): its end, which says what went wrong.
-_MAX_TRACEBACK: Final = 6000
+from celeriac.tracebacks import traceback_text
 
 
 class TaskLogger(logging.LoggerAdapter[logging.Logger]):
@@ -49,12 +46,3 @@ def _text(message: object, arguments: tuple[object, ...]) -> str:
         return text % one if arguments else text
     except (TypeError, ValueError, KeyError):
         return f"{text} {arguments}"
-
-
-def traceback_text(exc_info: Any) -> str:
-    """Return the traceback of what is given as the logging module takes it (`exc_info`), '' for nothing."""
-    if exc_info and not isinstance(exc_info, BaseException):
-        exc_info = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
-    if not isinstance(exc_info, BaseException):
-        return ""
-    return "".join(traceback.format_exception(exc_info)).rstrip()[-_MAX_TRACEBACK:]

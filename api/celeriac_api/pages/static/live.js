@@ -19,6 +19,8 @@ class Live extends EventTarget {
   #hiddenTimer = null;
   #position = null;
   #heardAt = 0;
+  /** The state comes first on each connection; from then on all changes of tasks are told. */
+  #told = false;
 
   start() {
     document.addEventListener("visibilitychange", () => {
@@ -32,7 +34,7 @@ class Live extends EventTarget {
     this.#open();
   }
 
-  /** Call `listener(detail)` for each message of a kind; returns what ends that. */
+  /** Call `listener(detail)` for each message of a kind (`told`: what changes from now on is); returns what ends that. */
   on(kind, listener) {
     const wrapped = (event) => listener(event.detail);
     this.addEventListener(kind, wrapped);
@@ -41,6 +43,7 @@ class Live extends EventTarget {
 
   #open() {
     this.#source = new EventSource(address("live", this.#position ? { last_event_id: this.#position } : {}), { withCredentials: false });
+    this.#told = false;
     this.#source.onopen = () => {
       this.#heardAt = Date.now();
       this.#become("live");
@@ -68,6 +71,9 @@ class Live extends EventTarget {
       this.groups = data.groups;
       this.workers = data.workers;
       this.delayed = data.delayed;
+      if (this.#told) return;
+      this.#told = true;
+      this.dispatchEvent(new CustomEvent("told"));
     });
     hear("rates", (data) => {
       const seen = this.rates.at(-1)?.at_ms ?? 0;

@@ -19,6 +19,7 @@ export function show(root, { id, ending, me }) {
   let events = [];
   let source = null;
   let ended = false;
+  let heard = false;
   let again = null;
 
   const badge = statusBadge("pending");
@@ -28,6 +29,7 @@ export function show(root, { id, ending, me }) {
   const percent = h("b", {}, "–");
   const stage = h("span", { class: "muted" });
   const meter = bar(0, null, "progress of the task");
+  const progressCard = h("section", { class: "card" }, h("div", { class: "body" }, h("div", { class: "progress-line" }, percent, stage), meter));
   const facts = h("dl", { class: "facts" });
   const timeline = h("ol", { class: "timeline" });
   const error = h("section", { class: "card", hidden: true });
@@ -37,7 +39,7 @@ export function show(root, { id, ending, me }) {
   const log = new TaskLog(path);
   const body = h("div", { class: "task-body", hidden: true },
     h("div", { class: "stack" },
-      h("section", { class: "card" }, h("div", { class: "body" }, h("div", { class: "progress-line" }, percent, stage), meter)),
+      progressCard,
       error,
       resultCard,
       log.card,
@@ -90,7 +92,10 @@ export function show(root, { id, ending, me }) {
 
   function drawProgress(progress) {
     const shown = task.status === "completed" ? 100 : progress.percentage;
-    setText(percent, `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %`);
+    // A task that has reported nothing is not at zero: nobody knows.
+    const known = shown > 0 || progress.stage || progress.message;
+    progressCard.hidden = !known && FINAL.includes(task.status);
+    setText(percent, known ? `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %` : "–");
     setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · ") || { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] || "");
     setBar(meter, shown, task.status);
   }
@@ -100,7 +105,8 @@ export function show(root, { id, ending, me }) {
     const moment = (at) => at && h("time", { datetime: at, title: fullTime(at) }, `${clockTime(at)} (${Date.parse(at) > Date.now() ? ago(at) : `${ago(at)}${ago(at) === "now" ? "" : " ago"}`})`);
     facts.replaceChildren(...[
       fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),
-      fact("Attempt", `${task.attempt} of up to ${task.max_retries + 1}`),
+      // Retried by hand, a task has more attempts than it was submitted with.
+      fact("Attempt", task.attempt > task.max_retries + 1 ? task.attempt : `${task.attempt} of up to ${task.max_retries + 1}`),
       fact("Worker", task.worker && (me.admin ? h("a", { href: "#/workers", class: "mono" }, task.worker) : h("span", { class: "mono" }, task.worker))),
       fact("Priority", task.priority || null),
       fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
@@ -196,6 +202,15 @@ export function show(root, { id, ending, me }) {
     };
   }
 
+  /** Look whether somebody else has retried what had ended; it may have ended again since. */
+  async function look() {
+    const { status, attempt } = task;
+    await load();
+    if (task.status === status && task.attempt === attempt) return;
+    await loadEvents();
+    if (!FINAL.includes(task.status)) follow();
+  }
+
   /** Follow what has not ended, once the server answers. */
   async function resume() {
     try {
@@ -258,16 +273,21 @@ export function show(root, { id, ending, me }) {
   // --- life
 
   load().then(async () => {
+    ended = FINAL.includes(task.status);
     await loadEvents();
-    if (!FINAL.includes(task.status)) follow();
+    if (!ended) follow();
+    else if (heard) await look();
   }).catch((failure) => {
     body.replaceWith(h("div", { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } }, h("strong", {}, failure.status === 404 ? "There is no such task" : "Not available"), failure.message));
   });
   ending(live.on("tasks", ({ tasks }) => {
     const mine = tasks.find((one) => one.task_id === id);
-    // Somebody else may retry what has ended.
-    if (mine && task && ended && mine.status !== task.status) load().then(loadEvents).then(() => FINAL.includes(task.status) || follow()).catch(complain);
+    if (!mine) return;
+    heard = true;
+    if (task && ended && (mine.status !== task.status || mine.attempt !== task.attempt)) look().catch(complain);
   }));
+  // What came before changes were told.
+  ending(live.on("told", () => ((heard = true), task && ended && look().catch(() => {}))));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
   ending(() => (clearInterval(timer), clearTimeout(again), source?.close(), log.end()));
 }
