@@ -17,6 +17,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     TypeAdapter,
+    ValidationInfo,
     model_validator,
 )
 
@@ -104,12 +105,12 @@ class GrpcTaskPayload(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_misspelt_field(cls, payload: Any) -> Any:
+    def _no_misspelt_field(cls, payload: Any, info: ValidationInfo) -> Any:
         """Refuse an unknown key that looks like a field which is not there: `dta` would silently send no data."""
-        if isinstance(payload, dict):
+        if isinstance(payload, dict) and (info.context or {}).get("submitted"):
             absent = [name for name in cls.model_fields if name not in payload]
             for key in payload:
-                if key not in cls.model_fields and (meant := nearest(str(key), absent, cutoff=0.7)):
+                if key not in cls.model_fields and (meant := nearest(str(key), absent, cutoff=0.8)):
                     raise ValueError(f"there is no such field as {shown(str(key))!r}; did you mean {meant}?")
         return payload
 

@@ -18,16 +18,18 @@ import structlog
 
 from celeriac.settings import Settings
 
-#: Keys whose values are never written.
+#: Keys whose values are never written. A number under a name with "token" is a count of them.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
-#: `scheme://user:password@`: the password is never written. No match spans a quote, so that JSON stays JSON.
+_COUNTED_KEY = re.compile(r"token", re.IGNORECASE)
+#: `scheme://user:password@`: the password is never written.
 _URL_PASSWORD = re.compile(r"(\w://[^\s:/@\"]*:)[^\s/@\"]+@")
-#: `password=…` within a text, quoted or not.
+_BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+#: `password=…` within a text, quoted or not. A quote that ends a JSON text is none that begins a value.
 _ASSIGNED = re.compile(
-    r"((?:passw|secret|token|authorization|api_?key|credential)[\w-]{0,40}=(?:\\?[\"'])?)[^\s\"'\\&;,)\]}]+",
+    r"((?:passw(?:or)?d|passphrase|secret|token|authorization|(?:api|access|private|secret)[_-]?key|credentials?)=)"
+    r"(?:(\\?\"(?![\s:,}\]])|')[^\"'\\]+|(?:(?:Basic|Bearer|Token)\s+)?[^\s\"'\\&;,)\]}]+)",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 #: Loggers that say too much at `info`.
 _QUIET = ("uvicorn", "uvicorn.access", "httpx", "httpcore", "asyncio", "kombu", "amqp", "watchfiles")
@@ -53,6 +55,7 @@ def configure_logging(settings: Settings, *, role: str) -> None:
         finish += [
             _Role(role),
             structlog.processors.format_exc_info,
+            _without_secrets,
             structlog.processors.JSONRenderer(serializer=_dumps),
         ]
     else:
@@ -91,26 +94,47 @@ def redact(text: str) -> str:
     """Return `text` without passwords of URLs, bearer tokens, and what is given as `password=…`, `token=…` and such."""
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\1***@", text)
-    if "earer" in text or "EARER" in text:
-        text = _BEARER.sub(r"\1***", text)
     if "=" in text:
-        text = _ASSIGNED.sub(r"\1***", text)
+        text = _ASSIGNED.sub(lambda found: f"{found[1]}{found[2] or ''}***", text)
+    if "bearer" in text.lower():
+        text = _BEARER.sub(r"\1***", text)
     return text
 
 
 def hide_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Structlog processor: blank the values of keys that sound like secrets, one level deep."""
     for key, value in event.items():
-        if _SECRET_KEY.search(key) and value:
+        if _is_secret(key, value):
             event[key] = "***"
         elif isinstance(value, dict):
-            event[key] = {k: "***" if _SECRET_KEY.search(str(k)) and v else v for k, v in value.items()}
+            event[key] = {k: "***" if _is_secret(str(k), v) else v for k, v in value.items()}
     return event
+
+
+def without_secrets(value: Any, *, depth: int = 50) -> Any:
+    """Return a value of JSON's kinds whose texts went through `redact`, at whatever place they stand."""
+    if isinstance(value, str):
+        return redact(value)
+    if depth and isinstance(value, dict):
+        return {key: without_secrets(inner, depth=depth - 1) for key, inner in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [without_secrets(inner, depth=depth - 1) for inner in value]
+    return value
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    if not value or not _SECRET_KEY.search(key):
+        return False
+    return not (isinstance(value, int | float) and _COUNTED_KEY.search(key))
 
 
 def _drop_repetition(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event.pop("color_message", None)  # uvicorn's second copy of its message
     return event
+
+
+def _without_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: without_secrets(value) for name, value in event.items()}
 
 
 class _Role:

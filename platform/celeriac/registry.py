@@ -63,10 +63,13 @@ class TaskType:
         """Whether the handler is an `async def`."""
         return inspect.iscoroutinefunction(self.handler)
 
-    def validate(self, payload: Any) -> Any:
-        """Return `payload` as the handler's type; raises `InvalidSubmissionError` that names the fields."""
+    def validate(self, payload: Any, *, submitted: bool = False) -> Any:
+        """Return `payload` as the handler's type; raises `InvalidSubmissionError` that names the fields.
+
+        `submitted`: it comes from a caller, who can be told what looks wrong; what was accepted once is run.
+        """
         try:
-            return self.payload.validate_python(payload)
+            return self.payload.validate_python(payload, context={"submitted": submitted})
         except ValidationError as exc:
             raise InvalidSubmissionError(violations_of(exc, prefix="payload")) from exc
 

@@ -320,7 +320,7 @@ def build_submission(
     payload = _json_text("payload", request.payload, limit=settings.max_body_bytes)
     if task_type.secrets:
         payload = hidden(payload)
-    policy = task_type.retry_policy(task_type.validate(request.payload), settings)
+    policy = task_type.retry_policy(task_type.validate(request.payload, submitted=True), settings)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
@@ -366,7 +366,7 @@ def checked_payload(name: str, payload: Mapping[str, Any], settings: Settings, r
     if task_type is None:
         raise InvalidSubmissionError([Violation("type", _unknown_type(name, registry))])
     text = _json_text("payload", payload, limit=settings.max_body_bytes)
-    task_type.retry_policy(task_type.validate(payload), settings)
+    task_type.retry_policy(task_type.validate(payload, submitted=True), settings)
     return hidden(text) if task_type.secrets else text
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from celeriac.errors import CeleriacError
+from celeriac.errors import InvalidSubmissionError, TaskError
 from celeriac.model import Claim, Failure, LogLine
 from celeriac.tracebacks import traceback_text
 
@@ -41,7 +41,7 @@ def failure_line(failure: Failure, error: BaseException | None, *, final: bool) 
 
     What a handler raised on purpose needs no traceback.
     """
-    trace = None if isinstance(error, CeleriacError) else error
+    trace = None if isinstance(error, TaskError | InvalidSubmissionError) else error
     said = {"event": ATTEMPT_FAILED, "code": failure.code, "error": failure.message, "exc_info": trace}
     return _line("error" if final else "warning", said)
 

@@ -23,4 +23,8 @@ def traceback_text(exc_info: Any) -> str:
     while begin is not None and begin.tb_next and begin.tb_frame.f_globals.get("__name__") in _CALLERS:
         begin = begin.tb_next
     text = "".join(traceback.format_exception(type(exc_info), exc_info, begin)).rstrip()
-    return text if len(text) <= MAX_TRACEBACK else f"…{text[-MAX_TRACEBACK:]}"
+    if len(text) <= MAX_TRACEBACK:
+        return text
+    # Whole lines: half a line may hold half a secret, which nobody would know for one.
+    kept = text[-MAX_TRACEBACK:]
+    return f"…\n{kept.partition(chr(10))[2] or kept}"

@@ -28,6 +28,7 @@ from celeriac_tasks.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
 from celeriac_tasks.operators import operators_settings
+from celeriac_tasks.results import RecordBackend
 
 _TRANSPORT: Final = "celeriac_tasks.transport:Transport"
 
@@ -99,7 +100,7 @@ class CeleriacApp(Celery):
         else:
             with self._recording_producers.acquire(block=True) as recording:
                 result = super().send_task(name, *args, producer=recording, **options)
-        if ours:
+        if ours and isinstance(self.backend, RecordBackend):
             # Workers ignore it, whoever asks for it does not.
             result.ignored = False
         return result

@@ -42,6 +42,7 @@ class CeleriacTask(Task):
         attempt = runtime.wait(runtime.runner.begin(request.id))
         if isinstance(attempt, Refusal):
             raise Ignore(f"refused: {attempt.reason}")
+        attempt.by_celery = True
         setattr(request, _ATTEMPT, attempt)
         try:
             return self._answer(self._run_attempt(runtime, attempt, args, kwargs))
@@ -118,7 +119,8 @@ class CeleriacTask(Task):
             return runtime.wait(runner.stopped(attempt, retry=False))
         except Retry as exc:
             error = TaskError(str(exc.exc or exc), code="retry")
-            return runtime.wait(runner.fail(attempt, error, delay_s=_seconds(exc.when)))
+            raised = exc.exc if isinstance(exc.exc, BaseException) else None
+            return runtime.wait(runner.fail(attempt, error, delay_s=_seconds(exc.when), raised=raised))
         except Reject as exc:
             return runtime.wait(runner.give_back(attempt) if exc.requeue else runner.fail_for_good(attempt, exc))
         except Ignore:

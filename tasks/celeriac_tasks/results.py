@@ -16,11 +16,13 @@ from celery import states
 from celery.backends.base import BaseBackend
 from celery.exceptions import TaskRevokedError, TimeoutError, WorkerLostError
 
-from celeriac.errors import TaskFailedError, TaskTimeoutError
+from celeriac.errors import StoreUnavailableError, TaskFailedError, TaskTimeoutError
 from celeriac.model import Failure, Status, Task
 
 #: How long `get` sleeps between two looks: at first, and at most (seconds).
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
+#: How long it asks a store that is away, where nobody set a time (seconds).
+_PATIENCE_S: Final = 15.0
 
 _STATES: Final = {
     Status.SCHEDULED: states.PENDING,
@@ -49,11 +51,12 @@ class RecordBackend(BaseBackend):
         if task is None:
             return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": None}
         state, result, trace = _STATES[task.status], task.result, None
-        if task.error is not None and state in states.EXCEPTION_STATES:
-            result = exception_of(task, task.error)
+        if state in states.EXCEPTION_STATES:
+            result = exception_of(task)
             if isinstance(result, TaskRevokedError):
                 state = states.REVOKED
-            trace = self.app.records.last_traceback(task_id) or None
+            elif state == states.FAILURE:
+                trace = self.app.records.traceback_of(task_id, task.attempt) or None
         return {
             "task_id": task_id,
             "status": state,
@@ -75,18 +78,28 @@ class RecordBackend(BaseBackend):
         no_ack: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> dict[str, Any]:
-        """Return the state of a task once it has ended; raises Celery's `TimeoutError` after `timeout` seconds."""
+        """Return the state of a task once it has ended; raises Celery's `TimeoutError` after `timeout` seconds.
+
+        A store that is away is asked again until then; without a `timeout`, for `_PATIENCE_S`.
+        """
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        pause_s = _FIRST_PAUSE_S
-        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
-            if on_interval is not None:
-                on_interval()
+        pause_s, heard_at = _FIRST_PAUSE_S, time.monotonic()
+        while True:
+            try:
+                meta = self.get_task_meta(task_id)
+                if meta["status"] in states.READY_STATES:
+                    return meta
+                if on_interval is not None:
+                    on_interval()
+                heard_at = time.monotonic()
+            except StoreUnavailableError:
+                if timeout is None and time.monotonic() - heard_at > _PATIENCE_S:
+                    raise
             left_s = None if give_up_at is None else give_up_at - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise TimeoutError(f"task {task_id} has not ended within {timeout:g} s")
             time.sleep(pause_s if left_s is None else min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, interval)
-        return meta
 
     def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
         """Do nothing: the record has it."""
@@ -95,13 +108,21 @@ class RecordBackend(BaseBackend):
     def forget(self, task_id: str) -> None:
         """Do nothing: records go by their retention."""
 
+    def save_group(self, group_id: str, result: Any) -> Any:
+        """Refuse: a group has no record, its tasks have."""
+        raise NotImplementedError("groups are not saved: keep the ids of their tasks")
+
+    restore_group = delete_group = save_group
+
     def as_uri(self, include_password: bool = False) -> str:
         """Return what Celery's banner shows."""
         return "celeriac://"
 
 
-def exception_of(task: Task, failure: Failure) -> Exception:
-    """Return the exception that `AsyncResult.get` raises for a task that ended so."""
+def exception_of(task: Task) -> Exception:
+    """Return the exception that `AsyncResult.get` raises for a task that has not completed."""
+    # Programs of other people may write a status and no error.
+    failure = task.error or Failure("cancelled" if task.status is Status.CANCELLED else "failed", "", False)
     text = failure.message
     match failure.code:
         case "cancelled" | "expired":

@@ -84,6 +84,7 @@ async def working(worker: RemoteWorker) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield running
     finally:
-        worker.stop()
+        for _ in range(2):  # at once: nobody answers any more
+            worker.stop()
         await asyncio.wait([running], timeout=20)
         assert running.done()

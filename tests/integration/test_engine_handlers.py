@@ -238,6 +238,7 @@ async def test_an_attempt_that_does_not_stop_ends_without_its_handler(
     await eventually(lambda: ran_twice(store, task_id), because="the handler comes to its end")
     assert (await store.get(task_id)).status is Status.FAILED, "what it returns after that changes nothing"
     assert await statuses(store, task_id) == ["PENDING", "PROCESSING", "FAILED"]
+    assert [line.message for line in await store.log_lines(task_id)] == ["the handler does not stop", "attempt failed"]
 
 
 async def ran_twice(store: TaskStore, task_id: str) -> bool:
@@ -366,6 +367,11 @@ async def test_a_handler_that_logs_faster_than_the_store_takes_it_goes_on_and_th
     async def told() -> list[str]:
         lines = await store.log_lines(task.task_id, count=10_000)
         return [line.message for line in lines if "were left out" in line.message]
+
+    # Why it failed is said however much is on its way.
+    flooded = await ended(store, await submit(store, f"says{suffix}", {"lines": 5000, "fail": True}, max_retries=0))
+    assert flooded.status is Status.FAILED
+    assert "attempt failed" in {line.message for line in await store.log_lines(flooded.task_id, count=10_000)}
 
     if suffix == "":
         # It never gave way, so that all beyond the first 50 found no room.

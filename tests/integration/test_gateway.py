@@ -68,6 +68,12 @@ async def ended(http: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     return found
 
 
+async def failures(http: httpx.AsyncClient, task_id: str) -> list[tuple[str, Any]]:
+    """Return level and data of what the task's log says of attempts that failed."""
+    lines = (await http.get(f"/api/v1/tasks/{task_id}/log")).json()["items"]
+    return [(line["level"], line["data"]) for line in lines if line["message"] == "attempt failed"]
+
+
 async def test_a_worker_of_the_contract_takes_task_after_task(url: str, http: httpx.AsyncClient) -> None:
     async with connect(url.replace("http", "ws") + "/ws") as connection:
         greeting = json.loads(await connection.recv())
@@ -215,6 +221,7 @@ async def test_a_worker_that_keeps_a_task_past_its_timeout_is_disconnected(url: 
         await one.take()
         assert (await one.hear())["reason"] == "timeout"
         assert (await ended(http, task_id))["error"]["message"] == "Task timeout"
+        assert await failures(http, task_id) == [("error", {"code": "timeout", "error": "Task timeout"})]
         assert await one.hear_the_end() == 4000
 
 
@@ -238,6 +245,7 @@ async def test_progress_and_retryable_errors_are_kept(url: str, http: httpx.Asyn
         record = await ended(http, task_id)
         assert (record["progress"]["percentage"], record["progress"]["message"]) == (40, "half")
         assert record["error"] == {"code": "bad_input", "message": "for good", "retryable": False}
+        assert await failures(http, task_id) == [("error", {"code": "bad_input", "error": "for good"})]
 
 
 async def test_lines_of_a_log_are_kept_and_what_is_none_is_refused(url: str, http: httpx.AsyncClient) -> None:

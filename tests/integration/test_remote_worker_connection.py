@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from celeriac import RemoteTask, RemoteWorker, WorkerRefusedError
 from tests.integration.node_packages import node, node_folder
-from tests.integration.scripted_gateway import scripted_gateway, working
+from tests.integration.scripted_gateway import Visit, scripted_gateway, working
 from tests.support import eventually
 
 
@@ -162,10 +163,66 @@ async def test_stopping_finishes_what_runs_and_takes_nothing_new() -> None:
             await visit.give("t")
             worker.stop()
             assert (await visit.hear())["type"] == "drain"
+            assert (await visit.hear())["type"] == "ping"
+            await visit.say(type="pong")
             go.set()
             assert (await visit.hear())["type"] == "task_complete"
             assert await visit.gone() == 1000
             await asyncio.wait_for(running, 20)
+
+
+async def test_a_task_that_was_on_its_way_when_the_worker_said_that_it_leaves_is_done_too() -> None:
+    async def quick(task: RemoteTask) -> str:
+        return "done"
+
+    async with scripted_gateway() as gateway:
+        worker = RemoteWorker(gateway.url, quick)
+        async with working(worker) as running:
+            visit = await gateway.visit()
+            worker.stop()
+            await leaves_with_what_is_on_its_way(visit)
+            await asyncio.wait_for(running, 20)
+
+
+async def leaves_with_what_is_on_its_way(visit: Visit) -> None:
+    """Be a server that gave a task in the moment in which the worker said that it leaves."""
+    await visit.hear("drain")
+    await visit.hear("ping")
+    await visit.give("late", data={})
+    await visit.say(type="pong")
+    assert (await visit.hear("task_complete"))["taskId"] == "late"
+    assert await visit.gone() == 1000
+
+
+async def test_a_server_that_does_not_answer_keeps_no_worker_from_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac.remote_worker.worker._ANSWER_S", 0.2)
+
+    async def never(task: RemoteTask) -> None:
+        raise AssertionError
+
+    async with scripted_gateway() as gateway:
+        worker = RemoteWorker(gateway.url, never)
+        async with working(worker) as running:
+            visit = await gateway.visit()
+            worker.stop()
+            assert await visit.gone() == 1000
+            await asyncio.wait_for(running, 20)
+
+
+async def test_the_javascript_worker_too_does_what_was_on_its_way_when_it_leaves(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program = shutil.copy(Path(__file__).with_name("remote_handlers.mjs"), node_folder(tmp_path_factory))
+    async with scripted_gateway() as gateway:
+        process = subprocess.Popen([node(), str(program), gateway.url, "g", "2"])
+        try:
+            visit = await gateway.visit()
+            process.send_signal(signal.SIGTERM)
+            await leaves_with_what_is_on_its_way(visit)
+            await eventually(lambda: process.poll() == 0, because="the worker ends")
+        finally:
+            process.kill()
+            process.wait()
 
 
 async def test_cancel_reaches_coroutines_and_threads() -> None:

@@ -131,7 +131,7 @@ async def test_an_attempt_whose_worker_died_has_a_line_that_says_so(valkey_url: 
             await eventually(lambda: no_longer_runs(store), because="its lease ends")
     lines = await store.log_lines("lost")
     assert [(line.attempt, line.level, line.message) for line in lines] == [
-        (1, "error", "attempt failed"),
+        (1, "warning", "attempt failed"),
         (2, "info", "1"),
         (2, "error", "attempt failed"),
     ]

@@ -49,11 +49,19 @@ def test_each_line_carries_its_role() -> None:
 def test_what_a_child_writes_may_be_coloured_but_steers_no_terminal() -> None:
     stream = io.StringIO()
     screen = Screen(stream, colours=False)
-    screen.line("api", "10 %\r20 %\r\x1b[1;31mred\x1b[0m\tand \x1b]0;title\x07 \x1b[2Jgone over \x9b1A\x00")
+    screen.line("api", "\x1b[1;31mred\x1b[K\tand \x1b]0;title\x07 \x1b[2Jgone\rover \x9b1A\x00")
     screen.close()
     mark = "\N{REPLACEMENT CHARACTER}"
-    said = f"\x1b[1;31mred\x1b[0m\tand {mark}]0;title{mark} {mark}[2Jgone over {mark}1A{mark}"
+    said = f"\x1b[1;31mred\tand {mark}]0;title{mark} {mark}[2Jgone{mark}over {mark}1A{mark}\x1b[0m"
     assert stream.getvalue() == f"api    | {said}\n"
+
+
+def test_of_a_line_that_is_written_over_a_terminal_shows_the_last() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream, colours=True)
+    screen.line("api", "10 %\r20 %\rdone")
+    screen.close()
+    assert stream.getvalue().endswith(" done\n")
 
 
 def test_roles_have_colours_of_their_own_on_a_terminal() -> None:

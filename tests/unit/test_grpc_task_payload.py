@@ -95,8 +95,13 @@ def test_service_and_method_are_required() -> None:
 )
 def test_what_is_wrong_is_said_in_the_words_of_the_api(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidSubmissionError) as refused:
-        GRPC_TASK.validate({"service": "plain", "method": "m", **wrong})
+        GRPC_TASK.validate({"service": "plain", "method": "m", **wrong}, submitted=True)
     assert refused.value.violations[0].message == text
+
+
+def test_a_payload_that_was_accepted_once_is_run_whatever_its_further_keys_are_called() -> None:
+    assert GRPC_TASK.validate({"service": "plain", "method": "m", "dta": {}}).data == {}
+    assert GRPC_TASK.validate({"service": "plain", "method": "m", "date": 1, "metadata": {}}, submitted=True).data == {}
 
 
 def test_retries_come_from_the_service_and_else_from_the_defaults() -> None:

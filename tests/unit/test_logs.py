@@ -4,10 +4,14 @@ import json
 import logging
 from collections.abc import Iterator
 
+import orjson
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
-from celeriac.logs import configure_logging, redact
+from celeriac.live.store import log_data_text
+from celeriac.logs import configure_logging, hide_secrets, redact
 from celeriac.settings import Settings
 
 
@@ -75,3 +79,53 @@ def test_redaction_leaves_everything_else_alone() -> None:
         "see http://127.0.0.1:8000/docs and user@example.org"
     )
     assert redact("Authorization: Bearer abcdefghijk") == "Authorization: Bearer ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password=hunter2", "password=***"),
+        ("db_password=hunter2&user=me", "db_password=***&user=me"),
+        ('password="my secret pass" user=me', 'password="***" user=me'),
+        ("login(password='a,b&c', user=me)", "login(password='***', user=me)"),
+        ("authorization=Basic dXNlcjpodW50ZXIy", "authorization=***"),
+        ("API_KEY=abc, secret-key=def; accessToken=ghi", "API_KEY=***, secret-key=***; accessToken=***"),
+        ("bEARer abcdefghijk", "bEARer ***"),
+        (r'{"said":"password=\"a b\" here"}', r'{"said":"password=\"***\" here"}'),
+        ('{"password=":1}', '{"password=":1}'),
+        ("max_tokens=512 prompt_tokens=3 tokenizer=bert", "max_tokens=512 prompt_tokens=3 tokenizer=bert"),
+        ("secretary=Ann a=b ==", "secretary=Ann a=b =="),
+    ],
+)
+def test_secrets_that_a_text_gives_by_name_are_taken_out_whole_and_nothing_else_is(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_numbers_of_tokens_are_no_secrets() -> None:
+    event = {"max_tokens": 512, "token": "abc", "password": 1234, "usage": {"prompt_tokens": 3, "api_token": "x"}}
+    assert hide_secrets(None, "info", event) == {
+        "max_tokens": 512, "token": "***", "password": "***", "usage": {"prompt_tokens": 3, "api_token": "***"}
+    }  # fmt: skip
+
+
+#: Texts that look like what is redacted, and what JSON escapes.
+_TRICKY = st.lists(
+    st.sampled_from(["password=", "token=", "://a:", "@", "Bearer ", "abcdefghij", '"', "'", "\\", " ", ",", "}", "é"])
+).map("".join)
+
+
+@given(
+    st.recursive(_TRICKY | st.integers() | st.none(), lambda inner: st.dictionaries(_TRICKY, inner) | st.lists(inner))
+)
+def test_what_is_redacted_stays_json(value: object) -> None:
+    text = orjson.dumps({"x": value}).decode() if not _too_large(value) else "{}"
+    assert isinstance(json.loads(redact(text)), dict)
+    assert set(json.loads(log_data_text({"x": value, "y": 1}))) in ({"x", "y"}, {"left_out", "bytes"})
+
+
+def _too_large(value: object) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return True
+    return False

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
+from celeriac.execution.log_lines import kept_line
 from celeriac.live.remote import Grant, RemoteTasks
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LeaseState
 from celeriac.retry import RetryPolicy
 from celeriac.settings import DispatchSettings
+from celeriac.task_log import failure_line
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection
 
@@ -74,7 +76,18 @@ class Attempts:
     def fail(self, attempt: RemoteAttempt, failure: Failure) -> None:
         """End an attempt as failed; it is tried again later while attempts are left."""
         delay_ms = _BACKOFF.delay_ms(attempt.claim.retries + 1, random.random())  # noqa: S311 - spreads load, no secret
+        if not attempt.told:
+            self._say_failed(attempt, failure)
         self._settle(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
+
+    def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
+        claim = attempt.claim
+        line = failure_line(failure, None, final=not failure.retryable or claim.attempt >= claim.attempts_allowed)
+        if (kept := kept_line(line, self._store.settings.task_log)) is not None:
+            attempt.lines += 1
+            sent = self._store.log(claim, attempt.lines, kept)
+            # A store that is away costs the line; the record has the error.
+            sent.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
     def stop(self, attempt: RemoteAttempt, reason: str) -> None:
         """Take a task back from a worker that goes on with it; its place stays taken until it answers."""

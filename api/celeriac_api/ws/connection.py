@@ -35,6 +35,8 @@ class RemoteAttempt:
     reports: int = 0
     deltas: int = 0
     lines: int = 0
+    #: The worker has said itself, in the task's log, why the attempt failed.
+    told: bool = False
     #: Why it was taken back from the worker, which may not have noticed yet: then its answer counts no more.
     stopped: str | None = None
 

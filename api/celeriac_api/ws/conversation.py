@@ -11,6 +11,7 @@ from celeriac.errors import StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
 from celeriac.live.store import MAX_TEXT
 from celeriac.model import Failure, LogLevel, LogLine, Progress
+from celeriac.task_log import ATTEMPT_FAILED
 from celeriac_api.responses import encode
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
@@ -179,6 +180,7 @@ class Conversation:
             raise MalformedMessageError("message is a text")
         if not isinstance(data, dict | None):
             raise MalformedMessageError("data is an object")
+        attempt.told = attempt.told or text == ATTEMPT_FAILED
         line = kept_line(
             LogLine(level, text, data or {}, time.time_ns() // 1_000_000), self._gateway.store.settings.task_log
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -19,6 +20,17 @@ log = logging.getLogger(__name__)
 _MOST: Final = 128
 #: Pause after a claim that the store did not answer (seconds).
 _PAUSE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A claim on its way: for these workers, in this order, under this number."""
+
+    number: int
+    offered: list[WorkerConnection]
+    tell: bool
+    #: When its lease has ended, whatever it was granted (the loop's clock).
+    give_up_at: float
 
 
 class GroupDesk:
@@ -110,20 +122,22 @@ class GroupDesk:
         answer = self._remote.claim_next(self.group, [connection.worker_id for connection in offered], tell=tell)
         number = self._remote.calls
         give_up_at = asyncio.get_running_loop().time() + self._lease_s
-        answer.add_done_callback(lambda done: self._claimed(done, number, offered, give_up_at))
+        claim = _Claim(number, offered, tell, give_up_at)
+        answer.add_done_callback(lambda done: self._claimed(done, claim))
 
-    def _repeat(self, number: int, offered: list[WorkerConnection], give_up_at: float) -> None:
-        answer = self._remote.claim_again(self.group, [connection.worker_id for connection in offered], number)
-        answer.add_done_callback(lambda done: self._claimed(done, number, offered, give_up_at))
+    def _repeat(self, claim: _Claim) -> None:
+        workers = [connection.worker_id for connection in claim.offered]
+        answer = self._remote.claim_again(self.group, workers, claim.number, tell=claim.tell)
+        answer.add_done_callback(lambda done: self._claimed(done, claim))
 
-    def _claimed(
-        self, answer: asyncio.Future[list[Any]], number: int, offered: list[WorkerConnection], give_up_at: float
-    ) -> None:
+    def _claimed(self, answer: asyncio.Future[list[Any]], claim: _Claim) -> None:
+        number, offered = claim.number, claim.offered
         error = None if answer.cancelled() else answer.exception()
         loop = asyncio.get_running_loop()
-        if isinstance(error, StoreUnavailableError) and loop.time() < give_up_at and self.connections:
-            # It may have been granted all the same, and only the answer got lost.
-            loop.call_later(_PAUSE_S, self._repeat, number, offered, give_up_at)
+        if isinstance(error, StoreUnavailableError) and loop.time() < claim.give_up_at and not self._remote.stopped:
+            # It may have been granted all the same, and only the answer got lost. What is granted to a worker that has
+            # left since goes back.
+            loop.call_later(_PAUSE_S, self._repeat, claim)
             return
         self._in_flight -= 1
         for connection in offered:
@@ -141,7 +155,7 @@ class GroupDesk:
                 self._wanted = max(self._wanted, min(grants.left, _MOST))
             for grant in grants.granted:
                 connection = offered[grant.place]
-                if connection.closed:
+                if connection.closed or connection.draining:
                     self._return(grant)
                 else:
                     self._give(connection, grant)

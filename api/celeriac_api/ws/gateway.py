@@ -98,6 +98,7 @@ class Gateway:
         if self._ticker is not None:
             await end(self._ticker)
             self._ticker = None
+        self.remote.stopped = True
         await self.attempts.finish(_FINISH_S)
         if self._end_cancels is not None:
             self._end_cancels()

@@ -63,6 +63,10 @@ class Attempt:
         self.claim = claim
         self.context = Context(claim, self)
         self.started = time.monotonic()
+        #: It has been said why it failed: a handler that is stopped late has nothing to add.
+        self.failure_said = False
+        #: It runs in Celery's tracer, which logs for itself.
+        self.by_celery = False
         #: What the next attempt gets instead of what this one got.
         self.amendment: Amendment | None = None
         self._store = store
@@ -160,8 +164,8 @@ class Attempt:
 
     # --- log
 
-    def log(self, line: LogLine) -> None:
-        """Take one line of the task's log; see `Context.log`."""
+    def log(self, line: LogLine, *, always: bool = False) -> None:
+        """Take one line of the task's log; see `Context.log`. `always`: however many are on their way."""
         kept = kept_line(line, self._task_log)
         if kept is None:
             return
@@ -172,7 +176,7 @@ class Attempt:
                 loop_thread=self._loop_thread,
                 most=self._task_log.buffer,
             )
-        self._lines.add(kept)
+        self._lines.add(kept, always=always)
 
 
 class ThreadInterrupt:

@@ -48,10 +48,10 @@ class LogLines:
         self._left_out = 0
         self._seq = 0
 
-    def add(self, line: LogLine) -> None:
-        """Send a line, if there is room."""
+    def add(self, line: LogLine, *, always: bool = False) -> None:
+        """Send a line, if there is room; `always`: also where there is none."""
         with self._lock:
-            if self._under_way >= self._most:
+            if self._under_way >= self._most and not always:
                 self._left_out += 1
                 return
             self._under_way += 1

@@ -15,7 +15,6 @@ import orjson
 import structlog
 
 from celeriac.errors import (
-    CeleriacError,
     ExecutorLostError,
     InvalidSubmissionError,
     RetryAfter,
@@ -32,7 +31,7 @@ from celeriac.registry import Registry, TaskType
 from celeriac.results import result_text, text_of
 from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
-from celeriac.task_log import ATTEMPT_FAILED, failure_line
+from celeriac.task_log import failure_line
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +155,18 @@ class Runner:
             return self._lost(attempt, exc)
         return self._outcome(attempt, Status.COMPLETED, value=value)
 
-    async def fail(self, attempt: Attempt, exc: BaseException, delay_s: float | None = None) -> Outcome:
-        """End an attempt with what its handler raised; whether another follows is the policy's to say."""
+    async def fail(
+        self,
+        attempt: Attempt,
+        exc: BaseException,
+        delay_s: float | None = None,
+        *,
+        raised: BaseException | None = None,
+    ) -> Outcome:
+        """End an attempt with what its handler raised; whether another follows is the policy's to say.
+
+        `raised`: what is behind that, for the log.
+        """
         task_type = self._registry.get(attempt.claim.type)
         failure = failure_of(exc, task_type.final_errors if task_type else ())
         if isinstance(exc, RetryAfter):
@@ -168,7 +177,7 @@ class Runner:
             if delay_s is None or not math.isfinite(delay_s)
             else round(max(delay_s, 0) * 1000)
         )
-        return await self._end(attempt, failure, delay_ms, exc)
+        return await self._end(attempt, failure, delay_ms, exc, raised)
 
     async def fail_for_good(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """End an attempt with what its handler raised; no other follows, as plain Celery has it."""
@@ -235,10 +244,7 @@ class Runner:
         if isinstance(attempt, Refusal):
             return Outcome(None, note=f"refused: {attempt.reason}")
         try:
-            outcome = await self._run(attempt, follow_up)
-            if self._log_failures and outcome.status in (Status.FAILED, Status.RETRYING):
-                _say_failed(attempt.claim, outcome)
-            return outcome
+            return await self._run(attempt, follow_up)
         except Exception as exc:
             log.exception("task %s: its end could not be recorded; its lease will run out", task_id)
             return Outcome(None, note="not recorded", error=exc)
@@ -337,10 +343,14 @@ class Runner:
             return task_type.retry
 
     async def _end(
-        self, attempt: Attempt, failure: Failure, delay_ms: int, error: BaseException | None = None
+        self,
+        attempt: Attempt,
+        failure: Failure,
+        delay_ms: int,
+        error: BaseException | None = None,
+        raised: BaseException | None = None,
     ) -> Outcome:
-        final = not failure.retryable or attempt.claim.attempt >= attempt.claim.attempts_allowed
-        attempt.log(failure_line(failure, error, final=final))
+        self._say_failed(attempt, failure, raised or error)
         try:
             if attempt.amendment is not None:
                 await self._store.amend(attempt.claim, **asdict(attempt.amendment))
@@ -348,6 +358,25 @@ class Runner:
         except (StaleClaimError, StoreUnavailableError) as exc:
             return self._lost(attempt, exc)
         return self._outcome(attempt, status, error=error or TaskError(failure.message, code=failure.code))
+
+    def _say_failed(self, attempt: Attempt, failure: Failure, raised: BaseException | None) -> None:
+        """Say once that an attempt failed: in the task's log, and in this process's unless Celery does."""
+        if attempt.failure_said:
+            return
+        attempt.failure_said = True
+        claim = attempt.claim
+        line = failure_line(failure, raised, final=not failure.retryable or claim.attempt >= claim.attempts_allowed)
+        attempt.log(line, always=True)
+        if self._log_failures and not attempt.by_celery:
+            structlog.get_logger("celeriac.task").warning(
+                line.message,
+                task_id=claim.task_id,
+                task_type=claim.type,
+                attempt=claim.attempt,
+                code=failure.code,
+                error=failure.message,
+                exc_info=raised if "traceback" in line.data else None,
+            )
 
     def _lost(self, attempt: Attempt, exc: Exception) -> Outcome:
         log.warning(
@@ -368,20 +397,6 @@ class Runner:
             # Whoever raises it again must not end a process with it.
             error = RuntimeError(repr(error))
         return Outcome(status, note, value, error, time.monotonic() - attempt.started)
-
-
-def _say_failed(claim: Claim, outcome: Outcome) -> None:
-    """Say in the process's log that an attempt failed, with a traceback unless the handler said so on purpose."""
-    expected = isinstance(outcome.error, CeleriacError)
-    structlog.get_logger("celeriac.task").warning(
-        ATTEMPT_FAILED,
-        task_id=claim.task_id,
-        task_type=claim.type,
-        attempt=claim.attempt,
-        status=outcome.status and outcome.status.wire,
-        error=outcome.error and text_of(outcome.error),
-        exc_info=None if expected else outcome.error,
-    )
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:

@@ -21,6 +21,7 @@ from celeriac.live.scripts import Script, batch_arguments, limit_arguments, scri
 from celeriac.live.submitting import submission_arguments, submitted
 from celeriac.model import Submission, Submitted, Task
 from celeriac.settings import Settings
+from celeriac.task_log import ATTEMPT_FAILED
 
 #: Attempts to reach a store that is away; with their pauses a good ten seconds.
 _ATTEMPTS = 15
@@ -51,6 +52,14 @@ class StoreChannel:
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), _ATTEMPTS),
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
         )
+        #: For what may be asked again by who asks: it tries twice.
+        self._reader: Any = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=2,
+            socket_timeout=3,
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.05), 1),
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        )
 
     def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
         """Store a submission; raises `QueueFullError` (not without limits), `StoreUnavailableError`."""
@@ -68,18 +77,18 @@ class StoreChannel:
         if keys.record_of_nobody(task_id):
             return None
         with _reached():
-            found = self._redis.hgetall(keys.task(task_id))
+            found = self._reader.hgetall(keys.task(task_id))
         record = {name.decode(): value.decode() for name, value in found.items()}
         return task_from_hash({"task_id": task_id, **record}) if "status" in record else None
 
-    def last_traceback(self, task_id: str) -> str:
-        """Return the traceback of the last attempt that failed, "" where its log has none; see `find` for errors."""
+    def traceback_of(self, task_id: str, attempt: int) -> str:
+        """Return the traceback with which an attempt failed, "" where the log has none; see `find` for errors."""
         with _reached():
-            entries = self._redis.xrevrange(keys.log(task_id), count=_LAST_LINES)
+            entries = self._reader.xrevrange(keys.log(task_id), count=_LAST_LINES)
         for entry_id, fields in entries:
             line = log_line_from_entry(entry_id.decode(), {k.decode(): v.decode() for k, v in fields.items()})
-            if trace := line.data.get("traceback"):
-                return str(trace)
+            if line.message == ATTEMPT_FAILED and line.attempt == attempt:
+                return str(line.data.get("traceback", ""))
         return ""
 
 

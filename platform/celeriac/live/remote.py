@@ -40,6 +40,8 @@ class RemoteTasks:
 
     def __init__(self, store: TaskStore, gateway: str) -> None:
         self.gateway = gateway
+        #: The gateway has ended: it takes no more tasks.
+        self.stopped = False
         self._store = store
         self._calls = 0
 

@@ -28,7 +28,7 @@ from celeriac.live.reading import StoreReader
 from celeriac.live.records import claim_from_reply
 from celeriac.live.scripts import script
 from celeriac.live.submitting import submission_arguments, submitted
-from celeriac.logs import redact
+from celeriac.logs import redact, without_secrets
 from celeriac.model import (
     Claim,
     Delivery,
@@ -190,8 +190,9 @@ class TaskStore(StoreReader):
             claim.fence,
             seq,
             line.level,
-            redact(cut(line.message, MAX_TEXT)),
-            redact(log_data_text(line.data)),
+            # No more than this is looked through for secrets; what is cut off has been.
+            cut(redact(line.message[: 4 * MAX_TEXT]), MAX_TEXT),
+            log_data_text(line.data),
             line.timestamp_ms,
         )
 
@@ -385,10 +386,13 @@ def log_data_text(data: Mapping[str, Any]) -> str:
     if not data:
         return ""
     try:
-        encoded = orjson.dumps(dict(data), default=repr, option=orjson.OPT_NON_STR_KEYS)
+        plain = without_secrets(dict(data))
+        encoded = orjson.dumps(plain, default=lambda one: redact(repr(one)), option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):
         # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
-        encoded = orjson.dumps({str(name)[:256]: ascii(value)[:1000] for name, value in list(data.items())[:20]})
+        encoded = orjson.dumps(
+            {str(name)[:256]: redact(ascii(value))[:1000] for name, value in list(data.items())[:20]}
+        )
     if len(encoded) > MAX_LOG_DATA:
         names = [str(name)[:256] for name in list(data)[:20]]
         encoded = orjson.dumps({"left_out": names, "bytes": len(encoded)})

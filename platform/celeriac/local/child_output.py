@@ -21,7 +21,8 @@ LONGEST_LINE = 8192
 #: Lines that wait for a slow terminal; the oldest are dropped and counted.
 MOST_WAITING = 5000
 
-#: Control characters, of which a tab and the colours of a program (`ESC[1;31m`) may stay.
+#: What clears the rest of a line; control characters, but for a tab and a program's colours (`ESC[1;31m`).
+_ERASE = re.compile(r"\x1b\[[012]?K")
 _STEERING = re.compile(r"(?!\t|\x1b\[[\d;:]{0,32}m)[\x00-\x1f\x7f-\x9f]")
 _COLOURS = ("36", "32", "33", "35", "34", "96", "92", "93", "95", "94")
 
@@ -85,8 +86,10 @@ class Screen:
 
     def line(self, role: str, text: str) -> None:
         """Show one line of `role`, without secrets and without what would steer a terminal, whoever wrote it."""
-        text = text.rpartition("\r")[2]  # of a line that was written over again and again, what is seen at last
-        self._put(self._render(role, _STEERING.sub("\N{REPLACEMENT CHARACTER}", redact(text))))
+        if self._colours:
+            text = text.rpartition("\r")[2]  # of a line that was written over again and again, what is seen at last
+        text = _STEERING.sub("\N{REPLACEMENT CHARACTER}", _ERASE.sub("", redact(text)))
+        self._put(self._render(role, f"{text}\x1b[0m" if "\x1b" in text else text))
 
     def block(self, role: str, text: str) -> None:
         """Show several lines as they are, without a prefix (as one event in JSON)."""

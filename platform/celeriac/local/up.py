@@ -17,6 +17,7 @@ from typing import Any
 import celeriac
 from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.execution.attempt import STOP_GRACE_S
 from celeriac.live.store import TaskStore
 from celeriac.local.child_output import Screen
 from celeriac.local.children import (
@@ -40,9 +41,13 @@ from celeriac.run_file import Installation, read_installation, remove_installati
 from celeriac.settings import ServerTlsSettings, Settings
 
 #: The store gets this long to write what it has, after everything else has ended.
-_STORE_STOP_S = 4.0
-#: Of `up.stop_timeout`, what is left to the operator's own programs (at most a quarter), whatever the others need.
+_STORE_STOP_S = 3.0
+#: Of `up.stop_timeout`, what is left to the operator's own programs whatever the others need; at most a quarter of it,
+#: and no more than workers leave that let tasks go on for `worker.shutdown_grace` and then give them back.
 _PROGRAMS_STOP_S = 2.0
+_GIVE_BACK_S = STOP_GRACE_S + 1.0
+#: The least that anybody gets.
+_LEAST_STOP_S = 0.5
 #: Young deaths of the store before the first answer after which `up` gives up.
 _STORE_TRIES = 6
 #: How often readiness is looked at, and how long until it is said what is still missing.
@@ -287,13 +292,15 @@ class Up:
 
     async def _stop_children(self) -> None:
         clock = asyncio.get_running_loop().time
-        stop_by = clock() + self._settings.up.stop_timeout
-        kept_back = min(_PROGRAMS_STOP_S, self._settings.up.stop_timeout / 4) if self._programs else 0.0
+        limit_s = self._settings.up.stop_timeout
+        stop_by = clock() + limit_s
+        spare_s = limit_s - self._settings.worker.shutdown_grace - _GIVE_BACK_S
+        kept_back_s = min(_PROGRAMS_STOP_S, limit_s / 4, max(spare_s, _LEAST_STOP_S)) if self._programs else 0.0
         ours = [name for name in self._supervisor.names if name in self._commands]
-        await self._supervisor.stop(ours, timeout_s=stop_by - kept_back - clock())
+        await self._supervisor.stop(ours, timeout_s=limit_s - kept_back_s)
         # Only now: among them are the executors of what our workers were running until here.
         programs = [name for name in self._supervisor.names if name != STORE]
-        await self._supervisor.stop(programs, timeout_s=stop_by - clock())
+        await self._supervisor.stop(programs, timeout_s=max(stop_by - clock(), _LEAST_STOP_S))
         # The store goes last: until then the others hand back what they were doing.
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
         if self._disk_sync is not None:

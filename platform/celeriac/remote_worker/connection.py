@@ -53,6 +53,7 @@ class Connection:
         self.draining = False
         self._socket = socket
         self._listener = listener
+        self._answered = asyncio.Event()
 
     async def serve(self) -> list[Result]:
         """Send and receive until the connection ends; returns the answers that did not go out."""
@@ -72,6 +73,12 @@ class Connection:
         """The server's close code and reason; None where it just vanished."""
         received = self._socket.protocol.close_rcvd
         return (None, "") if received is None else (received.code, received.reason)
+
+    async def answered(self) -> None:
+        """Wait until the server has heard all that was said so far; what it sent before that has arrived then."""
+        self._answered.clear()
+        self.outbox.put(messages.ping())
+        await self._answered.wait()
 
     async def leave(self) -> None:
         """Close once everything is sent."""
@@ -96,6 +103,8 @@ class Connection:
             self._listener.asked_to_stop(str(message.get("taskId")), str(message.get("reason") or "cancel"))
         elif kind == "ping":
             self.outbox.put(messages.pong())
+        elif kind == "pong":
+            self._answered.set()
         elif kind == "connected":
             self.worker_id = str(message.get("workerId") or "")
             self._listener.connected(self)

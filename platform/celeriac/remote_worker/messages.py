@@ -28,6 +28,11 @@ def drain() -> str:
     return _text({"type": "drain"})
 
 
+def ping() -> str:
+    """Ask for a `pong`: what the server sent before it has arrived by then."""
+    return _text({"type": "ping"})
+
+
 def pong() -> str:
     """Answer a ping."""
     return _text({"type": "pong"})

@@ -30,6 +30,8 @@ H = TypeVar("H", bound=Handler)
 
 #: Answers to the handshake that no later attempt changes.
 _FINAL_ANSWERS: Final = frozenset({400, 401, 403, 404, 405, 426})
+#: How long a server may take to answer that it has heard of the worker's leaving (seconds).
+_ANSWER_S: Final = 5.0
 
 
 class RemoteWorker:
@@ -196,10 +198,16 @@ class RemoteWorker:
         """Finish what runs, as far as there is time for it, and close."""
         connection.draining = True
         connection.outbox.put(messages.drain())
-        enough = [asyncio.create_task(crew.idle()), asyncio.create_task(self._hurried.wait())]
-        await asyncio.wait({serving, *enough}, timeout=self._drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for waiting in enough:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_timeout_s
+        # A task may be on its way here from before the server heard that: nothing runs only when it has answered.
+        hurried = asyncio.create_task(self._hurried.wait())
+        for step, limit_s in ((connection.answered(), _ANSWER_S), (crew.idle(), self._drain_timeout_s)):
+            waiting = asyncio.create_task(step)
+            limit_s = max(min(limit_s, until - loop.time()), 0)
+            await asyncio.wait({serving, hurried, waiting}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+        hurried.cancel()
         if crew.running:
             log.warning("%d task(s) did not finish in time: they are given back", crew.running)
             await crew.abandon()

@@ -567,10 +567,10 @@ local function settle(id, from, group, attempt, status, result, failure, facts)
 end
 
 -- Say in a task's log why an attempt failed whose worker cannot say it.
-local function log_failure(id, attempt, code, message)
+local function log_failure(id, attempt, level, code, message)
   if max_log == '0' then return end
   redis.call('HSETNX', key.task(id), 'log_seq', '0 -')
-  redis.call('XADD', key.log(id), 'MAXLEN', max_log, '*', 'level', 'error', 'message', 'attempt failed',
+  redis.call('XADD', key.log(id), 'MAXLEN', max_log, '*', 'level', level, 'message', 'attempt failed',
     'data', cjson.encode({code = code, error = message}), 'timestamp_ms', int(now_ms), 'attempt', attempt)
   redis.call('PUBLISH', key.live_log(id), '')
 end
@@ -584,8 +584,9 @@ local function take_back(id, f, code, message)
     settle(id, f[1], f[2], f[3], 'CANCELLED', false, {'cancelled', 'cancelled; ' .. message, '0'})
     return 'CANCELLED'
   end
-  log_failure(id, f[3], code, message)
-  if tonumber(f[3]) < tonumber(f[4]) then
+  local again = tonumber(f[3]) < tonumber(f[4])
+  log_failure(id, f[3], again and 'warning' or 'error', code, message)
+  if again then
     count_lost_attempt('l', f[2], f[7], f[8])
     unindex(id, f[1], f[2])
     redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1')
@@ -608,7 +609,7 @@ local function time_out(id)
   end
   if status == 'PROCESSING' then
     redis.call('PUBLISH', key.cancels, id)
-    log_failure(id, f[3], 'timeout', 'Task timeout')
+    log_failure(id, f[3], 'error', 'timeout', 'Task timeout')
   end
   settle(id, status, f[2], f[3], 'FAILED', false, {'timeout', 'Task timeout', '0'})
   return 'FAILED'

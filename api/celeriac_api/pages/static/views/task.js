@@ -20,6 +20,7 @@ export function show(root, { id, ending, me }) {
   let source = null;
   let ended = false;
   let heard = false;
+  let gone = false;
   let again = null;
 
   const badge = statusBadge("pending");
@@ -171,6 +172,7 @@ export function show(root, { id, ending, me }) {
   /** Follow the task's own stream: it has each report, and continues by itself where it was. */
   function follow() {
     source?.close();
+    if (gone) return;
     ended = false;
     source = new EventSource(address(`${path}/progress/stream`, { include: "status", last_event_id: events.at(-1)?.id ?? "" }));
     const hear = (kind) => (message) => {
@@ -218,7 +220,7 @@ export function show(root, { id, ending, me }) {
       await loadEvents();
       if (!FINAL.includes(task.status)) follow();
     } catch {
-      again = setTimeout(resume, AGAIN_MS);
+      if (!gone) again = setTimeout(resume, AGAIN_MS);
     }
   }
 
@@ -289,5 +291,5 @@ export function show(root, { id, ending, me }) {
   // What came before changes were told.
   ending(live.on("told", () => ((heard = true), task && ended && look().catch(() => {}))));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
-  ending(() => (clearInterval(timer), clearTimeout(again), source?.close(), log.end()));
+  ending(() => ((gone = true), clearInterval(timer), clearTimeout(again), source?.close(), log.end()));
 }

@@ -10,6 +10,8 @@ const REFUSED = 1008;
 const TRY_LATER = 1013;
 /** What we close with when the server is silent; browsers allow 1000 and 3000 to 4999. */
 const SILENT = 4000;
+/** How long a server may take to answer that it has heard of our leaving. */
+const ANSWER_MS = 5000;
 
 /** Answers to the handshake that no later attempt changes; only the package `ws` tells them. */
 const FINAL_ANSWERS = /\b(400|401|403|404|405|426)\b/;
@@ -133,6 +135,9 @@ class RemoteTask {
 class Connection {
   workerId = '';
   draining = false;
+  /** Pings that were sent, and the answers: what was sent before a ping has been heard when its answer is here. */
+  pings = 0;
+  pongs = 0;
 
   /** What the socket complained of before it closed. */
   #failure = '';
@@ -297,8 +302,13 @@ export class RemoteWorker {
       connection.close(SILENT, 'the server is silent');
       connection.giveUp('the server is silent');
     } else if (connection.workerId !== '' && silentMs > this.#options.heartbeatMs * 0.9) {
-      this.#say(connection, { type: 'ping' });
+      this.#ping(connection);
     }
+  }
+
+  #ping(connection) {
+    connection.pings += 1;
+    this.#say(connection, { type: 'ping' });
   }
 
   async #drain(connection) {
@@ -311,6 +321,13 @@ export class RemoteWorker {
     this.#state('draining', '');
     this.#say(connection, { type: 'drain' });
     const until = performance.now() + this.#options.drainTimeoutMs;
+    // A task may be on its way here from before the server heard that: nothing runs only when it has answered.
+    this.#ping(connection);
+    const owed = connection.pings;
+    const answeredBy = Math.min(until, performance.now() + ANSWER_MS);
+    while (connection.pongs < owed && connection.open && performance.now() < answeredBy) {
+      await this.#pause(answeredBy - performance.now());
+    }
     while (this.running > 0 && connection.open && performance.now() < until) {
       await this.#pause(until - performance.now());
     }
@@ -357,6 +374,10 @@ export class RemoteWorker {
         break;
       case 'ping':
         this.#say(connection, { type: 'pong' });
+        break;
+      case 'pong':
+        connection.pongs += 1;
+        this.#wake();
         break;
       case 'drain':
         connection.draining = true;
