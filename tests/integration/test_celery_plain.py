@@ -215,6 +215,13 @@ async def test_what_a_task_raised_is_raised_by_get(workers: Workers, store: Task
     assert trace[2].endswith("ValueError: for good")
 
 
+async def test_who_chose_a_result_backend_has_what_celery_has(workers: Workers) -> None:
+    # The worker ignores results, and so does whoever asks for one: it must not wait for ever.
+    assert await evaluate(
+        workers, "app.conf.update(result_backend='cache+memory://') or add.delay(1, 1).get(timeout=30)"
+    ) == [None]
+
+
 async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
     assert await evaluate(
         workers,
