@@ -108,8 +108,8 @@ class RecordBackend(BaseBackend):
     def forget(self, task_id: str) -> None:
         """Do nothing: records go by their retention."""
 
-    def save_group(self, group_id: str, result: Any) -> Any:
-        """Refuse: a group has no record, its tasks have."""
+    def save_group(self, group_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, as `restore_group` and `delete_group` do: a group has no record, its tasks have."""
         raise NotImplementedError("groups are not saved: keep the ids of their tasks")
 
     restore_group = delete_group = save_group
