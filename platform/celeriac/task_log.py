@@ -36,14 +36,15 @@ def task_logger(claim: Claim, keep: Callable[[LogLine], None]) -> Any:
     return logger.bind(task_id=claim.task_id, task_type=claim.type, attempt=claim.attempt)
 
 
-def failure_line(failure: Failure, error: BaseException | None, *, final: bool) -> LogLine:
+def failure_line(claim: Claim, failure: Failure, error: BaseException | None = None) -> LogLine:
     """Return the line that says why an attempt failed: an `error` if it was the last one, else a `warning`.
 
     What a handler raised on purpose needs no traceback.
     """
     trace = None if isinstance(error, TaskError | InvalidSubmissionError) else error
     said = {"event": ATTEMPT_FAILED, "code": failure.code, "error": failure.message, "exc_info": trace}
-    return _line("error" if final else "warning", said)
+    again = failure.retryable and claim.attempt < claim.attempts_allowed
+    return _line("warning" if again else "error", said)
 
 
 def _line(method: str, event: Mapping[str, Any]) -> LogLine:

@@ -81,11 +81,10 @@ class Attempts:
         self._settle(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
 
     def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
-        claim = attempt.claim
-        line = failure_line(failure, None, final=not failure.retryable or claim.attempt >= claim.attempts_allowed)
-        if (kept := kept_line(line, self._store.settings.task_log)) is not None:
+        line = kept_line(failure_line(attempt.claim, failure), self._store.settings.task_log)
+        if line is not None:
             attempt.lines += 1
-            sent = self._store.log(claim, attempt.lines, kept)
+            sent = self._store.log(attempt.claim, attempt.lines, line)
             # A store that is away costs the line; the record has the error.
             sent.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 

@@ -365,7 +365,7 @@ class Runner:
             return
         attempt.failure_said = True
         claim = attempt.claim
-        line = failure_line(failure, raised, final=not failure.retryable or claim.attempt >= claim.attempts_allowed)
+        line = failure_line(claim, failure, raised)
         attempt.log(line, always=True)
         if self._log_failures and not attempt.by_celery:
             structlog.get_logger("celeriac.task").warning(
