@@ -300,4 +300,5 @@ def _frozen(s: Submission) -> dict[str, Any]:
         "tags": list(s.tags),
         "retention_ms": s.retention_ms,
         "delivery": s.delivery.value,
+        "secret_fields": list(s.secret_fields),
     }

@@ -86,9 +86,8 @@ class RemoteOrders:
 class Submission:
     """What a front door hands to the life cycle, already validated.
 
-    `payload` is a JSON object as text; `extra` are further fields of the record (names as in the
-    store). Times: `delay_ms` and `expires_in_ms` count from the server's now, `run_at_ms` and
-    `expires_at_ms` are milliseconds since the epoch; a relative and an absolute one exclude each other.
+    `payload` is a JSON object as text. Times: `delay_ms` and `expires_in_ms` count from the server's now, `run_at_ms`
+    and `expires_at_ms` are milliseconds since the epoch; a relative and an absolute one exclude each other.
     """
 
     task_id: str
@@ -112,9 +111,19 @@ class Submission:
     retention_ms: int | None = None
     idempotency_key: str | None = None
     delivery: Delivery = Delivery.CELERY
-    #: Of remote tasks.
+    #: Only for remote tasks.
     remote: RemoteOrders | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
+    #: Dotted paths of the payload's secrets: only the worker is shown what lies there (see `secret_fields.py`).
+    secret_fields: Sequence[str] = ()
+    #: The message in which plain Celery published the task (JSON, in kombu's envelope); it is sent whenever it is due.
+    celery_message: str | None = None
+    #: The file that was handed over with the task, and what its owner called it.
+    original_file_path: str | None = None
+    original_file_name: str | None = None
+    #: Only for an instance of a definition: what made it (`schedule`, `manual`, `backfill`), and the moment that it is
+    #: for (milliseconds since the epoch).
+    trigger: str | None = None
+    scheduled_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

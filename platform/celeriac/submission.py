@@ -28,7 +28,6 @@ from pydantic import (
     model_validator,
 )
 
-from celeriac import secret_fields
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
 from celeriac.registry import Registry, TaskType
@@ -318,8 +317,6 @@ def build_submission(
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
     payload = _json_text("payload", request.payload, limit=settings.max_body_bytes)
-    if task_type.secrets:
-        payload = hidden(payload)
     policy = task_type.retry_policy(task_type.validate(request.payload, submitted=True), settings)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
@@ -347,7 +344,7 @@ def build_submission(
         retention_ms=None if retention_s == settings.retention else round(retention_s * 1000),
         idempotency_key=idempotency_key,
         delivery=Delivery.REMOTE if remote else delivery_of(group, settings),
-        extra={secret_fields.FIELD: "\n".join(task_type.secrets)} if task_type.secrets else {},
+        secret_fields=task_type.secrets,
     )
 
 
@@ -367,12 +364,13 @@ def checked_payload(name: str, payload: Mapping[str, Any], settings: Settings, r
         raise InvalidSubmissionError([Violation("type", _unknown_type(name, registry))])
     text = _json_text("payload", payload, limit=settings.max_body_bytes)
     task_type.retry_policy(task_type.validate(payload, submitted=True), settings)
-    return hidden(text) if task_type.secrets else text
+    return text
 
 
-def hidden(payload: str) -> str:
-    """Return a payload's text marked as one with secrets: a space ahead, for which messages leave its summary out."""
-    return f" {payload}"
+def secrets_of(name: str, registry: TypeLookup) -> tuple[str, ...]:
+    """Return the paths of the secrets in the payload of a type, none if nobody knows the type."""
+    task_type = registry.get(name)
+    return () if task_type is None else task_type.secrets
 
 
 def check_idempotency_key(key: str) -> None:

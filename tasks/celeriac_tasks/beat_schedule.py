@@ -210,7 +210,7 @@ def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: 
         "tags": [],
         "retention_ms": None,
         "delivery": submission.delivery.value,
-        "extra": dict(submission.extra),
+        "celery_message": submission.celery_message,
     }
 
 

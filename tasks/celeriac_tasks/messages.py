@@ -126,7 +126,7 @@ def submission_of(
         expires_at_ms=_ms(call.headers.get("expires")),
         timeout_ms=round(limit_s * 1000) if limit_s else None,
         delivery=delivery,
-        extra={"message": _kept(call, queue)} if needed else {},
+        celery_message=_kept(call, queue) if needed else None,
     )
 
 

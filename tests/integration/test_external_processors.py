@@ -29,7 +29,7 @@ async def handed_out(store: TaskStore) -> str:
     """Submit a task to an external group, as `CreateTask` does."""
     submission = Submission(
         task_id=str(uuid4()), type="file_process", group="foreign", delivery=Delivery.EXTERNAL,
-        extra={"original_file_path": "/storage/original.mp4"},
+        original_file_path="/storage/original.mp4",
     )  # fmt: skip
     return (await store.submit(submission)).task_id
 

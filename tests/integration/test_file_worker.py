@@ -27,7 +27,7 @@ async def workers(valkey_url: str, tmp_path: Path) -> AsyncIterator[Workers]:
 async def process(store: TaskStore, original: Path, processor: str, options: Any = None, **more: Any) -> str:
     """Submit a task for a file that was handed over."""
     payload = {"processor": processor, "options": options or {}}
-    return await submit(store, "file_process", payload, extra={"original_file_path": str(original)}, **more)
+    return await submit(store, "file_process", payload, original_file_path=str(original), **more)
 
 
 def folder(tmp_path: Path, name: str) -> Path:

@@ -221,7 +221,7 @@ async def test_another_payload_is_checked_by_its_type(client: httpx.AsyncClient,
     assert_problem(await client.post(path, json={"payload": {"width": 1}}), 422, "invalid_submission", "payload.path")
     assert_problem(await client.post(path, json={"pay": {}}), 422, "invalid_request")
     assert (await store.get(task_id)).status == "FAILED"
-    await failed(store, "plain", extra={"message": "{}"})
+    await failed(store, "plain", celery_message="{}")
     assert_problem(await client.post("/api/v1/tasks/plain/retry", json={"payload": {}}), 422, "invalid_submission")
 
 

@@ -161,7 +161,8 @@ async def test_a_firing_says_how_late_it_was(client: httpx.AsyncClient, store: T
     seconds, micros = await store.redis.time()
     slot_ms = seconds * 1000 + micros // 1000 - 3000
     for _ in range(2):  # the second one is known already
-        await store.submit(Submission(task_id="t", type="demo", extra={"slot_ms": str(slot_ms)}))
+        await store.submit(Submission(task_id="t", type="demo", trigger="schedule", scheduled_at_ms=slot_ms))
+    await store.submit(Submission(task_id="by-hand", type="demo", trigger="manual", scheduled_at_ms=slot_ms))
     samples = await read(client)
     assert value(samples, "celeriac_schedule_lateness_seconds_count", group="default") == 1
     assert value(samples, "celeriac_schedule_lateness_seconds_bucket", group="default", le="2.5") == 0

@@ -222,14 +222,16 @@ async def test_a_worker_elsewhere_fetches_the_original_and_puts_the_result(
     source = tmp_path / "source"
     source.write_bytes(DATA)
     objects.put("videos/t/original.bin", source)
-    extra = {"original_file_path": objects.url_of("videos/t/original.bin")}
     async with workers_on(tmp_path, valkey_url) as workers:
         await workers.start(store, files={**files, "storage_path": str(tmp_path / "of the worker")})
         good, gone = [
             await submit(
-                store, "file_process", {"processor": "compress", "options": {"algorithm": "gzip"}}, extra=place
+                store,
+                "file_process",
+                {"processor": "compress", "options": {"algorithm": "gzip"}},
+                original_file_path=objects.url_of(f"videos/t/{name}"),
             )
-            for place in (extra, {"original_file_path": objects.url_of("videos/t/none.bin")})
+            for name in ("original.bin", "none.bin")
         ]
         task = await ended(store, good, timeout_s=60)
         assert task.status is Status.COMPLETED, task.error

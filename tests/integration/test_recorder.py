@@ -40,7 +40,7 @@ async def test_what_is_recorded_reads_like_the_store_s_own_record(
     await completed(
         store, "full", '{"big": 123456789012345678901234567890, "t": "ü\\u0000"}', payload='{"p":"\\u0000"}',
         tags=("a", "b"), group="media", priority=7, max_retries=0, user_id="jo", metadata={"x": [1, "ü"]},
-        timeout_ms=1500, expires_in_ms=60_000, extra={"original_file_path": "/x"},
+        timeout_ms=1500, expires_in_ms=60_000, original_file_path="/x",
     )  # fmt: skip
     await failed(store, "dead")
     await store.submit(Submission(task_id="later", type="demo", delay_ms=60_000))

@@ -14,7 +14,7 @@ from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.ledger.ledger import KeptTask
 from celeriac.model import Status
 from celeriac.record import task_record
-from celeriac.submission import IDEMPOTENCY_KEY, checked_payload
+from celeriac.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import SUBMISSION_BODY, location, problems
@@ -132,16 +132,17 @@ async def retry_task(
     except TaskNotFoundError:
         kept = await find_kept(parts, task_id)
         task = kept.task
-    payload = None
+    payload, secrets = None, tuple[str, ...]()
     if wanted is not None and wanted.payload is not None:
         types = await parts.types.containing(task.type)
         reached = confined_payload(task.type, wanted.payload, caller)
-        payload = checked_payload(task.type, reached, parts.settings, types)
+        payload, secrets = checked_payload(task.type, reached, parts.settings, types), secrets_of(task.type, types)
         if task.type == FILE_PROCESS.name:
             await parts.files.check_caller(FilePayload.model_validate(reached), caller)
     status = await parts.store.retry(
         task_id,
         payload=payload,
+        secret_fields=secrets,
         kept=kept.record if kept is not None else None,
         nonce=None if idempotency_key is None else f"key:{idempotency_key}",
     )

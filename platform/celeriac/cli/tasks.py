@@ -32,7 +32,7 @@ from celeriac.model import Status, Submission, Submitted, Task
 from celeriac.record import task_record
 from celeriac.registry import Registry, load, registry
 from celeriac.settings import Settings
-from celeriac.submission import KnownTypes, build_submission, checked_payload, read_request
+from celeriac.submission import KnownTypes, build_submission, checked_payload, read_request, secrets_of
 from celeriac.task_filter import TaskFilter
 
 
@@ -208,10 +208,12 @@ def retry(
 
     async def work(store: TaskStore) -> Status:
         task, kept = await find_task(store, task_id)
-        text = None
+        text, secrets = None, tuple[str, ...]()
         if document is not None:
-            text = checked_payload(task.type, document, settings, KnownTypes(local, await store.task_types()))
-        status = await store.retry(task_id, payload=text, kept=None if kept is None else kept.record)
+            types = KnownTypes(local, await store.task_types())
+            text, secrets = checked_payload(task.type, document, settings, types), secrets_of(task.type, types)
+        record = None if kept is None else kept.record
+        status = await store.retry(task_id, payload=text, secret_fields=secrets, kept=record)
         await note(store, "task.retry", task_id)
         return status
 

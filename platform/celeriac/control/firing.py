@@ -42,6 +42,8 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
     if spec.task is None and not definition.read_only:
         payload = orjson.dumps(content_payload(run["type"], content_of(spec.content, spec.user_id, facts))).decode()
     retention_ms = round(settings.retention * 1000) if run["retention_ms"] is None else run["retention_ms"]
+    # Definitions of earlier versions have the message in `extra`.
+    message = run.get("celery_message") or run.get("extra", {}).get("message")
     return Submission(
         task_id=firing.task_id,
         type=run["type"],
@@ -59,13 +61,10 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
         delivery=(
             delivery_of(run["group"], settings) if run["delivery"] in _BY_SETTINGS else Delivery(run["delivery"])
         ),
-        extra={
-            "scheduled_at": scheduled_at,
-            "trigger": firing.trigger,
-            # Lateness is counted with the submission; other firings have no slot to be late for.
-            **({"slot_ms": str(firing.slot_ms)} if firing.trigger == "schedule" else {}),
-            **{name: text.replace(INSTANCE_ID, firing.task_id) for name, text in run.get("extra", {}).items()},
-        },
+        secret_fields=run.get("secret_fields", ()),
+        celery_message=None if message is None else message.replace(INSTANCE_ID, firing.task_id),
+        trigger=firing.trigger,
+        scheduled_at_ms=firing.slot_ms,
     )
 
 

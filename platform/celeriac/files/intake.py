@@ -216,8 +216,8 @@ class FileIntake:
                 raise asyncio.CancelledError
             shown = upload.info.name if upload is not None else display_name(path)
             place = await self._share(handed)
-            extra = {**submission.extra, "original_file_path": place, "original_file_name": shown}
-            submitted = await self.store.submit(replace(submission, extra=extra))
+            submission = replace(submission, original_file_path=place, original_file_name=shown)
+            submitted = await self.store.submit(submission)
         except BaseException as exc:
             # The answer may have been lost on its way, with the record stored.
             await self._give_back(handed, certain=not isinstance(exc, StoreUnavailableError))

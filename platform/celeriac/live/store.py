@@ -92,13 +92,15 @@ class TaskStore(StoreReader):
         task_id: str,
         *,
         payload: str | None = None,
+        secret_fields: Sequence[str] = (),
         rev: int | None = None,
         kept: Mapping[str, str] | None = None,
         nonce: str | None = None,
     ) -> Status:
         """Run a failed or cancelled task again with its attempts granted anew; returns PENDING.
 
-        `payload` (a JSON object) replaces the one it has. `kept` is its record as somebody kept it, for a
+        `payload` (a JSON object) replaces the one it has; `secret_fields` are the paths of the secrets in it, none for
+        those that the record names. `kept` is its record as somebody kept it, for a
         task that the store has let go. With `rev`, a task that changed since it had this revision is left
         alone: `ChangedTaskError`. Calls of one `nonce` count once.
         """
@@ -118,6 +120,7 @@ class TaskStore(StoreReader):
             payload or "",
             "" if rev is None else rev,
             orjson.dumps([part for pair in kept.items() for part in pair]).decode() if kept else "",
+            "\n".join(secret_fields),
         )
         if not before:
             raise TaskNotFoundError(task_id)

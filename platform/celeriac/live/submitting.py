@@ -9,7 +9,7 @@ import orjson
 
 from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
 from celeriac.live import keys
-from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted
+from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.settings import Settings
 
 
@@ -60,18 +60,29 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
 
 
 def _further_fields(s: Submission) -> str:
-    """Return the record's further fields as a JSON array (name, value, ...), or an empty text."""
-    fields = dict(s.extra)
+    """Return the fields that few records have as a JSON object of texts, or an empty text."""
+    fields: dict[str, str | None] = {
+        "definition_id": s.definition_id,
+        "trigger": s.trigger,
+        "message": s.celery_message,
+        "original_file_path": s.original_file_path,
+        "original_file_name": s.original_file_name,
+    }
     if s.tags:
         fields["tags"] = orjson.dumps(list(s.tags)).decode()
-    if s.definition_id is not None:
-        fields["definition_id"] = s.definition_id
+    if s.secret_fields:
+        fields["secret_fields"] = "\n".join(s.secret_fields)
+    if s.scheduled_at_ms is not None:
+        fields["scheduled_at"] = rfc3339(utc_from_ms(s.scheduled_at_ms))
+    if s.trigger == "schedule" and s.scheduled_at_ms is not None:
+        fields["slot_ms"] = str(s.scheduled_at_ms)
     if s.retention_ms is not None:
         # Zero would take the record away before anybody could read the result.
         fields["retention_ms"] = str(max(s.retention_ms, 1))
     if s.remote is not None:
         fields.update(_orders(s.remote))
-    return orjson.dumps([part for pair in fields.items() for part in pair]).decode() if fields else ""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return orjson.dumps(given).decode() if given else ""
 
 
 def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:

@@ -7,10 +7,10 @@
 local messages = {}
 for i = 4, #ARGV do
   local id = ARGV[i]
-  local f = redis.call('HMGET', key.task(id), 'status', 'type', 'queue', 'priority', 'attempt', 'message', 'payload')
+  local f = redis.call('HMGET', key.task(id), 'status', 'type', 'queue', 'priority', 'attempt', 'message', 'payload', 'secret_fields')
   if f[1] == 'PENDING' then
     local priority = tonumber(f[4] or 0)
-    local envelope = message_of(id, f[2], f[3], priority, tonumber(f[5] or 0), f[6], f[7], take_seq(1))
+    local envelope = message_of(id, f[2], f[3], priority, tonumber(f[5] or 0), f[6], f[7], f[8], take_seq(1))
     messages[#messages + 1] = {f[3], priority, envelope}
   end
 end

@@ -27,12 +27,12 @@ local found = redis.call('ZRANGEBYSCORE', key.waiting(group), '(' .. after, '+in
 for i = 1, #found, 2 do
   local id, task = found[i], key.task(found[i])
   last = int(tonumber(found[i + 1]))
-  local f = redis.call('HMGET', task, 'status', 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints')
+  local f = redis.call('HMGET', task, 'status', 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'secret_fields')
   -- One whose message is still out is found by it.
   local limited = limits[group] and redis.call('ZSCORE', key.limited(group), id)
   if f[1] == 'PENDING' and tonumber(f[8] or 0) == 0 and not limited then
     redis.call('HSET', task, 'hinted_ms', int(now_ms), 'hints', '1')
-    hint(id, f[2], group, tonumber(f[3] or 0), f[4] or '', tonumber(f[5] or 0), false, f[6], f[7], take_seq(1))
+    hint(id, f[2], group, tonumber(f[3] or 0), f[4] or '', tonumber(f[5] or 0), false, f[6], f[7], f[9], take_seq(1))
     sent = sent + 1
   end
 end

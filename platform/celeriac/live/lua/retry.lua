@@ -5,12 +5,13 @@
 -- ARGV[7] another payload (JSON object), '' for the one it has
 -- ARGV[8] the revision that the record must be at (see emit), '' for any
 -- ARGV[9] the record to put back (JSON array: name, value, ...), '' for none
+-- ARGV[10] paths of the secrets in that other payload (separated by line breaks), '' for those that the record has
 --
 -- Returns the status before, 'queue_full', 'changed' (another revision), 'celery' (plain Celery published
 -- it, its arguments are in its message: no other payload), 'notified' (a program of its own ran it, see notify.lua), or
 -- '' when there is no such task. A repeated call (same nonce: the reply was lost) answers 'FAILED'.
 
-local id, payload, rev, record = ARGV[4], ARGV[7], ARGV[8], ARGV[9]
+local id, payload, rev, record, secret_fields = ARGV[4], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local task = key.task(id)
 
 local function facts()
@@ -43,6 +44,7 @@ redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'error_code', 'error
   'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms', 'deadline_ms', 'reply_to')
 redis.call('HSET', task, 'nonce', ARGV[6], 'attempts_allowed', int(tonumber(f[3] or 0) + 1 + tonumber(f[4] or 0)))
 if payload ~= '' then redis.call('HSET', task, 'payload', payload) end
+if secret_fields ~= '' then redis.call('HSET', task, 'secret_fields', secret_fields) end
 note_active(user_of[id], id)
 enqueue(id, false)
 return status

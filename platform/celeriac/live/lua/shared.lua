@@ -266,18 +266,18 @@ local function celery_list(group, priority)
   return step == 0 and group or group .. '\6\22' .. int(step)
 end
 
--- At most 200 plain characters of the payload, for people who look at the message in Flower.
-local function summary_of(payload)
-  -- A space ahead marks a payload with secrets (submission.py).
-  if string.byte(payload) == 32 then return "***" end
+-- At most 200 plain characters of the payload, for people who look at the message in Flower; nothing of one with secrets.
+local function summary_of(payload, secret_fields)
+  -- A space ahead is how records had it that were written before they had the field secret_fields.
+  if secret_fields or string.byte(payload) == 32 then return '***' end
   local start = string.sub(payload, 1, 200)
   return string.find(start, '[\128-\255]') and (string.gsub(start, '[\128-\255]', '?')) or start
 end
 
 -- The Celery message of a task: its own, if Celery published it, else one of ours. `seq` makes its delivery unique.
-local function message_of(id, task_type, group, priority, attempt, message, payload, seq)
+local function message_of(id, task_type, group, priority, attempt, message, payload, secret_fields, seq)
   if message then return (string.gsub(message, '"retries": ?%d+', '"retries": ' .. int(attempt), 1)) end
-  return celery_message(id, task_type, group, int(9 - priority), int(attempt), summary_of(payload or ''), seq)
+  return celery_message(id, task_type, group, int(9 - priority), int(attempt), summary_of(payload or '', secret_fields), seq)
 end
 
 -- Push to a list at the end that is read next (`front`) or last; false when the key holds something else.
@@ -422,7 +422,7 @@ end
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority.
 -- Returns false when that was impossible: a submission is refused then; for a task that is stored it is a
 -- lost message like any other.
-local function hint(id, task_type, group, priority, delivery, attempt, front, message, payload, seq)
+local function hint(id, task_type, group, priority, delivery, attempt, front, message, payload, secret_fields, seq)
   if delivery == 'external' then
     if not push(key.external, id, front) then return false end
     -- From now on a foreign program may write the record: watch_external.lua looks at it.
@@ -433,7 +433,7 @@ local function hint(id, task_type, group, priority, delivery, attempt, front, me
   elseif delivery == 'remote' then
     wake(group)
   elseif delivery == '' then
-    return push(celery_list(group, priority), message_of(id, task_type, group, priority, attempt, message, payload, seq), front)
+    return push(celery_list(group, priority), message_of(id, task_type, group, priority, attempt, message, payload, secret_fields, seq), front)
   end
   return true
 end
@@ -466,7 +466,7 @@ function let_go(group, most)
     local ids = redis.call('ZPOPMIN', held, int(room - #going))
     if #ids == 0 then break end
     for i = 1, #ids, 2 do
-      local f = redis.call('HMGET', key.task(ids[i]), 'status', 'type', 'priority', 'delivery', 'attempt', 'message', 'payload')
+      local f = redis.call('HMGET', key.task(ids[i]), 'status', 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'secret_fields')
       if f[1] == 'PENDING' then
         going[#going + 1] = ids[i]
         facts[#going] = f
@@ -478,7 +478,7 @@ function let_go(group, most)
     local id, f = going[i], facts[i]
     redis.call('HSET', key.task(id), 'hinted_ms', int(now_ms))
     redis.call('HINCRBY', key.task(id), 'hints', 1)
-    hint(id, f[2], group, tonumber(f[3] or 0), f[4] or '', tonumber(f[5] or 0), true, f[6], f[7], take_seq(1))
+    hint(id, f[2], group, tonumber(f[3] or 0), f[4] or '', tonumber(f[5] or 0), true, f[6], f[7], f[8], take_seq(1))
   end
 
   local left = redis.call('EXISTS', held) == 1
@@ -493,7 +493,8 @@ end
 -- Move a stored task to PENDING and hint it. Returns nothing; the caller has checked the status.
 -- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
 local function enqueue(id, front)
-  local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'user_id')
+  local f = redis.call('HMGET', key.task(id), 'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hints', 'user_id',
+    'secret_fields')
   user_of[id] = f[9] or ''
   local priority, attempt, seq = tonumber(f[3] or 0), tonumber(f[5] or 0), take_seq(1)
   local score = waiting_score(priority, front, seq)
@@ -502,7 +503,7 @@ local function enqueue(id, front)
   redis.call('SADD', key.groups, f[2])
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', int(now_ms),
     'hinted_ms', int(now_ms), 'hints', int(tonumber(f[8] or 0) + (held and 0 or 1)))
-  if not held then hint(id, f[1], f[2], priority, f[4] or '', attempt, front, f[6], f[7], seq) end
+  if not held then hint(id, f[1], f[2], priority, f[4] or '', attempt, front, f[6], f[7], f[10], seq) end
   emit(id, 'status', 'status', 'PENDING', 'attempt', int(attempt))
 end
 

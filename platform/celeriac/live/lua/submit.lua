@@ -6,9 +6,11 @@
 --   6 max_retries   7 delay_ms        8 run_at_ms     9 expires_in_ms          10 expires_at_ms
 --  11 timeout_ms   12 user_id        13 metadata (JSON object)   14 idempotency key (full Redis key)
 --  15 waiting limit of the group (count)   16 delivery ('' celery, 'broker', 'external', 'remote')
---  17 further record fields (JSON array: name, value, ...)       18 nonce of this call
--- Of the further fields of a remote task three are orders: deadline_in_ms (it fails when it has not ended by then),
--- needs_worker '1' (refuse it where nobody is connected to its group), quiet '1' (wake nobody: the caller claims at once).
+--  17 further fields of the record (JSON object of texts)       18 nonce of this call
+-- Four of the further fields are orders, which the record does not keep: slot_ms (the moment (ms) that a definition's
+-- instance is for, by which its lateness is counted); for a remote task deadline_in_ms (it fails when it has not ended by
+-- then), needs_worker '1' (refuse it if no worker is connected to its group), quiet '1' (wake nobody: the caller claims at
+-- once).
 --
 -- Returns one array per submission: {'created', id, status} | {'known', id, status} |
 -- {'queue_full', limit} | {'schedule_full', limit} | {'no_queue', group} (the key of that name is no list) |
@@ -42,19 +44,8 @@ local waiting = setmetatable({}, {__index = function(memo, index)
   return count
 end})
 
--- What only remote tasks are submitted with, taken out of the further fields.
-local function remote_orders(extra)
-  local orders, kept = {}, {}
-  for i = 1, #extra, 2 do
-    local name = extra[i]
-    if name == 'deadline_in_ms' or name == 'needs_worker' or name == 'quiet' then
-      orders[name] = extra[i + 1]
-    else
-      kept[#kept + 1], kept[#kept + 2] = name, extra[i + 1]
-    end
-  end
-  return orders, kept
-end
+local IS_ORDER = {slot_ms = true, deadline_in_ms = true, needs_worker = true, quiet = true}
+local NOTHING = {}
 
 -- The answer to a submission whose idempotency key or id is known, else nil.
 local function answer_of_known(id, nonce, idempotency_key)
@@ -78,14 +69,13 @@ return each(FIRST, WIDTH, function(base)
   local known = answer_of_known(id, nonce, idempotency_key)
   if known then return known end
 
-  local index, orders = waiting_of(group, delivery), {}
-  local extra = ARGV[base + 16] ~= '' and cjson.decode(ARGV[base + 16]) or {}
-  if delivery == 'remote' then orders, extra = remote_orders(extra) end
+  local index = waiting_of(group, delivery)
+  local further = ARGV[base + 16] ~= '' and cjson.decode(ARGV[base + 16]) or NOTHING
 
   local due = tonumber(ARGV[base + 7]) or (present(ARGV[base + 6]) and now_ms + tonumber(ARGV[base + 6]))
   local scheduled = due and due > now_ms
   if scheduled and redis.call('ZCARD', key.delayed) >= tonumber(ARGV[5]) then return {'schedule_full', ARGV[5]} end
-  if orders.needs_worker and redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') == 0 then
+  if further.needs_worker and redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') == 0 then
     return {'no_worker', group}
   end
   if not scheduled and waiting[index] >= limit then return {'queue_full', int(limit)} end
@@ -108,11 +98,8 @@ return each(FIRST, WIDTH, function(base)
   user_of[id] = user
   if user ~= '' then set('user_id', user) end
   if ARGV[base + 12] ~= '' then set('metadata', ARGV[base + 12]) end
-  local message, slot_ms
-  for i = 1, #extra, 2 do
-    set(extra[i], extra[i + 1])
-    if extra[i] == 'message' then message = extra[i + 1] end
-    if extra[i] == 'slot_ms' then slot_ms = tonumber(extra[i + 1]) end
+  for name, value in pairs(further) do
+    if not IS_ORDER[name] then set(name, value) end
   end
   if scheduled then
     set('run_at', rfc3339(due))
@@ -122,7 +109,8 @@ return each(FIRST, WIDTH, function(base)
     local score = waiting_score(priority, false, number)
     local held = withheld(id, group, delivery, score)
     -- The one step that may be refused: the key of the group's list may be somebody else's.
-    if not held and not orders.quiet and not hint(id, task_type, group, priority, delivery, 0, false, message, payload, number) then
+    if not held and not further.quiet
+      and not hint(id, task_type, group, priority, delivery, 0, false, further.message, payload, further.secret_fields, number) then
       return {'no_queue', group}
     end
     set('pending_ms', now)
@@ -139,8 +127,8 @@ return each(FIRST, WIDTH, function(base)
     set('expires_at', rfc3339(expires))
     redis.call('ZADD', key.expiring, int(expires), id)
   end
-  if orders.deadline_in_ms then
-    local deadline = int(now_ms + tonumber(orders.deadline_in_ms))
+  if further.deadline_in_ms then
+    local deadline = int(now_ms + tonumber(further.deadline_in_ms))
     set('deadline_ms', deadline)
     change('ZADD', key.deadlines, deadline, id)
   end
@@ -150,7 +138,7 @@ return each(FIRST, WIDTH, function(base)
   if user ~= '' then change('ZADD', key.active(user), now, id) end
   -- Nobody can be watching the task yet, so nobody is woken.
   count('s' .. SEP .. group .. SEP .. task_type, 1)
-  if slot_ms then count_duration('d', SEP .. group, math.max(0, now_ms - slot_ms)) end
+  if further.slot_ms then count_duration('d', SEP .. group, math.max(0, now_ms - tonumber(further.slot_ms))) end
   append(id, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
   return {'created', id, status}
 end)

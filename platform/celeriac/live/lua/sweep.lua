@@ -38,7 +38,8 @@ end
 
 -- `claimed_ms`: when the list was last seen to move on, false when it is empty.
 local function resend(id, claimed_ms)
-  local f = redis.call('HMGET', key.task(id), 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hinted_ms', 'hints', 'status')
+  local f = redis.call('HMGET', key.task(id), 'type', 'priority', 'delivery', 'attempt', 'message', 'payload', 'hinted_ms', 'hints', 'status',
+    'secret_fields')
   if f[9] ~= 'PENDING' then
     redis.call('ZREM', key.waiting(group), id)
     return
@@ -50,7 +51,7 @@ local function resend(id, claimed_ms)
   -- The grace doubles with each message sent (up to 64 times), so a worker that hoards messages gets no flood.
   if now_ms - tonumber(f[7] or 0) < grace_ms * 2 ^ math.min(hints - 1, 6) then return end
   redis.call('HSET', key.task(id), 'hinted_ms', int(now_ms), 'hints', int(hints + 1))
-  hint(id, f[1], group, tonumber(f[2] or 0), delivery, tonumber(f[4] or 0), true, f[5], f[6], take_seq(1))
+  hint(id, f[1], group, tonumber(f[2] or 0), delivery, tonumber(f[4] or 0), true, f[5], f[6], f[10], take_seq(1))
   sent[#sent + 1] = id
 end
 
