@@ -9,7 +9,7 @@ ARGS   ?=
 JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint types imports proto bench ci clean
+.PHONY: help up test lint types imports proto client bench ci clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ imports: $(VENV)/.dev ## Check that dependencies point down
 proto: $(VENV)/.dev ## Generate the code of the .proto files
 	$(BIN)/python tools/generate_proto.py
 
+client: $(VENV)/.dev ## Generate the blocking Python client from the one for asyncio
+	$(BIN)/python tools/generate_sync_client.py
+
 bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per task; history: recording, paging
 	$(BIN)/python bench/submit.py $(ARGS)
 	$(BIN)/python bench/throughput.py $(ARGS)
@@ -62,6 +65,7 @@ bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per 
 
 ci: lint types ## Run what CI runs
 	$(BIN)/python tools/generate_proto.py --check
+	$(BIN)/python tools/generate_sync_client.py --check
 	$(MAKE) test
 
 clean: ## Remove the virtual environment, caches and the data folder

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from celeriac.client.steps import LostConnectionError
+from celeriac import Client
+from celeriac.client.calls import LostConnectionError
 from celeriac.errors import (
     ApiError,
     ApiUnavailableError,
@@ -122,6 +123,18 @@ async def test_a_result_is_waited_for(client: AnyClient, store: TaskStore) -> No
     assert handle.status is Status.COMPLETED
     again = await run(client.task, handle.id)
     assert (again.status, await run(again.result)) == (Status.COMPLETED, {"n": 2})
+
+
+async def test_many_threads_share_one_client(url: str, store: TaskStore) -> None:
+    def submit(n: int) -> tuple[str, int]:
+        handle = client.submit(ECHO, {"n": n})
+        return handle.id, client.get(handle.id).payload["n"]
+
+    with Client(url) as client:
+        answers = await asyncio.gather(*(asyncio.to_thread(submit, n) for n in range(50)))
+    assert len({task_id for task_id, _ in answers}) == 50
+    assert [n for _, n in answers] == list(range(50))
+    assert await count(store, "default") == 50
 
 
 async def test_a_failure_says_code_and_message(client: AnyClient, store: TaskStore) -> None:
@@ -371,12 +384,10 @@ async def test_the_token_is_shown_and_not_told(kind: str) -> None:
 
 
 def test_the_loopback_needs_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celeriac import Client
-
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with Client("http://localhost:9") as near, Client("http://example.org") as far:
         for client, mounts in ((near, 0), (far, 1)):
-            http: httpx.Client = client._wire._http
+            http: httpx.Client = client._api._wire._http
             assert len(http._mounts) >= mounts
             assert bool(http._mounts) == bool(mounts)
 

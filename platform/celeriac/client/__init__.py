@@ -1,16 +1,16 @@
 """The Python client of the HTTP API, blocking (`Client`) and for asyncio (`AsyncClient`).
 
-What an operation does is written once, without input and output: a generator that asks for steps (send
-this, pause, read on) and is told what came of them (`steps.py`). `wire.py`, the one file that imports
-httpx, performs the steps for either client; it is imported when the first client is made, so that
-workers, which import `celeriac` too, do not pay for it.
+The client is written once, with `async`, in `asynchronous/`. `tools/generate_sync_client.py` makes the
+blocking one from it, in `generated_blocking/`: edit the former and run `make client`. The modules of this
+folder are for both: they compute, and do no input or output. Only `wire.py` imports httpx, and it is
+imported when the first client is made: a worker imports `celeriac` too, and does not need it.
 """
 
 from __future__ import annotations
 
-from celeriac.client.async_client import AsyncClient, AsyncTaskHandle
-from celeriac.client.blocking_client import Client, TaskHandle
+from celeriac.client.asynchronous.client import AsyncClient, AsyncTaskHandle
 from celeriac.client.charts import Chart, Counts, DurationStats
+from celeriac.client.generated_blocking.client import Client, TaskHandle
 from celeriac.client.inputs import FilterOptions, NewTask, TaskOptions
 
 __all__ = [

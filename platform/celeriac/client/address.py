@@ -1,4 +1,4 @@
-"""Where a client finds the API."""
+"""Finds the address of the API."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _DEFAULT: Final = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The API's URL, without a slash at its end, and the token to show there."""
+    """The API's URL, without a slash at its end, and the token that is sent to it."""
 
     url: str
     token: str | None = field(repr=False)
 
     @property
     def loopback(self) -> bool:
-        """Whether it is this machine: no proxy leads there, whatever the environment says."""
+        """Whether the API runs on this machine, so that no proxy leads to it."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback
@@ -33,10 +33,10 @@ class Address:
 
 
 def find_address(url: str | None, token: str | None, environ: Mapping[str, str] | None = None) -> Address:
-    """Return where the API is: `url`, else `CELERIAC_URL`, else the `celeriac up` of the data folder, else port 8000.
+    """Return the API's address: `url`, else `CELERIAC_URL`, else the `celeriac up` of the data folder, else port 8000.
 
-    The data folder is `CELERIAC_DATA_DIR`, else `.celeriac` here. The token is `token`, else
-    `CELERIAC_TOKEN`, else `CELERIAC_API_KEY`. Raises `SettingsError` for a URL that is none.
+    The data folder is `CELERIAC_DATA_DIR`, else `.celeriac` in the current folder. The token is `token`, else
+    `CELERIAC_TOKEN`, else `CELERIAC_API_KEY`. Raises `SettingsError` if the URL is not valid.
     """
     environment = client_environment(environ)
     chosen = url or environment.url

@@ -12,7 +12,7 @@ from celeriac.errors import ApiError
 
 @dataclass(frozen=True, slots=True)
 class DurationStats:
-    """Many durations, in milliseconds; the median and the 95th percentile are within 5 percent."""
+    """Durations of many tasks, in milliseconds. The median and the 95th percentile are exact within 5 percent."""
 
     avg_ms: float
     p50_ms: float
@@ -22,10 +22,10 @@ class DurationStats:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What happened in a span of time that begins `at`: how many tasks came, how many ended how, and how long it took.
+    """What happened in a span of time that begins at `at`: tasks submitted, tasks ended by outcome, and durations.
 
-    `run` is about the last attempts of what ended, `wait` from the moment a task could start until it did;
-    None where nothing ended.
+    The durations are of the tasks that ended in the span, None if none did. `run` is how long the last attempt
+    took, `wait` how long the task waited after it could have started.
     """
 
     at: datetime
@@ -39,7 +39,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A range from `start` (included) to `end` (excluded): as a whole, and in buckets, also the empty ones."""
+    """The range from `start` (included) to `end` (excluded): its total, and its buckets, empty ones included."""
 
     start: datetime
     end: datetime
@@ -50,7 +50,7 @@ class Chart:
 
 
 def chart_of(document: Mapping[str, Any]) -> Chart:
-    """Read a chart; raises `ApiError` for what is none."""
+    """Read a chart; raises `ApiError` if `document` does not hold one."""
     try:
         start = datetime.fromisoformat(document["from"])
         return Chart(
@@ -61,7 +61,7 @@ def chart_of(document: Mapping[str, Any]) -> Chart:
             buckets=tuple(_counts(bucket, datetime.fromisoformat(bucket["at"])) for bucket in document["buckets"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
-        raise ApiError(f"the answer is no chart: {exc!r}", status=200, code="unreadable") from exc
+        raise ApiError(f"the answer does not describe a chart: {exc!r}", status=200, code="unreadable") from exc
 
 
 def _counts(counts: Mapping[str, Any], at: datetime) -> Counts:

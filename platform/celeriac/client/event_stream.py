@@ -1,4 +1,4 @@
-"""Server-sent events, read as they come (WHATWG HTML, section 9.2.6)."""
+"""Reads server-sent events as they arrive (WHATWG HTML, section 9.2.6)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-#: Longest line; a `done` event holds the task's result.
+#: Longest line. The line of a `done` event has the task's result.
 MAX_LINE_BYTES: Final = 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event. `last_id` is what to come back with: its id, or that of an event before it; None before any."""
+    """One event. A client that reconnects sends `last_id`: the event's id, or else the last id before it, or None."""
 
     name: str
     data: str
@@ -20,7 +20,7 @@ class ServerEvent:
 
 
 class EventReader:
-    """Turns the bytes of one response into events; an event that was cut off is none."""
+    """Turns the bytes of one response into events. An event that was cut off is dropped."""
 
     def __init__(self, last_id: str | None = None) -> None:
         self._rest = bytearray()
@@ -31,7 +31,7 @@ class EventReader:
         self._id = self._last_id = last_id
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
-        """Yield the events that `chunk` completes; raises `ValueError` for a line beyond all bounds."""
+        """Yield the events that `chunk` completes; raises `ValueError` for a line longer than `MAX_LINE_BYTES`."""
         for line in self._lines(chunk):
             if line:
                 self._field(line)
@@ -42,7 +42,7 @@ class EventReader:
             self._name, self._data = "", []
 
     def _lines(self, chunk: bytes) -> Iterator[str]:
-        """Yield complete lines. They end with LF, CRLF or CR; a CRLF may come in two chunks."""
+        """Yield complete lines. A line ends with LF, CRLF or CR; a CRLF may be split between two chunks."""
         rest = self._rest
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]

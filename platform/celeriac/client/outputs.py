@@ -1,4 +1,4 @@
-"""What the API answers, read back into the core's own nouns and errors."""
+"""Reads answers of the API as the tasks, statuses and errors of the core."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from celeriac.client.steps import Answer
+from celeriac.client.calls import Answer
 from celeriac.errors import (
     ApiError,
     CeleriacError,
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def document_of(answer: Answer) -> dict[str, Any]:
-    """Return a good answer's JSON object; raises the error that any other one tells of."""
+    """Return the JSON object of a successful answer; raises the error that any other answer describes."""
     if answer.status >= 400:
         raise error_of(answer)
     try:
@@ -39,20 +39,20 @@ def document_of(answer: Answer) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         document = None
     if answer.status >= 300 or not isinstance(document, dict):
-        raise _stranger(answer)
+        raise _foreign(answer)
     return document
 
 
 def member(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Return a member of an answer; raises `ApiError` where it is missing or of another kind."""
+    """Return a member of an answer; raises `ApiError` if it is missing or of another type."""
     value = document.get(name)
     if not isinstance(value, kind):
-        raise ApiError(f"the answer holds no {name!r}", status=200, code="unreadable")
+        raise ApiError(f"the answer has no valid member {name!r}", status=200, code="unreadable")
     return value
 
 
 def task_of(document: Mapping[str, Any]) -> Task:
-    """Read a record; raises `ApiError` for what is none."""
+    """Read the record of a task; raises `ApiError` if `document` is not one."""
     try:
         return task_from_record(document)
     except ValueError as exc:
@@ -60,7 +60,7 @@ def task_of(document: Mapping[str, Any]) -> Task:
 
 
 def log_line_of(document: Mapping[str, Any]) -> LogLine:
-    """Read a line of a log; raises `ApiError` for what is none."""
+    """Read a line of a log; raises `ApiError` if `document` is not one."""
     try:
         return log_line_from_record(document)
     except ValueError as exc:
@@ -68,15 +68,15 @@ def log_line_of(document: Mapping[str, Any]) -> LogLine:
 
 
 def status_of(document: Mapping[str, Any], name: str = "status") -> Status:
-    """Read a status; raises `ApiError` for what is none."""
+    """Read the status in the member `name`; raises `ApiError` if it is missing or unknown."""
     try:
         return Status(document[name].upper())
     except (KeyError, ValueError, AttributeError) as exc:
-        raise ApiError(f"the answer holds no status: {exc!r}", status=200, code="unreadable") from exc
+        raise ApiError(f"the answer has no valid status: {exc!r}", status=200, code="unreadable") from exc
 
 
 def result_of(task: Task) -> Any:
-    """Return what an ended task returned; raises `TaskFailedError` or `TaskCancelledError`."""
+    """Return the result of an ended task; raises `TaskFailedError` or `TaskCancelledError`."""
     message = "" if task.error is None else task.error.message
     if task.status is Status.CANCELLED:
         raise TaskCancelledError(task.task_id, message)
@@ -86,16 +86,16 @@ def result_of(task: Task) -> Any:
 
 
 def error_of(answer: Answer) -> CeleriacError:
-    """Return the error that an answer tells of."""
+    """Return the error that an answer describes."""
     try:
         problem = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         problem = None
-    return error_of_problem(problem) if isinstance(problem, dict) and "code" in problem else _stranger(answer)
+    return error_of_problem(problem) if isinstance(problem, dict) and "code" in problem else _foreign(answer)
 
 
 def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
-    """Return the error of an RFC 9457 problem: of our own class where it says enough for one, else `ApiError`."""
+    """Return the error of an RFC 9457 problem: the class of its code if the problem has its fields, else `ApiError`."""
     code, detail = str(problem.get("code")), str(problem.get("detail") or problem.get("title") or "")
     try:
         match code:
@@ -118,12 +118,12 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
             case "ledger_missing":
                 return LedgerMissingError(detail)
     except (KeyError, TypeError):
-        pass  # a server of another version says less
+        pass  # a server of another version may leave fields out
     return ApiError(detail, status=int(problem.get("status") or 0), code=code)
 
 
-def _stranger(answer: Answer) -> ApiError:
-    """Return the error for an answer that no Celeriac sent: something between, or a wrong address."""
+def _foreign(answer: Answer) -> ApiError:
+    """Return the error for an answer that Celeriac did not send: the address is wrong, or a proxy answered."""
     kind = answer.headers.get("content-type", "no type")
     return ApiError(
         f"the answer is {kind}, not what the API sends: is the address right?", status=answer.status, code="unreadable"

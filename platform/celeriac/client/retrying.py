@@ -1,4 +1,4 @@
-"""When a request is sent again, and after which pause. Pure: randomness is passed in."""
+"""Decides whether a request is sent again, and after which pause. Pure: randomness is passed in."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: Answers that may be another one soon: the queue is full, or something between here and the store is away.
+#: Answers that may soon be different: the queue is full, or the API, its store or a proxy is not available.
 TRANSIENT: Final = frozenset({429, 502, 503, 504})
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
-#: What a server may ask for at most.
+#: The longest pause that is made because the server asked for it.
 _LONGEST_OBEYED_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """How often and how patiently: exponential pauses from 0.1 s to 5 s, each shortened by up to a half at random.
+    """How often to try again: the pauses grow from 0.1 s to 5 s, and each is shortened by up to a half at random.
 
-    8 retries ride out a restart of the API (about 12 s).
+    8 retries take about 12 s, enough for a restart of the API.
     """
 
     retries: int = 8
@@ -31,9 +31,9 @@ class Retrying:
     chance: Callable[[], float] = random.random
 
     def pause_s(self, failures: int, asked_s: float = 0.0) -> float | None:
-        """Return the pause after the `failures`-th failure in a row, None to give up.
+        """Return the pause after so many failures in a row, None to give up.
 
-        It is not shorter than `asked_s`, which the server asked for.
+        The pause is at least `asked_s`, which the server asked for, up to 60 s.
         """
         if failures > self.retries:
             return None
@@ -42,7 +42,7 @@ class Retrying:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float:
-    """Return what `Retry-After` asks for (RFC 9110: seconds, or a date), 0 where it asks for nothing usable."""
+    """Return the seconds that `Retry-After` asks for (RFC 9110: seconds, or a date), 0 if it is missing or invalid."""
     text = headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text[:9])

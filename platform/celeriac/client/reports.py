@@ -1,0 +1,43 @@
+"""What the event stream of a task tells: its reports of progress, and its end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from celeriac.client.event_stream import ServerEvent
+from celeriac.client.outputs import status_of
+from celeriac.errors import ApiError
+from celeriac.model import Progress, Status
+from celeriac.record import progress_from_record
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The task has ended with this status. Nothing follows."""
+
+    status: Status
+
+
+def ended_of(event: ServerEvent) -> Ended:
+    """Read a `done` event; raises `ApiError` if it is not readable."""
+    return Ended(status_of(_data(event)))
+
+
+def report_of(event: ServerEvent) -> Progress:
+    """Read a `progress` event; raises `ApiError` if it is not readable."""
+    try:
+        return progress_from_record(_data(event))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ApiError(f"a progress event cannot be read: {exc!r}", status=200, code="unreadable") from exc
+
+
+def _data(event: ServerEvent) -> dict[str, Any]:
+    try:
+        data = json.loads(event.data)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise ApiError(f"the data of a {event.name!r} event is not a JSON object", status=200, code="unreadable")
+    return data
