@@ -1,27 +1,28 @@
-"""Write docs/settings.md from the settings themselves; `--check` fails where it is stale.
+"""Write docs/settings.md from the settings themselves; `--check` fails if the page is stale.
 
-Each field's text is the `#:` comment above it; a section's is its docstring.
+The text of a setting is the `description` of its field, the text of a section is its docstring. Bounds and choices are
+read from the field too.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from celeriac.settings import WELL_KNOWN, Settings
+from celeriac.settings.values import MAX_DURATION_S
 
 TARGET = Path(__file__).parents[1] / "docs" / "settings.md"
-_RULE = "| --- | --- | --- |"
+_RULE = "| --- | --- | --- | --- |"
 _HEAD = """# Settings
 
 Written by `tools/settings_reference.py` from the code.
@@ -32,14 +33,14 @@ A value comes from, highest first: an option of the command line, the environmen
 In the file, levels are nested. In the environment, a setting is `CELERIAC_` and its path in capitals with `__` between
 the levels (`CELERIAC_WORKER__CONCURRENCY=8`); lists and maps are written as YAML. The short names below need no prefix,
 and `NAME_FILE` names a file with the value. Durations are `500ms`, `30s`, `10m`, `1h`, `7d` or plain seconds; sizes are
-`512KiB`, `10MiB`, `1GiB` or plain bytes. An unknown key is an error that names the nearest one.
+`512KiB`, `10MiB`, `1GiB` or plain bytes. An unknown key is an error that names the nearest known one.
 """
 
 
 def main() -> int:
     """Write or check; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail where the page is stale")
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if the page is stale")
     arguments = parser.parse_args()
     text = page()
     if not arguments.check:
@@ -57,19 +58,13 @@ def page() -> str:
     parts = [_HEAD]
     for title, path, model in sections(Settings, ()):
         lines = [f"## {title}", "", *([_one_line(model.__doc__), ""] if path else [])]
-        lines += ["| setting | default | meaning |", _RULE]
-        comments = comments_of(model)
+        lines += ["| setting | default | accepts | meaning |", _RULE]
         for name, field in model.model_fields.items():
             if section_of(field.annotation) is not None and not keyed(field.annotation):
                 continue
             full = ".".join((*path, name))
             also = f" (`{short[(*path, name)]}`)" if (*path, name) in short else ""
-            meaning = comments.get(name, "").replace("|", "\\|")
-            if choices := choices_of(field.annotation):
-                meaning = f"One of {', '.join(f'`{choice}`' for choice in choices)}. {meaning}".strip()
-            if keyed(field.annotation):
-                meaning = f"{meaning} By name; see [{full}.NAME](#{_anchor(f'{full}.NAME')}).".strip()
-            lines.append(f"| `{full}`{also} | {default_of(field)} | {meaning} |")
+            lines.append(f"| `{full}`{also} | {default_of(field)} | {accepted_by(field)} | {meaning_of(full, field)} |")
         if lines[-1] != _RULE:
             parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
@@ -99,33 +94,59 @@ def keyed(annotation: Any) -> bool:
     return getattr(annotation, "__origin__", None) is dict and section_of(annotation) is not None
 
 
-def comments_of(model: type[BaseModel]) -> dict[str, str]:
-    """Return each field's `#:` comment, its own or that of the class it comes from."""
-    found: dict[str, str] = {}
-    for owner in reversed(model.__mro__):
-        if not (isinstance(owner, type) and issubclass(owner, BaseModel)) or owner is BaseModel:
-            continue
-        source = inspect.getsource(owner)
-        lines = source.splitlines()
-        (definition,) = ast.parse(inspect.cleandoc(source) if source[0] == " " else source).body
-        assert isinstance(definition, ast.ClassDef)
-        previous: tuple[int, str] = (0, "")
-        for node in definition.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                comment = _comment_above(lines, node.lineno - 2)
-                if not comment and previous[0] == node.lineno - 1:
-                    comment = previous[1]  # one text for lines that belong together
-                found[node.target.id] = comment
-                previous = (node.end_lineno or node.lineno, comment)
-    return found
+def listed_settings() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the path and the field of each setting that the page lists, those of the sections' own fields left out."""
+    for _, path, model in sections(Settings, ()):
+        for name, field in model.model_fields.items():
+            if section_of(field.annotation) is None or keyed(field.annotation):
+                yield ".".join((*path, name)), field
 
 
-def _comment_above(lines: list[str], index: int) -> str:
-    taken: list[str] = []
-    while index >= 0 and lines[index].strip().startswith("#:"):
-        taken.insert(0, lines[index].strip().removeprefix("#:").strip())
-        index -= 1
-    return " ".join(taken)
+def meaning_of(path: str, field: FieldInfo) -> str:
+    """Return what a setting means, and where the settings of its items are."""
+    text = field.description or ""
+    if keyed(field.annotation):
+        text += f" See [{path}.NAME](#{_anchor(f'{path}.NAME')})."
+    return text.replace("|", "\\|")
+
+
+def accepted_by(field: FieldInfo) -> str:
+    """Return the values that a setting accepts: its choices, its bounds, or else their kind."""
+    if choices := choices_of(field.annotation):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if field.annotation is bool or bool in get_args(field.annotation):
+        return "`true`, `false`"
+    if keyed(field.annotation) or get_origin(field.annotation) is dict:
+        return "a map"
+    if list in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation))):
+        return "a list"
+    return bounds_of(field) or kind_of(field)
+
+
+def kind_of(field: FieldInfo) -> str:
+    """Return the kind of a single value, in a word or two."""
+    if _is_duration(field):
+        return "a duration"
+    if _is_size(field):
+        return "a size"
+    kinds = (field.annotation, *get_args(field.annotation))
+    return "a path" if Path in kinds else "a number" if int in kinds or float in kinds else "a text"
+
+
+def bounds_of(field: FieldInfo) -> str:
+    """Return the bounds of a number, without those that every duration and size has."""
+    least = max((c.ge for c in field.metadata if isinstance(c, Ge)), default=None)  # type: ignore[type-var]
+    above = next((c.gt for c in field.metadata if isinstance(c, Gt)), None)
+    most = min((c.le for c in field.metadata if isinstance(c, Le)), default=None)  # type: ignore[type-var]
+    if most == MAX_DURATION_S:
+        most = None
+    if above is not None:
+        low = f"more than `{_written(above, field)}`"
+        return low if most is None else f"{low}, up to `{_written(most, field)}`"
+    if most is None:
+        plain = least is None or (least == 0 and (_is_duration(field) or _is_size(field)))
+        return "" if plain else f"`{_written(least, field)}` or more"
+    return f"`{_written(least or 0, field)}` to `{_written(most, field)}`"
 
 
 def default_of(field: FieldInfo) -> str:
@@ -137,16 +158,30 @@ def default_of(field: FieldInfo) -> str:
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    spelled = repr((field.annotation, field.metadata))
-    if "parse_duration_s" in spelled:
-        return f"`{_in_units(round(value * 1000), {'d': 86_400_000, 'h': 3_600_000, 'm': 60_000, 's': 1000, 'ms': 1})}`"
-    if "parse_size_bytes" in spelled:
-        return f"`{_in_units(value, {'GiB': 1024**3, 'MiB': 1024**2, 'KiB': 1024, '': 1})}`"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, dict):
         return "`" + ", ".join(value) + "`"
-    return f"`{value}`"
+    if isinstance(value, list):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{_written(value, field)}`"
+
+
+def _written(value: Any, field: FieldInfo) -> str:
+    """Return a value of this field as it would be written: a duration or a size in its largest unit."""
+    if _is_duration(field):
+        return _in_units(round(value * 1000), {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1})
+    if _is_size(field):
+        return _in_units(value, {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "": 1})
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    return "parse_duration_s" in repr((field.annotation, field.metadata))
+
+
+def _is_size(field: FieldInfo) -> bool:
+    return "parse_size_bytes" in repr((field.annotation, field.metadata))
 
 
 def _in_units(number: int, units: dict[str, int]) -> str:

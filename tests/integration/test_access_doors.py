@@ -256,7 +256,7 @@ def test_the_address_of_a_grpc_call(peer: str, forwarded: str, address: str) -> 
 
 
 def test_a_trusted_proxy_is_an_address_or_a_network() -> None:
-    with pytest.raises(ValueError, match="'proxy' is neither an address nor a network"):
+    with pytest.raises(ValueError, match="'proxy' is neither an IP address nor a network"):
         AccessSettings(trusted_proxies=["proxy"])
 
 

@@ -172,7 +172,7 @@ def test_a_wrong_value_names_its_key(values: dict[str, Any], where: str) -> None
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"lease": "soon"}, "lease: is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds"),
+        ({"lease": "soon"}, "lease: 'soon' is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds"),
         ({"grpc_services": None}, "grpc_services: must be a mapping of settings"),
         (
             {"grpc_services": {"services": {"a": "localhost:1"}}},
@@ -225,8 +225,8 @@ def test_an_executor_is_where_grpc_itself_can_call_it(address: str) -> None:
         ("::1:50061", "has a host that is neither a name nor an IP address"),
         ("user@executor:50061", "has a host that is neither a name nor an IP address"),
         (" executor:50061", "has a host that is neither a name nor an IP address"),
-        ("[executor]:50061", "has a host that is no IPv6 address"),
-        ("ipv4:executor:50061", "has a host that is no IPv4 address"),
+        ("[executor]:50061", "has a host that is not an IPv6 address"),
+        ("ipv4:executor:50061", "has a host that is not an IPv4 address"),
         ("http://executor:50061", "is a URL"),
         ("grpcs://user:hunter2@executor:50061", "is a URL"),
         ("unix:", "has no path"),

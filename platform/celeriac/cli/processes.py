@@ -13,7 +13,7 @@ import typer
 from celeriac.cli.options import Config, DataDir
 from celeriac.errors import SettingsError
 from celeriac.joining import import_from_here, joined_settings
-from celeriac.settings import Settings, contract_redis_url
+from celeriac.settings import Settings, redis_url_of_parts
 
 ENTRY_POINTS = "celeriac.processes"
 
@@ -57,7 +57,7 @@ def grpc(
     from celeriac.local.ports import refuse_open_address
 
     settings, _ = joined_settings(
-        config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=contract_redis_url()
+        config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=redis_url_of_parts()
     )
     refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
     _run("grpc", settings, {"insecure": insecure})

@@ -1,11 +1,10 @@
-"""All settings, in one place: the only reader of the environment and of the YAML file.
+"""All settings, in one place. Nothing else reads the environment or the YAML file.
 
-A value comes from, highest first: an argument of the command line, the environment, the YAML (or
-JSON) file, the default here. Any setting has an environment variable: `CELERIAC_` and its path in
-upper case, levels separated by two underscores (`CELERIAC_WORKER__CONCURRENCY=8`); its text is read
-as YAML, so lists and maps work too. The well-known names in `WELL_KNOWN` need no prefix, and `NAME_FILE`
-names a file with the value of one of them (a mounted secret). An unknown
-key is an error that names the nearest known one.
+A value comes from, highest first: an option of the command line, the environment, the YAML (or JSON) file, the
+default here. Every setting has an environment variable: `CELERIAC_` and its path in capitals, with two underscores
+between the levels (`CELERIAC_WORKER__CONCURRENCY=8`). Its text is read as YAML, so lists and maps work too. The names
+in `WELL_KNOWN` need no prefix, and `NAME_FILE` names a file that holds the value of one of them (a mounted secret).
+An unknown key is an error that names the nearest known one.
 """
 
 from celeriac.settings.access import AccessSettings, ServerTlsSettings
@@ -18,8 +17,8 @@ from celeriac.settings.loading import (
     ClientEnvironment,
     client_environment,
     config_path,
-    contract_redis_url,
     load_settings,
+    redis_url_of_parts,
 )
 from celeriac.settings.model import Settings
 from celeriac.settings.notifications import NotificationSettings
@@ -56,8 +55,8 @@ __all__ = [
     "WorkerSettings",
     "client_environment",
     "config_path",
-    "contract_redis_url",
     "load_settings",
     "parse_duration_s",
     "parse_size_bytes",
+    "redis_url_of_parts",
 ]

@@ -1,4 +1,4 @@
-"""Settings of who may do what: tokens, keys, limits for strangers, TLS."""
+"""Settings of access: tokens, keys, rate limits and TLS."""
 
 from __future__ import annotations
 
@@ -10,87 +10,201 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from celeriac.settings.values import Duration, Section
 
-#: What a token or key may be good for; `admin` includes the others.
+#: What a token or key may be used for; `admin` includes the others.
 ScopeName = Literal["submit", "read", "worker", "admin"]
 
 
 def _secret_text(value: Any) -> Any:
-    """Take a secret that YAML reads as a number for the text that it was written as; an empty one is none."""
+    """Return a secret that YAML read as a number as text, and an empty one as None."""
     return (str(value) if isinstance(value, int | float) else value) or None
 
 
 class ServerTlsSettings(Section):
-    """TLS of our own servers, HTTP and gRPC: paths to PEM files, read at the start."""
+    """TLS of the servers that Celeriac runs, HTTP and gRPC. All are paths to PEM files, read at the start."""
 
-    #: Certificate (with its chain) and private key.
-    cert_file: Path
-    key_file: Path
-    #: Authorities whose client certificates are demanded from every client; None asks for none.
-    client_ca_file: Path | None = None
+    cert_file: Path = Field(description="The server's certificate, followed by the rest of its chain.")
+    key_file: Path = Field(description="The private key that belongs to the server's certificate.")
+    client_ca_file: Path | None = Field(
+        None,
+        description=(
+            "Certificate authorities for client certificates. If set, every client must show a certificate that one "
+            "of them signed. Not set: clients need no certificate."
+        ),
+    )
 
 
 class AccessSettings(Section):
-    """Authentication, authorisation and limits of all front doors."""
+    """Authentication, authorisation and request limits of HTTP, gRPC and WebSockets."""
 
-    #: Whether callers must say who they are; None is: where `jwt_secret` or `jwks` is set.
-    enabled: bool | None = None
-    #: Secret of HS256 tokens (`JWT_SECRET`); at least 32 random bytes. None is one kept in the data folder.
-    jwt_secret: Annotated[SecretStr | None, BeforeValidator(_secret_text)] = None
-    #: URL or file of a JSON Web Key Set with the public keys of RS256, ES256, … tokens (`JWKS_URL`).
-    jwks: str | None = None
-    #: How long fetched keys are used before they are fetched again; an unknown key is looked for sooner.
-    jwks_refresh: Duration = Field(300.0, ge=1)
-    #: What `aud` and `iss` of a token must be; None does not look.
-    audience: str | None = None
-    issuer: str | None = None
-    #: How far the clocks of issuers may be off.
-    leeway: Duration = Field(0.0, le=300)
-    #: Whether a token without `exp` is refused; otherwise it lives for `token_lifetime` from its `iat` on, if any.
-    require_expiry: bool = False
-    #: Also what `celeriac token` mints by default.
-    token_lifetime: Duration = Field(24 * 3600.0, gt=0)
-    #: Scopes of a token that has no claim `scope`. Its own notifications are anybody's without one.
-    default_scopes: list[ScopeName] = Field(default_factory=list)
-    #: How long a verified API key is believed without a look at the store: revocation takes that long.
-    key_cache: Duration = Field(3.0, ge=0, le=60)
-    #: Verified tokens and keys that one process remembers.
-    cache_size: int = Field(10_000, ge=1)
+    enabled: bool | None = Field(
+        None,
+        description=(
+            "Whether callers must authenticate. Not set: only if `access.jwt_secret` or `access.jwks` is set. With "
+            "`true` and neither of them, tokens are signed with a secret that is kept in the data folder."
+        ),
+    )
+    jwt_secret: Annotated[SecretStr | None, BeforeValidator(_secret_text)] = Field(
+        None,
+        description=(
+            "Secret that signs and verifies HS256 tokens. Use at least 32 random characters: the server warns about a "
+            "shorter one. Not set: the secret in the data folder is used, unless `access.jwks` is set."
+        ),
+    )
+    jwks: str | None = Field(
+        None,
+        description=(
+            "URL or path of the JSON Web Key Set of your token issuer. Its public keys verify RS256, ES256 and other "
+            "asymmetric tokens."
+        ),
+    )
+    jwks_refresh: Duration = Field(
+        300.0,
+        ge=1,
+        description=(
+            "How long the fetched key set is used before it is fetched again. A token that names an unknown key makes "
+            "the server look sooner."
+        ),
+    )
+    audience: str | None = Field(
+        None, description="The audience (`aud`) that a token must name. Not set: the audience is not checked."
+    )
+    issuer: str | None = Field(
+        None, description="The issuer (`iss`) that a token must name. Not set: the issuer is not checked."
+    )
+    leeway: Duration = Field(
+        0.0,
+        le=300,
+        description=(
+            "By how much an issuer's clock may differ from the server's when the times in a token are checked. Raise "
+            "it if new tokens are refused as expired or as not yet valid."
+        ),
+    )
+    require_expiry: bool = Field(
+        False,
+        description=(
+            "Whether a token without `exp` is refused. If it is accepted, it expires `access.token_lifetime` after its "
+            "`iat`, or never if it has no `iat` either."
+        ),
+    )
+    token_lifetime: Duration = Field(
+        24 * 3600.0,
+        gt=0,
+        description="How long a token is valid that `celeriac token` makes without `--ttl`, or that has no `exp`.",
+    )
+    default_scopes: list[ScopeName] = Field(
+        default_factory=list,
+        description=(
+            "Scopes of a token that has no claim `scope`: any of `submit`, `read`, `worker`, `admin`. With none, such "
+            "a token can follow its own user's notifications and do nothing else."
+        ),
+    )
+    key_cache: Duration = Field(
+        3.0,
+        ge=0,
+        le=60,
+        description=(
+            "How long a process trusts an API key after it looked the key up in the store. A revoked key may work for "
+            "this long. Lower it to revoke faster; each look costs one round trip to the store."
+        ),
+    )
+    cache_size: int = Field(
+        10_000,
+        ge=1,
+        description=(
+            "How many verified tokens and keys one process remembers. Beyond it, the oldest is forgotten and is "
+            "verified again when it is next used."
+        ),
+    )
 
     # --- browsers
-    #: Names under which this server may be addressed, beside those of the loopback and `host`. Checked where
-    #: there is no authentication, so that a web page cannot reach a local server by a name of its own.
-    allowed_hosts: list[str] = Field(default_factory=list)
-    #: Origins (`https://app.example.com`) whose pages may call the API from a browser. None by default.
-    cors_origins: list[str] = Field(default_factory=list)
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Further host names that browsers may use for a server that listens on the loopback address without "
+            "authentication; `localhost`, IP addresses and `host` always work. Other names are refused, so that a web "
+            "page cannot reach the server through a name of its own."
+        ),
+    )
+    cors_origins: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Origins, such as `https://app.example.com`, whose pages may call the API from a browser. By default only "
+            "the server's own pages may."
+        ),
+    )
 
     # --- proxies
-    #: Addresses and networks (`10.0.0.0/8`) of proxies: what they say in `X-Forwarded-For` and `X-Forwarded-Proto` is
-    #: believed, for limits, logs and the audit. None by default: then all that a proxy forwards comes from it.
-    trusted_proxies: list[str] = Field(default_factory=list)
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Addresses and networks (`10.0.0.0/8`) of your reverse proxies. Their `X-Forwarded-For` and "
+            "`X-Forwarded-Proto` headers decide which client address limits, logs and the audit see. By default these "
+            "headers are ignored, and every request that comes through a proxy counts as the proxy's own."
+        ),
+    )
 
     # --- limits
-    #: Requests per second of one principal, with bursts of twice that, per process. 0 is no limit; None is no limit on
-    #: the loopback without authentication, else 1000.
-    rate_limit: float | None = Field(None, ge=0)
-    #: The same per address, before anybody is known. None is no limit.
-    rate_limit_per_address: float | None = Field(None, ge=0)
-    #: Refused credentials per minute and address.
-    failure_limit: int = Field(120, ge=1)
-    #: Event streams and WebSockets that one principal may have open in one process.
-    max_streams_per_principal: int = Field(5000, ge=1)
-    #: How long a client may take for a request's head, and between two pieces of its body.
-    header_timeout: Duration = Field(10.0, ge=0.1)
-    body_timeout: Duration = Field(60.0, ge=0.1)
+    rate_limit: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "Requests per second that one user or key may make to one process, with bursts of twice as many; beyond "
+            "it, requests are answered 429. 0 means no limit. Not set: 1000, but no limit on the loopback address "
+            "without authentication."
+        ),
+    )
+    rate_limit_per_address: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "Requests per second that one client address may make to one process, with bursts of twice as many. It is "
+            "checked before authentication; beyond it, requests are answered 429. 0 or not set: no limit."
+        ),
+    )
+    failure_limit: int = Field(
+        120,
+        ge=1,
+        description=(
+            "How many invalid credentials one client address may show per minute. Beyond it, credentials from there "
+            "that were not verified lately are answered 429, valid or not."
+        ),
+    )
+    max_streams_per_principal: int = Field(
+        5000,
+        ge=1,
+        description=(
+            "How many event streams and WebSockets one user or key may have open in one process. Further ones are "
+            "answered 429."
+        ),
+    )
+    header_timeout: Duration = Field(
+        10.0,
+        ge=0.1,
+        description=(
+            "How long a client may take to send the headers of a request. The server closes a slower connection."
+        ),
+    )
+    body_timeout: Duration = Field(
+        60.0,
+        ge=0.1,
+        description=(
+            "How long a client may pause between two pieces of a request's body before the server closes the "
+            "connection. Raise it for uploads over bad networks."
+        ),
+    )
 
     # --- transport
     tls: ServerTlsSettings | None = None
 
-    #: Entries that the audit keeps, at least; the oldest go first.
-    audit_entries: int = Field(100_000, ge=1000)
+    audit_entries: int = Field(
+        100_000,
+        ge=1000,
+        description="At least this many entries of the audit log are kept; older ones are deleted.",
+    )
 
     @property
     def on(self) -> bool:
-        """Whether callers must say who they are."""
+        """Whether callers must authenticate."""
         return bool(self.jwt_secret or self.jwks) if self.enabled is None else self.enabled
 
     @model_validator(mode="after")
@@ -100,7 +214,7 @@ class AccessSettings(Section):
                 ip_network(proxy)
             except ValueError as exc:
                 raise ValueError(
-                    f"trusted_proxies: {proxy!r} is neither an address nor a network such as 10.0.0.0/8"
+                    f"trusted_proxies: {proxy!r} is neither an IP address nor a network: write 10.0.0.7 or 10.0.0.0/8"
                 ) from exc
         return self
 
@@ -110,6 +224,6 @@ class AccessSettings(Section):
             scheme, _, rest = origin.partition("://")
             if scheme not in ("http", "https") or not rest or "/" in rest or "*" in rest:
                 raise ValueError(
-                    f"cors_origins: {origin!r} is no origin: write https://app.example.com, without a path"
+                    f"cors_origins: {origin!r} is not an origin: write https://app.example.com, without a path"
                 )
         return self

@@ -13,7 +13,8 @@ def _group_list(value: str) -> str:
     names = [name.strip() for name in value.split(",") if name.strip()]
     if names != ["*"] and (not names or any(GROUP_NAME.fullmatch(name) is None for name in names)):
         raise ValueError(
-            "must be names separated by commas, or * alone: a name has up to 128 letters, digits and _ . : -"
+            f"{value[:200]!r} is not a list of groups: write names separated by commas, or * alone; a name has up to"
+            " 128 letters, digits and _ . : - and begins with a letter or digit"
         )
     return value
 
@@ -21,86 +22,189 @@ def _group_list(value: str) -> str:
 class GroupSettings(Section):
     """One worker group."""
 
-    #: Waiting tasks above which a submission is refused; None is `max_queue_length`.
-    max_queue_length: int | None = Field(None, ge=1)
-    #: `celery`: our workers. `external`: a foreign program that pops `task:pending`.
-    processor: Literal["celery", "external"] = "celery"
+    max_queue_length: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "How many tasks may wait in this group before further submissions are answered 429. Not set: "
+            "`max_queue_length`, and `dispatch.max_queue_length` for remote tasks."
+        ),
+    )
+    processor: Literal["celery", "external"] = Field(
+        "celery",
+        description=(
+            "Who runs the tasks of this group. `celery`: Celeriac's workers. `external`: a program of yours that takes "
+            "them from the Redis list `task:pending`."
+        ),
+    )
 
 
 class WorkerSettings(Section):
     """A Celery worker process."""
 
-    #: Groups it serves: names separated by commas, or `*` for all, also those that appear later.
-    groups: Annotated[str, AfterValidator(_group_list)] = "*"
-    #: Tasks it runs at once; async handlers and gRPC streams share one loop and cost little.
-    concurrency: int = Field(1000, ge=1, le=100_000)
-    #: Of those, plain functions, which take a thread each.
-    threads: int = Field(32, ge=1, le=10_000)
-    #: On a warm shutdown, how long running tasks may go on before they are given back.
-    shutdown_grace: Duration = 8.0
-    #: How often it looks for new groups when it serves `*`.
-    follow_interval: Duration = 1.0
-    #: Progress reports of one task that may be on their way to the store.
-    progress_buffer: int = Field(1000, ge=1)
-    #: Celery events, for Flower.
-    send_events: bool = True
+    groups: Annotated[str, AfterValidator(_group_list)] = Field(
+        "*",
+        description=(
+            "Groups that the worker serves: names separated by commas, or `*` for all groups, those that appear later "
+            "included."
+        ),
+    )
+    concurrency: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description=(
+            "How many tasks the worker runs at once. Async handlers and gRPC streams share one event loop and cost "
+            "little, so this may be large."
+        ),
+    )
+    threads: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description=(
+            "How many of the worker's tasks may be plain functions, each of which needs a thread. Raise it if such "
+            "tasks mostly wait for something else."
+        ),
+    )
+    shutdown_grace: Duration = Field(
+        8.0,
+        description=(
+            "On a warm shutdown of a worker, how long its running tasks may go on. Then they are given back to their "
+            "groups and start again elsewhere."
+        ),
+    )
+    follow_interval: Duration = Field(
+        1.0, description="How often a worker that serves all groups (`*`) looks for new ones."
+    )
+    progress_buffer: int = Field(
+        1000,
+        ge=1,
+        description=(
+            "How many progress reports of one task may be on their way to the store. Beyond it, `ctx.progress` waits "
+            "in a plain function, and raises in an async handler that does not await its reports."
+        ),
+    )
+    send_events: bool = Field(
+        True, description="Whether workers send Celery's task events, which Flower and `celery events` need."
+    )
 
 
 class TaskLogSettings(Section):
-    """The log of each task: what its handler says by `ctx.log`, and why attempts failed."""
+    """The log of each task: what its handler writes with `ctx.log`, and why attempts failed."""
 
-    #: Least severe lines that it keeps, whatever `log_level` is.
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    #: Whether exceptions come with their tracebacks. Whoever may see a task reads its log, its user too.
-    tracebacks: bool = True
-    #: Lines kept of each task; the oldest go first. 0 keeps none.
-    lines: int = Field(1000, ge=0, le=100_000)
-    #: Lines of one task that may be on their way to the store; what comes faster is left out, which a line says.
-    buffer: int = Field(1000, ge=1)
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe lines that a task's log keeps, whatever `log_level` is."
+    )
+    tracebacks: bool = Field(
+        True,
+        description=(
+            "Whether a task's log shows exceptions with their tracebacks. Everybody who may see the task can read its "
+            "log, its user included."
+        ),
+    )
+    lines: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="How many lines of each task's log are kept; older ones are deleted. 0 keeps no logs.",
+    )
+    buffer: int = Field(
+        1000,
+        ge=1,
+        description=(
+            "How many log lines of one task may be on their way to the store. Lines beyond it are left out, and a line "
+            "in the log tells how many."
+        ),
+    )
 
 
 class TypeSettings(Section):
     """One task type."""
 
-    #: How long the record and events of a finished task stay in Redis; None is the type's own, else `retention`.
-    retention: Duration | None = None
-    #: How long history keeps a finished task; None is `ledger_retention`.
-    ledger_retention: Duration | None = None
+    retention: Duration | None = Field(
+        None,
+        description=(
+            "How long the record and events of a finished task of this type stay in Redis. Not set: what the type "
+            "itself declares, else `retention`."
+        ),
+    )
+    ledger_retention: Duration | None = Field(
+        None, description="How long history keeps a finished task of this type. Not set: `ledger_retention`."
+    )
 
 
 class LedgerSettings(Section):
-    """How history gets into SQL."""
+    """How the history of tasks is recorded in the SQL database."""
 
-    #: Of a task's progress reports, those that history keeps: the last one of each attempt, or all. Redis
-    #: has them all (up to `max_task_events`) until the record's retention is over.
-    progress: Literal["none", "last", "all"] = "last"
-    #: Whose logs (`task_log`) history keeps, for as long as the task: those of tasks that failed, of all, or none.
-    log: Literal["none", "failed", "all"] = "failed"
-    #: Of such a log, how many of its last lines.
-    log_lines: int = Field(200, ge=1, le=10_000)
-    #: Pause between two looks at the event stream. The longer, the more changes of a task are written as one.
-    interval: Duration = Field(0.5, ge=0.01)
-    #: Events taken at once.
-    batch: int = Field(2000, ge=1, le=10_000)
-    #: How far `celeriac beat` steps back for others where the processor is short (0 to 19, as of `nice`). Its other
-    #: roles run in every worker too; what it records late is not lost.
-    nice: int = Field(10, ge=0, le=19)
-    #: Also record in worker processes, where no `celeriac beat` runs.
-    in_workers: bool = False
-    #: Longest run of one statement.
-    statement_timeout: Duration = Field(30.0, ge=0.1)
+    progress: Literal["none", "last", "all"] = Field(
+        "last",
+        description=(
+            "Which progress reports of a task history keeps: none, the last one of each attempt, or all. Redis has all "
+            "of them, up to `max_task_events`, until the record's retention is over."
+        ),
+    )
+    log: Literal["none", "failed", "all"] = Field(
+        "failed",
+        description=(
+            "Which tasks' logs history keeps, for as long as the task itself: none, those of failed tasks, or all."
+        ),
+    )
+    log_lines: int = Field(
+        200, ge=1, le=10_000, description="How many lines of a task's log history keeps, the last ones."
+    )
+    interval: Duration = Field(
+        0.5,
+        ge=0.01,
+        description=(
+            "Pause between two reads of the event stream. A longer pause makes history later and cheaper: more changes "
+            "of one task are written as one."
+        ),
+    )
+    batch: int = Field(
+        2000, ge=1, le=10_000, description="How many events the recorder reads and writes to history at once."
+    )
+    nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description=(
+            "The `nice` value of `celeriac beat`: how far it yields to other processes if CPU time is short. Nothing "
+            "is lost by that: its other duties run in every worker too, and history is only recorded later."
+        ),
+    )
+    in_workers: bool = Field(
+        False,
+        description="Whether worker processes record history too. Set it if no `celeriac beat` runs.",
+    )
+    statement_timeout: Duration = Field(
+        30.0, ge=0.1, description="How long PostgreSQL may run one statement before it is cancelled and fails."
+    )
 
 
 class UpSettings(Section):
-    """What `celeriac up` starts besides its own parts."""
+    """What `celeriac up` starts."""
 
-    #: Worker processes.
-    workers: int = Field(1, ge=0, le=64)
-    #: Programs of yours to run and restart along with the platform: name → command line, in which
-    #: `{grpc_services.NAME.port}` stands for the port of that service's address.
-    processes: dict[str, str] = Field(default_factory=dict)
-    #: Flower beside it, on this machine's own address (`--flower`; needs the extra `flower`), and its port.
-    flower: bool = False
-    flower_port: int = Field(5555, ge=1, le=65535)
-    #: Longest time from Ctrl-C until a child is killed. Your programs are told after the platform's own parts.
-    stop_timeout: Duration = 15.0
+    workers: int = Field(1, ge=0, le=64, description="How many worker processes `celeriac up` starts.")
+    processes: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Your own programs, which `celeriac up` runs and restarts: a name and a command line for each. "
+            "`{grpc_services.NAME.port}` in a command line stands for the port of that service's address."
+        ),
+    )
+    flower: bool = Field(
+        False,
+        description=(
+            "Whether `celeriac up` starts Flower too, on the loopback address (also the option `--flower`). It needs "
+            "the extra `flower`."
+        ),
+    )
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port that Flower listens on.")
+    stop_timeout: Duration = Field(
+        15.0,
+        description=(
+            "How long after Ctrl-C the child processes may take to end before they are killed. Your own programs are "
+            "asked to stop after the platform's."
+        ),
+    )

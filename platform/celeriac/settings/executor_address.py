@@ -1,4 +1,4 @@
-"""Where an executor is: the addresses that gRPC itself takes (doc/naming.md of gRPC), each with its port."""
+"""Addresses of executors: the forms that gRPC accepts (doc/naming.md of gRPC), each with its port."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class ExecutorAddress:
-    """An address, taken apart as far as anybody but gRPC needs it; empty where only gRPC can read it."""
+    """The parts of an address that Celeriac itself uses; both are empty for a form that only gRPC can read."""
 
     #: The hosts and their ports. One name may stand for many machines.
     hosts: tuple[tuple[str, int], ...] = ()
-    #: The Unix socket, instead.
+    #: The path of a Unix socket; such an address has no hosts.
     path: Path | None = None
 
 
 def read_address(text: str) -> ExecutorAddress:
-    """Take an address apart; raises `ValueError` that says the wanted form and does not repeat the text."""
+    """Return the parts of an address.
+
+    Raises `ValueError`, which names the expected form. It never quotes the text, which may hold a password.
+    """
     scheme, _, rest = text.partition(":")
     if rest.startswith("//") and scheme in ("ipv4", "ipv6", "unix", "dns"):
-        # `//AUTHORITY/NAME`; only `dns` has an authority, the name server to ask.
+        # `//AUTHORITY/NAME`; only `dns` may have an authority, the name server to ask.
         authority, slash, rest = rest[2:].partition("/")
         if not slash or (authority and scheme != "dns"):
             raise ValueError(f"has something between // and /: {_WANTED}")
@@ -48,12 +51,12 @@ def read_address(text: str) -> ExecutorAddress:
                 _check_ip(scheme, host)
             return ExecutorAddress(hosts=hosts)
     if "://" in text:
-        raise ValueError(f"is a URL: {_WANTED}, without {scheme}:// (tls: {{}} beside it turns TLS on)")
+        raise ValueError(f"is a URL: {_WANTED}, without {scheme}:// (for TLS, write tls: {{}} beside it)")
     return ExecutorAddress(hosts=(_host_and_port(text),))
 
 
 def check_address(text: str) -> str:
-    """Return the address as it is; raises `ValueError` for one that gRPC could not call."""
+    """Return the address unchanged; raises `ValueError` if gRPC could not call it."""
     read_address(text)
     return text
 
@@ -70,7 +73,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
         host = host[1:-1]
         _check_ip("ipv6", host)
     elif not _HOST.fullmatch(host):
-        # Several colons are an IPv6 address without its brackets, whose port nobody can tell.
+        # Several colons are an IPv6 address without its brackets: its port cannot be told from the rest.
         raise ValueError(f"has a host that is neither a name nor an IP address: {_WANTED}")
     return host, int(port)
 
@@ -79,4 +82,6 @@ def _check_ip(scheme: str, host: str) -> None:
     try:
         IPv4Address(host) if scheme == "ipv4" else IPv6Address(host)
     except ValueError:
-        raise ValueError(f"has a host that is no {'IPv4' if scheme == 'ipv4' else 'IPv6'} address: {_WANTED}") from None
+        raise ValueError(
+            f"has a host that is not an {'IPv4' if scheme == 'ipv4' else 'IPv6'} address: {_WANTED}"
+        ) from None

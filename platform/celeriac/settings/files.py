@@ -1,4 +1,4 @@
-"""Settings of files: where they live, what is taken over, how they are processed."""
+"""Settings of files: where they are stored, which ones are accepted, how they are processed."""
 
 from __future__ import annotations
 
@@ -16,37 +16,72 @@ def _step_from_name(value: Any) -> Any:
 
 
 class ChainStep(Section):
-    """One step of a chain of file processors; written as the bare name where it needs no more."""
+    """One step of a chain of file processors. The bare name of a processor is short for a step without options."""
 
-    processor: str = Field(min_length=1)
-    #: What its options are, unless a submission says otherwise.
-    options: dict[str, Any] = Field(default_factory=dict)
-    #: Whether it works on the original or on what the first step made of it.
-    of: Literal["original", "result"] = "original"
+    processor: str = Field(min_length=1, description="Name of the processor that runs.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="The processor's options, unless a submission gives others."
+    )
+    of: Literal["original", "result"] = Field(
+        "original",
+        description="What the step works on: the task's original file, or the file that the first step made.",
+    )
 
 
 class ProcessingSettings(Section):
     """How `file_process` tasks run: each processor in a child process, with these limits."""
 
-    #: Runs at once in one worker process; None is the number of CPUs.
-    concurrency: int | None = Field(None, ge=1, le=1024)
-    #: Longest run of a whole task, by the clock, and of each of its processes, in CPU time.
-    timeout: Duration = Field(3600.0, gt=0)
-    cpu_time: Duration = Field(4 * 3600.0, ge=1)
-    #: Most memory of each process (its data, `RLIMIT_DATA`).
-    memory: Size = Field(2 * 1024**3, ge=128 * 1024**2)
-    #: Largest file that may be written.
-    max_output_bytes: Size = Field(20 * 1024**3, ge=1)
-    max_open_files: int = Field(256, ge=32)
-    #: Largest picture, and largest frame of a video, in pixels.
-    max_pixels: int = Field(100_000_000, ge=1)
-    #: Longest video or sound.
-    max_duration: Duration = Field(12 * 3600.0, gt=0)
-    #: Threads of one ffmpeg.
-    threads: int = Field(2, ge=1, le=64)
-    #: The ffmpeg to use; None is the one on PATH, else the one that came with the installation.
-    ffmpeg: Path | None = None
-    #: Processors that are several in a row, by name. `video` is what `CreateTask` runs.
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="How many `file_process` tasks one worker process runs at once. Not set: the number of CPUs.",
+    )
+    timeout: Duration = Field(
+        3600.0,
+        gt=0,
+        description="How long a `file_process` task may take, all its processors together. Then it fails.",
+    )
+    cpu_time: Duration = Field(
+        4 * 3600.0,
+        ge=1,
+        description="How much CPU time one processor may use. Then it is stopped, and the task fails.",
+    )
+    memory: Size = Field(
+        2 * 1024**3,
+        ge=128 * 1024**2,
+        description=(
+            "How much memory one processor may use for its data (`RLIMIT_DATA`). Allocating more fails the task. Raise "
+            "it for very large pictures."
+        ),
+    )
+    max_output_bytes: Size = Field(
+        20 * 1024**3, ge=1, description="The largest file that a processor may write; a larger one fails the task."
+    )
+    max_open_files: int = Field(
+        256, ge=32, description="How many files a processor may have open (`RLIMIT_NOFILE`); opening more fails."
+    )
+    max_pixels: int = Field(
+        100_000_000,
+        ge=1,
+        description=(
+            "The most pixels (width times height) that a picture or a frame of a video may have. Larger ones are not "
+            "decoded, and their task fails."
+        ),
+    )
+    max_duration: Duration = Field(
+        12 * 3600.0,
+        gt=0,
+        description="The longest video or sound that is processed; the task of a longer one fails.",
+    )
+    threads: int = Field(2, ge=1, le=64, description="How many threads one ffmpeg uses.")
+    ffmpeg: Path | None = Field(
+        None,
+        description=(
+            "The ffmpeg program to run, a path or a name. Not set: the one on `PATH`, else the one that came with "
+            "the installation."
+        ),
+    )
     chains: dict[str, list[Annotated[ChainStep, BeforeValidator(_step_from_name)]]] = Field(
         default_factory=lambda: {
             "video": [
@@ -54,16 +89,23 @@ class ProcessingSettings(Section):
                 ChainStep(processor="thumbnail", of="result"),
                 ChainStep(processor="probe", of="result"),
             ]
-        }
+        },
+        description=(
+            "Names for several processors that run one after another. Each step is the name of a processor, or a map "
+            "of `processor`, `options` and `of` (`original` or `result`, which the first step made). The chain `video` "
+            "is what `CreateTask` runs."
+        ),
     )
 
     @model_validator(mode="after")
     def _steps(self) -> Self:
         for name, steps in self.chains.items():
             if not steps:
-                raise ValueError(f"the chain {name!r} has no steps")
-            if len({step.processor for step in steps}) < len(steps):
-                raise ValueError(f"the chain {name!r} has a processor twice")
+                raise ValueError(f"the chain {name!r} has no steps: name at least one processor")
+            processors = [step.processor for step in steps]
+            for processor in processors:
+                if processors.count(processor) > 1:
+                    raise ValueError(f"the chain {name!r} names the processor {processor!r} twice: leave one out")
         return self
 
 
@@ -72,38 +114,82 @@ def _paths_from_text(value: Any) -> Any:
 
 
 class S3Settings(Section):
-    """Object storage that speaks S3. Credentials come from where AWS' tools find them (`AWS_ACCESS_KEY_ID`, …)."""
+    """Object storage with an S3 interface. AWS' usual variables (`AWS_ACCESS_KEY_ID`, …) hold the credentials."""
 
-    #: URL of a server that is not Amazon's.
-    endpoint: str | None = None
-    region: str | None = None
-    #: Whether the bucket is part of the host name.
-    virtual_hosted: bool = False
+    endpoint: str | None = Field(
+        None, description="URL of the S3 server, if it is not Amazon's. With `http://` the connection has no TLS."
+    )
+    region: str | None = Field(None, description="Region of the bucket. Not set: what AWS' own variables say.")
+    virtual_hosted: bool = Field(
+        False, description="Whether the bucket's name is part of the host name instead of the path."
+    )
 
 
 class FilesSettings(Section):
-    """Files: where they live, from where they are taken, and how they are processed."""
+    """Where files are stored, from where they are accepted, and how they are processed."""
 
-    #: Root of the storage: what is handed over goes to a folder of its task below it.
-    storage_path: Path = Path("storage")
-    #: Folders from which files may be taken over; None is the data folder's upload area and the system's
-    #: temporary folder. In the environment separated like PATH.
-    allowed_roots: Annotated[list[Path] | None, BeforeValidator(_paths_from_text)] = None
-    #: Storage that several machines share, where the files of tasks then live: `s3://BUCKET/PREFIX`, or
-    #: `file:///FOLDER` for one that is mounted everywhere (`STORAGE_URL`). None: they live in `storage_path`.
-    storage_url: str | None = None
+    storage_path: Path = Field(
+        Path("storage"),
+        description="Folder in which the files of tasks are stored, each task's in a folder of its own.",
+    )
+    allowed_roots: Annotated[list[Path] | None, BeforeValidator(_paths_from_text)] = Field(
+        None,
+        description=(
+            "Folders from which a submission may hand over files by path; other paths are refused. Not set: the "
+            "upload area and the system's temporary folder. In the environment the folders are separated as in `PATH`."
+        ),
+    )
+    storage_url: str | None = Field(
+        None,
+        description=(
+            "Storage that several machines share, in which the files of tasks are kept: `s3://BUCKET/PREFIX`, or "
+            "`file:///FOLDER` for a folder that is mounted everywhere. Not set: they are kept in `files.storage_path` "
+            "only."
+        ),
+    )
     s3: S3Settings = S3Settings()
-    #: The upload area; None is `uploads` in the data folder. On the storage's filesystem a handoff is one rename.
-    upload_path: Path | None = None
-    #: Largest upload (`MAX_UPLOAD_BYTES`).
-    max_upload_bytes: Size = Field(20 * 1024**3, ge=1)
-    #: What all uploads together may take, and how many there may be at once.
-    upload_quota: Size = Field(200 * 1024**3, ge=1)
-    max_uploads: int = Field(10_000, ge=1)
-    #: Media types that are taken, e.g. `video/*` or `image/png`.
-    upload_types: list[str] = Field(default_factory=lambda: ["*/*"])
-    #: How long an upload that no task took, or that nobody goes on with, is kept.
-    upload_ttl: Duration = Field(24 * 3600.0, ge=1)
-    #: How long the files of a task are kept once its record is gone; None is for ever.
-    keep: Duration | None = None
+    upload_path: Path | None = Field(
+        None,
+        description=(
+            "Folder of the upload area. Not set: `uploads` in the data folder. Choose one on the same filesystem as "
+            "`files.storage_path`, and a task takes an upload over by a rename instead of a copy."
+        ),
+    )
+    max_upload_bytes: Size = Field(
+        20 * 1024**3, ge=1, description="The largest file that may be uploaded; a larger one is answered 413."
+    )
+    upload_quota: Size = Field(
+        200 * 1024**3,
+        ge=1,
+        description=(
+            "How many bytes all uploads together may take that no task has taken over yet. Beyond it, uploads are "
+            "answered 507."
+        ),
+    )
+    max_uploads: int = Field(
+        10_000,
+        ge=1,
+        description=(
+            "How many uploads there may be that no task has taken over yet. Beyond it, further ones are answered 507."
+        ),
+    )
+    upload_types: list[str] = Field(
+        default_factory=lambda: ["*/*"],
+        description="Media types that may be uploaded, such as `video/*` or `image/png`; others are answered 415.",
+    )
+    upload_ttl: Duration = Field(
+        24 * 3600.0,
+        ge=1,
+        description=(
+            "How long an upload is kept after its last change if no task takes it over. Then it is deleted, finished "
+            "or not."
+        ),
+    )
+    keep: Duration | None = Field(
+        None,
+        description=(
+            "How long after their last change the files of a task are kept once its record is gone. Then they are "
+            "deleted. Not set: they are kept for ever."
+        ),
+    )
     processing: ProcessingSettings = ProcessingSettings()

@@ -1,4 +1,4 @@
-"""Reading the settings: the only reader of the environment and of the YAML file."""
+"""Read the settings. Nothing else reads the environment or the YAML file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from celeriac.errors import SettingsError
 from celeriac.settings.model import Settings
 from celeriac.violations import nearest
 
-#: Names that other programs and the contracts know, and the setting each one is.
+#: Environment variables without our prefix, which other programs know too, and the setting that each one sets.
 WELL_KNOWN: dict[str, tuple[str, ...]] = {
     "REDIS_URL": ("redis_url",),
     "DATABASE_URL": ("database_url",),
@@ -41,7 +42,7 @@ WELL_KNOWN: dict[str, tuple[str, ...]] = {
     "DISPATCH_READY_ON_CONNECT": ("dispatch", "ready_on_connect"),
 }
 
-#: Those that hold paths or secrets, which are never read as YAML.
+#: Variables that hold paths or secrets. Their text is never read as YAML.
 _PLAIN_TEXTS = {
     "JWT_SECRET",
     "CELERIAC_ACCESS__JWT_SECRET",
@@ -51,10 +52,16 @@ _PLAIN_TEXTS = {
     "FFMPEG_BINARY",
 }
 
-#: Pydantic's names for a section that is none.
-_NO_MAPPING = {"model_type", "dict_type"}
+#: Pydantic's error types for a value where a section is expected.
+_NOT_A_MAPPING = {"model_type", "dict_type"}
 
-#: Variables of our prefix that are no settings: they say where to find them, or where clients find the API.
+#: Pydantic's error types for values that an error may quote: no secret is a number, a boolean or one of a few words.
+_QUOTED = {
+    *("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"),
+    *("int_parsing", "int_from_float", "float_parsing", "bool_parsing", "literal_error"),
+}
+
+#: Variables with our prefix that are not settings: they tell where the settings are, or where clients find the API.
 _NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN", "CELERIAC_API_KEY"}
 
 
@@ -63,10 +70,10 @@ def load_settings(
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Read the settings; raises `SettingsError` that names the key and what to do.
+    """Return the settings; raises `SettingsError`, which names the key and what to do.
 
-    `config` is a YAML or JSON file; left out, it is `CELERIAC_CONFIG`, else `celeriac.yaml` in the
-    current folder if there is one. `overrides` (None values are ignored) win over everything.
+    `config` is a YAML or JSON file. Without it, `CELERIAC_CONFIG` names the file, else `celeriac.yaml` in the current
+    folder is read if it exists. `overrides` take precedence over everything; those that are None are ignored.
     """
     env = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -80,15 +87,24 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
+        first = exc.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        text = "must be a mapping of settings" if first["type"] in _NO_MAPPING else first["msg"]
-        raise SettingsError(f"{where or 'settings'}: {text.removeprefix('Value error, ')}") from exc
+        raise SettingsError(f"{where or 'settings'}: {_plain_text(first)}") from exc
+
+
+def _plain_text(error: ErrorDetails) -> str:
+    """Return one of Pydantic's findings in plain words, with the wrong value if that cannot be a secret."""
+    if error["type"] in _NOT_A_MAPPING:
+        return "must be a mapping of settings"
+    text = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if error["type"] not in _QUOTED:
+        return text
+    return f"{text.partition(', ')[0]}, not {str(error['input'])[:100]!r}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientEnvironment:
-    """What the environment tells a client: `CELERIAC_URL`, `_TOKEN` (else `_API_KEY`) and `_DATA_DIR`."""
+    """What a client takes from `CELERIAC_URL`, `CELERIAC_TOKEN` (else `CELERIAC_API_KEY`) and `CELERIAC_DATA_DIR`."""
 
     url: str | None
     token: str | None
@@ -96,7 +112,7 @@ class ClientEnvironment:
 
 
 def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnvironment:
-    """Read what a client takes from the environment. Unlike the settings it needs no file and cannot be wrong."""
+    """Return what a client takes from the environment. Unlike `load_settings` it reads no file and never fails."""
     env = os.environ if environ is None else environ
     return ClientEnvironment(
         url=env.get("CELERIAC_URL") or None,
@@ -106,22 +122,23 @@ def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnviro
 
 
 def config_path(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the configuration file in use, or None; a named one that does not exist is a `SettingsError`."""
+    """Return the configuration file in use, or None; raises `SettingsError` if a named file does not exist."""
     env = os.environ if environ is None else environ
     named = config or (Path(env["CELERIAC_CONFIG"]) if env.get("CELERIAC_CONFIG") else None)
     if named is not None:
         if not named.is_file():
-            raise SettingsError(f"there is no configuration file {named}")
+            raise SettingsError(f"there is no configuration file {named}: correct --config or CELERIAC_CONFIG")
         return named
     default = Path("celeriac.yaml")
     return default if default.is_file() else None
 
 
 def _parse(text: str) -> Any:
-    """Read JSON, else YAML; raises `YAMLError`, `ValueError` (a date that does not exist), `RecursionError`.
+    """Return the value of a JSON text, else of a YAML text.
 
-    JSON is not quite a part of the YAML that is read here: tabs between its values are errors, `1e3` is a
-    text, and an escaped character beyond the first plane becomes two that are none.
+    Raises `YAMLError`, `ValueError` (for a date that does not exist) or `RecursionError`. JSON is tried first because
+    YAML 1.1 reads some of it otherwise: tabs between values are errors, `1e3` is a text, and an escaped character
+    beyond the first plane becomes two surrogates.
     """
     if text.lstrip()[:1] in ("{", "["):
         with suppress(ValueError):
@@ -137,19 +154,20 @@ def _read_file(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise SettingsError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+        what = "a list" if isinstance(content, list) else "a single value"
+        raise SettingsError(f"{path} must hold a mapping of settings, not {what}: write lines such as port: 8000")
     return content
 
 
 def _with_files(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with `NAME_FILE` read as `NAME`, for the well-known names: secrets mounted as files."""
+    """Return the environment, with the content of the file `NAME_FILE` as `NAME` for each well-known name."""
     filled = dict(env)
     for name in WELL_KNOWN:
         path = env.get(f"{name}_FILE")
         if not path:
             continue
         if env.get(name):
-            raise SettingsError(f"{name} and {name}_FILE are both set: leave one of them out")
+            raise SettingsError(f"{name} and {name}_FILE are both set: unset one of them")
         try:
             filled[name] = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as exc:
@@ -173,12 +191,12 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_call_metadata(path: tuple[str, ...]) -> bool:
-    """Return whether this is one value of a service's `metadata`: a token, which may look like a number."""
+    """Return whether the path leads to one value of a service's `metadata`, which may look like a number."""
     return path[:2] == ("grpc_services", "services") and path[3:4] == ("metadata",) and len(path) == 5
 
 
-def contract_redis_url(environ: Mapping[str, str] | None = None) -> str:
-    """Return the store that `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB` name, each with its default (contract 2)."""
+def redis_url_of_parts(environ: Mapping[str, str] | None = None) -> str:
+    """Return the URL that `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB` name; those not set have their defaults."""
     return _redis_url(os.environ if environ is None else environ)
 
 
@@ -201,7 +219,7 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for part in path[:-1]:
         level = values.setdefault(part, {})
         if not isinstance(level, dict):
-            raise SettingsError(f"{'.'.join(path)} lies below a setting that is not a mapping")
+            raise SettingsError(f"{'.'.join(path)} cannot be set: {part} is set to a value, not to a mapping")
         values = level
     if isinstance(value, dict) and isinstance(values.get(path[-1]), dict):
         _merge(values[path[-1]], value)

@@ -30,28 +30,54 @@ class Settings(Section):
     """The whole configuration. Instances are immutable; build one with `load_settings`."""
 
     # --- addresses
-    #: Where HTTP and gRPC listen. An address that others reach needs authentication, or `--insecure`.
-    host: str = "127.0.0.1"
-    #: Port of HTTP; 0 picks a free one.
-    port: int = Field(8000, ge=0, le=65535)
-    #: Port of gRPC; 0 picks a free one.
-    grpc_port: int = Field(50050, ge=0, le=65535)
-    #: What `celeriac up` keeps: the embedded store, SQLite, uploads, `run.json`.
-    data_dir: Path = Path(".celeriac")
-    #: Redis or Valkey; None is the embedded one of `celeriac up`.
-    redis_url: str | None = None
-    #: SQLite or PostgreSQL; None is a SQLite file in the data folder.
-    database_url: str | None = None
-    #: A Celery broker other than `redis_url`, e.g. `amqp://…`.
-    broker_url: str | None = None
+    host: str = Field(
+        "127.0.0.1",
+        description=(
+            "Address that HTTP and gRPC listen on. An address that other machines can reach needs authentication, or "
+            "the option `--insecure`."
+        ),
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port of HTTP; 0 picks a free one.")
+    grpc_port: int = Field(50050, ge=0, le=65535, description="Port of gRPC; 0 picks a free port too.")
+    data_dir: Path = Field(
+        Path(".celeriac"),
+        description=(
+            "Folder in which `celeriac up` keeps the embedded store, the SQLite file, uploads and `run.json`, which "
+            "tells other commands where it runs."
+        ),
+    )
+    redis_url: str | None = Field(
+        None,
+        description=(
+            "URL of the Redis or Valkey server that holds the tasks. Not set: `celeriac up` starts one of its own, and "
+            "the other commands use that of the `celeriac up` that runs on the data folder."
+        ),
+    )
+    database_url: str | None = Field(
+        None,
+        description=(
+            "URL of the SQL database for history and schedules, SQLite or PostgreSQL. Not set: `celeriac up` uses a "
+            "SQLite file in the data folder."
+        ),
+    )
+    broker_url: str | None = Field(
+        None,
+        description="URL of a Celery broker other than `redis_url`, such as `amqp://…`. Not set: Redis is the broker.",
+    )
 
     # --- what runs
-    #: Modules that define task types with `@task`; every process imports them.
-    imports: list[str] = Field(default_factory=list)
+    imports: list[str] = Field(
+        default_factory=list,
+        description="Python modules that define task types with `@task`. Every process imports them when it starts.",
+    )
     grpc_services: GrpcServices = GrpcServices()
-    groups: dict[str, GroupSettings] = Field(default_factory=dict)
-    #: By name of the task type.
-    types: dict[str, TypeSettings] = Field(default_factory=dict)
+    groups: dict[str, GroupSettings] = Field(
+        default_factory=dict,
+        description="Worker groups with settings of their own. A group need not be listed here to be used.",
+    )
+    types: dict[str, TypeSettings] = Field(
+        default_factory=dict, description="Task types whose tasks are kept for another time than all others."
+    )
     worker: WorkerSettings = WorkerSettings()
     task_log: TaskLogSettings = TaskLogSettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -64,91 +90,177 @@ class Settings(Section):
     access: AccessSettings = AccessSettings()
 
     # --- reliability
-    #: `everysec`: written before the answer, on disk within a second. `fsync`: on disk before the answer. A Redis or
-    #: Valkey of yours with `appendfsync everysec` may answer up to 2 s before it writes while its disk is slow.
-    durability: Literal["everysec", "fsync"] = "everysec"
-    #: How long a running task stays its worker's without a renewal.
-    lease: Duration = Field(15.0, ge=1)
-    #: How long a message may be away from its queue unclaimed before it is sent again.
-    hint_grace: Duration = Field(5.0, ge=0.5)
-    #: How long Redis may be away before a submission is answered "unavailable".
-    store_timeout: Duration = 3.0
+    durability: Literal["everysec", "fsync"] = Field(
+        "everysec",
+        description=(
+            "When an accepted task is on disk. `everysec`: it is written before the answer and on disk within a "
+            "second. `fsync`: it is on disk before the answer, which takes longer. Your own Redis or Valkey with "
+            "`appendfsync everysec` may answer up to 2 s before it writes if its disk is slow."
+        ),
+    )
+    lease: Duration = Field(
+        15.0,
+        ge=1,
+        description=(
+            "How long a running task still belongs to its worker after the worker last renewed its lease. Then the "
+            "task goes to another worker, or fails if it has no attempts left. A shorter lease notices dead workers "
+            "sooner; a longer one forgives longer interruptions."
+        ),
+    )
+    hint_grace: Duration = Field(
+        5.0,
+        ge=0.5,
+        description=(
+            "How long the message that announces a task may have left its queue without a worker claiming the task. "
+            "Then the message counts as lost and is sent again."
+        ),
+    )
+    store_timeout: Duration = Field(
+        3.0,
+        description=(
+            "How long a call waits for Redis to come back before it fails. A submission is then answered 503."
+        ),
+    )
 
     # --- limits
-    #: Tasks that may wait in a group before a submission is refused; a group may have its own.
-    max_queue_length: int = Field(100_000, ge=1)
-    #: Tasks that may wait for a time.
-    max_scheduled: int = Field(1_000_000, ge=1)
-    #: Largest body of a request, uploads apart.
-    max_body_bytes: Size = 10 * 1024**2
-    #: Tasks that one batch may submit.
-    max_batch: int = Field(1000, ge=1, le=10_000)
-    #: Largest result of a task; a larger one fails it.
-    max_result_bytes: Size = 10 * 1024**2
-    #: Events kept of each task, at least; the oldest go first.
-    max_task_events: int = Field(20_000, ge=1000)
-    #: Entries kept in the global stream that history is recorded from.
-    max_global_events: int = Field(500_000, ge=1000)
+    max_queue_length: int = Field(
+        100_000,
+        ge=1,
+        description=(
+            "How many tasks may wait in one group. Beyond it, submissions are answered 429. "
+            "`groups.NAME.max_queue_length` takes precedence; remote tasks have `dispatch.max_queue_length`."
+        ),
+    )
+    max_scheduled: int = Field(
+        1_000_000,
+        ge=1,
+        description=(
+            "How many tasks of all groups may wait for a time. Beyond it, submissions with a delay are answered 429."
+        ),
+    )
+    max_body_bytes: Size = Field(
+        10 * 1024**2,
+        description=(
+            "The largest body of a request, and the largest payload of a task. A larger one is answered 413. Uploads "
+            "have `files.max_upload_bytes` instead."
+        ),
+    )
+    max_batch: int = Field(
+        1000, ge=1, le=10_000, description="How many tasks one batch may submit; a larger batch is answered 422."
+    )
+    max_result_bytes: Size = Field(
+        10 * 1024**2,
+        description="The largest result of a task, as JSON. A task that returns a larger one fails.",
+    )
+    max_task_events: int = Field(
+        20_000,
+        ge=1000,
+        description="At least this many events of each task are kept in Redis; older ones are deleted.",
+    )
+    max_global_events: int = Field(
+        500_000,
+        ge=1000,
+        description=(
+            "At least this many events of all tasks are kept in the stream that history is recorded from. If the "
+            "recorder is away for more events than that, it goes through all records in the store to catch up, and "
+            "events in between are missing."
+        ),
+    )
 
     # --- how long things are kept
-    #: Record and events of a finished task.
-    retention: Duration = 24 * 3600.0
-    #: A finished task in the history; it counts from the task's end.
-    ledger_retention: Duration = 30 * 86400.0
-    #: A group in which nothing waits or runs, counted from when something last did. Then its name is forgotten until
-    #: the next task comes; those of the configuration, paused ones and those that workers serve by name still show.
-    group_retention: Duration = 7 * 86400.0
-    #: How long an idempotency key is known.
-    idempotency_ttl: Duration = 24 * 3600.0
+    retention: Duration = Field(
+        24 * 3600.0,
+        description=(
+            "How long the record and the events of a finished task stay in Redis. Afterwards only history has the "
+            "task. `types.NAME.retention` takes precedence."
+        ),
+    )
+    ledger_retention: Duration = Field(
+        30 * 86400.0,
+        description=(
+            "How long history keeps a task after its end. Then the task is deleted. `types.NAME.ledger_retention` "
+            "takes precedence."
+        ),
+    )
+    group_retention: Duration = Field(
+        7 * 86400.0,
+        description=(
+            "How long a group is listed after its last task has ended. Then its name is forgotten until the next task "
+            "comes. Configured groups, paused groups and those that a worker serves by name are always listed."
+        ),
+    )
+    idempotency_ttl: Duration = Field(
+        24 * 3600.0,
+        description=(
+            "How long an idempotency key is remembered. A submission that repeats the key later makes a new task."
+        ),
+    )
 
     # --- HTTP
-    #: How long an idle connection is kept open. Longer than proxies keep theirs (nginx: 60 s): who closes last meets no
-    #: request that is just on its way.
-    keep_alive: Duration = Field(75.0, ge=1)
-    #: A comment on quiet event streams, so that proxies keep them open.
-    sse_keepalive: Duration = Field(15.0, ge=0.05)
+    keep_alive: Duration = Field(
+        75.0,
+        ge=1,
+        description=(
+            "How long the server keeps an idle HTTP connection open. Keep it longer than your proxy does (nginx: 60 "
+            "s): if the server closes first, a request that is on its way may be lost."
+        ),
+    )
+    sse_keepalive: Duration = Field(
+        15.0,
+        ge=0.05,
+        description=(
+            "How long an event stream may be quiet before the server sends a comment, so that proxies keep it open. "
+            "Keep it below the read timeout of your proxy."
+        ),
+    )
 
     # --- logs
-    #: Least severe lines that are written.
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    #: `console` is for people, `json` for machines; `auto` looks whether it writes to a terminal.
-    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe lines that a process writes to its own log."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto",
+        description=(
+            "Form of the log lines of a process. `console` is for people, `json` for machines; `auto` writes "
+            "`console` to a terminal and `json` elsewhere."
+        ),
+    )
 
     @property
     def history_url(self) -> str:
-        """The database of the history: the configured one, else a SQLite file in the data folder."""
+        """The URL of the history's database: the configured one, else a SQLite file in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'celeriac.db'}"
 
     def retention_of(self, task_type: str, own_s: float | None = None) -> float:
-        """Return the seconds that a finished task of this type stays in Redis; `own_s` is what the type itself says."""
+        """Return how many seconds a finished task of this type stays in Redis; the type itself declares `own_s`."""
         configured = self.types.get(task_type)
         if configured is not None and configured.retention is not None:
             return configured.retention
         return self.retention if own_s is None else own_s
 
     def ledger_retention_of(self, task_type: str) -> float:
-        """Return the seconds that history keeps a finished task of this type."""
+        """Return how many seconds history keeps a finished task of this type."""
         configured = self.types.get(task_type)
         if configured is None or configured.ledger_retention is None:
             return self.ledger_retention
         return configured.ledger_retention
 
     def file_roots(self) -> list[Path]:
-        """Return the folders from which files may be taken, as the settings name them."""
+        """Return the folders from which files may be handed over, as they are configured."""
         own = self.files.allowed_roots
         return [self.upload_folder(), Path(tempfile.gettempdir())] if own is None else own
 
     def upload_folder(self) -> Path:
-        """Return the upload area."""
+        """Return the folder of the upload area."""
         return self.files.upload_path or self.data_dir / "uploads"
 
     def is_external(self, group: str) -> bool:
-        """Return whether a foreign program processes the tasks of `group`, rather than our workers."""
+        """Return whether an operator's own program runs the tasks of `group` instead of our workers."""
         own = self.groups.get(group)
         return own is not None and own.processor == "external"
 
     def queue_limit(self, group: str, *, remote: bool = False) -> int:
-        """Return how many tasks may wait in `group`; remote tasks are counted by themselves."""
+        """Return how many tasks may wait in `group`; remote tasks have their own limit."""
         own = self.groups.get(group)
         if own is not None and own.max_queue_length is not None:
             return own.max_queue_length

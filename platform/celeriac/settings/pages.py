@@ -8,11 +8,29 @@ from celeriac.settings.values import Duration, Section
 
 
 class PagesSettings(Section):
-    """The dashboard and the stream that feeds it."""
+    """The dashboard and the event stream that keeps it current."""
 
-    #: Pause between two looks at what changed, while somebody watches.
-    live_interval: Duration = Field(0.4, ge=0.05)
-    #: Changed tasks that are told at once, the newest; how many were left out is told with them.
-    live_tasks: int = Field(100, ge=1, le=1000)
-    #: Browsers that one API process serves live; further ones are refused and try again.
-    live_watchers: int = Field(500, ge=1)
+    live_interval: Duration = Field(
+        0.4,
+        ge=0.05,
+        description=(
+            "How often the dashboard is updated while somebody watches it. A longer interval costs the API process "
+            "less."
+        ),
+    )
+    live_tasks: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description=(
+            "How many changed tasks one update of the dashboard shows, the newest ones. It tells how many more changed."
+        ),
+    )
+    live_watchers: int = Field(
+        500,
+        ge=1,
+        description=(
+            "How many browsers one API process keeps current. Further ones are answered 503 and try again by "
+            "themselves."
+        ),
+    )

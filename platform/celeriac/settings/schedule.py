@@ -8,25 +8,67 @@ from celeriac.settings.values import Duration, Section
 
 
 class ScheduleSettings(Section):
-    """Definitions and the beat that fires them."""
+    """Definitions, and the beat that fires them."""
 
-    #: Longest pause between two looks for what is due: how late a definition may fire for the first time.
-    tick: Duration = Field(0.5, ge=0.01, le=60)
-    #: Definitions that are fired in one transaction.
-    batch: int = Field(500, ge=1, le=10_000)
-    #: How late the first due slot may be for all of them to count as on time; beyond it `misfire` decides.
-    misfire_grace: Duration = Field(60.0, ge=0)
-    #: How far back `fire_all` goes.
-    catchup_window: Duration = Field(86400.0, ge=0)
-    #: Least interval between two runs (seconds).
-    min_interval: float = Field(0.1, ge=0.001)
-    #: Instances of one definition that may wait for an earlier one (`overlap: queue_all`), or to be submitted.
-    max_buffered: int = Field(1000, ge=1, le=100_000)
-    #: Most slots of one back-fill.
-    max_backfill: int = Field(1000, ge=1, le=100_000)
-    #: Firings that a beat wrote down and did not submit within this time are submitted by another one.
-    takeover: Duration = Field(3.0, ge=0.1)
-    #: The task type of instances whose definition names no `task`.
-    content_type: str = Field("remote", min_length=1)
-    #: How long a definition that has ended is kept, and entries of audit trails.
-    retention: Duration = 30 * 86400.0
+    tick: Duration = Field(
+        0.5,
+        ge=0.01,
+        le=60,
+        description=(
+            "The longest pause between two looks for due definitions. A definition that was just made may fire for the "
+            "first time up to this much late."
+        ),
+    )
+    batch: int = Field(500, ge=1, le=10_000, description="How many definitions are fired in one transaction.")
+    misfire_grace: Duration = Field(
+        60.0,
+        ge=0,
+        description=(
+            "How late the first due slot of a definition may be for all its due slots to run. If it is later, the "
+            "definition's `misfire` decides. Also how long an instance is submitted again and again while its group is "
+            "full. A definition may have its own."
+        ),
+    )
+    catchup_window: Duration = Field(
+        86400.0,
+        ge=0,
+        description=(
+            "How far back a definition with `misfire: fire_all` catches up; older slots are skipped. A definition may "
+            "have its own."
+        ),
+    )
+    min_interval: float = Field(
+        0.1,
+        ge=0.001,
+        description="The shortest `interval` in seconds that a definition may have; a shorter one is refused.",
+    )
+    max_buffered: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description=(
+            "How many instances of one definition may wait for an earlier one to end (`overlap: queue_all`). Slots "
+            "beyond it are skipped."
+        ),
+    )
+    max_backfill: int = Field(
+        1000, ge=1, le=100_000, description="How many slots one back-fill may have; one with more is refused."
+    )
+    takeover: Duration = Field(
+        3.0,
+        ge=0.1,
+        description=(
+            "How long after a beat has planned an instance another beat submits it, if the first one did not. Lower it "
+            "to recover faster from a beat that died."
+        ),
+    )
+    content_type: str = Field(
+        "remote", min_length=1, description="The task type of instances whose definition has no `task`."
+    )
+    retention: Duration = Field(
+        30 * 86400.0,
+        description=(
+            "How long a definition is kept after its end, and how long the entries of audit trails of definitions are "
+            "kept."
+        ),
+    )
