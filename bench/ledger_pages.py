@@ -22,9 +22,9 @@ import psycopg
 from figures import table, write_json
 from machine import versions
 
-from celeriac.ledger.cursor import Cursor
+from celeriac.database.cursor import Cursor
+from celeriac.database.migrating import migrate
 from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.migrating import migrate
 from celeriac.ledger.rows import row_of
 from celeriac.ledger.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms

@@ -28,7 +28,7 @@ from figures import Figure, figure, table, write_json
 from machine import Cores, Store, Subject, child_environment, choose_cores, python, store_on, versions
 from noop_types import GROUP
 
-from celeriac.ledger.migrating import migrate
+from celeriac.database.migrating import migrate
 from celeriac.live.feed import EventFeed, Lag
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis as redis_sync
 
-from celeriac.ledger.migrating import migrate
+from celeriac.database.migrating import migrate
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 from tests.databases import KINDS, empty_database

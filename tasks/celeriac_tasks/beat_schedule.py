@@ -14,6 +14,7 @@ from kombu.utils.json import dumps
 
 from celeriac.control import transitions
 from celeriac.control.firing import INSTANCE_ID
+from celeriac.database.engine import create_engine
 from celeriac.definition import (
     Change,
     Decision,
@@ -25,7 +26,6 @@ from celeriac.definition import (
 )
 from celeriac.errors import CeleriacError, LedgerUnavailableError
 from celeriac.ledger.definitions import DefinitionBook
-from celeriac.ledger.engine import create_engine
 from celeriac.live.outcomes import server_ms
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore

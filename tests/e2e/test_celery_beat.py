@@ -14,9 +14,9 @@ import pytest
 
 from celeriac.control.connecting import control_on
 from celeriac.control.service import TaskControl
+from celeriac.database.migrating import migrate
 from celeriac.definition import Definition
 from celeriac.errors import IllegalDefinitionMoveError
-from celeriac.ledger.migrating import migrate
 from celeriac.settings import Settings
 from tests.e2e.running_up import clean_environment
 from tests.support import eventually

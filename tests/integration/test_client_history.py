@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from celeriac.database.migrating import migrate
 from celeriac.errors import InvalidSubmissionError
-from celeriac.ledger.migrating import migrate
 from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Status
 from celeriac.settings import Settings

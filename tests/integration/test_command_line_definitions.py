@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from celeriac.control.scheduling import scheduler_on
-from celeriac.ledger.migrating import migrate
+from celeriac.database.migrating import migrate
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from celeriac.ledger.migrating import migrate
+from celeriac.database.migrating import migrate
 from celeriac.live.store import TaskStore
 from celeriac.model import Submission
 from tests.e2e.running_up import celeriac

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from celeriac.database.cursor import Cursor
+from celeriac.database.engine import reading
 from celeriac.ledger import queries
-from celeriac.ledger.cursor import Cursor
-from celeriac.ledger.engine import reading
 from celeriac.ledger.ledger import KeptTask, Ledger
 from celeriac.ledger.rows import row_of
 from celeriac.ledger.writing import Writer

@@ -13,10 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from celeriac.database.migrating import HEAD, VERSION_TABLE, migrate
+from celeriac.database.task_tables import metadata
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError
 from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.migrating import HEAD, VERSION_TABLE, migrate
-from celeriac.ledger.tables import metadata
 from celeriac.settings import Settings
 from tests.databases import KINDS, empty_database
 from tests.support import free_port

@@ -11,7 +11,7 @@ import pytest
 
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
-from celeriac.ledger.migrating import migrate
+from celeriac.database.migrating import migrate
 from tests.integration.http_serving import serving
 from tests.integration.test_access_routes import SECRET, settings_of
 

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from celeriac.database.migrating import migrate
 from celeriac.errors import LedgerMissingError, TaskNotFoundError
 from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.migrating import migrate
 from celeriac.ledger.recorder import Recorder
 from celeriac.ledger.rows import row_of
 from celeriac.ledger.writing import Writer

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from celeriac.bulk import BulkPayload
+from celeriac.database import migrating
+from celeriac.database import task_tables as tables
+from celeriac.database.cursor import BadCursorError, Cursor
+from celeriac.database.engine import database_of, shown
 from celeriac.errors import SettingsError
-from celeriac.ledger import migrating, tables
-from celeriac.ledger.cursor import BadCursorError, Cursor
 from celeriac.ledger.durations import class_of, middle_of, percentile
-from celeriac.ledger.engine import database_of, shown
 from celeriac.ledger.rows import record_of, row_of
 from celeriac.live.records import task_from_hash
 from celeriac.model import Status

@@ -20,11 +20,11 @@ from celeriac.control.record import (
     preview_records,
 )
 from celeriac.control.service import MAX_PREVIEW, Seen, TaskControl
+from celeriac.database.cursor import BadCursorError
 from celeriac.definition import DefinitionStatus, TaskTriggerType
 from celeriac.definition_request import BackfillRequest, MoveRequest
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
 from celeriac.file_process import FILE_PROCESS
-from celeriac.ledger.cursor import BadCursorError
 from celeriac.submission import IDEMPOTENCY_KEY
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in

@@ -92,8 +92,8 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     Needs DATABASE_URL (or the data folder of `up`) and nothing else; any number may run at once.
     """
     from celeriac.cli.output import print_line
-    from celeriac.ledger.engine import shown
-    from celeriac.ledger.migrating import migrate as run
+    from celeriac.database.engine import shown
+    from celeriac.database.migrating import migrate as run
     from celeriac.run_file import find_installation
     from celeriac.settings import load_settings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celeriac.ledger.cursor import Cursor
+from celeriac.database.cursor import Cursor
 from celeriac.ledger.definitions import DefinitionBook
 from celeriac.ledger.ledger import Ledger
 from celeriac.live import keys

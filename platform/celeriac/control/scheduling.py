@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from celeriac.control.scheduler import Clock, Scheduler
+from celeriac.database.engine import create_engine
 from celeriac.ledger.definitions import DefinitionBook
-from celeriac.ledger.engine import create_engine
 from celeriac.ledger.firings import FiringDesk
 from celeriac.live.store import TaskStore
 from celeriac.settings import Settings

@@ -13,10 +13,13 @@ from typing import Any, Final
 from sqlalchemy import Select, bindparam, delete, exists, func, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from celeriac.database.bulk_insert import BulkInsert
+from celeriac.database.cursor import Cursor
+from celeriac.database.engine import reading, writing
+from celeriac.database.schedule_tables import changes, definitions, firings
+from celeriac.database.task_tables import tasks
 from celeriac.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
 from celeriac.errors import DefinitionNotFoundError
-from celeriac.ledger.bulk_insert import BulkInsert
-from celeriac.ledger.cursor import Cursor
 from celeriac.ledger.definition_rows import (
     change_of,
     change_row,
@@ -25,9 +28,6 @@ from celeriac.ledger.definition_rows import (
     firing_of,
     firing_row,
 )
-from celeriac.ledger.definition_tables import changes, definitions, firings
-from celeriac.ledger.engine import reading, writing
-from celeriac.ledger.tables import tasks
 from celeriac.task_filter import Sort
 
 _d: Final = definitions.c

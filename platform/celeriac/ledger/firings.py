@@ -15,13 +15,13 @@ from typing import Any, Final
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from celeriac.database.engine import reading, writing
+from celeriac.database.schedule_tables import changes, definitions, firings
+from celeriac.database.task_tables import tasks
 from celeriac.definition import Decision, Definition, Firing, FiringState, Open, Outcome
 from celeriac.ledger.definition_rows import definition_of, firing_of
-from celeriac.ledger.definition_tables import changes, definitions, firings
 from celeriac.ledger.definitions import DefinitionBook, open_counts
-from celeriac.ledger.engine import reading, writing
 from celeriac.ledger.rows import clean
-from celeriac.ledger.tables import tasks
 from celeriac.model import Status
 
 _d: Final = definitions.c

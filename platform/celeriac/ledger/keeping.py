@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 
-from celeriac.ledger.engine import create_engine
+from celeriac.database.engine import create_engine
 from celeriac.ledger.pruner import Pruner
 from celeriac.ledger.recorder import Recorder
 from celeriac.live.feed import EventFeed

@@ -9,14 +9,14 @@ from typing import Any, Self
 import orjson
 from sqlalchemy import select, tuple_
 
+from celeriac.database.cursor import Cursor
+from celeriac.database.engine import create_engine, reading, shown
+from celeriac.database.migrating import check
+from celeriac.database.task_tables import events
 from celeriac.errors import TaskNotFoundError
 from celeriac.ledger import queries
-from celeriac.ledger.cursor import Cursor
-from celeriac.ledger.engine import create_engine, reading, shown
-from celeriac.ledger.migrating import check
 from celeriac.ledger.rows import record_of
 from celeriac.ledger.stats import Chart, chart_of, statements
-from celeriac.ledger.tables import events
 from celeriac.live.feed import LOG, TIMELINE
 from celeriac.live.records import log_line_from_entry, task_from_hash
 from celeriac.model import Event, LogLine, Task

@@ -10,9 +10,9 @@ from typing import Final
 from sqlalchemy import delete, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from celeriac.database.engine import reading, writing
+from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import LedgerUnavailableError
-from celeriac.ledger.engine import reading, writing
-from celeriac.ledger.tables import events, tags, tasks
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore
 from celeriac.model import Status

@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, case, exists, func, literal, select, tuple_, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
-from celeriac.ledger.cursor import Cursor
-from celeriac.ledger.tables import tags, tasks
+from celeriac.database.cursor import Cursor
+from celeriac.database.task_tables import tags, tasks
 from celeriac.model import ms_from_utc
 from celeriac.task_filter import Sort, TaskFilter
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from celeriac.database.migrating import check
 from celeriac.errors import LedgerUnavailableError
-from celeriac.ledger.migrating import check
 from celeriac.ledger.rows import row_of
 from celeriac.ledger.writing import Writer
 from celeriac.live.feed import EventFeed, FeedEntry

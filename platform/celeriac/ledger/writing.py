@@ -14,9 +14,9 @@ import orjson
 from sqlalchemy import and_, or_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from celeriac.ledger import tables
-from celeriac.ledger.bulk_insert import BulkInsert
-from celeriac.ledger.engine import RowRefusedError, writing
+from celeriac.database import task_tables as tables
+from celeriac.database.bulk_insert import BulkInsert
+from celeriac.database.engine import RowRefusedError, writing
 from celeriac.ledger.rows import clean
 from celeriac.live.feed import LOG, FeedEntry
 from celeriac.model import Status

@@ -185,7 +185,7 @@ class Up:
     async def _migrate(self, database_url: str) -> None:
         """Bring the tables of the history to this version; raises `SettingsError` and `LedgerUnavailableError`."""
         # Imported here: the processes that import this module for less should start fast.
-        from celeriac.ledger.migrating import migrate
+        from celeriac.database.migrating import migrate
 
         before, after = await asyncio.to_thread(migrate, database_url)
         if before is not None and before != after:

@@ -12,7 +12,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from celeriac.ledger.engine import RowRefusedError
+from celeriac.database.engine import RowRefusedError
 
 #: Runs a compiled insert for rows that name every column; none at all is nothing to do.
 InsertMany = Callable[[AsyncConnection, Sequence[Mapping[str, Any]]], Awaitable[None]]

@@ -1,12 +1,12 @@
-"""What alembic runs: the migrations, on the connection that `celeriac.ledger.migrating` opened."""
+"""What alembic runs: the migrations, on the connection that `celeriac.database.migrating` opened."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from celeriac.ledger import definition_tables  # noqa: F401 - its tables join the metadata
-from celeriac.ledger.migrating import VERSION_TABLE
-from celeriac.ledger.tables import metadata
+from celeriac.database import schedule_tables as definition_tables  # noqa: F401 - its tables join the metadata
+from celeriac.database.migrating import VERSION_TABLE
+from celeriac.database.task_tables import metadata
 
 if context.is_offline_mode():
     raise SystemExit("run `celeriac migrate`: it brings the connection and the lock")

@@ -11,14 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from celeriac.database.engine import RowRefusedError, database_of, reading, tell_sqlite, translated
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
-from celeriac.ledger.engine import (
-    RowRefusedError,
-    database_of,
-    reading,
-    tell_sqlite,
-    translated,
-)
 
 #: The newest migration. Numbers grow, and each one leaves processes of the version before it working.
 HEAD: Final = "0002"

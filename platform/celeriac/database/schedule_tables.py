@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, text
 
-from celeriac.ledger.tables import Key, metadata
+from celeriac.database.task_tables import Key, metadata
 
 COUNTERS: Final = (
     *("fired", "skipped", "missed", "buffered", "triggered", "backfilled"),
