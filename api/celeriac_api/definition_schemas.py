@@ -1,4 +1,4 @@
-"""The shapes of task control's answers, for OpenAPI (contract 4). Answers are written by `celeriac.control.record`."""
+"""The shapes of task control's answers, for OpenAPI (contract 4). Answers are written by `celeriac.schedules.record`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac.definition import DefinitionStatus, FiringState, Overlap, TaskTriggerType
-from celeriac.schedule.backlog import Misfire
+from celeriac.schedules.definition import DefinitionStatus, FiringState, Overlap, TaskTriggerType
+from celeriac.schedules.times.backlog import Misfire
 from celeriac_api.problem_examples import DEFINITION_ID, TASK_ID
 from celeriac_api.schemas import TaskError, WireStatus
 

@@ -13,7 +13,6 @@ import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac import __version__
 from celeriac.access.authenticator import Authenticator
-from celeriac.control.service import TaskControl
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
@@ -24,6 +23,7 @@ from celeriac.live.replies import Replies
 from celeriac.live.store import TaskStore
 from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac_api import openapi_document, problems
 from celeriac_api.access.checking import CredentialCheck

@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel
 
-from celeriac.definition_request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.errors import CeleriacError
+from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.submission import BatchItem, SubmitRequest
 from celeriac_api.access.policy import ROUTES, Access
 from celeriac_api.dispatch.completions import error_document

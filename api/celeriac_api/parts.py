@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from celeriac.access.authenticator import Authenticator
-from celeriac.control.service import TaskControl
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
 from celeriac.ledger.ledger import Ledger
@@ -16,6 +15,7 @@ from celeriac.live.activity import ActivityFeed
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore
 from celeriac.live.user_feeds import UserFeeds
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.catalog import TaskTypeCatalog

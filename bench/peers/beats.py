@@ -191,14 +191,14 @@ def _idle(ticks: Iterator[float]) -> dict[str, Any]:
 
 async def celeriac(mode: str, count: int) -> dict[str, Any]:
     """Celeriac's scheduler: definitions in SQL."""
-    from celeriac.control.scheduling import scheduler_on, scheduling
     from celeriac.database.engine import create_engine, writing
     from celeriac.database.migrating import migrate
     from celeriac.database.schedule_tables import definitions
-    from celeriac.definition import Definition, DefinitionStatus, Spec, TaskTriggerType
-    from celeriac.ledger.definition_rows import definition_row
     from celeriac.live.outcomes import server_ms
     from celeriac.live.store import TaskStore
+    from celeriac.schedules.definition import Definition, DefinitionStatus, Spec, TaskTriggerType
+    from celeriac.schedules.scheduler_process import scheduler_on, scheduling
+    from celeriac.schedules.sql.rows import definition_row
     from celeriac.settings import Settings
 
     if mode != "idle":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from celeriac.client import AsyncClient, AsyncTaskHandle, Client, NewTask, TaskHandle
 from celeriac.context import Context
-from celeriac.control.blocking import TaskControlService, task_control_service
-from celeriac.definition import TaskTriggerType
 from celeriac.errors import (
     BatchRefusedError,
     CeleriacError,
@@ -24,6 +22,8 @@ from celeriac.processors import FileJob, processor
 from celeriac.registry import TaskType, task
 from celeriac.remote_worker import RemoteTask, RemoteWorker
 from celeriac.retry import RetryPolicy
+from celeriac.schedules.definition import TaskTriggerType
+from celeriac.schedules.task_control import TaskControlService, task_control_service
 from celeriac.settings import Settings, load_settings
 
 __version__ = "0.1.0"

@@ -12,23 +12,15 @@ from typing import Any, Final
 from celery.schedules import crontab, schedule
 from kombu.utils.json import dumps
 
-from celeriac.control import transitions
-from celeriac.control.firing import INSTANCE_ID
 from celeriac.database.engine import create_engine
-from celeriac.definition import (
-    Change,
-    Decision,
-    Definition,
-    DefinitionStatus,
-    Open,
-    Spec,
-    TaskTriggerType,
-)
 from celeriac.errors import CeleriacError, LedgerUnavailableError
-from celeriac.ledger.definitions import DefinitionBook
 from celeriac.live.outcomes import server_ms
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore
+from celeriac.schedules import transitions
+from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
+from celeriac.schedules.firing import INSTANCE_ID
+from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.settings import Settings
 from celeriac.submission import delivery_of
 from celeriac_tasks import messages

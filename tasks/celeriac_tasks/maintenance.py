@@ -12,10 +12,10 @@ import os
 import signal
 from typing import Any
 
-from celeriac.control.scheduling import scheduling
 from celeriac.errors import SettingsError
 from celeriac.ledger.keeping import keeping
 from celeriac.live.store import TaskStore
+from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
 from celeriac_tasks.app import process_app
 from celeriac_tasks.background import background_roles

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from celeriac.control.scheduling import scheduling
 from celeriac.live.store import TaskStore
+from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
 
 #: Small batches, so that a kill meets one; what a dead one left is taken over soon.

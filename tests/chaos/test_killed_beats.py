@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from celeriac.control.service import TaskControl
 from celeriac.ledger.ledger import Ledger
 from celeriac.live import keys
 from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.registry import registry
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from tests.chaos.beat_process import beat
 from tests.chaos.forked import ForkedProcess

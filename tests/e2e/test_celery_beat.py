@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from celeriac.control.connecting import control_on
-from celeriac.control.service import TaskControl
 from celeriac.database.migrating import migrate
-from celeriac.definition import Definition
 from celeriac.errors import IllegalDefinitionMoveError
+from celeriac.schedules.connect import control_on
+from celeriac.schedules.definition import Definition
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from tests.e2e.running_up import clean_environment
 from tests.support import eventually

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import text
 
-from celeriac.control.scheduler import Scheduler
-from celeriac.control.scheduling import scheduler_on
-from celeriac.control.service import TaskControl
 from celeriac.ledger.ledger import Ledger
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Task
+from celeriac.schedules.scheduler import Scheduler
+from celeriac.schedules.scheduler_process import scheduler_on
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from tests.integration import http_serving  # noqa: F401 - its task types
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from celeriac.control.scheduling import scheduler_on
 from celeriac.database.migrating import migrate
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
+from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
 from tests.e2e.running_up import celeriac
 from tests.support import eventually

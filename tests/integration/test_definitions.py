@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from celeriac.control.scheduling import scheduler_on
 from celeriac.errors import (
     ChangedDefinitionError,
     DefinitionNotFoundError,
@@ -18,6 +17,7 @@ from celeriac.errors import (
 )
 from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
 from tests.integration.task_control import BEGIN_MS, Desk, task_control
 

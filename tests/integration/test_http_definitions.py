@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
-from celeriac.control.scheduling import scheduling
 from celeriac.live.store import TaskStore
+from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import AccessSettings, Settings
 from celeriac_api import definition_schemas as shapes
 from celeriac_api.routes.definitions import PATH

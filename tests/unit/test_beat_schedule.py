@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from celery.schedules import crontab, schedule
 
-from celeriac.definition import Spec, TaskTriggerType, timetable_of
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.schedules.definition import Spec, TaskTriggerType, timetable_of
 from celeriac_tasks.beat_schedule import _trigger_args
 
 

@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celeriac.schedule.backlog import Misfire, MisfirePolicy, backlog_of
-from celeriac.schedule.rules import (
-    Cron,
-    CronExclusion,
-    Interval,
-    Once,
-    RangeExclusion,
-    cron_of,
-    day_exclusion,
-)
-from celeriac.schedule.timetable import MOST_COUNTED, Timetable
+from celeriac.schedules.times.backlog import Misfire, MisfirePolicy, backlog_of
+from celeriac.schedules.times.rules import Cron, CronExclusion, Interval, Once, RangeExclusion, cron_of, day_exclusion
+from celeriac.schedules.times.timetable import MOST_COUNTED, Timetable
 
 MOMENTS = st.integers(0, 4_102_444_800_000)
 

@@ -12,19 +12,19 @@ from starlette.responses import Response
 
 from celeriac.access.confining import confined_payload
 from celeriac.access.principal import Principal
-from celeriac.control.record import (
+from celeriac.database.cursor import BadCursorError
+from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
+from celeriac.file_process import FILE_PROCESS
+from celeriac.schedules.definition import DefinitionStatus, TaskTriggerType
+from celeriac.schedules.record import (
     change_record,
     definition_record,
     firing_record,
     instance_record,
     preview_records,
 )
-from celeriac.control.service import MAX_PREVIEW, Seen, TaskControl
-from celeriac.database.cursor import BadCursorError
-from celeriac.definition import DefinitionStatus, TaskTriggerType
-from celeriac.definition_request import BackfillRequest, MoveRequest
-from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
-from celeriac.file_process import FILE_PROCESS
+from celeriac.schedules.request import BackfillRequest, MoveRequest
+from celeriac.schedules.service import MAX_PREVIEW, Seen, TaskControl
 from celeriac.submission import IDEMPOTENCY_KEY
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in

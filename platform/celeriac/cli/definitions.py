@@ -16,12 +16,12 @@ from celeriac.cli.filters import read_moment
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import json_text, print_json, print_line
 from celeriac.cli.tables import print_table
-from celeriac.definition import DefinitionStatus
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.joining import import_from_here, joined_settings
+from celeriac.schedules.definition import DefinitionStatus
 
 if TYPE_CHECKING:
-    from celeriac.control.service import Seen, TaskControl
+    from celeriac.schedules.service import Seen, TaskControl
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def list_definitions(
 
 def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Show a definition, its next ten firings, its last ten instances and what was done to it."""
-    from celeriac.control.record import change_record, instance_record, preview_records
+    from celeriac.schedules.record import change_record, instance_record, preview_records
 
     async def work(control: TaskControl) -> dict[str, Any]:
         seen = await control.get(definition_id)
@@ -224,7 +224,7 @@ def trigger(
     definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None
 ) -> None:
     """Run one instance now, whatever the schedule, and print its task's id."""
-    from celeriac.control.record import firing_record
+    from celeriac.schedules.record import firing_record
 
     firing = _on_control(
         config,
@@ -246,7 +246,7 @@ def preview(
     config: Config = None,
 ) -> None:
     """Show the next firings."""
-    from celeriac.control.record import preview_records
+    from celeriac.schedules.record import preview_records
 
     table, slots = _on_control(config, data_dir, lambda control: control.preview(definition_id, count))
     items = preview_records(table, slots)
@@ -266,7 +266,7 @@ def backfill(
     config: Config = None,
 ) -> None:
     """Run the slots of a range that has been."""
-    from celeriac.control.record import firing_record
+    from celeriac.schedules.record import firing_record
 
     now = datetime.now(UTC)
     first, last = read_moment("from", start, now), now if end is None else read_moment("to", end, now)
@@ -290,7 +290,7 @@ def _on_control(
 ) -> T:
     """Do `work`; `audited` says of its outcome which action it was, and on which definition."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
-    from celeriac.control.connecting import control_on
+    from celeriac.schedules.connect import control_on
 
     settings, url = joined_settings(config, data_dir)
     import_from_here()
@@ -323,7 +323,7 @@ def _move(
 
 
 def _record(seen: Any) -> dict[str, Any]:
-    from celeriac.control.record import definition_record
+    from celeriac.schedules.record import definition_record
 
     return definition_record(seen.definition, seen.status)
 

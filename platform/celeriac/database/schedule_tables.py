@@ -39,7 +39,7 @@ definitions: Final = Table(
     Column("outcome_status", Key),
     Column("outcome_ms", BigInteger),
     Column("outcome_error", Text),
-    # Everything that its author said, as JSON: see `celeriac.definition.Spec`.
+    # Everything that its author said, as JSON: see `celeriac.schedules.definition.Spec`.
     Column("spec", Text, nullable=False),
 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from celeriac.definition import Change, Definition, DefinitionStatus, Firing
 from celeriac.model import Task, rfc3339, utc_from_ms
 from celeriac.record import error_record, plain_number
-from celeriac.schedule.timetable import Timetable
+from celeriac.schedules.definition import Change, Definition, DefinitionStatus, Firing
+from celeriac.schedules.times.timetable import Timetable
 
 
 def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:

@@ -18,16 +18,9 @@ from celeriac.database.cursor import Cursor
 from celeriac.database.engine import reading, writing
 from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
-from celeriac.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
 from celeriac.errors import DefinitionNotFoundError
-from celeriac.ledger.definition_rows import (
-    change_of,
-    change_row,
-    definition_of,
-    definition_row,
-    firing_of,
-    firing_row,
-)
+from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
+from celeriac.schedules.sql.rows import change_of, change_row, definition_of, definition_row, firing_of, firing_row
 from celeriac.task_filter import Sort
 
 _d: Final = definitions.c

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
-from celeriac.definition import TaskTriggerType, moment_ms
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.schedule.rules import cron_of, zone
+from celeriac.schedules.definition import TaskTriggerType, moment_ms
+from celeriac.schedules.times.rules import cron_of, zone
 from celeriac.settings import Settings
 from celeriac.submission import MAX_DELAY_S
 

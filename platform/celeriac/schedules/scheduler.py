@@ -7,15 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from celeriac.control import transitions
-from celeriac.control.ends import settle
-from celeriac.control.firing import FiringLine
-from celeriac.definition import Decision, Definition, DefinitionStatus, Open
 from celeriac.errors import CeleriacError, IllegalTransitionError, LedgerUnavailableError, TaskNotFoundError
-from celeriac.ledger.firings import FiringDesk, Glance
 from celeriac.live.outcomes import server_ms
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore
+from celeriac.schedules import transitions
+from celeriac.schedules.definition import Decision, Definition, DefinitionStatus, Open
+from celeriac.schedules.firing import FiringLine
+from celeriac.schedules.instance_ends import settle
+from celeriac.schedules.sql.firings import FiringDesk, Glance
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import orjson
 
 from celeriac.model import ms_from_utc
-from celeriac.schedule.backlog import Misfire, MisfirePolicy
-from celeriac.schedule.rules import (
+from celeriac.schedules.times.backlog import Misfire, MisfirePolicy
+from celeriac.schedules.times.rules import (
     CronExclusion,
     Exclusion,
     Interval,
@@ -27,7 +27,7 @@ from celeriac.schedule.rules import (
     day_exclusion,
     zone,
 )
-from celeriac.schedule.timetable import Timetable
+from celeriac.schedules.times.timetable import Timetable
 
 #: What ids of instances are derived under (a random UUID of this project's).
 _NAMESPACE: Final = uuid.UUID("5b0c2f5e-9c1d-4a53-8f0e-0b7c3d1e9a42")
@@ -82,7 +82,7 @@ class Spec:
     anchor_ms: int
     #: The task to run as the author wrote it; None for whoever takes the group's content.
     task: dict[str, Any] | None
-    #: The same with everything filled in that settings and task types say: see `control/firing.py`.
+    #: The same with everything filled in that settings and task types say: see `schedules/firing.py`.
     run: dict[str, Any]
     misfire: Misfire = Misfire.FIRE_ONCE
     misfire_grace_ms: int = 60_000

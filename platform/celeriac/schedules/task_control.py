@@ -15,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from celeriac.definition import TaskTriggerType
 from celeriac.joining import import_from_here, joined_settings
+from celeriac.schedules.definition import TaskTriggerType
 from celeriac.settings import Settings
 
 if TYPE_CHECKING:
-    from celeriac.control.service import TaskControl
+    from celeriac.schedules.service import TaskControl
 
 T = TypeVar("T")
 
@@ -90,14 +90,14 @@ class TaskControlService:
         self, task_def_id: str, *, limit: int = 500, cursor: str | None = None
     ) -> list[dict[str, Any]]:
         """Return up to `limit` instances, the newest first."""
-        from celeriac.control.record import instance_record
+        from celeriac.schedules.record import instance_record
 
         tasks, _ = self._call(lambda control: control.instances(task_def_id, limit=limit, cursor=cursor))
         return [instance_record(task, task_def_id) for task in tasks]
 
     def get_user_tasks(self, user_id: int | str, *, limit: int = 500) -> list[dict[str, Any]]:
         """Return up to `limit` definitions of a user, the newest first."""
-        from celeriac.control.record import definition_record
+        from celeriac.schedules.record import definition_record
 
         async def work(control: TaskControl) -> list[dict[str, Any]]:
             page = await control.book.find(user_id=str(user_id), limit=limit)
@@ -124,7 +124,7 @@ class TaskControlService:
             connection.close()
 
     def _shown(self, work: Callable[[TaskControl], Coroutine[Any, Any, Any]]) -> dict[str, Any]:
-        from celeriac.control.record import definition_record
+        from celeriac.schedules.record import definition_record
 
         seen = self._call(work)
         return definition_record(seen.definition, seen.status)
@@ -169,7 +169,7 @@ class _Connection:
 
     async def _connect(self, settings: Settings, url: str) -> TaskControl:
         # Here, so that `import celeriac` does not import SQLAlchemy.
-        from celeriac.control.connecting import control_on
+        from celeriac.schedules.connect import control_on
 
         return await self._open.enter_async_context(control_on(settings, url))
 

@@ -9,13 +9,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from celeriac.control import transitions
-from celeriac.control.ends import settle
-from celeriac.control.firing import FiringLine
-from celeriac.control.instances import page_of_instances
-from celeriac.control.record import definition_record
-from celeriac.control.scheduler import Clock, cancel_instance
-from celeriac.definition import (
+from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
+from celeriac.ledger.ledger import Ledger
+from celeriac.live.outcomes import server_ms
+from celeriac.live.store import TaskStore
+from celeriac.model import Status, Task, ms_from_utc
+from celeriac.schedules import transitions
+from celeriac.schedules.definition import (
     Change,
     Decision,
     Definition,
@@ -28,7 +28,11 @@ from celeriac.definition import (
     instance_id,
     timetable_of,
 )
-from celeriac.definition_request import (
+from celeriac.schedules.firing import FiringLine
+from celeriac.schedules.instance_ends import settle
+from celeriac.schedules.instances import page_of_instances
+from celeriac.schedules.record import definition_record
+from celeriac.schedules.request import (
     EDITABLE,
     DefinitionRequest,
     build_spec,
@@ -36,16 +40,12 @@ from celeriac.definition_request import (
     read_definition,
     read_trigger,
 )
-from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
-from celeriac.ledger.definitions import DefinitionBook, cursor_behind
-from celeriac.ledger.firings import FiringDesk
-from celeriac.ledger.ledger import Ledger
-from celeriac.live.outcomes import server_ms
-from celeriac.live.store import TaskStore
-from celeriac.model import Status, Task, ms_from_utc
-from celeriac.schedule.timetable import Timetable
+from celeriac.schedules.scheduler import Clock, cancel_instance
+from celeriac.schedules.sql.definitions import DefinitionBook, cursor_behind
+from celeriac.schedules.sql.firings import FiringDesk
+from celeriac.schedules.times.timetable import Timetable
+from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.submission import TypeLookup
-from celeriac.trigger_args import checked_args
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
-from celeriac.schedule.rules import Exclusion, Interval, Rule
+from celeriac.schedules.times.rules import Exclusion, Interval, Rule
 
 #: Slots in a row that may be left out one by one before a timetable counts as empty.
 _MOST_EXCLUDED: Final = 20_000

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from celeriac.database.cursor import Cursor
-from celeriac.ledger.definitions import DefinitionBook
 from celeriac.ledger.ledger import Ledger
 from celeriac.live import keys
 from celeriac.live.records import task_from_hash
 from celeriac.live.store import TaskStore
 from celeriac.model import Task, ms_from_utc
+from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.task_filter import Sort, TaskFilter
 
 

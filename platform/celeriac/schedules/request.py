@@ -18,10 +18,11 @@ from pydantic import (
     field_validator,
 )
 
-from celeriac.definition import Overlap, Spec, TaskTriggerType, content_of, content_payload, timetable_of
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Submission, ms_from_utc
-from celeriac.schedule.backlog import Misfire
+from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, content_payload, timetable_of
+from celeriac.schedules.times.backlog import Misfire
+from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 from celeriac.submission import (
     MAX_DELAY_S,
@@ -30,7 +31,6 @@ from celeriac.submission import (
     build_submission,
     read_request,
 )
-from celeriac.trigger_args import checked_args
 from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024

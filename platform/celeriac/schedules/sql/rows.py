@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.definition import (
+from celeriac.ledger.rows import clean
+from celeriac.schedules.definition import (
     Change,
     Definition,
     DefinitionStatus,
@@ -18,7 +19,6 @@ from celeriac.definition import (
     TaskTriggerType,
     spec_of,
 )
-from celeriac.ledger.rows import clean
 
 _FIELDS: Final = tuple(field.name for field in fields(Definition))
 #: What a definition's row is read and written as, where the names are the same.

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
-from celeriac.control.service import TaskControl
 from celeriac.errors import SettingsError
 from celeriac.ledger.ledger import Ledger
 from celeriac.live.store import TaskStore
 from celeriac.registry import load, registry
+from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.submission import KnownTypes, TypeLookup
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from celeriac.definition import (
+from celeriac.errors import IllegalDefinitionMoveError
+from celeriac.schedules.definition import (
     Change,
     Decision,
     Definition,
@@ -19,8 +20,7 @@ from celeriac.definition import (
     TaskTriggerType,
     instance_id,
 )
-from celeriac.errors import IllegalDefinitionMoveError
-from celeriac.schedule.backlog import backlog_of
+from celeriac.schedules.times.backlog import backlog_of
 
 _READ_ONLY = "it is an entry of Celery's beat_schedule: change it there"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from celeriac.control.scheduler import Clock, Scheduler
 from celeriac.database.engine import create_engine
-from celeriac.ledger.definitions import DefinitionBook
-from celeriac.ledger.firings import FiringDesk
 from celeriac.live.store import TaskStore
+from celeriac.schedules.scheduler import Clock, Scheduler
+from celeriac.schedules.sql.definitions import DefinitionBook
+from celeriac.schedules.sql.firings import FiringDesk
 from celeriac.settings import Settings
 
 

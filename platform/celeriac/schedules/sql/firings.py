@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from celeriac.database.engine import reading, writing
 from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
-from celeriac.definition import Decision, Definition, Firing, FiringState, Open, Outcome
-from celeriac.ledger.definition_rows import definition_of, firing_of
-from celeriac.ledger.definitions import DefinitionBook, open_counts
 from celeriac.ledger.rows import clean
 from celeriac.model import Status
+from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, Open, Outcome
+from celeriac.schedules.sql.definitions import DefinitionBook, open_counts
+from celeriac.schedules.sql.rows import definition_of, firing_of
 
 _d: Final = definitions.c
 _f: Final = firings.c

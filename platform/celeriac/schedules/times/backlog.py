@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from celeriac.schedule.timetable import Timetable
+from celeriac.schedules.times.timetable import Timetable
 
 
 class Misfire(StrEnum):

@@ -1,0 +1,1 @@
+"""Definitions and firings in SQL. Only `schedules` uses it."""
