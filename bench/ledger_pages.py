@@ -24,9 +24,9 @@ from machine import versions
 
 from celeriac.database.cursor import Cursor
 from celeriac.database.migrating import migrate
-from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.rows import row_of
-from celeriac.ledger.writing import Writer
+from celeriac.history.history import Ledger
+from celeriac.history.rows import row_of
+from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.settings import Settings
 from celeriac.task_filter import Sort, TaskFilter

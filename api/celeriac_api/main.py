@@ -15,7 +15,7 @@ from celeriac import __version__
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.activity import ActivityFeed
 from celeriac.live.api_keys import ApiKeys
 from celeriac.live.hub import LiveHub

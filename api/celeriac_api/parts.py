@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.activity import ActivityFeed
 from celeriac.live.hub import LiveHub
 from celeriac.live.store import TaskStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, TaskNotFoundError
-from celeriac.ledger.ledger import KeptTask
+from celeriac.history.history import KeptTask
 from celeriac.model import Event, LogLine, Task, severity
 from celeriac_api.parts import Parts
 from celeriac_api.sse import parse_event_id

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import CeleriacError
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.counts import read_state
 from celeriac.live.feed import EventFeed
 from celeriac.live.server_facts import read_server_facts

@@ -28,7 +28,7 @@ from celeriac.errors import (
     TaskError,
     TaskNotFoundError,
 )
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.feed import EventFeed
 from celeriac.live.store import TaskStore
 from celeriac.model import ms_from_utc

@@ -13,7 +13,7 @@ import signal
 from typing import Any
 
 from celeriac.errors import SettingsError
-from celeriac.ledger.keeping import keeping
+from celeriac.history.roles import keeping
 from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings

@@ -132,7 +132,7 @@ class Runtime:
             await role.start()
         if self._serves and self.settings.ledger.in_workers:
             # Imported here: most workers have no use for a database.
-            from celeriac.ledger.keeping import keeping
+            from celeriac.history.roles import keeping
 
             await self._history.enter_async_context(keeping(self.store, self.settings, pruning=False))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from celeriac.ledger.keeping import keeping
+from celeriac.history.roles import keeping
 from celeriac.live.store import TaskStore
 from celeriac.settings import LedgerSettings, Settings
 

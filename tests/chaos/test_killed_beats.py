@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live import keys
 from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.feed import EventFeed
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Event, Failure, Progress, Submission

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.recorder import Recorder
+from celeriac.history.history import Ledger
+from celeriac.history.recorder import Recorder
 from celeriac.live.feed import EventFeed
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Submission

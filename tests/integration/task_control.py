@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Task
 from celeriac.schedules.scheduler import Scheduler

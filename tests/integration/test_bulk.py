@@ -13,8 +13,8 @@ import pytest
 from celeriac.bulk import BulkPayload
 from celeriac.context import Context
 from celeriac.errors import TaskError
-from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.recorder import Recorder
+from celeriac.history.history import Ledger
+from celeriac.history.recorder import Recorder
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Status, Submission
 from celeriac.settings import Settings

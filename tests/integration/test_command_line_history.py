@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from celeriac.database.migrating import migrate
-from celeriac.ledger.keeping import keeping
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
+from celeriac.history.roles import keeping
 from celeriac.live.audit import AuditLog
 from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LogLine, Progress, Submission, ms_from_utc

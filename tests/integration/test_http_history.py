@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.pruner import Pruner
-from celeriac.ledger.recorder import Recorder
+from celeriac.history.history import Ledger
+from celeriac.history.pruner import Pruner
+from celeriac.history.recorder import Recorder
 from celeriac.live.store import TaskStore
 from celeriac.model import Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings

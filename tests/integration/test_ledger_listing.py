@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import reading
-from celeriac.ledger import queries
-from celeriac.ledger.ledger import KeptTask, Ledger
-from celeriac.ledger.rows import row_of
-from celeriac.ledger.writing import Writer
+from celeriac.history import queries
+from celeriac.history.history import KeptTask, Ledger
+from celeriac.history.rows import row_of
+from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.settings import Settings
 from celeriac.task_filter import Sort, TaskFilter

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from celeriac.database.migrating import HEAD, VERSION_TABLE, migrate
 from celeriac.database.task_tables import metadata
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.settings import Settings
 from tests.databases import KINDS, empty_database
 from tests.support import free_port

@@ -11,10 +11,10 @@ import pytest
 
 from celeriac.database.migrating import migrate
 from celeriac.errors import LedgerMissingError, TaskNotFoundError
-from celeriac.ledger.ledger import Ledger
-from celeriac.ledger.recorder import Recorder
-from celeriac.ledger.rows import row_of
-from celeriac.ledger.writing import Writer
+from celeriac.history.history import Ledger
+from celeriac.history.recorder import Recorder
+from celeriac.history.rows import row_of
+from celeriac.history.writing import Writer
 from celeriac.live import keys
 from celeriac.live.feed import GROUP, EventFeed
 from celeriac.live.store import TaskStore

@@ -15,8 +15,8 @@ from celeriac.database import task_tables as tables
 from celeriac.database.cursor import BadCursorError, Cursor
 from celeriac.database.engine import database_of, shown
 from celeriac.errors import SettingsError
-from celeriac.ledger.durations import class_of, middle_of, percentile
-from celeriac.ledger.rows import record_of, row_of
+from celeriac.history.durations import class_of, middle_of, percentile
+from celeriac.history.rows import record_of, row_of
 from celeriac.live.records import task_from_hash
 from celeriac.model import Status
 from celeriac.settings import Settings

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.feed import EventFeed
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf

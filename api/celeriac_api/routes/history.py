@@ -13,8 +13,8 @@ from celeriac.access.confining import nobody_else
 from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.ledger.chart_record import chart_record, span_of
-from celeriac.ledger.stats import BUCKETS
+from celeriac.history.chart_record import chart_record, span_of
+from celeriac.history.stats import BUCKETS
 from celeriac.live.feed import TIMELINE
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.record import task_record

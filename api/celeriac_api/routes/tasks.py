@@ -11,7 +11,7 @@ from starlette.responses import Response
 from celeriac.access.confining import confined_payload
 from celeriac.errors import IllegalTransitionError, TaskNotFoundError
 from celeriac.file_process import FILE_PROCESS, FilePayload
-from celeriac.ledger.ledger import KeptTask
+from celeriac.history.history import KeptTask
 from celeriac.model import Status
 from celeriac.record import task_record
 from celeriac.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of

@@ -19,7 +19,7 @@ from celeriac.submission import SubmitRequest, build_submission
 from celeriac.task_filter import TaskFilter
 
 if TYPE_CHECKING:
-    from celeriac.ledger.ledger import Ledger
+    from celeriac.history.history import Ledger
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count what matches.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="With a filter: do not watch the task that does it.")]

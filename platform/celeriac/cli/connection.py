@@ -11,7 +11,7 @@ from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
 
 if TYPE_CHECKING:
-    from celeriac.ledger.ledger import Ledger
+    from celeriac.history.history import Ledger
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def on_store(settings: Settings, url: str, work: Callable[[TaskStore], Awaitable
 def on_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
     """Connect to the history, run `work` and disconnect; raises `LedgerMissingError` where there is none."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
-    from celeriac.ledger.ledger import Ledger
+    from celeriac.history.history import Ledger
 
     async def run() -> T:
         async with Ledger(settings.history_url, settings) as ledger:

@@ -20,7 +20,7 @@ from celeriac.settings import Settings
 from celeriac.task_filter import Sort, TaskFilter
 
 if TYPE_CHECKING:
-    from celeriac.ledger.ledger import KeptTask, Ledger
+    from celeriac.history.history import KeptTask, Ledger
 
 #: Bars that fit beside a number on a terminal.
 _BARS: Final = 60
@@ -107,7 +107,7 @@ def stats(
     config: Config = None,
 ) -> None:
     """Show how many tasks came and ended over time, and how long they waited and ran."""
-    from celeriac.ledger.chart_record import chart_record, span_of
+    from celeriac.history.chart_record import chart_record, span_of
 
     now = datetime.now(UTC)
     start, end = read_moment("since", since, now), now if until is None else read_moment("until", until, now)

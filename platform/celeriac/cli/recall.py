@@ -9,7 +9,7 @@ from celeriac.live.store import TaskStore
 from celeriac.model import Event, LogLine, Task
 
 if TYPE_CHECKING:
-    from celeriac.ledger.ledger import KeptTask
+    from celeriac.history.history import KeptTask
 
 #: Events of a timeline that are shown, the first ones.
 MAX_EVENTS: Final = 2000
@@ -27,7 +27,7 @@ async def find_task(store: TaskStore, task_id: str) -> tuple[Task, KeptTask | No
 async def find_kept(store: TaskStore, task_id: str, *, events: int = 0) -> tuple[KeptTask, list[Event]]:
     """Return a task of the history with its first `events` events; raises `TaskNotFoundError`."""
     # Here, so that commands that find their task in the store do not import SQLAlchemy, which takes longer than they.
-    from celeriac.ledger.ledger import Ledger
+    from celeriac.history.history import Ledger
 
     async with Ledger(store.settings.history_url, store.settings) as ledger:
         try:
@@ -40,7 +40,7 @@ async def find_kept(store: TaskStore, task_id: str, *, events: int = 0) -> tuple
 
 async def find_kept_log(store: TaskStore, task_id: str) -> list[LogLine]:
     """Return the lines that the history has of a task's log."""
-    from celeriac.ledger.ledger import Ledger
+    from celeriac.history.history import Ledger
 
     async with Ledger(store.settings.history_url, store.settings) as ledger:
         return await ledger.log_lines(task_id, count=store.settings.ledger.log_lines)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac.errors import SettingsError
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.store import TaskStore
 from celeriac.registry import load, registry
 from celeriac.schedules.service import TaskControl

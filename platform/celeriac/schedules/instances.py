@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celeriac.database.cursor import Cursor
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live import keys
 from celeriac.live.records import task_from_hash
 from celeriac.live.store import TaskStore

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
-from celeriac.ledger.ledger import Ledger
+from celeriac.history.history import Ledger
 from celeriac.live.outcomes import server_ms
 from celeriac.live.store import TaskStore
 from celeriac.model import Status, Task, ms_from_utc

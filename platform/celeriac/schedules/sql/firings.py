@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from celeriac.database.engine import reading, writing
 from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
-from celeriac.ledger.rows import clean
+from celeriac.history.rows import clean
 from celeriac.model import Status
 from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, Open, Outcome
 from celeriac.schedules.sql.definitions import DefinitionBook, open_counts

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.ledger.rows import clean
+from celeriac.history.rows import clean
 from celeriac.schedules.definition import (
     Change,
     Definition,

@@ -10,8 +10,8 @@ import socket
 from collections.abc import AsyncIterator
 
 from celeriac.database.engine import create_engine
-from celeriac.ledger.pruner import Pruner
-from celeriac.ledger.recorder import Recorder
+from celeriac.history.pruner import Pruner
+from celeriac.history.recorder import Recorder
 from celeriac.live.feed import EventFeed
 from celeriac.live.role import Role
 from celeriac.live.store import TaskStore

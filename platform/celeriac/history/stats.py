@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Select, func, literal, select
 
 from celeriac.database.task_tables import tasks
-from celeriac.ledger.durations import percentile
+from celeriac.history.durations import percentile
 
 #: Buckets by name, in milliseconds. Days are those of UTC.
 BUCKETS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "1d": 86_400_000}

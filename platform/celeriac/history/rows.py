@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.ledger.durations import class_of
+from celeriac.history.durations import class_of
 from celeriac.model import ms_from_utc, rfc3339, utc_from_ms
 
 #: Largest integer of a column.

@@ -14,9 +14,9 @@ from celeriac.database.engine import create_engine, reading, shown
 from celeriac.database.migrating import check
 from celeriac.database.task_tables import events
 from celeriac.errors import TaskNotFoundError
-from celeriac.ledger import queries
-from celeriac.ledger.rows import record_of
-from celeriac.ledger.stats import Chart, chart_of, statements
+from celeriac.history import queries
+from celeriac.history.rows import record_of
+from celeriac.history.stats import Chart, chart_of, statements
 from celeriac.live.feed import LOG, TIMELINE
 from celeriac.live.records import log_line_from_entry, task_from_hash
 from celeriac.model import Event, LogLine, Task

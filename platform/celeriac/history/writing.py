@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from celeriac.database import task_tables as tables
 from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.engine import RowRefusedError, writing
-from celeriac.ledger.rows import clean
+from celeriac.history.rows import clean
 from celeriac.live.feed import LOG, FeedEntry
 from celeriac.model import Status
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.ledger.stats import BUCKETS, MAX_BUCKETS, Bucket, Chart
+from celeriac.history.stats import BUCKETS, MAX_BUCKETS, Bucket, Chart
 from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
 
 #: Buckets at most where the caller names no size.

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.migrating import check
 from celeriac.errors import LedgerUnavailableError
-from celeriac.ledger.rows import row_of
-from celeriac.ledger.writing import Writer
+from celeriac.history.rows import row_of
+from celeriac.history.writing import Writer
 from celeriac.live.feed import EventFeed, FeedEntry
 from celeriac.live.role import Role
 from celeriac.model import Status
