@@ -24,9 +24,9 @@ from machine import HOST, Subject, choose_cores, pick_port, python, store_on, ve
 from websockets.asyncio.client import connect
 
 from celeriac.access.tokens import mint_token
-from celeriac.live.notified import NotifiedTasks
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.notified import NotifiedTasks
+from celeriac.store.task_store import TaskStore
 
 #: Sends report `number` (from 1) of a user.
 Report = Callable[[int, int], Awaitable[None]]

@@ -29,9 +29,9 @@ from machine import Cores, Store, Subject, child_environment, choose_cores, pyth
 from noop_types import GROUP
 
 from celeriac.database.migrating import migrate
-from celeriac.live.feed import EventFeed, Lag
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed, Lag
 
 PAYLOAD = {"number": 12345, "text": "what a small task works on", "flags": [True, False]}
 #: The longest that nothing may happen (seconds).

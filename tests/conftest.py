@@ -10,8 +10,8 @@ import pytest
 import redis as redis_sync
 
 from celeriac.database.migrating import migrate
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.databases import KINDS, empty_database
 from tests.support import ValkeyServer
 

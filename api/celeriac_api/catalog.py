@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from celeriac.live.store import TaskStore
 from celeriac.registry import Registry
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import KnownTypes
 
 #: How old the announcements may be when a type is found in them (seconds).

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from celeriac.errors import TaskNotFoundError
-from celeriac.live.hub import LiveHub
 from celeriac.model import Task, severity
 from celeriac.record import log_line_record
+from celeriac.store.watching.hub import LiveHub
 from celeriac_api.sse import KEEPALIVE, RETRY_MS, START, frame
 
 

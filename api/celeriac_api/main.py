@@ -16,15 +16,15 @@ from celeriac.access.authenticator import Authenticator
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.history.history import Ledger
-from celeriac.live.activity import ActivityFeed
-from celeriac.live.api_keys import ApiKeys
-from celeriac.live.hub import LiveHub
-from celeriac.live.replies import Replies
-from celeriac.live.store import TaskStore
-from celeriac.live.user_feeds import UserFeeds
 from celeriac.registry import load
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
+from celeriac.store.api_keys import ApiKeys
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.activity import ActivityFeed
+from celeriac.store.watching.hub import LiveHub
+from celeriac.store.watching.replies import Replies
+from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac_api import openapi_document, problems
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.guard import Guard

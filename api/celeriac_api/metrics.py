@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from celeriac import __version__
-from celeriac.live.counts import BUCKETS_S, LABELS, Counts, Histogram, PlatformState, read_counts, read_state
-from celeriac.live.feed import EventFeed, Lag
-from celeriac.live.store import TaskStore
+from celeriac.store.counts import BUCKETS_S, LABELS, Counts, Histogram, PlatformState, read_counts, read_state
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed, Lag
 
 _COUNTERS: Final = {
     "submitted": ("celeriac_tasks_submitted", "Tasks accepted."),

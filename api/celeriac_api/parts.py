@@ -11,12 +11,12 @@ from celeriac.access.authenticator import Authenticator
 from celeriac.errors import LedgerMissingError
 from celeriac.files.intake import FileIntake
 from celeriac.history.history import Ledger
-from celeriac.live.activity import ActivityFeed
-from celeriac.live.hub import LiveHub
-from celeriac.live.store import TaskStore
-from celeriac.live.user_feeds import UserFeeds
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.activity import ActivityFeed
+from celeriac.store.watching.hub import LiveHub
+from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.ws.connections import Connections

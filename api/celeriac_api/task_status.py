@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.live.user_feeds import FeedMessage, TaskState
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.store.watching.user_feeds import FeedMessage, TaskState
 from celeriac_api.responses import encode
 
 #: Stored status → the one users see.

@@ -194,12 +194,12 @@ async def celeriac(mode: str, count: int) -> dict[str, Any]:
     from celeriac.database.engine import create_engine, writing
     from celeriac.database.migrating import migrate
     from celeriac.database.schedule_tables import definitions
-    from celeriac.live.outcomes import server_ms
-    from celeriac.live.store import TaskStore
     from celeriac.schedules.definition import Definition, DefinitionStatus, Spec, TaskTriggerType
     from celeriac.schedules.scheduler_process import scheduler_on, scheduling
     from celeriac.schedules.sql.rows import definition_row
     from celeriac.settings import Settings
+    from celeriac.store.task_store import TaskStore
+    from celeriac.store.watching.standings import server_ms
 
     if mode != "idle":
         migrate(DATABASE)

@@ -10,9 +10,9 @@ from uuid import uuid4
 import orjson
 from noop_types import GROUP
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Submission
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 
 
 def send(count: int, payload: dict[str, Any]) -> None:

@@ -15,11 +15,11 @@ from kombu.pools import ProducerPool
 
 import celeriac.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.live.channel import StoreChannel
 from celeriac.model import Submitted
 from celeriac.registry import load
 from celeriac.registry import registry as types_of_this_process
 from celeriac.settings import Settings
+from celeriac.store.server.channel import StoreChannel
 from celeriac.submission import delivery_of
 from celeriac_tasks import bulk, messages, signals
 from celeriac_tasks.base import CeleriacTask, RegisteredTask

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac.live.external import ExternalWatcher
-from celeriac.live.promoter import Promoter
-from celeriac.live.reaper import Reaper
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
-from celeriac.live.sweeper import Sweeper
+from celeriac.store.roles.external import ExternalWatcher
+from celeriac.store.roles.promoter import Promoter
+from celeriac.store.roles.reaper import Reaper
+from celeriac.store.roles.role import Role
+from celeriac.store.roles.sweeper import Sweeper
+from celeriac.store.task_store import TaskStore
 from celeriac_tasks.broker import Broker, other_broker
 from celeriac_tasks.outbox import OutboxPublisher
 

@@ -16,10 +16,10 @@ from typing import Any, Final, TypeVar
 import celery.beat
 
 from celeriac.errors import LedgerUnavailableError, StoreUnavailableError
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler import Scheduler as DefinitionScheduler
 from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedule
 
 T = TypeVar("T")

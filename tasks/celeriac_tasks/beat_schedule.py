@@ -14,14 +14,14 @@ from kombu.utils.json import dumps
 
 from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, LedgerUnavailableError
-from celeriac.live.outcomes import server_ms
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
 from celeriac.schedules.firing import INSTANCE_ID
 from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.settings import Settings
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import server_ms
 from celeriac.submission import delivery_of
 from celeriac_tasks import messages
 from celeriac_tasks.operators import operators_settings

@@ -12,8 +12,8 @@ from typing import Any
 from kombu import Producer
 
 from celeriac.execution.daemon_threads import DaemonThreads
-from celeriac.live.store import OutgoingMessage
 from celeriac.settings import Settings
+from celeriac.store.task_store import OutgoingMessage
 
 log = logging.getLogger(__name__)
 

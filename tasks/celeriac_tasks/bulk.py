@@ -29,11 +29,11 @@ from celeriac.errors import (
     TaskNotFoundError,
 )
 from celeriac.history.history import Ledger
-from celeriac.live.feed import EventFeed
-from celeriac.live.store import TaskStore
 from celeriac.model import ms_from_utc
 from celeriac.registry import Registry
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed
 from celeriac.task_filter import Sort, TaskFilter
 
 #: Tasks between two notes, and of those at once on their way.

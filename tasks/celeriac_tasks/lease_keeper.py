@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celeriac.execution.runner import Runner
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.model import LeaseState
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 
 class LeaseKeeper(Role):

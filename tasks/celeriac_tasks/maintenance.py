@@ -14,9 +14,9 @@ from typing import Any
 
 from celeriac.errors import SettingsError
 from celeriac.history.roles import keeping
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_tasks.app import process_app
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport

@@ -1,7 +1,7 @@
 """Celery messages as the platform sees them: which have a record, and what a record keeps of the others.
 
 Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's virtual transports.
-The message that the platform itself writes is built in `celeriac/live/lua/shared.lua`.
+The message that the platform itself writes is built in `celeriac/store/lua/shared.lua`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def submission_of(
 
 
 def _kept(call: Call, queue: str) -> str:
-    """Return the envelope to send whenever the task is due; `live/lua` puts the number of retries in."""
+    """Return the envelope to send whenever the task is due; `store/lua` puts the number of retries in."""
     priority = call.properties.get("priority")
     return json.dumps(
         {

@@ -21,7 +21,7 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
-from celeriac.live.channel import pop_messages
+from celeriac.store.server.channel import pop_messages
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 
 #: Small batches, so that a kill meets one; what a dead one left is taken over soon.
 SETTINGS = Settings.model_validate({"schedule": {"batch": 20, "takeover": 0.5, "tick": 0.2}})

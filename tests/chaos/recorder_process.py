@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from celeriac.history.roles import keeping
-from celeriac.live.store import TaskStore
 from celeriac.settings import LedgerSettings, Settings
+from celeriac.store.task_store import TaskStore
 
 #: Small batches, one after the other: so a kill always meets one.
 SETTINGS = Settings(lease=1, ledger=LedgerSettings(batch=40, interval=0.01))

@@ -16,9 +16,9 @@ import httpx
 import psutil
 import yaml
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Event, Task
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.support import eventually, free_port
 
 _ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Progress, Submission
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.chaos.api_process import ApiProcess
 from tests.integration.http_serving import SentEvent, read_events, watch
 from tests.support import eventually

@@ -19,8 +19,8 @@ import pytest
 
 from celeriac.files.handoff import Handoff
 from celeriac.files.sweeping import HandoffSweeper
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.chaos.forked import ForkedProcess
 from tests.chaos.grpc_process import serve_grpc

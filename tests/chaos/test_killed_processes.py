@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Event, Status
+from celeriac.store.task_store import TaskStore
 from tests.chaos.running_platform import RunningPlatform, alive, all_events, final_states, wait_until_all_ended
 from tests.support import eventually, free_port
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from celeriac.history.history import Ledger
-from celeriac.live.feed import EventFeed
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Event, Failure, Progress, Submission
 from celeriac.record import task_record
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed
 from celeriac.task_filter import TaskFilter
 from tests.chaos.forked import ForkedProcess
 from tests.chaos.recorder_process import record

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
+from celeriac.store.task_store import TaskStore
 from tests.integration.engine_workers import Workers, check_one_end, ended, statuses, submit, workers_on
 from tests.integration.executors.process import ExecutorProcess
 from tests.support import eventually

@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from celeriac.access.tokens import mint_token
-from celeriac.live.notified import NotifiedTasks
 from celeriac.settings import Settings
+from celeriac.store.notified import NotifiedTasks
 from tests.chaos.running_platform import RunningPlatform
 from tests.support import eventually
 

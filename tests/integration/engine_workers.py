@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, Submission, Task
+from celeriac.store.task_store import TaskStore
 from tests.support import eventually
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ import grpc
 
 from celeriac.access.authenticator import Authenticator
 from celeriac.files.intake import FileIntake
-from celeriac.live.api_keys import ApiKeys
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.api_keys import ApiKeys
+from celeriac.store.task_store import TaskStore
 from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_api.rpc.server import RpcServer
 

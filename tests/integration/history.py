@@ -9,10 +9,10 @@ from typing import Any
 
 from celeriac.history.history import Ledger
 from celeriac.history.recorder import Recorder
-from celeriac.live.feed import EventFeed
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from celeriac.live import keys
+from celeriac.store import keys
 
 #: A synchronous `redis.Redis` that decodes replies; its annotations do not know that it does.
 Client = Any

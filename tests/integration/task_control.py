@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import text
 
 from celeriac.history.history import Ledger
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Task
 from celeriac.schedules.scheduler import Scheduler
 from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration import http_serving  # noqa: F401 - its task types
 
 #: A Tuesday, half past eight in the morning.

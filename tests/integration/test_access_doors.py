@@ -19,9 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from celeriac.access.api_key import make_key
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
-from celeriac.live.api_keys import ApiKeys
-from celeriac.live.store import TaskStore
 from celeriac.settings import AccessSettings, ServerTlsSettings, Settings
+from celeriac.store.api_keys import ApiKeys
+from celeriac.store.task_store import TaskStore
 from celeriac_api.rpc.access import address_of
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.integration.certificates import Authority

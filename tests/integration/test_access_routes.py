@@ -15,8 +15,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
-from celeriac.live.store import TaskStore
 from celeriac.settings import AccessSettings, FilesSettings, Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access, Policy
 from celeriac_api.main import create_app
 from celeriac_api.ws import endpoint as ws

@@ -15,9 +15,9 @@ from celeriac.context import Context
 from celeriac.errors import TaskError
 from celeriac.history.history import Ledger
 from celeriac.history.recorder import Recorder
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Status, Submission
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_tasks.bulk import BulkHandler
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording
 from tests.integration.http_serving import serving

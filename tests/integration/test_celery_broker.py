@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from kombu import Connection
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Delivery, Status
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_tasks.app import create_app
 from celeriac_tasks.broker import Broker
 from celeriac_tasks.outbox import OutboxPublisher

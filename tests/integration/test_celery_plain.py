@@ -9,9 +9,9 @@ from unittest.mock import ANY
 import pytest
 import pytest_asyncio
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.celery_processes import BOTH, evaluate, publish, publish_chain
 from tests.integration.engine_workers import Workers, ended, has_record, ran, runs, statuses, workers_on
 from tests.support import ValkeyServer, eventually

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
+from celeriac.store.task_store import TaskStore
 from tests.integration.celery_processes import BOTH, PLAIN, output_of, publish, publish_as_stranger
 from tests.integration.engine_workers import (
     Workers,

@@ -10,9 +10,9 @@ import pytest
 
 from celeriac.database.migrating import migrate
 from celeriac.errors import InvalidSubmissionError
-from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Status
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.either_client import AnyClient, collect, connected, run
 from tests.integration.history import completed, failed, forget, record_all, recording
 from tests.integration.http_serving import claim, serving

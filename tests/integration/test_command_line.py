@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.audit import AuditLog
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LogLine, Progress, Status, Submission
+from celeriac.store import keys
+from celeriac.store.audit import AuditLog
+from celeriac.store.task_store import TaskStore
 from tests.e2e.running_up import CELERIAC, celeriac, clean_environment
 from tests.support import eventually
 

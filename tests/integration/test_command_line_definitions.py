@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from celeriac.database.migrating import migrate
-from celeriac.live.audit import AuditLog
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
+from celeriac.store.audit import AuditLog
+from celeriac.store.task_store import TaskStore
 from tests.e2e.running_up import celeriac
 from tests.support import eventually
 

@@ -12,10 +12,10 @@ import pytest
 from celeriac.database.migrating import migrate
 from celeriac.history.history import Ledger
 from celeriac.history.roles import keeping
-from celeriac.live.audit import AuditLog
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LogLine, Progress, Submission, ms_from_utc
 from celeriac.settings import Settings
+from celeriac.store.audit import AuditLog
+from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import TaskFilter
 from tests.e2e.running_up import celeriac
 from tests.integration.history import forget

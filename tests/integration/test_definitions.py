@@ -15,10 +15,10 @@ from celeriac.errors import (
     IllegalDefinitionMoveError,
     InvalidSubmissionError,
 )
-from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.task_control import BEGIN_MS, Desk, task_control
 
 MINUTES = [60 * n for n in range(1, 61)]

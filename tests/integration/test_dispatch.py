@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import serving
 from tests.integration.remote_workers import worker
 from tests.support import eventually

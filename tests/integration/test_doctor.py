@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio as redis
 
 from celeriac.database.migrating import migrate
-from celeriac.live.store import TaskStore
 from celeriac.model import Submission
+from celeriac.store.task_store import TaskStore
 from tests.e2e.running_up import celeriac
 from tests.support import ValkeyServer, free_port
 

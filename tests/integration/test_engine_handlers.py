@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.engine_workers import WorkerProcess, ended, ran, runs, statuses, submit, workers_on
 from tests.support import ValkeyServer, eventually
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
+from celeriac.store.task_store import TaskStore
 from tests.integration.engine_workers import Workers, ended, ran, runs, statuses, submit, workers_on
 from tests.support import eventually
 

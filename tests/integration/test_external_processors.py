@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from celeriac.live.external import ExternalWatcher
-from celeriac.live.hub import LiveHub
-from celeriac.live.store import TaskStore
 from celeriac.model import Delivery, Event, Status, Submission
+from celeriac.store.roles.external import ExternalWatcher
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.hub import LiveHub
 from tests.support import eventually
 
 LIST = "task:pending"

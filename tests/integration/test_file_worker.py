@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, Task
+from celeriac.store.task_store import TaskStore
 from tests.integration.engine_workers import TYPES, Workers, check_one_end, ended, statuses, submit, workers_on
 from tests.integration.media_files import HOSTILE, MAX_PIXELS, picture, video
 from tests.support import eventually

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.live.remote_watch import RemoteWatch
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.remote_watch import RemoteWatch
 from celeriac_tasks.app import CeleriacApp
 from celeriac_tasks.mirror import mirror as mirroring
 from celeriac_tasks.mirror.mirror import RemoteMirror

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import serving
 from tests.support import ValkeyServer, eventually
 

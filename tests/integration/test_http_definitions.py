@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import AccessSettings, Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_api import definition_schemas as shapes
 from celeriac_api.routes.definitions import PATH
 from tests.integration.http_serving import claim, serving

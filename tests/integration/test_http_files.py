@@ -15,9 +15,9 @@ import pytest
 
 from celeriac.files.sweeping import UploadSweeper
 from celeriac.files.uploads import UploadArea
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.file_services import content, file_settings
 from tests.integration.http_serving import serving
 from tests.support import eventually

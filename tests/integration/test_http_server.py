@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Progress
+from celeriac.store.task_store import TaskStore
 from tests.support import eventually, free_port
 
 PROGRAM = (

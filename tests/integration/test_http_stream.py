@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import SentEvent, claim, read_events, serving, submit, watch
 from tests.support import ValkeyServer, eventually
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Progress
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_api.access.policy import ROUTES
 from celeriac_api.main import create_app
 from tests.integration.http_serving import claim, serving, submit

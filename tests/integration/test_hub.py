@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.hub import LiveHub
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Event, Progress, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.hub import LiveHub
 from tests.support import ValkeyServer, eventually
 
 

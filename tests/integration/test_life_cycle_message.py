@@ -17,8 +17,8 @@ import redis as redis_sync
 from celery import Celery
 from kombu import Connection
 
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Submission
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import STEPS
 from tests.support import eventually
 

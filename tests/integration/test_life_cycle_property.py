@@ -26,9 +26,6 @@ from hypothesis.stateful import (
 
 from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
 from celeriac.limits import Rate
-from celeriac.live import keys
-from celeriac.live.remote import Grants, RemoteTasks
-from celeriac.live.store import TaskStore
 from celeriac.model import (
     Claim,
     Delivery,
@@ -41,6 +38,9 @@ from celeriac.model import (
     Submission,
 )
 from celeriac.settings import GroupSettings, Settings
+from celeriac.store import keys
+from celeriac.store.remote import Grants, RemoteTasks
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import STEPS, Client, assert_consistent, messages, take_message
 
 T = TypeVar("T")
@@ -614,7 +614,7 @@ def test_no_interleaving_breaks_the_life_cycle_or_loses_a_task(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that much happens while a group is half resumed.
-    monkeypatch.setattr("celeriac.live.store._RESUMED_AT_ONCE", 2)
+    monkeypatch.setattr("celeriac.store.task_store._RESUMED_AT_ONCE", 2)
     run_state_machine_as_test(
         partial(LifeCycle, valkey_url),  # type: ignore[arg-type]  # it calls what makes a machine
         settings=settings(

@@ -16,11 +16,11 @@ from celeriac.errors import (
     StaleClaimError,
     TaskNotFoundError,
 )
-from celeriac.live import keys
-from celeriac.live.remote import RemoteTasks
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Delivery, Failure, Progress, Refusal, RemoteOrders, Status, Submission
 from celeriac.settings import GroupSettings, Settings
+from celeriac.store import keys
+from celeriac.store.remote import RemoteTasks
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import assert_consistent, take_ids
 
 BROKEN = Failure("broken", "it broke", True)

@@ -10,13 +10,13 @@ import pytest
 import redis as redis_sync
 
 from celeriac.limits import Rate
-from celeriac.live import keys
-from celeriac.live.promoter import Promoter
-from celeriac.live.remote import RemoteTasks
-from celeriac.live.store import TaskStore
-from celeriac.live.sweeper import Sweeper
 from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.remote import RemoteTasks
+from celeriac.store.roles.promoter import Promoter
+from celeriac.store.roles.sweeper import Sweeper
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import claim, serving
 from tests.integration.life_cycle_state import assert_consistent, take_ids
 from tests.support import eventually
@@ -166,7 +166,7 @@ async def test_what_a_limit_holds_is_not_taken_for_lost_and_what_is_lost_is_sent
 async def test_a_higher_limit_and_none_at_all_let_go_on_what_was_held(
     store: TaskStore, client: redis_sync.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celeriac.live.store._RESUMED_AT_ONCE", 3)
+    monkeypatch.setattr("celeriac.store.task_store._RESUMED_AT_ONCE", 3)
     ids = [f"t{n}" for n in range(12)]
     await submit(store, *ids)
     await store.limit("g", max_running=1)

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from celeriac.limits import Rate
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.celery_processes import BOTH, publish
 from tests.integration.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
 from tests.integration.http_serving import serving

@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from celeriac.limits import Rate
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Failure, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import claim, serving, submit
 from tests.support import eventually
 

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from celeriac.access.principal import Scope
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Progress, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.flaky_proxy import FlakyProxy
 from tests.integration.http_serving import claim, serving
 from tests.integration.node_packages import node, node_folder

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from celeriac.errors import IllegalTransitionError, InvalidSubmissionError, TaskNotFoundError, TaskTakenError
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.notifications import TaskNotificationService, TaskProgressContext, task_notifier
 from celeriac.notifications.line import NotificationLine
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import assert_consistent
 from tests.support import ValkeyServer, eventually
 

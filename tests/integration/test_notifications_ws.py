@@ -15,13 +15,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from celeriac.access.principal import Scope
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.notifications import TaskNotificationService
 from celeriac.notifications.line import NotificationLine
 from celeriac.settings import Settings
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import claim, serving
 from tests.integration.notification_client import Listener, listening, token
 from tests.support import eventually

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from celeriac.errors import IllegalTransitionError, InvalidSubmissionError, TaskNotFoundError, TaskTakenError
-from celeriac.live import keys
-from celeriac.live.notified import NotifiedTasks
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.notified import NotifiedTasks
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import Client, assert_consistent
 
 T = TypeVar("T")

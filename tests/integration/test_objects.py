@@ -19,9 +19,9 @@ from celeriac.errors import FileMissingError, FileNotAllowedError, SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.files.objects import ObjectStore, object_store
 from celeriac.files.sweeping import HandoffSweeper
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import FilesSettings, Settings
+from celeriac.store.task_store import TaskStore
 from tests.integration.engine_workers import ended, submit, workers_on
 from tests.integration.file_services import content, file_settings
 from tests.integration.http_serving import serving

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from celeriac.access.principal import Scope
-from celeriac.live.store import TaskStore
 from celeriac.model import Progress
 from celeriac.settings import PagesSettings, Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_api.pages.assets import assets
 from tests.integration.http_serving import claim, serving, submit
 from tests.integration.test_access_routes import client_of, header, settings_of

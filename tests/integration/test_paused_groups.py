@@ -6,11 +6,11 @@ import httpx
 import pytest
 import redis as redis_sync
 
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
-from celeriac.live.sweeper import Sweeper
 from celeriac.model import Claim, Delivery, Failure, Refusal, Status, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.roles.sweeper import Sweeper
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import claim, serving
 from tests.integration.life_cycle_state import assert_consistent, take_message
 
@@ -69,7 +69,7 @@ async def test_what_waits_goes_out_in_order_when_the_group_goes_on(store: TaskSt
 async def test_a_resumption_that_is_left_half_done_is_finished_by_a_sweeper(
     store: TaskStore, client: redis_sync.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celeriac.live.store._RESUMED_AT_ONCE", 3)
+    monkeypatch.setattr("celeriac.store.task_store._RESUMED_AT_ONCE", 3)
     await store.pause("g")
     await submit(store, *(f"t{n}" for n in range(7)))
     await store.resume("g", steps=1)

@@ -15,12 +15,12 @@ from celeriac.history.history import Ledger
 from celeriac.history.recorder import Recorder
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
-from celeriac.live import keys
-from celeriac.live.feed import GROUP, EventFeed
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LogLine, Progress, Status, Submission
 from celeriac.record import task_record
 from celeriac.settings import LedgerSettings, Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import GROUP, EventFeed
 from celeriac.task_filter import TaskFilter
 from tests.databases import SERVER, empty_database
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis as redis_sync
 
-from celeriac.live import keys
-from celeriac.live.promoter import Promoter
-from celeriac.live.reaper import Reaper
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
-from celeriac.live.sweeper import Sweeper
 from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.roles.promoter import Promoter
+from celeriac.store.roles.reaper import Reaper
+from celeriac.store.roles.role import Role
+from celeriac.store.roles.sweeper import Sweeper
+from celeriac.store.task_store import TaskStore
 from tests.integration.life_cycle_state import assert_consistent, take_ids, take_message
 from tests.support import ValkeyServer, eventually
 

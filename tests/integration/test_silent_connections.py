@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.remote import RemoteTasks
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Delivery, LeaseState, Progress, Status, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.remote import RemoteTasks
+from celeriac.store.task_store import TaskStore
 from celeriac_api.ws.connection import WorkerConnection
 from celeriac_api.ws.desk import GroupDesk
 from tests.flaky_proxy import FlakyProxy

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import QueueFullError, StoreUnavailableError
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Progress, Refusal, Submission, Submitted
 from celeriac.settings import GroupSettings, Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.support import ValkeyServer, eventually
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from tests.support import ValkeyServer, free_port
 
 IMPATIENT = Settings(store_timeout=0.3)

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, LogLine, Status, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.integration.http_serving import SentEvent, claim, read_events, serving, submit
 from tests.support import eventually
 

@@ -20,9 +20,9 @@ from grpc_status.rpc_status import from_call
 
 from celeriac.files.intake import FileIntake
 from celeriac.files.sweeping import HandoffSweeper
-from celeriac.live.store import TaskStore
 from celeriac.model import Claim, Failure, Status
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.integration.file_services import content, file_settings, rpc_serving
 from tests.support import ValkeyServer, eventually

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 import pytest
 
-from celeriac.live import keys
-from celeriac.live.counts import BUCKETS_S
-from celeriac.live.scripts import every_transition
+from celeriac.store import keys
+from celeriac.store.counts import BUCKETS_S
+from celeriac.store.server.scripts import every_transition
 
-SHARED = (files("celeriac.live") / "lua" / "shared.lua").read_text("utf-8")
+SHARED = (files("celeriac.store") / "lua" / "shared.lua").read_text("utf-8")
 
 
 def test_fixed_keys_are_the_same_in_lua() -> None:

@@ -17,9 +17,9 @@ from celeriac.database.engine import database_of, shown
 from celeriac.errors import SettingsError
 from celeriac.history.durations import class_of, middle_of, percentile
 from celeriac.history.rows import record_of, row_of
-from celeriac.live.records import task_from_hash
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store.records import task_from_hash
 from celeriac.task_filter import Sort, TaskFilter
 
 

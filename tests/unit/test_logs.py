@@ -10,9 +10,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.live.store import log_data_text
 from celeriac.logs import configure_logging, hide_secrets, redact
 from celeriac.settings import Settings
+from celeriac.store.task_store import log_data_text
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError
-from celeriac.live.audit import AuditEntry, AuditLog
+from celeriac.store.audit import AuditEntry, AuditLog
 from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.problems import instance_of
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
-from celeriac.live.replies import Delta, Outcome, Waiter
 from celeriac.model import Status, Submission
+from celeriac.store.watching.replies import Delta, Outcome, Waiter
 from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from celeriac.live.remote import RemoteTasks
 from celeriac.settings import GROUP_NAME
+from celeriac.store.remote import RemoteTasks
 
 #: How long an answer of the store is used (seconds).
 _FRESH_S: Final = 1.0

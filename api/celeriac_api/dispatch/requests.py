@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.live import keys
 from celeriac.settings import GROUP_NAME, Settings
+from celeriac.store import keys
 from celeriac.submission import MAX_RETRIES, MAX_USER_ID_LENGTH
 
 NOTHING_TO_DO: Final = "Invalid request: data or messages required"

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from celeriac.live.audit import AuditLog
+from celeriac.store.audit import AuditLog
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.problem_examples import TASK_ID

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
 from celeriac.history.history import Ledger
-from celeriac.live.feed import EventFeed
+from celeriac.store.watching.feed import EventFeed
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.problems import TABLE, instance_of, problem

@@ -11,8 +11,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Send
 
-from celeriac.live.remote import Grant
 from celeriac.model import Claim
+from celeriac.store.remote import Grant
 from celeriac_api.ws import messages
 
 log = logging.getLogger(__name__)

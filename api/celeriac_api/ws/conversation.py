@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
-from celeriac.live.store import MAX_TEXT
 from celeriac.model import Failure, LogLevel, LogLine, Progress
+from celeriac.store.task_store import MAX_TEXT
 from celeriac.task_log import ATTEMPT_FAILED
 from celeriac_api.responses import encode
 from celeriac_api.ws import messages

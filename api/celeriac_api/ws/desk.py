@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live.remote import Grant, RemoteTasks
+from celeriac.store.remote import Grant, RemoteTasks
 from celeriac_api.ws.connection import WorkerConnection
 
 log = logging.getLogger(__name__)

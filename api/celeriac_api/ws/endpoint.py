@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live import keys
 from celeriac.settings import GROUP_NAME
+from celeriac.store import keys
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import WorkerConnection
 from celeriac_api.ws.conversation import Conversation

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Final
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live import keys
-from celeriac.live.hub import LiveHub
-from celeriac.live.promoter import Promoter
-from celeriac.live.reaper import Reaper
-from celeriac.live.remote import Grant, RemoteTasks
-from celeriac.live.role import Role, end
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.remote import Grant, RemoteTasks
+from celeriac.store.roles.promoter import Promoter
+from celeriac.store.roles.reaper import Reaper
+from celeriac.store.roles.role import Role, end
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.hub import LiveHub
 from celeriac_api.ws import messages
 from celeriac_api.ws.attempts import Attempts
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection

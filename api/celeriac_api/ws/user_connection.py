@@ -21,9 +21,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from celeriac.access.principal import Principal
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError
-from celeriac.live.role import end
-from celeriac.live.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.store.roles.role import end
+from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
 from celeriac_api.parts import Parts
 from celeriac_api.responses import encode
 from celeriac_api.task_status import message_text, status_fields

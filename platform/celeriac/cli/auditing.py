@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import socket
 
-from celeriac.live.audit import AuditEntry, AuditLog
-from celeriac.live.store import TaskStore
+from celeriac.store.audit import AuditEntry, AuditLog
+from celeriac.store.task_store import TaskStore
 
 
 async def note(store: TaskStore, action: str, target: str) -> None:

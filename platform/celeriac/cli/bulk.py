@@ -12,9 +12,9 @@ from celeriac.cli.connection import on_ledger, on_store
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.watch import watch_task
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.live.store import TaskStore
 from celeriac.registry import registry
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import SubmitRequest, build_submission
 from celeriac.task_filter import TaskFilter
 

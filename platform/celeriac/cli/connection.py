@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from celeriac.errors import SettingsError
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 
 if TYPE_CHECKING:
     from celeriac.history.history import Ledger

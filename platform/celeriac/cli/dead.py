@@ -14,9 +14,9 @@ from celeriac.cli.tables import print_table
 from celeriac.cli.tasks import record_lines, retry
 from celeriac.cli.watch import event_facts, event_line
 from celeriac.joining import joined_settings
-from celeriac.live.store import TaskStore
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
 from celeriac.record import task_record
+from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import Sort, TaskFilter
 
 

@@ -12,9 +12,9 @@ from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_json
 from celeriac.cli.tables import print_table
 from celeriac.joining import joined_settings
-from celeriac.live.store import TaskStore
 from celeriac.model import WorkerInfo, rfc3339
 from celeriac.record import worker_record
+from celeriac.store.task_store import TaskStore
 
 
 def register(app: typer.Typer) -> None:

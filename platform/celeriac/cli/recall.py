@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from celeriac.errors import LedgerMissingError, TaskNotFoundError
-from celeriac.live.store import TaskStore
 from celeriac.model import Event, LogLine, Task
+from celeriac.store.task_store import TaskStore
 
 if TYPE_CHECKING:
     from celeriac.history.history import KeptTask

@@ -27,11 +27,11 @@ from celeriac.errors import (
 from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.files.intake import FileIntake
 from celeriac.joining import import_from_here, joined_settings
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, Submission, Submitted, Task
 from celeriac.record import task_record
 from celeriac.registry import Registry, load, registry
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import KnownTypes, build_submission, checked_payload, read_request, secrets_of
 from celeriac.task_filter import TaskFilter
 

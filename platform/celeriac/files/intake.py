@@ -33,10 +33,10 @@ from celeriac.files.names import display_name, media_type_of, original_name
 from celeriac.files.objects import object_store
 from celeriac.files.roots import AllowedRoots, SourceFile
 from celeriac.files.uploads import StoredUpload, UploadArea
-from celeriac.live.store import TaskStore
 from celeriac.model import Delivery, Submission, Submitted
 from celeriac.registry import Registry
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import SubmitRequest, build_submission
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from celeriac.files.handoff import VIDEOS, Handoff
 from celeriac.files.intake import FileIntake
 from celeriac.files.objects import ObjectStore
 from celeriac.files.uploads import UploadArea
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 

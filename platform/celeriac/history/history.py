@@ -17,10 +17,10 @@ from celeriac.errors import TaskNotFoundError
 from celeriac.history import queries
 from celeriac.history.rows import record_of
 from celeriac.history.stats import Chart, chart_of, statements
-from celeriac.live.feed import LOG, TIMELINE
-from celeriac.live.records import log_line_from_entry, task_from_hash
 from celeriac.model import Event, LogLine, Task
 from celeriac.settings import Settings
+from celeriac.store.records import log_line_from_entry, task_from_hash
+from celeriac.store.watching.feed import LOG, TIMELINE
 from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
 
 

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from celeriac.database.engine import reading, writing
 from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import LedgerUnavailableError
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from celeriac.database.migrating import check
 from celeriac.errors import LedgerUnavailableError
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
-from celeriac.live.feed import EventFeed, FeedEntry
-from celeriac.live.role import Role
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store.roles.role import Role
+from celeriac.store.watching.feed import EventFeed, FeedEntry
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from celeriac.database.engine import create_engine
 from celeriac.history.pruner import Pruner
 from celeriac.history.recorder import Recorder
-from celeriac.live.feed import EventFeed
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.settings import Settings
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import EventFeed
 
 log = logging.getLogger(__name__)
 

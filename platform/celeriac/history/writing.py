@@ -18,8 +18,8 @@ from celeriac.database import task_tables as tables
 from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.engine import RowRefusedError, writing
 from celeriac.history.rows import clean
-from celeriac.live.feed import LOG, FeedEntry
 from celeriac.model import Status
+from celeriac.store.watching.feed import LOG, FeedEntry
 
 log = logging.getLogger(__name__)
 

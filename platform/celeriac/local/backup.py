@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.live.log_at_rest import log_at_rest
-from celeriac.live.store import TaskStore
 from celeriac.run_file import is_alive, read_installation
 from celeriac.settings import Settings
+from celeriac.store.server.log_at_rest import log_at_rest
+from celeriac.store.task_store import TaskStore
 
 #: Where the embedded store is, and its files there that a copy needs: the log of all writes, and the password.
 _STORE: Final = "valkey"

@@ -18,7 +18,6 @@ import celeriac
 from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S
-from celeriac.live.store import TaskStore
 from celeriac.local.child_output import Screen
 from celeriac.local.children import (
     STORE,
@@ -39,6 +38,7 @@ from celeriac.model import rfc3339
 from celeriac.private_file import make_private_folder
 from celeriac.run_file import Installation, read_installation, remove_installation, write_installation
 from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.store.task_store import TaskStore
 
 #: The store gets this long to write what it has, after everything else has ended.
 _STORE_STOP_S = 3.0

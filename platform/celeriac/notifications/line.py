@@ -23,8 +23,8 @@ from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
 
 if TYPE_CHECKING:
-    from celeriac.live.notified import Heard, NotifiedTasks
-    from celeriac.live.store import TaskStore
+    from celeriac.store.notified import Heard, NotifiedTasks
+    from celeriac.store.task_store import TaskStore
 
 T = TypeVar("T")
 
@@ -139,8 +139,8 @@ class NotificationLine:
         # Nothing is awaited here, so that calls keep their order from the first one on.
         if self._tasks is None:
             # Here, so that programs which only use the client need not import redis.
-            from celeriac.live.notified import NotifiedTasks
-            from celeriac.live.store import TaskStore
+            from celeriac.store.notified import NotifiedTasks
+            from celeriac.store.task_store import TaskStore
 
             settings, url = self._find()
             self._store = TaskStore(url, settings)

@@ -20,7 +20,7 @@ from celeriac.errors import CeleriacError, TaskTakenError
 from celeriac.notifications.service import TaskNotificationService, task_notification_service
 
 if TYPE_CHECKING:
-    from celeriac.live.notified import Heard
+    from celeriac.store.notified import Heard
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from celeriac.notifications.line import NotificationLine, OnCancel
 from celeriac.results import encode_result, text_of
 
 if TYPE_CHECKING:
-    from celeriac.live.notified import Heard
+    from celeriac.store.notified import Heard
 
 log = logging.getLogger(__name__)
 

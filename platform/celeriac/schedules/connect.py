@@ -9,10 +9,10 @@ import celeriac.file_process
 import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac.errors import SettingsError
 from celeriac.history.history import Ledger
-from celeriac.live.store import TaskStore
 from celeriac.registry import load, registry
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import KnownTypes, TypeLookup
 
 

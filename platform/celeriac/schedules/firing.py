@@ -10,12 +10,12 @@ from typing import Any, Final
 import orjson
 
 from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
-from celeriac.live.store import TaskStore
 from celeriac.model import Delivery, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Definition, Firing, Outcome, content_of, content_payload
 from celeriac.schedules.sql.firings import FiringDesk, Planned
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 from celeriac.submission import delivery_of
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from celeriac.live.outcomes import standings
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Outcome
 from celeriac.schedules.sql.firings import FiringDesk
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import standings
 
 #: An instance without a record anywhere counts as ended when it was planned this long ago (ms): the store lost it.
 _LOST_MS: Final = 120_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from celeriac.database.cursor import Cursor
 from celeriac.history.history import Ledger
-from celeriac.live import keys
-from celeriac.live.records import task_from_hash
-from celeriac.live.store import TaskStore
 from celeriac.model import Task, ms_from_utc
 from celeriac.schedules.sql.definitions import DefinitionBook
+from celeriac.store import keys
+from celeriac.store.records import task_from_hash
+from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import Sort, TaskFilter
 
 

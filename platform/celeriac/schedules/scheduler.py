@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from celeriac.errors import CeleriacError, IllegalTransitionError, LedgerUnavailableError, TaskNotFoundError
-from celeriac.live.outcomes import server_ms
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Decision, Definition, DefinitionStatus, Open
 from celeriac.schedules.firing import FiringLine
 from celeriac.schedules.instance_ends import settle
 from celeriac.schedules.sql.firings import FiringDesk, Glance
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import server_ms
 
 log = logging.getLogger(__name__)
 

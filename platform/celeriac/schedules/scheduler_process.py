@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from celeriac.database.engine import create_engine
-from celeriac.live.store import TaskStore
 from celeriac.schedules.scheduler import Clock, Scheduler
 from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.schedules.sql.firings import FiringDesk
 from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
 
 
 @contextlib.asynccontextmanager

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
 from celeriac.history.history import Ledger
-from celeriac.live.outcomes import server_ms
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
@@ -45,6 +43,8 @@ from celeriac.schedules.sql.definitions import DefinitionBook, cursor_behind
 from celeriac.schedules.sql.firings import FiringDesk
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import server_ms
 from celeriac.submission import TypeLookup
 
 #: Longest preview (slots).

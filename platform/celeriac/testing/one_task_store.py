@@ -22,7 +22,7 @@ class End:
 
 
 class OneTaskStore:
-    """An `AttemptStore` in memory: it grants one claim, and decides as the store's scripts (`live/lua`) do.
+    """An `AttemptStore` in memory: it grants one claim, and decides as the store's scripts (`store/lua`) do.
 
     No call waits for anything, so the end of an attempt is in `end` in the same step of the loop that reports it.
     """

@@ -15,10 +15,10 @@ from typing import Any, Final
 from kombu.exceptions import KombuError, OperationalError
 
 from celeriac.errors import CeleriacError
-from celeriac.live.remote_watch import REMOTE_ID, Change, Preview, RemoteWatch
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, WorkerInfo, ms_from_utc
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.remote_watch import REMOTE_ID, Change, Preview, RemoteWatch
 from celeriac_tasks.mirror.mailbox import ControlMailbox
 from celeriac_tasks.mirror.sender import EventSender
 from celeriac_tasks.mirror.translation import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import celeriac
-from celeriac.live.remote_watch import Change, Preview
 from celeriac.model import Status, WorkerInfo
+from celeriac.store.watching.remote_watch import Change, Preview
 
 #: Seconds between two heartbeats of a worker; monitors call it offline after twice that.
 HEARTBEAT_S: Final = 10.0

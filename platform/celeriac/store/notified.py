@@ -17,10 +17,10 @@ from celeriac.errors import (
     TaskTakenError,
     Violation,
 )
-from celeriac.live import keys
-from celeriac.live.records import status_of
-from celeriac.live.store import MAX_TEXT, TaskStore, number_text
 from celeriac.model import Claim, LeaseState, Status
+from celeriac.store import keys
+from celeriac.store.records import status_of
+from celeriac.store.task_store import MAX_TEXT, TaskStore, number_text
 
 #: Longest id of a task (characters).
 MAX_ID_LENGTH: Final = 255

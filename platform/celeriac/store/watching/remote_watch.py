@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from celeriac.live import keys
-from celeriac.live.records import worker_from_hash
-from celeriac.live.scripts import script
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, WorkerInfo
+from celeriac.store import keys
+from celeriac.store.records import worker_from_hash
+from celeriac.store.server.scripts import script
+from celeriac.store.task_store import TaskStore
 
 #: Ids that the gateway gives to remote workers.
 REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live import keys
-from celeriac.live.hub import LiveHub
-from celeriac.live.store import TaskStore
 from celeriac.model import Status
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.hub import LiveHub
 
 log = logging.getLogger(__name__)
 

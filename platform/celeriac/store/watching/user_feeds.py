@@ -16,12 +16,12 @@ from itertools import islice
 from typing import Final, Protocol
 
 from celeriac.errors import CeleriacError, StoreUnavailableError
-from celeriac.live import keys
-from celeriac.live.hub import LiveHub
-from celeriac.live.line import Line
-from celeriac.live.role import end
-from celeriac.live.scripts import script
-from celeriac.live.store import TaskStore
+from celeriac.store import keys
+from celeriac.store.roles.role import end
+from celeriac.store.server.pipeline import Line
+from celeriac.store.server.scripts import script
+from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.hub import LiveHub
 
 log = logging.getLogger(__name__)
 

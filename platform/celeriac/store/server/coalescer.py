@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from celeriac.live.scripts import Script
+from celeriac.store.server.scripts import Script
 
 #: Items of one EVALSHA. It bounds how long the server is held by one call (about 20 µs an item).
 MAX_ITEMS = 128

@@ -27,10 +27,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.live.coalescer import Coalescer
-from celeriac.live.line import TIMEOUT_S, Command, Line
-from celeriac.live.scripts import Script, batch_arguments, every_transition, limit_arguments, script
 from celeriac.settings import Settings
+from celeriac.store.server.coalescer import Coalescer
+from celeriac.store.server.pipeline import TIMEOUT_S, Command, Line
+from celeriac.store.server.scripts import Script, batch_arguments, every_transition, limit_arguments, script
 
 T = TypeVar("T")
 

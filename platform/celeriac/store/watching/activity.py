@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from celeriac.live import keys
-from celeriac.live.counts import Counts, counts_of
-from celeriac.live.records import task_from_hash
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
 from celeriac.model import GroupStats, Status, Task, WorkerInfo
+from celeriac.store import keys
+from celeriac.store.counts import Counts, counts_of
+from celeriac.store.records import task_from_hash
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 #: Entries of the stream that are looked at, as a multiple of the tasks that are told.
 _ENTRIES_PER_TASK: Final = 4

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live.server_facts import read_fields
-from celeriac.live.store import TaskStore
+from celeriac.store.server.facts import read_fields
+from celeriac.store.task_store import TaskStore
 
 _SETTING: Final = "auto-aof-rewrite-percentage"
 #: What it is where nobody has turned it off; a copy that was killed leaves it off.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from celeriac.live.store import TaskStore
+from celeriac.store.task_store import TaskStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,14 @@ _OTHERS = {
 @cache
 def every_transition() -> tuple[Script, ...]:
     """Return all transitions of `lua/`."""
-    names = sorted(file.name for file in (files("celeriac.live") / "lua").iterdir() if file.name.endswith(".lua"))
+    names = sorted(file.name for file in (files("celeriac.store") / "lua").iterdir() if file.name.endswith(".lua"))
     return tuple(script(name.removesuffix(".lua")) for name in names if name not in _OTHERS)
 
 
 @cache
 def script(name: str, *, transition: bool = True) -> Script:
     """Return the script `lua/NAME.lua`; a transition has the shared part in front."""
-    folder = files("celeriac.live") / "lua"
+    folder = files("celeriac.store") / "lua"
     source = (folder / f"{name}.lua").read_text("utf-8")
     if transition:
         source = (folder / "shared.lua").read_text("utf-8") + "\n" + source

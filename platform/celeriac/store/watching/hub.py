@@ -16,10 +16,10 @@ from collections.abc import AsyncGenerator, Callable
 from redis.exceptions import RedisError
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.live import keys
-from celeriac.live.role import end
-from celeriac.live.store import TaskStore
 from celeriac.model import Event, LogLine, Task
+from celeriac.store import keys
+from celeriac.store.roles.role import end
+from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from celeriac.live import keys
-from celeriac.live.records import status_of
-from celeriac.live.store import TaskStore
 from celeriac.model import Status, ms_from_utc
+from celeriac.store import keys
+from celeriac.store.records import status_of
+from celeriac.store.task_store import TaskStore
 
 
 @dataclass(frozen=True, slots=True)

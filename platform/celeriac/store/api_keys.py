@@ -10,8 +10,8 @@ import orjson
 
 from celeriac.access.api_key import ApiKey
 from celeriac.access.principal import read_scopes
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 
 
 class ApiKeys:

@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 
 #: Longest text of a field (characters).
 _MAX_TEXT: Final = 500

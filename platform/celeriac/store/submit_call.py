@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
-from celeriac.live import keys
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.settings import Settings
+from celeriac.store import keys
 
 
 def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[Any]:

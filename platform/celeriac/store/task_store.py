@@ -23,11 +23,6 @@ from celeriac.errors import (
     Violation,
 )
 from celeriac.limits import MAX_RUNNING, Limits, Rate
-from celeriac.live import keys
-from celeriac.live.reading import StoreReader
-from celeriac.live.records import claim_from_reply
-from celeriac.live.scripts import script
-from celeriac.live.submitting import submission_arguments, submitted
 from celeriac.logs import redact, without_secrets
 from celeriac.model import (
     Claim,
@@ -43,6 +38,11 @@ from celeriac.model import (
     Submitted,
     utc_from_ms,
 )
+from celeriac.store import keys
+from celeriac.store.reading import StoreReader
+from celeriac.store.records import claim_from_reply
+from celeriac.store.server.scripts import script
+from celeriac.store.submit_call import submission_arguments, submitted
 
 #: Longest text of a message that is kept with progress or an error (characters).
 MAX_TEXT: Final = 8192

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from celeriac.live import keys
-from celeriac.live.line import Line
-from celeriac.live.scripts import script
-from celeriac.live.store import TaskStore
 from celeriac.model import Event
+from celeriac.store import keys
+from celeriac.store.server.pipeline import Line
+from celeriac.store.server.scripts import script
+from celeriac.store.task_store import TaskStore
 
 #: Consumer group of the recorders on the global stream.
 GROUP: Final = "ledger"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 

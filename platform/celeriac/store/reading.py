@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celeriac.errors import TaskNotFoundError
-from celeriac.live import keys
-from celeriac.live.connection import StoreConnection
-from celeriac.live.records import (
+from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
+from celeriac.store import keys
+from celeriac.store.records import (
     limits_from_json,
     log_line_from_entry,
     pause_from_json,
@@ -17,7 +17,7 @@ from celeriac.live.records import (
     task_from_hash,
     worker_from_hash,
 )
-from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
+from celeriac.store.server.connection import StoreConnection
 
 
 class StoreReader(StoreConnection):

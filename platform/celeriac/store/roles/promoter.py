@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from celeriac.live.role import Role
-from celeriac.live.store import TaskStore
+from celeriac.store.roles.role import Role
+from celeriac.store.task_store import TaskStore
 
 #: Tasks moved in one step.
 _BATCH = 500

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from celeriac.live import keys
-from celeriac.live.store import TaskStore
-from celeriac.live.submitting import submission_arguments, submitted
 from celeriac.model import Claim, Status, Submission, Submitted
+from celeriac.store import keys
+from celeriac.store.submit_call import submission_arguments, submitted
+from celeriac.store.task_store import TaskStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from celeriac.live import keys
-from celeriac.live.reading import serving
-from celeriac.live.records import limits_from_json
-from celeriac.live.store import TaskStore
+from celeriac.store import keys
+from celeriac.store.reading import serving
+from celeriac.store.records import limits_from_json
+from celeriac.store.task_store import TaskStore
 
 #: Upper bounds of the buckets that waits and runs are counted in (seconds); the last one is above all.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)

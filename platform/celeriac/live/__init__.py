@@ -1,1 +1,0 @@
-"""The adapter that speaks Redis: the life cycle, leases, delays, events. Nothing else imports `redis`."""

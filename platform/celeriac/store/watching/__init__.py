@@ -1,0 +1,1 @@
+"""Live feeds: a message only wakes a reader, and the reader reads on from its own position."""
