@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from celeriac.registry import Registry
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import KnownTypes
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.submission import KnownTypes
 
 #: How old the announcements may be when a type is found in them (seconds).
 FRESH_S: Final = 2.0

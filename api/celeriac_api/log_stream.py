@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import Task, severity
-from celeriac.record import log_line_record
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.record import log_line_record
 from celeriac_api.sse import KEEPALIVE, RETRY_MS, START, frame
 
 

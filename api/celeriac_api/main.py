@@ -7,16 +7,15 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-import celeriac.bulk
-import celeriac.demo
-import celeriac.file_process
-import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
+import celeriac.tasks.types.bulk
+import celeriac.tasks.types.demo
+import celeriac.tasks.types.file_process
+import celeriac.tasks.types.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac import __version__
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import SettingsError
 from celeriac.files.intake import FileIntake
 from celeriac.history.history import Ledger
-from celeriac.registry import load
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
@@ -25,6 +24,7 @@ from celeriac.store.watching.activity import ActivityFeed
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
+from celeriac.tasks.registry import load
 from celeriac_api import openapi_document, problems
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.guard import Guard

@@ -21,10 +21,10 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError, Violation
 from celeriac.model import Event, Status, Task, ms_from_utc
-from celeriac.record import error_record, plain_number, progress_record
 from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.record import error_record, plain_number, progress_record
 from celeriac_api.problems import RequestError
 from celeriac_api.responses import encode
 

@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from celeriac.access.confining import confined
 from celeriac.access.principal import LOCAL
 from celeriac.errors import CeleriacError, PayloadTooLargeError
-from celeriac.file_process import FILE_PROCESS, FilePayload
-from celeriac.submission import IDEMPOTENCY_KEY, build_submission, read_request
+from celeriac.tasks.submission import IDEMPOTENCY_KEY, build_submission, read_request
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
 from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body

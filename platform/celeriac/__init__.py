@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from celeriac.client import AsyncClient, AsyncTaskHandle, Client, NewTask, TaskHandle
-from celeriac.context import Context
 from celeriac.errors import (
     BatchRefusedError,
     CeleriacError,
@@ -18,13 +17,14 @@ from celeriac.errors import (
 )
 from celeriac.model import LogLine, Progress, Status, Task
 from celeriac.notifications import TaskProgressContext, task_notification_service, task_notifier
-from celeriac.processors import FileJob, processor
-from celeriac.registry import TaskType, task
 from celeriac.remote_worker import RemoteTask, RemoteWorker
-from celeriac.retry import RetryPolicy
 from celeriac.schedules.definition import TaskTriggerType
 from celeriac.schedules.task_control import TaskControlService, task_control_service
 from celeriac.settings import Settings, load_settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.registry import TaskType, task
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.types.processors import FileJob, processor
 
 __version__ = "0.1.0"
 

@@ -13,14 +13,14 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
 
-import celeriac.demo  # noqa: F401 - registers itself
+import celeriac.tasks.types.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.model import Submitted
-from celeriac.registry import load
-from celeriac.registry import registry as types_of_this_process
 from celeriac.settings import Settings
 from celeriac.store.server.channel import StoreChannel
-from celeriac.submission import delivery_of
+from celeriac.tasks.registry import load
+from celeriac.tasks.registry import registry as types_of_this_process
+from celeriac.tasks.submission import delivery_of
 from celeriac_tasks import bulk, messages, signals
 from celeriac_tasks.base import CeleriacTask, RegisteredTask
 from celeriac_tasks.broker import other_broker

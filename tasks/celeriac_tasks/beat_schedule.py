@@ -22,7 +22,7 @@ from celeriac.settings import Settings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
-from celeriac.submission import delivery_of
+from celeriac.tasks.submission import delivery_of
 from celeriac_tasks import messages
 from celeriac_tasks.operators import operators_settings
 

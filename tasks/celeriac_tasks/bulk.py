@@ -15,8 +15,6 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.bulk import BULK, BulkPayload
-from celeriac.context import Context
 from celeriac.errors import (
     CeleriacError,
     ChangedTaskError,
@@ -30,11 +28,13 @@ from celeriac.errors import (
 )
 from celeriac.history.history import Ledger
 from celeriac.model import ms_from_utc
-from celeriac.registry import Registry
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
-from celeriac.task_filter import Sort, TaskFilter
+from celeriac.tasks.context import Context
+from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.types.bulk import BULK, BulkPayload
 
 #: Tasks between two notes, and of those at once on their way.
 _PAGE: Final = 200

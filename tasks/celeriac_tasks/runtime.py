@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.runner import Runner
-from celeriac.registry import Registry
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.registry import Registry
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.lease_keeper import LeaseKeeper
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from celeriac import Context, task
-from celeriac.processors import FileJob, processor
+from celeriac.tasks.types.processors import FileJob, processor
 
 _LOOK_S = 0.02
 

@@ -18,11 +18,11 @@ from sqlalchemy import text
 
 from celeriac.history.history import Ledger
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.registry import registry
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.registry import registry
 from tests.chaos.beat_process import beat
 from tests.chaos.forked import ForkedProcess
 from tests.integration import http_serving  # noqa: F401 - its task types

@@ -12,11 +12,11 @@ import pytest
 
 from celeriac.history.history import Ledger
 from celeriac.model import Claim, Event, Failure, Progress, Submission
-from celeriac.record import task_record
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.record import task_record
 from tests.chaos.forked import ForkedProcess
 from tests.chaos.recorder_process import record
 from tests.chaos.running_platform import all_events

@@ -13,9 +13,9 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from celeriac.model import Claim
-from celeriac.registry import TaskType, registry
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.registry import TaskType, registry
 from celeriac_api.main import create_app
 from celeriac_api.server import ApiServer, bind
 from tests.support import eventually

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from celeriac import SkipRetry
-from celeriac.processors import FileJob, NoOptions, processor
+from celeriac.tasks.types.processors import FileJob, NoOptions, processor
 
 
 class Rough(BaseModel):

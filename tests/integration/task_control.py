@@ -114,7 +114,7 @@ class Desk:
 @asynccontextmanager
 async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[Desk]:
     """Yield task control on `settings.database_url`, at `BEGIN_MS`."""
-    from celeriac.registry import registry
+    from celeriac.tasks.registry import registry
 
     clock = ManualClock()
 

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.bulk import BulkPayload
-from celeriac.context import Context
 from celeriac.errors import TaskError
 from celeriac.history.history import Ledger
 from celeriac.history.recorder import Recorder
 from celeriac.model import Claim, Failure, Status, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.context import Context
+from celeriac.tasks.types.bulk import BulkPayload
 from celeriac_tasks.bulk import BulkHandler
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording
 from tests.integration.http_serving import serving

@@ -30,9 +30,9 @@ from celeriac.errors import (
     WaitTimeoutError,
 )
 from celeriac.model import Failure, LogLine, Progress, Status
-from celeriac.record import task_record
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.record import task_record
 from tests.flaky_proxy import FlakyProxy
 from tests.integration.either_client import AnyClient, collect, connected, run
 from tests.integration.http_serving import claim, serving

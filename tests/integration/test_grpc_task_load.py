@@ -7,7 +7,7 @@ import threading
 
 import uvloop
 
-from celeriac.grpc_task import GrpcTaskPayload
+from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.integration.executors.process import ExecutorProcess, make_context, play, recorder_of
 from tests.support import eventually

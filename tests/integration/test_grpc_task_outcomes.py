@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from celeriac.errors import ExecutorLostError, SkipRetry, TaskError, TaskTimeoutError
-from celeriac.grpc_task import GrpcTaskPayload
 from celeriac.model import Status
-from celeriac.registry import Registry
 from celeriac.settings import Settings
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac.testing import run_task_async
 from celeriac_tasks.grpc_task import GrpcTaskHandler, install
 from tests.integration.executors.process import ExecutorProcess, make_context, play, recorder_of

@@ -15,7 +15,7 @@ from celeriac.history.recorder import Recorder
 from celeriac.model import Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording
 from tests.integration.http_serving import claim, serving, submit, watch
 

@@ -16,12 +16,12 @@ from celeriac.history.recorder import Recorder
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import Claim, Failure, LogLine, Progress, Status, Submission
-from celeriac.record import task_record
 from celeriac.settings import LedgerSettings, Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import GROUP, EventFeed
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.record import task_record
 from tests.databases import SERVER, empty_database
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording
 from tests.support import eventually

@@ -8,11 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from celeriac.model import Submission
-from celeriac.record import task_record
-from celeriac.registry import TaskType, registry
-from celeriac.secret_fields import masked, secret_paths
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.record import task_record
+from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.secret_fields import masked, secret_paths
 from tests.integration.http_serving import claim
 from tests.integration.test_access_routes import client_of, settings_of
 

@@ -8,10 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac.errors import InvalidSubmissionError, SettingsError
-from celeriac.file_process import FILE_PROCESS, FilePayload, plan_of
-from celeriac.processors import FileJob, Processor, Processors, processor
 from celeriac.settings import Settings, load_settings
-from celeriac.submission import build_submission, read_request
+from celeriac.tasks.submission import build_submission, read_request
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, plan_of
+from celeriac.tasks.types.processors import FileJob, Processor, Processors, processor
 
 SETTINGS = Settings.model_validate(
     {

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from celeriac.errors import InvalidSubmissionError
-from celeriac.grpc_task import GRPC_TASK, GrpcTaskPayload, grpc_policy
-from celeriac.registry import Registry, registry
 from celeriac.settings import Settings
+from celeriac.tasks.registry import Registry, registry
+from celeriac.tasks.types.grpc_task import GRPC_TASK, GrpcTaskPayload, grpc_policy
 from celeriac_tasks.grpc_task import install
 
 SETTINGS = Settings.model_validate(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from celeriac.grpc_task import GrpcTaskPayload
+from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2
 from celeriac_tasks.grpc_task.struct_json import MAX_EXACT_INTEGER, struct_from, struct_to, whole
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from celeriac.bulk import BulkPayload
 from celeriac.database import migrating
 from celeriac.database import task_tables as tables
 from celeriac.database.cursor import BadCursorError, Cursor
@@ -20,7 +19,8 @@ from celeriac.history.rows import record_of, row_of
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.records import task_from_hash
-from celeriac.task_filter import Sort, TaskFilter
+from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.tasks.types.bulk import BulkPayload
 
 
 @given(st.integers(min_value=1, max_value=2**62))

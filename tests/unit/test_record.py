@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from celeriac.model import Failure, Progress, Status, Task
-from celeriac.record import plain_number, task_from_record, task_record
+from celeriac.tasks.record import plain_number, task_from_record, task_record
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 TASK = Task(

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # Pydantic takes typing's own from Python 3.12 on
 
-from celeriac.context import Context
 from celeriac.errors import InvalidSubmissionError, SettingsError
-from celeriac.registry import Registry, TaskType, load, registry, task
-from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.registry import Registry, TaskType, load, registry, task
+from celeriac.tasks.retry import RetryPolicy
 
 
 class Size(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.retry import RetryPolicy
+from celeriac.tasks.retry import RetryPolicy
 
 policies = st.builds(
     RetryPolicy,

@@ -14,10 +14,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError
 from celeriac.model import Delivery, Submission
-from celeriac.registry import Registry, TaskType
-from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
-from celeriac.submission import KnownTypes, announced_type, build_submission, read_request
+from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.submission import KnownTypes, announced_type, build_submission, read_request
 
 
 class Thumbnail(BaseModel):

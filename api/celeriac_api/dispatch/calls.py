@@ -13,11 +13,11 @@ from starlette.types import Receive
 
 from celeriac.errors import CeleriacError, PayloadTooLargeError
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted
-from celeriac.remote_task import REMOTE
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.replies import Delta, Outcome, Replies, Waiter
-from celeriac.submission import new_task_id
+from celeriac.tasks.submission import new_task_id
+from celeriac.tasks.types.remote import REMOTE
 from celeriac_api.responses import encode
 from celeriac_api.ws.gateway import Gateway
 

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from celeriac.access.confining import confined
 from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError, InvalidSubmissionError, StoreUnavailableError, Violation
-from celeriac.file_process import FILE_PROCESS
 from celeriac.model import Submission, Submitted
-from celeriac.submission import BatchItem, TypeLookup, build_submission, read_batch_item
+from celeriac.tasks.submission import BatchItem, TypeLookup, build_submission, read_batch_item
+from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.bodies import ClientGoneError, read_body
 from celeriac_api.openapi import BATCH_BODY, problems

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.access.confining import confined, confined_payload
-from celeriac.bulk import BULK, BulkPayload
-from celeriac.submission import SubmitRequest, build_submission
+from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import location, problems

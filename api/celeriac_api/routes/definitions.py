@@ -14,7 +14,6 @@ from celeriac.access.confining import confined_payload
 from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
-from celeriac.file_process import FILE_PROCESS
 from celeriac.schedules.definition import DefinitionStatus, TaskTriggerType
 from celeriac.schedules.record import (
     change_record,
@@ -25,7 +24,8 @@ from celeriac.schedules.record import (
 )
 from celeriac.schedules.request import BackfillRequest, MoveRequest
 from celeriac.schedules.service import MAX_PREVIEW, Seen, TaskControl
-from celeriac.submission import IDEMPOTENCY_KEY
+from celeriac.tasks.submission import IDEMPOTENCY_KEY
+from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
 from celeriac_api.definition_schemas import (

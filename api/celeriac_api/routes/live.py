@@ -13,8 +13,8 @@ from starlette.responses import Response
 from celeriac.access.confining import nobody_else
 from celeriac.access.principal import Principal
 from celeriac.model import Task
-from celeriac.record import task_record, worker_record
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
+from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf

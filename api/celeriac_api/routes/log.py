@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
-from celeriac.record import log_line_record
+from celeriac.tasks.record import log_line_record
 from celeriac_api.log_stream import LogStream
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from celeriac.errors import GroupNotFoundError
 from celeriac.limits import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
-from celeriac.record import limits_record, pause_record, plain_number, worker_record
-from celeriac.registry import TaskType
+from celeriac.tasks.record import limits_record, pause_record, plain_number, worker_record
+from celeriac.tasks.registry import TaskType
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import problems
 from celeriac_api.parts import Parts, PartsOf

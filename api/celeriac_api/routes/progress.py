@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError, Violation
-from celeriac.record import progress_record
+from celeriac.tasks.record import progress_record
 from celeriac_api.openapi import problems
 from celeriac_api.parts import PartsOf
 from celeriac_api.problems import RequestError

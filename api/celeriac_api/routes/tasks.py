@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from celeriac.access.confining import confined_payload
 from celeriac.errors import IllegalTransitionError, TaskNotFoundError
-from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.history.history import KeptTask
 from celeriac.model import Status
-from celeriac.record import task_record
-from celeriac.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of
+from celeriac.tasks.record import task_record
+from celeriac.tasks.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.json_route import JsonRoute
 from celeriac_api.openapi import SUBMISSION_BODY, location, problems

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import celeriac.file_process  # noqa: F401 - registers itself
+import celeriac.tasks.types.file_process  # noqa: F401 - registers itself
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import CeleriacError
 from celeriac.files.intake import FileIntake

@@ -11,11 +11,11 @@ from typing import Any, Final
 from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
 from celeriac.model import Claim, Failure, LeaseState
-from celeriac.retry import RetryPolicy
 from celeriac.settings import DispatchSettings
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.task_store import TaskStore
-from celeriac.task_log import failure_line
+from celeriac.tasks.log import failure_line
+from celeriac.tasks.retry import RetryPolicy
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection
 

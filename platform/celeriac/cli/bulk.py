@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from celeriac.bulk import BULK
 from celeriac.cli.auditing import note
 from celeriac.cli.connection import on_ledger, on_store
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.watch import watch_task
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.registry import registry
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import SubmitRequest, build_submission
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.registry import registry
+from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.types.bulk import BULK
 
 if TYPE_CHECKING:
     from celeriac.history.history import Ledger

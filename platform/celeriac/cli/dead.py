@@ -15,9 +15,9 @@ from celeriac.cli.tasks import record_lines, retry
 from celeriac.cli.watch import event_facts, event_line
 from celeriac.joining import joined_settings
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
-from celeriac.record import task_record
 from celeriac.store.task_store import TaskStore
-from celeriac.task_filter import Sort, TaskFilter
+from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.tasks.record import task_record
 
 
 def register(app: typer.Typer) -> None:

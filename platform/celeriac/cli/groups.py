@@ -16,9 +16,9 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.joining import joined_settings
 from celeriac.limits import Limits, Rate
 from celeriac.model import GroupStats, Pause, rfc3339
-from celeriac.record import limits_record, pause_record
 from celeriac.settings import parse_duration_s
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.record import limits_record, pause_record
 
 #: Pause between two looks at a group that is being drained (seconds).
 _LOOK_S: Final = 0.5

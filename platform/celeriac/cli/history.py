@@ -15,9 +15,9 @@ from celeriac.cli.output import print_error, print_json, print_line
 from celeriac.cli.tables import print_table, spark
 from celeriac.joining import joined_settings
 from celeriac.model import Status, Task, rfc3339
-from celeriac.record import task_record
 from celeriac.settings import Settings
-from celeriac.task_filter import Sort, TaskFilter
+from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.tasks.record import task_record
 
 if TYPE_CHECKING:
     from celeriac.history.history import KeptTask, Ledger

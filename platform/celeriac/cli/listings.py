@@ -13,8 +13,8 @@ from celeriac.cli.output import print_json
 from celeriac.cli.tables import print_table
 from celeriac.joining import joined_settings
 from celeriac.model import WorkerInfo, rfc3339
-from celeriac.record import worker_record
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.record import worker_record
 
 
 def register(app: typer.Typer) -> None:

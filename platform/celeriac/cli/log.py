@@ -14,9 +14,9 @@ from celeriac.cli.output import print_error, print_json, print_line, printable
 from celeriac.cli.recall import find_kept_log, find_task
 from celeriac.joining import joined_settings
 from celeriac.model import LogLevel, LogLine, rfc3339, severity, utc_from_ms
-from celeriac.record import log_line_record
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.record import log_line_record
 
 _PAGE = 500
 

@@ -24,16 +24,16 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
-from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.files.intake import FileIntake
 from celeriac.joining import import_from_here, joined_settings
 from celeriac.model import Status, Submission, Submitted, Task
-from celeriac.record import task_record
-from celeriac.registry import Registry, load, registry
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import KnownTypes, build_submission, checked_payload, read_request, secrets_of
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.record import task_record
+from celeriac.tasks.registry import Registry, load, registry
+from celeriac.tasks.submission import KnownTypes, build_submission, checked_payload, read_request, secrets_of
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 
 
 def register(app: typer.Typer) -> None:
@@ -282,9 +282,9 @@ def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> 
 
 def _local_types(settings: Settings) -> Registry:
     """Return the types that can be checked here; what only workers have is checked by them."""
-    import celeriac.bulk
-    import celeriac.demo
-    import celeriac.grpc_task  # noqa: F401 - they register themselves, as celeriac.file_process above
+    import celeriac.tasks.types.bulk
+    import celeriac.tasks.types.demo
+    import celeriac.tasks.types.grpc_task  # noqa: F401 - they register themselves, as celeriac.tasks.types.file_process above
 
     import_from_here()
     try:

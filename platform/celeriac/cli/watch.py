@@ -16,9 +16,9 @@ from celeriac.cli.recall import MAX_EVENTS, find_kept, find_task
 from celeriac.errors import StoreUnavailableError
 from celeriac.joining import joined_settings
 from celeriac.model import Event, Status, Task
-from celeriac.record import plain_number, task_record
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.record import plain_number, task_record
 
 #: A quiet task is looked at this often: its stream may have been trimmed, or its record have expired.
 _LOOK_S = 5.0

@@ -25,7 +25,7 @@ from celeriac.errors import (
     Violation,
 )
 from celeriac.model import LogLine, Status, Task
-from celeriac.record import log_line_from_record, task_from_record
+from celeriac.tasks.record import log_line_from_record, task_from_record
 
 T = TypeVar("T")
 

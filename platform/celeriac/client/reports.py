@@ -10,7 +10,7 @@ from celeriac.client.event_stream import ServerEvent
 from celeriac.client.outputs import status_of
 from celeriac.errors import ApiError
 from celeriac.model import Progress, Status
-from celeriac.record import progress_from_record
+from celeriac.tasks.record import progress_from_record
 
 
 @dataclass(frozen=True, slots=True)

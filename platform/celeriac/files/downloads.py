@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import FileMissingError, FileNotAllowedError
-from celeriac.file_process import FILE_PROCESS
 from celeriac.files.names import media_type_of, safe_extension
 from celeriac.files.objects import ObjectStore
 from celeriac.model import Status, Task
+from celeriac.tasks.types.file_process import FILE_PROCESS
 
 #: What a browser may show: it runs no script and refers to nothing. SVG and HTML are not among it.
 _INERT: Final = frozenset(

@@ -26,7 +26,6 @@ from celeriac.errors import (
     StoreUnavailableError,
     Violation,
 )
-from celeriac.file_process import FILE_PROCESS, FilePayload
 from celeriac.files.file_system import FileSystem
 from celeriac.files.handoff import VIDEOS, HandedOver, Handoff
 from celeriac.files.names import display_name, media_type_of, original_name
@@ -34,10 +33,11 @@ from celeriac.files.objects import object_store
 from celeriac.files.roots import AllowedRoots, SourceFile
 from celeriac.files.uploads import StoredUpload, UploadArea
 from celeriac.model import Delivery, Submission, Submitted
-from celeriac.registry import Registry
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import SubmitRequest, build_submission
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -21,7 +21,7 @@ from celeriac.model import Event, LogLine, Task
 from celeriac.settings import Settings
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.watching.feed import LOG, TIMELINE
-from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
+from celeriac.tasks.filter import DEFAULT_LIMIT, Sort, TaskFilter
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.errors import CeleriacError, InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.notifications.line import NotificationLine, OnCancel
-from celeriac.results import encode_result, text_of
+from celeriac.tasks.results import encode_result, text_of
 
 if TYPE_CHECKING:
     from celeriac.store.notified import Heard

@@ -16,7 +16,7 @@ from celeriac.errors import TaskError
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
 from celeriac.remote_worker.task import RemoteTask
-from celeriac.tracebacks import traceback_text
+from celeriac.tasks.tracebacks import traceback_text
 
 if TYPE_CHECKING:
     from celeriac.remote_worker.connection import Connection

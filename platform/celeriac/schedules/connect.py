@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-import celeriac.file_process
-import celeriac.grpc_task  # noqa: F401 - these register the built-in task types
+import celeriac.tasks.types.file_process
+import celeriac.tasks.types.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac.errors import SettingsError
 from celeriac.history.history import Ledger
-from celeriac.registry import load, registry
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import KnownTypes, TypeLookup
+from celeriac.tasks.registry import load, registry
+from celeriac.tasks.submission import KnownTypes, TypeLookup
 
 
 @contextlib.asynccontextmanager

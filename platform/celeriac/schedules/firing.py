@@ -16,7 +16,7 @@ from celeriac.schedules.definition import Definition, Firing, Outcome, content_o
 from celeriac.schedules.sql.firings import FiringDesk, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.submission import delivery_of
+from celeriac.tasks.submission import delivery_of
 
 log = logging.getLogger(__name__)
 

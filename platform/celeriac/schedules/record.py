@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac.model import Task, rfc3339, utc_from_ms
-from celeriac.record import error_record, plain_number
 from celeriac.schedules.definition import Change, Definition, DefinitionStatus, Firing
 from celeriac.schedules.times.timetable import Timetable
+from celeriac.tasks.record import error_record, plain_number
 
 
 def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:

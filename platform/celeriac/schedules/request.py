@@ -24,13 +24,7 @@ from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, conten
 from celeriac.schedules.times.backlog import Misfire
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
-from celeriac.submission import (
-    MAX_DELAY_S,
-    MAX_USER_ID_LENGTH,
-    TypeLookup,
-    build_submission,
-    read_request,
-)
+from celeriac.tasks.submission import MAX_DELAY_S, MAX_USER_ID_LENGTH, TypeLookup, build_submission, read_request
 from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024

@@ -15,9 +15,9 @@ import orjson
 from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
 from celeriac.execution.runner import Outcome, Runner
 from celeriac.model import Claim, Failure, LogLine, Progress, Status
-from celeriac.registry import Registry, TaskType
 from celeriac.settings import Settings
-from celeriac.submission import build_submission, read_request
+from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.submission import build_submission, read_request
 from celeriac.testing.one_task_store import OneTaskStore
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from celeriac.processors import FileJob, JobLimits, Processor, processors
+from celeriac.tasks.types.processors import FileJob, JobLimits, Processor, processors
 from celeriac_tasks.files.parent_death import die_with_parent
 from celeriac_tasks.files.protocol import Request, encode_line
 from celeriac_tasks.files.refusals import ProcessorUnavailableError, refusal_of

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from celeriac.errors import TaskError
-from celeriac.processors import JobLimits
+from celeriac.tasks.types.processors import JobLimits
 from celeriac_tasks.files.parent_death import die_with_parent
 from celeriac_tasks.files.refusals import (
     DamagedMediaError,

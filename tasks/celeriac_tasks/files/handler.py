@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from celeriac.context import Context
 from celeriac.errors import InvalidSubmissionError, SettingsError, SkipRetry
-from celeriac.file_process import FILE_PROCESS, FilePayload, Plan, Step, plan_of
 from celeriac.files.names import media_type_of
-from celeriac.processors import JobLimits
-from celeriac.registry import Registry
 from celeriac.settings import ProcessingSettings, Settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, Plan, Step, plan_of
+from celeriac.tasks.types.processors import JobLimits
 from celeriac_tasks.files import processors as built_in
 from celeriac_tasks.files.process import Report, run_in_child
 from celeriac_tasks.files.protocol import Request

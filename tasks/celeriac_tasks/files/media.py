@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from celeriac.errors import TaskError
-from celeriac.processors import FileJob
+from celeriac.tasks.types.processors import FileJob
 from celeriac_tasks.files.ffmpeg import (
     check_frame_size,
     error_of,

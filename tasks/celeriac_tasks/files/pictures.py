@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.processors import FileJob, JobLimits
+from celeriac.tasks.types.processors import FileJob, JobLimits
 from celeriac_tasks.files.refusals import DamagedMediaError, TooLargeError, UnsupportedMediaError
 
 if TYPE_CHECKING:

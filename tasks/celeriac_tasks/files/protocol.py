@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from celeriac.processors import JobLimits
+from celeriac.tasks.types.processors import JobLimits
 
 #: Longest line of a child (bytes): what facts may be.
 MAX_LINE: Final = 1024 * 1024

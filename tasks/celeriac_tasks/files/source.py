@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from celeriac.context import Context
 from celeriac.errors import FileMissingError, FileNotAllowedError
-from celeriac.file_process import FilePayload
 from celeriac.files.handoff import VIDEOS
 from celeriac.files.objects import ObjectStore, object_store
 from celeriac.files.roots import AllowedRoots, kind_of
 from celeriac.settings import Settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.types.file_process import FilePayload
 from celeriac_tasks.files.refusals import InvalidInputError, UnsupportedMediaError
 from celeriac_tasks.files.workplace import folder_name
 

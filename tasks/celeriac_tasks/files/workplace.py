@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import TaskError
-from celeriac.processors import is_output_name
+from celeriac.tasks.types.processors import is_output_name
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 

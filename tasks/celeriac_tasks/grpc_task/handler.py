@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from celeriac.context import Context
 from celeriac.errors import SkipRetry
-from celeriac.grpc_task import GRPC_TASK, GrpcTaskPayload, service_problem
-from celeriac.registry import Registry
 from celeriac.settings import Settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.registry import Registry
+from celeriac.tasks.types.grpc_task import GRPC_TASK, GrpcTaskPayload, service_problem
 
 if TYPE_CHECKING:
     from celeriac_tasks.grpc_task.service import ExecutorService

@@ -12,7 +12,7 @@ import structlog
 
 from celeriac.errors import ExecutorLostError
 
-log = structlog.get_logger("celeriac.grpc_task")
+log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
 #: Longest time for which an unhealthy verdict is believed: an executor that is back must not
 #: go on failing tasks until the next regular check.

@@ -13,7 +13,7 @@ import structlog
 
 from celeriac_tasks.grpc_task.struct_json import whole
 
-log = structlog.get_logger("celeriac.grpc_task")
+log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
 #: Reports of one stream that may be on their way to the store: enough to fill its batches, few
 #: enough that a service which reports faster is slowed by its own stream.

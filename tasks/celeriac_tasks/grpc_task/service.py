@@ -11,10 +11,10 @@ import grpc
 import structlog
 from google.protobuf.message import EncodeError
 
-from celeriac.context import Context
 from celeriac.errors import SkipRetry, TaskError
-from celeriac.grpc_task import GrpcTaskPayload
 from celeriac.settings import ResolvedGrpcService
+from celeriac.tasks.context import Context
+from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
 from celeriac_tasks.grpc_task.channel import call_metadata, open_channel
 from celeriac_tasks.grpc_task.health import Health
@@ -23,7 +23,7 @@ from celeriac_tasks.grpc_task.progress import MAX_ON_THEIR_WAY, ProgressRelay
 from celeriac_tasks.grpc_task.start_gate import StartGate
 from celeriac_tasks.grpc_task.struct_json import struct_from
 
-log = structlog.get_logger("celeriac.grpc_task")
+log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
 #: An executor that needs longer to say that it is well is not.
 HEALTH_TIMEOUT_S: Final = 5.0

@@ -21,7 +21,7 @@ from celeriac.database.task_tables import tasks
 from celeriac.errors import DefinitionNotFoundError
 from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
 from celeriac.schedules.sql.rows import change_of, change_row, definition_of, definition_row, firing_of, firing_row
-from celeriac.task_filter import Sort
+from celeriac.tasks.filter import Sort
 
 _d: Final = definitions.c
 _f: Final = firings.c

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from celeriac.file_options import ChecksumOptions
-from celeriac.processors import FileJob, processor
+from celeriac.tasks.types.file_options import ChecksumOptions
+from celeriac.tasks.types.processors import FileJob, processor
 
 _BLOCK_BYTES: Final = 1024 * 1024
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 from typing import IO, Any, Final
 
-from celeriac.file_options import CompressOptions
-from celeriac.processors import FileJob, processor
+from celeriac.tasks.types.file_options import CompressOptions
+from celeriac.tasks.types.processors import FileJob, processor
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _SUFFIXES: Final = {"zstd": ".zst", "gzip": ".gz"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.file_options import ImageOptions
-from celeriac.processors import FileJob, processor
+from celeriac.tasks.types.file_options import ImageOptions
+from celeriac.tasks.types.processors import FileJob, processor
 from celeriac_tasks.files.pictures import opened, reading
 from celeriac_tasks.files.refusals import TooLargeError
 

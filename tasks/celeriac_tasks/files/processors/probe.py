@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac.processors import FileJob, NoOptions, processor
+from celeriac.tasks.types.processors import FileJob, NoOptions, processor
 from celeriac_tasks.files.media import media_facts
 from celeriac_tasks.files.pictures import picture_facts
 from celeriac_tasks.files.refusals import UnsupportedMediaError

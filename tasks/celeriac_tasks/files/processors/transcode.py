@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celeriac.file_options import TranscodeOptions
-from celeriac.processors import FileJob, processor
+from celeriac.tasks.types.file_options import TranscodeOptions
+from celeriac.tasks.types.processors import FileJob, processor
 from celeriac_tasks.files.ffmpeg import input_arguments, run_ffmpeg
 from celeriac_tasks.files.media import check_limits, media_facts, video_of
 from celeriac_tasks.files.refusals import BadOptionError, DamagedMediaError, UnsupportedMediaError

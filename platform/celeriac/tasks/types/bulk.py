@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from celeriac.model import Status
-from celeriac.registry import TaskType, registry
-from celeriac.retry import RetryPolicy
-from celeriac.task_filter import TaskFilter
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.retry import RetryPolicy
 
 #: The statuses from which each action leads somewhere; the first ones are meant where the filter names none.
 _CANCELLABLE: Final = (Status.SCHEDULED, Status.PENDING, Status.PROCESSING, Status.RETRYING)

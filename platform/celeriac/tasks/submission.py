@@ -30,10 +30,10 @@ from pydantic import (
 
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, Submission, ms_from_utc
-from celeriac.registry import Registry, TaskType
-from celeriac.remote_task import REMOTE
-from celeriac.retry import RetryPolicy
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
+from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.types.remote import REMOTE
 from celeriac.violations import outer_violations
 
 #: Visible ASCII, as an HTTP header can carry it.

@@ -9,8 +9,8 @@ import asyncio
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac.context import Context
-from celeriac.registry import task
+from celeriac.tasks.context import Context
+from celeriac.tasks.registry import task
 
 
 class DemoPayload(BaseModel):

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from celeriac.processors import NoOptions, Processor, processors
 from celeriac.settings import parse_duration_s
+from celeriac.tasks.types.processors import NoOptions, Processor, processors
 
 #: A duration in a file: seconds, or `500ms`, `30s`, `10m`, `1h`.
 _Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=366 * 86400, allow_inf_nan=False)]

@@ -22,10 +22,10 @@ from pydantic import (
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.registry import TaskType, registry
-from celeriac.retry import RetryPolicy
 from celeriac.settings import Settings
 from celeriac.settings.grpc_services import MAX_TIMEOUT_S
+from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.retry import RetryPolicy
 from celeriac.violations import nearest, shown
 
 #: Message levels that protobuf parsers of most languages accept (C++, Python, Java: 100).

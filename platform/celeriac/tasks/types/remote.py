@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from celeriac.registry import TaskType, registry
-from celeriac.retry import RetryPolicy
+from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.retry import RetryPolicy
 
 #: Name of the type.
 REMOTE: Final = "remote"

@@ -10,7 +10,7 @@ import structlog
 
 from celeriac.errors import InvalidSubmissionError, TaskError
 from celeriac.model import Claim, Failure, LogLine
-from celeriac.tracebacks import traceback_text
+from celeriac.tasks.tracebacks import traceback_text
 
 #: The message of the line that says why an attempt failed; also in `lua/shared.lua` and the workers' SDKs.
 ATTEMPT_FAILED: Final = "attempt failed"

@@ -19,11 +19,11 @@ from typing import Any, Final, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from celeriac.context import Context
 from celeriac.errors import InvalidSubmissionError, SettingsError
-from celeriac.retry import RetryPolicy
-from celeriac.secret_fields import secret_paths
 from celeriac.settings import Settings
+from celeriac.tasks.context import Context
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.secret_fields import secret_paths
 from celeriac.violations import violations_of
 
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")

@@ -22,12 +22,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-import celeriac.file_options  # noqa: F401 - registers the built-in processors
+import celeriac.tasks.types.file_options  # noqa: F401 - registers the built-in processors
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.processors import Processor, Processors, processors
-from celeriac.registry import TaskType, registry
-from celeriac.retry import RetryPolicy
 from celeriac.settings import ChainStep, Settings
+from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.types.processors import Processor, Processors, processors
 from celeriac.violations import no_such, violations_of
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac import secret_fields
 from celeriac.limits import Limits
 from celeriac.model import (
     Failure,
@@ -20,6 +19,7 @@ from celeriac.model import (
     rfc3339,
     utc_from_ms,
 )
+from celeriac.tasks import secret_fields
 
 
 def task_record(task: Task) -> dict[str, Any]:
