@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from celeriac.limits import Limits
+from celeriac.limits.rules import Limits
 
 
 class Status(StrEnum):

@@ -9,7 +9,7 @@ import pytest
 from celeriac.access.principal import Scope
 from celeriac.access.tokens import mint_token
 from celeriac.errors import ApiError, GroupNotFoundError, InvalidSubmissionError
-from celeriac.limits import Rate
+from celeriac.limits.rules import Rate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.integration.either_client import AnyClient, connected, run

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
-from celeriac.limits import Rate
+from celeriac.limits.rules import Rate
 from celeriac.model import (
     Claim,
     Delivery,

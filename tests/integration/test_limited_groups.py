@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis as redis_sync
 
-from celeriac.limits import Rate
+from celeriac.limits.rules import Rate
 from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from celeriac.limits import Rate
+from celeriac.limits.rules import Rate
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store import keys

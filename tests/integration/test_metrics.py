@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from celeriac.limits import Rate
+from celeriac.limits.rules import Rate
 from celeriac.model import Failure, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys

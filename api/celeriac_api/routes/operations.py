@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from starlette.responses import Response
 
 from celeriac.errors import GroupNotFoundError
-from celeriac.limits import MAX_RUNNING, Rate
+from celeriac.limits.rules import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
 from celeriac.tasks.record import limits_record, pause_record, plain_number, worker_record
 from celeriac.tasks.registry import TaskType

@@ -9,7 +9,7 @@ from typing import Any
 from celeriac.client.calls import Call, group_path
 from celeriac.client.inputs import to_json
 from celeriac.errors import ApiError
-from celeriac.limits import Limits, Rate
+from celeriac.limits.rules import Limits, Rate
 from celeriac.model import GroupStats, Pause
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from celeriac.limits import Limits, Rate
+from celeriac.limits.rules import Limits, Rate
 from celeriac.model import Claim, Failure, LogLine, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.

@@ -22,7 +22,7 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
-from celeriac.limits import MAX_RUNNING, Limits, Rate
+from celeriac.limits.rules import MAX_RUNNING, Limits, Rate
 from celeriac.logs import redact, without_secrets
 from celeriac.model import (
     Claim,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac.limits import Limits
+from celeriac.limits.rules import Limits
 from celeriac.model import (
     Failure,
     LogLine,
