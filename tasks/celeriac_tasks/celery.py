@@ -6,7 +6,7 @@ store, it is that of the `celeriac up` that runs on the data folder: a script be
 
 from __future__ import annotations
 
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.settings import Settings
 from celeriac_tasks.app import process_app
 

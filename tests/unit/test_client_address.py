@@ -11,7 +11,7 @@ import pytest
 
 from celeriac.client.address import find_address
 from celeriac.errors import SettingsError
-from celeriac.run_file import Installation, write_installation
+from celeriac.installation.run_file import Installation, write_installation
 
 
 def test_the_first_that_is_given_counts(tmp_path: Path) -> None:

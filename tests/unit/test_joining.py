@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.joining import joined_settings
-from celeriac.run_file import Installation, write_installation
+from celeriac.installation.discovery import joined_settings
+from celeriac.installation.run_file import Installation, write_installation
 
 
 @pytest.fixture(autouse=True)

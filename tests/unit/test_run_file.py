@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.local.folder_lock import FolderLock
-from celeriac.private_file import make_private_folder, write_private
-from celeriac.run_file import (
+from celeriac.installation.private_file import make_private_folder, write_private
+from celeriac.installation.run_file import (
     Installation,
     find_installation,
     read_installation,
     remove_installation,
     write_installation,
 )
+from celeriac.local.folder_lock import FolderLock
 
 RUNNING = Installation(
     http="http://127.0.0.1:8000",

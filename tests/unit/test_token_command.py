@@ -8,7 +8,7 @@ import pytest
 from celeriac.access.secret_file import secret_mark
 from celeriac.cli.access import token
 from celeriac.errors import SettingsError
-from celeriac.run_file import Installation, write_installation
+from celeriac.installation.run_file import Installation, write_installation
 from celeriac.settings import load_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"

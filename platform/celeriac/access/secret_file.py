@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError
-from celeriac.private_file import make_private_folder
+from celeriac.installation.private_file import make_private_folder
 from celeriac.settings import Settings
 
 NAME: Final = "token_secret"

@@ -16,9 +16,9 @@ from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.tables import print_table
 from celeriac.errors import SettingsError
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
+from celeriac.installation.run_file import find_installation
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.run_file import find_installation
 from celeriac.settings import Settings, config_path, load_settings, parse_duration_s
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.audit import AuditLog

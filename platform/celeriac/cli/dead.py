@@ -13,7 +13,7 @@ from celeriac.cli.recall import timeline
 from celeriac.cli.tables import print_table
 from celeriac.cli.tasks import record_lines, retry
 from celeriac.cli.watch import event_facts, event_line
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.filter import Sort, TaskFilter

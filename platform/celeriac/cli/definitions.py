@@ -17,7 +17,7 @@ from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import json_text, print_json, print_line
 from celeriac.cli.tables import print_table
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.joining import import_from_here, joined_settings
+from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import DefinitionStatus
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import FAILED, print_json, print_line, printable
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 
 if TYPE_CHECKING:
     from celeriac.doctor import Finding

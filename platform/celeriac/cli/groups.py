@@ -13,7 +13,7 @@ from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
 from celeriac.cli.tables import print_table
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.limits.rules import Limits, Rate
 from celeriac.model import GroupStats, Pause, rfc3339
 from celeriac.settings import parse_duration_s

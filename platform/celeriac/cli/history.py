@@ -13,7 +13,7 @@ from celeriac.cli.filters import filtered, read_moment
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_error, print_json, print_line
 from celeriac.cli.tables import print_table, spark
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import Status, Task, rfc3339
 from celeriac.settings import Settings
 from celeriac.tasks.filter import Sort, TaskFilter

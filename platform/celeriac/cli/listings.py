@@ -11,7 +11,7 @@ from celeriac.cli.connection import on_store
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_json
 from celeriac.cli.tables import print_table
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import WorkerInfo, rfc3339
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.record import worker_record

@@ -12,7 +12,7 @@ from celeriac.cli.connection import on_store
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import print_error, print_json, print_line, printable
 from celeriac.cli.recall import find_kept_log, find_task
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import LogLevel, LogLine, rfc3339, severity, utc_from_ms
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub

@@ -12,7 +12,7 @@ import typer
 
 from celeriac.cli.options import Config, DataDir
 from celeriac.errors import SettingsError
-from celeriac.joining import import_from_here, joined_settings
+from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.settings import Settings, redis_url_of_parts
 
 ENTRY_POINTS = "celeriac.processes"
@@ -94,7 +94,7 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     from celeriac.cli.output import print_line
     from celeriac.database.engine import shown
     from celeriac.database.migrating import migrate as run
-    from celeriac.run_file import find_installation
+    from celeriac.installation.run_file import find_installation
     from celeriac.settings import load_settings
 
     settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})

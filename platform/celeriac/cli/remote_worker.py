@@ -9,7 +9,7 @@ import typer
 
 from celeriac.cli.options import Config
 from celeriac.errors import SettingsError
-from celeriac.joining import import_from_here
+from celeriac.installation.discovery import import_from_here
 
 
 def register(app: typer.Typer) -> None:

@@ -25,7 +25,7 @@ from celeriac.errors import (
     Violation,
 )
 from celeriac.files.intake import FileIntake
-from celeriac.joining import import_from_here, joined_settings
+from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.model import Status, Submission, Submitted, Task
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore

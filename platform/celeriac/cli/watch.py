@@ -14,7 +14,7 @@ from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import FAILED, json_text, print_json, print_line, printable
 from celeriac.cli.recall import MAX_EVENTS, find_kept, find_task
 from celeriac.errors import StoreUnavailableError
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub

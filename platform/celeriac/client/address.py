@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from celeriac.errors import SettingsError
-from celeriac.run_file import find_installation
+from celeriac.installation.run_file import find_installation
 from celeriac.settings import client_environment
 
 _DEFAULT: Final = "http://127.0.0.1:8000"

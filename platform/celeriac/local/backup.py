@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.run_file import is_alive, read_installation
+from celeriac.installation.run_file import is_alive, read_installation
 from celeriac.settings import Settings
 from celeriac.store.server.log_at_rest import log_at_rest
 from celeriac.store.task_store import TaskStore

@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from celeriac.errors import SettingsError
+from celeriac.installation.private_file import make_private_folder, write_private
 from celeriac.local.ports import is_free, pick_port
-from celeriac.private_file import make_private_folder, write_private
 
 HOST = "127.0.0.1"
 #: The oldest server whose commands suffice.

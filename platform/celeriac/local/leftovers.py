@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from celeriac.run_file import is_alive
+from celeriac.installation.run_file import is_alive
 
 #: Set for every child of `up`, and so the mark by which one is known.
 MARK = "CELERIAC_DATA_DIR"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from celeriac.run_file import Installation
+from celeriac.installation.run_file import Installation
 from celeriac.settings import Settings
 
 #: Types that need a service, a file or a remote worker besides.

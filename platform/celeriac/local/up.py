@@ -18,6 +18,8 @@ import celeriac
 from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S
+from celeriac.installation.private_file import make_private_folder
+from celeriac.installation.run_file import Installation, read_installation, remove_installation, write_installation
 from celeriac.local.child_output import Screen
 from celeriac.local.children import (
     STORE,
@@ -35,8 +37,6 @@ from celeriac.local.ports import is_free, pick_port, refuse_open_address
 from celeriac.local.ready_text import own_command, ready_text
 from celeriac.local.supervisor import ChildSpec, Supervisor
 from celeriac.model import rfc3339
-from celeriac.private_file import make_private_folder
-from celeriac.run_file import Installation, read_installation, remove_installation, write_installation
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac.store.task_store import TaskStore
 

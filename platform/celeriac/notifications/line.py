@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from celeriac.errors import CeleriacError, StoreUnavailableError
-from celeriac.joining import joined_settings
+from celeriac.installation.discovery import joined_settings
 from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
 

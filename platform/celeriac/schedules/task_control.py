@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from celeriac.joining import import_from_here, joined_settings
+from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import TaskTriggerType
 from celeriac.settings import Settings
 

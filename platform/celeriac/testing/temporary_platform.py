@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from celeriac.client import Client
 from celeriac.errors import PlatformStartError
+from celeriac.installation.run_file import Installation, read_installation
 from celeriac.local.parent_tie import STDIN_MARK
-from celeriac.run_file import Installation, read_installation
 from celeriac.settings import WELL_KNOWN, Settings, config_path, load_settings
 from celeriac.tasks.registry import load
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from celeriac.errors import SettingsError
-from celeriac.run_file import find_installation
+from celeriac.installation.run_file import find_installation
 from celeriac.settings import FilesSettings, Settings, config_path, load_settings
 
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from celeriac.private_file import write_private
+from celeriac.installation.private_file import write_private
 
 NAME = "run.json"
 
