@@ -99,7 +99,7 @@ def command_of(topology: Topology, service: str, number: int) -> str | None:
     facts = topology.services[service]
     words = [str(word) for word in facts.get("command", [])]
     if service == "valkey":
-        from celeriac.local.embedded import find_server
+        from celeriac.up.embedded import find_server
 
         configuration = topology.folder / "valkey.conf"
         return shlex.join([str(find_server()), str(configuration), *_mounted(topology, words[2:])])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.local.leftovers import end_leftovers
+from celeriac.up.leftovers import end_leftovers
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 

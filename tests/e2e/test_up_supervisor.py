@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celeriac.local.supervisor import ChildSpec, Supervisor, describe_exit, restart_delay_s
+from celeriac.up.supervisor import ChildSpec, Supervisor, describe_exit, restart_delay_s
 from tests.support import eventually
 
 
@@ -125,7 +125,7 @@ async def test_a_child_that_writes_without_end_stops_nobody(supervisor: Supervis
 
 _UP = """
 import asyncio, os, sys
-from celeriac.local.supervisor import ChildSpec, Supervisor
+from celeriac.up.supervisor import ChildSpec, Supervisor
 async def main():
     supervisor = Supervisor(on_line=lambda role, line: print(role, line, flush=True), on_pids=lambda pids: None)
     await supervisor.start()
@@ -146,8 +146,8 @@ asyncio.run(main())
             marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only"),
         ),
         pytest.param(
-            "import celeriac.local.supervisor as s, celeriac.local.parent_tie as t; s.BY_KERNEL = t.BY_KERNEL = False",
-            "import os, signal; from celeriac.local.parent_tie import watch_stdin; watch_stdin();"
+            "import celeriac.up.supervisor as s, celeriac.up.parent_tie as t; s.BY_KERNEL = t.BY_KERNEL = False",
+            "import os, signal; from celeriac.up.parent_tie import watch_stdin; watch_stdin();"
             " print(os.getpid()); signal.pause()",
             id="by standard input",
         ),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from celeriac.local.disk_sync import DiskSync
-from celeriac.local.embedded import Answer, EmbeddedStore
+from celeriac.up.disk_sync import DiskSync
+from celeriac.up.embedded import Answer, EmbeddedStore
 from tests.support import eventually
 
 
@@ -74,7 +74,7 @@ async def test_a_disk_that_fails_is_the_servers_affair(
             raise OSError(5, "Input/output error")
 
         # A disk that fails cannot be had.
-        monkeypatch.setattr("celeriac.local.disk_sync._to_disk", failing)
+        monkeypatch.setattr("celeriac.up.disk_sync._to_disk", failing)
         await sync.step()
         await sync.step()
         assert client.config_get("appendfsync") == {"appendfsync": "everysec"}

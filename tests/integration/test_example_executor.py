@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from celeriac.errors import SkipRetry, TaskError
-from celeriac.local.children import user_commands
 from celeriac.settings import load_settings
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
+from celeriac.up.children import user_commands
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.integration.executors.process import ExecutorProcess, make_context, recorder_of
 from tests.support import eventually

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from celeriac.local.child_output import LONGEST_LINE, MOST_WAITING, LineReader, Screen
+from celeriac.up.child_output import LONGEST_LINE, MOST_WAITING, LineReader, Screen
 
 
 @pytest.fixture

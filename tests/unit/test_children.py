@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.local.children import child_environment, executor_places, platform_commands, user_commands
 from celeriac.settings import Settings, load_settings
+from celeriac.up.children import child_environment, executor_places, platform_commands, user_commands
 
 
 def _settings(**values: object) -> Settings:

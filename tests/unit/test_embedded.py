@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.local.embedded import Answer, EmbeddedStore, find_server
+from celeriac.up.embedded import Answer, EmbeddedStore, find_server
 
 
 def test_port_and_password_are_kept_and_stay_private(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.local.ports import is_free, is_loopback, pick_port, refuse_open_address
+from celeriac.up.ports import is_free, is_loopback, pick_port, refuse_open_address
 
 
 def test_a_port_with_a_listener_is_taken_and_free_again_afterwards() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from celeriac.installation.run_file import Installation
-from celeriac.local.ready_text import example_task, example_value, ready_text
 from celeriac.settings import Settings
+from celeriac.up.ready_text import example_task, example_value, ready_text
 
 DEMO = {"grpc_services": {"services": {"demo": {"address": "127.0.0.1:50061"}}}}
 INSTALLATION = Installation(

@@ -17,7 +17,7 @@ from celeriac.installation.run_file import (
     remove_installation,
     write_installation,
 )
-from celeriac.local.folder_lock import FolderLock
+from celeriac.up.folder_lock import FolderLock
 
 RUNNING = Installation(
     http="http://127.0.0.1:8000",

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
-from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
+from celeriac.up.ports import is_loopback
 from celeriac_api.access.credentials import SUBPROTOCOL, Head
 from celeriac_api.problems import RequestError
 

@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from celeriac.access.principal import LOCAL, Kind, Principal
 from celeriac.access.principal import Scope as Need
 from celeriac.errors import AuthenticationError, CeleriacError, TaskNotFoundError
-from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
 from celeriac.store.audit import AuditLog
+from celeriac.up.ports import is_loopback
 from celeriac_api.access.auditing import serve_audited
 from celeriac_api.access.browsers import Browsers
 from celeriac_api.access.caller import PRINCIPAL, address_of

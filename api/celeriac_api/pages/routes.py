@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from celeriac.access.principal import LOCAL, Principal, Scope
-from celeriac.local.ready_text import example_task, example_value
+from celeriac.up.ready_text import example_task, example_value
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.pages.assets import Asset, assets
 from celeriac_api.parts import PartsOf

@@ -17,8 +17,8 @@ import grpc
 from celeriac.access.authenticator import Authenticator, bearer
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
-from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
+from celeriac.up.ports import is_loopback
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.limits import Buckets, check_rate
 from celeriac_api.rpc.failures import abort

@@ -29,7 +29,7 @@ def backup(
 
     For example:  celeriac backup /backups/2030-01-31
     """
-    from celeriac.local.backup import back_up
+    from celeriac.up.backup import back_up
 
     settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})
     size = back_up(settings, dest)

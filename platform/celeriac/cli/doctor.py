@@ -13,7 +13,7 @@ from celeriac.cli.output import FAILED, print_json, print_line, printable
 from celeriac.installation.discovery import joined_settings
 
 if TYPE_CHECKING:
-    from celeriac.doctor import Finding
+    from celeriac.up.doctor import Finding
 
 _MARKS: Final = {"ok": "ok  ", "warning": "WARN", "failure": "FAIL"}
 
@@ -31,7 +31,7 @@ def doctor(
 ) -> None:
     """Look at every dependency, setting and clock, and say what to do. Exit code 1: something does not work."""
     # Here, so that other commands do not import SQLAlchemy, which takes longer than they.
-    from celeriac.doctor import State, examine
+    from celeriac.up.doctor import State, examine
 
     settings, redis_url = joined_settings(config, data_dir)
 

@@ -35,7 +35,7 @@ def api(
     config: Config = None,
 ) -> None:
     """Serve HTTP and gRPC. Any number of these may run on one store."""
-    from celeriac.local.ports import refuse_open_address
+    from celeriac.up.ports import refuse_open_address
 
     settings, _ = joined_settings(config, data_dir, {"host": host, "port": port, "grpc_port": grpc_port})
     refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
@@ -54,7 +54,7 @@ def grpc(
     config: Config = None,
 ) -> None:
     """Serve gRPC alone: the task service. The store is that of `up`, REDIS_URL, or REDIS_ADDR (localhost:6379)."""
-    from celeriac.local.ports import refuse_open_address
+    from celeriac.up.ports import refuse_open_address
 
     settings, _ = joined_settings(
         config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=redis_url_of_parts()
@@ -106,8 +106,8 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
 
 
 def _run(name: str, settings: Settings, options: dict[str, Any]) -> None:
-    from celeriac.local.parent_tie import watch_stdin
     from celeriac.logs import configure_logging
+    from celeriac.up.parent_tie import watch_stdin
 
     watch_stdin()
     configure_logging(settings, role=name)

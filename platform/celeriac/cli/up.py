@@ -42,9 +42,9 @@ def up(
     it). A part that dies is started again. Ctrl-C stops everything; started again on the same
     folder, it goes on where it was.
     """
-    from celeriac.local.child_output import Screen
-    from celeriac.local.parent_tie import watch_stdin
-    from celeriac.local.up import Up
+    from celeriac.up.child_output import Screen
+    from celeriac.up.parent_tie import watch_stdin
+    from celeriac.up.run import Up
 
     # Started by a test, it goes with the test's process, however that ends.
     watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))

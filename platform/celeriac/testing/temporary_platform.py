@@ -17,9 +17,9 @@ from typing import Any, Final
 from celeriac.client import Client
 from celeriac.errors import PlatformStartError
 from celeriac.installation.run_file import Installation, read_installation
-from celeriac.local.parent_tie import STDIN_MARK
 from celeriac.settings import WELL_KNOWN, Settings, config_path, load_settings
 from celeriac.tasks.registry import load
+from celeriac.up.parent_tie import STDIN_MARK
 
 #: How often readiness is looked at.
 _LOOK_S: Final = 0.02

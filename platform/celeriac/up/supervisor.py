@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from celeriac.local.child_output import LineReader
-from celeriac.local.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
+from celeriac.up.child_output import LineReader
+from celeriac.up.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
 
 #: The first pause before a child is started again, and the longest.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0

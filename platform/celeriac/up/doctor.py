@@ -18,13 +18,13 @@ from typing import Final
 
 from celeriac.errors import CeleriacError
 from celeriac.history.history import Ledger
-from celeriac.local.ports import is_loopback
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import ExecutorAddress, read_address
 from celeriac.store.counts import read_state
 from celeriac.store.server.facts import read_server_facts
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
+from celeriac.up.ports import is_loopback
 
 #: Longest wait for anything (seconds).
 _PATIENCE_S: Final = 3.0

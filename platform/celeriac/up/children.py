@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError
-from celeriac.local.embedded import EmbeddedStore
-from celeriac.local.supervisor import ChildSpec
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import read_address
+from celeriac.up.embedded import EmbeddedStore
+from celeriac.up.supervisor import ChildSpec
 
 #: The embedded store's role.
 STORE = "valkey-server"

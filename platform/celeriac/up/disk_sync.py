@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from celeriac.local.embedded import EmbeddedStore
 from celeriac.store.roles.role import Role
+from celeriac.up.embedded import EmbeddedStore
 
 _INTERVAL_S = 1.0
 

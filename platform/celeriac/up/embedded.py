@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from celeriac.errors import SettingsError
 from celeriac.installation.private_file import make_private_folder, write_private
-from celeriac.local.ports import is_free, pick_port
+from celeriac.up.ports import is_free, pick_port
 
 HOST = "127.0.0.1"
 #: The oldest server whose commands suffice.

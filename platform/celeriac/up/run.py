@@ -20,8 +20,11 @@ from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S
 from celeriac.installation.private_file import make_private_folder
 from celeriac.installation.run_file import Installation, read_installation, remove_installation, write_installation
-from celeriac.local.child_output import Screen
-from celeriac.local.children import (
+from celeriac.model import rfc3339
+from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.store.task_store import TaskStore
+from celeriac.up.child_output import Screen
+from celeriac.up.children import (
     STORE,
     child_environment,
     executor_places,
@@ -29,16 +32,13 @@ from celeriac.local.children import (
     store_child,
     user_commands,
 )
-from celeriac.local.disk_sync import DiskSync
-from celeriac.local.embedded import Answer, EmbeddedStore
-from celeriac.local.folder_lock import FolderLock
-from celeriac.local.leftovers import MARK, end_leftovers
-from celeriac.local.ports import is_free, pick_port, refuse_open_address
-from celeriac.local.ready_text import own_command, ready_text
-from celeriac.local.supervisor import ChildSpec, Supervisor
-from celeriac.model import rfc3339
-from celeriac.settings import ServerTlsSettings, Settings
-from celeriac.store.task_store import TaskStore
+from celeriac.up.disk_sync import DiskSync
+from celeriac.up.embedded import Answer, EmbeddedStore
+from celeriac.up.folder_lock import FolderLock
+from celeriac.up.leftovers import MARK, end_leftovers
+from celeriac.up.ports import is_free, pick_port, refuse_open_address
+from celeriac.up.ready_text import own_command, ready_text
+from celeriac.up.supervisor import ChildSpec, Supervisor
 
 #: The store gets this long to write what it has, after everything else has ended.
 _STORE_STOP_S = 3.0
