@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.access.secret_file import secret_mark
-from celeriac.cli.access import token
+from celeriac.cli.commands.access import token
 from celeriac.errors import SettingsError
 from celeriac.installation.run_file import Installation, write_installation
 from celeriac.settings import load_settings

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import celeriac
-from celeriac.cli import (
+from celeriac.cli.commands import (
     access,
     backup,
     dead,

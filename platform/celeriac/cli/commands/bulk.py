@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from celeriac.cli.auditing import note
+from celeriac.cli.commands.watch import watch_task
 from celeriac.cli.connection import on_ledger, on_store
 from celeriac.cli.output import print_json, print_line
-from celeriac.cli.watch import watch_task
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore

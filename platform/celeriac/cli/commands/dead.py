@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from celeriac.cli.commands.history import SHOWN, Limit, SortedBy, show_tasks
+from celeriac.cli.commands.tasks import record_lines, retry
+from celeriac.cli.commands.watch import event_facts, event_line
 from celeriac.cli.connection import on_store
 from celeriac.cli.filters import filtered
-from celeriac.cli.history import SHOWN, Limit, SortedBy, show_tasks
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import print_json, print_line
 from celeriac.cli.recall import timeline
 from celeriac.cli.tables import print_table
-from celeriac.cli.tasks import record_lines, retry
-from celeriac.cli.watch import event_facts, event_line
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
 from celeriac.store.task_store import TaskStore

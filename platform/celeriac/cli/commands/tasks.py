@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from celeriac.cli.auditing import note
-from celeriac.cli.bulk import Detach, DryRun, OneTask, act_on_many
+from celeriac.cli.commands.bulk import Detach, DryRun, OneTask, act_on_many
+from celeriac.cli.commands.watch import watch_task
 from celeriac.cli.connection import on_store
 from celeriac.cli.filters import filtered
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import json_text, print_error, print_json, print_line, printable
 from celeriac.cli.recall import find_kept, find_task
-from celeriac.cli.watch import watch_task
 from celeriac.errors import (
     IllegalTransitionError,
     InvalidSubmissionError,

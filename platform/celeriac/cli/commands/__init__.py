@@ -1,0 +1,1 @@
+"""The commands of `celeriac`, one module per noun."""
