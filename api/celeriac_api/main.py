@@ -25,7 +25,6 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac.tasks.registry import load
-from celeriac_api import openapi_document, problems
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.guard import Guard
 from celeriac_api.catalog import TaskTypeCatalog
@@ -35,7 +34,9 @@ from celeriac_api.dispatch import routes as dispatch
 from celeriac_api.dispatch.calls import RemoteCalls
 from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.front_door import FrontDoor
+from celeriac_api.http import problems
 from celeriac_api.metrics import ProcessMetrics
+from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
 from celeriac_api.parts import Parts

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, TaskNotFoundError
 from celeriac.history.history import KeptTask
 from celeriac.model import Event, LogLine, Task, severity
+from celeriac_api.http.sse import parse_event_id
 from celeriac_api.parts import Parts
-from celeriac_api.sse import parse_event_id
 
 #: Events read from the store at once.
 _PAGE = 500

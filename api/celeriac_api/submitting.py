@@ -22,9 +22,9 @@ from celeriac.tasks.submission import IDEMPOTENCY_KEY, build_submission, read_re
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
-from celeriac_api.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body
+from celeriac_api.http.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body
+from celeriac_api.http.problems import RequestError, instance_of, problem_of
 from celeriac_api.parts import Parts
-from celeriac_api.problems import RequestError, instance_of, problem_of
 
 log = logging.getLogger(__name__)
 

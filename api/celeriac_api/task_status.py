@@ -8,7 +8,7 @@ import orjson
 
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.watching.user_feeds import FeedMessage, TaskState
-from celeriac_api.responses import encode
+from celeriac_api.http.responses import encode
 
 #: Stored status → the one users see.
 _SHOWN: Final = {

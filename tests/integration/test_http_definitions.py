@@ -15,7 +15,7 @@ from celeriac.access.tokens import mint_token
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import AccessSettings, Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_api import definition_schemas as shapes
+from celeriac_api.openapi import definition_schemas as shapes
 from celeriac_api.routes.definitions import PATH
 from tests.integration.http_serving import claim, serving
 from tests.support import eventually

@@ -10,7 +10,7 @@ from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError
 from celeriac.store.audit import AuditEntry, AuditLog
 from celeriac_api.access.caller import PRINCIPAL, address_of
-from celeriac_api.problems import instance_of
+from celeriac_api.http.problems import instance_of
 
 log = logging.getLogger(__name__)
 

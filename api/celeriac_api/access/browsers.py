@@ -12,7 +12,7 @@ from starlette.types import Message, Scope, Send
 from celeriac.settings import Settings
 from celeriac.up.ports import is_loopback
 from celeriac_api.access.credentials import SUBPROTOCOL, Head
-from celeriac_api.problems import RequestError
+from celeriac_api.http.problems import RequestError
 
 #: On every answer, unless it says otherwise itself.
 HEADERS: Final = {

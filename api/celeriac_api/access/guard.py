@@ -25,12 +25,12 @@ from celeriac_api.access.credentials import Head, credential_of, read_head
 from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
 from celeriac_api.access.policy import WEBSOCKET, Access, Policy
 from celeriac_api.access.streaming import serve_while_valid
-from celeriac_api.bodies import EncodedBodyError, RefusedBody, check_encoding
 from celeriac_api.dispatch.completions import error_document
+from celeriac_api.http.bodies import EncodedBodyError, RefusedBody, check_encoding
+from celeriac_api.http.problems import RequestError, instance_of, problem_of
+from celeriac_api.http.responses import HEAD_OF_GET, json_response
 from celeriac_api.parts import Parts
-from celeriac_api.problems import RequestError, instance_of, problem_of
 from celeriac_api.recall import find_kept
-from celeriac_api.responses import HEAD_OF_GET, json_response
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, 
 from celeriac.model import Status, Submission
 from celeriac.store.watching.replies import Delta, Outcome, Waiter
 from celeriac_api.access.caller import principal_in
-from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.completions import (
     DONE,
@@ -31,8 +30,9 @@ from celeriac_api.dispatch.completions import (
 )
 from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.dispatch.requests import InvalidCallError, read_group, read_object, read_timeout
-from celeriac_api.problems import RequestError, row_of
-from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
+from celeriac_api.http.problems import RequestError, row_of
+from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.submitting import check_headers
 
 log = logging.getLogger(__name__)

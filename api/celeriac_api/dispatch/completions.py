@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac_api.responses import encode
+from celeriac_api.http.responses import encode
 
 #: End of a stream.
 DONE: Final = b"data: [DONE]\n\n"

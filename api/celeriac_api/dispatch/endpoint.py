@@ -12,11 +12,11 @@ from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, 
 from celeriac.model import Status
 from celeriac.store.watching.replies import Outcome
 from celeriac_api.access.caller import principal_in
-from celeriac_api.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
-from celeriac_api.problems import RequestError, row_of
-from celeriac_api.responses import HEADERS, json_response
+from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
+from celeriac_api.http.problems import RequestError, row_of
+from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.submitting import check_headers
 
 log = logging.getLogger(__name__)

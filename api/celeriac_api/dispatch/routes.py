@@ -24,10 +24,10 @@ from celeriac_api.dispatch.schemas import (
     ModelList,
     OpenAIError,
 )
-from celeriac_api.openapi import Responses, example, header, json_body
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.problem_examples import TASK_ID
+from celeriac_api.openapi.responses import Responses, example, header, json_body
 from celeriac_api.parts import PartsOf
-from celeriac_api.problem_examples import TASK_ID
-from celeriac_api.responses import json_response
 
 
 def _errors(about: dict[int | str, tuple[str, tuple[str, ...]]]) -> Responses:

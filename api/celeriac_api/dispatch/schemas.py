@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac_api.problem_examples import TASK_ID
+from celeriac_api.openapi.problem_examples import TASK_ID
 
 _THEN_MS: Final = 1896076800000
 

@@ -11,9 +11,9 @@ from starlette.responses import RedirectResponse, Response
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.up.ready_text import example_task, example_value
 from celeriac_api.access.credentials import COOKIE
+from celeriac_api.http.responses import json_response
 from celeriac_api.pages.assets import Asset, assets
 from celeriac_api.parts import PartsOf
-from celeriac_api.responses import json_response
 
 router = APIRouter(include_in_schema=False)
 

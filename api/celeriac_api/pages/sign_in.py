@@ -21,8 +21,8 @@ from celeriac.errors import AuthenticationError, CeleriacError
 from celeriac_api.access.caller import address_of
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.access.guard import SIGN_IN
+from celeriac_api.http.problems import row_of
 from celeriac_api.parts import PartsOf
-from celeriac_api.problems import row_of
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from celeriac.store.audit import AuditLog
-from celeriac_api.openapi import problems
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.problem_examples import TASK_ID
+from celeriac_api.openapi.responses import problems
 from celeriac_api.parts import PartsOf
-from celeriac_api.problem_examples import TASK_ID
-from celeriac_api.responses import json_response
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
 

@@ -18,12 +18,12 @@ from celeriac.model import Submission, Submitted
 from celeriac.tasks.submission import BatchItem, TypeLookup, build_submission, read_batch_item
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.bodies import ClientGoneError, read_body
-from celeriac_api.openapi import BATCH_BODY, problems
+from celeriac_api.http.bodies import ClientGoneError, read_body
+from celeriac_api.http.problems import RequestError, instance_of, problem_document, row_of
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.responses import BATCH_BODY, problems
+from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import RequestError, instance_of, problem_document, row_of
-from celeriac_api.responses import json_response
-from celeriac_api.schemas import BatchResults
 from celeriac_api.submitting import PATH, check_headers
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from celeriac.access.confining import confined, confined_payload
 from celeriac.tasks.submission import SubmitRequest, build_submission
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.json_route import JsonRoute
-from celeriac_api.openapi import location, problems
+from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.problem_examples import TASK_ID
+from celeriac_api.openapi.responses import location, problems
+from celeriac_api.openapi.schemas import BulkMatched, TaskStatus
 from celeriac_api.parts import PartsOf
-from celeriac_api.problem_examples import TASK_ID
-from celeriac_api.responses import json_response
-from celeriac_api.schemas import BulkMatched, TaskStatus
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix="/api/v1", tags=["history"], route_class=JsonRoute)

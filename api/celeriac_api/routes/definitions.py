@@ -28,7 +28,9 @@ from celeriac.tasks.submission import IDEMPOTENCY_KEY
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
-from celeriac_api.definition_schemas import (
+from celeriac_api.http.problems import RequestError
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.definition_schemas import (
     Backfill,
     DefinitionChanges,
     DefinitionDetail,
@@ -38,11 +40,9 @@ from celeriac_api.definition_schemas import (
     Preview,
     TriggeredInstance,
 )
-from celeriac_api.openapi import json_body, location, problems
+from celeriac_api.openapi.problem_examples import DEFINITION_ID
+from celeriac_api.openapi.responses import json_body, location, problems
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problem_examples import DEFINITION_ID
-from celeriac_api.problems import RequestError
-from celeriac_api.responses import json_response
 
 PATH: Final = "/api/v1/definitions"
 router = APIRouter(tags=["definitions"])

@@ -17,10 +17,10 @@ from celeriac.files.downloads import (
     result_path,
 )
 from celeriac.model import Task
-from celeriac_api.downloads import download_response
-from celeriac_api.openapi import Responses, header, problems, request_header
+from celeriac_api.http.downloads import download_response
+from celeriac_api.http.problems import RequestError
+from celeriac_api.openapi.responses import Responses, header, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import RequestError
 from celeriac_api.routes.tasks import TaskId
 from celeriac_api.submitting import PATH
 

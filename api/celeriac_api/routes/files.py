@@ -12,16 +12,16 @@ from celeriac.errors import CeleriacError, FileTypeRefusedError, Violation
 from celeriac.files.names import display_name
 from celeriac.files.uploads import StoredUpload, UploadInfo, UploadWriter
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac_api import digests
 from celeriac_api.access.caller import principal_in
-from celeriac_api.bodies import RefusedBody
-from celeriac_api.incoming import MultipartFile, boundary_of, write_stream
-from celeriac_api.openapi import location, problems, request_header
+from celeriac_api.http import digests
+from celeriac_api.http.bodies import RefusedBody
+from celeriac_api.http.incoming import MultipartFile, boundary_of, write_stream
+from celeriac_api.http.problems import RequestError, instance_of, problem_of
+from celeriac_api.http.responses import HEADERS, json_response
+from celeriac_api.openapi.problem_examples import FILE_ID
+from celeriac_api.openapi.responses import location, problems, request_header
+from celeriac_api.openapi.schemas import FileFacts, UploadedFile
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problem_examples import FILE_ID
-from celeriac_api.problems import RequestError, instance_of, problem_of
-from celeriac_api.responses import HEADERS, json_response
-from celeriac_api.schemas import FileFacts, UploadedFile
 
 PATH: Final = "/api/v1/files"
 router = APIRouter(prefix=PATH, tags=["files"])

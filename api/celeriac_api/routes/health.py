@@ -13,11 +13,11 @@ from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
 from celeriac.history.history import Ledger
 from celeriac.store.watching.feed import EventFeed
-from celeriac_api.openapi import problems
+from celeriac_api.http.problems import TABLE, instance_of, problem
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import Alive, Ready
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import TABLE, instance_of, problem
-from celeriac_api.responses import json_response
-from celeriac_api.schemas import Alive, Ready
 
 router = APIRouter(tags=["operations"])
 

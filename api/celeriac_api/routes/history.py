@@ -20,14 +20,14 @@ from celeriac.store.watching.feed import TIMELINE
 from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.openapi import problems
+from celeriac_api.http.problems import RequestError
+from celeriac_api.http.responses import json_response
+from celeriac_api.http.sse import place_of, progress_data, status_data
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import RequestError
 from celeriac_api.recall import find_events
-from celeriac_api.responses import json_response
 from celeriac_api.routes.tasks import TaskId
-from celeriac_api.schemas import Chart, TaskEvents, TaskPage
-from celeriac_api.sse import place_of, progress_data, status_data
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
 

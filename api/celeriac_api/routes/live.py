@@ -16,13 +16,13 @@ from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
 from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.openapi import problems
+from celeriac_api.http.problems import TooManyWatchersError
+from celeriac_api.http.responses import json_response
+from celeriac_api.http.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, last_event_seen
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import RunningTasks
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import TooManyWatchersError
-from celeriac_api.responses import json_response
 from celeriac_api.routes.operations import group_record
-from celeriac_api.schemas import RunningTasks
-from celeriac_api.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, last_event_seen
 
 router = APIRouter(prefix="/api/v1", tags=["operations"])
 

@@ -10,14 +10,14 @@ from starlette.responses import Response
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
 from celeriac.tasks.record import log_line_record
-from celeriac_api.log_stream import LogStream
-from celeriac_api.openapi import problems
+from celeriac_api.http.log_stream import LogStream
+from celeriac_api.http.responses import json_response
+from celeriac_api.http.sse import START, EventStreamResponse, last_event_seen, place_of
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import TaskLog
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_log
-from celeriac_api.responses import json_response
 from celeriac_api.routes.tasks import TaskId
-from celeriac_api.schemas import TaskLog
-from celeriac_api.sse import START, EventStreamResponse, last_event_seen, place_of
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from celeriac_api.metrics import ProcessMetrics, platform_text
-from celeriac_api.openapi import problems
+from celeriac_api.openapi.responses import problems
 from celeriac_api.parts import PartsOf
 
 router = APIRouter(tags=["operations"])

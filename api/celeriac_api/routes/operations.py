@@ -13,12 +13,12 @@ from celeriac.limits.rules import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
 from celeriac.tasks.record import limits_record, pause_record, plain_number, worker_record
 from celeriac.tasks.registry import TaskType
-from celeriac_api.json_route import JsonRoute
-from celeriac_api.openapi import problems
+from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.http.problems import TaskTypeNotFoundError
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.problems import TaskTypeNotFoundError
-from celeriac_api.responses import json_response
-from celeriac_api.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 
 router = APIRouter(prefix="/api/v1", tags=["operations"], route_class=JsonRoute)
 

@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError, Violation
 from celeriac.tasks.record import progress_record
-from celeriac_api.openapi import problems
+from celeriac_api.http.problems import RequestError
+from celeriac_api.http.responses import HEADERS, json_response
+from celeriac_api.http.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
+from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.schemas import TaskProgress
 from celeriac_api.parts import PartsOf
-from celeriac_api.problems import RequestError
 from celeriac_api.recall import find_kept, find_task
-from celeriac_api.responses import HEADERS, json_response
 from celeriac_api.routes.tasks import TaskId
-from celeriac_api.schemas import TaskProgress
-from celeriac_api.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
 from celeriac_api.submitting import PATH
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])

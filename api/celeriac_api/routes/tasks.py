@@ -16,13 +16,13 @@ from celeriac.tasks.record import task_record
 from celeriac.tasks.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.json_route import JsonRoute
-from celeriac_api.openapi import SUBMISSION_BODY, location, problems
+from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.problem_examples import TASK_ID
+from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
+from celeriac_api.openapi.schemas import TaskRecord, TaskStatus
 from celeriac_api.parts import PartsOf
-from celeriac_api.problem_examples import TASK_ID
 from celeriac_api.recall import find_kept, find_task
-from celeriac_api.responses import json_response
-from celeriac_api.schemas import TaskRecord, TaskStatus
 from celeriac_api.submitting import PATH, SubmissionResponse, SubmitEndpoint
 
 router = APIRouter(prefix=PATH, tags=["tasks"], route_class=JsonRoute)

@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from celeriac.errors import CeleriacError, FileNotAllowedError, InvalidSubmissionError, Violation
-from celeriac_api.problems import Row, row_of
+from celeriac_api.http.problems import Row, row_of
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from celeriac_api.problems import RequestError
+from celeriac_api.http.problems import RequestError
 
 
 class Connections:

@@ -12,7 +12,7 @@ from celeriac.execution.log_lines import kept_line
 from celeriac.model import Failure, LogLevel, LogLine, Progress
 from celeriac.store.task_store import MAX_TEXT
 from celeriac.tasks.log import ATTEMPT_FAILED
-from celeriac_api.responses import encode
+from celeriac_api.http.responses import encode
 from celeriac_api.ws import messages
 from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
 from celeriac_api.ws.gateway import Gateway

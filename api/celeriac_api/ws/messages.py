@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from celeriac.model import Claim
-from celeriac_api.responses import encode
+from celeriac_api.http.responses import encode
 
 #: Close codes: what a worker should do about it.
 GOING_AWAY: Final = 1012  #: the process restarts: reconnect soon

@@ -20,9 +20,9 @@ from celeriac.errors import (
     StoreUnavailableError,
 )
 from celeriac_api.access.caller import PRINCIPAL, address_of
+from celeriac_api.http.problems import RequestError, problem_of
 from celeriac_api.identity import SUBPROTOCOL, a_user, user_of
 from celeriac_api.parts import Parts
-from celeriac_api.problems import RequestError, problem_of
 from celeriac_api.ws.user_connection import REFUSED, TRY_LATER, UserConnection, close, read
 
 router = APIRouter()

@@ -24,8 +24,8 @@ from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
+from celeriac_api.http.responses import encode
 from celeriac_api.parts import Parts
-from celeriac_api.responses import encode
 from celeriac_api.task_status import message_text, status_fields
 from celeriac_api.ws.outbox import Outbox
 from celeriac_api.ws.protocol import PONGS

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.datastructures import Headers
 
 from celeriac.errors import ChecksumMismatchError, Violation
-from celeriac_api.problems import RequestError
+from celeriac_api.http.problems import RequestError
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _STRUCTURED: Final = re.compile(r"sha-256\s*=\s*:([A-Za-z0-9+/=]*):", re.IGNORECASE)

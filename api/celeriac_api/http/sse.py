@@ -25,8 +25,8 @@ from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import error_record, plain_number, progress_record
-from celeriac_api.problems import RequestError
-from celeriac_api.responses import encode
+from celeriac_api.http.problems import RequestError
+from celeriac_api.http.responses import encode
 
 log = logging.getLogger(__name__)
 

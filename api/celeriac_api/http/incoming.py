@@ -13,7 +13,7 @@ from starlette.requests import Request
 from celeriac.errors import Violation
 from celeriac.files.intake import FileIntake
 from celeriac.files.uploads import UploadWriter
-from celeriac_api.problems import RequestError
+from celeriac_api.http.problems import RequestError
 
 #: Gathered before a thread is asked to write: fewer hops, little memory (bytes).
 _BLOCK: Final = 1024**2

@@ -9,7 +9,7 @@ from celeriac.errors import TaskNotFoundError
 from celeriac.model import Task, severity
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import log_line_record
-from celeriac_api.sse import KEEPALIVE, RETRY_MS, START, frame
+from celeriac_api.http.sse import KEEPALIVE, RETRY_MS, START, frame
 
 
 class LogStream:

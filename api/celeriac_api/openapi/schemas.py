@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from celeriac.tasks.submission import BatchItem
-from celeriac_api.problem_examples import FILE_ID
-from celeriac_api.problem_examples import TASK_ID as _ID
+from celeriac_api.openapi.problem_examples import FILE_ID
+from celeriac_api.openapi.problem_examples import TASK_ID as _ID
 
 _THEN = "2030-01-31T08:00:00.000Z"
 _THEN_MS = 1896076800000

@@ -14,8 +14,8 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.files.downloads import Download
-from celeriac_api.problems import TABLE, instance_of, problem
-from celeriac_api.responses import as_asked
+from celeriac_api.http.problems import TABLE, instance_of, problem
+from celeriac_api.http.responses import as_asked
 
 #: Whatever the file is: it runs nothing, it is in nobody's frame, its type is not guessed.
 _SAFE: Final = {

@@ -30,7 +30,7 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
-from celeriac_api.problems import RequestError, TaskTypeNotFoundError, TooManyWatchersError
+from celeriac_api.http.problems import RequestError, TaskTypeNotFoundError, TooManyWatchersError
 
 #: Ids that examples use.
 TASK_ID: Final = "0f0fb8a4-8a8e-4c0a-9d5b-3f8a4c0a9d5b"

@@ -37,8 +37,8 @@ from celeriac.errors import (
 )
 from celeriac.violations import plain_text
 from celeriac_api.access.policy import WEBSOCKET, Policy
-from celeriac_api.bodies import EncodedBodyError, is_json
-from celeriac_api.responses import HEADERS
+from celeriac_api.http.bodies import EncodedBodyError, is_json
+from celeriac_api.http.responses import HEADERS
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from celeriac.errors import CeleriacError
-from celeriac_api.problem_examples import EXAMPLES
-from celeriac_api.problems import CONTENT_TYPE, TABLE, Row, problem_document
+from celeriac_api.http.problems import CONTENT_TYPE, TABLE, Row, problem_document
+from celeriac_api.openapi.problem_examples import EXAMPLES
 
 #: The `responses` of a route.
 Responses = dict[int | str, dict[str, Any]]

@@ -18,10 +18,10 @@ from celeriac.tasks.submission import BatchItem, SubmitRequest
 from celeriac_api.access.policy import ROUTES, Access
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.dispatch.schemas import ChatRequest, DispatchBody, DispatchError, OpenAIError
-from celeriac_api.openapi import Responses, problems, ref
-from celeriac_api.problem_examples import EXAMPLES
-from celeriac_api.problems import CONTENT_TYPE
-from celeriac_api.schemas import BatchRequest, Problem
+from celeriac_api.http.problems import CONTENT_TYPE
+from celeriac_api.openapi.problem_examples import EXAMPLES
+from celeriac_api.openapi.responses import Responses, problems, ref
+from celeriac_api.openapi.schemas import BatchRequest, Problem
 
 DESCRIPTION: Final = """\
 Hand in background work, watch it live, get its result.

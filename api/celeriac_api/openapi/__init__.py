@@ -1,0 +1,1 @@
+"""The OpenAPI document: schemas, examples, and what routes say of their responses."""
