@@ -12,13 +12,13 @@ from celeriac.errors import PayloadTooLargeError
 from celeriac_api.access.credentials import read_head
 from celeriac_api.access.guard import Guard, refuse
 from celeriac_api.access.policy import Access
+from celeriac_api.gateway import endpoint as ws
 from celeriac_api.http.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.routes import files, uploads
 from celeriac_api.submitting import PATH, SubmitEndpoint
-from celeriac_api.ws import endpoint as ws
 
 _KINDS: Final = {"http": "request", "websocket": "websocket"}
 

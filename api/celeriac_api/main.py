@@ -34,8 +34,12 @@ from celeriac_api.dispatch import routes as dispatch
 from celeriac_api.dispatch.calls import RemoteCalls
 from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.front_door import FrontDoor
+from celeriac_api.gateway.endpoint import WorkerEndpoint
+from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.http import problems
 from celeriac_api.metrics import ProcessMetrics
+from celeriac_api.notifications import endpoint as ws_notifications
+from celeriac_api.notifications.connections import Connections
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
@@ -59,10 +63,6 @@ from celeriac_api.routes import (
     uploads,
 )
 from celeriac_api.submitting import SubmitEndpoint
-from celeriac_api.ws import notifications as ws_notifications
-from celeriac_api.ws.connections import Connections
-from celeriac_api.ws.endpoint import WorkerEndpoint
-from celeriac_api.ws.gateway import Gateway
 
 
 def create_app(settings: Settings) -> FastAPI:

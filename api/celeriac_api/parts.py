@@ -19,8 +19,8 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.catalog import TaskTypeCatalog
-from celeriac_api.ws.connections import Connections
-from celeriac_api.ws.gateway import Gateway
+from celeriac_api.gateway.gateway import Gateway
+from celeriac_api.notifications.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)

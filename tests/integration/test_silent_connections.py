@@ -12,8 +12,8 @@ from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
-from celeriac_api.ws.connection import WorkerConnection
-from celeriac_api.ws.desk import GroupDesk
+from celeriac_api.gateway.connection import WorkerConnection
+from celeriac_api.gateway.desk import GroupDesk
 from tests.flaky_proxy import FlakyProxy
 from tests.integration.engine_workers import runs, submit, workers_on
 from tests.support import eventually

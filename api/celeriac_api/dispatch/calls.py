@@ -18,8 +18,8 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.replies import Delta, Outcome, Replies, Waiter
 from celeriac.tasks.submission import new_task_id
 from celeriac.tasks.types.remote import REMOTE
+from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.http.responses import encode
-from celeriac_api.ws.gateway import Gateway
 
 log = logging.getLogger(__name__)
 

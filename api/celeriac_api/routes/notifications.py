@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError
 from celeriac_api.http.responses import HEADERS, json_response
-from celeriac_api.identity import UserOf
+from celeriac_api.notifications.identity import UserOf
+from celeriac_api.notifications.task_status import status_fields
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import UsersTaskAnswer, UsersTasks
 from celeriac_api.parts import PartsOf
-from celeriac_api.task_status import status_fields
 
 router = APIRouter(prefix="/api/task", tags=["notifications"])
 

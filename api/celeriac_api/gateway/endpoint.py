@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 from celeriac.errors import StoreUnavailableError
 from celeriac.settings import GROUP_NAME
 from celeriac.store import keys
-from celeriac_api.ws import messages
-from celeriac_api.ws.connection import WorkerConnection
-from celeriac_api.ws.conversation import Conversation
-from celeriac_api.ws.gateway import Gateway
-from celeriac_api.ws.protocol import PONGS
+from celeriac_api.gateway import messages
+from celeriac_api.gateway.connection import WorkerConnection
+from celeriac_api.gateway.conversation import Conversation
+from celeriac_api.gateway.gateway import Gateway
+from celeriac_api.gateway.protocol import PONGS
 
 log = logging.getLogger(__name__)
 

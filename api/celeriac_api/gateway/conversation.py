@@ -12,11 +12,11 @@ from celeriac.execution.log_lines import kept_line
 from celeriac.model import Failure, LogLevel, LogLine, Progress
 from celeriac.store.task_store import MAX_TEXT
 from celeriac.tasks.log import ATTEMPT_FAILED
+from celeriac_api.gateway import messages
+from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe
+from celeriac_api.gateway.gateway import Gateway
+from celeriac_api.gateway.messages import MalformedMessageError
 from celeriac_api.http.responses import encode
-from celeriac_api.ws import messages
-from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection, describe
-from celeriac_api.ws.gateway import Gateway
-from celeriac_api.ws.messages import MalformedMessageError
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.store.remote import Grant, RemoteTasks
-from celeriac_api.ws.connection import WorkerConnection
+from celeriac_api.gateway.connection import WorkerConnection
 
 log = logging.getLogger(__name__)
 

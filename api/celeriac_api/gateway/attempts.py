@@ -16,8 +16,8 @@ from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.log import failure_line
 from celeriac.tasks.retry import RetryPolicy
-from celeriac_api.ws import messages
-from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection
+from celeriac_api.gateway import messages
+from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from starlette.types import Message, Send
 
 from celeriac.model import Claim
 from celeriac.store.remote import Grant
-from celeriac_api.ws import messages
+from celeriac_api.gateway import messages
 
 log = logging.getLogger(__name__)
 

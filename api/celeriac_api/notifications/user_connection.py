@@ -24,12 +24,12 @@ from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
+from celeriac_api.gateway.protocol import PONGS
 from celeriac_api.http.responses import encode
+from celeriac_api.notifications.outbox import Outbox
+from celeriac_api.notifications.rate import Rate
+from celeriac_api.notifications.task_status import message_text, status_fields
 from celeriac_api.parts import Parts
-from celeriac_api.task_status import message_text, status_fields
-from celeriac_api.ws.outbox import Outbox
-from celeriac_api.ws.protocol import PONGS
-from celeriac_api.ws.rate import Rate
 
 log = logging.getLogger(__name__)
 

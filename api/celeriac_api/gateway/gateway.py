@@ -21,10 +21,10 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role, end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
-from celeriac_api.ws import messages
-from celeriac_api.ws.attempts import Attempts
-from celeriac_api.ws.connection import RemoteAttempt, WorkerConnection
-from celeriac_api.ws.desk import GroupDesk
+from celeriac_api.gateway import messages
+from celeriac_api.gateway.attempts import Attempts
+from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
+from celeriac_api.gateway.desk import GroupDesk
 
 log = logging.getLogger(__name__)
 
