@@ -17,8 +17,8 @@ from celeriac_api.http.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
-from celeriac_api.routes import files, uploads
-from celeriac_api.submitting import PATH, SubmitEndpoint
+from celeriac_api.routes.files import files, uploads
+from celeriac_api.routes.tasks.submit import PATH, SubmitEndpoint
 
 _KINDS: Final = {"http": "request", "websocket": "websocket"}
 

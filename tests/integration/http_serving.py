@@ -16,7 +16,7 @@ from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import TaskType, registry
-from celeriac_api.main import create_app
+from celeriac_api.app import create_app
 from celeriac_api.server import ApiServer, bind
 from tests.support import eventually
 

@@ -18,8 +18,8 @@ from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, FilesSettings, Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access, Policy
+from celeriac_api.app import create_app
 from celeriac_api.gateway import endpoint as ws
-from celeriac_api.main import create_app
 from tests.integration.http_serving import serving
 from tests.support import free_port
 

@@ -15,7 +15,7 @@ from celeriac.model import Failure, Progress
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.access.policy import ROUTES
-from celeriac_api.main import create_app
+from celeriac_api.app import create_app
 from tests.integration.http_serving import claim, serving, submit
 from tests.support import eventually
 

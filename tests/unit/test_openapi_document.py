@@ -12,8 +12,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from celeriac.settings import Settings
 from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access
+from celeriac_api.app import create_app
 from celeriac_api.http.problems import TABLE, problem_document
-from celeriac_api.main import create_app
 from celeriac_api.openapi.problem_examples import EXAMPLES
 
 #: What OpenAPI cannot say (a second path parameter's name at one place), and what is for people in browsers.

@@ -33,7 +33,7 @@ from celeriac_api.dispatch.requests import InvalidCallError, read_group, read_ob
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.http.problems import RequestError, row_of
 from celeriac_api.http.responses import HEADERS, json_response
-from celeriac_api.submitting import check_headers
+from celeriac_api.routes.tasks.submit import check_headers
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.recall import find_events
-from celeriac_api.routes.tasks import TaskId
+from celeriac_api.routes.tasks.task import TaskId
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
 

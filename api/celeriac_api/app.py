@@ -44,25 +44,12 @@ from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
 from celeriac_api.parts import Parts
-from celeriac_api.routes import (
-    audit,
-    batch,
-    bulk,
-    definitions,
-    downloads,
-    files,
-    health,
-    history,
-    live,
-    log,
-    metrics,
-    notifications,
-    operations,
-    progress,
-    tasks,
-    uploads,
-)
-from celeriac_api.submitting import SubmitEndpoint
+from celeriac_api.routes import audit, definitions, health, live, metrics, notifications, operations
+from celeriac_api.routes.files import files, uploads
+from celeriac_api.routes.tasks import batch, bulk, downloads, log, progress
+from celeriac_api.routes.tasks import listing as history
+from celeriac_api.routes.tasks import task as tasks
+from celeriac_api.routes.tasks.submit import SubmitEndpoint
 
 
 def create_app(settings: Settings) -> FastAPI:

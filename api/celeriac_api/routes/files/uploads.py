@@ -26,7 +26,7 @@ from celeriac_api.http.problems import RequestError, Row, instance_of, problem, 
 from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.responses import Responses, header, location, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.routes.files import FileId
+from celeriac_api.routes.files.files import FileId
 
 PATH: Final = "/api/v1/uploads"
 VERSION: Final = "1.0.0"

@@ -18,7 +18,7 @@ from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import location, problems
 from celeriac_api.openapi.schemas import BulkMatched, TaskStatus
 from celeriac_api.parts import PartsOf
-from celeriac_api.submitting import PATH
+from celeriac_api.routes.tasks.submit import PATH
 
 router = APIRouter(prefix="/api/v1", tags=["history"], route_class=JsonRoute)
 

@@ -21,8 +21,8 @@ from celeriac_api.http.downloads import download_response
 from celeriac_api.http.problems import RequestError
 from celeriac_api.openapi.responses import Responses, header, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.routes.tasks import TaskId
-from celeriac_api.submitting import PATH
+from celeriac_api.routes.tasks.submit import PATH
+from celeriac_api.routes.tasks.task import TaskId
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}", tags=["files"])
 

@@ -24,7 +24,7 @@ from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import BATCH_BODY, problems
 from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.submitting import PATH, check_headers
+from celeriac_api.routes.tasks.submit import PATH, check_headers
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskLog
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_log
-from celeriac_api.routes.tasks import TaskId
-from celeriac_api.submitting import PATH
+from celeriac_api.routes.tasks.submit import PATH
+from celeriac_api.routes.tasks.task import TaskId
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
 

@@ -16,8 +16,8 @@ from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskProgress
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_kept, find_task
-from celeriac_api.routes.tasks import TaskId
-from celeriac_api.submitting import PATH
+from celeriac_api.routes.tasks.submit import PATH
+from celeriac_api.routes.tasks.task import TaskId
 
 router = APIRouter(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])
 

@@ -23,7 +23,7 @@ from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
 from celeriac_api.openapi.schemas import TaskRecord, TaskStatus
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_kept, find_task
-from celeriac_api.submitting import PATH, SubmissionResponse, SubmitEndpoint
+from celeriac_api.routes.tasks.submit import PATH, SubmissionResponse, SubmitEndpoint
 
 router = APIRouter(prefix=PATH, tags=["tasks"], route_class=JsonRoute)
 

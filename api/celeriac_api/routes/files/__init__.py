@@ -1,0 +1,1 @@
+"""The routes of files: plain uploads and resumable ones (tus)."""

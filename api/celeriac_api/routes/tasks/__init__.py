@@ -1,0 +1,1 @@
+"""The routes of tasks: submit, read, list, follow, cancel, retry."""
