@@ -1,7 +1,7 @@
 """The Celery settings of this installation: edit them here.
 
 Read by every `celeriac worker` and `celery -A celeriac_tasks ...` that starts in this folder. What is
-left out has the platform's own value; `tasks/celeriac_tasks/app.py` lists those, with the reasons.
+left out has the platform's own value; `tasks/celeriac_tasks/engine/app.py` lists those, with the reasons.
 """
 
 # How long one attempt to connect to the broker may take (seconds).

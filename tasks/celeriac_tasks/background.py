@@ -10,7 +10,7 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.broker import Broker, other_broker
+from celeriac_tasks.engine.broker import Broker, other_broker
 from celeriac_tasks.outbox import OutboxPublisher
 
 

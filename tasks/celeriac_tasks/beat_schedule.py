@@ -23,7 +23,7 @@ from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.submission import delivery_of
-from celeriac_tasks import messages
+from celeriac_tasks.engine import messages
 from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)

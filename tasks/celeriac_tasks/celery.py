@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from celeriac.installation.discovery import joined_settings
 from celeriac.settings import Settings
-from celeriac_tasks.app import process_app
+from celeriac_tasks.engine.app import process_app
 
 
 def _settings() -> Settings:

@@ -7,7 +7,7 @@ from typing import Final
 
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.broker import Broker
+from celeriac_tasks.engine.broker import Broker
 
 log = logging.getLogger(__name__)
 

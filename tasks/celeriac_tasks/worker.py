@@ -13,7 +13,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 
 from celeriac.settings import Settings
-from celeriac_tasks.app import process_app
+from celeriac_tasks.engine.app import process_app
 
 #: New objects between two looks for reference cycles.
 _GC_THRESHOLD: Final = 20_000

@@ -15,8 +15,8 @@ from kombu import Connection
 from celeriac.model import Delivery, Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.app import create_app
-from celeriac_tasks.broker import Broker
+from celeriac_tasks.engine.app import create_app
+from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.outbox import OutboxPublisher
 from tests.integration.celery_processes import BOTH, PLAIN, publish, publish_as_stranger, publish_chain
 from tests.integration.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on

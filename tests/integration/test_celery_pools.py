@@ -15,7 +15,7 @@ import pytest
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.app import create_app
+from celeriac_tasks.engine.app import create_app
 from tests.integration.celery_processes import BOTH, celery_command, output_of, publish
 from tests.integration.engine_workers import (
     WorkerProcess,

@@ -9,7 +9,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from celeriac.settings import Settings
-from celeriac_tasks.app import create_app
+from celeriac_tasks.engine.app import create_app
 
 
 @pytest.mark.timeout(60)

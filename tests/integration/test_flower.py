@@ -18,7 +18,7 @@ import pytest
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.remote_watch import RemoteWatch
-from celeriac_tasks.app import CeleriacApp
+from celeriac_tasks.engine.app import CeleriacApp
 from celeriac_tasks.mirror import mirror as mirroring
 from celeriac_tasks.mirror.mirror import RemoteMirror
 from tests.integration.celery_processes import celery_command, output_of

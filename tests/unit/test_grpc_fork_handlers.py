@@ -9,7 +9,7 @@ def test_a_worker_has_grpcs_fork_handlers_off_before_grpc_is_there() -> None:
     script = """
 import os, sys
 os.environ.pop("GRPC_ENABLE_FORK_SUPPORT", None)
-import celeriac_tasks.app
+import celeriac_tasks.engine.app
 assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
 assert "grpc" not in sys.modules
 """

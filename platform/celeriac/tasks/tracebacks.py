@@ -9,7 +9,9 @@ from typing import Any, Final
 #: Longest traceback (characters): its end is kept, which says what went wrong.
 MAX_TRACEBACK: Final = 6000
 #: The modules that call handlers.
-_CALLERS: Final = frozenset({"celeriac.execution.runner", "celeriac.remote_worker.execution", "celeriac_tasks.base"})
+_CALLERS: Final = frozenset(
+    {"celeriac.execution.runner", "celeriac.remote_worker.execution", "celeriac_tasks.engine.base"}
+)
 
 
 def traceback_text(exc_info: Any) -> str:

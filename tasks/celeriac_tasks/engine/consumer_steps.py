@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import bootsteps
 
-from celeriac_tasks.runtime import Runtime, current_runtime
+from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 

@@ -100,7 +100,7 @@ def _envelope(message: bytes) -> Any:
 
 
 class Transport(kombu_redis.Transport):
-    """Select it with `broker_transport = "celeriac_tasks.transport:Transport"`."""
+    """Select it with `broker_transport = "celeriac_tasks.engine.transport:Transport"`."""
 
     Channel = Channel
     #: The queue of the message that was delivered last.

@@ -21,16 +21,17 @@ from celeriac.store.server.channel import StoreChannel
 from celeriac.tasks.registry import load
 from celeriac.tasks.registry import registry as types_of_this_process
 from celeriac.tasks.submission import delivery_of
-from celeriac_tasks import bulk, messages, signals
-from celeriac_tasks.base import CeleriacTask, RegisteredTask
-from celeriac_tasks.broker import other_broker
-from celeriac_tasks.consumer_steps import BatchEvents, FollowGroups
+from celeriac_tasks import bulk
+from celeriac_tasks.engine import messages, signals
+from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask
+from celeriac_tasks.engine.broker import other_broker
+from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
+from celeriac_tasks.engine.results import RecordBackend
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
 from celeriac_tasks.operators import operators_settings
-from celeriac_tasks.results import RecordBackend
 
-_TRANSPORT: Final = "celeriac_tasks.transport:Transport"
+_TRANSPORT: Final = "celeriac_tasks.engine.transport:Transport"
 
 
 class CeleriacApp(Celery):
@@ -189,7 +190,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # The record is the result: workers write none, `AsyncResult` reads the record.
         "task_ignore_result": True,
-        "result_backend": "celeriac_tasks.results:RecordBackend",
+        "result_backend": "celeriac_tasks.engine.results:RecordBackend",
         # Queue name = group, through the default exchange: no bindings that could get lost.
         "task_default_queue": "default",
         "task_default_exchange": "",
@@ -198,7 +199,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # The default is the last to be served; on Redis that is 9.
         "task_default_priority": 9 if on_redis else 0,
         "task_acks_late": True,
-        **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.pool:TaskPool"}),
+        **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.engine.pool:TaskPool"}),
         "worker_concurrency": settings.worker.concurrency,
         # Definitions in SQL, entries of beat_schedule among them.
         "beat_scheduler": "celeriac_tasks.beat:Scheduler",

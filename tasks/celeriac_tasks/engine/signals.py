@@ -10,7 +10,7 @@ from celery import signals
 from celery.worker.control import control_command, revoke
 
 from celeriac.errors import CeleriacError
-from celeriac_tasks.runtime import Runtime, current_runtime, stop_runtime
+from celeriac_tasks.engine.runtime import Runtime, current_runtime, stop_runtime
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Celery's pool for the platform: one event loop for thousands of async tasks, threads for the rest.
 
-A `BasePool` as Celery documents it for custom pools (`worker_pool = "celeriac_tasks.pool:TaskPool"`).
+A `BasePool` as Celery documents it for custom pools (`worker_pool = "celeriac_tasks.engine.pool:TaskPool"`).
 Tasks of registered types skip Celery's tracer: the runner claims, runs and ends them. Every other
 Celery task keeps the tracer and its full semantics, in a thread.
 """
@@ -21,8 +21,8 @@ from celery.exceptions import Ignore, Retry
 from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.execution.runner import Outcome
 from celeriac.model import Status
-from celeriac_tasks import messages
-from celeriac_tasks.runtime import Runtime, current_runtime
+from celeriac_tasks.engine import messages
+from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from celeriac.history.roles import keeping
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.app import process_app
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
-from celeriac_tasks.broker import other_broker
+from celeriac_tasks.engine.app import process_app
+from celeriac_tasks.engine.broker import other_broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
 from celeriac_tasks.operators import operators_settings
 

@@ -14,7 +14,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.strategy import default
 from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
-from celeriac_tasks import messages
+from celeriac_tasks.engine import messages
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from celeriac.errors import TaskError
 from celeriac.execution.attempt import Amendment, Attempt, ThreadInterrupt
 from celeriac.execution.runner import Outcome
 from celeriac.model import Refusal, Status
-from celeriac_tasks import messages
-from celeriac_tasks.follow_up import publish_follow_up
-from celeriac_tasks.runtime import Runtime, current_runtime
+from celeriac_tasks.engine import messages
+from celeriac_tasks.engine.follow_up import publish_follow_up
+from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 #: Name of the running attempt in a Celery request.
 _ATTEMPT: Final = "celeriac_attempt"
@@ -30,7 +30,7 @@ class CeleriacTask(Task):
     """
 
     abstract = True
-    Strategy = "celeriac_tasks.arrivals:strategy"
+    Strategy = "celeriac_tasks.engine.arrivals:strategy"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run one attempt; Celery's tracer calls this in the pool's process or thread."""
