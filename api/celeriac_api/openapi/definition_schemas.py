@@ -1,4 +1,4 @@
-"""The shapes of task control's answers, for OpenAPI (contract 4). Answers are written by `celeriac.schedules.record`."""
+"""The shapes of task control's answers, for OpenAPI. `celeriac.schedules.record` writes the answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The whole platform on one machine: what `celeriac up` is made of.
 
-up.py            one run: checks, start order, readiness, stop
+run.py           one run: checks, start order, readiness, stop
 children.py      the command line and environment of each child
 supervisor.py    starts children, starts them again, stops them
 embedded.py      the embedded Valkey
@@ -9,4 +9,5 @@ parent_tie.py    no child outlives its parent; leftovers.py ends what did all th
 folder_lock.py   one `up` per data folder; ports.py: free and taken ones
 ready_text.py    what a newcomer is told
 backup.py        a copy of the data folder, while all that runs
+doctor.py        the checks of `celeriac doctor`
 """
