@@ -24,10 +24,10 @@ from celeriac.store.watching.activity import ActivityFeed
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
+from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import load
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.guard import Guard
-from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.dispatch import chat
 from celeriac_api.dispatch import endpoint as dispatch_endpoint
 from celeriac_api.dispatch import routes as dispatch
@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
             # A database that is away, or not migrated, is no reason to refuse work: history answers when it is there.
             ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
             hub = LiveHub(store)
-            types = TaskTypeCatalog(registry, store)
+            types = TypeCatalog(registry, store)
             feeds = UserFeeds(store, hub)
             intake = FileIntake(store=store, settings=settings)
             gateway = Gateway(store=store, hub=hub, settings=settings)

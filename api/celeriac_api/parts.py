@@ -17,8 +17,8 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.activity import ActivityFeed
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.user_feeds import UserFeeds
+from celeriac.tasks.catalog import TypeCatalog
 from celeriac_api.access.checking import CredentialCheck
-from celeriac_api.catalog import TaskTypeCatalog
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.notifications.connections import Connections
 
@@ -34,7 +34,7 @@ class Parts:
     feeds: UserFeeds
     #: WebSockets that are open.
     connections: Connections
-    types: TaskTypeCatalog
+    types: TypeCatalog
     files: FileIntake
     #: The remote workers that are connected to this process.
     gateway: Gateway

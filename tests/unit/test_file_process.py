@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from celeriac.errors import InvalidSubmissionError, SettingsError
 from celeriac.settings import Settings, load_settings
-from celeriac.tasks.submission import build_submission, read_request
+from celeriac.tasks.request import read_request
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, plan_of
 from celeriac.tasks.types.processors import FileJob, Processor, Processors, processor
 

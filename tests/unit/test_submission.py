@@ -15,9 +15,11 @@ from pydantic import BaseModel, TypeAdapter
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError
 from celeriac.model import Delivery, Submission
 from celeriac.settings import Settings
+from celeriac.tasks.catalog import KnownTypes, announced_type
 from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.request import read_request
 from celeriac.tasks.retry import RetryPolicy
-from celeriac.tasks.submission import KnownTypes, announced_type, build_submission, read_request
+from celeriac.tasks.submission import build_submission
 
 
 class Thumbnail(BaseModel):

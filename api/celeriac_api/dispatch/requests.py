@@ -9,7 +9,7 @@ import orjson
 
 from celeriac.settings import GROUP_NAME, Settings
 from celeriac.store import keys
-from celeriac.tasks.submission import MAX_RETRIES, MAX_USER_ID_LENGTH
+from celeriac.tasks.request import MAX_RETRIES, MAX_USER_ID_LENGTH
 
 NOTHING_TO_DO: Final = "Invalid request: data or messages required"
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from celeriac.errors import CeleriacError
 from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
-from celeriac.tasks.submission import BatchItem, SubmitRequest
+from celeriac.tasks.request import BatchItem, SubmitRequest
 from celeriac_api.access.policy import ROUTES, Access
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.dispatch.schemas import ChatRequest, DispatchBody, DispatchError, OpenAIError

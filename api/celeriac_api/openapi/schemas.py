@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac.tasks.submission import BatchItem
+from celeriac.tasks.request import BatchItem
 from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.problem_examples import TASK_ID as _ID
 

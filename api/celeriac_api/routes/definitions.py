@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from celeriac.access.confining import confined_payload
 from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
@@ -24,7 +23,8 @@ from celeriac.schedules.record import (
 )
 from celeriac.schedules.request import BackfillRequest, MoveRequest
 from celeriac.schedules.service import MAX_PREVIEW, Seen, TaskControl
-from celeriac.tasks.submission import IDEMPOTENCY_KEY
+from celeriac.tasks.confining import confined_payload
+from celeriac.tasks.request import IDEMPOTENCY_KEY
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from celeriac.access.confining import nobody_else
 from celeriac.access.principal import Principal
 from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
+from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.http.problems import TooManyWatchersError

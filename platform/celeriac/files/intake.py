@@ -36,7 +36,8 @@ from celeriac.model import Delivery, Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import Registry
-from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.request import SubmitRequest
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 
 T = TypeVar("T")

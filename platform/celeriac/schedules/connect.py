@@ -12,8 +12,8 @@ from celeriac.history.history import Ledger
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import KnownTypes, TypeLookup
 from celeriac.tasks.registry import load, registry
-from celeriac.tasks.submission import KnownTypes, TypeLookup
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,9 @@ from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, conten
 from celeriac.schedules.times.backlog import Misfire
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
-from celeriac.tasks.submission import MAX_DELAY_S, MAX_USER_ID_LENGTH, TypeLookup, build_submission, read_request
+from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.request import MAX_DELAY_S, MAX_USER_ID_LENGTH, read_request
+from celeriac.tasks.submission import build_submission
 from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024

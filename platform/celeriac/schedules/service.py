@@ -45,7 +45,7 @@ from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
-from celeriac.tasks.submission import TypeLookup
+from celeriac.tasks.catalog import TypeLookup
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000

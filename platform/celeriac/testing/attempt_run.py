@@ -17,7 +17,8 @@ from celeriac.execution.runner import Outcome, Runner
 from celeriac.model import Claim, Failure, LogLine, Progress, Status
 from celeriac.settings import Settings
 from celeriac.tasks.registry import Registry, TaskType
-from celeriac.tasks.submission import build_submission, read_request
+from celeriac.tasks.request import read_request
+from celeriac.tasks.submission import build_submission
 from celeriac.testing.one_task_store import OneTaskStore
 
 

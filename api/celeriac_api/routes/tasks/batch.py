@@ -11,11 +11,13 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from celeriac.access.confining import confined
 from celeriac.access.principal import Principal
 from celeriac.errors import CeleriacError, InvalidSubmissionError, StoreUnavailableError, Violation
 from celeriac.model import Submission, Submitted
-from celeriac.tasks.submission import BatchItem, TypeLookup, build_submission, read_batch_item
+from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.confining import confined
+from celeriac.tasks.request import BatchItem, read_batch_item
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.http.bodies import ClientGoneError, read_body

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Header, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from celeriac.access.confining import confined, confined_payload
-from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.confining import confined, confined_payload
+from celeriac.tasks.request import SubmitRequest
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.http.json_route import JsonRoute

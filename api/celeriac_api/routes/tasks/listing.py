@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.responses import Response
 
-from celeriac.access.confining import nobody_else
 from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import InvalidSubmissionError, Violation
@@ -17,6 +16,7 @@ from celeriac.history.chart_record import chart_record, span_of
 from celeriac.history.stats import BUCKETS
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.store.watching.feed import TIMELINE
+from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf

@@ -15,10 +15,11 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from celeriac.access.confining import confined
 from celeriac.access.principal import LOCAL
 from celeriac.errors import CeleriacError, PayloadTooLargeError
-from celeriac.tasks.submission import IDEMPOTENCY_KEY, build_submission, read_request
+from celeriac.tasks.confining import confined
+from celeriac.tasks.request import IDEMPOTENCY_KEY, read_request
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in

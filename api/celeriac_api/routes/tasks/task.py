@@ -8,12 +8,13 @@ from fastapi import APIRouter, Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from celeriac.access.confining import confined_payload
 from celeriac.errors import IllegalTransitionError, TaskNotFoundError
 from celeriac.history.history import KeptTask
 from celeriac.model import Status
+from celeriac.tasks.confining import confined_payload
 from celeriac.tasks.record import task_record
-from celeriac.tasks.submission import IDEMPOTENCY_KEY, checked_payload, secrets_of
+from celeriac.tasks.request import IDEMPOTENCY_KEY
+from celeriac.tasks.submission import checked_payload, secrets_of
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.http.json_route import JsonRoute

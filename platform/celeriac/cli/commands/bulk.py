@@ -15,7 +15,8 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.registry import registry
-from celeriac.tasks.submission import SubmitRequest, build_submission
+from celeriac.tasks.request import SubmitRequest
+from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.bulk import BULK
 
 if TYPE_CHECKING:

@@ -29,10 +29,12 @@ from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.model import Status, Submission, Submitted, Task
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import KnownTypes
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.record import task_record
 from celeriac.tasks.registry import Registry, load, registry
-from celeriac.tasks.submission import KnownTypes, build_submission, checked_payload, read_request, secrets_of
+from celeriac.tasks.request import read_request
+from celeriac.tasks.submission import build_submission, checked_payload, secrets_of
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 
 

@@ -29,7 +29,7 @@ from celeriac.client.reports import Ended
 from celeriac.client.retrying import Retrying
 from celeriac.errors import WaitTimeoutError
 from celeriac.model import GroupStats, LogLine, Progress, Status, Task
-from celeriac.tasks.submission import check_idempotency_key
+from celeriac.tasks.request import check_idempotency_key
 
 #: Records of one page of a listing, and lines of one page of a log.
 _RECORDS: Final = 200

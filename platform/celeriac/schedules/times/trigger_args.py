@@ -11,7 +11,7 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.schedules.definition import TaskTriggerType, moment_ms
 from celeriac.schedules.times.rules import cron_of, zone
 from celeriac.settings import Settings
-from celeriac.tasks.submission import MAX_DELAY_S
+from celeriac.tasks.request import MAX_DELAY_S
 
 #: Rules and exclusions of one definition.
 MAX_RULES: Final = 50

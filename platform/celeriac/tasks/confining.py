@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from celeriac.access.principal import Principal
-from celeriac.tasks.submission import SubmitRequest
+from celeriac.tasks.request import SubmitRequest
 
 R = TypeVar("R", bound=SubmitRequest)
 

@@ -1,0 +1,232 @@
+"""What a caller writes to submit a task: the shape that every front door shares, checked field by field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.settings import GROUP_NAME, parse_duration_s
+from celeriac.violations import outer_violations
+
+#: Visible ASCII, as an HTTP header can carry it.
+IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
+MAX_RETRIES: Final = 1000
+MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_USER_ID_LENGTH: Final = 256
+MAX_TAGS: Final = 20
+MAX_TAG_LENGTH: Final = 64
+#: Ten years: beyond it a delay is a mistake, and milliseconds stay exact in every store.
+MAX_DELAY_S: Final = 10 * 366 * 86400.0
+
+_DURATION_TEXT = "a number of seconds, or 500ms, 30s, 10m, 1h, 7d"
+_DURATION_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}],
+    "examples": ["30s"],
+}
+_MOMENT_SCHEMA = {
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+    "examples": ["2030-01-31T08:00:00Z"],
+}
+_EXPIRY_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "format": "date-time"},
+        {"type": "string"},
+        {"type": "null"},
+    ],
+    "examples": ["1h", "2030-01-31T08:00:00Z"],
+}
+
+
+def _group_name(value: str) -> str:
+    if GROUP_NAME.fullmatch(value) is None:
+        raise ValueError("is no name for a group: use 1 to 128 letters, digits and _ . : - after a letter or digit")
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    # User ids are whole numbers in many a database, and so in what it is asked to send.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _user_id(value: str) -> str:
+    # isprintable is false for control characters, NUL and lone surrogates, which no log or store should meet.
+    if not value.isprintable():
+        raise ValueError("must hold printable characters only")
+    return value
+
+
+def _tags(values: list[str]) -> list[str]:
+    for value in values:
+        if not value.isprintable() or "," in value:
+            raise ValueError(f"{value[:MAX_TAG_LENGTH]!r} is no tag: use printable characters without commas")
+    return list(dict.fromkeys(values))
+
+
+def _moment(value: Any) -> Any:
+    # Without this, Pydantic would also read bare numbers and dates without a time of day.
+    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+        return value
+    raise ValueError("must be an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z")
+
+
+def _expiry(value: Any) -> float | datetime:
+    if isinstance(value, str) and "T" in value.upper():
+        try:
+            value = _MOMENT.validate_python(value)
+        except ValidationError:
+            raise ValueError("must be a duration or an RFC 3339 moment with a time zone") from None
+    if isinstance(value, datetime):
+        return value
+    seconds = parse_duration_s(value)
+    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_DELAY_S:
+        raise ValueError(f"must be above zero and at most ten years: {_DURATION_TEXT}, or an RFC 3339 moment")
+    return float(seconds)
+
+
+_MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(AwareDatetime)
+_DurationField = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=MAX_DELAY_S)]
+
+
+class SubmitRequest(BaseModel):
+    """A task to run, as a caller writes it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "grpc_task",
+                    "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
+                }
+            ]
+        },
+    )
+
+    type: Annotated[str, Field(min_length=1, max_length=200, description="A registered task type.")]
+    payload: Annotated[dict[str, Any], Field(description="What the task works on; its shape depends on the type.")]
+    queue: Annotated[
+        Annotated[str, AfterValidator(_group_name)] | None,
+        Field(description="The worker group that takes it; left out, the type's own, else `default`."),
+    ] = None
+    max_retries: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=0,
+            le=MAX_RETRIES,
+            description="Attempts after the first; overrides the service's or type's.",
+        ),
+    ] = None
+    priority: Annotated[
+        int | None, Field(strict=True, ge=0, le=9, description="0 (the default) to 9; higher runs sooner.")
+    ] = None
+    delay: Annotated[
+        _DurationField | None,
+        Field(description=f"Run it this much later: {_DURATION_TEXT}."),
+        WithJsonSchema(_DURATION_SCHEMA),
+    ] = None
+    run_at: Annotated[
+        Annotated[AwareDatetime, BeforeValidator(_moment)] | None,
+        Field(description="Run it not before this moment; one in the past means now."),
+        WithJsonSchema(_MOMENT_SCHEMA),
+    ] = None
+    expires: Annotated[
+        Annotated[float | datetime, PlainValidator(_expiry)] | None,
+        Field(description=f"Do not start it any more after this: {_DURATION_TEXT}, or an RFC 3339 moment."),
+        WithJsonSchema(_EXPIRY_SCHEMA),
+    ] = None
+    user_id: Annotated[
+        Annotated[
+            str,
+            Field(min_length=1, max_length=MAX_USER_ID_LENGTH),
+            BeforeValidator(_as_text),
+            AfterValidator(_user_id),
+        ]
+        | None,
+        Field(description="On whose behalf it runs; a whole number is taken as text."),
+    ] = None
+    metadata: Annotated[
+        dict[str, Any] | None,
+        Field(description=f"Whatever you want to find again on the task; at most {MAX_METADATA_BYTES} bytes."),
+    ] = None
+    tags: Annotated[
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_TAG_LENGTH)]],
+            Field(max_length=MAX_TAGS),
+            AfterValidator(_tags),
+        ]
+        | None,
+        Field(description=f"Words to find the task by: up to {MAX_TAGS}, each up to {MAX_TAG_LENGTH} characters."),
+    ] = None
+    timeout: Annotated[
+        Annotated[_DurationField, Field(gt=0)] | None,
+        Field(description=f"Longest run of one attempt: {_DURATION_TEXT}; overrides the type's."),
+        WithJsonSchema(_DURATION_SCHEMA),
+    ] = None
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("delay and run_at exclude each other: give one of them")
+        if isinstance(self.expires, float) and self.delay is not None and self.expires <= self.delay:
+            raise ValueError("expires comes before the task is due: it would never run")
+        if isinstance(self.expires, datetime) and self.run_at is not None and self.expires <= self.run_at:
+            raise ValueError("expires comes before the task is due: it would never run")
+        return self
+
+
+R = TypeVar("R", bound=SubmitRequest)
+
+
+class BatchItem(SubmitRequest):
+    """One task of a batch. All of them share one request, so each one's idempotency key is a field."""
+
+    idempotency_key: Annotated[
+        Annotated[str, Field(pattern=f"^{IDEMPOTENCY_KEY.pattern}$")] | None,
+        Field(description="A repeated key (per user) answers the first task instead of making another."),
+    ] = None
+
+
+def read_request(document: object) -> SubmitRequest:
+    """Check the shape of a submission; raises `InvalidSubmissionError` that names the fields."""
+    return _read(document, SubmitRequest)
+
+
+def read_batch_item(document: object) -> BatchItem:
+    """Check the shape of one task of a batch; raises `InvalidSubmissionError` that names the fields."""
+    return _read(document, BatchItem)
+
+
+def _read(document: object, model: type[R]) -> R:
+    if not isinstance(document, dict | Mapping):
+        raise InvalidSubmissionError([Violation("", "a submission is a JSON object")])
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        raise InvalidSubmissionError(outer_violations(exc, model)) from exc
+
+
+def check_idempotency_key(key: str) -> None:
+    """Raise `InvalidSubmissionError` unless `key` is 1 to 255 visible ASCII characters."""
+    if IDEMPOTENCY_KEY.fullmatch(key) is None:
+        message = "must be 1 to 255 visible ASCII characters without spaces"
+        raise InvalidSubmissionError([Violation("idempotency_key", message)])
