@@ -15,13 +15,13 @@ from celeriac.errors import (
     WaitTimeoutError,
     WorkerRefusedError,
 )
+from celeriac.handlers.context import Context
 from celeriac.model import LogLine, Progress, Status, Task
 from celeriac.notifications import TaskProgressContext, task_notification_service, task_notifier
 from celeriac.remote_worker import RemoteTask, RemoteWorker
 from celeriac.schedules.definition import TaskTriggerType
 from celeriac.schedules.task_control import TaskControlService, task_control_service
 from celeriac.settings import Settings, load_settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.registry import TaskType, task
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.types.processors import FileJob, processor

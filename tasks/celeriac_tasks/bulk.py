@@ -26,12 +26,12 @@ from celeriac.errors import (
     TaskError,
     TaskNotFoundError,
 )
+from celeriac.handlers.context import Context
 from celeriac.history.history import Ledger
 from celeriac.model import ms_from_utc
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
-from celeriac.tasks.context import Context
 from celeriac.tasks.filter import Sort, TaskFilter
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.bulk import BULK, BulkPayload

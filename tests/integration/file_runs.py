@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+from celeriac.handlers.context import Context
 from celeriac.model import Claim
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.registry import registry
 from celeriac.tasks.types.file_process import FilePayload
 from celeriac_tasks.files.handler import FileProcessHandler, install

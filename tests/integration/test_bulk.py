@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from celeriac.errors import TaskError
+from celeriac.handlers.context import Context
 from celeriac.history.history import Ledger
 from celeriac.history.recorder import Recorder
 from celeriac.model import Claim, Failure, Status, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.context import Context
 from celeriac.tasks.types.bulk import BulkPayload
 from celeriac_tasks.bulk import BulkHandler
 from tests.integration.history import claimed, completed, failed, forget, record_all, recording

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from celeriac.tasks.context import Context
+from celeriac.handlers.context import Context
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.integration.executors.process import ExecutorProcess, make_context, play, recorder_of
 from tests.support import eventually

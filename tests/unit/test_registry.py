@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # Pydantic takes typing's own from Python 3.12 on
 
 from celeriac.errors import InvalidSubmissionError, SettingsError
+from celeriac.handlers.context import Context
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.registry import Registry, TaskType, load, registry, task
 from celeriac.tasks.retry import RetryPolicy
 

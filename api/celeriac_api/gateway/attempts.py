@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
+from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, LeaseState
 from celeriac.settings import DispatchSettings
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.log import failure_line
 from celeriac.tasks.retry import RetryPolicy
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection

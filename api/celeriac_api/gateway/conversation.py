@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.log_lines import kept_line
+from celeriac.handlers.task_log import ATTEMPT_FAILED
 from celeriac.model import Failure, LogLevel, LogLine, Progress
 from celeriac.store.task_store import MAX_TEXT
-from celeriac.tasks.log import ATTEMPT_FAILED
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe
 from celeriac_api.gateway.gateway import Gateway

@@ -26,11 +26,11 @@ from celeriac.errors import (
 from celeriac.execution.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.daemon_threads import DaemonThreads
+from celeriac.handlers.results import result_text, text_of
+from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, Refusal, Status
 from celeriac.settings import Settings
-from celeriac.tasks.log import failure_line
 from celeriac.tasks.registry import Registry, TaskType
-from celeriac.tasks.results import result_text, text_of
 from celeriac.tasks.retry import RetryPolicy
 
 log = logging.getLogger(__name__)

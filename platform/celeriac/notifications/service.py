@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.errors import CeleriacError, InvalidSubmissionError, PayloadTooLargeError, Violation
+from celeriac.handlers.results import encode_result, text_of
 from celeriac.notifications.line import NotificationLine, OnCancel
-from celeriac.tasks.results import encode_result, text_of
 
 if TYPE_CHECKING:
     from celeriac.store.notified import Heard

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import TaskError
+from celeriac.handlers.tracebacks import traceback_text
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
 from celeriac.remote_worker.task import RemoteTask
-from celeriac.tasks.tracebacks import traceback_text
 
 if TYPE_CHECKING:
     from celeriac.remote_worker.connection import Connection

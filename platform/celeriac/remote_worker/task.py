@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Generator, Mapping
 from typing import Any, Final, Protocol
 
+from celeriac.handlers.stopping import Stoppable
 from celeriac.remote_worker.task_logger import TaskLogger
-from celeriac.tasks.stopping import Stoppable
 
 #: Least time between two reports of one task on the wire (seconds); the last one always goes out.
 _REPORT_INTERVAL_S: Final = 0.05

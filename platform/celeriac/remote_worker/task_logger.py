@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celeriac.tasks.tracebacks import traceback_text
+from celeriac.handlers.tracebacks import traceback_text
 
 
 class TaskLogger(logging.LoggerAdapter[logging.Logger]):

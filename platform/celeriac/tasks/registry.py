@@ -20,8 +20,8 @@ from typing import Any, Final, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from celeriac.errors import InvalidSubmissionError, SettingsError
+from celeriac.handlers.context import Context
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.secret_fields import secret_paths
 from celeriac.violations import violations_of

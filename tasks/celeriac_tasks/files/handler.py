@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from celeriac.errors import InvalidSubmissionError, SettingsError, SkipRetry
 from celeriac.files.names import media_type_of
+from celeriac.handlers.context import Context
 from celeriac.settings import ProcessingSettings, Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, Plan, Step, plan_of
 from celeriac.tasks.types.processors import JobLimits

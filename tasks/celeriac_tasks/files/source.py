@@ -14,8 +14,8 @@ from celeriac.errors import FileMissingError, FileNotAllowedError
 from celeriac.files.handoff import VIDEOS
 from celeriac.files.objects import ObjectStore, object_store
 from celeriac.files.roots import AllowedRoots, kind_of
+from celeriac.handlers.context import Context
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.types.file_process import FilePayload
 from celeriac_tasks.files.refusals import InvalidInputError, UnsupportedMediaError
 from celeriac_tasks.files.workplace import folder_name

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import SkipRetry
+from celeriac.handlers.context import Context
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.grpc_task import GRPC_TASK, GrpcTaskPayload, service_problem
 

@@ -12,8 +12,8 @@ import structlog
 from google.protobuf.message import EncodeError
 
 from celeriac.errors import SkipRetry, TaskError
+from celeriac.handlers.context import Context
 from celeriac.settings import ResolvedGrpcService
-from celeriac.tasks.context import Context
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
 from celeriac_tasks.grpc_task.channel import call_metadata, open_channel

@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from celeriac.handlers.context import Context
 from celeriac.model import Claim
 from celeriac.settings import Settings
-from celeriac.tasks.context import Context
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
 

@@ -15,13 +15,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.handlers.task_log import ATTEMPT_FAILED
 from celeriac.model import Submission, Submitted, Task
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
 from celeriac.store.submit_call import submission_arguments, submitted
-from celeriac.tasks.log import ATTEMPT_FAILED
 
 #: Attempts to reach a store that is away; with their pauses a good ten seconds.
 _ATTEMPTS = 15

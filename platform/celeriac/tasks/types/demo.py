@@ -9,7 +9,7 @@ import asyncio
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from celeriac.tasks.context import Context
+from celeriac.handlers.context import Context
 from celeriac.tasks.registry import task
 
 

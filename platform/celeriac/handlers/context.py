@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 from functools import cached_property
 from typing import Any, Protocol
 
+from celeriac.handlers.stopping import Stoppable
 from celeriac.model import Claim, LogLine
-from celeriac.tasks.stopping import Stoppable
 
 
 class AttemptSink(Protocol):
@@ -44,7 +44,7 @@ class Context(Stoppable):
         the task reads them. Nobody waits for that; what comes faster than the store takes it is left out.
         """
         # Imported when it is used: a quarter of a second that the child processes of file processors need not spend.
-        from celeriac.tasks.log import task_logger
+        from celeriac.handlers.task_log import task_logger
 
         return task_logger(self._claim, self._sink.log)
 

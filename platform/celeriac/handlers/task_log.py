@@ -9,8 +9,8 @@ from typing import Any, Final
 import structlog
 
 from celeriac.errors import InvalidSubmissionError, TaskError
+from celeriac.handlers.tracebacks import traceback_text
 from celeriac.model import Claim, Failure, LogLine
-from celeriac.tasks.tracebacks import traceback_text
 
 #: The message of the line that says why an attempt failed; also in `lua/shared.lua` and the workers' SDKs.
 ATTEMPT_FAILED: Final = "attempt failed"
