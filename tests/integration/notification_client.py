@@ -1,4 +1,4 @@
-"""A stock WebSocket client that speaks contract 5, and tokens for it."""
+"""A stock WebSocket client for notifications (docs/notifications.md), and tokens for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatch API of contract 3, as its callers know it."""
+"""The dispatch API (docs/dispatch.md), as its callers know it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote workers over WebSocket, by the messages of contract 3."""
+"""Remote workers over WebSocket, by the messages of docs/remote-workers.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`celeriac grpc`: a process that serves gRPC alone, found by the variables of the contract."""
+"""`celeriac grpc`: a process that serves gRPC alone, found by the variables of docs/task-service.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an executor's answer means for the task: contract 1, "Run-time behaviour", row by row."""
+"""What an executor's answer means for the task: the table of docs/grpc-task.md, row by row."""
 
 from __future__ import annotations
 

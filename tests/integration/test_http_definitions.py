@@ -1,4 +1,4 @@
-"""Contract 4 over HTTP: the root paths and `/api/v1/definitions`; the test is the worker and the beat."""
+"""Task control (docs/schedules.md) over HTTP: `/tasks`, `/api/v1/definitions`. The test is worker and beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract 5 over a real WebSocket and HTTP, against the real application."""
+"""Notifications (docs/notifications.md) over a real WebSocket and HTTP, against the real application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gRPC task service (contract 2), as a client with nothing but the .proto sees it."""
+"""The gRPC task service (docs/task-service.md), as a client with nothing but the .proto sees it."""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ PAGES = sorted(
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
+#: A path of this repository, as a page shows it.
+_PATH = re.compile(r"(?:api|bench|deploy|docs|examples|platform|proto|tasks|tests|tools)/[\w./-]+")
 
 
 def named(path: Path) -> str:
@@ -64,6 +66,33 @@ def test_every_link_inside_leads_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_path_shown_exists(path: Path) -> None:
+    if path.name == "CHANGELOG.md":  # it tells of other versions too
+        return
+    for shown in _CODE.findall(_FENCE.sub("", path.read_text("utf-8"))):
+        if _PATH.fullmatch(shown) and not shown.startswith("deploy/secrets/"):
+            assert (ROOT / shown).exists(), f"{named(path)}: there is no {shown}"
+
+
+def test_both_readmes_have_the_same_sections_commands_and_links() -> None:
+    english, chinese = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
+
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"^```(?:sh|json|yaml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        return [re.sub(r" *#.*", "", line) for block in blocks for line in block.splitlines()]
+
+    def levels(text: str) -> list[int]:
+        return [len(marks) for marks in re.findall(r"^(#+) ", _FENCE.sub("", text), re.MULTILINE)]
+
+    def links(text: str) -> list[str]:
+        return [link for link in _LINK.findall(_FENCE.sub("", text)) if "#" not in link and "README." not in link]
+
+    assert levels(chinese) == levels(english)
+    assert commands(chinese) == commands(english)
+    assert sorted(links(chinese)) == sorted(links(english))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
 def test_every_command_shown_exists_with_its_options(path: Path) -> None:
     root = typer.main.get_command(app)
     for text in commands_of(path.read_text("utf-8")):
@@ -91,6 +120,15 @@ def test_every_make_target_shown_exists(path: Path) -> None:
     text = path.read_text("utf-8")
     shown = re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
     assert set(shown) <= targets
+
+
+def test_no_source_names_a_wire_contract_by_a_number() -> None:
+    suffixes = {".py", ".lua", ".js", ".proto", ".sql"}
+    for folder in ("platform", "api", "tasks", "proto", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in suffixes and "node_modules" not in path.parts:
+                found = re.search(r"\bcontract \d", path.read_text("utf-8"), re.IGNORECASE)
+                assert found is None, f"{named(path)}: {found and found[0]}: name it, or its page (docs/contracts.md)"
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:

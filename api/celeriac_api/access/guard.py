@@ -44,7 +44,7 @@ _DEFAULT_RATE: Final = 1000.0
 #: Characters below which a secret is too short for HS256 (RFC 7518, section 3.2).
 _SHORT_SECRET: Final = 32
 _KNOWN: Final = Access()
-#: What contract 3 calls a task that is not there.
+#: How the dispatch API (docs/dispatch.md) calls a task that does not exist.
 _UNKNOWN: Final = "Task not found or expired"
 
 
@@ -190,7 +190,7 @@ class Guard:
         answer = problem_of(error, instance_of(scope))
         status = answer.status_code
         if access.plain_errors and isinstance(error, EncodedBodyError):
-            # As every body that the contract's routes cannot read.
+            # Like every body that the routes of the dispatch API cannot read.
             document, status = {"error": f"Invalid request: {error}"}, 400
         elif access.plain_errors:
             document = {"error": _UNKNOWN if isinstance(error, TaskNotFoundError) else str(error)}

@@ -32,7 +32,7 @@ class Access:
     first_message: bool = False
     #: A page: a browser without a credential is led to the sign-in.
     page: bool = False
-    #: Errors of contract 3: `{"error": TEXT}`.
+    #: Errors of the dispatch API (docs/dispatch.md): `{"error": TEXT}`.
     plain_errors: bool = False
     #: Errors in OpenAI's shape.
     openai_errors: bool = False

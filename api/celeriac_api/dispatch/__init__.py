@@ -1,1 +1,1 @@
-"""Calls that remote workers answer: the dispatch API (contract 3) and the same work for OpenAI clients."""
+"""Calls that remote workers answer: the dispatch API (docs/dispatch.md) and the same work for OpenAI clients."""

@@ -80,7 +80,7 @@ def _ended(task_id: str, outcome: Outcome) -> Response:
 
 
 def refusal_of(error: Exception) -> Response:
-    """Return the answer to a call that did not become a task, in the contract's words where it has some."""
+    """Return the answer to a call that did not become a task, with a text of the dispatch API if it has one."""
     match error:
         case InvalidCallError():
             return error_response(str(error), 400)
@@ -97,5 +97,5 @@ def refusal_of(error: Exception) -> Response:
 
 
 def error_response(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    """Return an error in the contract's shape."""
+    """Return an error in the shape of the dispatch API."""
     return json_response({"error": text}, status, headers)

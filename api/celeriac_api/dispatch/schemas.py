@@ -60,7 +60,7 @@ class DispatchAnswer(BaseModel):
 
     model_config = _examples(STATES["completed"])
 
-    taskId: str  # noqa: N815 - the contract's names
+    taskId: str  # noqa: N815 - names of the dispatch API
     status: Literal["queued", "executing", "completed", "failed"]
     result: Annotated[Any, Field(description="What the worker answered.")] = None
     error: str | None = None

@@ -1,4 +1,4 @@
-"""The messages between gateway and remote worker (contract 3), and the close codes."""
+"""The messages between gateway and remote worker (docs/remote-workers.md), and the close codes."""
 
 from __future__ import annotations
 

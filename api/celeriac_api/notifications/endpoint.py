@@ -1,4 +1,4 @@
-"""`/api/task/ws/task/{user_id}`: who may be notified of a user's tasks over WebSocket (contract 5)."""
+"""`/api/task/ws/task/{user_id}`: who may be notified of a user's tasks over WebSocket (docs/notifications.md)."""
 
 from __future__ import annotations
 

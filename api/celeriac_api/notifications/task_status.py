@@ -1,4 +1,4 @@
-"""What users are told of their tasks: `task_status`, made of a record or of an event (contract 5)."""
+"""What users are told of their tasks: `task_status`, made of a record or of an event (docs/notifications.md)."""
 
 from __future__ import annotations
 

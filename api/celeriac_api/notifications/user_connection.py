@@ -1,4 +1,4 @@
-"""One connection over which a user is notified (contract 5).
+"""One connection over which a user is notified (docs/notifications.md).
 
 It is caught up from the feed at its own pace, then attached to the process's one reader of that feed. What waits
 for a client is bounded: one that does not take it is closed with 1013, and comes back with the id of the last

@@ -1,4 +1,4 @@
-"""Task control (contract 4): definitions at the contract's root paths and, with more, below `/api/v1/definitions`."""
+"""Task control (docs/schedules.md): definitions at `/tasks` and, with more routes, below `/api/v1/definitions`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own tasks, for clients that ask instead of listening (contract 5)."""
+"""A user's own tasks, for clients that poll instead of listening (docs/notifications.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gRPC `TaskService` (contract 2): takes a file over as a task, and answers for the task's state."""
+"""The gRPC `TaskService` (docs/task-service.md): takes a file over as a task, and answers for the task's state."""
 
 from __future__ import annotations
 

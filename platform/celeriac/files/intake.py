@@ -96,7 +96,7 @@ class FileIntake:
     # --- tasks
 
     async def create(self, temp_file_path: str, *, caller: Principal = LOCAL) -> Submitted:
-        """Take over a file and make the `file_process` task of it that suits it (contract 2, `CreateTask`).
+        """Take over a file and make the `file_process` task of it that suits it (`CreateTask`, docs/task-service.md).
 
         Raises `ForbiddenError`, `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
         `QueueFullError` or `StoreUnavailableError`; then the file is where it was.

@@ -47,7 +47,7 @@ def safe_extension(name: str) -> str:
 def original_name(name: str, *, unknown: str) -> str:
     """Return what an original of this name is called in its task's folder.
 
-    A video is `original.mp4`, whatever its container (contract 2); pictures and sound keep their
+    A video is `original.mp4`, whatever its container (docs/task-service.md); pictures and sound keep their
     extension; of anything else `unknown` is the extension, "" for its own.
     """
     kind = (media_type_of(name) or "").partition("/")[0]

@@ -1,4 +1,4 @@
-"""Definitions and instances as every front door writes them (contract 4): JSON-ready, moments in RFC 3339."""
+"""Definitions and instances as every front door writes them (docs/schedules.md): JSON-ready, moments in RFC 3339."""
 
 from __future__ import annotations
 

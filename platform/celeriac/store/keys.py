@@ -19,7 +19,7 @@ LEDGER: Final = "celeriac:ledger"
 LEDGER_RESYNC: Final = "celeriac:ledger:resync"
 #: Channel: the id of each running task that somebody asked to cancel.
 CANCELS: Final = "celeriac:cancels"
-#: List of ids for external processors (contract 2).
+#: List of ids for external processors (docs/task-service.md).
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
 OUTBOX: Final = "celeriac:outbox"
@@ -43,7 +43,7 @@ MIRROR: Final = "celeriac:mirror"
 
 
 def task(task_id: str) -> str:
-    """Hash: the record (contract 2, with further fields)."""
+    """Hash: the record (the fields of docs/task-service.md and more)."""
     return f"task:{task_id}"
 
 

@@ -1,1 +1,1 @@
-"""The task service's protocol (contract 2)."""
+"""The task service's protocol (docs/task-service.md)."""

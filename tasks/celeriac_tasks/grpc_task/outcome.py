@@ -48,8 +48,9 @@ def status_error(service: str, method: str, failure: grpc.aio.AioRpcError, timeo
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
         # The same work would give the same message again.
         return SkipRetry(f"gRPC service {service!r}: {details}", code="too_large")
-    # Whatever it says, the stream had neither result nor error, and that is retried (contract 1): an executor that is
-    # being deployed may not know a method yet, a token may be renewed. One that knows better answers `ErrorDetail`.
+    # Whatever the status, the stream had neither result nor error, so the attempt is retried (docs/grpc-task.md): an
+    # executor that is being deployed may not know a method yet, or a token may be renewed. To fail for good, an
+    # executor answers `ErrorDetail`.
     code = status.name.lower()
     kind = ExecutorLostError if status in _LOST else TaskError
     return kind(f"gRPC service {service!r}: {details or code}", code=code)

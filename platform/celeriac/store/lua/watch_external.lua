@@ -1,4 +1,4 @@
--- Follow what foreign programs wrote into the records of tasks that were handed to them (contract 2): note
+-- Follow what foreign programs wrote into the records of tasks that were handed to them (docs/task-service.md): note
 -- the change in the indexes, emit its event, and give what has ended its retention.
 --
 -- What a record said before is told by the indexes: a task is among the running, or among the waiting.

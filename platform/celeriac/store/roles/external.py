@@ -1,4 +1,4 @@
-"""Follows the tasks that a foreign program has in hand (groups with `processor: external`, contract 2).
+"""Follows the tasks that a foreign program has in hand (groups with `processor: external`, docs/task-service.md).
 
 Such a program pops an id from the list `task:pending` and writes `status`, `result_file_path` and
 `error_message` into the task's hash. It knows nothing of indexes, events and retention: this role sees
