@@ -105,7 +105,10 @@ async def ours(url: str, folder: Path, core: int, options: argparse.Namespace) -
     settings = Settings.model_validate({"redis_url": url, "access": {"jwt_secret": secret}})
     try:
         wait_for_port(subject, port)
-        tokens = [mint_token(settings, user_id=str(user), scopes=[]) for user in range(1, options.users + 1)]
+        tokens = [
+            mint_token(settings.access, data_dir=settings.data_dir, user_id=str(user), scopes=[])
+            for user in range(1, options.users + 1)
+        ]
         async with TaskStore(url, settings) as store:
             tasks = NotifiedTasks(store, holder="bench", name="bench")
             for start in range(1, options.users + 1, 200):

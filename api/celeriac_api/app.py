@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     dispatched = dispatch_endpoint.DispatchEndpoint(settings.max_body_bytes)
     chatting = chat.ChatEndpoint(settings.max_body_bytes)
     workers = WorkerEndpoint(max_result_bytes=settings.max_result_bytes)
-    guard = Guard(settings)
+    guard = Guard(settings.access, host=settings.host)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,13 +76,19 @@ def create_app(settings: Settings) -> FastAPI:
             types = TypeCatalog(registry, store)
             feeds = UserFeeds(store, hub)
             intake = FileIntake(store=store, settings=settings)
-            gateway = Gateway(store=store, hub=hub, settings=settings)
+            gateway = Gateway(
+                store=store,
+                hub=hub,
+                dispatch=settings.dispatch,
+                task_log=settings.task_log,
+                lease_s=settings.lease,
+            )
             await hub.start()
             await feeds.start()
             await gateway.start()
             activity = ActivityFeed(store=store)
             await activity.start()
-            authenticator = Authenticator(settings, ApiKeys(store).find)
+            authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
             replies = Replies(store, hub, gateway.remote.gateway)
             await replies.start()
             calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)

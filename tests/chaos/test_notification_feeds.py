@@ -13,11 +13,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from celeriac.access.tokens import mint_token
 from celeriac.settings import Settings
 from celeriac.store.notified import NotifiedTasks
 from tests.chaos.running_platform import RunningPlatform
 from tests.support import eventually
+from tests.tokens import token_of
 
 pytestmark = pytest.mark.timeout(170)
 
@@ -69,7 +69,7 @@ async def following(platform: RunningPlatform) -> AsyncIterator[list[Follower]]:
     settings = Settings(data_dir=platform.data_dir)
     address = f"ws://127.0.0.1:{platform.port}"
     followers = [
-        Follower(user, address, mint_token(settings, user_id=str(user), scopes=[])) for user in range(1, _USERS + 1)
+        Follower(user, address, token_of(settings, user_id=str(user), scopes=[])) for user in range(1, _USERS + 1)
     ]
     tasks = [asyncio.create_task(follower.follow()) for follower in followers]
     try:

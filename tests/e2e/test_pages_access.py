@@ -15,10 +15,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, Settings
 from tests.e2e.browser import running_browser, watched_page
 from tests.e2e.running_up import CELERIAC, RunningUp, clean_environment
+from tests.tokens import token_of
 
 ROOT = Path(__file__).parents[2]
 SECRET = "the secret of the pages' tests, long enough"
@@ -60,7 +60,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 def token(user: str, *scopes: Scope) -> str:
     chosen = scopes or (Scope.SUBMIT, Scope.READ)
-    return mint_token(SETTINGS, user_id=user, scopes=chosen)
+    return token_of(SETTINGS, user_id=user, scopes=chosen)
 
 
 def submit(url: str, user: str, type: str, payload: dict[str, Any]) -> str:

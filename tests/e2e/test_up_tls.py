@@ -15,18 +15,18 @@ import pytest
 from playwright.sync_api import expect
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, Settings
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.e2e.browser import running_browser, watched_page
 from tests.e2e.running_up import CELERIAC, RunningUp, clean_environment
 from tests.integration.certificates import Authority
 from tests.support import eventually
+from tests.tokens import token_of
 
 ROOT = Path(__file__).parents[2]
 SECRET = "the secret of the tests of TLS, long enough"
 SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[arg-type]
-TOKEN = mint_token(SETTINGS, user_id="ada", scopes=[Scope.ADMIN])
+TOKEN = token_of(SETTINGS, user_id="ada", scopes=[Scope.ADMIN])
 CONFIG = """
 imports: [tests.e2e.pages_types]
 access:

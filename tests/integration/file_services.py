@@ -34,8 +34,8 @@ def file_settings(folder: Path, **values: Any) -> Settings:
 async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, FileIntake]]:
     """Serve gRPC on a free port; yields its address, a channel to it, and the intake."""
     intake = FileIntake(store=store, settings=settings)
-    authenticator = Authenticator(settings, ApiKeys(store).find)
-    interceptor = AccessInterceptor(settings, authenticator)
+    authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
+    interceptor = AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator)
     server = RpcServer(host="127.0.0.1", port=0, intake=intake, interceptor=interceptor, tls=settings.access.tls)
     await server.start()
     try:

@@ -12,13 +12,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import Settings
+from tests.tokens import token_of
 
 
 def token(settings: Settings, user_id: int | str, *scopes: Scope, ttl_s: float | None = None) -> str:
     """Return a token of this user."""
-    return mint_token(settings, user_id=str(user_id), scopes=scopes, ttl_s=ttl_s)
+    return token_of(settings, user_id=str(user_id), scopes=scopes, ttl_s=ttl_s)
 
 
 class Listener:

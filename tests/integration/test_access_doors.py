@@ -18,7 +18,6 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from celeriac.access.api_key import make_key
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, ServerTlsSettings, Settings
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
@@ -30,12 +29,18 @@ from tests.integration.http_serving import serving
 from tests.integration.notification_client import listening
 from tests.integration.test_access_routes import SECRET, client_of, header, settings_of
 from tests.support import ValkeyServer, eventually
+from tests.tokens import token_of
 
 PLAIN = (Scope.READ, Scope.SUBMIT)
 
 
 def metadata(settings: Settings, user: str, *scopes: Scope) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {mint_token(settings, user_id=user, scopes=scopes)}"),)
+    return (
+        (
+            "authorization",
+            f"Bearer {token_of(settings, user_id=user, scopes=scopes)}",
+        ),
+    )
 
 
 async def test_grpc_calls_need_a_credential_and_show_own_tasks_only(store: TaskStore, tmp_path: Path) -> None:
@@ -128,7 +133,7 @@ async def test_a_browser_signs_in_and_keeps_an_http_only_cookie(valkey_url: str,
         assert (led.status_code, led.headers["location"]) == (303, "/sign-in?next=/dashboard")
         form = await client.get(led.headers["location"])
         assert "script" not in form.headers["content-security-policy"].replace("default-src 'none'", "")
-        token = mint_token(settings, user_id="7", scopes=PLAIN)
+        token = token_of(settings, user_id="7", scopes=PLAIN)
         wrong = await client.post("/sign-in", data={"credential": "nonsense", "next": '"><script>'})
         assert wrong.status_code == 401
         assert "<script>" not in wrong.text
@@ -154,7 +159,7 @@ async def test_a_stream_takes_its_token_from_the_query_and_ends_with_it(
         document = {"type": "http_test.echo", "payload": {}}
         mine = header(settings, "7", *PLAIN)
         task_id = (await client.post("/api/v1/tasks", json=document, headers=mine)).json()["task_id"]
-        brief = mint_token(settings, user_id="7", scopes=PLAIN, ttl_s=3)
+        brief = token_of(settings, user_id="7", scopes=PLAIN, ttl_s=3)
         path = f"/api/v1/tasks/{task_id}"
         assert (await client.get(path, params={"token": brief})).status_code == 401, "nowhere but on streams"
         async with client.stream("GET", f"{path}/progress/stream", params={"token": brief}) as stream:
@@ -185,7 +190,7 @@ async def test_who_asks_too_much_is_told_when_to_come_back(valkey_url: str, tmp_
 async def test_bad_credentials_count_at_every_door(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:
     settings = settings_of(valkey_url, tmp_path, failure_limit=1)
     async with serving(settings) as url, httpx.AsyncClient(timeout=60, base_url=url) as client:
-        good = mint_token(settings, user_id="7", scopes=PLAIN)
+        good = token_of(settings, user_id="7", scopes=PLAIN)
         codes = []
         for n in range(3):
             async with listening(url, 7, "?auth=message") as listener:

@@ -14,7 +14,6 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, FilesSettings, Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access, Policy
@@ -22,6 +21,7 @@ from celeriac_api.app import create_app
 from celeriac_api.gateway import endpoint as ws
 from tests.integration.http_serving import serving
 from tests.support import free_port
+from tests.tokens import token_of
 
 SECRET = "an access secret of at least 32 bytes"
 HTTP_ROUTES = [line for line in ROUTES if not line.startswith(WEBSOCKET)]
@@ -37,7 +37,7 @@ def settings_of(redis_url: str, folder: Path, **access: Any) -> Settings:
 
 
 def header(settings: Settings, user: str = "7", *scopes: Scope) -> dict[str, str]:
-    return {"Authorization": f"Bearer {mint_token(settings, user_id=user, scopes=scopes)}"}
+    return {"Authorization": f"Bearer {token_of(settings, user_id=user, scopes=scopes)}"}
 
 
 def routes_of_the_application(settings: Settings) -> Iterator[str]:
@@ -214,7 +214,7 @@ async def test_without_authentication_a_token_still_says_who_calls(valkey_url: s
 async def test_pages_of_other_sites_can_do_nothing_here(valkey_url: str, tmp_path: Path, on: bool) -> None:
     settings = settings_of(valkey_url, tmp_path, enabled=on)
     async with client_of(settings) as client:
-        token = mint_token(settings, user_id="7", scopes=list(Scope))
+        token = token_of(settings, user_id="7", scopes=list(Scope))
         cookie = {"Cookie": f"celeriac_session={token}"} if on else {}
         document = {"type": "http_test.echo", "payload": {}}
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.errors import ApiError, GroupNotFoundError, InvalidSubmissionError
 from celeriac.limits.rules import Rate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.integration.either_client import AnyClient, connected, run
 from tests.integration.http_serving import serving
+from tests.tokens import token_of
 
 ECHO = "http_test.echo"
 
@@ -74,7 +74,7 @@ async def test_what_is_no_limit_and_no_group_is_said(client: AnyClient) -> None:
 @pytest.mark.parametrize("kind", ["blocking", "asyncio"])
 async def test_only_an_admin_holds_groups_back(valkey_url: str, store: TaskStore, kind: str) -> None:
     settings = Settings.model_validate({"redis_url": valkey_url, "access": {"jwt_secret": "s" * 40}})
-    token = mint_token(settings, user_id="7", scopes=[Scope.READ, Scope.SUBMIT])
+    token = token_of(settings, user_id="7", scopes=[Scope.READ, Scope.SUBMIT])
     async with serving(settings) as url, connected(kind, url, token=token, retries=0) as client:
         assert (await run(client.group, "default")).name == "default"
         with pytest.raises(ApiError, match="scope admin"):

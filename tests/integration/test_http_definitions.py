@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import AccessSettings, Settings
 from celeriac.store.task_store import TaskStore
@@ -19,6 +18,7 @@ from celeriac_api.openapi import definition_schemas as shapes
 from celeriac_api.routes.definitions import PATH
 from tests.integration.http_serving import claim, serving
 from tests.support import eventually
+from tests.tokens import token_of
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ async def test_a_user_sees_and_moves_only_own_definitions(settings: Settings) ->
     guarded = settings.model_copy(update={"access": AccessSettings.model_validate({"jwt_secret": "s" * 40})})
 
     def shown(user: str, *scopes: Scope) -> dict[str, str]:
-        return {"Authorization": f"Bearer {mint_token(guarded, user_id=user, scopes=scopes)}"}
+        return {"Authorization": f"Bearer {token_of(guarded, user_id=user, scopes=scopes)}"}
 
     ann, bob = shown("7", Scope.SUBMIT, Scope.READ), shown("8", Scope.SUBMIT, Scope.READ)
     boss = shown("1", Scope.ADMIN)
@@ -315,7 +315,7 @@ async def test_a_user_sees_and_moves_only_own_definitions(settings: Settings) ->
 
 async def test_with_authentication_ones_own_id_keeps_its_form_and_another_becomes_ones_own(settings: Settings) -> None:
     guarded = settings.model_copy(update={"access": AccessSettings.model_validate({"jwt_secret": "s" * 40})})
-    headers = {"Authorization": f"Bearer {mint_token(guarded, user_id='7', scopes=[Scope.SUBMIT])}"}
+    headers = {"Authorization": f"Bearer {token_of(guarded, user_id='7', scopes=[Scope.SUBMIT])}"}
     async with serving(guarded) as url, httpx.AsyncClient(base_url=url, timeout=20, headers=headers) as connected:
         for said, kept in ((7, 7), ("7", "7"), (8, "7"), (None, "7")):
             answer = await connected.post("/tasks", json={**HOURLY, "user_id": said})

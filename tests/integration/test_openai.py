@@ -12,11 +12,11 @@ import pytest
 from openai import AsyncOpenAI
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import Settings
 from tests.integration.http_serving import serving
 from tests.integration.remote_workers import Worker, worker
 from tests.support import eventually
+from tests.tokens import token_of
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
@@ -163,7 +163,7 @@ async def test_refusals_are_those_that_the_client_knows_too(valkey_url: str) -> 
             with pytest.raises(openai.AuthenticationError) as refused:
                 await asking
             assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")
-        reader = mint_token(settings, user_id="7", scopes=[Scope.READ])
+        reader = token_of(settings, user_id="7", scopes=[Scope.READ])
         assert (await client.with_options(api_key=reader).models.list()).data == []
         with pytest.raises(openai.PermissionDeniedError, match="submit"):
             await client.with_options(api_key=reader).chat.completions.create(model="m", messages=HELLO)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.database.migrating import migrate
 from tests.integration.http_serving import serving
 from tests.integration.test_access_routes import SECRET, settings_of
+from tests.tokens import token_of
 
 #: No server error, and no status, media type, header or body that the document does not describe.
 CHECKS = (
@@ -54,7 +54,10 @@ async def _fuzz(valkey_url: str, folder: Path, who: str, arguments: list[str]) -
         failure_limit=1_000_000,
     ).model_copy(update={"database_url": database})
     scopes = list(Scope) if who == "an admin" else [Scope.SUBMIT, Scope.READ]
-    shown = ["-H", f"Authorization: Bearer {mint_token(settings, user_id='7', scopes=scopes)}"]
+    shown = [
+        "-H",
+        f"Authorization: Bearer {token_of(settings, user_id='7', scopes=scopes)}",
+    ]
     async with serving(settings) as url:
         document = folder / "openapi.json"
         document.write_bytes(await _read(f"{url}/openapi.json", shown[1].partition(": ")[2]))

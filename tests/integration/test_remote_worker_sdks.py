@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 from celeriac.access.principal import Scope
-from celeriac.access.tokens import mint_token
 from celeriac.settings import AccessSettings, Settings
 from tests.integration.http_serving import serving
 from tests.integration.node_packages import node, node_folder
 from tests.support import eventually
+from tests.tokens import token_of
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -212,7 +212,7 @@ async def test_a_worker_shows_its_token_and_ends_where_it_is_not_worth_anything(
     settings: Settings, command: Command, tmp_path: Path
 ) -> None:
     guarded = settings.model_copy(update={"access": AccessSettings(jwt_secret="an access secret of at least 32 bytes")})
-    token = mint_token(guarded, user_id="7", scopes=list(Scope))
+    token = token_of(guarded, user_id="7", scopes=list(Scope))
     said = tmp_path / "said"
     async with (
         serving(guarded) as url,
@@ -221,7 +221,11 @@ async def test_a_worker_shows_its_token_and_ends_where_it_is_not_worth_anything(
         async with running(command(url, "gpu", 1), tmp_path, CELERIAC_TOKEN=token):
             done = await record(http, await submit(http, {"n": 1}))
             assert done["status"] == "completed", said.read_text()
-        for bad in (mint_token(guarded, user_id="7", scopes=[Scope.READ]), "nonsense", ""):
+        for bad in (
+            token_of(guarded, user_id="7", scopes=[Scope.READ]),
+            "nonsense",
+            "",
+        ):
             async with running(command(url, "gpu", 1), tmp_path, CELERIAC_TOKEN=bad) as process:
                 await eventually(process.poll, because=f"the worker ends; it said {said.read_text()}")
                 assert process.returncode != 0

@@ -36,7 +36,7 @@ def up_runs(folder: Path) -> None:
             version="0.1.0",
             pid=os.getpid(),
             started_at="",
-            token_secret=secret_mark(load_settings(None, {})),
+            token_secret=secret_mark(load_settings(None, {}).access),
         ),
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
-from celeriac.settings import Settings
+from celeriac.settings import AccessSettings
 from celeriac.up.ports import is_loopback
 from celeriac_api.access.credentials import SUBPROTOCOL, Head
 from celeriac_api.http.problems import RequestError
@@ -39,13 +39,12 @@ _ASKED: Final = (
 class Browsers:
     """The checks of one application."""
 
-    def __init__(self, settings: Settings) -> None:
-        access = settings.access
+    def __init__(self, access: AccessSettings, *, host: str) -> None:
         self._origins = frozenset(access.cors_origins)
         self._hsts = access.tls is not None
         # Where callers show a credential, a name that points here gains a page nothing.
-        self._check_hosts = not access.on and is_loopback(settings.host)
-        self._own_names = {name.lower() for name in (*access.allowed_hosts, settings.host)}
+        self._check_hosts = not access.on and is_loopback(host)
+        self._own_names = {name.lower() for name in (*access.allowed_hosts, host)}
         self._good_hosts: set[str] = set()
 
     def check_host(self, head: Head) -> None:

@@ -15,14 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from celeriac.access.principal import LOCAL, Kind, Principal
 from celeriac.access.principal import Scope as Need
 from celeriac.errors import AuthenticationError, CeleriacError, TaskNotFoundError
-from celeriac.settings import Settings
+from celeriac.settings import AccessSettings
 from celeriac.store.audit import AuditLog
-from celeriac.up.ports import is_loopback
 from celeriac_api.access.auditing import serve_audited
 from celeriac_api.access.browsers import Browsers
 from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.access.credentials import Head, credential_of, read_head
-from celeriac_api.access.limits import Buckets, OpenStreams, check_rate
+from celeriac_api.access.limits import Buckets, OpenStreams, check_rate, principal_buckets
 from celeriac_api.access.policy import WEBSOCKET, Access, Policy
 from celeriac_api.access.streaming import serve_while_valid
 from celeriac_api.dispatch.completions import error_document
@@ -40,7 +39,6 @@ _TASK_PARAMETERS: Final = ("task_id", "taskId")
 _FILE_PARAMETER: Final = "file_id"
 #: Where pages lead who has not signed in.
 SIGN_IN: Final = "/sign-in"
-_DEFAULT_RATE: Final = 1000.0
 #: Characters below which a secret is too short for HS256 (RFC 7518, section 3.2).
 _SHORT_SECRET: Final = 32
 _KNOWN: Final = Access()
@@ -51,20 +49,16 @@ _UNKNOWN: Final = "Task not found or expired"
 class Guard:
     """Decides about each request of one application; `parts` is set while it runs."""
 
-    def __init__(self, settings: Settings) -> None:
-        access = settings.access
+    def __init__(self, access: AccessSettings, *, host: str) -> None:
         self.parts: Parts | None = None
         secret = access.jwt_secret
         if secret is not None and len(secret.get_secret_value()) < _SHORT_SECRET:
             log.warning("JWT_SECRET is short, so it may be guessed: use 32 random characters or more")
         self._on = access.on
         self._policy = Policy()
-        self._browsers = Browsers(settings)
+        self._browsers = Browsers(access, host=host)
         self.dressed = self._browsers.dressed
-        rate = access.rate_limit
-        if rate is None:
-            rate = 0.0 if not access.on and is_loopback(settings.host) else _DEFAULT_RATE
-        self._per_principal = Buckets(rate, 2 * rate) if rate else None
+        self._per_principal = principal_buckets(access, host=host)
         by_address = access.rate_limit_per_address
         self._per_address = Buckets(by_address, 2 * by_address) if by_address else None
         self._streams = OpenStreams(access.max_streams_per_principal)

@@ -11,9 +11,13 @@ from collections import Counter
 from typing import Final
 
 from celeriac.errors import RateLimitedError
+from celeriac.settings import AccessSettings
+from celeriac.up.ports import is_loopback
 
 #: Callers that one process counts for; who was quiet longest is forgotten first, with a full bucket.
 _CALLERS: Final = 10_000
+#: Requests per second of one principal, unless the settings say otherwise.
+_DEFAULT_RATE: Final = 1000.0
 
 
 class Buckets:
@@ -33,6 +37,14 @@ class Buckets:
         if len(self._buckets) > _CALLERS:
             del self._buckets[next(iter(self._buckets))]
         return missing / self.rate
+
+
+def principal_buckets(access: AccessSettings, *, host: str) -> Buckets | None:
+    """Return the buckets of principals, or None if their rate is not limited; `host` is where the server listens."""
+    rate = access.rate_limit
+    if rate is None:
+        rate = 0.0 if not access.on and is_loopback(host) else _DEFAULT_RATE
+    return Buckets(rate, 2 * rate) if rate else None
 
 
 def check_rate(buckets: Buckets | None, caller: str, what: str) -> None:

@@ -99,7 +99,7 @@ class ChatEndpoint:
         if not isinstance(messages, list) or not messages:
             raise InvalidCallError("Invalid request: messages must be an array with at least one message")
         timeout_ms = read_timeout(
-            body.get("timeout"), self.calls.settings, self.calls.settings.dispatch.chat_timeout_ms
+            body.get("timeout"), self.calls.settings.dispatch, self.calls.settings.dispatch.chat_timeout_ms
         )
         to = await self.models.find(model)
         group = to.group if body.get("group") is None else read_group(body["group"])

@@ -53,7 +53,7 @@ class DispatchEndpoint:
         caller = principal_in(scope)
         check_headers(scope["headers"], self._max_body_bytes, scope)
         document = read_object(await read_body(receive, self._max_body_bytes))
-        call = read_call(document, self.calls.settings)
+        call = read_call(document, self.calls.settings.dispatch)
         submission = self.calls.submission(
             call.payload,
             group=call.group,

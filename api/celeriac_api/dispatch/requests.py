@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.settings import GROUP_NAME, Settings
+from celeriac.settings import GROUP_NAME, DispatchSettings
 from celeriac.store import keys
 from celeriac.tasks.request import MAX_RETRIES, MAX_USER_ID_LENGTH
 
@@ -42,7 +42,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def read_call(document: dict[str, Any], settings: Settings) -> DispatchCall:
+def read_call(document: dict[str, Any], dispatch: DispatchSettings) -> DispatchCall:
     """Check a call; raises `InvalidCallError`."""
     data, messages = document.get("data"), document.get("messages")
     if data is None and messages is None:
@@ -69,7 +69,7 @@ def read_call(document: dict[str, Any], settings: Settings) -> DispatchCall:
     return DispatchCall(
         payload=payload,
         group=read_group(_or(document, "group", "default")),
-        timeout_ms=read_timeout(document.get("timeout"), settings, settings.dispatch.default_timeout_ms),
+        timeout_ms=read_timeout(document.get("timeout"), dispatch, dispatch.default_timeout_ms),
         answer_at_once=answer_at_once,
         priority=_whole(document, "priority", 9),
         max_retries=_whole(document, "maxRetries", MAX_RETRIES),
@@ -86,11 +86,11 @@ def read_group(value: Any) -> str:
     return str(value)
 
 
-def read_timeout(value: Any, settings: Settings, default_ms: int) -> int:
+def read_timeout(value: Any, dispatch: DispatchSettings, default_ms: int) -> int:
     """Check a timeout in milliseconds; raises `InvalidCallError` where it is out of range."""
     if value is None:
         return default_ms
-    low, high = settings.dispatch.min_task_timeout_ms, settings.dispatch.max_task_timeout_ms
+    low, high = dispatch.min_task_timeout_ms, dispatch.max_task_timeout_ms
     number = isinstance(value, int | float) and not isinstance(value, bool)
     _check(number and low <= value <= high, f"timeout must be from {low} to {high} milliseconds")
     return int(value)

@@ -12,7 +12,7 @@ from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableErro
 from celeriac.execution.log_lines import kept_line
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, LeaseState
-from celeriac.settings import DispatchSettings
+from celeriac.settings import DispatchSettings, TaskLogSettings
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.retry import RetryPolicy
@@ -35,10 +35,13 @@ class Attempts:
     An attempt ends once: by the worker's answer (`complete`, `fail`), by `stop`, or by `vanished`.
     """
 
-    def __init__(self, *, store: TaskStore, remote: RemoteTasks, settings: DispatchSettings) -> None:
+    def __init__(
+        self, *, store: TaskStore, remote: RemoteTasks, dispatch: DispatchSettings, task_log: TaskLogSettings
+    ) -> None:
         self._store = store
         self._remote = remote
-        self._settings = settings
+        self._dispatch = dispatch
+        self._task_log = task_log
         #: What the process has leases of; also while its end is on its way to the store.
         self._held: dict[str, RemoteAttempt] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -53,7 +56,7 @@ class Attempts:
         self._held[claim.task_id] = attempt
         limit_ms = claim.timeout_ms
         if limit_ms is None and attempt.deadline is None:
-            limit_ms = self._settings.default_timeout_ms
+            limit_ms = self._dispatch.default_timeout_ms
         ends_at = [] if limit_ms is None else [now + limit_ms / 1000]
         if attempt.deadline is not None:
             ends_at.append(attempt.deadline)
@@ -81,7 +84,7 @@ class Attempts:
         self._settle(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
 
     def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
-        line = kept_line(failure_line(attempt.claim, failure), self._store.settings.task_log)
+        line = kept_line(failure_line(attempt.claim, failure), self._task_log)
         if line is not None:
             attempt.lines += 1
             sent = self._store.log(attempt.claim, attempt.lines, line)
@@ -96,7 +99,7 @@ class Attempts:
         attempt.stopped = reason
         attempt.connection.post(messages.cancel(attempt.claim.task_id, reason))
         loop = asyncio.get_running_loop()
-        attempt.timer = loop.call_later(self._settings.cancel_grace, self._ignored, attempt)
+        attempt.timer = loop.call_later(self._dispatch.cancel_grace, self._ignored, attempt)
         if reason == "cancelled":
             self._settle(attempt, lambda: self._store.settle_cancelled(attempt.claim))
         elif reason == "timeout" and attempt.deadline is None:

@@ -181,9 +181,7 @@ class Conversation:
         if not isinstance(data, dict | None):
             raise MalformedMessageError("data is an object")
         attempt.told = attempt.told or text == ATTEMPT_FAILED
-        line = kept_line(
-            LogLine(level, text, data or {}, time.time_ns() // 1_000_000), self._gateway.store.settings.task_log
-        )
+        line = kept_line(LogLine(level, text, data or {}, time.time_ns() // 1_000_000), self._gateway.task_log)
         if line is not None:
             attempt.lines += 1
             self._sent(attempt, self._gateway.store.log(attempt.claim, attempt.lines, line))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.settings import Settings
+from celeriac.settings import DispatchSettings, TaskLogSettings
 from celeriac.store import keys
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.roles.promoter import Promoter
@@ -39,18 +39,24 @@ _LOOK_S: Final = 0.02
 
 
 class Gateway:
-    """Holds connected workers and gives them tasks; `attempts` sees to it that these end."""
+    """Holds connected workers and gives them tasks; `attempts` sees to it that these end.
 
-    def __init__(self, *, store: TaskStore, hub: LiveHub, settings: Settings) -> None:
-        self.settings = settings.dispatch
+    Running tasks hold a lease of `lease_s` seconds; `task_log` says which lines of workers are kept.
+    """
+
+    def __init__(
+        self, *, store: TaskStore, hub: LiveHub, dispatch: DispatchSettings, task_log: TaskLogSettings, lease_s: float
+    ) -> None:
+        self.settings = dispatch
+        self.task_log = task_log
         self.store = store
         self.remote = RemoteTasks(store, secrets.token_hex(6))
         #: What the workers have in hand.
-        self.attempts = Attempts(store=store, remote=self.remote, settings=self.settings)
+        self.attempts = Attempts(store=store, remote=self.remote, dispatch=dispatch, task_log=task_log)
         self.draining = False
         self.connections: set[WorkerConnection] = set()
         self._hub = hub
-        self._lease_s = settings.lease
+        self._lease_s = lease_s
         self._desks: dict[str, GroupDesk] = {}
         self._dirty: set[WorkerConnection] = set()
         self._numbers = 0

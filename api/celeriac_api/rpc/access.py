@@ -17,10 +17,9 @@ import grpc
 from celeriac.access.authenticator import Authenticator, bearer
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
-from celeriac.settings import Settings
-from celeriac.up.ports import is_loopback
+from celeriac.settings import AccessSettings
 from celeriac_api.access.checking import CredentialCheck
-from celeriac_api.access.limits import Buckets, check_rate
+from celeriac_api.access.limits import check_rate, principal_buckets
 from celeriac_api.rpc.failures import abort
 
 #: `/SERVICE/METHOD` → its scope; None is for whoever is known. What is not here is refused.
@@ -46,15 +45,11 @@ def caller() -> Principal:
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call through once it is known who makes it, and that they may."""
 
-    def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
-        access = settings.access
+    def __init__(self, access: AccessSettings, *, host: str, authenticator: Authenticator) -> None:
         self._on = access.on
         self._credentials = CredentialCheck(authenticator, failures_per_minute=access.failure_limit)
         self._proxies = [ip_network(proxy) for proxy in access.trusted_proxies]
-        rate = access.rate_limit
-        if rate is None:
-            rate = 0.0 if not self._on and is_loopback(settings.host) else 1000.0
-        self._buckets = Buckets(rate, 2 * rate) if rate else None
+        self._buckets = principal_buckets(access, host=host)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Return the method's handler, or one that looks at the call first."""

@@ -45,11 +45,12 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[FileIntake]:
         for role in file_roles(intake):
             await role.start()
             stack.push_async_callback(role.stop)
+        authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
         rpc = RpcServer(
             host=settings.host,
             port=settings.grpc_port,
             intake=intake,
-            interceptor=AccessInterceptor(settings, Authenticator(settings, ApiKeys(store).find)),
+            interceptor=AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator),
             tls=settings.access.tls,
         )
         await rpc.start()

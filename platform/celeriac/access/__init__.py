@@ -1,4 +1,7 @@
-"""Who is calling, and what they may do: principals, tokens, API keys. No front door in here."""
+"""Who calls and what they may do: principals, tokens and API keys.
+
+Front doors use this room; it contains none of them. What is specific to HTTP or gRPC is in `celeriac_api.access`.
+"""
 
 from celeriac.access.principal import LOCAL, Kind, Principal, Scope
 

@@ -1,4 +1,4 @@
-"""API keys: `cel_{id}_{secret}`. The secret is 256 random bits, so a plain SHA-256 of it is all that is kept."""
+"""API keys: `cel_{id}_{secret}`. The secret has 256 random bits, so only its plain SHA-256 is stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY: Final = re.compile(r"cel_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept: without its secret."""
+    """A key as it is stored: without its secret."""
 
     key_id: str
     name: str
@@ -32,16 +32,16 @@ class ApiKey:
     expires_at: float | None = None
 
     def principal(self) -> Principal:
-        """Return whoever shows the key; raises `AuthenticationError` once it has expired."""
+        """Return the principal that the key stands for; raises `AuthenticationError` if the key has expired."""
         if self.expires_at is not None and self.expires_at <= time.time():
-            raise AuthenticationError("the API key has expired")
+            raise AuthenticationError("the API key has expired: ask for a new one")
         return Principal(self.user_id, self.scopes, Kind.KEY, credential=self.key_id, expires_at=self.expires_at)
 
 
 def make_key(
     name: str, *, user_id: str | None, scopes: Collection[Scope], ttl_s: float | None = None
 ) -> tuple[ApiKey, str]:
-    """Return a new key and its text, which nobody can read again."""
+    """Return a new key and its text. The text cannot be computed from the stored key again."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     now = time.time()
     expires_at = None if ttl_s is None else now + ttl_s
@@ -50,19 +50,19 @@ def make_key(
 
 
 def split_key(text: str) -> tuple[str, str]:
-    """Return a key's id and secret; raises `AuthenticationError` for what is no key."""
+    """Return a key's id and secret; raises `AuthenticationError` for a text that is not a key."""
     match = _KEY.fullmatch(text)
     if match is None:
-        raise AuthenticationError("that is no API key")
+        raise AuthenticationError("this is not an API key: a key looks like cel_ID_SECRET")
     return match[1], match[2]
 
 
 def check_secret(key: ApiKey | None, secret: str) -> ApiKey:
-    """Return `key` if `secret` is its own; raises `AuthenticationError`, also where there is no such key (None)."""
-    # Compared in any case, so that an unknown key takes as long as a wrong secret.
+    """Return `key` if `secret` is its own, else raise `AuthenticationError`; also if there is no such key (None)."""
+    # Always compared, so that an unknown key takes as long as a wrong secret.
     same = hmac.compare_digest(_digest(secret), key.digest if key is not None else "0" * 64)
     if key is None or not same:
-        raise AuthenticationError("the API key is not known, or was revoked")
+        raise AuthenticationError("the API key is unknown or was revoked: ask for a new one")
     return key
 
 

@@ -1,43 +1,47 @@
-"""From a credential to its principal, quickly: what was verified is remembered for as long as it may be."""
+"""Find the principal of a credential quickly: verified credentials are remembered for as long as is safe."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from celeriac.access.api_key import PREFIX, ApiKey, check_secret, split_key
 from celeriac.access.principal import Principal
 from celeriac.access.tokens import TokenVerifier
 from celeriac.errors import AuthenticationError
-from celeriac.settings import Settings
+from celeriac.settings import AccessSettings
 
-#: How long a verified token is believed at most: an issuer may take its key back (seconds).
+#: How long a verified token is trusted at most (seconds): its issuer may withdraw the key that signed it.
 _TOKEN_CACHE_S: Final = 300.0
 
 FindKey = Callable[[str], Awaitable[ApiKey | None]]
 
 
 class Authenticator:
-    """Verifies tokens and API keys for one process; `find_key` looks a key up by its id."""
+    """Verifies tokens and API keys for one process; `find_key` looks a key up by its id.
 
-    def __init__(self, settings: Settings, find_key: FindKey) -> None:
-        #: Whether callers must say who they are.
-        self.on = settings.access.on
-        self._access = settings.access
-        self._tokens = TokenVerifier(settings)
+    `data_dir` is where the secret lies that tokens are signed with if `access` configures none.
+    """
+
+    def __init__(self, access: AccessSettings, *, data_dir: Path, find_key: FindKey) -> None:
+        #: Whether callers must authenticate.
+        self.on = access.on
+        self._access = access
+        self._tokens = TokenVerifier(access, data_dir=data_dir)
         self._find_key = find_key
-        #: By hash, so that nothing of a credential stays in memory; oldest first.
+        #: By hash, so that no credential stays in memory; the oldest first.
         self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def remembered(self, credential: str) -> Principal | None:
-        """Return the principal of a credential that was verified lately, else None. Takes microseconds."""
+        """Return the principal of a credential that was verified a short time ago, else None. Takes microseconds."""
         found = self._verified.get(hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest())
         return found[0] if found is not None and found[1] > time.time() else None
 
     async def principal(self, credential: str) -> Principal:
-        """Return who shows the credential; raises `AuthenticationError`, and `StoreUnavailableError` for a key."""
+        """Return the credential's principal; raises `AuthenticationError`, and `StoreUnavailableError` for a key."""
         if (known := self.remembered(credential)) is not None:
             return known
         if credential.startswith(PREFIX):

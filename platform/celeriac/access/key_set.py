@@ -1,4 +1,4 @@
-"""The public keys of an issuer: a JSON Web Key Set (RFC 7517) in a file or at a URL, fetched again as keys change."""
+"""The public keys of a token issuer: a JSON Web Key Set (RFC 7517) in a file or at a URL, fetched again at times."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
 _MAX_BYTES: Final = 1024**2
-#: Shortest pause between two fetches that unknown key ids cause: strangers can make those up.
+#: Shortest pause between two fetches that unknown key ids cause: anybody can invent key ids.
 _UNKNOWN_PAUSE_S: Final = 10.0
 
 
 class KeySet:
-    """Finds the key that a token names; one fetch at a time, and keys stay in use while their source is away."""
+    """Finds the key that a token names. One fetch runs at a time; while the source is away, old keys stay in use."""
 
     def __init__(self, source: str, *, refresh_s: float) -> None:
         self._source = source
@@ -36,7 +36,9 @@ class KeySet:
         parts = urlsplit(source)
         self._remote = parts.scheme in ("http", "https")
         if parts.scheme == "http" and not _loopback(parts.hostname or ""):
-            raise SettingsError(f"access.jwks: {source} could be changed on its way: use https")
+            raise SettingsError(
+                f"access.jwks: {source} is not encrypted, so its keys could be replaced on the way: use https"
+            )
 
     async def key(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
         """Return the key `kid` (None: the only one that fits) for `algorithm`; raises `AuthenticationError`."""
@@ -47,7 +49,7 @@ class KeySet:
             await self._fetch(min_pause_s=_UNKNOWN_PAUSE_S)
             found = self._find(kid, algorithm)
         if found is None:
-            raise AuthenticationError("the token is signed with a key that the issuer's key set does not hold")
+            raise AuthenticationError("the token is signed with a key that is not in the issuer's key set")
         return found
 
     def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
@@ -60,7 +62,7 @@ class KeySet:
         asked_at = time.monotonic()
         async with self._fetching:
             if self._tried_at > asked_at or time.monotonic() - self._tried_at < min_pause_s:
-                return  # somebody else has just done it
+                return  # another caller has just done it
             self._tried_at = time.monotonic()
             try:
                 content = await asyncio.to_thread(self._read)
@@ -77,14 +79,14 @@ class KeySet:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             content: bytes = answer.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise ValueError(f"it is above {_MAX_BYTES} bytes")
+            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
         return content
 
 
 def _usable(documents: list[dict[str, object]]) -> list[jwt.PyJWK]:
     keys = []
     for document in documents:
-        # A symmetric key in a public set would let everybody sign; keys for encryption are none of ours.
+        # With a symmetric key in a public set everybody could sign; keys for encryption do not sign at all.
         if document.get("kty") == "oct" or document.get("use", "sig") != "sig":
             continue
         try:

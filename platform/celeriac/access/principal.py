@@ -1,4 +1,4 @@
-"""Whoever calls."""
+"""Principals: the callers of the platform, with their scopes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celeriac.errors import ForbiddenError
 
 
 class Scope(StrEnum):
-    """What a principal may do; `ADMIN` includes everything, for the tasks of all users."""
+    """What a principal may do. `ADMIN` includes all others, and covers the tasks of all users."""
 
     SUBMIT = "submit"
     READ = "read"
@@ -20,33 +20,33 @@ class Scope(StrEnum):
 
 
 class Kind(StrEnum):
-    """How a principal showed who it is: not at all (where no authentication is configured), by token, or by key."""
+    """How a principal authenticated: not at all (if authentication is off), with a token, or with a key."""
 
     LOCAL = "local"
-    TOKEN = "token"  # noqa: S105 - no password
+    TOKEN = "token"  # noqa: S105 - not a password
     KEY = "key"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who calls. `user_id` is whose tasks it sees; only an admin sees those of others."""
+    """A caller. It sees the tasks of the user `user_id`; only an admin sees those of other users."""
 
     user_id: str | None
     scopes: frozenset[Scope]
     kind: Kind
-    #: Which credential it was, for the audit: the id of a key, the `jti` of a token.
+    #: The credential that it used, for the audit: the id of a key, or the `jti` of a token.
     credential: str = ""
-    #: Seconds since the epoch after which it must show another credential; None is never.
+    #: When its credential expires (seconds since the epoch); None means never.
     expires_at: float | None = None
 
     @property
     def admin(self) -> bool:
-        """Whether it may do everything."""
+        """Whether it has the scope `admin`."""
         return Scope.ADMIN in self.scopes
 
     @property
     def name(self) -> str:
-        """What to call it in limits and in the audit: the same for all credentials of a user."""
+        """Its name for limits and the audit; all credentials of one user have the same."""
         if self.user_id is not None:
             return f"user:{self.user_id}"
         return f"{self.kind.value}:{self.credential}" if self.credential else self.kind.value
@@ -62,14 +62,14 @@ class Principal:
             raise ForbiddenError(f"this needs the scope {scope.value}; the credential's scopes are: {had}")
 
     def sees(self, owner: str | None) -> bool:
-        """Whether what belongs to the user `owner` (None is nobody) may be shown to it."""
+        """Whether it may see what belongs to the user `owner` (None: to no user)."""
         return self.admin or (self.user_id is not None and owner == self.user_id)
 
 
-#: Whoever reaches a server without authentication.
+#: The principal of every call to a server without authentication.
 LOCAL: Final = Principal(None, frozenset(Scope), Kind.LOCAL)
 
 
 def read_scopes(words: Collection[str]) -> frozenset[Scope]:
-    """Return the scopes among `words`; what is none of ours means something to somebody else."""
+    """Return the scopes among `words`; other words are ignored, since they may mean something to other services."""
     return frozenset(scope for scope in Scope if scope.value in words)

@@ -1,4 +1,4 @@
-"""The secret that tokens are signed with where none is configured: a file in the data folder, for its owner only."""
+"""The secret that signs tokens if none is configured: a file in the data folder that only its owner can read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import Final
 
 from celeriac.errors import SettingsError
 from celeriac.installation.private_file import make_private_folder
-from celeriac.settings import Settings
+from celeriac.settings import AccessSettings
 
 NAME: Final = "token_secret"
 #: The mark (`secret_mark`) of the data folder's own secret.
 OF_THE_FOLDER: Final = "data folder"
 
 
-def secret_mark(settings: Settings) -> str:
-    """Return what tells one source of signatures from another: for a configured secret a keyed hash, cut short."""
-    access = settings.access
+def secret_mark(access: AccessSettings) -> str:
+    """Return a text that is equal for two processes if they accept the same tokens, and reveals no secret.
+
+    For a configured secret it is a keyed hash, shortened.
+    """
     if access.jwt_secret is not None:
         return hmac.new(access.jwt_secret.get_secret_value().encode(), b"celeriac", "sha256").hexdigest()[:16]
     return OF_THE_FOLDER if access.jwks is None else "issuer"
 
 
 def read_secret(data_dir: Path) -> str | None:
-    """Return the secret, None while there is none; raises `SettingsError` for a file that others may read."""
+    """Return the secret, or None if there is none yet; raises `SettingsError` if other users may read the file."""
     path = data_dir / NAME
     try:
         with open(path, encoding="ascii") as file:
@@ -37,12 +39,12 @@ def read_secret(data_dir: Path) -> str | None:
     except (OSError, ValueError) as exc:
         raise SettingsError(f"{path} cannot be read: {exc}") from exc
     if mode & 0o077:
-        raise SettingsError(f"{path} can be read by others, so anybody could mint tokens: chmod 600 {path}")
+        raise SettingsError(f"{path} can be read by other users, who could make tokens with it: run chmod 600 {path}")
     return text or None
 
 
 def read_or_make_secret(data_dir: Path) -> str:
-    """Return the secret, made now if there is none; of several processes that make one, one wins."""
+    """Return the secret, and make one first if there is none. If several processes make one, all return the same."""
     while (found := read_secret(data_dir)) is None:
         make_private_folder(data_dir)
         draft = data_dir / f".{NAME}.{secrets.token_hex(4)}"
@@ -52,7 +54,7 @@ def read_or_make_secret(data_dir: Path) -> str:
                 file.write(secrets.token_urlsafe(48) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            # A link, unlike a rename, does not replace the secret that another process has made meanwhile.
+            # Unlike a rename, a link does not replace a secret that another process has made meanwhile.
             os.link(draft, data_dir / NAME)
         except FileExistsError:
             continue

@@ -16,7 +16,7 @@ from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.log_lines import LogLines, kept_line
 from celeriac.handlers.context import Context
 from celeriac.model import Claim, LogLine, Progress
-from celeriac.settings.engine import TaskLogSettings
+from celeriac.settings import TaskLogSettings
 
 #: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
 #: Long enough for `grpc_task` to say goodbye to its service.

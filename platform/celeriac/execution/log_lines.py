@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from celeriac.logs import hide_secrets
 from celeriac.model import LogLine, severity
-from celeriac.settings.engine import TaskLogSettings
+from celeriac.settings import TaskLogSettings
 
 
 def kept_line(line: LogLine, settings: TaskLogSettings) -> LogLine | None:

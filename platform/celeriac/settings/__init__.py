@@ -9,7 +9,14 @@ An unknown key is an error that names the nearest known one.
 
 from celeriac.settings.access import AccessSettings, ServerTlsSettings
 from celeriac.settings.dispatch import DispatchSettings
-from celeriac.settings.engine import GroupSettings, LedgerSettings, TypeSettings, UpSettings, WorkerSettings
+from celeriac.settings.engine import (
+    GroupSettings,
+    LedgerSettings,
+    TaskLogSettings,
+    TypeSettings,
+    UpSettings,
+    WorkerSettings,
+)
 from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
 from celeriac.settings.grpc_services import GrpcDefaults, GrpcService, GrpcServices, ResolvedGrpcService, TlsSettings
 from celeriac.settings.loading import (
@@ -49,6 +56,7 @@ __all__ = [
     "ServerTlsSettings",
     "Settings",
     "Size",
+    "TaskLogSettings",
     "TlsSettings",
     "TypeSettings",
     "UpSettings",

@@ -1,4 +1,4 @@
-"""What a submission may not say for somebody else: whose it is, and what it does with the tasks of others."""
+"""Confine a submission to its caller: whose task it is, and whose tasks it may act on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from celeriac.tasks.request import SubmitRequest
 
 R = TypeVar("R", bound=SubmitRequest)
 
-#: The task type that acts on other tasks, by filter. Not imported: this is needed before the types are.
+#: The task type that acts on all tasks that match a filter. It is not imported, because types are loaded later.
 _BULK: Final = "celeriac.bulk"
 
 
 def confined(request: R, principal: Principal) -> R:
-    """Return the submission as `principal` may make it: for itself, unless it is an admin who says for whom."""
+    """Return the submission as `principal` may make it: for itself, or for any user if it is an admin."""
     if principal.admin:
         if principal.user_id is None or request.user_id is not None:
             return request
@@ -25,7 +25,7 @@ def confined(request: R, principal: Principal) -> R:
 
 
 def confined_payload(task_type: str, payload: Mapping[str, Any], principal: Principal) -> dict[str, Any]:
-    """Return a payload of `task_type` that reaches nothing of other users."""
+    """Return the payload, changed so that a task of `task_type` cannot act on tasks of other users."""
     chosen = payload.get("filter")
     if principal.admin or task_type != _BULK or not isinstance(chosen, Mapping):
         return dict(payload)
@@ -33,6 +33,9 @@ def confined_payload(task_type: str, payload: Mapping[str, Any], principal: Prin
 
 
 def nobody_else(principal: Principal) -> str:
-    """Return the user to filter by for who is no admin; without a user id it is one that nobody has."""
-    # No user id holds a control character.
+    """Return the user id to filter by for a principal that is not an admin.
+
+    A principal without a user id gets one that no user has, so that it finds nothing.
+    """
+    # User ids contain no control characters.
     return principal.user_id if principal.user_id is not None else "\x01nobody"

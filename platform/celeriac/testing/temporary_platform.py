@@ -154,7 +154,7 @@ def _token(settings: Settings) -> str | None:
     from celeriac.access.principal import Scope
     from celeriac.access.tokens import mint_token
 
-    return mint_token(settings, user_id="tests", scopes=[Scope.ADMIN])
+    return mint_token(settings.access, data_dir=settings.data_dir, user_id="tests", scopes=[Scope.ADMIN])
 
 
 def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:

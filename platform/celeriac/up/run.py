@@ -135,7 +135,7 @@ class Up:
                 started_at=rfc3339(datetime.now(UTC)),
                 config=None if self._config is None else str(self._config),
                 storage=str(self._settings.files.storage_path.resolve()),
-                token_secret=secret_mark(self._settings),
+                token_secret=secret_mark(self._settings.access),
             )
             self._write_run_file(self._supervisor.pids)
             for name, argv in {**self._commands, **self._programs}.items():

@@ -66,7 +66,9 @@ def token(
     chosen = _scopes(scope)
     settings = _settings(config, data_dir)
     _check_secret(settings)
-    minted = mint_token(settings, user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
+    minted = mint_token(
+        settings.access, data_dir=settings.data_dir, user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl)
+    )
     if as_json:
         print_json({"token": minted, "user_id": user, "scopes": sorted(chosen)})
     else:
@@ -202,7 +204,7 @@ def _check_secret(settings: Settings) -> None:
     installation = find_installation(settings.data_dir)
     if installation is None or installation.token_secret is None:
         return
-    if installation.token_secret == secret_mark(settings):
+    if installation.token_secret == secret_mark(settings.access):
         return
     if installation.token_secret == OF_THE_FOLDER:
         differs, advice = (
