@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.integration.api_memory import api_process_memory, generated, multipart
+from tests.kit.api.api_memory import api_process_memory, generated, multipart
 
 
 async def main() -> None:

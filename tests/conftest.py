@@ -12,8 +12,8 @@ import redis as redis_sync
 from celeriac.database.migrating import migrate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.databases import KINDS, empty_database
-from tests.support import ValkeyServer
+from tests.kit.databases import KINDS, empty_database
+from tests.kit.servers import ValkeyServer
 
 _DATABASES = 16
 _next_database = count()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from tests.chaos.forked import PRELOADED, ForkedProcess
+from tests.kit.forked import PRELOADED, ForkedProcess
 
 
 def introduce(name: str) -> None:

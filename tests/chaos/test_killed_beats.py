@@ -23,10 +23,10 @@ from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import registry
-from tests.chaos.beat_process import beat
-from tests.chaos.forked import ForkedProcess
-from tests.integration import http_serving  # noqa: F401 - its task types
-from tests.support import eventually
+from tests.kit.api import http_serving  # noqa: F401 - its task types
+from tests.kit.chaos.beat_process import beat
+from tests.kit.forked import ForkedProcess
+from tests.kit.waiting import eventually
 
 SECONDS = float(os.environ.get("CELERIAC_CHAOS_S", "12"))
 DEFINITIONS = int(os.environ.get("CELERIAC_CHAOS_DEFINITIONS", "30"))

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chaos.running_platform import RunningPlatform
-from tests.support import eventually
+from tests.kit.chaos.running_platform import RunningPlatform
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -19,7 +19,7 @@ MANY = 3000
 
 @pytest.fixture
 async def platform(tmp_path: Path) -> AsyncIterator[RunningPlatform]:
-    running = RunningPlatform(tmp_path, {"imports": ["tests.chaos.chaos_types"], "lease": "2s"})
+    running = RunningPlatform(tmp_path, {"imports": ["tests.kit.chaos.chaos_types"], "lease": "2s"})
     await running.start()
     yield running
     running.stop()

@@ -14,9 +14,9 @@ import pytest
 from celeriac.model import Claim, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.chaos.api_process import ApiProcess
-from tests.integration.http_serving import SentEvent, read_events, watch
-from tests.support import eventually
+from tests.kit.api.http_serving import SentEvent, read_events, watch
+from tests.kit.chaos.api_process import ApiProcess
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.chaos.api_process import ApiProcess
-from tests.integration.remote_workers import worker
-from tests.support import eventually
+from tests.kit.chaos.api_process import ApiProcess
+from tests.kit.remote.remote_workers import worker
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
 

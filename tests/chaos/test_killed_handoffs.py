@@ -22,9 +22,10 @@ from celeriac.files.sweeping import HandoffSweeper
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_proto.task import task_pb2, task_pb2_grpc
-from tests.chaos.forked import ForkedProcess
-from tests.chaos.grpc_process import serve_grpc
-from tests.support import eventually, free_port
+from tests.kit.chaos.grpc_process import serve_grpc
+from tests.kit.forked import ForkedProcess
+from tests.kit.servers import free_port
+from tests.kit.waiting import eventually
 
 FILES = 500
 KILLS = 20

@@ -14,8 +14,9 @@ import pytest
 
 from celeriac.model import Event, Status
 from celeriac.store.task_store import TaskStore
-from tests.chaos.running_platform import RunningPlatform, alive, all_events, final_states, wait_until_all_ended
-from tests.support import eventually, free_port
+from tests.kit.chaos.running_platform import RunningPlatform, alive, all_events, final_states, wait_until_all_ended
+from tests.kit.servers import free_port
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -26,7 +27,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[RunningPlatform]:
     running = RunningPlatform(
         tmp_path,
         {
-            "imports": ["tests.chaos.chaos_types"],
+            "imports": ["tests.kit.chaos.chaos_types"],
             "up": {
                 "workers": 2,
                 "processes": {"executor": f"python examples/python_service/server.py --port {executor}"},

@@ -17,10 +17,10 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.record import task_record
-from tests.chaos.forked import ForkedProcess
-from tests.chaos.recorder_process import record
-from tests.chaos.running_platform import all_events
-from tests.support import eventually
+from tests.kit.chaos.recorder_process import record
+from tests.kit.chaos.running_platform import all_events
+from tests.kit.forked import ForkedProcess
+from tests.kit.waiting import eventually
 
 KILLS = 20
 

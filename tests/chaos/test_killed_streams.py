@@ -11,9 +11,9 @@ import pytest
 
 from celeriac.model import Status
 from celeriac.store.task_store import TaskStore
-from tests.integration.engine_workers import Workers, check_one_end, ended, statuses, submit, workers_on
-from tests.integration.executors.process import ExecutorProcess
-from tests.support import eventually
+from tests.kit.executors.process import ExecutorProcess
+from tests.kit.waiting import eventually
+from tests.kit.workers.engine_workers import Workers, check_one_end, ended, statuses, submit, workers_on
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from celeriac.model import Status
-from tests.chaos.running_platform import RunningPlatform, all_events, wait_until_all_ended
-from tests.support import eventually, free_port
+from tests.kit.chaos.running_platform import RunningPlatform, all_events, wait_until_all_ended
+from tests.kit.servers import free_port
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 

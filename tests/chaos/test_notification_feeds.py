@@ -15,9 +15,9 @@ from websockets.exceptions import WebSocketException
 
 from celeriac.settings import Settings
 from celeriac.store.notified import NotifiedTasks
-from tests.chaos.running_platform import RunningPlatform
-from tests.support import eventually
-from tests.tokens import token_of
+from tests.kit.chaos.running_platform import RunningPlatform
+from tests.kit.tokens import token_of
+from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.timeout(170)
 

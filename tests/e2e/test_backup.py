@@ -11,22 +11,23 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running_up import RunningUp, celeriac
-from tests.support import eventually, free_port
+from tests.kit.command_line import REPOSITORY, celeriac
+from tests.kit.servers import free_port
+from tests.kit.up.running_up import RunningUp
+from tests.kit.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed", "cancelled")
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "celeriac.yaml"
-    path.write_text("imports: [tests.e2e.pages_types]\n")
+    path.write_text("imports: [tests.kit.up.pages_types]\n")
     return path
 
 
 def running(data_dir: Path, config: Path) -> RunningUp:
-    return RunningUp(data_dir, "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT))
+    return RunningUp(data_dir, "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY))
 
 
 async def back_up(data_dir: Path, target: Path) -> tuple[int, str, str]:

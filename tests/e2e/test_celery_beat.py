@@ -18,8 +18,8 @@ from celeriac.schedules.connect import control_on
 from celeriac.schedules.definition import Definition
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
-from tests.e2e.running_up import clean_environment
-from tests.support import eventually
+from tests.kit.command_line import clean_environment
+from tests.kit.waiting import eventually
 
 CONFIG = """
 from celery.schedules import crontab
@@ -98,7 +98,7 @@ async def test_celerys_beat_fires_definitions_and_its_own_entries(valkey_url: st
             "trigger_type": "LOOP",
             "trigger_args": {"interval": 0.5},
         }
-        from tests.integration import http_serving  # noqa: F401 - its task types
+        from tests.kit.api import http_serving  # noqa: F401 - its task types
 
         own = (await control.create(document, actor="tester"))[0].definition.definition_id
         with (

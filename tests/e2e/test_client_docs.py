@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running_up import RunningUp, clean_environment
+from tests.kit.command_line import REPOSITORY, clean_environment
+from tests.kit.up.running_up import RunningUp
 
-_PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
+_PAGE = REPOSITORY / "docs" / "clients.md"
 
 
 def examples() -> list[str]:

@@ -26,11 +26,11 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.databases import empty_database
-from tests.e2e.running_up import clean_environment
-from tests.support import eventually
+from tests.kit.command_line import REPOSITORY, clean_environment
+from tests.kit.databases import empty_database
+from tests.kit.waiting import eventually
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 #: Debian's packages of the programs that compose.yaml runs beside our own.
 PACKAGES = {"nginx": "nginx-light", "prometheus": "prometheus"}
 

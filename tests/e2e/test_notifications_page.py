@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import RunningUp
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
 #: Resolves when the client is connected, and leaves a promise of all that will be told until the task has ended.
 WATCH = """async ([token]) => {
@@ -44,7 +43,7 @@ def test_a_browser_is_told_what_a_program_reports(tmp_path: Path) -> None:
             page.goto(f"{url}/dashboard")
             page.evaluate(WATCH, [minted.stdout.strip()])
             program = subprocess.Popen(
-                [sys.executable, str(ROOT / "examples/notifications/interview.py")], cwd=tmp_path, env=environment
+                [sys.executable, str(REPOSITORY / "examples/notifications/interview.py")], cwd=tmp_path, env=environment
             )
             told = page.evaluate("window.told")
             assert program.wait(timeout=30) == 0

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import RunningUp
+from tests.kit.command_line import REPOSITORY
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
-ROOT = Path(__file__).parents[2]
 VIEWS = ("overview", "tasks", "requests", "groups", "workers", "dead", "definitions")
 #: How many rows of the list are wider than it.
 CUT = "[...document.querySelectorAll('.row')].filter((row) => row.scrollWidth > row.clientWidth).length"
@@ -28,8 +27,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a platform with a worker."""
     folder = tmp_path_factory.mktemp("pages")
     config = folder / "celeriac.yaml"
-    config.write_text("imports: [tests.e2e.pages_types]\nworker: {concurrency: 20}\n")
-    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as up:
+    config.write_text("imports: [tests.kit.up.pages_types]\nworker: {concurrency: 20}\n")
+    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as up:
         asyncio.run(up.ready())
         yield up.run_json["http"]
         asyncio.run(up.stop())

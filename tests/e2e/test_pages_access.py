@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +15,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from celeriac.access.principal import Scope
 from celeriac.settings import AccessSettings, Settings
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import CELERIAC, RunningUp, clean_environment
-from tests.tokens import token_of
+from tests.kit.command_line import CELERIAC, REPOSITORY, clean_environment
+from tests.kit.tokens import token_of
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
-ROOT = Path(__file__).parents[2]
 SECRET = "the secret of the pages' tests, long enough"
 SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[arg-type]
 #: What the browser says of an answer that refuses.
@@ -34,8 +33,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
     """A platform whose callers must say who they are."""
     folder = tmp_path_factory.mktemp("access")
     config = folder / "celeriac.yaml"
-    config.write_text(f'imports: [tests.e2e.pages_types]\naccess: {{jwt_secret: "{SECRET}"}}\n')
-    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as running:
+    config.write_text(f'imports: [tests.kit.up.pages_types]\naccess: {{jwt_secret: "{SECRET}"}}\n')
+    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as running:
         asyncio.run(running.ready())
         yield running
         asyncio.run(running.stop())
@@ -74,8 +73,10 @@ def submit(url: str, user: str, type: str, payload: dict[str, Any]) -> str:
 def keys(up: RunningUp, *arguments: str) -> str:
     """Run `celeriac keys` on the platform's data folder; returns what it printed."""
     command = [*CELERIAC, "keys", *arguments, "--data-dir", str(up.data_dir)]
-    environ = clean_environment(PYTHONPATH=str(ROOT))
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True).stdout
+    environ = clean_environment(PYTHONPATH=str(REPOSITORY))
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def sign_in(page: Page, credential: str, path: str = "/dashboard") -> None:

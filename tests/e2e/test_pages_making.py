@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import RunningUp
-from tests.support import free_port
+from tests.kit.command_line import REPOSITORY
+from tests.kit.servers import free_port
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
-ROOT = Path(__file__).parents[2]
 #: As `make up` starts it, on another port.
 QUICKSTART = """
-imports: [tests.e2e.pages_types]
+imports: [tests.kit.up.pages_types]
 grpc_services:
   services:
     demo: {{address: "127.0.0.1:{port}"}}
@@ -36,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("making")
     config = folder / "celeriac.yaml"
     config.write_text(QUICKSTART.format(port=free_port()))
-    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as up:
+    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as up:
         asyncio.run(up.ready())
         assert f"{up.run_json['http']}/" in up.text
         yield up.run_json["http"]

@@ -7,16 +7,15 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import RunningUp
+from tests.kit.command_line import REPOSITORY
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
-ROOT = Path(__file__).parents[2]
 #: What the browser says of a server that is away.
 AWAY = "ERR_|status of 503"
 
@@ -27,8 +26,8 @@ expect.set_options(timeout=30_000)
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
     folder = tmp_path_factory.mktemp("trouble")
     config = folder / "celeriac.yaml"
-    config.write_text("imports: [tests.e2e.pages_types]\n")
-    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as running:
+    config.write_text("imports: [tests.kit.up.pages_types]\n")
+    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as running:
         asyncio.run(running.ready())
         yield running
         asyncio.run(running.stop())

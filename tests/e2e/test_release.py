@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running_up import RunningUp, clean_environment
-from tests.support import eventually
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY, clean_environment
+from tests.kit.up.running_up import RunningUp
+from tests.kit.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
-        cwd=ROOT, check=True, timeout=120, stdout=subprocess.DEVNULL,
+        cwd=REPOSITORY, check=True, timeout=120, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return folder
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import RunningUp
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
 
 expect.set_options(timeout=15_000)
 

@@ -8,9 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.running_up import clean_environment
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY, clean_environment
 
 
 def passed(folder: Path) -> int:
@@ -31,7 +29,7 @@ def passed(folder: Path) -> int:
 
 
 def test_the_examples_of_the_page_pass(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "testing.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == page.count("```python")
     for name, text in blocks:
@@ -41,5 +39,5 @@ def test_the_examples_of_the_page_pass(tmp_path: Path) -> None:
 
 def test_the_example_passes(tmp_path: Path) -> None:
     folder = tmp_path / "task_type"
-    shutil.copytree(ROOT / "examples" / "task_type", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(REPOSITORY / "examples" / "task_type", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     assert passed(folder) == 5

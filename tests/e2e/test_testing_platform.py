@@ -19,11 +19,9 @@ import pytest
 from celeriac import AsyncClient, Progress, Status, Task, TaskType
 from celeriac.errors import InvalidSubmissionError, PlatformStartError, SettingsError
 from celeriac.testing import Platform, platform, run_task
-from tests import kit_types as kit
-from tests.e2e.running_up import alive
-from tests.support import eventually
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.up import platform_types as kit
+from tests.kit.up.running_up import alive
+from tests.kit.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         folder = tmp_path_factory.mktemp("project")
         config = folder / "celeriac.yaml"
         config.write_text(
-            "imports: [tests.kit_types]\nredis_url: redis://127.0.0.1:1/0\nport: 1\naccess: {enabled: true}\n"
+            "imports: [tests.kit.up.platform_types]\nredis_url: redis://127.0.0.1:1/0\nport: 1\n"
+            "access: {enabled: true}\n"
             "files: {storage_url: 's3://nobody/nothing'}\nmax_result_bytes: 100000\n"
         )
         with platform(config=config) as started:
@@ -150,7 +149,7 @@ async def test_nothing_is_left_after_the_block_however_it_ends(monkeypatch: pyte
     processes: list[psutil.Process] = []
 
     def test() -> None:
-        with platform(["tests.kit_types"], settings={"access": {"jwt_secret": "s" * 40}}) as one:
+        with platform(["tests.kit.up.platform_types"], settings={"access": {"jwt_secret": "s" * 40}}) as one:
             # Signed in, where the settings ask for that.
             handle = one.client.submit(kit.spins.name)
             next(handle.progress())

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.running_up import RunningUp, celeriac, clean_environment
-from tests.support import ValkeyServer, eventually, free_port
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY, celeriac, clean_environment
+from tests.kit.servers import ValkeyServer, free_port
+from tests.kit.up.running_up import RunningUp
+from tests.kit.waiting import eventually
 
 TYPES = """
 from celeriac import Context, task
@@ -172,9 +172,9 @@ async def test_ctrl_c_costs_no_attempt_of_what_an_executor_of_its_own_runs(tmp_p
         "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__ADDRESS": f"127.0.0.1:{free_port()}",
         "CELERIAC_WORKER__SHUTDOWN_GRACE": "6s",
     }
-    start = ("--config", str(ROOT / "examples" / "quickstart.yaml"))
+    start = ("--config", str(REPOSITORY / "examples" / "quickstart.yaml"))
     counting = {"service": "demo", "method": "count", "data": {"seconds": 12}}
-    with RunningUp(tmp_path / "data", *start, cwd=ROOT, **own) as up:
+    with RunningUp(tmp_path / "data", *start, cwd=REPOSITORY, **own) as up:
         await up.ready()
         code, out, err = await up.cli(
             "submit", "grpc_task", "--payload", json.dumps(counting), "--max-retries", "0", "--json"
@@ -189,7 +189,7 @@ async def test_ctrl_c_costs_no_attempt_of_what_an_executor_of_its_own_runs(tmp_p
             await eventually(counts, because="it counts")
         assert await up.stop() == 0
         assert up.children() == []
-    with RunningUp(tmp_path / "data", *start, cwd=ROOT, **own) as up:
+    with RunningUp(tmp_path / "data", *start, cwd=REPOSITORY, **own) as up:
         await up.ready()
         code, out, err = await up.cli("watch", task_id, "--json")
         assert code == 0, out + err
@@ -301,11 +301,11 @@ async def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, op
 
 async def test_a_second_quickstart_says_whose_port_is_taken_and_how_to_give_it_another(tmp_path: Path) -> None:
     variable = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__ADDRESS"
-    quickstart = ["--config", str(ROOT / "examples/quickstart.yaml")]
+    quickstart = ["--config", str(REPOSITORY / "examples/quickstart.yaml")]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = ["--port", "0", "--grpc-port", "0", "--data-dir", str(tmp_path / "data")]
-        code, _, err = await celeriac("up", *quickstart, *ports, cwd=ROOT, **{variable: f"127.0.0.1:{port}"})
+        code, _, err = await celeriac("up", *quickstart, *ports, cwd=REPOSITORY, **{variable: f"127.0.0.1:{port}"})
     assert (code, err.count("\n")) == (2, 1)
     assert f"port {port} on 127.0.0.1, on which demo-executor is to listen, is taken" in err
     assert not (tmp_path / "data" / "valkey").exists()
@@ -313,7 +313,7 @@ async def test_a_second_quickstart_says_whose_port_is_taken_and_how_to_give_it_a
     advice = err.split()[-1]
     assert advice.startswith(f"{variable}=127.0.0.1:")
     address = advice.partition("=")[2]
-    with RunningUp(tmp_path / "data", *quickstart, cwd=ROOT, **{variable: address}) as up:
+    with RunningUp(tmp_path / "data", *quickstart, cwd=REPOSITORY, **{variable: address}) as up:
         await up.ready()
         payload = json.dumps({"service": "demo", "method": "echo", "data": {"a": 1}})
         code, out, _ = await up.cli("submit", "grpc_task", "--payload", payload, "--watch", "--json")

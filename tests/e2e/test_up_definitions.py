@@ -14,8 +14,8 @@ import pytest
 
 from celeriac import TaskControlService, TaskTriggerType
 from celeriac.errors import DefinitionNotFoundError, IllegalDefinitionMoveError, InvalidSubmissionError
-from tests.e2e.running_up import RunningUp
-from tests.support import eventually
+from tests.kit.up.running_up import RunningUp
+from tests.kit.waiting import eventually
 
 TYPES = """
 from celeriac import task

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.running_up import RunningUp, celeriac, clean_environment
+from tests.kit.command_line import REPOSITORY, celeriac, clean_environment
+from tests.kit.up.running_up import RunningUp
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "files"
+EXAMPLES = REPOSITORY / "examples" / "files"
 
 
 async def example(name: str, *arguments: str) -> str:

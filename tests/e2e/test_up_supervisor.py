@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from celeriac.up.supervisor import ChildSpec, Supervisor, describe_exit, restart_delay_s
-from tests.support import eventually
+from tests.kit.waiting import eventually
 
 
 @dataclass

@@ -17,18 +17,18 @@ from playwright.sync_api import expect
 from celeriac.access.principal import Scope
 from celeriac.settings import AccessSettings, Settings
 from celeriac_proto.task import task_pb2, task_pb2_grpc
-from tests.e2e.browser import running_browser, watched_page
-from tests.e2e.running_up import CELERIAC, RunningUp, clean_environment
-from tests.integration.certificates import Authority
-from tests.support import eventually
-from tests.tokens import token_of
+from tests.kit.certificates import Authority
+from tests.kit.command_line import CELERIAC, REPOSITORY, clean_environment
+from tests.kit.tokens import token_of
+from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.running_up import RunningUp
+from tests.kit.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 SECRET = "the secret of the tests of TLS, long enough"
 SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[arg-type]
 TOKEN = token_of(SETTINGS, user_id="ada", scopes=[Scope.ADMIN])
 CONFIG = """
-imports: [tests.e2e.pages_types]
+imports: [tests.kit.up.pages_types]
 access:
   jwt_secret: "{secret}"
   tls: {{cert_file: "{certificate}", key_file: "{key}"}}
@@ -58,7 +58,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterat
     certificate, key = authority.issue("server")
     config = folder / "celeriac.yaml"
     config.write_text(CONFIG.format(secret=SECRET, certificate=certificate, key=key))
-    with RunningUp(folder / "data", "--config", str(config), cwd=ROOT, PYTHONPATH=str(ROOT)) as running:
+    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as running:
         asyncio.run(running.ready())
         yield running
         asyncio.run(running.stop())

@@ -20,7 +20,7 @@ from celeriac.access.secret_file import read_or_make_secret
 from celeriac.access.tokens import TokenVerifier
 from celeriac.errors import AuthenticationError, SettingsError
 from celeriac.settings import AccessSettings, Settings, load_settings
-from tests.tokens import token_of
+from tests.kit.tokens import token_of
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -13,16 +13,16 @@ import typer.main
 from typer.core import TyperGroup
 
 from celeriac.cli.main import app
+from tests.kit.command_line import REPOSITORY
 from tools.settings_reference import TARGET, listed_settings, page
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
     for path in [
-        *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("examples/**/*.md"),
-        *ROOT.glob("bench/*.md"),
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("examples/**/*.md"),
+        *REPOSITORY.glob("bench/*.md"),
     ]
     if "node_modules" not in path.parts
 )
@@ -34,7 +34,7 @@ _PATH = re.compile(r"(?:api|bench|deploy|docs|examples|platform|proto|tasks|test
 
 
 def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(REPOSITORY))
 
 
 def anchors_of(path: Path) -> set[str]:
@@ -71,11 +71,11 @@ def test_every_path_shown_exists(path: Path) -> None:
         return
     for shown in _CODE.findall(_FENCE.sub("", path.read_text("utf-8"))):
         if _PATH.fullmatch(shown) and not shown.startswith("deploy/secrets/"):
-            assert (ROOT / shown).exists(), f"{named(path)}: there is no {shown}"
+            assert (REPOSITORY / shown).exists(), f"{named(path)}: there is no {shown}"
 
 
 def test_both_readmes_have_the_same_sections_commands_and_links() -> None:
-    english, chinese = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
+    english, chinese = ((REPOSITORY / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
 
     def commands(text: str) -> list[str]:
         blocks = re.findall(r"^```(?:sh|json|yaml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -116,7 +116,7 @@ def test_every_command_shown_exists_with_its_options(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_every_make_target_shown_exists(path: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     text = path.read_text("utf-8")
     shown = re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
     assert set(shown) <= targets
@@ -125,7 +125,7 @@ def test_every_make_target_shown_exists(path: Path) -> None:
 def test_no_source_names_a_wire_contract_by_a_number() -> None:
     suffixes = {".py", ".lua", ".js", ".proto", ".sql"}
     for folder in ("platform", "api", "tasks", "proto", "tests"):
-        for path in (ROOT / folder).rglob("*"):
+        for path in (REPOSITORY / folder).rglob("*"):
             if path.suffix in suffixes and "node_modules" not in path.parts:
                 found = re.search(r"\bcontract \d", path.read_text("utf-8"), re.IGNORECASE)
                 assert found is None, f"{named(path)}: {found and found[0]}: name it, or its page (docs/contracts.md)"

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY
 
 
 @pytest.mark.parametrize("folder", ["platform", "api", "tasks", "proto"])
 def test_a_source_root_is_no_package(folder: str) -> None:
-    assert (ROOT / folder).is_dir()
-    assert not (ROOT / folder / "__init__.py").exists()
+    assert (REPOSITORY / folder).is_dir()
+    assert not (REPOSITORY / folder / "__init__.py").exists()
 
 
 def test_python_finds_its_own_platform_from_the_root_of_the_repository() -> None:
     code = "import platform, celeriac; print(platform.__file__); print(platform.python_version())"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     file, version = found.split()
-    assert ROOT not in Path(file).parents or ".venv" in file
+    assert REPOSITORY not in Path(file).parents or ".venv" in file
     assert version == ".".join(map(str, sys.version_info[:3]))
 
 

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.kit.command_line import REPOSITORY
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "bench/*.md", "api/**/*.md")
-    for path in ROOT.glob(pattern)
+    for path in REPOSITORY.glob(pattern)
     if "node_modules" not in path.parts
 )
 _CODE = re.compile(r"^ *(```|~~~).*?^ *\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -52,9 +53,9 @@ def prose_of(markdown: str) -> str:
     return _CODE.sub(lambda code: "\n" * code[0].count("\n") or "CODE", markdown)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_page_is_plain_english(path: Path) -> None:
-    found = list(offenders(prose_of(path.read_text("utf-8")), str(path.relative_to(ROOT))))
+    found = list(offenders(prose_of(path.read_text("utf-8")), str(path.relative_to(REPOSITORY))))
     assert not found, "\n".join(found)
 
 

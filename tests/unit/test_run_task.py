@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from celeriac import Context, Progress, Settings, Status, TaskType, task
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, TaskTimeoutError
 from celeriac.testing import TaskOutcome, run_task, run_task_async
-from tests import kit_types as kit
+from tests.kit.up import platform_types as kit
 
 
 def test_a_completed_attempt_has_its_result_as_callers_read_it_and_its_reports() -> None:

@@ -1,6 +1,7 @@
 """Which route needs what: every route of the HTTP application, in one table.
 
-A route that is not in it is refused where authentication is on, and `tests/integration/test_access_routes.py` fails.
+A route that is not in it is refused where authentication is on, and
+`tests/integration/access/test_access_routes.py` fails.
 Path parameters named `task_id` or `taskId` name a task: the guard lets nobody but its owner and admins through.
 """
 

@@ -1,0 +1,61 @@
+"""`celeriac definitions`, against real stores; the test is the worker and the beat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from celeriac.database.migrating import migrate
+from celeriac.schedules.scheduler_process import scheduler_on
+from celeriac.settings import Settings
+from celeriac.store.audit import AuditLog
+from celeriac.store.task_store import TaskStore
+from tests.kit.command_line import celeriac
+from tests.kit.waiting import eventually
+
+
+async def test_a_definition_from_its_creation_to_its_end(valkey_url: str, store: TaskStore, tmp_path: Path) -> None:
+    settings = Settings(redis_url=valkey_url, database_url=f"sqlite:///{tmp_path}/history.db")
+    migrate(str(settings.database_url))
+
+    async def run(*arguments: str, code: int = 0) -> str:
+        addresses = {"REDIS_URL": valkey_url, "DATABASE_URL": str(settings.database_url)}
+        got, out, err = await celeriac("definitions", *arguments, cwd=tmp_path, **addresses)
+        assert got == code, err
+        return (out if code == 0 else err).strip()
+
+    async def run_json(*arguments: str) -> Any:
+        return json.loads(await run(*arguments, "--json"))
+
+    assert "there are no definitions" in await run("list")
+    definition_id = await run("create", "look", "--every", "0.2", "--user-id", "ann", "--options", '{"max_runs": 2}')
+    (line,) = [line for line in (await run("list", "--user-id", "ann")).splitlines() if definition_id in line]
+    assert "every 0.2 s" in line
+    async with scheduler_on(store, settings) as scheduler:
+
+        async def fired() -> bool:
+            await scheduler.step()
+            return len((await run_json("show", definition_id))["last_runs"]) == 2
+
+        await eventually(fired, because="it fires", interval_s=0.2)
+    nightly = await run("create", "--task", '{"type": "grpc_task", "payload": {}}', "--cron", "0 3 * * *", code=2)
+    assert "task.payload" in nightly
+    nightly = await run("create", "tidy", "--cron", "0 3 * * *", "--timezone", "Europe/Berlin")
+    assert (await run("pause", nightly, "--note", "moving house")).endswith("is paused")
+    assert (await run_json("show", nightly))["note"] == "moving house"
+    assert (await run("resume", nightly)).endswith("is active")
+    edited = await run_json("edit", nightly, '{"trigger_args": {"cron": "0 4 * * *"}, "name": "tidy up"}')
+    assert (edited["name"], edited["trigger_args"]) == ("tidy up", {"cron": "0 4 * * *"})
+    assert len((await run_json("preview", nightly, "--count", "3"))["items"]) == 3
+    assert (await run("backfill", nightly, "--from", "50h")).startswith("2 slots")
+    task_id = await run("trigger", nightly)
+    assert task_id in [run["task_id"] for run in (await run_json("show", nightly))["last_runs"]]
+    assert (await run("cancel", nightly)).endswith("is cancelled")
+    assert "is cancelled: cannot resume it" in await run("resume", nightly, code=2)
+    assert "no definition has the id" in await run("show", "nobody", code=2)
+    assert "trigger_args.cron" in await run("create", "x", "--cron", "whenever", code=2)
+    actions = [change["action"] for change in (await run_json("show", nightly))["changes"]]
+    assert actions == ["cancel", "trigger", "backfill", "edit", "resume", "pause", "create"]
+    audited = [e["action"] for e in await AuditLog(store).page() if e["target"] == nightly]
+    assert audited == [f"definition.{action}" for action in actions]

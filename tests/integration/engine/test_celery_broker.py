@@ -1,0 +1,221 @@
+"""Another broker than Redis: the record comes first, the message follows through the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from celeriac.model import Delivery, Status
+from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from celeriac_tasks.engine.app import create_app
+from celeriac_tasks.engine.broker import Broker
+from celeriac_tasks.outbox import OutboxPublisher
+from tests.kit.waiting import eventually
+from tests.kit.workers.celery_processes import BOTH, PLAIN, publish, publish_as_stranger, publish_chain
+from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
+
+URL = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rabbitmq() -> None:
+    """Without RabbitMQ these tests fail in CI; elsewhere they are skipped, and say so."""
+    try:
+        with Connection(URL, connect_timeout=3) as connection:
+            connection.ensure_connection(max_retries=1, timeout=3)
+    except Exception as exc:
+        message = f"there is no RabbitMQ at TEST_AMQP_URL or 127.0.0.1:5672: {exc}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture
+def group() -> Any:
+    """A group of the test's own; its queue is gone afterwards."""
+    name = f"celeriac-test-{uuid.uuid4().hex[:10]}"
+    yield name
+    with Connection(URL) as connection:
+        connection.default_channel.queue_delete(name)
+
+
+@pytest.fixture
+async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
+    async with workers_on(tmp_path, valkey_url) as started:
+        yield started
+
+
+@pytest.fixture
+def broker(valkey_url: str) -> Broker:
+    return Broker(create_app(Settings(redis_url=valkey_url, broker_url=URL)))
+
+
+def serving(group: str, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a worker of one group on RabbitMQ."""
+    return {**BOTH, "broker_url": URL, "worker__groups": group, **settings}
+
+
+async def submit_here(store: TaskStore, group: str, kind: str, payload: dict[str, Any], **more: Any) -> str:
+    return await submit(store, kind, payload, group=group, delivery=Delivery.BROKER, **more)
+
+
+async def test_a_submission_runs(workers: Workers, store: TaskStore, group: str) -> None:
+    early = await submit_here(store, group, "add", {"numbers": [1, 2]})
+    await workers.start(store, **serving(group))
+    late = await submit_here(store, group, "add_sync", {"numbers": [3]})
+    delayed = await submit_here(store, group, "noop", {"d": 1}, delay_ms=500)
+    failing = await submit_here(store, group, "fails", {"how": "odd", "until": 2})
+    assert (await ended(store, early)).result == {"sum": 3}
+    assert (await ended(store, late)).result == {"sum": 3}
+    assert (await ended(store, delayed)).result == {"d": 1}
+    task = await ended(store, failing)
+    assert (task.status, task.attempt) == (Status.COMPLETED, 2)
+    assert await store.redis.llen("celeriac:outbox") == 0
+
+
+async def test_a_limit_holds_here_too(workers: Workers, store: TaskStore, group: str) -> None:
+    await store.limit(group, max_running=2)
+    await workers.start(store, **serving(group))
+    ids = [await submit_here(store, group, "counts_running", {}) for _ in range(20)]
+    seen = []
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+        seen += [int(text) for text in await ran(store, task_id)]
+    assert (len(seen), max(seen)) == (20, 2)
+
+
+async def test_a_worker_of_all_groups_follows_new_ones_here_too(workers: Workers, store: TaskStore, group: str) -> None:
+    await workers.start(store, **serving("*"))
+    assert (await ended(store, await submit_here(store, group, "noop", {}))).status is Status.COMPLETED
+    workers.kill_all()
+    with Connection(URL) as connection:
+        # Which a worker of all groups begins with.
+        connection.default_channel.queue_delete("default", if_unused=True, if_empty=True)
+
+
+async def test_plain_celery_calls_have_a_record_before_their_message(
+    workers: Workers, store: TaskStore, group: str
+) -> None:
+    settings = {"broker_url": URL}
+    simple, later = await publish(
+        workers,
+        f"add.apply_async((1, 2), queue={group!r})",
+        f"add.apply_async((1, 2), queue={group!r}, countdown=1)",
+        **settings,
+    )
+    task = await store.get(simple)
+    assert (task.status, task.group, task.payload) == (Status.PENDING, group, {"args": [1, 2], "kwargs": {}})
+    assert (await store.get(later)).status is Status.SCHEDULED
+    on = f".set(queue={group!r})"
+    chained = await publish_chain(workers, f"add.s(1, 2){on} | add.s(10){on}", **settings)
+    (registered,) = await publish(
+        workers, f"app.tasks['noop'].apply_async(kwargs={{'x': 1}}, queue={group!r})", **settings
+    )
+    await workers.start(store, **serving(group))
+    assert (await ended(store, simple)).result == 3
+    assert (await ended(store, later)).result == 3
+    assert [(await ended(store, task_id)).result for task_id in chained] == [3, 13]
+    assert (await ended(store, registered)).result == {"x": 1}
+
+
+async def test_a_strangers_message_is_adopted(workers: Workers, store: TaskStore, group: str, broker: Broker) -> None:
+    worker = await workers.start(store, **serving(group))
+    now = {"name": f"{PLAIN}.add", "args": [1], "task_id": f"{group}-now"}
+    later = {"name": f"{PLAIN}.add", "args": [2], "task_id": f"{group}-later", "countdown": 1}
+    await publish_as_stranger(workers, now, now, later, broker=URL, queue=group)
+    await eventually(lambda: store.redis.exists(f"task:{group}-now"), because="it arrives")
+    assert (await ended(store, f"{group}-now")).result == 1
+    assert (await store.get(f"{group}-later")).status is not Status.FAILED
+    assert (await ended(store, f"{group}-later")).result == 2
+    assert "SCHEDULED" in await statuses(store, f"{group}-later"), "not in a worker's memory"
+    assert await ran(store, f"{group}-now") == ["start 0", "1 + 0"]
+    # The acknowledgement follows the end of the task.
+    await asyncio.sleep(0.5)
+    worker.kill()
+    # What was not acknowledged would be back now.
+    await asyncio.sleep(0.3)
+    assert await broker.is_empty(group)
+    await broker.close()
+
+
+async def test_what_a_killed_worker_ran_goes_on_elsewhere(workers: Workers, store: TaskStore, group: str) -> None:
+    worker = await workers.start(store, **serving(group))
+    ids = [await submit_here(store, group, "sleeps_again", {"s": 1}, max_retries=3) for _ in range(20)]
+    for task_id in ids:
+        await runs(store, task_id)
+    worker.kill()
+    await workers.start(store, **serving(group))
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+        check_one_end(await statuses(store, task_id))
+        assert (await ran(store, task_id)).count("end 1") + (await ran(store, task_id)).count("end 2") == 1
+
+
+async def test_what_a_publisher_took_along_when_it_died_is_published_again(
+    workers: Workers, store: TaskStore, group: str
+) -> None:
+    lost = await submit_here(store, group, "add", {"numbers": [1]})
+    assert await store.take_outgoing(10, wait_s=1) == [lost]
+    await workers.start(store, **serving(group))
+    assert (await ended(store, lost)).status is Status.COMPLETED
+    assert await ran(store, lost) == ["attempt 1"]
+
+
+async def test_waiting_behind_a_busy_worker_is_not_taken_for_lost(
+    workers: Workers, store: TaskStore, group: str, broker: Broker
+) -> None:
+    await workers.start(store, "--concurrency", "1", **serving(group))
+    running = await submit_here(store, group, "sleeps", {"s": 4})
+    await runs(store, running)
+    ids = [await submit_here(store, group, "add", {"numbers": [1]}) for _ in range(20)]
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+    hints = [int(await store.redis.hget(f"task:{task_id}", "hints") or 0) for task_id in ids]
+    # One may be in the worker's own buffer, which the broker does not count.
+    assert sum(hints) <= 1, "no message went out twice"
+    assert await broker.is_empty(group)
+    await broker.close()
+
+
+async def test_what_the_broker_did_not_take_stays_in_the_outbox(store: TaskStore, valkey_url: str, group: str) -> None:
+    task_id = await submit_here(store, group, "noop", {})
+    away = Broker(create_app(Settings(redis_url=valkey_url, broker_url="amqp://guest:guest@127.0.0.1:1//")))
+    publisher = OutboxPublisher(store=store, broker=away)
+    assert await publisher.step() > 0, "it tries again, but not at once"
+    assert not await away.is_empty(group), "nobody knows"
+    assert await store.redis.lrange("celeriac:outbox", 0, -1) == [task_id]
+    await publisher.stop()
+
+
+async def test_any_number_of_publishers_publish_each_message_once(
+    store: TaskStore, valkey_url: str, group: str, broker: Broker
+) -> None:
+    ids = [await submit_here(store, group, "noop", {}) for _ in range(500)]
+    app = create_app(Settings(redis_url=valkey_url, broker_url=URL))
+    publishers = [OutboxPublisher(store=store, broker=Broker(app)) for _ in range(3)]
+    for publisher in publishers:
+        await publisher.start()
+    await eventually(lambda: count(group, 500), because="all are published")
+    assert await store.redis.llen("celeriac:outbox") == 0
+    await asyncio.gather(*(publisher.stop() for publisher in publishers))
+    assert not await broker.is_empty(group)
+    await broker.close()
+    with Connection(URL) as connection:
+        found = [connection.default_channel.basic_get(group, no_ack=True).headers["id"] for _ in ids]
+    assert sorted(found) == sorted(ids)
+
+
+async def count(group: str, expected: int) -> bool:
+    def messages() -> int:
+        with Connection(URL) as connection:
+            return int(connection.default_channel.queue_declare(group, durable=True, auto_delete=False).message_count)
+
+    return await asyncio.to_thread(messages) == expected

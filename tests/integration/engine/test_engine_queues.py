@@ -1,0 +1,104 @@
+"""Which worker takes what, and when: groups, priorities, expiry, messages that come twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from celeriac.model import Status
+from celeriac.store.task_store import TaskStore
+from tests.kit.waiting import eventually
+from tests.kit.workers.engine_workers import Workers, ended, ran, runs, statuses, submit, workers_on
+
+
+@pytest.fixture
+async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
+    async with workers_on(tmp_path, valkey_url) as started:
+        yield started
+
+
+async def test_a_worker_of_some_groups_serves_only_those(workers: Workers, store: TaskStore) -> None:
+    await workers.start(store, "--groups", "a,b")
+    mine = [await submit(store, "noop", group=group) for group in ("a", "b", "a")]
+    other = await submit(store, "noop", group="c")
+    for task_id in mine:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+    assert (await store.get(other)).status is Status.PENDING
+    assert {stats.name: stats.workers for stats in await store.groups()} == {"a": 1, "b": 1, "c": 0}
+
+
+async def test_a_worker_of_all_groups_follows_new_ones(workers: Workers, store: TaskStore) -> None:
+    await workers.start(store, "--groups", "*")
+    first = await ended(store, await submit(store, "noop", group="appeared"))
+    assert first.started_at is not None
+    assert (first.started_at - first.created_at).total_seconds() < 4
+    await eventually(lambda: has_worker(store, "appeared"), because="the worker says that it serves it")
+
+
+async def has_worker(store: TaskStore, group: str) -> bool:
+    return (await store.group(group)).workers == 1
+
+
+async def test_a_worker_of_all_groups_still_follows_after_it_lost_its_connections(
+    workers: Workers, store: TaskStore
+) -> None:
+    await workers.start(store)
+    await ended(store, await submit(store, "noop", group="before"))
+    await store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await ended(store, await submit(store, "noop", group="before"))
+    await ended(store, await submit(store, "noop", group="after"))
+
+
+async def test_the_higher_priority_is_served_first(workers: Workers, store: TaskStore) -> None:
+    ids = {priority: await submit(store, "add_sync", {"numbers": [1]}, priority=priority) for priority in (0, 3, 9, 6)}
+    await workers.start(store, "--concurrency", "1")
+    at = {priority: (await ended(store, task_id)).started_at for priority, task_id in ids.items()}
+    assert sorted(at, key=lambda priority: str(at[priority])) == [9, 6, 3, 0]
+
+
+async def test_what_expired_before_its_start_never_runs(workers: Workers, store: TaskStore) -> None:
+    task_id = await submit(store, "add", {"numbers": [1]}, expires_in_ms=100)
+    in_time = await submit(store, "add", {"numbers": [1]}, expires_in_ms=60_000)
+    await asyncio.sleep(0.2)
+    await workers.start(store)
+    task = await ended(store, task_id)
+    assert task.status is Status.FAILED
+    assert task.error is not None
+    assert task.error.code == "expired"
+    assert await ran(store, task_id) == []
+    assert (await ended(store, in_time)).status is Status.COMPLETED
+
+
+async def test_a_message_that_comes_fifty_times_runs_once(workers: Workers, store: TaskStore) -> None:
+    ids = [await submit(store, task_type, {"numbers": [1], "pause_s": 0.2}) for task_type in ("add", "add_sync")]
+    for message in await store.redis.lrange("default\x06\x169", 0, -1):
+        for _ in range(50):
+            await store.redis.lpush("default\x06\x169", message)
+    await workers.start(store)
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+    await eventually(lambda: is_empty(store), because="all messages are consumed")
+    await asyncio.sleep(0.5)
+    for task_id in ids:
+        assert await ran(store, task_id) == ["attempt 1"]
+        assert await statuses(store, task_id) == ["PENDING", "PROCESSING", "COMPLETED"]
+
+
+async def is_empty(store: TaskStore) -> bool:
+    return not await store.redis.llen("default\x06\x169")
+
+
+async def test_functions_that_find_no_thread_are_for_any_worker(workers: Workers, store: TaskStore) -> None:
+    first = await workers.start(store, worker__threads=2)
+    ids = [await submit(store, "blocks", {"s": 6}) for _ in range(4)]
+    await runs(store, ids[0])
+    await runs(store, ids[1])
+    assert [(await store.get(task_id)).status for task_id in ids[2:]] == [Status.PENDING] * 2, "not claimed in vain"
+    second = await workers.start(store, worker__threads=2)
+    for task_id in ids:
+        assert (await ended(store, task_id)).status is Status.COMPLETED
+    for task_id, worker in zip(ids, [first, first, second, second], strict=True):
+        assert str(worker.process.pid) in ((await store.get(task_id)).worker or "")

@@ -1,0 +1,76 @@
+"""Many streams at once through one handler in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import uvloop
+
+from celeriac.tasks.types.grpc_task import GrpcTaskPayload
+from celeriac_tasks.grpc_task import GrpcTaskHandler
+from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.waiting import eventually
+
+STREAMS = 500
+
+
+async def test_500_streams_run_at_the_same_time_after_one_health_check_and_without_threads_of_their_own() -> None:
+    async with ExecutorProcess() as executor:
+        handler = GrpcTaskHandler(executor.settings())
+        contexts = [make_context() for _ in range(STREAMS)]
+        payload = GrpcTaskPayload(service="svc", method="wait_for", data={"streams": STREAMS})
+        before = threading.active_count()
+        # The executor answers none before all are there.
+        results = await asyncio.wait_for(asyncio.gather(*(handler(payload, ctx) for ctx in contexts)), 60)
+        assert results == [{"gathered": STREAMS}] * STREAMS
+        assert all(recorder_of(ctx).percentages == [50] for ctx in contexts)
+        assert threading.active_count() - before < 10
+        assert (await executor.seen())["health_checks"] == 1
+        await handler.close()
+        # gRPC's pollers and our own tasks: nothing is left of the streams.
+        assert len(asyncio.all_tasks()) < 5
+
+
+async def test_500_streams_cancelled_at_once_are_all_dropped_and_all_announced() -> None:
+    async with ExecutorProcess() as executor:
+        handler = GrpcTaskHandler(executor.settings())
+        contexts = [make_context() for _ in range(STREAMS)]
+        script = play({"progress": {"percentage": 1}}, {"hang": True})
+        streams = [asyncio.create_task(handler(script, ctx)) for ctx in contexts]
+        await eventually(lambda: all(recorder_of(ctx).reports for ctx in contexts), because="all streams run")
+        for ctx, stream in zip(contexts, streams, strict=True):
+            ctx.stop("cancel")
+            stream.cancel()
+        await asyncio.wait(streams, timeout=30)
+        assert all(stream.cancelled() for stream in streams)
+        seen = await executor.seen()
+        assert {cancel["task_id"] for cancel in seen["cancels"]} == {ctx.task_id for ctx in contexts}
+        await handler.close()
+
+
+async def test_a_burst_that_a_server_would_throw_away_in_part_is_spread_and_all_of_it_runs() -> None:
+    async with ExecutorProcess() as executor:
+        handler = GrpcTaskHandler(executor.settings())
+        script = play({"progress": {"percentage": 1}}, {"result": {}})
+        results = await asyncio.gather(*(handler(script, make_context()) for _ in range(3000)))
+        assert results == [{}] * 3000
+        await handler.close()
+
+
+async def test_streams_run_on_a_uvloop_in_a_second_thread_as_workers_have_it() -> None:
+    async with ExecutorProcess() as executor:
+        settings = executor.settings()
+
+        async def work() -> list[dict[str, object]]:
+            handler = GrpcTaskHandler(settings)
+            script = play({"progress": {"percentage": 1}}, {"result": {"ok": 1}})
+            results = await asyncio.gather(*(handler(script, make_context()) for _ in range(50)))
+            await handler.close()
+            return results
+
+        def worker() -> list[dict[str, object]]:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(work())
+
+        assert await asyncio.to_thread(worker) == [{"ok": 1}] * 50

@@ -1,0 +1,70 @@
+"""The migrations make the tables that the code expects, once, whoever runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from celeriac.database.migrating import HEAD, VERSION_TABLE, migrate
+from celeriac.database.task_tables import metadata
+from celeriac.errors import LedgerMissingError, LedgerUnavailableError
+from celeriac.history.history import Ledger
+from celeriac.settings import Settings
+from tests.kit.databases import KINDS, empty_database
+from tests.kit.servers import free_port
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_migrations_make_what_the_tables_say(kind: str, tmp_path: Path) -> None:
+    with empty_database(kind, tmp_path) as url:
+        async with Ledger(url, Settings()) as ledger:
+            with pytest.raises(LedgerMissingError, match="celeriac migrate"):
+                await ledger.check()
+            assert migrate(url) == (None, HEAD)
+            assert migrate(url) == (HEAD, HEAD)
+            await ledger.check()
+        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            assert compare_metadata(context, metadata) == []
+        engine.dispose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_many_processes_may_migrate_at_once(kind: str, tmp_path: Path) -> None:
+    with empty_database(kind, tmp_path) as url:
+        outcomes = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(6)))
+        assert sorted(outcomes, key=str) == [(HEAD, HEAD)] * 5 + [(None, HEAD)]
+
+
+def test_a_new_file_takes_many_first_connections_at_once(tmp_path: Path) -> None:
+    """Each of them tells SQLite to write ahead, for which it does not let one wait for the other."""
+    for n in range(40):
+        url = f"sqlite:///{tmp_path}/{n}.db"
+        with ThreadPoolExecutor(8) as pool:
+            assert [after for _, after in pool.map(migrate, [url] * 8)] == [HEAD] * 8
+
+
+async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    with pytest.raises(LedgerUnavailableError, match="cannot be used"):
+        migrate(url)
+    async with Ledger(url, Settings()) as ledger:
+        with pytest.raises(LedgerUnavailableError, match="cannot be used"):
+            await ledger.get("t")
+
+
+def test_the_command_migrates_without_a_store(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "celeriac", "migrate", "--data-dir", str(tmp_path / "data")]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert first.stdout == f"sqlite:///{tmp_path}/data/celeriac.db is at version {HEAD} (was: empty)\n"
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert second.stdout == f"sqlite:///{tmp_path}/data/celeriac.db is at version {HEAD}\n"

@@ -1,0 +1,169 @@
+"""What Prometheus reads, parsed as it parses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from celeriac.limits.rules import Rate
+from celeriac.model import Failure, Submission
+from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
+from tests.kit.api.http_serving import claim, serving, submit
+from tests.kit.waiting import eventually
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings(redis_url=valkey_url, lease=1.0)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
+        yield connected
+
+
+async def read(client: httpx.AsyncClient, scope: str = "platform") -> Samples:
+    answer = await client.get("/metrics", params={"scope": scope})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float | None:
+    return samples.get((name, frozenset(labels.items())))
+
+
+async def test_each_transition_is_counted_once_with_its_group_and_type(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    of = {"group": "media", "type": "http_test.echo"}
+    done, broken, again, waiting = [await submit(client, queue="media", max_retries=1) for _ in range(4)]
+    await store.complete(await claim(store, done), "1")
+    await store.fail(await claim(store, broken), Failure("broken", "", False), 0)
+    await store.fail(await claim(store, again), Failure("broken", "", True), 60_000)
+    await submit(client, queue="media", delay="60s")
+
+    samples = await read(client)
+    assert value(samples, "celeriac_tasks_submitted_total", **of) == 5
+    assert value(samples, "celeriac_tasks_started_total", **of) == 3
+    assert value(samples, "celeriac_tasks_finished_total", status="completed", **of) == 1
+    assert value(samples, "celeriac_tasks_finished_total", status="failed", **of) == 1
+    assert value(samples, "celeriac_task_retries_total", **of) == 1
+    assert value(samples, "celeriac_task_wait_seconds_count", group="media") == 3
+    assert value(samples, "celeriac_task_run_seconds_count", **of) == 3
+    assert value(samples, "celeriac_task_run_seconds_bucket", le="+Inf", **of) == 3
+    assert value(samples, "celeriac_queue_depth", group="media") == 1
+    assert value(samples, "celeriac_queue_unserved", group="media") == 1
+    assert value(samples, "celeriac_tasks_running", group="media") == 0
+    assert value(samples, "celeriac_tasks_delayed") == 2
+    assert await store.cancel(waiting) == "CANCELLED"
+    assert value(await read(client), "celeriac_tasks_finished_total", status="cancelled", **of) == 1
+
+
+async def test_what_a_worker_serves_is_not_unserved(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await submit(client, queue="media")
+    await store.renew("w1", [], {"kind": "celery", "groups": "media", "started_ms": "1"})
+    samples = await read(client)
+    assert value(samples, "celeriac_queue_depth", group="media") == 1
+    assert value(samples, "celeriac_queue_unserved", group="media") == 0
+
+
+async def test_what_holds_a_group_back_shows(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await submit(client, queue="media")
+    await store.limit("media", max_running=5, rate=None)
+    await store.limit("mail", max_running=None, rate=Rate.parse("10/s"))
+    await store.pause("mail")
+    samples = await read(client)
+    assert [value(samples, "celeriac_group_paused", group=name) for name in ("media", "mail")] == [0, 1]
+    assert [value(samples, "celeriac_group_limit_running", group=name) for name in ("media", "mail")] == [5, None]
+    assert value(samples, "celeriac_queue_depth", group="mail") == 0
+    await store.resume("mail")
+    await store.unlimit("media")
+    samples = await read(client)
+    assert value(samples, "celeriac_group_limit_running", group="media") is None
+    assert value(samples, "celeriac_group_paused", group="mail") == 0
+
+
+async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:
+    claimed = await claim(store, await submit(client))
+    # A start of 20 seconds ago, as the record tells it.
+    started_ms = int(await store.redis.hget(keys.task(claimed.task_id), "started_ms")) - 20_000
+    await store.redis.hset(keys.task(claimed.task_id), "started_ms", started_ms)
+    await store.complete(claimed, "1")
+    samples = await read(client)
+    of = {"group": "default", "type": "http_test.echo"}
+    assert value(samples, "celeriac_task_run_seconds_bucket", le="10.0", **of) == 0
+    assert value(samples, "celeriac_task_run_seconds_bucket", le="30.0", **of) == 1
+    assert 20 <= (value(samples, "celeriac_task_run_seconds_sum", **of) or 0) < 30
+
+
+async def test_repeated_calls_count_once_and_batches_count_each(client: httpx.AsyncClient, store: TaskStore) -> None:
+    of = {"group": "default", "type": "demo"}
+    await asyncio.gather(*(store.submit(Submission(task_id=f"t{i}", type="demo")) for i in range(50)))
+    claims = await asyncio.gather(*(claim(store, f"t{i}") for i in range(50)))
+    await asyncio.gather(*(store.complete(claimed, "1") for claimed in claims for _ in range(2)))
+    await asyncio.gather(*(store.submit(Submission(task_id=f"t{i}", type="demo")) for i in range(50)))
+    samples = await read(client)
+    assert value(samples, "celeriac_tasks_submitted_total", **of) == 50
+    assert value(samples, "celeriac_tasks_started_total", **of) == 50
+    assert value(samples, "celeriac_tasks_finished_total", status="completed", **of) == 50
+    assert value(samples, "celeriac_task_run_seconds_count", **of) == 50
+
+
+async def test_a_worker_that_died_shows_as_an_expired_lease(client: httpx.AsyncClient, store: TaskStore) -> None:
+    claimed = await claim(store, await submit(client))
+    await store.redis.zadd(keys.LEASES, {claimed.task_id: 1})
+    await store.reap(limit=10)
+    of = {"group": "default", "type": "http_test.echo"}
+    assert value(await read(client), "celeriac_leases_expired_total", **of) == 1
+
+
+async def test_a_process_tells_of_itself_and_of_its_connections(client: httpx.AsyncClient, store: TaskStore) -> None:
+    task_id = await submit(client)
+    async with client.stream("GET", f"/api/v1/tasks/{task_id}/progress/stream") as stream:
+        assert stream.status_code == 200
+        samples = await read(client, "process")
+        assert value(samples, "celeriac_api_open_connections", kind="stream") == 1
+        assert value(samples, "celeriac_api_open_connections", kind="request") == 1
+        assert (value(samples, "process_resident_memory_bytes") or 0) > 1_000_000
+        assert not any(name.startswith("celeriac_tasks") for name, _ in samples)
+
+    async def closed() -> bool:
+        return value(await read(client, "process"), "celeriac_api_open_connections", kind="stream") == 0
+
+    await eventually(closed, because="a stream that its reader left is not counted any more")
+    assert (
+        value(await read(client, "all"), "celeriac_tasks_submitted_total", group="default", type="http_test.echo") == 1
+    )
+
+
+async def test_names_of_strangers_cannot_fill_the_store(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await store.redis.hset(keys.COUNTS, mapping={f"s\x1f{i}\x1fx": 1 for i in range(20_000)})
+    await submit(client, queue="one-more")
+    assert await store.redis.hlen(keys.COUNTS) == 20_000
+    assert (await client.get("/metrics", params={"scope": "nobody"})).status_code == 422
+
+
+async def test_a_firing_says_how_late_it_was(client: httpx.AsyncClient, store: TaskStore) -> None:
+    seconds, micros = await store.redis.time()
+    slot_ms = seconds * 1000 + micros // 1000 - 3000
+    for _ in range(2):  # the second one is known already
+        await store.submit(Submission(task_id="t", type="demo", trigger="schedule", scheduled_at_ms=slot_ms))
+    await store.submit(Submission(task_id="by-hand", type="demo", trigger="manual", scheduled_at_ms=slot_ms))
+    samples = await read(client)
+    assert value(samples, "celeriac_schedule_lateness_seconds_count", group="default") == 1
+    assert value(samples, "celeriac_schedule_lateness_seconds_bucket", group="default", le="2.5") == 0
+    assert (value(samples, "celeriac_schedule_lateness_seconds_sum", group="default") or 0) >= 3

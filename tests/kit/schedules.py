@@ -1,0 +1,130 @@
+"""Task control on real stores under a clock of the test's own; the test is the worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from celeriac.history.history import Ledger
+from celeriac.model import Claim, Failure, Task
+from celeriac.schedules.scheduler import Scheduler
+from celeriac.schedules.scheduler_process import scheduler_on
+from celeriac.schedules.service import TaskControl
+from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+from tests.kit.api import http_serving  # noqa: F401 - its task types
+
+#: A Tuesday, half past eight in the morning.
+BEGIN_MS = 1_900_053_000_000
+
+
+@dataclass
+class ManualClock:
+    """The clock by which everything goes: it stands still until the test moves it."""
+
+    ms: int = BEGIN_MS
+
+    async def __call__(self) -> int:
+        return self.ms
+
+    def pass_s(self, seconds: float) -> None:
+        self.ms += round(seconds * 1000)
+
+
+@dataclass
+class Desk:
+    """Everything of task control that a test uses."""
+
+    clock: ManualClock
+    control: TaskControl
+    scheduler: Scheduler
+    store: TaskStore
+    ledger: Ledger
+
+    async def create(self, **fields: Any) -> str:
+        """Create a definition of an echo task every minute, unless the fields say otherwise."""
+        document = {
+            "user_id": 7,
+            "task": {"type": "http_test.echo", "payload": {}},
+            "trigger_type": "LOOP",
+            "trigger_args": {"interval": 60},
+            **fields,
+        }
+        seen, created = await self.control.create(document, actor="tester")
+        assert created
+        return seen.definition.definition_id
+
+    async def run_for(self, seconds: float, *, step_s: float = 1) -> None:
+        """Let a beat run for so long."""
+        for _ in range(round(seconds / step_s)):
+            self.clock.pass_s(step_s)
+            await self.fire()
+
+    async def fire(self) -> None:
+        """Let a beat do all that is to be done now."""
+        while await self.scheduler.step() == 0:
+            pass
+
+    async def instances(self, definition_id: str) -> list[Task]:
+        """Return all instances, the oldest slot first."""
+        found, cursor = await self.control.instances(definition_id, limit=500)
+        assert cursor is None
+        return sorted(found, key=lambda task: (task.extra["scheduled_at"], task.created_at))
+
+    async def slots(self, definition_id: str) -> list[int]:
+        """Return the slots that were fired, in seconds since the beginning."""
+        from datetime import datetime
+
+        return [
+            round(datetime.fromisoformat(task.extra["scheduled_at"]).timestamp() - BEGIN_MS / 1000)
+            for task in await self.instances(definition_id)
+        ]
+
+    async def counters(self, definition_id: str) -> dict[str, int]:
+        """Return the counters that are not zero."""
+        definition = (await self.control.get(definition_id)).definition
+        names = ("fired", "skipped", "missed", "buffered", "succeeded", "failed", "cancelled")
+        return {name: getattr(definition, name) for name in names if getattr(definition, name)}
+
+    async def status(self, definition_id: str) -> str:
+        return (await self.control.get(definition_id)).status.value
+
+    async def claim(self, task: Task) -> Claim:
+        claim = await self.store.claim(task.task_id, worker="w")
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    async def end(self, task: Task, *, failing: bool = False) -> None:
+        """Run an instance to its end."""
+        claim = await self.claim(task)
+        if failing:
+            await self.store.fail(claim, Failure("broken", "boom", False), 0)
+        else:
+            await self.store.complete(claim, '"done"')
+
+    async def rows(self, statement: str) -> list[Any]:
+        async with self.ledger.engine.connect() as connection:
+            return list((await connection.execute(text(statement))).all())
+
+
+@asynccontextmanager
+async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[Desk]:
+    """Yield task control on `settings.database_url`, at `BEGIN_MS`."""
+    from celeriac.tasks.registry import registry
+
+    clock = ManualClock()
+
+    async def types(_: str) -> Any:
+        return registry
+
+    assert settings.database_url is not None
+    async with (
+        Ledger(settings.database_url, settings) as ledger,
+        scheduler_on(store, settings, clock=clock) as scheduler,
+    ):
+        control = TaskControl(store=store, ledger=ledger, types=types, clock=clock)
+        yield Desk(clock, control, scheduler, store, ledger)
