@@ -6,23 +6,19 @@ number of `celeriac beat`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import celery.beat
 
 from celeriac.errors import LedgerUnavailableError, StoreUnavailableError
+from celeriac.execution.loop_thread import LoopThread
 from celeriac.schedules.scheduler import Scheduler as DefinitionScheduler
 from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedule
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +34,19 @@ class Scheduler(celery.beat.Scheduler):
         """Connect; runs once, when the process starts."""
         self._settings: Settings = self.app.celeriac_settings
         self.max_interval = self._settings.schedule.tick
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="definitions", daemon=True).start()
+        self._thread = LoopThread("definitions")
+        self._thread.start()
         self._open = AsyncExitStack()
         self._imported = False
         self._closed = False
         self._store: TaskStore
         self._scheduler: DefinitionScheduler
-        self._wait(self._connect())
+        self._thread.wait(self._connect())
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; returns the seconds until the next look."""
         try:
-            return self._wait(self._step())
+            return self._thread.wait(self._step())
         except (StoreUnavailableError, LedgerUnavailableError) as exc:
             log.warning("beat waits: %s", exc)
         except Exception:
@@ -66,16 +62,13 @@ class Scheduler(celery.beat.Scheduler):
             return
         # First: a signal's handler closes in the midst of a step, and the end of the process does once more.
         self._closed = True
-        self._wait(self._open.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.wait(self._open.aclose())
+        self._thread.stop()
 
     @property
     def info(self) -> str:
         """What the start of the process prints."""
         return "    . db -> definitions in SQL"
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _connect(self) -> None:
         settings = self._settings.model_copy(update={"database_url": self._settings.history_url})

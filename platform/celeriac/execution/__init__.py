@@ -4,4 +4,6 @@ runner.py          claim, handler, end: which outcome an attempt has
 attempt.py         one running attempt: its context, its reports, how it is stopped
 attempt_store.py   what both need of the life cycle's store
 daemon_threads.py  threads for plain functions
+loop_thread.py     an event loop in a thread, for code that is not asynchronous
+forking.py         what a forked child does with the objects that it inherited
 """

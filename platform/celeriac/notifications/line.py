@@ -18,6 +18,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.execution.forking import call_after_fork, keep_inherited
+from celeriac.execution.loop_thread import LoopThread
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
@@ -62,14 +64,18 @@ class NotificationLine:
 
     def __init__(self, find: FindStore = find_store) -> None:
         self._find = find
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)
+        self._thread = LoopThread("celeriac-notify")
+        self._begin()
+        call_after_fork(self)
         atexit.register(self.close)
 
-    def _forget(self) -> None:
+    def after_fork(self) -> None:
+        """Begin anew in a forked child."""
+        keep_inherited(self._store, self._tasks, self._renewing, self._insisting)
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._store: TaskStore | None = None
         self._tasks: NotifiedTasks | None = None
         self._held: dict[str, _Held] = {}
@@ -92,21 +98,22 @@ class NotificationLine:
 
         `insist`: while the store is away, go on trying for as long as this process lives.
         """
-        return asyncio.run_coroutine_threadsafe(self._say(task_id, say, insist, on_cancel), self._running_loop())
+        with self._lock:
+            self._thread.start()
+            return self._thread.submit(self._say(task_id, say, insist, on_cancel))
 
     def close(self) -> None:
         """Let go of what is held and disconnect; the next call connects again. Idempotent."""
         with self._lock:
-            loop, thread = self._loop, self._thread
-            if loop is None or thread is None:
+            if not self._thread.running:
                 return
             try:
-                asyncio.run_coroutine_threadsafe(self._close(), loop).result(_LAST_WORDS_S)
+                self._thread.wait(self._close(), _LAST_WORDS_S)
             except Exception as exc:
                 log.warning("what this process holds could not be handed over: %s", exc)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_LAST_WORDS_S)
-            self._loop = self._thread = None
+            self._thread.stop(_LAST_WORDS_S)
+            self._store = self._tasks = self._renewing = None
+            self._held.clear()
 
     # --- what runs in the thread
 
@@ -177,13 +184,3 @@ class NotificationLine:
             await asyncio.gather(*(self._tasks.let_go(task_id) for task_id in self._held), return_exceptions=True)
         if self._store is not None:
             await self._store.stop()
-        self._held.clear()
-        self._store = self._tasks = self._renewing = None
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="celeriac-notify", daemon=True)
-                self._thread.start()
-            return self._loop

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from celeriac.errors import CeleriacError, TaskTakenError
-from celeriac.notifications.service import TaskNotificationService, task_notification_service
+from celeriac.notifications.service import TaskNotificationService, heard, task_notification_service
 
 if TYPE_CHECKING:
     from celeriac.store.notified import Heard
@@ -143,7 +143,7 @@ def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
 
 async def _tell(task_id: str, future: concurrent.futures.Future[Heard]) -> None:
     try:
-        await asyncio.wrap_future(future)
+        await heard(future)
     except TaskTakenError:
         raise
     except CeleriacError as exc:
@@ -154,7 +154,7 @@ async def _tell_end(task_id: str, future: concurrent.futures.Future[Heard]) -> N
     """Wait for the end to be heard for a while; it is told in any case while this process lives."""
     try:
         async with asyncio.timeout(_END_WAIT_S):
-            await asyncio.shield(asyncio.wrap_future(future))
+            await asyncio.shield(heard(future))
     except TimeoutError:
         log.warning("task %s: its end will be told when the store is back", task_id)
     except CeleriacError as exc:

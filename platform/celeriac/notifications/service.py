@@ -8,7 +8,13 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.errors import CeleriacError, InvalidSubmissionError, PayloadTooLargeError, Violation
+from celeriac.errors import (
+    CeleriacError,
+    InvalidSubmissionError,
+    PayloadTooLargeError,
+    StoreUnavailableError,
+    Violation,
+)
 from celeriac.handlers.results import encode_result, text_of
 from celeriac.notifications.line import NotificationLine, OnCancel
 
@@ -69,12 +75,12 @@ class TaskNotificationService:
     async def notify_started(self, task_id: str, *, on_cancel: OnCancel | None = None) -> None:
         """Say that it runs, here. `on_cancel` is called, in another thread, when somebody asks to cancel it."""
         await self._registered(task_id)
-        await _heard(self._line.call(task_id, lambda tasks: tasks.start(task_id), on_cancel=on_cancel))
+        await heard(self._line.call(task_id, lambda tasks: tasks.start(task_id), on_cancel=on_cancel))
 
     async def notify_progress(self, task_id: str, progress: float, message: str = "", step: str = "") -> None:
         """Say how far it is: `progress` is 0 to 100. A task that waits is started by this."""
         await self._registered(task_id)
-        await _heard(
+        await heard(
             self._line.call(task_id, lambda tasks: tasks.progress(task_id, progress, step=step, message=message))
         )
 
@@ -85,18 +91,18 @@ class TaskNotificationService:
         """
         encoded = self._encoded(result)
         await self._registered(task_id)
-        await _heard(self._line.call(task_id, lambda tasks: tasks.complete(task_id, encoded)))
+        await heard(self._line.call(task_id, lambda tasks: tasks.complete(task_id, encoded)))
 
     async def notify_failed(self, task_id: str, error: BaseException | str, error_type: str | None = None) -> None:
         """End it as failed; `error_type` is the exception's class unless given."""
         await self._registered(task_id)
         code, message = describe(error, error_type)
-        await _heard(self._line.call(task_id, lambda tasks: tasks.fail(task_id, code=code, message=message)))
+        await heard(self._line.call(task_id, lambda tasks: tasks.fail(task_id, code=code, message=message)))
 
     async def notify_cancelled(self, task_id: str, message: str = "cancelled") -> None:
         """End it as cancelled."""
         await self._registered(task_id)
-        await _heard(self._line.call(task_id, lambda tasks: tasks.cancel(task_id, message)))
+        await heard(self._line.call(task_id, lambda tasks: tasks.cancel(task_id, message)))
 
     def close(self) -> None:
         """Let go of what this process holds, and disconnect; programs that end do so by themselves."""
@@ -150,7 +156,7 @@ class TaskNotificationService:
         """Wait for a registration that is still on its way; raises what went wrong with it."""
         future = self._registering.pop(task_id, None)
         if future is not None:
-            await asyncio.wrap_future(future)
+            await heard(future)
 
     def _encoded(self, result: Any) -> str:
         try:
@@ -173,8 +179,15 @@ def describe(error: BaseException | str, error_type: str | None = None) -> tuple
     return error_type or name, text_of(error) or name
 
 
-async def _heard(future: concurrent.futures.Future[Heard]) -> None:
-    await asyncio.wrap_future(future)
+async def heard(future: concurrent.futures.Future[Heard]) -> None:
+    """Wait until the store has heard; raises `StoreUnavailableError` if the service was closed before that."""
+    try:
+        await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise
+        raise StoreUnavailableError("the notification service was closed before the store answered") from None
 
 
 def _log_failure(future: concurrent.futures.Future[Heard]) -> None:

@@ -6,8 +6,6 @@ the API, and connects when it is first used.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -15,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from celeriac.execution.forking import call_after_fork, keep_inherited
+from celeriac.execution.loop_thread import LoopThread
 from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import TaskTriggerType
 from celeriac.settings import Settings
@@ -42,6 +42,7 @@ class TaskControlService:
         self._config = None if config is None else Path(config)
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
+        call_after_fork(self)
 
     def create_task(
         self,
@@ -120,7 +121,7 @@ class TaskControlService:
         """Disconnect; the next call connects again. Idempotent."""
         with self._lock:
             connection, self._connection = self._connection, None
-        if connection is not None and connection.pid == os.getpid():
+        if connection is not None:
             connection.close()
 
     def _shown(self, work: Callable[[TaskControl], Coroutine[Any, Any, Any]]) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class TaskControlService:
 
     def _call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
-            if self._connection is None or self._connection.pid != os.getpid():
+            if self._connection is None:
                 self._connection = _Connection(*self._found())
             connection = self._connection
         return connection.call(work)
@@ -140,32 +141,34 @@ class TaskControlService:
         import_from_here()
         return joined_settings(self._config, self._data_dir)
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child."""
+        keep_inherited(self._connection)
+        self._lock = threading.Lock()
+        self._connection = None
+
 
 class _Connection:
-    """An event loop in a thread, with task control on it."""
+    """Task control, on an event loop in a thread."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self.pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="task-control", daemon=True).start()
+        self._thread = LoopThread("task-control")
+        self._thread.start()
         self._open = AsyncExitStack()
         try:
-            self._control = self._wait(self._connect(settings, url))
+            self._control = self._thread.wait(self._connect(settings, url))
         except BaseException:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.stop()
             raise
 
     def call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of task control and wait for it."""
-        return self._wait(work(self._control))
+        return self._thread.wait(work(self._control))
 
     def close(self) -> None:
         """Disconnect and end the thread."""
-        self._wait(self._open.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        self._thread.wait(self._open.aclose())
+        self._thread.stop()
 
     async def _connect(self, settings: Settings, url: str) -> TaskControl:
         # Here, so that `import celeriac` does not import SQLAlchemy.

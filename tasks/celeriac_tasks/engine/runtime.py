@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.forking import keep_inherited
+from celeriac.execution.loop_thread import LoopThread
 from celeriac.execution.runner import Runner
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -55,8 +57,9 @@ class Runtime:
         self._started_ms = time.time_ns() // 1_000_000
         self._roles: list[Role] = []
         self._history = AsyncExitStack()
-        self.loop = _new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="celeriac-runtime", daemon=True)
+        self._thread = LoopThread("celeriac-runtime", new_loop=_new_event_loop)
+        #: Where attempts run. It outlives `stop`, for threads that still call it then, in vain.
+        self.loop: asyncio.AbstractEventLoop
         self.store: TaskStore
         self.runner: Runner
         self._hub: LiveHub
@@ -66,33 +69,23 @@ class Runtime:
     def start(self) -> None:
         """Start the loop, connect, begin to renew leases; raises what keeps that from working."""
         self._thread.start()
+        self.loop = self._thread.loop
         self.wait(self._start())
 
     def stop(self, grace_s: float) -> None:
         """Let running attempts go on for `grace_s`, give back what is left, and disconnect. Idempotent."""
-        if self._thread.is_alive() and not self._stopping:
+        if self._thread.running and not self._stopping:
             self._stopping = True
             self.wait(self._stop(grace_s))
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(timeout=5)
+            self._thread.stop(abandon=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it, from any other thread."""
-        return self.spawn(work).result()
+        return self._thread.wait(work)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        while True:
-            try:
-                self.loop.run_forever()
-                return
-            except (SystemExit, KeyboardInterrupt):
-                # Of an asyncio task that a handler left behind: no reason to end all others.
-                log.exception("a task on the event loop tried to end the process; it goes on")
+        return self._thread.submit(work)
 
     async def _start(self) -> None:
         assert self.settings.redis_url is not None
@@ -183,8 +176,6 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 _current: Runtime | None = None
-#: Those of the processes this one was forked from: kept, so that nobody takes their loops apart here.
-_inherited: list[Runtime | None] = []
 _lock = threading.Lock()
 
 
@@ -193,7 +184,8 @@ def current_runtime(app: Any, *, worker_id: str, concurrency: int = 1, serves: b
     global _current
     with _lock:
         if _current is None or _current.pid != os.getpid():
-            _inherited.append(_current)
+            if _current is not None:
+                keep_inherited(_current)
             runtime = Runtime(app, worker_id=worker_id, concurrency=concurrency, serves=serves)
             runtime.start()
             _current = runtime
