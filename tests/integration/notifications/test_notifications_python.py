@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from celeriac.errors import IllegalTransitionError, InvalidSubmissionError, TaskNotFoundError, TaskTakenError
+from celeriac.errors import (
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    StoreUnavailableError,
+    TaskNotFoundError,
+    TaskTakenError,
+)
 from celeriac.model import Status
 from celeriac.notifications import TaskNotificationService, TaskProgressContext, task_notifier
 from celeriac.notifications.line import NotificationLine
@@ -104,6 +110,40 @@ async def test_one_process_may_start_and_another_complete(store: TaskStore, valk
     assert (await store.get("import_9")).result == {"rows": 2}
     assert await told(store, "import_9") == ["PENDING", "PROCESSING", "50  half", "COMPLETED"]
     assert_consistent_now(valkey_url)
+
+
+async def test_a_forked_child_and_its_parent_both_report(store: TaskStore, valkey_url: str, tmp_path: Path) -> None:
+    code = """
+import asyncio, os
+from celeriac import task_notification_service as service
+service.register_task("parent")
+child = os.fork()
+if child == 0:
+    service.register_task("child")
+    asyncio.run(service.notify_completed("child", "from the child"))
+    service.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+asyncio.run(service.notify_completed("parent", "from the parent"))
+"""
+    environment = {**os.environ, "REDIS_URL": valkey_url}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment, cwd=tmp_path)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert (await store.get("child")).result == "from the child"
+    assert (await store.get("parent")).result == "from the parent"
+
+
+async def test_closing_while_the_store_is_away_is_not_a_cancellation(tmp_path: Path) -> None:
+    line = NotificationLine(lambda: (Settings(store_timeout=30), f"redis://127.0.0.1:{port}"))
+    service = TaskNotificationService(line)
+    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    telling = asyncio.create_task(service.notify_started("t"))
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(service.close)
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(telling, 10)
+    silent.close()
 
 
 async def test_a_killed_process_loses_its_task_and_a_late_word_brings_it_back(
