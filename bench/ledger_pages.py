@@ -28,7 +28,6 @@ from celeriac.history.history import Ledger
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.settings import Settings
 from celeriac.tasks.filter import Sort, TaskFilter
 
 BEGIN_MS = 1_896_076_800_000
@@ -83,7 +82,7 @@ async def walk(ledger: Ledger, task_filter: TaskFilter, limit: int) -> list[floa
 async def measure(url: str, count: int, limit: int) -> dict[str, dict[str, float]]:
     """Return the times of each filter."""
     found: dict[str, dict[str, float]] = {}
-    async with Ledger(url, Settings()) as ledger:
+    async with Ledger(url) as ledger:
         await fill(ledger, count)
         async with ledger.engine.connect() as connection:
             await connection.exec_driver_sql("ANALYZE")

@@ -71,7 +71,11 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with TaskStore(redis_url, settings) as store:
             # A database that is away, or not migrated, is no reason to refuse work: history answers when it is there.
-            ledger = None if settings.database_url is None else Ledger(settings.database_url, settings)
+            ledger = (
+                None
+                if settings.database_url is None
+                else Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+            )
             hub = LiveHub(store)
             types = TypeCatalog(registry, store)
             feeds = UserFeeds(store, hub)

@@ -16,8 +16,6 @@ from typing import Any
 import orjson
 import structlog
 
-from celeriac.settings import Settings
-
 #: Keys whose values are never written. A number under a name with "token" is a count of them.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
 #: `scheme://user:password@`: the password is never written.
@@ -34,10 +32,13 @@ _ASSIGNED = re.compile(
 _QUIET = ("uvicorn", "uvicorn.access", "httpx", "httpcore", "asyncio", "kombu", "amqp", "watchfiles")
 
 
-def configure_logging(settings: Settings, *, role: str) -> None:
-    """Set up logging for this process; `role` (`api`, `worker`, …) is on each JSON line. Safe to call again."""
+def configure_logging(*, level: str, form: str, role: str) -> None:
+    """Set up logging for this process; it may be called again.
+
+    `level` and `form` are the settings `log_level` and `log_format`; `role` (`api`, `worker`, …) is on each JSON line.
+    """
     on_terminal = sys.stderr.isatty()
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
+    as_json = form == "json" or (form == "auto" and not on_terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -82,10 +83,10 @@ def configure_logging(settings: Settings, *, role: str) -> None:
     handler.setFormatter(_Discreet(foreign_pre_chain=shared, processors=finish))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    root.setLevel(level)
+    number = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(number)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
 
 

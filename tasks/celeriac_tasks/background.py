@@ -10,14 +10,14 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.broker import Broker, other_broker
+from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.outbox import OutboxPublisher
 
 
 def background_roles(store: TaskStore, app: Any) -> list[Role]:
     """Return the roles that keep tasks moving; `app` is the Celery app, needed where its broker is not the store."""
     roles: list[Role] = [Promoter(store=store), Reaper(store=store), ExternalWatcher(store=store)]
-    if not other_broker(store.settings):
+    if not store.settings.other_broker:
         return [*roles, Sweeper(store=store)]
     broker = Broker(app)
     return [*roles, Sweeper(store=store, broker_empty=broker.is_empty), OutboxPublisher(store=store, broker=broker)]

@@ -20,7 +20,6 @@ from celeriac.store.task_store import TaskStore
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.engine.app import process_app
-from celeriac_tasks.engine.broker import other_broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
 from celeriac_tasks.operators import operators_settings
 
@@ -49,7 +48,7 @@ async def _run(settings: Settings) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
         mirrored = settings.dispatch.mirror and settings.worker.send_events
-        app = process_app(lambda: settings) if mirrored or other_broker(settings) else None
+        app = process_app(lambda: settings) if mirrored or settings.other_broker else None
         roles = background_roles(store, app)
         if settings.database_url is not None and operators_settings().get("beat_schedule"):
             roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))

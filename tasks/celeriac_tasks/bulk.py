@@ -80,7 +80,9 @@ class BulkHandler:
         try:
             async with (
                 TaskStore(self._settings.redis_url, self._settings) as store,
-                Ledger(self._settings.database_url, self._settings) as ledger,
+                Ledger(
+                    self._settings.database_url, statement_timeout_s=self._settings.ledger.statement_timeout
+                ) as ledger,
             ):
                 return await _Operation(payload, ctx, store, ledger).run()
         except (LedgerUnavailableError, StoreUnavailableError) as exc:

@@ -12,7 +12,6 @@ import pytest
 
 from celeriac.history.history import Ledger
 from celeriac.model import Claim, Event, Failure, Progress, Submission
-from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
 from celeriac.tasks.filter import TaskFilter
@@ -95,7 +94,7 @@ async def test_twenty_kills_in_mid_batch_lose_and_double_nothing(
             return lag.entries == 0 and not lag.resyncing
 
         await eventually(caught_up, because="a recorder that lives catches up", timeout_s=90)
-    async with Ledger(database_url, Settings()) as ledger:
+    async with Ledger(database_url) as ledger:
         assert await ledger.count(TaskFilter()) == len(load.ids)
         assert await ledger.count(TaskFilter(tag=("load",))) == len(load.ids)
         for task_id in load.ids:

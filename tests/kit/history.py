@@ -18,10 +18,10 @@ from celeriac.store.watching.feed import EventFeed
 @asynccontextmanager
 async def recording(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, Ledger]]:
     """Yield a recorder that records when it is told to, and the ledger that it fills."""
-    async with Ledger(database_url, settings) as ledger:
+    async with Ledger(database_url) as ledger:
         feed = EventFeed(store, consumer=f"test-{secrets.token_hex(4)}")
         try:
-            yield Recorder(feed=feed, engine=ledger.engine, settings=settings), ledger
+            yield Recorder(feed=feed, engine=ledger.engine, ledger=settings.ledger, lease_s=settings.lease), ledger
         finally:
             await feed.close()
 

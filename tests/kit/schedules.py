@@ -123,7 +123,7 @@ async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[De
 
     assert settings.database_url is not None
     async with (
-        Ledger(settings.database_url, settings) as ledger,
+        Ledger(settings.database_url) as ledger,
         scheduler_on(store, settings, clock=clock) as scheduler,
     ):
         control = TaskControl(store=store, ledger=ledger, types=types, clock=clock)

@@ -28,6 +28,10 @@ SETTINGS = Settings.model_validate(
 )
 
 
+#: Those of the default settings.
+CHAINS = Settings().files.processing.chains
+
+
 def refused(payload: dict[str, Any], settings: Settings = SETTINGS) -> list[tuple[str, str]]:
     """Return field and message of each violation."""
     request = read_request({"type": "file_process", "payload": payload})
@@ -37,7 +41,7 @@ def refused(payload: dict[str, Any], settings: Settings = SETTINGS) -> list[tupl
 
 
 def test_the_chain_of_the_settings_is_the_default() -> None:
-    plan = plan_of(FilePayload(), Settings())
+    plan = plan_of(FilePayload(), CHAINS)
     assert plan.chain
     assert [(step.processor.name, step.of) for step in plan.steps] == [
         ("transcode", "original"),
@@ -47,7 +51,9 @@ def test_the_chain_of_the_settings_is_the_default() -> None:
 
 
 def test_options_of_a_chain_are_those_of_the_settings_and_of_the_payload_by_step() -> None:
-    plan = plan_of(FilePayload(options={"thumbnail": {"percent": 50}, "transcode": {"crf": 30}}), SETTINGS)
+    plan = plan_of(
+        FilePayload(options={"thumbnail": {"percent": 50}, "transcode": {"crf": 30}}), SETTINGS.files.processing.chains
+    )
     transcode, thumbnail = (step.options.model_dump() for step in plan.steps)
     assert transcode["crf"] == 30
     assert (thumbnail["width"], thumbnail["percent"]) == (64, 50)
@@ -134,10 +140,10 @@ def test_a_processor_is_found_again_by_its_module_and_name() -> None:
     with pytest.raises(SettingsError, match="two file processors"):
         known.add(Processor("shout", Shouting, refused))  # type: ignore[arg-type]
     payload = FilePayload(processor="shout", options={"loud": True, "ignored": 1})
-    [step] = plan_of(payload, Settings(), known).steps
+    [step] = plan_of(payload, CHAINS, known).steps
     assert step.options == Shouting(loud=True)
     with pytest.raises(InvalidSubmissionError, match=r"payload\.options\.loud"):
-        plan_of(FilePayload(processor="shout"), Settings(), known)
+        plan_of(FilePayload(processor="shout"), CHAINS, known)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "original.mp4", "", "a b", "x\n", "é"])

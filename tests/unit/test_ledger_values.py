@@ -172,8 +172,8 @@ def test_the_version_that_processes_look_for_is_the_newest_migration() -> None:
 
 def test_retention_is_the_type_s_own_unless_the_settings_say_otherwise() -> None:
     settings = Settings.model_validate({"types": {"a": {"retention": "1h", "ledger_retention": "1d"}, "b": {}}})
-    assert settings.retention_of("a", 5) == 3600
-    assert settings.retention_of("b", 5) == 5
-    assert settings.retention_of("c") == settings.retention
-    assert settings.ledger_retention_of("a") == 86400
-    assert settings.ledger_retention_of("b") == settings.ledger_retention
+    assert settings.retentions.record_of("a", 5) == 3600
+    assert settings.retentions.record_of("b", 5) == 5
+    assert settings.retentions.record_of("c") == settings.retention
+    assert settings.retentions.history_of("a") == 86400
+    assert settings.retentions.history_of("b") == settings.ledger_retention

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac.logs import configure_logging, hide_secrets, redact
-from celeriac.settings import Settings
 from celeriac.store.task_store import log_data_text
 
 
@@ -32,7 +31,7 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_json_lines_of_structlog_and_of_the_standard_library_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(Settings(log_format="json"), role="worker")
+    configure_logging(level="info", form="json", role="worker")
     structlog.contextvars.bind_contextvars(task_id="t-1")
     structlog.get_logger("celeriac.test").info("started", attempt=2)
     logging.getLogger("some.library").warning("slow: %s ms", 12)
@@ -43,15 +42,15 @@ def test_json_lines_of_structlog_and_of_the_standard_library_look_alike(capsys: 
 
 
 def test_off_a_terminal_the_automatic_format_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(Settings(), role="api")
+    configure_logging(level="info", form="auto", role="api")
     logging.getLogger("a").info("x")
     assert _lines(capsys)[0]["event"] == "x"
 
 
 def test_the_level_holds_and_chatty_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(Settings(log_format="json", log_level="warning"), role="api")
+    configure_logging(level="warning", form="json", role="api")
     structlog.get_logger("a").info("no")
-    configure_logging(Settings(log_format="json"), role="api")
+    configure_logging(level="info", form="json", role="api")
     logging.getLogger("uvicorn.access").info("no")
     logging.getLogger("a").info("yes")
     assert [line["event"] for line in _lines(capsys)] == ["yes"]
@@ -59,7 +58,7 @@ def test_the_level_holds_and_chatty_libraries_are_quiet(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_secrets_are_taken_out_wherever_they_stand(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
-    configure_logging(Settings.model_validate({"log_format": log_format}), role="api")
+    configure_logging(level="info", form=log_format, role="api")
     log = structlog.get_logger("a")
     log.info("a", redis_password="hunter2", headers={"Authorization": "hunter2"})
     log.info("b", url="redis://:hunter2@127.0.0.1:6390/0")

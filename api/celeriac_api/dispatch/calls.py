@@ -62,7 +62,7 @@ class RemoteCalls:
         limit = self.settings.max_body_bytes
         if len(text) > limit:
             raise PayloadTooLargeError("the payload", len(text), limit)
-        retention_s = self.settings.retention_of(REMOTE, self.settings.dispatch.task_result_ttl_ms / 1000)
+        retention_s = self.settings.retentions.record_of(REMOTE, self.settings.dispatch.task_result_ttl_ms / 1000)
         return Submission(
             task_id=new_task_id(),
             type=REMOTE,

@@ -36,7 +36,7 @@ def on_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
     from celeriac.history.history import Ledger
 
     async def run() -> T:
-        async with Ledger(settings.history_url, settings) as ledger:
+        async with Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as ledger:
             return await work(ledger)
 
     return asyncio.run(run())

@@ -29,7 +29,9 @@ async def find_kept(store: TaskStore, task_id: str, *, events: int = 0) -> tuple
     # Here, so that commands that find their task in the store do not import SQLAlchemy, which takes longer than they.
     from celeriac.history.history import Ledger
 
-    async with Ledger(store.settings.history_url, store.settings) as ledger:
+    async with Ledger(
+        store.settings.history_url, statement_timeout_s=store.settings.ledger.statement_timeout
+    ) as ledger:
         try:
             kept = await ledger.get(task_id)
             return kept, await ledger.events(task_id, count=events) if events else []
@@ -42,7 +44,9 @@ async def find_kept_log(store: TaskStore, task_id: str) -> list[LogLine]:
     """Return the lines that the history has of a task's log."""
     from celeriac.history.history import Ledger
 
-    async with Ledger(store.settings.history_url, store.settings) as ledger:
+    async with Ledger(
+        store.settings.history_url, statement_timeout_s=store.settings.ledger.statement_timeout
+    ) as ledger:
         return await ledger.log_lines(task_id, count=store.settings.ledger.log_lines)
 
 

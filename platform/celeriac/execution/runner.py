@@ -29,7 +29,7 @@ from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.handlers.results import result_text, text_of
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, Refusal, Status
-from celeriac.settings import Settings
+from celeriac.settings import TaskLogSettings
 from celeriac.tasks.registry import Registry, TaskType
 from celeriac.tasks.retry import RetryPolicy
 
@@ -61,16 +61,23 @@ class Runner:
         self,
         *,
         store: AttemptStore,
-        settings: Settings,
         registry: Registry,
+        policy_of: Callable[[TaskType, Any], RetryPolicy],
         worker_id: str,
         threads: int,
+        progress_buffer: int,
+        max_result_bytes: int,
+        task_log: TaskLogSettings,
         jitter: Callable[[], float] = random.random,
         log_failures: bool = True,
     ) -> None:
         self._store = store
-        self._settings = settings
         self._registry = registry
+        #: Returns the retry policy of a type for a validated payload.
+        self._policy_of = policy_of
+        self._progress_buffer = progress_buffer
+        self._max_result_bytes = max_result_bytes
+        self._task_log = task_log
         self._worker_id = worker_id
         #: Spreads retries: a number in [0, 1) for each.
         self._jitter = jitter
@@ -132,8 +139,8 @@ class Runner:
             claim,
             store=self._store,
             loop=self._loop,
-            buffer=self._settings.worker.progress_buffer,
-            task_log=self._settings.task_log,
+            buffer=self._progress_buffer,
+            task_log=self._task_log,
             overdue=self._end_without_handler,
         )
         self._attempts[claim.fence] = attempt
@@ -144,7 +151,7 @@ class Runner:
 
         A value that cannot be kept fails the task, unless `keep` is false: then the result is null.
         """
-        result, problem = result_text(value, self._settings.max_result_bytes)
+        result, problem = result_text(value, self._max_result_bytes)
         if problem is not None:
             if keep:
                 return await self._end(attempt, problem, 0)
@@ -338,7 +345,7 @@ class Runner:
         if task_type.policy is None:
             return task_type.retry
         try:
-            return task_type.retry_policy(task_type.validate(orjson.loads(claim.payload)), self._settings)
+            return self._policy_of(task_type, task_type.validate(orjson.loads(claim.payload)))
         except Exception:  # also of a validator that somebody wrote
             return task_type.retry
 

@@ -66,7 +66,7 @@ class FileIntake:
     def __init__(self, *, store: TaskStore, settings: Settings, disk: FileSystem | None = None) -> None:
         self.settings = settings
         self.store = store
-        self.roots = AllowedRoots.of(settings)
+        self.roots = AllowedRoots.of(settings.files, data_dir=settings.data_dir)
         self.uploads = UploadArea(settings.upload_folder(), settings.files)
         self.handoff = Handoff(settings.files.storage_path, disk=disk, durable=settings.durability == "fsync")
         #: Where the files of tasks live when they do not live in the local storage.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from celeriac.errors import FileMissingError, FileNotAllowedError
-from celeriac.settings import Settings
+from celeriac.settings import FilesSettings
 
 #: A descriptor that only leads on needs no permission to list the folder.
 _O_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
@@ -66,12 +66,12 @@ class AllowedRoots:
         self._rules |= {os.path.realpath(path): True for path in roots}
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the roots that the settings allow, with what the platform keeps for itself taken out."""
-        data, storage, uploads = settings.data_dir, settings.files.storage_path, settings.upload_folder()
-        own = [data / name for name in ("valkey", "run.json", "celeriac.db", "celeriac.db-wal", "celeriac.db-shm")]
+    def of(cls, files: FilesSettings, *, data_dir: Path) -> Self:
+        """Return the roots that the settings allow, without the platform's own files in them."""
+        storage, uploads = files.storage_path, files.upload_folder(data_dir)
+        own = [data_dir / name for name in ("valkey", "run.json", "celeriac.db", "celeriac.db-wal", "celeriac.db-shm")]
         return cls(
-            settings.file_roots(), protected=[*own, storage / "videos", storage / ".handoff", uploads / INCOMING]
+            files.roots(data_dir), protected=[*own, storage / "videos", storage / ".handoff", uploads / INCOMING]
         )
 
     def contain(self, path: str) -> bool:

@@ -18,7 +18,6 @@ from celeriac.history import queries
 from celeriac.history.rows import record_of
 from celeriac.history.stats import Chart, chart_of, statements
 from celeriac.model import Event, LogLine, Task
-from celeriac.settings import Settings
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.watching.feed import LOG, TIMELINE
 from celeriac.tasks.filter import DEFAULT_LIMIT, Sort, TaskFilter
@@ -48,9 +47,9 @@ class Page:
 class Ledger:
     """A process's connection to the history; belongs to one event loop. Everything raises `LedgerUnavailableError`."""
 
-    def __init__(self, database_url: str, settings: Settings) -> None:
+    def __init__(self, database_url: str, *, statement_timeout_s: float = 30.0) -> None:
         self.url = shown(database_url)
-        self.engine = create_engine(database_url, statement_timeout_s=settings.ledger.statement_timeout)
+        self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
 
     async def check(self) -> None:
         """Raise `LedgerMissingError` unless the tables are there, in this version."""

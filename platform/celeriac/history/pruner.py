@@ -14,7 +14,7 @@ from celeriac.database.engine import reading, writing
 from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import LedgerUnavailableError
 from celeriac.model import Status
-from celeriac.settings import Settings
+from celeriac.settings import Retentions
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 
@@ -39,11 +39,11 @@ class Pruner(Role):
     A task that never ended is deleted too once it is that old, if the store does not know it any more.
     """
 
-    def __init__(self, *, engine: AsyncEngine, store: TaskStore, settings: Settings) -> None:
+    def __init__(self, *, engine: AsyncEngine, store: TaskStore, retentions: Retentions) -> None:
         super().__init__()
         self._engine = engine
         self._store = store
-        self._settings = settings
+        self._retentions = retentions
         self._optimized_at = float("-inf")
         #: Where the next look at open tasks begins: (created_ms, task_id).
         self._open_from: tuple[int, str] = (-1, "")
@@ -76,7 +76,7 @@ class Pruner(Role):
                 found.append(name)
 
     async def _prune(self, task_type: str) -> int:
-        before_ms = _now_ms() - round(self._settings.ledger_retention_of(task_type) * 1000)
+        before_ms = _now_ms() - round(self._retentions.history_of(task_type) * 1000)
         over = (
             select(_c.task_id)
             .where(_c.type == task_type, _c.finished_ms.is_not(None), _c.finished_ms < before_ms)
@@ -94,7 +94,7 @@ class Pruner(Role):
 
     async def _prune_lost(self) -> bool:
         """Look at one batch of open tasks that are older than any retention; returns whether there are more."""
-        before_ms = _now_ms() - round(self._settings.ledger_retention * 1000)
+        before_ms = _now_ms() - round(self._retentions.history_s * 1000)
         place = (_c.created_ms, _c.task_id)
         old = (
             select(*place)

@@ -19,7 +19,7 @@ from celeriac.errors import LedgerUnavailableError
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import Status
-from celeriac.settings import Settings
+from celeriac.settings import LedgerSettings
 from celeriac.store.roles.role import Role
 from celeriac.store.watching.feed import EventFeed, FeedEntry
 
@@ -40,14 +40,18 @@ _UNSEEN_S: Final = 3600.0
 
 
 class Recorder(Role):
-    """Writes what happened to the tasks; `engine` is the ledger's."""
+    """Writes what happened to the tasks into the database of `engine`.
 
-    def __init__(self, *, feed: EventFeed, engine: AsyncEngine, settings: Settings) -> None:
+    What another recorder has read and not written for `lease_s` seconds is taken over.
+    """
+
+    def __init__(self, *, feed: EventFeed, engine: AsyncEngine, ledger: LedgerSettings, lease_s: float) -> None:
         super().__init__()
         self._feed = feed
         self._engine = engine
-        self._settings = settings
-        self._writer = Writer(engine, progress=settings.ledger.progress)
+        self._settings = ledger
+        self._lease_s = lease_s
+        self._writer = Writer(engine, progress=ledger.progress)
         #: Read and not acknowledged yet.
         self._batch: list[FeedEntry] = []
         self._checked = False
@@ -72,7 +76,7 @@ class Recorder(Role):
         return pause_s
 
     async def _step(self) -> float:
-        batch_size = self._settings.ledger.batch
+        batch_size = self._settings.batch
         resync = ""
         if not self._batch:
             await self._keep_house(batch_size)
@@ -90,14 +94,14 @@ class Recorder(Role):
             await self._feed.ack([entry.entry_id for entry in self._batch])
             self._batch = []
         if resync and not full:
-            return 0 if await self._resync(resync) else self._settings.ledger.interval
-        return 0 if full else self._settings.ledger.interval
+            return 0 if await self._resync(resync) else self._settings.interval
+        return 0 if full else self._settings.interval
 
     async def _keep_house(self, batch_size: int) -> None:
         """Take over what dead recorders left, once in a while."""
         if time.monotonic() < self._housekeeping_due:
             return
-        idle_s = self._settings.lease
+        idle_s = self._lease_s
         self._batch = await self._feed.take_over(batch_size, idle_s=idle_s)
         if self._batch:
             log.info("taking %d events over from a recorder that is gone", len(self._batch))
@@ -118,11 +122,11 @@ class Recorder(Role):
 
     async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
         """Write the last lines of the logs that history keeps; they were all there when their task ended."""
-        kept = _LOGGED[self._settings.ledger.log]
+        kept = _LOGGED[self._settings.log]
         ended = [i for i, record in records.items() if "log_seq" in record and record.get("status") in kept]
         for start in range(0, len(ended), _LOGS_AT_ONCE):
             some = ended[start : start + _LOGS_AT_ONCE]
-            await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.ledger.log_lines))
+            await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.log_lines))
 
     async def _resync(self, number: str) -> bool:
         """Write one page of the records that the store holds; returns whether there is more to do at once."""

@@ -33,8 +33,8 @@ async def keeping(store: TaskStore, settings: Settings, *, pruning: bool = True)
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     feed = EventFeed(store, consumer=consumer)
     roles: list[Role] = [
-        Recorder(feed=feed, engine=engine, settings=settings),
-        *([Pruner(engine=engine, store=store, settings=settings)] if pruning else []),
+        Recorder(feed=feed, engine=engine, ledger=settings.ledger, lease_s=settings.lease),
+        *([Pruner(engine=engine, store=store, retentions=settings.retentions)] if pruning else []),
     ]
     try:
         for role in roles:

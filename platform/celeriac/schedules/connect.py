@@ -31,5 +31,5 @@ async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]
     async def types(_: str) -> TypeLookup:
         return KnownTypes(registry, await store.task_types())
 
-    async with store, Ledger(settings.history_url, settings) as ledger:
+    async with store, Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as ledger:
         yield TaskControl(store=store, ledger=ledger, types=types)

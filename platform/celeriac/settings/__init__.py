@@ -30,6 +30,7 @@ from celeriac.settings.loading import (
 from celeriac.settings.model import Settings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
+from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
 
@@ -51,6 +52,7 @@ __all__ = [
     "PagesSettings",
     "ProcessingSettings",
     "ResolvedGrpcService",
+    "Retentions",
     "S3Settings",
     "ScheduleSettings",
     "ServerTlsSettings",

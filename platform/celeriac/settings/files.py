@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -193,3 +194,13 @@ class FilesSettings(Section):
         ),
     )
     processing: ProcessingSettings = ProcessingSettings()
+
+    def upload_folder(self, data_dir: Path) -> Path:
+        """Return the folder of the upload area."""
+        return self.upload_path or data_dir / "uploads"
+
+    def roots(self, data_dir: Path) -> list[Path]:
+        """Return the folders from which files may be handed over, as they are configured."""
+        if self.allowed_roots is None:
+            return [self.upload_folder(data_dir), Path(tempfile.gettempdir())]
+        return self.allowed_roots

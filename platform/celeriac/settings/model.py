@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
+from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.values import Duration, Section, Size
 
@@ -231,28 +231,19 @@ class Settings(Section):
         """The URL of the history's database: the configured one, else a SQLite file in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'celeriac.db'}"
 
-    def retention_of(self, task_type: str, own_s: float | None = None) -> float:
-        """Return how many seconds a finished task of this type stays in Redis; the type itself declares `own_s`."""
-        configured = self.types.get(task_type)
-        if configured is not None and configured.retention is not None:
-            return configured.retention
-        return self.retention if own_s is None else own_s
+    @property
+    def retentions(self) -> Retentions:
+        """How long finished tasks are kept, by type."""
+        return Retentions(self.retention, self.ledger_retention, self.types)
 
-    def ledger_retention_of(self, task_type: str) -> float:
-        """Return how many seconds history keeps a finished task of this type."""
-        configured = self.types.get(task_type)
-        if configured is None or configured.ledger_retention is None:
-            return self.ledger_retention
-        return configured.ledger_retention
-
-    def file_roots(self) -> list[Path]:
-        """Return the folders from which files may be handed over, as they are configured."""
-        own = self.files.allowed_roots
-        return [self.upload_folder(), Path(tempfile.gettempdir())] if own is None else own
+    @property
+    def other_broker(self) -> bool:
+        """Whether Celery's messages go through a broker other than the store."""
+        return self.broker_url is not None and self.broker_url != self.redis_url
 
     def upload_folder(self) -> Path:
         """Return the folder of the upload area."""
-        return self.files.upload_path or self.data_dir / "uploads"
+        return self.files.upload_folder(self.data_dir)
 
     def is_external(self, group: str) -> bool:
         """Return whether an operator's own program runs the tasks of `group` instead of our workers."""

@@ -47,7 +47,7 @@ def build_submission(
     expires = request.expires
     remote = task_type.name == REMOTE
     own_retention_s = settings.dispatch.task_result_ttl_ms / 1000 if remote else task_type.retention_s
-    retention_s = settings.retention_of(task_type.name, own_retention_s)
+    retention_s = settings.retentions.record_of(task_type.name, own_retention_s)
     return Submission(
         task_id=new_task_id(),
         type=task_type.name,

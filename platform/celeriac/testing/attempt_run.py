@@ -125,10 +125,13 @@ async def _attempt(
     store = OneTaskStore(claim, cancel_when)
     runner = Runner(
         store=store,
-        settings=settings,
         registry=registry,
+        policy_of=lambda task_type, payload: task_type.retry_policy(payload, settings),
         worker_id="run_task",
         threads=1,
+        progress_buffer=settings.worker.progress_buffer,
+        max_result_bytes=settings.max_result_bytes,
+        task_log=settings.task_log,
         # None, so that a test can say what it expects.
         jitter=lambda: 0.0,
         # The outcome has it.

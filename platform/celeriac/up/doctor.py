@@ -156,7 +156,7 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
 
 
 async def _history(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
-    ledger = Ledger(settings.history_url, settings)
+    ledger = Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
         await ledger.check()
     finally:

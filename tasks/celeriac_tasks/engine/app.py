@@ -24,7 +24,6 @@ from celeriac.tasks.submission import delivery_of
 from celeriac_tasks import bulk
 from celeriac_tasks.engine import messages, signals
 from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask
-from celeriac_tasks.engine.broker import other_broker
 from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.engine.results import RecordBackend
 from celeriac_tasks.files import handler as file_process
@@ -45,7 +44,7 @@ class CeleriacApp(Celery):
         self.celeriac_registry = types_of_this_process
         self._types_loaded = False
         self.conf.update({**celery_settings(settings), **operators_settings()})
-        if not other_broker(settings):
+        if not settings.other_broker:
             self.conf.broker_transport_options = {
                 **self.conf.broker_transport_options,
                 "submit": PublishedCalls(self),
@@ -96,7 +95,7 @@ class CeleriacApp(Celery):
         The message then follows through the outbox (see `outbox.py`), so nothing exists only as a message.
         """
         ours = isinstance(self.tasks.get(name), CeleriacTask)
-        if producer is not None or not ours or not other_broker(self.celeriac_settings):
+        if producer is not None or not ours or not self.celeriac_settings.other_broker:
             result = super().send_task(name, *args, producer=producer, **options)
         else:
             with self._recording_producers.acquire(block=True) as recording:
@@ -166,7 +165,7 @@ def process_app(settings: Callable[[], Settings]) -> CeleriacApp:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return the Celery configuration that the platform needs; each line is a decision."""
-    on_redis = not other_broker(settings)
+    on_redis = not settings.other_broker
     return {
         "broker_url": settings.broker_url or settings.redis_url,
         # Record and message in one step, one client per channel.

@@ -12,15 +12,9 @@ from typing import Any
 from kombu import Producer
 
 from celeriac.execution.daemon_threads import DaemonThreads
-from celeriac.settings import Settings
 from celeriac.store.task_store import OutgoingMessage
 
 log = logging.getLogger(__name__)
-
-
-def other_broker(settings: Settings) -> bool:
-    """Whether messages go through another broker than the store."""
-    return settings.broker_url is not None and settings.broker_url != settings.redis_url
 
 
 class Broker:

@@ -93,10 +93,13 @@ class Runtime:
         await self.store.start()
         self.runner = Runner(
             store=self.store,
-            settings=self.settings,
             registry=self.registry,
+            policy_of=lambda task_type, payload: task_type.retry_policy(payload, self.settings),
             worker_id=self.worker_id,
             threads=self.settings.worker.threads,
+            progress_buffer=self.settings.worker.progress_buffer,
+            max_result_bytes=self.settings.max_result_bytes,
+            task_log=self.settings.task_log,
         )
         self._hub = LiveHub(self.store)
         await self._hub.start()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from celeriac.errors import InvalidSubmissionError, SettingsError, SkipRetry
 from celeriac.files.names import media_type_of
 from celeriac.handlers.context import Context
-from celeriac.settings import ProcessingSettings, Settings
+from celeriac.settings import FilesSettings, ProcessingSettings, Settings
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, Plan, Step, plan_of
 from celeriac.tasks.types.processors import JobLimits
@@ -31,9 +31,10 @@ T = TypeVar("T")
 class FileProcessHandler:
     """Runs `file_process` tasks, each step in a child process; stateless, any number at once."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._processing = settings.files.processing
+    def __init__(self, files: FilesSettings, *, data_dir: Path) -> None:
+        self._files = files
+        self._data_dir = data_dir
+        self._processing = files.processing
 
     async def __call__(self, payload: FilePayload, ctx: Context) -> dict[str, Any]:
         """Return the task's result; raises the `TaskError` that says how it failed.
@@ -42,7 +43,7 @@ class FileProcessHandler:
         type), `facts` what the processor found out; those of a chain are told apart by step.
         """
         try:
-            plan = plan_of(payload, self._settings)
+            plan = plan_of(payload, self._processing.chains)
         except InvalidSubmissionError as exc:
             raise SkipRetry(str(exc), code="invalid_payload") from exc
         try:
@@ -55,7 +56,7 @@ class FileProcessHandler:
             raise refusal_of(exc) from exc
 
     async def _process(self, plan: Plan, payload: FilePayload, ctx: Context) -> dict[str, Any]:
-        source = await asyncio.to_thread(source_of, payload, ctx, self._settings)
+        source = await asyncio.to_thread(source_of, payload, ctx, self._files, self._data_dir)
         workplace = Workplace(source.folder, ctx.task_id)
         try:
             await _to_the_end(workplace.open)
@@ -114,10 +115,10 @@ def install(settings: Settings, registry: Registry) -> FileProcessHandler:
     built_in.load()
     for name in settings.files.processing.chains:
         try:
-            plan_of(FilePayload(processor=name), settings)
+            plan_of(FilePayload(processor=name), settings.files.processing.chains)
         except InvalidSubmissionError as exc:
             raise SettingsError(f"files.processing.chains.{name}: {exc}") from exc
-    handler = FileProcessHandler(settings)
+    handler = FileProcessHandler(settings.files, data_dir=settings.data_dir)
     concurrency = settings.files.processing.concurrency or os.cpu_count() or 1
     registry.add(replace(FILE_PROCESS, handler=handler.__call__, concurrency=concurrency))
     return handler

@@ -15,7 +15,7 @@ from celeriac.files.handoff import VIDEOS
 from celeriac.files.objects import ObjectStore, object_store
 from celeriac.files.roots import AllowedRoots, kind_of
 from celeriac.handlers.context import Context
-from celeriac.settings import Settings
+from celeriac.settings import FilesSettings
 from celeriac.tasks.types.file_process import FilePayload
 from celeriac_tasks.files.refusals import InvalidInputError, UnsupportedMediaError
 from celeriac_tasks.files.workplace import folder_name
@@ -44,21 +44,21 @@ class Source:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def source_of(payload: FilePayload, ctx: Context, settings: Settings) -> Source:
+def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir: Path) -> Source:
     """Return what the task works on; raises `InvalidInputError`, or `UnsupportedMediaError` where it is empty.
 
     A file that was handed over is the task's own, and results stand beside it. One that the payload names
     stays where it is, inside the allowed roots; its results go to the task's folder. Blocks.
     """
     handed_over = ctx.extra.get("original_file_path")
-    objects = object_store(settings.files)
+    objects = object_store(files)
     if handed_over and objects is not None and "://" in handed_over:
-        return _fetched(handed_over, objects, settings)
+        return _fetched(handed_over, objects, files.storage_path)
     if handed_over:
         source = Source(Path(handed_over), Path(handed_over).parent)
     elif payload.path is not None:
-        folder = settings.files.storage_path.absolute() / VIDEOS / folder_name(ctx.task_id)
-        source = Source(real_path(payload.path, settings), folder)
+        folder = files.storage_path.absolute() / VIDEOS / folder_name(ctx.task_id)
+        source = Source(real_path(payload.path, files, data_dir), folder)
     else:
         raise InvalidInputError("the task has no file: submit it with a path, or with the file_id of an upload")
     check_file(source.path)
@@ -66,9 +66,9 @@ def source_of(payload: FilePayload, ctx: Context, settings: Settings) -> Source:
     return source
 
 
-def _fetched(url: str, objects: ObjectStore, settings: Settings) -> Source:
+def _fetched(url: str, objects: ObjectStore, storage: Path) -> Source:
     """Fetch a file from the shared storage to a folder for one attempt."""
-    lent = settings.files.storage_path.absolute() / ".fetched"
+    lent = storage.absolute() / ".fetched"
     lent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=lent))
     try:
@@ -84,7 +84,7 @@ def _fetched(url: str, objects: ObjectStore, settings: Settings) -> Source:
     return Source(path, folder, objects)
 
 
-def real_path(path: str, settings: Settings) -> Path:
+def real_path(path: str, files: FilesSettings, data_dir: Path) -> Path:
     """Return `path` with its links followed; raises `InvalidInputError` unless a task may read what lies there.
 
     That is what could be handed over, and the files of tasks.
@@ -92,10 +92,10 @@ def real_path(path: str, settings: Settings) -> Path:
     if not os.path.isabs(path) or "\0" in path:
         raise InvalidInputError("the path is not absolute")
     real = Path(os.path.realpath(path))
-    if real.is_relative_to(os.path.realpath(settings.files.storage_path / VIDEOS)):
+    if real.is_relative_to(os.path.realpath(files.storage_path / VIDEOS)):
         return real
     try:
-        return Path(AllowedRoots.of(settings).resolve(path))
+        return Path(AllowedRoots.of(files, data_dir=data_dir).resolve(path))
     except FileNotAllowedError as exc:
         raise InvalidInputError(str(exc)) from exc
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import SkipRetry
 from celeriac.handlers.context import Context
-from celeriac.settings import Settings
+from celeriac.settings import GrpcServices, Settings
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.grpc_task import GRPC_TASK, GrpcTaskPayload, service_problem
 
@@ -22,13 +22,15 @@ class GrpcTaskHandler:
     process that has touched it must not fork any more, and one that never does starts faster.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, services: GrpcServices, *, max_result_bytes: int, progress_buffer: int) -> None:
+        self._configured = services
+        self._max_result_bytes = max_result_bytes
+        self._progress_buffer = progress_buffer
         self._services: dict[str, ExecutorService] = {}
 
     async def __call__(self, payload: GrpcTaskPayload, ctx: Context) -> dict[str, Any]:
         """Return the `TaskResult.data` of the service's method; raises the `TaskError` that says how it failed."""
-        if problem := service_problem(payload.service, self._settings):
+        if problem := service_problem(payload.service, self._configured):
             code, message = problem
             raise SkipRetry(message, code=code)
         return await self._service(payload.service).execute(payload, ctx)
@@ -44,20 +46,24 @@ class GrpcTaskHandler:
         if service is None:
             from celeriac_tasks.grpc_task.service import ExecutorService
 
-            resolved = self._settings.grpc_services.resolve(name)
+            resolved = self._configured.resolve(name)
             if resolved is None:
                 raise SkipRetry(f"there is no gRPC service {name!r}", code="unknown_service")
             service = self._services[name] = ExecutorService(
                 name=name,
                 service=resolved,
-                max_result_bytes=self._settings.max_result_bytes,
-                progress_buffer=self._settings.worker.progress_buffer,
+                max_result_bytes=self._max_result_bytes,
+                progress_buffer=self._progress_buffer,
             )
         return service
 
 
 def install(settings: Settings, registry: Registry) -> GrpcTaskHandler:
     """Give `grpc_task` its handler in `registry` and return it; the type's `close` closes it."""
-    handler = GrpcTaskHandler(settings)
+    handler = GrpcTaskHandler(
+        settings.grpc_services,
+        max_result_bytes=settings.max_result_bytes,
+        progress_buffer=settings.worker.progress_buffer,
+    )
     registry.add(replace(GRPC_TASK, handler=handler.__call__, close=handler.close))
     return handler

@@ -32,7 +32,7 @@ async def ledger(settings: Settings, store: TaskStore) -> AsyncIterator[Ledger]:
     """A history that is recorded while the test runs."""
     assert settings.database_url is not None
     migrate(settings.database_url)
-    async with keeping(store, settings), Ledger(settings.database_url, settings) as reading:
+    async with keeping(store, settings), Ledger(settings.database_url) as reading:
         yield reading
 
 

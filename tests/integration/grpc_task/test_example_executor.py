@@ -16,7 +16,7 @@ from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac.up.children import user_commands
 from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.kit.command_line import REPOSITORY
-from tests.kit.executors.process import ExecutorProcess, make_context, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, recorder_of
 from tests.kit.waiting import eventually
 
 ADDRESS = "CELERIAC_GRPC_SERVICES__SERVICES__DEMO__ADDRESS"
@@ -31,7 +31,7 @@ async def example() -> AsyncIterator[ExecutorProcess]:
 
 @pytest.fixture
 async def handler(example: ExecutorProcess) -> AsyncIterator[GrpcTaskHandler]:
-    handler = GrpcTaskHandler(example.settings())
+    handler = handler_of(example.settings())
     yield handler
     await handler.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from celeriac.handlers.context import Context
 from celeriac_tasks.grpc_task import GrpcTaskHandler
-from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
 from tests.kit.waiting import eventually
 
 
@@ -21,7 +21,7 @@ async def executor() -> AsyncIterator[ExecutorProcess]:
 
 @pytest.fixture
 async def handler(executor: ExecutorProcess) -> AsyncIterator[GrpcTaskHandler]:
-    handler = GrpcTaskHandler(executor.settings())
+    handler = handler_of(executor.settings())
     yield handler
     await handler.close()
 
@@ -57,7 +57,7 @@ async def test_cancelling_sends_cancel_task_while_it_still_runs_and_then_drops_t
 
 async def test_cancel_task_carries_the_service_s_metadata_too() -> None:
     async with ExecutorProcess("--token", "s3cret") as executor:
-        handler = GrpcTaskHandler(executor.settings(metadata={"authorization": "Bearer s3cret"}))
+        handler = handler_of(executor.settings(metadata={"authorization": "Bearer s3cret"}))
         ctx = make_context()
         stream = await start(handler, ctx)
         ctx.stop("cancel")
@@ -139,7 +139,7 @@ async def test_a_task_cancelled_before_its_call_was_made_never_reaches_the_execu
 
 
 async def test_closing_the_handler_lets_cancellations_under_way_arrive(executor: ExecutorProcess) -> None:
-    handler = GrpcTaskHandler(executor.settings())
+    handler = handler_of(executor.settings())
     ctx = make_context()
     stream = await start(handler, ctx)
     ctx.stop("cancel")

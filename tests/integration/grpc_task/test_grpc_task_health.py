@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from celeriac.errors import TaskError
-from celeriac_tasks.grpc_task import GrpcTaskHandler
-from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
 from tests.kit.waiting import eventually
 
 ANSWER = play({"result": {}})
@@ -21,7 +20,7 @@ async def checks(executor: ExecutorProcess) -> int:
 async def test_tasks_that_start_together_share_one_check_and_later_ones_use_its_verdict() -> None:
     async with ExecutorProcess() as executor:
         await executor.ask("health", status=1, delay_s=0.3)
-        handler = GrpcTaskHandler(executor.settings(health_check_interval="1m"))
+        handler = handler_of(executor.settings(health_check_interval="1m"))
         await asyncio.gather(*(handler(ANSWER, make_context()) for _ in range(50)))
         await handler(ANSWER, make_context())
         assert await checks(executor) == 1
@@ -30,7 +29,7 @@ async def test_tasks_that_start_together_share_one_check_and_later_ones_use_its_
 
 async def test_a_verdict_older_than_the_interval_is_renewed_before_the_next_task_starts() -> None:
     async with ExecutorProcess() as executor:
-        handler = GrpcTaskHandler(executor.settings(health_check_interval="300ms"))
+        handler = handler_of(executor.settings(health_check_interval="300ms"))
         await handler(ANSWER, make_context())
         await executor.ask("health", status=2)
 
@@ -47,7 +46,7 @@ async def test_a_verdict_older_than_the_interval_is_renewed_before_the_next_task
 
 async def test_an_executor_in_use_is_checked_on_the_interval_and_an_idle_one_is_left_alone() -> None:
     async with ExecutorProcess() as executor:
-        handler = GrpcTaskHandler(executor.settings(health_check_interval="100ms"))
+        handler = handler_of(executor.settings(health_check_interval="100ms"))
         ctx = make_context()
         stream = asyncio.create_task(handler(play({"progress": {"percentage": 1}}, {"hang": True}), ctx))
         await eventually(lambda: recorder_of(ctx).reports, because="the stream runs")
@@ -73,7 +72,7 @@ async def test_an_executor_that_does_not_answer_its_check_is_unhealthy(monkeypat
     monkeypatch.setattr(service, "HEALTH_TIMEOUT_S", 0.3)
     async with ExecutorProcess() as executor:
         await executor.ask("health", status=1, delay_s=60)
-        handler = GrpcTaskHandler(executor.settings())
+        handler = handler_of(executor.settings())
         with pytest.raises(TaskError, match="deadline_exceeded") as failed:
             await handler(ANSWER, make_context())
         assert failed.value.code == "service_unhealthy"

@@ -8,8 +8,7 @@ import threading
 import uvloop
 
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
-from celeriac_tasks.grpc_task import GrpcTaskHandler
-from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
 from tests.kit.waiting import eventually
 
 STREAMS = 500
@@ -17,7 +16,7 @@ STREAMS = 500
 
 async def test_500_streams_run_at_the_same_time_after_one_health_check_and_without_threads_of_their_own() -> None:
     async with ExecutorProcess() as executor:
-        handler = GrpcTaskHandler(executor.settings())
+        handler = handler_of(executor.settings())
         contexts = [make_context() for _ in range(STREAMS)]
         payload = GrpcTaskPayload(service="svc", method="wait_for", data={"streams": STREAMS})
         before = threading.active_count()
@@ -34,7 +33,7 @@ async def test_500_streams_run_at_the_same_time_after_one_health_check_and_witho
 
 async def test_500_streams_cancelled_at_once_are_all_dropped_and_all_announced() -> None:
     async with ExecutorProcess() as executor:
-        handler = GrpcTaskHandler(executor.settings())
+        handler = handler_of(executor.settings())
         contexts = [make_context() for _ in range(STREAMS)]
         script = play({"progress": {"percentage": 1}}, {"hang": True})
         streams = [asyncio.create_task(handler(script, ctx)) for ctx in contexts]
@@ -51,7 +50,7 @@ async def test_500_streams_cancelled_at_once_are_all_dropped_and_all_announced()
 
 async def test_a_burst_that_a_server_would_throw_away_in_part_is_spread_and_all_of_it_runs() -> None:
     async with ExecutorProcess() as executor:
-        handler = GrpcTaskHandler(executor.settings())
+        handler = handler_of(executor.settings())
         script = play({"progress": {"percentage": 1}}, {"result": {}})
         results = await asyncio.gather(*(handler(script, make_context()) for _ in range(3000)))
         assert results == [{}] * 3000
@@ -63,7 +62,7 @@ async def test_streams_run_on_a_uvloop_in_a_second_thread_as_workers_have_it() -
         settings = executor.settings()
 
         async def work() -> list[dict[str, object]]:
-            handler = GrpcTaskHandler(settings)
+            handler = handler_of(settings)
             script = play({"progress": {"percentage": 1}}, {"result": {"ok": 1}})
             results = await asyncio.gather(*(handler(script, make_context()) for _ in range(50)))
             await handler.close()

@@ -16,7 +16,7 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac.testing import run_task_async
 from celeriac_tasks.grpc_task import GrpcTaskHandler, install
-from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
 from tests.kit.servers import free_port
 from tests.kit.waiting import eventually
 
@@ -34,7 +34,7 @@ async def make_handler() -> AsyncIterator[MakeHandler]:
     async with AsyncExitStack() as stack:
 
         def make(settings: Settings) -> GrpcTaskHandler:
-            handler = GrpcTaskHandler(settings)
+            handler = handler_of(settings)
             stack.push_async_callback(handler.close)
             return handler
 

@@ -11,7 +11,7 @@ import pytest
 
 from celeriac.errors import StoreUnavailableError, TaskError, TaskTimeoutError
 from celeriac_tasks.grpc_task import GrpcTaskHandler
-from tests.kit.executors.process import ExecutorProcess, make_context, play, recorder_of
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
 from tests.kit.waiting import eventually
 
 
@@ -23,7 +23,7 @@ async def executor() -> AsyncIterator[ExecutorProcess]:
 
 @pytest.fixture
 async def handler(executor: ExecutorProcess) -> AsyncIterator[GrpcTaskHandler]:
-    handler = GrpcTaskHandler(executor.settings())
+    handler = handler_of(executor.settings())
     yield handler
     await handler.close()
 
@@ -125,7 +125,7 @@ async def test_a_slow_store_slows_the_stream_instead_of_piling_reports_up(
 ) -> None:
     settings = executor.settings()
     worker = settings.worker.model_copy(update={"progress_buffer": buffer})
-    handler = GrpcTaskHandler(settings.model_copy(update={"worker": worker}))
+    handler = handler_of(settings.model_copy(update={"worker": worker}))
     ctx = make_context()
     recorder = recorder_of(ctx)
     recorder.storing.clear()

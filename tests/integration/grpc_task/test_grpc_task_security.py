@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from celeriac.errors import SkipRetry, TaskError
-from celeriac_tasks.grpc_task import GrpcTaskHandler
 from tests.kit.certificates import Authority
-from tests.kit.executors.process import ExecutorProcess, make_context, play
+from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play
 from tests.kit.servers import free_port
 
 ANSWER = play({"result": {"ok": 1}})
@@ -18,7 +17,7 @@ ANSWER = play({"result": {"ok": 1}})
 
 async def run(executor: ExecutorProcess, **service: Any) -> dict[str, Any]:
     """Run one task on `executor` as this service and return its result."""
-    handler = GrpcTaskHandler(executor.settings(**service))
+    handler = handler_of(executor.settings(**service))
     try:
         return await handler(ANSWER, make_context())
     finally:

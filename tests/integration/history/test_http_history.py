@@ -314,7 +314,7 @@ async def test_each_type_leaves_store_and_history_at_its_own_time(
     assert 0 < await store.redis.pttl("task:s0") <= 2000
     assert await store.redis.pttl("task:l0") > 80_000_000
     await record_all(recorder, store)
-    pruner = Pruner(engine=ledger.engine, store=store, settings=settings)
+    pruner = Pruner(engine=ledger.engine, store=store, retentions=settings.retentions)
     assert await pruner.step() < 1
     assert await pruner.step() == 60
     assert await ledger.count(TaskFilter()) == 3
@@ -332,7 +332,7 @@ async def test_open_tasks_that_the_store_lost_are_pruned_in_the_end(
     await record_all(recorder, store)
     await forget(store, "t0", "t1")
     at_once = settings.model_copy(update={"ledger_retention": -1.0})
-    pruner = Pruner(engine=ledger.engine, store=store, settings=at_once)
+    pruner = Pruner(engine=ledger.engine, store=store, retentions=at_once.retentions)
     await pruner.step()
     assert [k.task.task_id for k in (await ledger.find(TaskFilter())).tasks] == ["t2"]
 

@@ -16,7 +16,6 @@ from celeriac.history.history import KeptTask, Ledger
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.settings import Settings
 from celeriac.tasks.filter import Sort, TaskFilter
 
 BEGIN_MS = 1_896_076_800_000
@@ -52,7 +51,7 @@ async def fill(ledger: Ledger, numbers: range) -> None:
 
 @pytest.fixture
 async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    async with Ledger(database_url, Settings()) as connected:
+    async with Ledger(database_url) as connected:
         yield connected
 
 

@@ -17,7 +17,6 @@ from celeriac.database.migrating import HEAD, VERSION_TABLE, migrate
 from celeriac.database.task_tables import metadata
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError
 from celeriac.history.history import Ledger
-from celeriac.settings import Settings
 from tests.kit.databases import KINDS, empty_database
 from tests.kit.servers import free_port
 
@@ -25,7 +24,7 @@ from tests.kit.servers import free_port
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_migrations_make_what_the_tables_say(kind: str, tmp_path: Path) -> None:
     with empty_database(kind, tmp_path) as url:
-        async with Ledger(url, Settings()) as ledger:
+        async with Ledger(url) as ledger:
             with pytest.raises(LedgerMissingError, match="celeriac migrate"):
                 await ledger.check()
             assert migrate(url) == (None, HEAD)
@@ -57,7 +56,7 @@ async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     with pytest.raises(LedgerUnavailableError, match="cannot be used"):
         migrate(url)
-    async with Ledger(url, Settings()) as ledger:
+    async with Ledger(url) as ledger:
         with pytest.raises(LedgerUnavailableError, match="cannot be used"):
             await ledger.get("t")
 

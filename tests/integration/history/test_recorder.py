@@ -69,7 +69,7 @@ async def test_the_latest_state_wins_in_whatever_order_and_however_often_it_is_w
     await store.cancel("t")
     states.append(await store.redis.hgetall("task:t"))
     entries = (await EventFeed(store, consumer="c").read(100)).entries
-    async with Ledger(database_url, settings) as ledger:
+    async with Ledger(database_url) as ledger:
         writer = Writer(ledger.engine, progress="last")
         shuffled = [*states, *states, *states]
         random.Random(7).shuffle(shuffled)

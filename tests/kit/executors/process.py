@@ -15,8 +15,10 @@ from google.protobuf.json_format import MessageToDict
 from celeriac.handlers.context import Context
 from celeriac.model import Claim
 from celeriac.settings import Settings
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
+from celeriac_tasks.grpc_task.handler import GrpcTaskHandler, install
 
 SCRIPTED = Path(__file__).with_name("scripted.py")
 _numbers = itertools.count(1)
@@ -78,6 +80,11 @@ class ExecutorProcess:
         """Return settings that know this executor as `svc`."""
         address = service.pop("address", f"127.0.0.1:{self.port}")
         return Settings.model_validate({"grpc_services": {"services": {"svc": {"address": address, **service}}}})
+
+
+def handler_of(settings: Settings) -> GrpcTaskHandler:
+    """Return a handler of `grpc_task` that is configured as in a worker process."""
+    return install(settings, Registry())
 
 
 class Recorder:

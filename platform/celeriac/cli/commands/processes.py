@@ -110,7 +110,7 @@ def _run(name: str, settings: Settings, options: dict[str, Any]) -> None:
     from celeriac.up.parent_tie import watch_stdin
 
     watch_stdin()
-    configure_logging(settings, role=name)
+    configure_logging(level=settings.log_level, form=settings.log_format, role=name)
     import_from_here()
     raise typer.Exit(int(_load(name)(settings, options) or 0))
 

@@ -38,7 +38,8 @@ def remote_worker(
     from celeriac.remote_worker import RemoteWorker
     from celeriac.settings import load_settings
 
-    configure_logging(load_settings(config), role="remote-worker")
+    settings = load_settings(config)
+    configure_logging(level=settings.log_level, form=settings.log_format, role="remote-worker")
     import_from_here()
     RemoteWorker(
         url, _handler(target), group=group, token=token, concurrency=concurrency, models=model or (), name=name

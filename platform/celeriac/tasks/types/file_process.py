@@ -6,7 +6,7 @@ check a submission.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -85,9 +85,8 @@ class Plan:
     chain: bool
 
 
-def plan_of(payload: FilePayload, settings: Settings, known: Processors = processors) -> Plan:
+def plan_of(payload: FilePayload, chains: Mapping[str, Sequence[ChainStep]], known: Processors = processors) -> Plan:
     """Return what to run; raises `InvalidSubmissionError` that names the field which does not fit."""
-    chains = settings.files.processing.chains
     if payload.processor in chains:
         return Plan(tuple(_chain_steps(payload, chains[payload.processor], known)), chain=True)
     processor = known.get(payload.processor)
@@ -137,7 +136,7 @@ def file_policy(payload: FilePayload, settings: Settings) -> RetryPolicy:
 
     A file that no processor can deal with fails at once: only what may be better next time is retried.
     """
-    plan_of(payload, settings)
+    plan_of(payload, settings.files.processing.chains)
     return RetryPolicy(max_retries=3, delay_s=5.0)
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.settings import Settings
+from celeriac.settings import GrpcServices, Settings
 from celeriac.settings.grpc_services import MAX_TIMEOUT_S
 from celeriac.tasks.registry import TaskType, registry
 from celeriac.tasks.retry import RetryPolicy
@@ -115,9 +115,8 @@ class GrpcTaskPayload(BaseModel):
         return payload
 
 
-def service_problem(name: str, settings: Settings) -> tuple[str, str] | None:
+def service_problem(name: str, services: GrpcServices) -> tuple[str, str] | None:
     """Return why no task can be sent to the service `name`, as (code, text for people), or None."""
-    services = settings.grpc_services
     if not services.enabled:
         return "grpc_disabled", "gRPC tasks are switched off: grpc_services.enabled is false"
     if name not in services.services:
@@ -128,7 +127,7 @@ def service_problem(name: str, settings: Settings) -> tuple[str, str] | None:
 
 def grpc_policy(payload: GrpcTaskPayload, settings: Settings) -> RetryPolicy:
     """Return the policy of the payload's service; raises `InvalidSubmissionError` where it cannot be called."""
-    problem = service_problem(payload.service, settings)
+    problem = service_problem(payload.service, settings.grpc_services)
     service = settings.grpc_services.resolve(payload.service)
     if problem is not None or service is None:
         raise InvalidSubmissionError([Violation("payload.service", problem[1] if problem else "is not configured")])
