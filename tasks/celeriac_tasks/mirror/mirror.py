@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from kombu.exceptions import KombuError, OperationalError
@@ -19,6 +20,7 @@ from celeriac.model import Status, WorkerInfo, ms_from_utc
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.remote_watch import REMOTE_ID, Change, Preview, RemoteWatch
+from celeriac.store.watching.wakeups import read_pages
 from celeriac_tasks.mirror.mailbox import ControlMailbox
 from celeriac_tasks.mirror.sender import EventSender
 from celeriac_tasks.mirror.translation import (
@@ -168,13 +170,11 @@ class RemoteMirror(Role):
         if self._position is None:
             self._position = await self._watch.newest()
             return await self._begin([task_id for worker in self._workers.values() for task_id in worker.tasks], {})
-        events: list[CeleryEvent] = []
-        for _ in range(_PAGES):
-            changes, self._position, more = await self._watch.changes(self._position, _PAGE)
-            events += await self._translated(changes)
-            if not more:
-                break
-        else:
+        read = partial(self._watch.changes, limit=_PAGE)
+        page = await read_pages(read, self._position, most=_PAGES)
+        events = await self._translated(page.items)
+        self._position = page.position
+        if page.more:
             # The platform is faster than monitors are worth: go on with what happens from now on.
             self._position = await self._watch.newest()
             self._catching_up_until = time.monotonic() + _CATCH_UP_S

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from celeriac.errors import StoreUnavailableError
 
 log = logging.getLogger(__name__)
-
-#: Pause after a step that failed (seconds).
-_PAUSE_AFTER_FAILURE_S = 0.5
 
 
 async def end(task: asyncio.Task[Any]) -> None:
@@ -28,6 +25,9 @@ async def end(task: asyncio.Task[Any]) -> None:
 
 class Role(ABC):
     """A background role. Any number may run anywhere: each step is one atomic script."""
+
+    #: Pause after a step that failed (seconds).
+    pause_after_failure_s: ClassVar[float] = 0.5
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -52,8 +52,8 @@ class Role(ABC):
                 pause_s = await self.step()
             except StoreUnavailableError as exc:
                 log.debug("%s waits for the store: %s", type(self).__name__, exc)
-                pause_s = _PAUSE_AFTER_FAILURE_S
+                pause_s = self.pause_after_failure_s
             except Exception:
                 log.exception("%s: a step failed; the loop goes on", type(self).__name__)
-                pause_s = _PAUSE_AFTER_FAILURE_S
+                pause_s = self.pause_after_failure_s
             await asyncio.sleep(pause_s)

@@ -17,8 +17,8 @@ from celeriac.model import GroupStats, Status, Task, WorkerInfo
 from celeriac.store import keys
 from celeriac.store.counts import Counts, counts_of
 from celeriac.store.records import task_from_hash
-from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.wakeups import FeedReader
 
 #: Entries of the stream that are looked at, as a multiple of the tasks that are told.
 _ENTRIES_PER_TASK: Final = 4
@@ -105,15 +105,14 @@ class Watcher:
         return taken
 
 
-class ActivityFeed(Role):
-    """Reads for all watchers of this process; it sleeps while there are none."""
+class ActivityFeed(FeedReader):
+    """Reads for all watchers of this process, a few times a second; it sleeps while there are none."""
 
     def __init__(self, *, store: TaskStore) -> None:
-        super().__init__()
+        super().__init__(at_once=1)
         self._store = store
         self._settings = store.settings.pages
         self._watchers: set[Watcher] = set()
-        self._wanted = asyncio.Event()
         self._closed = False
         self._position = ""
         #: Entries that were ever added to the stream, where the server tells it (from Redis 7 on).
@@ -149,7 +148,7 @@ class ActivityFeed(Role):
                 self._position, self._added, self._state, self._state_due_s = "", None, None, 0.0
                 self._counts = None
                 self._rates.clear()
-            self._wanted.set()
+                self.wake([keys.EVENTS])
             if after:
                 changes, _ = await self._changes(after)
                 watcher.put(changes)
@@ -165,11 +164,19 @@ class ActivityFeed(Role):
         """Fill this mailbox no longer. Idempotent."""
         self._watchers.discard(watcher)
 
-    async def step(self) -> float:
+    @property
+    def every_s(self) -> float | None:
+        """Seconds between two looks; None while nobody watches."""
+        return self._settings.live_interval if self._watchers else None
+
+    async def followed(self) -> list[str]:
+        """Return the one feed that all watchers follow."""
+        return [keys.EVENTS]
+
+    async def look(self, names: Sequence[str]) -> None:
         """Look once for all watchers."""
         if not self._watchers:
-            self._wanted.clear()
-            await self._wanted.wait()
+            return
         if not self._position:
             (newest,) = await self._store.read(("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1))
             self._position = newest[0][0] if newest else "0-0"
@@ -181,7 +188,6 @@ class ActivityFeed(Role):
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._state_due_s:
             self._state_due_s = now_s + await self._look_at_state()
-        return self._settings.live_interval
 
     async def _changes(self, after: str, added: int | None = None) -> tuple[Changes, int | None]:
         """Return what changed after a position, and how many entries were ever added."""

@@ -1,9 +1,4 @@
-"""Live delivery: one subscription per process, any number of watchers.
-
-A message on a channel is only a wake-up; what a watcher sees comes from the task's stream, from its
-own position on. So nothing is lost or doubled between history and live, a watcher that is slow costs
-no memory, and a wake-up that got lost is made good by the next look.
-"""
+"""Live delivery: one subscription per process, any number of listeners; `wakeups.py` says what they do with it."""
 
 from __future__ import annotations
 
@@ -15,16 +10,13 @@ from collections.abc import AsyncGenerator, Callable
 
 from redis.exceptions import RedisError
 
-from celeriac.errors import StoreUnavailableError
 from celeriac.model import Event, LogLine, Task
 from celeriac.store import keys
 from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.wakeups import Listener, Page, read_on
 
 log = logging.getLogger(__name__)
-
-#: Called with the text of each message, and with None when messages may have been missed.
-Listener = Callable[[str | None], None]
 
 
 class LiveHub:
@@ -36,7 +28,7 @@ class LiveHub:
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop_task: asyncio.Task[None] | None = None
         self._something_to_hear = asyncio.Event()
-        self._closed = asyncio.Event()
+        self._closed = False
         #: A subscription failed: the loop has to look for channels without one.
         self._incomplete = False
         self._ending: set[asyncio.Future[None]] = set()
@@ -47,7 +39,7 @@ class LiveHub:
 
     async def stop(self) -> None:
         """End every `follow` and disconnect. Idempotent."""
-        self._closed.set()
+        self._closed = True
         self._wake_all()
         if self._loop_task is not None:
             await end(self._loop_task)
@@ -59,8 +51,13 @@ class LiveHub:
 
     def close_streams(self) -> None:
         """End every `follow` now; the process is about to stop."""
-        self._closed.set()
+        self._closed = True
         self._wake_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether every `follow` should end: the process is about to stop."""
+        return self._closed
 
     async def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` for each message on `channel`; returns what ends that.
@@ -84,7 +81,7 @@ class LiveHub:
             listeners.discard(listener)
             if not listeners and self._listeners.get(channel) is listeners:
                 del self._listeners[channel]
-                if self._closed.is_set():
+                if self._closed:
                     return  # the connection goes as a whole
                 unsubscribe = asyncio.ensure_future(self._unsubscribe(channel))
                 self._ending.add(unsubscribe)
@@ -92,39 +89,22 @@ class LiveHub:
 
         return end
 
-    async def follow(
+    def follow(
         self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
     ) -> AsyncGenerator[Event | None, None]:
         """Yield the task's events after the stream id `after`: what is held, then live, each once, in order.
 
-        Yields None after `idle_s` quiet seconds (a moment to send a keep-alive), and ends only when
-        the hub stops: leave it at the event you wait for. A store that is away is waited for.
+        Yields None after `idle_s` quiet seconds (a moment to send a keep-alive) and while the store is away. It ends
+        only when the hub stops: leave it at the event you wait for.
         """
-        woken = asyncio.Event()
-        end = await self.listen(keys.live(task_id), lambda _: woken.set())
-        try:
-            while not self._closed.is_set():
-                woken.clear()
-                try:
-                    events = await self._store.events(task_id, after=after, count=page)
-                except StoreUnavailableError:
-                    yield None
-                    await asyncio.sleep(0.2)
-                    continue
-                for event in events:
-                    after = event.id
-                    yield event
-                if len(events) == page:
-                    continue
-                try:
-                    async with asyncio.timeout(idle_s):
-                        await woken.wait()
-                except TimeoutError:
-                    yield None
-        finally:
-            end()
 
-    async def follow_log(
+        async def read(after: str) -> Page[Event]:
+            events = await self._store.events(task_id, after=after, count=page)
+            return Page(events, events[-1].id if events else after, more=len(events) == page)
+
+        return read_on(self, [keys.live(task_id)], read, after, idle_s=idle_s)
+
+    def follow_log(
         self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
     ) -> AsyncGenerator[LogLine | Task | None, None]:
         """Yield the lines of the task's log after the stream id `after`, then live, and the task once it has ended.
@@ -132,34 +112,20 @@ class LiveHub:
         Yields None after `idle_s` quiet seconds and while the store is away; raises `TaskNotFoundError` when the record
         is gone.
         """
-        woken = asyncio.Event()
-        with contextlib.ExitStack() as listening:
-            # The task's own channel tells of its end.
-            for channel in (keys.live_log(task_id), keys.live(task_id)):
-                listening.callback(await self.listen(channel, lambda _: woken.set()))
-            while not self._closed.is_set():
-                woken.clear()
-                try:
-                    # The record first: an ended task's lines are then all there.
-                    task = await self._store.get(task_id)
-                    lines = await self._store.log_lines(task_id, after=after, count=page)
-                except StoreUnavailableError:
-                    yield None
-                    await asyncio.sleep(0.2)
-                    continue
-                for line in lines:
-                    after = line.id
-                    yield line
-                if len(lines) == page:
-                    continue
-                if task.status.final:
-                    yield task
-                    return
-                try:
-                    async with asyncio.timeout(idle_s):
-                        await woken.wait()
-                except TimeoutError:
-                    yield None
+
+        async def read(after: str) -> Page[LogLine | Task]:
+            # The record first: an ended task's lines are then all there.
+            task = await self._store.get(task_id)
+            lines = await self._store.log_lines(task_id, after=after, count=page)
+            position = lines[-1].id if lines else after
+            if len(lines) == page:
+                return Page(lines, position, more=True)
+            if task.status.final:
+                return Page([*lines, task], position, ended=True)
+            return Page(lines, position)
+
+        # The task's own channel tells of its end.
+        return read_on(self, [keys.live_log(task_id), keys.live(task_id)], read, after, idle_s=idle_s)
 
     async def _unsubscribe(self, channel: str) -> None:
         if channel not in self._listeners:

@@ -13,6 +13,7 @@ from celeriac.store import keys
 from celeriac.store.records import worker_from_hash
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.wakeups import Page
 
 #: Ids that the gateway gives to remote workers.
 REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")
@@ -79,8 +80,8 @@ class RemoteWatch:
         (entries,) = await self._store.read(("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1))
         return str(entries[0][0]) if entries else "0-0"
 
-    async def changes(self, after: str, limit: int) -> tuple[list[Change], str, bool]:
-        """Return changes of status after a position, the position after them, and whether there was more to read."""
+    async def changes(self, after: str, limit: int) -> Page[Change]:
+        """Return the changes of status among the `limit` events after a position."""
         (entries,) = await self._store.read(("XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit))
         found = [
             Change(
@@ -95,7 +96,7 @@ class RemoteWatch:
             for entry_id, fields in entries
             if fields.get("kind") == "status"
         ]
-        return found, str(entries[-1][0]) if entries else after, len(entries) == limit
+        return Page(found, str(entries[-1][0]) if entries else after, more=len(entries) == limit)
 
     async def previews(self, task_ids: Sequence[str]) -> dict[str, Preview]:
         """Return the beginnings of the records that there are."""

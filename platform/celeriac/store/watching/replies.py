@@ -7,20 +7,17 @@ messages may have been missed (the connection was away), the records of all that
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from celeriac.errors import StoreUnavailableError
 from celeriac.model import Status
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.store.watching.wakeups import FeedReader
 
-log = logging.getLogger(__name__)
-
-#: Records read at once after a gap.
-_PAGE: Final = 500
+#: Records that are read at once; each may hold a large result.
+_RECORDS_AT_ONCE: Final = 50
 _FIELDS: Final = ("status", "result", "error_code", "error_message")
 
 
@@ -48,19 +45,20 @@ class Waiter:
         self.on_delta = on_delta
 
 
-class Replies:
-    """The waiters of a process."""
+class Replies(FeedReader):
+    """The waiters of a process. A record is read where the message could not carry the end, or may have been missed."""
 
     def __init__(self, store: TaskStore, hub: LiveHub, process: str) -> None:
+        super().__init__(at_once=_RECORDS_AT_ONCE)
         self.channel = keys.replies(process)
         self._store = store
         self._hub = hub
         self._waiters: dict[str, Waiter] = {}
         self._end: Callable[[], None] | None = None
-        self._looks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to listen."""
+        await super().start()
         self._end = await self._hub.listen(self.channel, self._heard)
 
     async def stop(self) -> None:
@@ -68,9 +66,7 @@ class Replies:
         if self._end is not None:
             self._end()
             self._end = None
-        for look in list(self._looks):
-            look.cancel()
-        await asyncio.gather(*self._looks, return_exceptions=True)
+        await super().stop()
 
     def expect(self, task_id: str, on_delta: Callable[[Delta], object] | None = None) -> Waiter:
         """Return what gets the end of a task that is about to be submitted; `forget` it afterwards."""
@@ -81,19 +77,17 @@ class Replies:
         """Wait no longer. Idempotent."""
         self._waiters.pop(task_id, None)
 
-    async def look(self, task_ids: Sequence[str]) -> None:
-        """Read the records of tasks, and settle the waiters of those that have ended."""
-        for start in range(0, len(task_ids), _PAGE):
-            page = task_ids[start : start + _PAGE]
-            found = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in page))
-            for task_id, (status, result, code, message) in zip(page, found, strict=True):
-                if status is not None and Status(status).final:
-                    self._settle(task_id, Outcome(Status(status), code or "", result or message or ""))
+    async def look(self, names: Sequence[str]) -> None:
+        """Read the records of tasks (by id), and settle the waiters of those that have ended."""
+        task_ids = [task_id for task_id in names if task_id in self._waiters]
+        found = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
+        for task_id, (status, result, code, message) in zip(task_ids, found, strict=True):
+            if status is not None and Status(status).final:
+                self._settle(task_id, Outcome(Status(status), code or "", result or message or ""))
 
     def _heard(self, text: str | None) -> None:
         if text is None:
-            if self._waiters:
-                self._look_soon(list(self._waiters))
+            self.wake(self._waiters)
             return
         task_id, _, rest = text.partition("\n")
         waiter = self._waiters.get(task_id)
@@ -105,7 +99,7 @@ class Replies:
                 attempt, _, number = code.partition(":")
                 waiter.on_delta(Delta(int(attempt), int(number), body))
         elif kind == Status.COMPLETED and code == "large":
-            self._look_soon([task_id])
+            self.wake([task_id])
         else:
             self._settle(task_id, Outcome(Status(kind), code, body))
 
@@ -113,18 +107,3 @@ class Replies:
         waiter = self._waiters.get(task_id)
         if waiter is not None and not waiter.outcome.done():
             waiter.outcome.set_result(outcome)
-
-    def _look_soon(self, task_ids: Sequence[str]) -> None:
-        look = asyncio.get_running_loop().create_task(self._look(task_ids))
-        self._looks.add(look)
-        look.add_done_callback(self._looks.discard)
-
-    async def _look(self, task_ids: Sequence[str]) -> None:
-        while task_ids:
-            try:
-                await self.look(task_ids)
-                return
-            except StoreUnavailableError as exc:
-                log.debug("waiting for the store to read how tasks ended: %s", exc)
-                await asyncio.sleep(0.2)
-                task_ids = [task_id for task_id in task_ids if task_id in self._waiters]

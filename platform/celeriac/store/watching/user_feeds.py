@@ -7,32 +7,24 @@ a store), that is said, and never passed over.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
-from celeriac.errors import CeleriacError, StoreUnavailableError
+from celeriac.errors import CeleriacError
 from celeriac.store import keys
-from celeriac.store.roles.role import end
 from celeriac.store.server.pipeline import Line
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
-
-log = logging.getLogger(__name__)
+from celeriac.store.watching.wakeups import FeedReader
 
 #: Messages that one look takes of one feed, and feeds that are looked at in one round trip.
 PAGE: Final = 100
 _FEEDS_AT_ONCE: Final = 128
 #: Records that are read in one call.
 _STATES_AT_ONCE: Final = 200
-#: Pause while the store is away (seconds).
-_PAUSE_S: Final = 0.2
-
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -116,28 +108,20 @@ class _Feed:
     end_listening: Callable[[], None] | None = None
 
 
-class UserFeeds:
+class UserFeeds(FeedReader):
     """One reader for all feeds that somebody follows through this process."""
 
     def __init__(self, store: TaskStore, hub: LiveHub) -> None:
+        super().__init__(at_once=_FEEDS_AT_ONCE)
         self._store = store
         self._hub = hub
         self._settings = store.settings.notifications
         self._line = Line(store.redis.connection_pool)
         self._feeds: dict[str, _Feed] = {}
-        self._dirty: dict[str, None] = {}
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to read what is followed."""
-        self._task = asyncio.create_task(self._loop(), name="user-feeds")
 
     async def stop(self) -> None:
         """Stop reading. Idempotent."""
-        if self._task is not None:
-            await end(self._task)
-            self._task = None
+        await super().stop()
         await self._line.close()
 
     # --- for one connection: join, open, read until caught up, attach, leave
@@ -150,7 +134,7 @@ class UserFeeds:
         feed.joined += 1
         if feed.joined == 1:
             try:
-                end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self._mark(user_id))
+                end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self.wake([user_id]))
             except BaseException:
                 # Whoever joined meanwhile hears of the feed by the regular look; the next to join alone listens again.
                 feed.joined -= 1
@@ -169,7 +153,6 @@ class UserFeeds:
         feed.joined -= 1
         if feed.joined == 0:
             del self._feeds[user_id]
-            self._dirty.pop(user_id, None)
             if feed.end_listening is not None:
                 feed.end_listening()
 
@@ -181,7 +164,7 @@ class UserFeeds:
         elif place_of(cursor) < place_of(feed.position):
             return False
         feed.followers[follower] = place_of(cursor)
-        self._mark(user_id)
+        self.wake([user_id])
         return True
 
     async def open(self, user_id: str) -> Opening:
@@ -223,51 +206,22 @@ class UserFeeds:
 
     # --- the reader
 
-    def _mark(self, user_id: str) -> None:
-        if user_id in self._feeds:
-            self._dirty[user_id] = None
-            self._woken.set()
+    @property
+    def every_s(self) -> float:
+        """Seconds between two looks at all feeds: a wake-up may have got lost."""
+        return self._settings.look
 
-    async def _loop(self) -> None:
-        look_at = time.monotonic() + self._settings.look
-        while True:
-            try:
-                async with asyncio.timeout(max(look_at - time.monotonic(), 0)):
-                    await self._woken.wait()
-            except TimeoutError:
-                look_at = time.monotonic() + self._settings.look
-                self._dirty.update(dict.fromkeys(self._feeds))
-                await self._quietly(self._keep_alive())
-            self._woken.clear()
-            while self._dirty:
-                users = list(islice(self._dirty, _FEEDS_AT_ONCE))
-                for user_id in users:
-                    del self._dirty[user_id]
-                if not await self._quietly(self._read_feeds(users)):
-                    for user_id in users:
-                        self._mark(user_id)
-                    await asyncio.sleep(_PAUSE_S)
-
-    async def _quietly(self, step: Awaitable[None]) -> bool:
-        try:
-            await step
-        except StoreUnavailableError as exc:
-            log.debug("feeds wait for the store: %s", exc)
-            return False
-        except Exception:
-            log.exception("feeds could not be read; the loop goes on")
-            return False
-        return True
-
-    async def _keep_alive(self) -> None:
-        """Let no feed expire that somebody follows."""
+    async def followed(self) -> list[str]:
+        """Return the users whose feeds somebody follows, after a sign of life that keeps the feeds from expiring."""
         feed_ms = round(self._settings.keep * 1000)
         users = list(self._feeds)
         for start in range(0, len(users), 500):
             await self._store.read(*(("PEXPIRE", keys.feed(user), feed_ms) for user in users[start : start + 500]))
+        return users
 
-    async def _read_feeds(self, users: Iterable[str]) -> None:
-        feeds = [feed for user in users if (feed := self._feeds.get(user)) is not None and feed.followers]
+    async def look(self, names: Sequence[str]) -> None:
+        """Read the feeds of these users in one round trip, and deliver what came."""
+        feeds = [feed for user in names if (feed := self._feeds.get(user)) is not None and feed.followers]
         if not feeds:
             return
         positions = [str(feed.position) for feed in feeds]
@@ -279,7 +233,7 @@ class UserFeeds:
         for feed, at, messages in zip(feeds, positions, found, strict=True):
             if feed.position != at:
                 # Everybody left meanwhile, and somebody else came.
-                self._mark(feed.user_id)
+                self.wake([feed.user_id])
             elif messages is None:
                 followers, feed.followers, feed.position = list(feed.followers), {}, None
                 for follower in followers:
@@ -296,7 +250,7 @@ class UserFeeds:
             elif cursor < last:
                 follower.deliver([message for message in messages if message.place > cursor])
         if len(messages) >= PAGE:
-            self._mark(feed.user_id)
+            self.wake([feed.user_id])
 
     async def complete(self, messages: Iterable[FeedMessage]) -> None:
         """Add to what ended a task what the event itself does not carry."""
