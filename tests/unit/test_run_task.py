@@ -99,7 +99,7 @@ def test_the_last_attempt_fails_for_good() -> None:
 
 @pytest.mark.parametrize("attempt", [0, 5])
 def test_an_attempt_that_cannot_be_is_a_mistake_of_the_test(attempt: int) -> None:
-    with pytest.raises(ValueError, match="it is 1 to 4"):
+    with pytest.raises(ValueError, match="the attempts are 1 to 4"):
         run_task(kit.raises, attempt=attempt)
 
 
@@ -107,7 +107,7 @@ def test_what_no_decorator_made_a_task_type_is_refused() -> None:
     def undecorated() -> None: ...
 
     for wrong in (undecorated, TaskType("kit.elsewhere", TypeAdapter(dict))):
-        with pytest.raises(TypeError, match="give what `@task` made"):
+        with pytest.raises(TypeError, match="pass what the decorator `@task` returned"):
             run_task(wrong)  # type: ignore[arg-type]
 
 

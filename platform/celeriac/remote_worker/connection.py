@@ -1,4 +1,4 @@
-"""One connection to the gateway: what is said over it, and what it is told."""
+"""One connection to the gateway: sends messages, and hands on those that it receives."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from celeriac.remote_worker.outbox import Outbox, Result
 
 log = logging.getLogger("celeriac.remote_worker")
 
-#: Close code of a worker that leaves by itself.
+#: Close code if the worker closes the connection.
 _NORMAL = 1000
 
 
 class Listener(Protocol):
-    """Who is told what comes over a connection: the worker."""
+    """Receives what comes over a connection."""
 
     def connected(self, connection: Connection) -> None:
-        """The server has greeted us."""
+        """The server has greeted this worker."""
         ...
 
     def given(self, connection: Connection, message: dict[str, Any]) -> None:
-        """A task came."""
+        """The server gave a task to this worker."""
         ...
 
     def asked_to_stop(self, task_id: str, reason: str) -> None:
-        """A task is to stop."""
+        """The server asks to stop a task."""
         ...
 
     def drain(self, connection: Connection) -> None:
-        """No more tasks come over this connection."""
+        """The server gives no more tasks over this connection."""
         ...
 
     def refused(self, task_id: str, message: str) -> None:
-        """The server did not take what was said about a task."""
+        """The server refused a message about a task."""
         ...
 
 
 class Connection:
-    """A standing connection; `serve` runs until it ends."""
+    """An open connection. `serve` runs until it ends."""
 
     def __init__(self, socket: ClientConnection, listener: Listener) -> None:
         self.outbox = Outbox()
         self.worker_id = ""
-        #: No more tasks come over this one: the server stops, or this worker does.
+        #: The server gives no more tasks over this connection, because the server stops or this worker does.
         self.draining = False
         self._socket = socket
         self._listener = listener
         self._answered = asyncio.Event()
 
     async def serve(self) -> list[Result]:
-        """Send and receive until the connection ends; returns the answers that did not go out."""
+        """Send and receive until the connection ends; return the answers that were not sent."""
         sender = asyncio.create_task(self._send(), name="remote-worker-sender")
         try:
             async for text in self._socket:
@@ -70,18 +70,18 @@ class Connection:
 
     @property
     def closed_with(self) -> tuple[int | None, str]:
-        """The server's close code and reason; None where it just vanished."""
+        """The server's close code and reason. The code is None if the connection broke."""
         received = self._socket.protocol.close_rcvd
         return (None, "") if received is None else (received.code, received.reason)
 
     async def answered(self) -> None:
-        """Wait until the server has heard all that was said so far; what it sent before that has arrived then."""
+        """Wait until the server has received all messages sent so far, and its own earlier messages have arrived."""
         self._answered.clear()
         self.outbox.put(messages.ping())
         await self._answered.wait()
 
     async def leave(self) -> None:
-        """Close once everything is sent."""
+        """Close the connection when everything is sent."""
         await self.outbox.join()
         await self._socket.close(_NORMAL)
 
@@ -96,7 +96,7 @@ class Connection:
         message = messages.read(text)
         kind = None if message is None else message.get("type")
         if message is None or not isinstance(kind, str):
-            log.warning("the server sent something that is no message: %.200r", text)
+            log.warning("the server sent something that is not a message: %.200r", text)
         elif kind == "task" and isinstance(message.get("taskId"), str):
             self._listener.given(self, message)
         elif kind == "cancel":
@@ -109,7 +109,7 @@ class Connection:
             self.worker_id = str(message.get("workerId") or "")
             self._listener.connected(self)
         elif kind == "drain":
-            log.info("the server stops: finishing what runs, then connecting again")
+            log.info("the server stops; running tasks finish, then this worker connects again")
             self.draining = True
             self._listener.drain(self)
         elif kind == "error":
@@ -120,4 +120,4 @@ class Connection:
         if message.get("taskId"):
             self._listener.refused(str(message["taskId"]), said)
         else:
-            log.warning("the server complains: %s", said)
+            log.warning("the server reports an error: %s", said)

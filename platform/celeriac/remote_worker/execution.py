@@ -1,4 +1,4 @@
-"""One task in hand: the handler's run, and its answer."""
+"""One run of the handler, and its answer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("celeriac.remote_worker")
 
-#: A coroutine function, or a plain one, which runs in a thread of its own.
+#: A coroutine function, or a plain function, which runs in a thread of its own.
 Handler = Callable[[RemoteTask], Any]
 
 
 class Execution:
-    """Runs the handler once. `outbox` is that of the connection the task belongs to, None while it is away."""
+    """Runs the handler once. `outbox` is that of the task's connection, None while there is no connection."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Execution:
         self.outbox: Outbox | None = outbox
         self.task = RemoteTask(message, self)
         self.answer: Result | None = None
-        #: The task was given again, over this connection and by this message, before a cancelled run stopped.
+        #: The connection and the message that gave the task again before its cancelled run had stopped.
         self.following: tuple[Connection, dict[str, Any]] | None = None
         self._handler = handler
         self._limit = limit
@@ -54,16 +54,16 @@ class Execution:
         self._running = asyncio.create_task(self._run(), name=f"remote-task-{self.task.id}")
 
     def stop(self, reason: str) -> None:
-        """Ask the handler to stop: an `async` one is cancelled, a plain one has to look at `task.cancelled`."""
+        """Ask the handler to stop. An `async` handler is cancelled; a plain one must check `task.cancelled`."""
         if self.task.cancelled:
             return
         self.task.stop(reason)
-        # A coroutine that is cancelled before its first step never gets to say so.
+        # A coroutine that is cancelled before its first step would not run at all, and could not send an answer.
         if self._begun and not self._in_thread:
             self._running.cancel()
 
     async def abandon(self) -> None:
-        """Stop waiting for the handler; a thread that does not look goes on until the process ends."""
+        """Stop waiting for the handler. A thread that does not check `cancelled` goes on until the process ends."""
         self.task.stop("shutdown")
         if self._begun:
             self._running.cancel()
@@ -71,17 +71,17 @@ class Execution:
             await self._running
 
     def send_progress(self, task_id: str, percentage: float, message: str, stage: str) -> None:
-        """Queue a report, if somebody can hear it."""
+        """Queue a report, if there is a connection."""
         if self.outbox is not None and self.answer is None:
             self.outbox.put_progress(task_id, messages.progress(task_id, percentage, message, stage))
 
     async def send_delta(self, task_id: str, content: str) -> None:
-        """Queue a partial result, if somebody can hear it; in its place after the reports before it."""
+        """Queue a partial result after the reports before it, if there is a connection."""
         if self.outbox is not None and self.answer is None:
             await self.outbox.put_delta(messages.delta(task_id, content))
 
     def send_log(self, task_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
-        """Queue a line of the task's log, if somebody can hear it and there is room; how many found none is told."""
+        """Queue a line of the task's log, if there is a connection and room; a later line counts those left out."""
         if self.outbox is None or self.answer is not None:
             return
         if self._left_out:
@@ -105,7 +105,7 @@ class Execution:
             else:
                 text = messages.failed(task_id, exc, self._duration_ms())
         except Exception as exc:
-            # What a handler raises on purpose is no news for its log.
+            # A `TaskError` is raised on purpose, so that the log needs no traceback.
             expected = isinstance(exc, TaskError)
             log.log(
                 logging.INFO if expected else logging.WARNING, "task %s failed: %s", task_id, exc, exc_info=not expected
@@ -118,7 +118,7 @@ class Execution:
         self._done(self)
 
     async def _in_a_thread(self) -> Any:
-        """Run the handler in a thread that does not keep the process alive, as a pool's would."""
+        """Run the handler in a daemon thread: a thread of a pool would keep the process alive."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         context = contextvars.copy_context()
@@ -139,7 +139,7 @@ class Execution:
                 result = context.run(self._handler, self.task)
             except BaseException as exc:
                 error = exc
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has ended, so nothing waits for the result
                 loop.call_soon_threadsafe(settle, result, error)
 
         threading.Thread(target=work, name=f"remote-task-{self.task.id}", daemon=True).start()

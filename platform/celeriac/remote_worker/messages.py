@@ -1,4 +1,4 @@
-"""The worker protocol's messages as texts. Keys are camelCase, durations milliseconds (see docs/remote-workers.md)."""
+"""The messages of the worker protocol. Keys are camelCase, durations milliseconds (see docs/remote-workers.md)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drain() -> str:
 
 
 def ping() -> str:
-    """Ask for a `pong`: what the server sent before it has arrived by then."""
+    """Ask for a `pong`. It arrives after everything that the server sent before it."""
     return _text({"type": "ping"})
 
 
@@ -54,37 +54,37 @@ def delta(task_id: str, content: str) -> str:
 
 
 def log(task_id: str, level: str, message: str, data: Mapping[str, Any]) -> str:
-    """Add a line to the task's log; what is not JSON in `data` goes as its text."""
+    """Add a line to the task's log. Values in `data` that are not JSON are sent as text."""
     line: dict[str, Any] = {"type": "log", "taskId": task_id, "level": level, "message": message}
     try:
         return orjson.dumps(
             {**line, "data": dict(data)} if data else line, default=repr, option=orjson.OPT_NON_STR_KEYS
         ).decode()
     except TypeError:
-        # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
+        # Nesting beyond 254 levels, an integer beyond 64 bits, or text that is not Unicode.
         return _text({**line, "message": ascii(message), "data": {ascii(name): ascii(data[name]) for name in data}})
 
 
 def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:
-    """Answer a task; raises `SkipRetry` where the result is no JSON or the message would be above `limit` bytes."""
+    """Answer a task; raises `SkipRetry` if the result is not JSON or the message is longer than `limit` bytes."""
     message = {"type": "task_complete", "taskId": task_id, "result": result, "duration": duration_ms}
     try:
         encoded = orjson.dumps(message, default=to_jsonable_python, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as exc:
         raise SkipRetry(
-            f"the result cannot be written as JSON: {exc}; return dicts, lists, texts, numbers, booleans or None",
+            f"the result cannot be written as JSON: {exc}; return dicts, lists, strings, numbers, booleans or None",
             code="bad_result",
         ) from exc
     if len(encoded) > limit:
         raise SkipRetry(
-            f"the result is a message of {len(encoded)} bytes, above the limit of {limit}: hand over a link instead",
+            f"the result is a message of {len(encoded)} bytes, above the limit of {limit}: return a link instead",
             code="result_too_large",
         )
     return encoded.decode()
 
 
 def failed(task_id: str, error: BaseException, duration_ms: int) -> str:
-    """Say that a task failed. A `TaskError` names its code, and whether another attempt may help."""
+    """Report that a task failed. A `TaskError` gives the code and says whether another attempt may help."""
     text = _text_of(error)
     message: dict[str, Any] = {"type": "task_error", "taskId": task_id, "duration": duration_ms}
     if isinstance(error, TaskError):
@@ -97,13 +97,13 @@ def failed(task_id: str, error: BaseException, duration_ms: int) -> str:
 
 
 def cancelled(task_id: str, duration_ms: int) -> str:
-    """Say that a task stopped since it was to."""
+    """Report that a task stopped because the server asked for it."""
     answer = {"type": "task_error", "taskId": task_id, "error": "cancelled", "code": "cancelled"}
     return _text({**answer, "retryable": False, "duration": duration_ms})
 
 
 def read(text: str | bytes) -> dict[str, Any] | None:
-    """Return a message of the server, or None where it is none."""
+    """Return a message of the server, or None if the text is not one."""
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -117,7 +117,7 @@ def _text(message: dict[str, Any]) -> str:
 
 def _text_of(error: BaseException) -> str:
     try:
-        # Half a surrogate pair (a file name, say) cannot go over the wire.
+        # Half of a surrogate pair, for example in a file name, cannot be sent.
         return str(error).encode("utf-8", "replace").decode()
     except Exception:
         return ""

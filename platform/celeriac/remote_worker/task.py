@@ -1,4 +1,4 @@
-"""A task as a remote worker's handler sees it."""
+"""A task as the handler of a remote worker sees it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final, Protocol
 from celeriac.handlers.stopping import Stoppable
 from celeriac.remote_worker.task_logger import TaskLogger
 
-#: Least time between two reports of one task on the wire (seconds); the last one always goes out.
+#: Shortest time between two reports of one task (seconds). The last report is always sent.
 _REPORT_INTERVAL_S: Final = 0.05
 
 
 class Sender(Protocol):
-    """Where a task's reports and partial results go: the connection it came over, while that stands."""
+    """Takes the reports and partial results of a task."""
 
     def send_progress(self, task_id: str, percentage: float, message: str, stage: str) -> None:
         """Queue a report."""
         ...
 
     def send_log(self, task_id: str, level: str, message: str, data: Mapping[str, Any]) -> None:
-        """Queue a line of the task's log; on the loop."""
+        """Queue a line of the task's log. Called on the event loop."""
         ...
 
     async def send_delta(self, task_id: str, content: str) -> None:
@@ -31,27 +31,27 @@ class Sender(Protocol):
 
 
 class RemoteTask(Stoppable):
-    """A task in hand. Works alike in `async def` handlers and in plain functions (which run in a thread).
+    """A task that a handler runs. Works the same in `async def` handlers and in plain functions, which run in a thread.
 
-    `stop_reason` is what the server said, `shutdown` where this worker ends, or None.
+    `stop_reason` is the reason that the server gave, `shutdown` if this worker ends, or None.
     """
 
     def __init__(self, message: Mapping[str, Any], sender: Sender) -> None:
         super().__init__()
         payload = message.get("payload")
-        #: The task's id; the same in every attempt.
+        #: The task's id. It is the same in every attempt.
         self.id: str = str(message["taskId"])
-        #: What the submitter sent: `model`, `messages` and `data`, and further fields as they are.
+        #: The payload as it was submitted: `model`, `messages`, `data`, and any further fields.
         self.payload: dict[str, Any] = payload if isinstance(payload, dict) else {}
         #: 1 for the first attempt.
         self.attempt: int = int(message.get("attempt") or 1)
-        #: How long this task may take, in milliseconds; None where nobody said.
+        #: How long this task may take, in milliseconds; None if that is not limited.
         self.timeout_ms: int | None = message.get("timeoutMs")
-        #: The user on whose behalf it runs.
+        #: The user for whom the task runs.
         self.user_id: str | None = message.get("userId")
         self._sender = sender
         self._loop = asyncio.get_running_loop()
-        #: A logger whose lines are also the task's log: `task.log.info("page %d", 3)`; `extra=` goes along as data.
+        #: A logger whose lines also go into the task's log: `task.log.info("page %d", 3)`. `extra=` becomes their data.
         self.log = TaskLogger(self.id, self._say)
         self._latest: tuple[float, str, str] | None = None
         self._reported_at = float("-inf")
@@ -60,23 +60,23 @@ class RemoteTask(Stoppable):
 
     @property
     def model(self) -> str:
-        """The model that was asked for; `default` where none was."""
+        """The model that was asked for, else `default`."""
         return str(self.payload.get("model") or "default")
 
     @property
     def messages(self) -> list[Any]:
-        """The chat messages; empty where there are none."""
+        """The chat messages; empty if there are none."""
         return self.payload.get("messages") or []
 
     @property
     def data(self) -> Any:
-        """The work, where it is no chat."""
+        """The work, if it is not a chat."""
         return self.payload.get("data")
 
     def progress(self, percentage: float, message: str = "", *, stage: str = "") -> Awaitable[None]:
         """Report progress, 0 to 100, with a message and a stage for people.
 
-        Never waits: of reports that come faster than they can be sent, the newest one is. Awaiting is optional.
+        Never waits: if reports come faster than they can be sent, only the newest one is sent. Awaiting is optional.
         """
         self._latest = (min(max(float(percentage), 0.0), 100.0), str(message), str(stage))
         if not self._scheduled:
@@ -88,12 +88,12 @@ class RemoteTask(Stoppable):
         return _DONE
 
     def delta(self, content: str) -> Awaitable[None]:
-        """Send a part of the result, which a caller that streams gets at once.
+        """Send a part of the result; a caller that streams receives it at once.
 
-        To be awaited: it waits while too many parts are on their way. In a plain function the call itself waits.
+        Await it: it waits while too many parts are being sent. In a plain function the call itself waits.
         """
         if not isinstance(content, str):
-            raise TypeError(f"a delta is a text, not {type(content).__name__}")
+            raise TypeError(f"a delta must be a string, not {type(content).__name__}")
         sending = self._sender.send_delta(self.id, content)
         if self._in_loop():
             return sending
@@ -101,7 +101,7 @@ class RemoteTask(Stoppable):
         return _DONE
 
     def flush(self) -> None:
-        """Send the report that waits for its moment, if there is one. Called by the worker, before the answer."""
+        """Send the report that still waits, if there is one. The worker calls it before the answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -115,7 +115,7 @@ class RemoteTask(Stoppable):
         if self._in_loop():
             self._sender.send_log(self.id, level, message, data)
         else:
-            # A thread that its attempt has left behind may outlive the loop.
+            # A thread that the worker no longer waits for may outlive the loop.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._sender.send_log, self.id, level, message, data)
 
@@ -134,7 +134,7 @@ class RemoteTask(Stoppable):
 
 
 class _Done:
-    """What is done already; can be awaited any number of times, or not at all."""
+    """An awaitable that is done. It may be awaited any number of times, or not at all."""
 
     def __await__(self) -> Generator[None, None, None]:
         return

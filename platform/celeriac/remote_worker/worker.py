@@ -1,4 +1,4 @@
-"""A remote worker: connects, takes tasks, connects again."""
+"""A remote worker: connects, takes tasks, and connects again."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from celeriac.errors import SettingsError, WorkerRefusedError
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.backoff import REFUSED, RESTARTING, pause_s
 from celeriac.remote_worker.connection import Connection
-from celeriac.remote_worker.crew import Crew
 from celeriac.remote_worker.execution import Handler
+from celeriac.remote_worker.running_tasks import RunningTasks
 
 log = logging.getLogger("celeriac.remote_worker")
 
 H = TypeVar("H", bound=Handler)
 
-#: Answers to the handshake that no later attempt changes.
+#: Answers to the handshake that a later attempt would not change.
 _FINAL_ANSWERS: Final = frozenset({400, 401, 403, 404, 405, 426})
-#: How long a server may take to answer that it has heard of the worker's leaving (seconds).
+#: How long the server may take to answer after the worker said that it leaves (seconds).
 _ANSWER_S: Final = 5.0
 
 
 class RemoteWorker:
-    """Runs a handler for the tasks of a group, as a program of your own that needs no store and no Celery.
+    """Runs a handler for the tasks of a group. The program needs neither the store nor Celery.
 
-    `url` is the API's (`http://…`, `https://…`, or the gateway's own `ws://…/ws`); where it is left out, the address
-    is found as `celeriac.Client` finds it. The handler gets a `RemoteTask` and returns what JSON can say;
-    a coroutine function runs in the event loop, a plain one in a thread. What it raises fails the task: `SkipRetry`
-    for good, everything else by the task's own policy.
+    `url` is the address of the API (`http://…`, `https://…`) or of the gateway (`ws://…/ws`). By default the address
+    is found as `celeriac.Client` finds it. The handler gets a `RemoteTask` and returns a value that can be written
+    as JSON. A coroutine function runs in the event loop, a plain function in a thread. An exception fails the task:
+    `SkipRetry` for good, any other by the retry policy of the task.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class RemoteWorker:
         ssl: tls.SSLContext | None = None,
     ) -> None:
         if concurrency < 1:
-            raise SettingsError(f"concurrency is at least 1, not {concurrency}")
+            raise SettingsError(f"concurrency must be at least 1, not {concurrency}")
         if isinstance(models, str):
-            raise SettingsError(f"models is a list of names, not the text {models!r}")
+            raise SettingsError(f"models must be a list of names, not the string {models!r}")
         self._address = _address(url, token)
         self._handler = handler
         self._group = group
@@ -80,33 +80,33 @@ class RemoteWorker:
 
     @property
     def url(self) -> str:
-        """Where it connects to."""
+        """The address that the worker connects to."""
         scheme, _, rest = self._address.url.partition("://")
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws?group={quote(self._group, safe='')}"
 
     def handler(self, function: H) -> H:
-        """Make a function the handler of this worker. To be used as a decorator."""
+        """Make a function the handler of this worker. Use it as a decorator."""
         self._handler = function
         return function
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT (Ctrl-C), which let running tasks finish; a second one does not.
+        """Work until SIGTERM or SIGINT (Ctrl-C). Running tasks finish, unless a second signal comes.
 
-        Raises `WorkerRefusedError` when the server does not want this worker.
+        Raises `WorkerRefusedError` if the server refuses this worker.
         """
         asyncio.run(self._run_with_signals())
 
     async def run_async(self) -> None:
-        """Work until `stop` is called or this is cancelled. Leaves signals alone.
+        """Work until `stop` is called or the coroutine is cancelled. Does not handle signals.
 
-        Raises `WorkerRefusedError` when the server does not want this worker.
+        Raises `WorkerRefusedError` if the server refuses this worker.
         """
         if self._handler is None:
             raise SettingsError(
                 "this remote worker has no handler: pass one, or decorate a function with @worker.handler"
             )
         self._loop = asyncio.get_running_loop()
-        crew = Crew(
+        tasks = RunningTasks(
             self._handler,
             concurrency=self._concurrency,
             models=self._models,
@@ -114,13 +114,13 @@ class RemoteWorker:
             limit=self._max_message_bytes,
         )
         try:
-            await self._work(crew)
+            await self._work(tasks)
         finally:
             self._loop = None
-            await crew.abandon()
+            await tasks.abandon()
 
     def stop(self) -> None:
-        """Take no more tasks, finish those that run (for `drain_timeout_s` at most), and end. From any thread."""
+        """Take no more tasks, let running ones finish for up to `drain_timeout_s`, and end. Any thread may call it."""
         if self._loop is None:
             self._stopping.set()
         else:
@@ -129,7 +129,7 @@ class RemoteWorker:
     async def _run_with_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            # Not on Windows, and not beside the main thread: there Ctrl-C ends it at once.
+            # Not possible on Windows, and not outside the main thread: there Ctrl-C ends the worker at once.
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._signalled)
         await self.run_async()
@@ -138,13 +138,13 @@ class RemoteWorker:
         if self._stopping.is_set():
             self._hurried.set()
         else:
-            log.info("stopping: running tasks may finish; once more to stop at once")
+            log.info("stopping: running tasks may finish; send the signal again to stop at once")
             self._stopping.set()
 
-    async def _work(self, crew: Crew) -> None:
+    async def _work(self, tasks: RunningTasks) -> None:
         failures = 0
         while not self._stopping.is_set():
-            code, greeted = await self._connect_and_serve(crew)
+            code, greeted = await self._connect_and_serve(tasks)
             failures = 0 if greeted else failures + 1
             if self._stopping.is_set():
                 return
@@ -154,14 +154,14 @@ class RemoteWorker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
-    async def _connect_and_serve(self, crew: Crew) -> tuple[int | None, bool]:
-        """Return what a connection was closed with, and whether it stood at all."""
+    async def _connect_and_serve(self, tasks: RunningTasks) -> tuple[int | None, bool]:
+        """Serve one connection; return its close code, and whether the server greeted this worker."""
         try:
             async with self._connected() as socket:
                 if socket is None:
                     return None, False
-                connection = Connection(socket, crew)
-                await self._serve(connection, crew)
+                connection = Connection(socket, tasks)
+                await self._serve(connection, tasks)
         except InvalidStatus as exc:
             status = exc.response.status_code
             if status in _FINAL_ANSWERS:
@@ -178,39 +178,39 @@ class RemoteWorker:
         if code == REFUSED:
             raise WorkerRefusedError(self.url, reason or f"closed with {code}")
         if not self._stopping.is_set():
-            log.info("disconnected (%s)", "it broke" if code is None else f"{code} {reason}".strip())
+            log.info("disconnected (%s)", "the connection broke" if code is None else f"{code} {reason}".strip())
         return code, bool(connection.worker_id)
 
-    async def _serve(self, connection: Connection, crew: Crew) -> None:
+    async def _serve(self, connection: Connection, tasks: RunningTasks) -> None:
         serving = asyncio.create_task(connection.serve(), name="remote-worker-connection")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
-                await self._drain(connection, crew, serving)
-            crew.lost(connection, await serving)
+                await self._drain(connection, tasks, serving)
+            tasks.lost(connection, await serving)
         finally:
             stopping.cancel()
             serving.cancel()
             await asyncio.wait({serving, stopping})
 
-    async def _drain(self, connection: Connection, crew: Crew, serving: asyncio.Task[object]) -> None:
-        """Finish what runs, as far as there is time for it, and close."""
+    async def _drain(self, connection: Connection, tasks: RunningTasks, serving: asyncio.Task[object]) -> None:
+        """Let running tasks finish, as far as there is time, and close the connection."""
         connection.draining = True
         connection.outbox.put(messages.drain())
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_timeout_s
-        # A task may be on its way here from before the server heard that: nothing runs only when it has answered.
+        # A task that the server sent before it received that may still arrive, but not after the server has answered.
         hurried = asyncio.create_task(self._hurried.wait())
-        for step, limit_s in ((connection.answered(), _ANSWER_S), (crew.idle(), self._drain_timeout_s)):
+        for step, limit_s in ((connection.answered(), _ANSWER_S), (tasks.idle(), self._drain_timeout_s)):
             waiting = asyncio.create_task(step)
             limit_s = max(min(limit_s, until - loop.time()), 0)
             await asyncio.wait({serving, hurried, waiting}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
         hurried.cancel()
-        if crew.running:
-            log.warning("%d task(s) did not finish in time: they are given back", crew.running)
-            await crew.abandon()
+        if tasks.count:
+            log.warning("%d task(s) did not finish in time and are given back", tasks.count)
+            await tasks.abandon()
         if not serving.done():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(connection.leave(), 10)
@@ -225,9 +225,9 @@ class RemoteWorker:
                 self.url,
                 additional_headers={"Authorization": f"Bearer {token}"} if token else None,
                 user_agent_header="celeriac",
-                # Messages are small, and often on the machine itself.
+                # Messages are small, and the server is often on this machine.
                 compression=None,
-                # No proxy leads to this machine, whatever the environment says.
+                # A proxy of the environment leads to the outside world, not to this machine.
                 proxy=None if self._address.loopback else True,
                 ping_interval=self._heartbeat_s,
                 ping_timeout=self._heartbeat_s,
@@ -251,7 +251,7 @@ class RemoteWorker:
 
 
 def _address(url: str | None, token: str | None) -> Address:
-    """Read the API's address, also from the gateway's own."""
+    """Return the address of the API; `url` may be that of the gateway."""
     if url is not None:
         scheme, separator, rest = url.partition("://")
         if separator and scheme in ("ws", "wss"):
@@ -261,7 +261,7 @@ def _address(url: str | None, token: str | None) -> Address:
 
 
 def _said(body: bytes) -> str:
-    """Return why the gateway refuses: of a problem document its detail, else the text itself, cut short."""
+    """Return why the gateway refuses: the detail of a problem document, else the text itself, cut short."""
     text = body.decode(errors="replace").strip()
     with contextlib.suppress(ValueError, TypeError, KeyError):
         text = str(json.loads(text)["detail"])

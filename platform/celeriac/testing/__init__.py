@@ -1,7 +1,7 @@
-"""Testing task types: one attempt in milliseconds without a server, or the whole platform for a while.
+"""The test kit: tests a task type by one attempt, in milliseconds and without a server, or on the whole platform.
 
-`run_task` and `run_task_async` run a handler as a worker does; `platform` starts what `celeriac up` starts, in a
-temporary folder. `pytest_plugin` has both as fixtures, for those who ask for it by name.
+`run_task` and `run_task_async` run a handler as a worker does. `platform` starts what `celeriac up` starts, in a
+temporary folder. `pytest_plugin` has fixtures for a platform that all tests share.
 """
 
 from celeriac.testing.attempt_run import TaskOutcome, run_task, run_task_async

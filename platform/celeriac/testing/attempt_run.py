@@ -1,4 +1,4 @@
-"""One attempt of a task, without any store or server, through the code that workers run it with."""
+"""Runs one attempt of a task with the code that workers use, without a store or a server."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from celeriac.testing.one_task_store import OneTaskStore
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """How an attempt ended, as the task's record would say it."""
+    """How an attempt ended, as the record of the task would say it."""
 
-    #: `COMPLETED`, `FAILED`, `CANCELLED`, or `RETRYING` where another attempt would follow.
+    #: `COMPLETED`, `FAILED`, `CANCELLED`, or `RETRYING` if another attempt would follow.
     status: Status
-    #: What callers would read: the handler's value, written as JSON and read again.
+    #: What callers would read: the value that the handler returned, written as JSON and read again.
     result: Any
-    #: Why it did not complete: `code`, `message`, `retryable`.
+    #: Why the attempt did not complete: `code`, `message`, `retryable`.
     error: Failure | None
-    #: What the handler raised, with its traceback; None where the attempt ended without it.
+    #: The exception that the handler raised, with its traceback, or None.
     exception: Exception | None
-    #: The reports, in their order.
+    #: The reports of progress, in their order.
     progress: tuple[Progress, ...]
-    #: What it said by `ctx.log`, from the level of the setting `task_log.level` on.
+    #: The lines of `ctx.log`, from the level of the setting `task_log.level` on.
     log: tuple[LogLine, ...]
-    #: Seconds until the next attempt, at the least (workers add some jitter); None where none would follow.
+    #: At least this many seconds until the next attempt (workers add jitter); None if none would follow.
     would_retry_in_s: float | None
-    #: What the handler put in `ctx.result_file_path`.
+    #: The value of `ctx.result_file_path` when the handler ended.
     result_file_path: str
     task_id: str
 
@@ -55,25 +55,26 @@ def run_task(
     settings: Settings | None = None,
     **options: Unpack[TaskOptions],
 ) -> TaskOutcome:
-    """Run one attempt of a task and return how it ended; what the handler raises is part of that.
+    """Run one attempt of a task and return how it ended. An exception of the handler is part of the outcome.
 
-    `payload` and `options` are those of `Client.submit` and checked as there: raises
-    `InvalidSubmissionError` and `PayloadTooLargeError`. What only matters before a task starts
-    (`queue`, `priority`, `delay`, …) has no effect but on the context. `attempt` is its number, from 1.
+    `payload` and `options` are those of `Client.submit` and are checked as there: raises
+    `InvalidSubmissionError` and `PayloadTooLargeError`. Options that matter before a task starts
+    (`queue`, `priority`, `delay`, …) only show in the context. `attempt` is the number of the attempt, from 1.
 
-    `cancel_when` is asked at each report: something true cancels the task there, as a user would.
-    `cancel_after_s` cancels it that many seconds after its start. A handler that goes on regardless is left
-    alone after a grace of 3 s, as in a worker. `settings` are the defaults, whatever the environment says.
+    `cancel_when` is called with each report of progress; if it returns something true, the task is cancelled, as a
+    user would cancel it. `cancel_after_s` cancels the task that many seconds after its start. If the handler does
+    not stop within 3 s, the attempt ends without it, as in a worker. `settings` are the defaults unless given; the
+    environment is not read.
 
-    Works with or without a running event loop, which it blocks: the handler has a loop of its own, in a
-    thread. Use `run_task_async` where the handler needs what lives on the test's loop.
+    It may be called with or without a running event loop, and blocks that loop: the handler has a loop of its own,
+    in a thread. Use `run_task_async` if the handler needs objects that belong to the test's loop.
     """
     ended: Future[TaskOutcome] = Future()
 
     async def run() -> TaskOutcome:
         running, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
         if not running.done():
-            # The end of this loop would wait for a handler that does not stop: nobody else should.
+            # This loop only ends when the handler does. The caller need not wait for a handler that does not stop.
             ended.set_result(outcome)
         return outcome
 
@@ -102,7 +103,7 @@ async def run_task_async(
     settings: Settings | None = None,
     **options: Unpack[TaskOptions],
 ) -> TaskOutcome:
-    """Do as `run_task`, on the running loop (plain functions in a thread)."""
+    """Run one attempt as `run_task` does, on the running event loop (a plain function in a thread)."""
     _, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
     return outcome
 
@@ -116,9 +117,9 @@ async def _attempt(
     settings: Settings | None,
     options: TaskOptions,
 ) -> tuple[asyncio.Task[Outcome], TaskOutcome]:
-    """Run one attempt; returns what runs it, which is not done where the handler did not stop, and how it ended."""
+    """Run one attempt; return its asyncio task, which is not done if the handler did not stop, and its outcome."""
     if getattr(task_type, "handler", None) is None:
-        raise TypeError(f"{task_type!r} is no task type with a handler: give what `@task` made of the function")
+        raise TypeError(f"{task_type!r} is not a task type with a handler: pass what the decorator `@task` returned")
     settings = Settings() if settings is None else settings
     registry = Registry([task_type])
     claim = _claim(task_type, payload, attempt, settings, registry, options)
@@ -132,9 +133,9 @@ async def _attempt(
         progress_buffer=settings.worker.progress_buffer,
         max_result_bytes=settings.max_result_bytes,
         task_log=settings.task_log,
-        # None, so that a test can say what it expects.
+        # No jitter, so that a test can tell what to expect.
         jitter=lambda: 0.0,
-        # The outcome has it.
+        # The outcome has the failure.
         log_failures=False,
     )
     loop = asyncio.get_running_loop()
@@ -157,7 +158,7 @@ async def _attempt(
             timer.cancel()
         runner.threads.shutdown()
     if not store.end.done():
-        raise running.result().error or RuntimeError(running.result().note)  # a fault of this package
+        raise running.result().error or RuntimeError(running.result().note)  # an error of this package
     end = store.end.result()
     return running, TaskOutcome(
         status=end.status,
@@ -180,13 +181,13 @@ def _claim(
     registry: Registry,
     options: TaskOptions,
 ) -> Claim:
-    """Return what a worker would be given: the submission goes through JSON and its checks, as over the API."""
+    """Return the claim that a worker would get. The submission is written as JSON and checked, as by the API."""
     document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}), "payload")
     submission = build_submission(read_request(orjson.loads(document)), settings, registry)
     allowed = submission.max_retries + 1
     if not 1 <= attempt <= allowed:
         raise ValueError(
-            f"there is no attempt {attempt}: with max_retries={submission.max_retries} it is 1 to {allowed}"
+            f"there is no attempt {attempt}: with max_retries={submission.max_retries} the attempts are 1 to {allowed}"
         )
     return Claim(
         task_id=submission.task_id,

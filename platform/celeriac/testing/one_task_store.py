@@ -1,4 +1,4 @@
-"""The store of a single task that exists nowhere else."""
+"""A store in memory that holds one task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the attempt ended; the fields are those of `AttemptStore`'s calls."""
+    """How the attempt ended. The fields are arguments of the methods of `AttemptStore`."""
 
     status: Status
     result_json: str = "null"
@@ -24,7 +24,7 @@ class End:
 class OneTaskStore:
     """An `AttemptStore` in memory: it grants one claim, and decides as the store's scripts (`store/lua`) do.
 
-    No call waits for anything, so the end of an attempt is in `end` in the same step of the loop that reports it.
+    No call waits, so that `end` has the end of the attempt in the same step of the loop that reports it.
     """
 
     def __init__(self, claim: Claim, cancel_when: Callable[[Progress], object] | None) -> None:
@@ -40,7 +40,7 @@ class OneTaskStore:
         return self._claim
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
-        """Keep a report, and answer whether somebody asked to cancel."""
+        """Keep a report; answer whether a user asked to cancel the task."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self.end.done():
             answer.set_result("stale")
@@ -49,24 +49,24 @@ class OneTaskStore:
         try:
             self.cancel_requested = self.cancel_requested or bool(self._cancel_when and self._cancel_when(progress))
             answer.set_result("cancel" if self.cancel_requested else "ok")
-        except Exception as exc:  # an assertion of the test's: it is no outcome of the handler
+        except Exception as exc:  # raised by the test, for example an assertion, and not by the handler
             self.end.set_exception(exc)
             answer.set_result("stale")
         return answer
 
     def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
-        """Keep a line."""
+        """Keep a line of the log."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.log_lines.append(line)
         answer.set_result("ok")
         return answer
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
-        """End the attempt with its result, also when a cancellation comes too late for it."""
+        """End the attempt with its result, even if a user asked to cancel it: that came too late."""
         self._settle(End(Status.COMPLETED, result_json, result_file_path))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
-        """End the attempt as failed: `RETRYING` while it may be repeated and attempts are left."""
+        """End the attempt as failed, or as `RETRYING` if the failure is retryable and attempts are left."""
         if self.cancel_requested:
             await self.settle_cancelled(claim)
         elif failure.retryable and claim.attempt < claim.attempts_allowed:
@@ -76,7 +76,7 @@ class OneTaskStore:
         return self.end.result().status
 
     async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
-        """Do nothing: only Celery's own `retry()` amends, and no attempt follows here."""
+        """Do nothing: only Celery's own `retry()` changes a task, and here no attempt follows."""
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
         """End the attempt as cancelled."""

@@ -1,8 +1,8 @@
-"""Fixtures for pytest, for those who name this module: `pytest_plugins = ["celeriac.testing.pytest_plugin"]`.
+"""Fixtures for pytest. To use them: `pytest_plugins = ["celeriac.testing.pytest_plugin"]`.
 
-`celeriac_platform`   the platform, started when the first test asks for it and shared by the session
-`celeriac_client`     a client of it
-`celeriac_settings`   override it to say with which settings the platform starts
+`celeriac_platform`   the platform; it starts with the first test that uses it, and all tests of the session share it
+`celeriac_client`     a client of the platform
+`celeriac_settings`   the settings of the platform: override this fixture to change them
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SHOWN = 100
 
 @pytest.fixture(scope="session")
 def celeriac_settings() -> Mapping[str, Any]:
-    """Settings of the platform; override it with a fixture of your own, of the session too."""
+    """Settings of the platform. Override it with a fixture of your own, also of scope `session`."""
     return {}
 
 
 @pytest.fixture(scope="session")
 def celeriac_platform(celeriac_settings: Mapping[str, Any], pytestconfig: pytest.Config) -> Iterator[Platform]:
-    """The platform, for all tests of the session: with the `celeriac.yaml` of pytest's root folder if there is one."""
+    """The platform for all tests of the session. Uses the `celeriac.yaml` of pytest's root folder if there is one."""
     config = pytestconfig.rootpath / "celeriac.yaml"
     with platform(config=config if config.is_file() else None, settings=celeriac_settings) as running:
         yield running
@@ -41,7 +41,7 @@ def celeriac_client(celeriac_platform: Platform) -> Client:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the platform said last in the report of a test that failed with it."""
+    """Add the last output of the platform to the report of a failed test that used it."""
     report = yield
     running = getattr(item, "funcargs", {}).get("celeriac_platform")
     if report.failed and isinstance(running, Platform):

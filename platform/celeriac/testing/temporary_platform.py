@@ -1,4 +1,4 @@
-"""The whole platform for a while: a `celeriac up` of its own, in a temporary folder."""
+"""Runs the whole platform for a test: a `celeriac up` in a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from celeriac.settings import WELL_KNOWN, Settings, config_path, load_settings
 from celeriac.tasks.registry import load
 from celeriac.up.parent_tie import STDIN_MARK
 
-#: How often readiness is looked at.
+#: Pause between two checks whether the platform is ready.
 _LOOK_S: Final = 0.02
-#: After the time that `up` gives its children it is killed, and they with it.
+#: `up` is killed, and its children with it, this long after the time that it gives them to stop.
 _PATIENCE_S: Final = 10.0
 #: Lines of its output that an error quotes.
 _QUOTED: Final = 40
 
 
 class Platform:
-    """A running platform: where it is, and a client of it."""
+    """A running platform: its address, and a client."""
 
     def __init__(self, installation: Installation, client: Client, output: Path) -> None:
         #: The address of the HTTP API, for any client: `AsyncClient(platform.url)`.
         self.url = installation.http
-        #: A client that may do everything, closed with the platform.
+        #: A client with all scopes. It is closed with the platform.
         self.client = client
         #: Its processes by role, the store and the database, as `celeriac up` writes them to `run.json`.
         self.installation = installation
         self._output = output
 
     def output(self, last: int | None = None) -> str:
-        """Return what its processes printed so far, or the `last` lines of it."""
+        """Return what the platform's processes printed so far, or the `last` lines of it."""
         return _text(self._output, last)
 
 
@@ -56,21 +56,21 @@ def platform(
 ) -> Iterator[Platform]:
     """Run the platform while the block runs: an embedded Valkey, SQLite, API, worker and beat, on free ports.
 
-    `imports` are the modules with task types; what this process can import, the platform's can.
-    `config` is the configuration file, left out the one in use here (`CELERIAC_CONFIG`, else `celeriac.yaml` in
-    the current folder); what it says of addresses, stores, files' storage and authentication does not count, nor
-    does the environment. `settings` wins over all that, by top-level name: give `database_url` to test on PostgreSQL.
+    `imports` are the modules with task types; the platform can import what this process can. `config` is the
+    configuration file, by default the one in use here (`CELERIAC_CONFIG`, else `celeriac.yaml` in the current
+    folder). Its addresses, stores, storage of files and authentication are not used, and neither are the settings in
+    the environment. `settings` overrides all of these, by top-level name: pass `database_url` to test on PostgreSQL.
 
-    All of it is gone after the block, however that ends; running tasks get a second. Where this process is killed
-    instead, only the folder stays. Takes a few seconds to start, so share one among many tests. Raises `SettingsError`,
-    and `PlatformStartError` after `start_timeout_s`.
+    The end of the block stops the platform and removes its data; running tasks get one second. If this process is
+    killed, the platform ends too, and only its folder stays. The platform takes a few seconds to start, so share one
+    among many tests. Raises `SettingsError`, and `PlatformStartError` after `start_timeout_s`.
     """
     file = config_path(config)
     folder = Path(tempfile.mkdtemp(prefix="celeriac-"))
     try:
         environ = _environment(imports, settings or {}, folder)
         effective = load_settings(file, {"data_dir": folder / "data"}, environ)
-        load(effective.imports)  # what cannot be imported is said here, not by children that try again and again
+        load(effective.imports)  # raises here what the children would report again and again
         output = folder / "output.txt"
         process = _start(folder / "data", file, environ, output)
         try:
@@ -84,7 +84,7 @@ def platform(
 
 
 def _environment(imports: Sequence[str] | None, settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return the environment of `up`: ours without its settings, and with those that make it a test's own."""
+    """Return the environment of `up`: that of this process without settings of Celeriac, and with those of the test."""
     ours = {*WELL_KNOWN, *(f"{name}_FILE" for name in WELL_KNOWN)}
     environ = {
         name: value
@@ -110,7 +110,7 @@ def _environment(imports: Sequence[str] | None, settings: Mapping[str, Any], fol
         if name != "access" and isinstance(value, dict) and isinstance(chosen, Mapping):
             chosen = {**value, **chosen}
         environ[f"CELERIAC_{name.upper()}"] = json.dumps(chosen)
-    # An empty entry is the current folder, for both.
+    # An empty entry means the current folder.
     environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return environ
 
@@ -120,12 +120,12 @@ def _start(data_dir: Path, config: Path | None, environ: dict[str, str], output:
     with output.open("wb") as file:
         return subprocess.Popen(  # noqa: S603 - our own command line
             [*command, *(["--config", str(config)] if config else [])],
-            # A pipe that the kernel closes with this process, whichever of its threads started it.
+            # The kernel closes this pipe when this process ends, no matter which thread started `up`.
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**environ, STDIN_MARK: "1"},
-            # A terminal's Ctrl-C is for the test, whose end is the end of this one.
+            # Ctrl-C in a terminal then reaches the test only. The test's end stops the platform.
             start_new_session=True,
         )
 
@@ -150,7 +150,7 @@ def _text(output: Path, last: int | None) -> str:
 def _token(settings: Settings) -> str | None:
     if not settings.access.on or settings.access.jwks is not None:
         return None
-    # Here: it needs cryptography, which takes longer to import than everything else.
+    # Imported here: it needs cryptography, which takes longer to import than everything else.
     from celeriac.access.principal import Scope
     from celeriac.access.tokens import mint_token
 

@@ -22,7 +22,7 @@ from celeriac.errors import (
 )
 from celeriac.model import Status
 from celeriac.notifications import TaskNotificationService, TaskProgressContext, task_notifier
-from celeriac.notifications.line import NotificationLine
+from celeriac.notifications.reporter import Reporter
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
@@ -35,9 +35,9 @@ SETTINGS = Settings(lease=1)
 
 @pytest.fixture
 async def service(valkey_url: str) -> AsyncIterator[TaskNotificationService]:
-    line = NotificationLine(lambda: (SETTINGS, valkey_url))
-    yield TaskNotificationService(line)
-    await asyncio.to_thread(line.close)
+    reporter = Reporter(lambda: (SETTINGS, valkey_url))
+    yield TaskNotificationService(reporter)
+    await asyncio.to_thread(reporter.close)
 
 
 async def told(store: TaskStore, task_id: str) -> list[str]:
@@ -134,8 +134,8 @@ asyncio.run(service.notify_completed("parent", "from the parent"))
 
 
 async def test_closing_while_the_store_is_away_is_not_a_cancellation(tmp_path: Path) -> None:
-    line = NotificationLine(lambda: (Settings(store_timeout=30), f"redis://127.0.0.1:{port}"))
-    service = TaskNotificationService(line)
+    reporter = Reporter(lambda: (Settings(store_timeout=30), f"redis://127.0.0.1:{port}"))
+    service = TaskNotificationService(reporter)
     silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     telling = asyncio.create_task(service.notify_started("t"))
@@ -275,8 +275,8 @@ async def test_a_store_that_is_away_delays_the_news_and_never_the_work(tmp_path:
     server = ValkeyServer(tmp_path)
     server.start()
     settings = Settings(store_timeout=0.2)
-    line = NotificationLine(lambda: (settings, server.url()))
-    service = TaskNotificationService(line)
+    reporter = Reporter(lambda: (settings, server.url()))
+    service = TaskNotificationService(reporter)
     try:
 
         @task_notifier(task_id="stubborn", user_id=7, service=service)
@@ -294,7 +294,7 @@ async def test_a_store_that_is_away_delays_the_news_and_never_the_work(tmp_path:
 
             await eventually(completed, because="the end is told when the store is back")
     finally:
-        await asyncio.to_thread(line.close)
+        await asyncio.to_thread(reporter.close)
         server.kill()
 
 

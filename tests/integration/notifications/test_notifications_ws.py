@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from celeriac.access.principal import Scope
 from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.notifications import TaskNotificationService
-from celeriac.notifications.line import NotificationLine
+from celeriac.notifications.reporter import Reporter
 from celeriac.settings import Settings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.store import keys
@@ -40,9 +40,9 @@ async def url(settings: Settings, store: TaskStore) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def service(settings: Settings, valkey_url: str) -> AsyncIterator[TaskNotificationService]:
-    line = NotificationLine(lambda: (settings, valkey_url))
-    yield TaskNotificationService(line)
-    await asyncio.to_thread(line.close)
+    reporter = Reporter(lambda: (settings, valkey_url))
+    yield TaskNotificationService(reporter)
+    await asyncio.to_thread(reporter.close)
 
 
 def signed(settings: Settings, user_id: int) -> dict[str, str]:

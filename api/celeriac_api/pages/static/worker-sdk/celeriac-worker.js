@@ -104,7 +104,7 @@ class RemoteTask {
   }
 
   async delta(content) {
-    if (typeof content !== 'string') throw new TypeError(`a delta is a text, not ${typeof content}`);
+    if (typeof content !== 'string') throw new TypeError(`a delta must be a string, not ${typeof content}`);
     await this.#send({ type: 'delta', taskId: this.id, content }, true);
   }
 
@@ -520,7 +520,7 @@ export class RemoteWorker {
     const bytes = text.length * 3 > limit ? new TextEncoder().encode(text).length : 0;
     if (bytes > limit) {
       throw new SkipRetry(
-        `the result is a message of ${bytes} bytes, above the limit of ${limit}: hand over a link instead`,
+        `the result is a message of ${bytes} bytes, above the limit of ${limit}: return a link instead`,
         { code: 'result_too_large' },
       );
     }

@@ -1,7 +1,7 @@
-"""A process's own connection to the store, on a thread and a loop of its own.
+"""Reports the tasks of this process to the store, from a thread with an event loop of its own.
 
-So it serves any number of event loops and plain code alike, and a program that is busy computing still
-says that it is alive.
+So it serves any number of event loops, and code without one. A program that is busy computing still renews
+the leases of its tasks.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: How long a program that ends may take to hand over what it holds (seconds).
-_LAST_WORDS_S: Final = 2.0
-#: Pause between two tries to tell of an end while the store is away (seconds).
+#: How long a program that ends may take to release its tasks (seconds).
+_CLOSE_S: Final = 2.0
+#: Pause between two tries to report the end of a task while the store is not available (seconds).
 _PAUSE_S: Final = 1.0
-#: Ends that may wait for a store that is away.
+#: At most this many ends of tasks wait for a store that is not available.
 _MAX_WAITING: Final = 10_000
 
-#: Settings with every address filled in, and the store's URL.
+#: Returns the settings with every address filled in, and the store's URL.
 FindStore = Callable[[], tuple[Settings, str]]
-#: Called in the line's thread when somebody asks to cancel a task that this process holds.
+#: Called in the reporter's thread when a user asks to cancel a task that this process holds.
 OnCancel = Callable[[], None]
 
 
 def find_store() -> tuple[Settings, str]:
-    """Find the store by the environment, the configuration, or the `celeriac up` that runs on the data folder."""
+    """Find the store by the environment, the configuration, or the `celeriac up` that uses the data folder."""
     return joined_settings(None, None)
 
 
 class _Held:
-    """A task that this process holds; a new one for each time that it was taken."""
+    """A task that this process holds. Each time that the task is taken there is a new object."""
 
     __slots__ = ("on_cancel",)
 
@@ -59,8 +59,11 @@ class _Held:
         self.on_cancel = on_cancel
 
 
-class NotificationLine:
-    """Connects when it is first needed. Any thread may call; a forked child gets a line of its own."""
+class Reporter:
+    """Reports what happens to tasks, and holds the tasks that run in this process.
+
+    It connects when it is first needed. Any thread may call it. A forked child connects anew.
+    """
 
     def __init__(self, find: FindStore = find_store) -> None:
         self._find = find
@@ -71,7 +74,7 @@ class NotificationLine:
 
     def after_fork(self) -> None:
         """Begin anew in a forked child."""
-        keep_inherited(self._store, self._tasks, self._renewing, self._insisting)
+        keep_inherited(self._store, self._tasks, self._renewing, self._insistent)
         self._begin()
 
     def _begin(self) -> None:
@@ -80,10 +83,10 @@ class NotificationLine:
         self._tasks: NotifiedTasks | None = None
         self._held: dict[str, _Held] = {}
         self._renewing: asyncio.Task[None] | None = None
-        self._insisting: set[asyncio.Task[Heard]] = set()
+        self._insistent: set[asyncio.Task[Heard]] = set()
 
     def settings(self) -> Settings:
-        """Return the settings in use; raises `SettingsError` where no store can be found."""
+        """Return the settings in use; raises `SettingsError` if no store can be found."""
         return self._find()[0] if self._store is None else self._store.settings
 
     def call(
@@ -94,36 +97,36 @@ class NotificationLine:
         insist: bool = False,
         on_cancel: OnCancel | None = None,
     ) -> Future[Heard]:
-        """Say something of a task, after all that was said before.
+        """Report something about a task. Reports reach the store in the order of the calls.
 
-        `insist`: while the store is away, go on trying for as long as this process lives.
+        With `insist`, a report that finds the store not available is repeated for as long as this process lives.
         """
         with self._lock:
             self._thread.start()
             return self._thread.submit(self._say(task_id, say, insist, on_cancel))
 
     def close(self) -> None:
-        """Let go of what is held and disconnect; the next call connects again. Idempotent."""
+        """Release the tasks that this process holds, and disconnect. The next call connects again. Idempotent."""
         with self._lock:
             if not self._thread.running:
                 return
             try:
-                self._thread.wait(self._close(), _LAST_WORDS_S)
+                self._thread.wait(self._close(), _CLOSE_S)
             except Exception as exc:
-                log.warning("what this process holds could not be handed over: %s", exc)
-            self._thread.stop(_LAST_WORDS_S)
+                log.warning("the tasks of this process could not be released: %s", exc)
+            self._thread.stop(_CLOSE_S)
             self._store = self._tasks = self._renewing = None
             self._held.clear()
 
-    # --- what runs in the thread
+    # --- in the thread
 
     async def _say(
         self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]], insist: bool, on_cancel: OnCancel | None
     ) -> Heard:
-        if insist and len(self._insisting) < _MAX_WAITING:
-            task = asyncio.ensure_future(self._until_heard(task_id, say))
-            self._insisting.add(task)
-            task.add_done_callback(self._insisting.discard)
+        if insist and len(self._insistent) < _MAX_WAITING:
+            task = asyncio.ensure_future(self._until_reported(task_id, say))
+            self._insistent.add(task)
+            task.add_done_callback(self._insistent.discard)
             heard = await asyncio.shield(task)
         else:
             heard = await say(self._connected())
@@ -134,18 +137,18 @@ class NotificationLine:
             self._held[task_id] = _Held(on_cancel or (known.on_cancel if known else None))
         return heard
 
-    async def _until_heard(self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]]) -> Heard:
+    async def _until_reported(self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]]) -> Heard:
         while True:
             try:
                 return await say(self._connected())
             except StoreUnavailableError as exc:
-                log.warning("task %s: its end is told as soon as the store is back: %s", task_id, exc)
+                log.warning("the end of task %s will be reported when the store is available again: %s", task_id, exc)
                 await asyncio.sleep(_PAUSE_S)
 
     def _connected(self) -> NotifiedTasks:
-        # Nothing is awaited here, so that calls keep their order from the first one on.
+        # Nothing is awaited here: otherwise a later call could overtake the first one.
         if self._tasks is None:
-            # Here, so that programs which only use the client need not import redis.
+            # Imported here, so that a program that only uses the client does not import redis.
             from celeriac.store.notified import NotifiedTasks
             from celeriac.store.task_store import TaskStore
 
@@ -165,19 +168,19 @@ class NotificationLine:
             try:
                 states = await tasks.renew(held)
             except CeleriacError as exc:
-                log.debug("leases were not renewed: %s", exc)
+                log.debug("the leases of this process's tasks were not renewed: %s", exc)
                 continue
             for task_id, state in states.items():
                 mine = held[task_id]
                 if state is LeaseState.LOST and self._held.get(task_id) is mine:
-                    # Another process speaks for it now, or it has ended.
+                    # Another process holds the task now, or the task has ended.
                     del self._held[task_id]
                 elif state is LeaseState.CANCEL and mine.on_cancel is not None:
                     mine.on_cancel()
 
     async def _close(self) -> None:
-        if self._insisting:
-            await asyncio.wait(self._insisting, timeout=_LAST_WORDS_S / 2)
+        if self._insistent:
+            await asyncio.wait(self._insistent, timeout=_CLOSE_S / 2)
         if self._renewing is not None:
             self._renewing.cancel()
         if self._tasks is not None:

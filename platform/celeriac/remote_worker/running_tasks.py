@@ -1,4 +1,4 @@
-"""The tasks that a remote worker has in hand, over all its connections."""
+"""The tasks that a remote worker runs, over all its connections."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from celeriac.remote_worker.outbox import Result
 
 log = logging.getLogger("celeriac.remote_worker")
 
-#: Results that were finished while the connection was away and are kept, in number and in bytes.
+#: At most this many results, and bytes of results, are kept while there is no connection.
 _KEPT: Final = 100
 _KEPT_BYTES: Final = 64 * 1024**2
 
 
-class Crew:
-    """Runs at most `concurrency` handlers; belongs to one event loop.
+class RunningTasks:
+    """Runs at most `concurrency` handlers. Belongs to one event loop.
 
-    A handler goes on when its connection breaks. Its task may then be this worker's no more: the server fails it or
-    gives it away. So a finished result is sent over the next connection, where the server takes it or not, and kept
-    for a while: should the same task be given to this worker again, it is answered without running twice.
+    A handler goes on if its connection breaks. The server may then fail its task, or give it to another worker. So
+    its result is sent over the next connection, where the server accepts it or not, and it is kept for a while: if
+    the server gives the same task to this worker again, it is answered without another run.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Crew:
         self._idle.set()
 
     def connected(self, connection: Connection) -> None:
-        """Deliver what was finished meanwhile, and ask for work."""
-        log.info("connected as %s", connection.worker_id or "a worker without a name")
+        """Send the results of tasks that ended without a connection, and ask for work."""
+        log.info("connected as %s", connection.worker_id or "a worker without an id")
         self._connection = connection
         self._announced = 0
         for result in self._kept.values():
@@ -54,14 +54,14 @@ class Crew:
         self._announce()
 
     def given(self, connection: Connection, message: dict[str, Any]) -> None:
-        """Begin a task, unless it is one that this worker still runs or has just finished."""
+        """Begin a task, unless this worker still runs it or has just finished it."""
         task_id = message["taskId"]
         running, kept = self._executions.get(task_id), self._kept.pop(task_id, None)
         if running is not None and running.task.cancelled:
-            log.info("task %s was given again and begins as soon as its cancelled run has stopped", task_id)
+            log.info("the server gave task %s again; it begins when its cancelled run has stopped", task_id)
             running.outbox, running.following = None, (connection, message)
         elif running is not None:
-            log.info("task %s was given again while it still runs here: it goes on", task_id)
+            log.info("the server gave task %s again while it still runs here; it goes on", task_id)
             running.outbox = connection.outbox
         elif kept is not None and kept.ok:
             connection.outbox.put(kept)
@@ -83,23 +83,23 @@ class Crew:
         execution.stop(reason)
 
     def drain(self, connection: Connection) -> None:
-        """Leave the connection when none of its tasks runs any more."""
+        """Close the connection when none of its tasks runs any more."""
         if connection.draining and all(e.outbox is not connection.outbox for e in self._executions.values()):
             leaving = asyncio.create_task(connection.leave())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
 
     def refused(self, task_id: str, message: str) -> None:
-        """Note that the server did not take an answer."""
+        """Log that the server refused a message about a task."""
         if task_id in self._kept:
-            log.info("the result of task %s came too late and is dropped: %s", task_id, message)
+            log.info("the result of task %s came too late and was dropped: %s", task_id, message)
         elif task_id in self._executions:
-            log.warning("task %s: the server says: %s", task_id, message)
+            log.warning("the server refused a message about task %s: %s", task_id, message)
         else:
-            log.info("the server did not take the answer to task %s: %s", task_id, message)
+            log.info("the server refused the answer to task %s: %s", task_id, message)
 
     def lost(self, connection: Connection, left: Sequence[Result]) -> None:
-        """Let the tasks of a connection go on without it; `left` are answers that did not go out."""
+        """Let the tasks of a connection go on without it. `left` are the answers that were not sent."""
         if self._connection is connection:
             self._connection = None
         for result in left:
@@ -111,19 +111,19 @@ class Crew:
             log.warning("the connection broke; %d running task(s) go on", len(orphans))
 
     async def idle(self) -> None:
-        """Wait until nothing runs."""
+        """Wait until no task runs."""
         await self._idle.wait()
 
     @property
-    def running(self) -> int:
+    def count(self) -> int:
         """How many tasks run."""
         return len(self._executions)
 
     async def abandon(self) -> None:
-        """Stop all that runs."""
+        """Stop all tasks, without an answer."""
         running = list(self._executions.values())
         for execution in running:
-            # Nobody is told: the server gives the task to somebody else when the connection is gone.
+            # The server gives the task to another worker when the connection is closed.
             execution.outbox = None
         await asyncio.gather(*(execution.abandon() for execution in running))
 
@@ -135,14 +135,14 @@ class Crew:
         if execution.answer is None:
             return
         if execution.following is not None:
-            # What was cancelled has nobody who waits for its answer.
+            # The answer of a cancelled run is not sent: nobody waits for it.
             given_over, message = execution.following
             if given_over is connection:
                 self.given(given_over, message)
         elif execution.outbox is not None:
             execution.outbox.put(execution.answer)
         elif connection is not None and not execution.task.cancelled:
-            # It began over another connection: the server may still take it.
+            # The task came over another connection. The server may still accept its answer.
             connection.outbox.put(execution.answer)
             self._keep(execution.answer)
         elif not execution.task.cancelled:
@@ -152,7 +152,7 @@ class Crew:
             self.drain(connection)
 
     def _announce(self) -> None:
-        """Ask for as many tasks as there is room for beside those that go on without their connection."""
+        """Ask for as many tasks as there is room for, beside those that go on without their connection."""
         connection = self._connection
         if connection is None or connection.draining:
             return
@@ -166,4 +166,4 @@ class Crew:
         self._kept.move_to_end(result.task_id)
         while len(self._kept) > _KEPT or sum(len(kept.text) for kept in self._kept.values()) > _KEPT_BYTES:
             task_id, _ = self._kept.popitem(last=False)
-            log.warning("the result of task %s is dropped: too many wait for a connection", task_id)
+            log.warning("the result of task %s was dropped: too many results wait for a connection", task_id)
