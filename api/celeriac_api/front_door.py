@@ -1,124 +1,105 @@
-"""The application object: FastAPI, with the hot route ahead of it and limits around it."""
+"""The application object: FastAPI, with the guard and the hot routes ahead of it and limits around it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
 from celeriac_api.access.credentials import read_head
 from celeriac_api.access.guard import Guard, refuse
-from celeriac_api.access.policy import Access
-from celeriac_api.gateway import endpoint as ws
+from celeriac_api.access.rights import KNOWN
 from celeriac_api.http.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
-from celeriac_api.routes.files import files, uploads
-from celeriac_api.routes.tasks.submit import PATH, SubmitEndpoint
-
-_KINDS: Final = {"http": "request", "websocket": "websocket"}
+from celeriac_api.routes.tasks.submit import PATH, submit
+from celeriac_api.routing import Found, Router, RouteTable, method_of, path_of
 
 
 class FrontDoor(FastAPI):
-    """Serves submissions by itself and leaves everything else to FastAPI, with bodies bounded."""
+    """Serves submissions and other hot routes by itself and leaves all others to FastAPI, with bounded bodies."""
 
-    def __init__(
-        self,
-        *,
-        guard: Guard,
-        submit: SubmitEndpoint,
-        workers: ws.WorkerEndpoint,
-        plain: Mapping[str, ASGIApp],
-        max_body_bytes: int,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *, guard: Guard, max_body_bytes: int, **options: Any) -> None:
         self._guard = guard
-        self._submit = submit
-        self._workers = workers
-        #: By path: applications that answer by themselves, for every method.
-        self._plain = plain
         self._max_body_bytes = max_body_bytes
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
         super().__init__(**options)
 
+    def add(self, router: Router) -> None:
+        """Take in the routes of a router. Where paths overlap, the route that was added first is chosen."""
+        self.router.routes.extend(router.routes)
+
+    @cached_property
+    def table(self) -> RouteTable:
+        """All routes; raises `TypeError` if one declares no access. To be read once all of them are added."""
+        return RouteTable(self.routes)
+
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, with what the hot route reads by itself."""
+        """Return the OpenAPI document, with what the routes read by themselves and what they need."""
         if self.openapi_schema is None:
-            self.openapi_schema = openapi_document.complete(super().openapi())
+            self.openapi_schema = openapi_document.complete(super().openapi(), self.table.access())
         return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        kind = _KINDS.get(scope["type"])
-        if kind is None:
+        kind = scope["type"]
+        if kind == "http":
+            if scope["path"] == PATH and scope["method"] == "POST" and self._guard.plain(scope):
+                # The hot route. Its answers have the security headers already.
+                await self._counted("request", submit, scope, receive, send)
+                return
+        elif kind != "websocket":
             await super().__call__(scope, receive, send)
             return
-        if kind == "request" and scope["path"].endswith("/stream"):
-            kind = "stream"
+        found = self.table.find(method_of(scope), path_of(scope))
+        if kind == "http":
+            kind = "stream" if found is not None and found.served and found.route.access.stream else "request"
+        await self._counted(kind, partial(self._guarded, found), scope, receive, send)
+
+    async def _counted(self, kind: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
         self.open[kind] += 1
         try:
-            # The hot route's answers have the headers of safety already.
-            hot = kind == "request" and scope["path"] == PATH and scope["method"] == "POST"
-            if hot and self._guard.plain(scope):
-                await self._submit(scope, receive, send)
-            else:
-                await self._guarded(scope, receive, send)
+            await app(scope, receive, send)
         finally:
             self.open[kind] -= 1
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guarded(self, found: Found | None, scope: Scope, receive: Receive, send: Send) -> None:
         send = self._guard.dressed(send, read_head(scope), scope)
-        if (refusal := await self._guard.admit(scope)) is not None:
+        if (refusal := await self._guard.admit(scope, found)) is not None:
             await refuse(refusal, scope, receive, send)
             return
-        if scope.get(HEAD_OF_GET):
+        if found is not None and found.head_of_get:
             # For every route at once. The server, which keeps the scope that it made, leaves the body out.
-            scope = {**scope, "method": "GET"}
-        access: Access | None = scope.get("celeriac.access")
-        serve = self._serve if scope["type"] == "http" else self._converse
-        if access is not None and access.stream:
+            scope = {**scope, "method": "GET", HEAD_OF_GET: True}
+        access = found.route.access if found is not None and found.served else KNOWN
+        serve = partial(self._serve, found)
+        if access.stream:
             await self._guard.serve_stream(serve, scope, receive, send)
-        elif access is not None and access.action is not None:
+        elif access.action is not None:
             await self._guard.serve_audited(serve, access.action, scope, receive, send)
         else:
             await serve(scope, receive, send)
 
-    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].removeprefix(scope.get("root_path", "")) == ws.PATH:
-            await self._workers(scope, receive, send)
-        else:
+    async def _serve(self, found: Found | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if found is not None and found.route.served_by is not None and (found.served or found.route.every_method):
+            await found.route.served_by(scope, receive, send)
+        elif scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Below a root path the ordinary route of the same name takes it.
-        if scope["path"] == PATH and scope["method"] == "POST":
-            await self._submit(scope, receive, send)
-            return
-        if (endpoint := self._plain.get(scope["path"])) is not None:
-            await endpoint(scope, receive, send)
-            return
-
-        if _streams(scope):
+        elif found is not None and found.route.streams_body:
             body = scope[StreamedBody.KEY] = StreamedBody(receive)
             await super().__call__(scope, body, send)
-            return
+        else:
+            await self._serve_bounded(scope, receive, send)
 
+    async def _serve_bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             check_declared_size(scope, self._max_body_bytes)
         except PayloadTooLargeError as exc:
             await problem_of(exc, instance_of(scope))(scope, receive, send)
             return
         await super().__call__(scope, limited(receive, self._max_body_bytes), send)
-
-
-def _streams(scope: Scope) -> bool:
-    """Whether the body goes to the disk as it comes: uploads have limits of their own."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    if scope["method"] == "PUT" and path.startswith(f"{files.PATH}/"):
-        return True
-    return path == files.PATH or path == uploads.PATH or path.startswith(f"{uploads.PATH}/")

@@ -1,11 +1,14 @@
-"""What the routes work with: the parts of one running application."""
+"""What the routes work with: the parts of one running application, which start and stop together."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import LedgerMissingError
@@ -13,60 +16,144 @@ from celeriac.files.intake import FileIntake
 from celeriac.history.history import Ledger
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
+from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.activity import ActivityFeed
 from celeriac.store.watching.hub import LiveHub
+from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import Registry
 from celeriac_api.access.checking import CredentialCheck
+from celeriac_api.dispatch.calls import RemoteCalls
+from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.gateway.gateway import Gateway
+from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.notifications.connections import Connections
+
+#: Where the state of the application holds its parts. The server puts the state into the scope of each connection.
+STATE: Final = "parts"
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The collaborators of all routes; they live as long as the application runs."""
+    """The collaborators of all routes. They live as long as the application runs."""
 
     settings: Settings
     store: TaskStore
     hub: LiveHub
     activity: ActivityFeed
     feeds: UserFeeds
-    #: WebSockets that are open.
+    #: The WebSockets of users that are open.
     connections: Connections
     types: TypeCatalog
     files: FileIntake
     #: The remote workers that are connected to this process.
     gateway: Gateway
+    #: Calls of the dispatch API and of OpenAI clients.
+    calls: RemoteCalls
+    models: ModelDirectory
     #: From a credential to its principal.
     authenticator: Authenticator
-    #: The same for callers, whose addresses it counts refusals of.
+    #: The same for callers; it counts the refused credentials of each address.
     credentials: CredentialCheck
-    #: None where no database is configured.
+    metrics: ProcessMetrics
+    #: None if no database is configured.
     ledger: Ledger | None = None
-    #: None where no database is configured.
+    #: None if no database is configured.
     definitions: TaskControl | None = None
 
     @property
     def control(self) -> TaskControl:
-        """Task control; raises `LedgerMissingError` where there is no database."""
+        """Task control; raises `LedgerMissingError` if there is no database."""
         if self.definitions is None:
             raise LedgerMissingError("definitions need a database: set DATABASE_URL, and run `celeriac migrate`")
         return self.definitions
 
     @property
     def history(self) -> Ledger:
-        """The ledger; raises `LedgerMissingError` where there is none."""
+        """The ledger; raises `LedgerMissingError` if there is none."""
         if self.ledger is None:
             raise LedgerMissingError("no history is kept here: set DATABASE_URL, and run `celeriac migrate`")
         return self.ledger
 
 
-async def parts_of(request: Request) -> Parts:
-    """Return the parts of the application that serves `request`."""
-    parts: Parts = request.app.state.parts
+def parts_in(scope: Mapping[str, Any]) -> Parts:
+    """Return the parts of the application that serves a connection."""
+    parts: Parts = scope["state"][STATE]
     return parts
+
+
+async def parts_of(connection: HTTPConnection) -> Parts:
+    """Return the parts of the application that serves `connection`."""
+    return parts_in(connection.scope)
 
 
 #: A route's parameter of this type gets the parts.
 PartsOf = Annotated[Parts, Depends(parts_of)]
+
+
+class _Part(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+_P = TypeVar("_P", bound=_Part)
+
+
+async def _started(stack: AsyncExitStack, part: _P) -> _P:
+    """Start a part that stops when the stack is closed, also if it did not start completely."""
+    stack.push_async_callback(part.stop)
+    await part.start()
+    return part
+
+
+@asynccontextmanager
+async def running_parts(settings: Settings, registry: Registry, metrics: ProcessMetrics) -> AsyncIterator[Parts]:
+    """Start the parts of an application; they stop in the opposite order when the block ends or one cannot start.
+
+    Raises `StoreUnavailableError`.
+    """
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings))
+        # A database that is away, or not migrated, is no reason to refuse work: history answers once it is there.
+        ledger: Ledger | None = None
+        if settings.database_url is not None:
+            ledger = Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+            await stack.enter_async_context(ledger)
+        types = TypeCatalog(registry, store)
+        files = FileIntake(store=store, settings=settings)
+        stack.push_async_callback(files.stop)
+        hub = await _started(stack, LiveHub(store))
+        gateway = Gateway(
+            store=store, hub=hub, dispatch=settings.dispatch, task_log=settings.task_log, lease_s=settings.lease
+        )
+        feeds = await _started(stack, UserFeeds(store, hub))
+        replies = await _started(stack, Replies(store, hub, gateway.remote.gateway))
+        calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)
+        stack.push_async_callback(calls.stop)
+        activity = await _started(stack, ActivityFeed(store=store))
+        await _started(stack, gateway)
+        authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
+        yield Parts(
+            settings=settings,
+            store=store,
+            hub=hub,
+            activity=activity,
+            feeds=feeds,
+            connections=Connections(
+                most=settings.notifications.max_connections,
+                most_per_user=settings.notifications.max_connections_per_user,
+            ),
+            types=types,
+            files=files,
+            gateway=gateway,
+            calls=calls,
+            models=ModelDirectory(gateway.remote),
+            authenticator=authenticator,
+            credentials=CredentialCheck(authenticator, failures_per_minute=settings.access.failure_limit),
+            metrics=metrics,
+            ledger=ledger,
+            definitions=None if ledger is None else TaskControl(store=store, ledger=ledger, types=types.containing),
+        )

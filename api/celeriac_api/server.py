@@ -23,7 +23,7 @@ from celeriac.settings import ServerTlsSettings, Settings
 from celeriac_api.app import create_app
 from celeriac_api.gateway.protocol import WebSocketProtocol
 from celeriac_api.http.problems import TABLE, problem
-from celeriac_api.parts import Parts
+from celeriac_api.parts import STATE, Parts
 from celeriac_api.rpc.process import serving_rpc
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,6 @@ class ApiServer(uvicorn.Server):
     """uvicorn, which leaves signals to us and does not wait for event streams when it stops."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._app = app
         self._access = settings.access
         super().__init__(
             uvicorn.Config(
@@ -156,7 +155,7 @@ class ApiServer(uvicorn.Server):
         """Let remote workers finish; end the event streams, which would go on as long as their tasks run; and stop."""
         for listening in self.servers:
             listening.close()
-        parts: Parts | None = getattr(self._app.state, "parts", None)
+        parts: Parts | None = self.lifespan.state.get(STATE)
         if parts is not None:
             await parts.gateway.drain()
             parts.hub.close_streams()

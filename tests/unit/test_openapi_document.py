@@ -11,10 +11,11 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from celeriac.settings import Settings
-from celeriac_api.access.policy import ROUTES, WEBSOCKET, Access
+from celeriac_api.access.rights import Access
 from celeriac_api.app import create_app
 from celeriac_api.http.problems import TABLE, problem_document
 from celeriac_api.openapi.problem_examples import EXAMPLES
+from celeriac_api.routing import WEBSOCKET, RouteTable
 
 #: What OpenAPI cannot say (a second path parameter's name at one place), and what is for people in browsers.
 NOT_IN_IT = {
@@ -66,9 +67,13 @@ STREAMS = {
 PROBLEM = "application/problem+json"
 
 
+APP = create_app(Settings(redis_url="redis://127.0.0.1:1/0"))
+ROUTES = RouteTable(APP.routes).access()
+
+
 @cache
 def document() -> dict[str, Any]:
-    return create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi()
+    return APP.openapi()
 
 
 def access_of(line: str) -> Access:

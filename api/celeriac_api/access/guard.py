@@ -6,6 +6,7 @@ Where authentication is off this costs one pass over the headers; a credential s
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -22,14 +23,15 @@ from celeriac_api.access.browsers import Browsers
 from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.access.credentials import Head, credential_of, read_head
 from celeriac_api.access.limits import Buckets, OpenStreams, check_rate, principal_buckets
-from celeriac_api.access.policy import WEBSOCKET, Access, Policy
+from celeriac_api.access.rights import KNOWN, Access
 from celeriac_api.access.streaming import serve_while_valid
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.http.bodies import EncodedBodyError, RefusedBody, check_encoding
 from celeriac_api.http.problems import RequestError, instance_of, problem_of
-from celeriac_api.http.responses import HEAD_OF_GET, json_response
-from celeriac_api.parts import Parts
+from celeriac_api.http.responses import json_response
+from celeriac_api.parts import Parts, parts_in
 from celeriac_api.recall import find_kept
+from celeriac_api.routing import Found, method_of, path_of
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +43,18 @@ _FILE_PARAMETER: Final = "file_id"
 SIGN_IN: Final = "/sign-in"
 #: Characters below which a secret is too short for HS256 (RFC 7518, section 3.2).
 _SHORT_SECRET: Final = 32
-_KNOWN: Final = Access()
 #: How the dispatch API (docs/dispatch.md) calls a task that does not exist.
 _UNKNOWN: Final = "Task not found or expired"
 
 
 class Guard:
-    """Decides about each request of one application; `parts` is set while it runs."""
+    """Decides about each request of one application."""
 
     def __init__(self, access: AccessSettings, *, host: str) -> None:
-        self.parts: Parts | None = None
         secret = access.jwt_secret
         if secret is not None and len(secret.get_secret_value()) < _SHORT_SECRET:
             log.warning("JWT_SECRET is short, so it may be guessed: use 32 random characters or more")
         self._on = access.on
-        self._policy = Policy()
         self._browsers = Browsers(access, host=host)
         self.dressed = self._browsers.dressed
         self._per_principal = principal_buckets(access, host=host)
@@ -77,46 +76,44 @@ class Guard:
         scope[PRINCIPAL] = LOCAL
         return True
 
-    async def admit(self, scope: Scope) -> Response | None:
-        """Return the refusal of a request, or None and leave in its scope who calls."""
+    async def admit(self, scope: Scope, found: Found | None) -> Response | None:
+        """Return the refusal of a request, or None and leave in its scope who calls; `found` is its route."""
         head = scope.get("celeriac.head") or read_head(scope)
-        access = _KNOWN
+        access = KNOWN
         try:
             self._browsers.check_host(head)
             if (answer := self._browsers.preflight(scope, head)) is not None:
                 return answer
             address = address_of(scope)
             check_rate(self._per_address, address, "too many requests from this address")
-            found = self._policy.find(_method(scope), _path(scope))
-            if found is None or found.access is None:
+            if found is not None and found.served:
+                access = found.route.access
+            principal = scope[PRINCIPAL] = await self._principal(scope, head, access, address)
+            if found is None or not found.served:
                 if self._on:
-                    # Unknown, or not in the table: nothing is there for anybody.
-                    await self._principal(scope, head, _KNOWN, address)
                     code = "not_found" if found is None else "method_not_allowed"
-                    raise RequestError(code, f"there is nothing for {_method(scope)} at {_path(scope)[:200]}")
-                access = _KNOWN
-            else:
-                access = found.access
-            scope["celeriac.access"] = access
-            scope[HEAD_OF_GET] = found is not None and found.head_of_get
-            principal = await self._principal(scope, head, access, address)
-            scope[PRINCIPAL] = principal
-            if head.encoded and found is not None and found.access is not None and scope["type"] == "http":
+                    raise RequestError(code, f"there is nothing for {method_of(scope)} at {path_of(scope)[:200]}")
+            elif head.encoded and scope["type"] == "http":
                 check_encoding(scope)
             if principal is None or access.open:
                 return None
             check_rate(self._per_principal, principal.name, "too many requests")
             if self._on and access.scope is not None:
                 principal.demand(access.scope)
-            if found is not None and not principal.admin:
-                for name in _TASK_PARAMETERS:
-                    if (task_id := found.parameters.get(name)) is not None:
-                        await self._check_owner(principal, task_id)
-                if (file_id := found.parameters.get(_FILE_PARAMETER)) is not None:
-                    await self._running().files.check_owner(file_id, principal)
+            if found is not None and found.served and not principal.admin:
+                await self._check_owners(scope, principal, found.parameters)
         except CeleriacError as exc:
             return self._refusal(scope, head, access, exc)
         return None
+
+    async def _check_owners(self, scope: Scope, principal: Principal, parameters: Mapping[str, str]) -> None:
+        """Raise for a task or a file in the path that is somebody else's."""
+        parts = parts_in(scope)
+        for name in _TASK_PARAMETERS:
+            if (task_id := parameters.get(name)) is not None:
+                await self._check_owner(parts, principal, task_id)
+        if (file_id := parameters.get(_FILE_PARAMETER)) is not None:
+            await parts.files.check_owner(file_id, principal)
 
     async def _principal(self, scope: Scope, head: Head, access: Access, address: str) -> Principal | None:
         """Return who calls; None where nobody has to say so, or not yet. Raises `AuthenticationError`."""
@@ -138,7 +135,7 @@ class Guard:
                 return None
             raise AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)")
         try:
-            return self._with_rights(await self._running().credentials.principal(credential, address))
+            return self._with_rights(await parts_in(scope).credentials.principal(credential, address))
         except AuthenticationError:
             if self._on or access.first_message:
                 raise
@@ -157,12 +154,11 @@ class Guard:
             principal.expires_at,
         )
 
-    async def _check_owner(self, principal: Principal, task_id: str) -> None:
+    async def _check_owner(self, parts: Parts, principal: Principal, task_id: str) -> None:
         """Raise `TaskNotFoundError` for somebody else's task, as for one that does not exist.
 
         Raises `LedgerUnavailableError` where only the history could say whose it is, and that is away.
         """
-        parts = self._running()
         known, owner = await parts.store.owner(task_id)
         if not known:
             try:
@@ -172,15 +168,10 @@ class Guard:
         if not principal.sees(owner):
             raise TaskNotFoundError(task_id)
 
-    def _running(self) -> Parts:
-        if self.parts is None:
-            raise RuntimeError("the application has not been started")
-        return self.parts
-
     def _refusal(self, scope: Scope, head: Head, access: Access, error: CeleriacError) -> Response:
         if isinstance(error, AuthenticationError) and access.page and scope["method"] in ("GET", "HEAD"):
             root = scope.get("root_path", "")
-            return RedirectResponse(f"{root}{SIGN_IN}?next={quote(_path(scope), safe='/')}", 303)
+            return RedirectResponse(f"{root}{SIGN_IN}?next={quote(path_of(scope), safe='/')}", 303)
         answer = problem_of(error, instance_of(scope))
         status = answer.status_code
         if access.plain_errors and isinstance(error, EncodedBodyError):
@@ -202,7 +193,7 @@ class Guard:
 
     async def serve_audited(self, app: ASGIApp, action: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what changes something, with `app`, and write down who did it."""
-        await serve_audited(app, action, AuditLog(self._running().store), scope, receive, send)
+        await serve_audited(app, action, AuditLog(parts_in(scope).store), scope, receive, send)
 
     async def serve_stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what goes on for long, with `app`."""
@@ -217,7 +208,7 @@ class Guard:
             await refuse(problem_of(exc, instance_of(scope)), scope, receive, send)
             return
         try:
-            await serve_while_valid(app, self._running().authenticator, scope, receive, send)
+            await serve_while_valid(app, parts_in(scope).authenticator, scope, receive, send)
         finally:
             self._streams.leave(caller)
 
@@ -233,14 +224,3 @@ async def refuse(response: Response, scope: Scope, receive: Receive, send: Send)
         return
 
     await response(scope, receive, send)
-
-
-def _method(scope: Scope) -> str:
-    method: str = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
-    return method
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path.removeprefix(root) if root and path.startswith(root + "/") else path

@@ -28,12 +28,13 @@ from celeriac_api.dispatch.completions import (
     rest_of,
     usage_of,
 )
-from celeriac_api.dispatch.models import ModelDirectory
 from celeriac_api.dispatch.requests import InvalidCallError, read_group, read_object, read_timeout
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.http.problems import RequestError, row_of
 from celeriac_api.http.responses import HEADERS, json_response
+from celeriac_api.parts import parts_in
 from celeriac_api.routes.tasks.submit import check_headers
+from celeriac_api.routing import path_of
 
 log = logging.getLogger(__name__)
 
@@ -45,150 +46,143 @@ _OURS: Final = frozenset({"model", "messages", "stream_options", "group", "timeo
 _STREAM_HEADERS: Final = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
 
 
-class ChatEndpoint:
-    """Answers OpenAI clients; `calls` and `models` are set while the application runs."""
+async def serve_chat(scope: Scope, receive: Receive, send: Send) -> None:
+    """Complete a chat."""
+    if scope["method"] != "POST":
+        refusal = _error("send a POST", "invalid_request_error", "method_not_allowed", 405, {"Allow": "POST"})
+        await refusal(scope, receive, send)
+        return
+    try:
+        await _chat(scope, receive, send)
+    except (ClientGoneError, CallerGoneError):
+        return
+    except PayloadTooLargeError as exc:
+        await RefusedBody(_error(str(exc), "invalid_request_error", exc.code, 413))(scope, receive, send)
+    except Exception as exc:
+        await _refusal(exc)(scope, receive, send)
 
-    def __init__(self, max_body_bytes: int) -> None:
-        self.calls: RemoteCalls | None = None
-        self.models: ModelDirectory | None = None
-        self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.startswith(MODELS_PATH):
-                response = await self._models(scope["method"], path.removeprefix(MODELS_PATH).strip("/"))
-            elif scope["method"] != "POST":
-                response = _error("send a POST", "invalid_request_error", "method_not_allowed", 405, {"Allow": "POST"})
-            else:
-                await self._chat(scope, receive, send)
-                return
-        except (ClientGoneError, CallerGoneError):
-            return
-        except PayloadTooLargeError as exc:
-            await RefusedBody(_error(str(exc), "invalid_request_error", exc.code, 413))(scope, receive, send)
-            return
-        except Exception as exc:
-            response = _refusal(exc)
-        await response(scope, receive, send)
+async def serve_models(scope: Scope, receive: Receive, send: Send) -> None:
+    """List the models, or answer with the one that the path names."""
+    try:
+        response = await _models(scope)
+    except Exception as exc:
+        response = _refusal(exc)
+    await response(scope, receive, send)
 
-    async def _models(self, method: str, one: str) -> Response:
-        if self.models is None:
-            raise RuntimeError("the application has not been started")
-        if method != "GET":
-            allow = {"Allow": "GET, HEAD"}
-            return _error("send a GET", "invalid_request_error", "method_not_allowed", 405, allow)
-        names = await self.models.names()
-        if not one:
-            return json_response({"object": "list", "data": [_model(name, names[name]) for name in sorted(names)]})
-        if one in names:
-            return json_response(_model(one, names[one]))
-        return _error(
-            f"no connected worker announces the model {one!r}", "invalid_request_error", "model_not_found", 404
-        )
 
-    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.calls is None or self.models is None:
-            raise RuntimeError("the application has not been started")
-        check_headers(scope["headers"], self._max_body_bytes, scope)
-        body = read_object(await read_body(receive, self._max_body_bytes))
-        model, messages = body.get("model"), body.get("messages")
-        if not isinstance(model, str) or not model:
-            raise InvalidCallError("Invalid request: model must be a name")
-        if not isinstance(messages, list) or not messages:
-            raise InvalidCallError("Invalid request: messages must be an array with at least one message")
-        timeout_ms = read_timeout(
-            body.get("timeout"), self.calls.settings.dispatch, self.calls.settings.dispatch.chat_timeout_ms
-        )
-        to = await self.models.find(model)
-        group = to.group if body.get("group") is None else read_group(body["group"])
-        payload: dict[str, Any] = {"model": to.model, "messages": messages}
-        if parameters := {name: value for name, value in body.items() if name not in _OURS}:
-            payload["parameters"] = parameters
-        user_id = principal_in(scope).user_id
-        submission = self.calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id)
-        call = Call(submission.task_id, model, int(time.time()))
-        if body.get("stream") is True:
-            options = body.get("stream_options")
-            with_usage = isinstance(options, dict) and options.get("include_usage") is True
-            await self._stream(self.calls, submission, call, with_usage, receive, send)
-            return
-        async with self.calls.waiting(submission, receive) as waiter:
-            outcome = await self.calls.outcome(submission, waiter)
-        response = _failed(outcome)
-        if response is None:
-            response = json_response(call.completion(_result(outcome)), headers={"X-Task-Id": submission.task_id})
-        await response(scope, receive, send)
+async def _models(scope: Scope) -> Response:
+    if scope["method"] != "GET":
+        return _error("send a GET", "invalid_request_error", "method_not_allowed", 405, {"Allow": "GET, HEAD"})
+    names = await parts_in(scope).models.names()
+    one = path_of(scope).removeprefix(MODELS_PATH).strip("/")
+    if not one:
+        return json_response({"object": "list", "data": [_model(name, names[name]) for name in sorted(names)]})
+    if one in names:
+        return json_response(_model(one, names[one]))
+    return _error(f"no connected worker announces the model {one!r}", "invalid_request_error", "model_not_found", 404)
 
-    async def _stream(
-        self, calls: RemoteCalls, submission: Submission, call: Call, with_usage: bool, receive: Receive, send: Send
-    ) -> None:
-        """Stream; as long as nothing was sent an error is an ordinary answer with its status."""
-        parts: asyncio.Queue[Delta] = asyncio.Queue()
-        async with calls.waiting(submission, receive, parts.put_nowait) as waiter:
-            begun = False
-            async for chunk in self._chunks(calls, submission, waiter, parts, call, with_usage):
-                if not begun:
-                    if isinstance(chunk, Response):
-                        await chunk({"type": "http"}, receive, send)
-                        return
-                    begun = True
-                    headers = [(k.lower().encode(), v.encode()) for k, v in _STREAM_HEADERS.items()]
-                    headers.append((b"x-task-id", submission.task_id.encode()))
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
-                body = event(orjson.loads(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
 
-    async def _chunks(
-        self,
-        calls: RemoteCalls,
-        submission: Submission,
-        waiter: Waiter,
-        parts: asyncio.Queue[Delta],
-        call: Call,
-        with_usage: bool,
-    ) -> AsyncIterator[bytes | Response]:
-        """Yield the events of a stream; an error as the response that it is when nothing was sent yet."""
-        ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
-        sent: list[str] = []
-        attempt = whole = 0
-        begun = broken = False
-        try:
-            while True:
-                part = await _next(parts, ending, calls.settings.sse_keepalive)
-                if part is None and ending.done():
-                    break
-                if part is None:
-                    yield KEEPALIVE
-                    continue
-                # After a gap, or of another run, the end tells the rest: what was sent cannot be taken back. An attempt
-                # that was given back has another run, which counts from the beginning.
-                if part.number != whole + 1 or (attempt and part.attempt != attempt):
-                    broken = True
-                if broken:
-                    continue
-                attempt, whole = part.attempt, part.number
-                sent.append(part.content)
-                yield call.chunk({"content": part.content} if begun else {"role": "assistant", "content": part.content})
+async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
+    parts = parts_in(scope)
+    calls, settings = parts.calls, parts.settings
+    check_headers(scope["headers"], settings.max_body_bytes, scope)
+    body = read_object(await read_body(receive, settings.max_body_bytes))
+    model, messages = body.get("model"), body.get("messages")
+    if not isinstance(model, str) or not model:
+        raise InvalidCallError("Invalid request: model must be a name")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidCallError("Invalid request: messages must be an array with at least one message")
+    timeout_ms = read_timeout(body.get("timeout"), settings.dispatch, settings.dispatch.chat_timeout_ms)
+    to = await parts.models.find(model)
+    group = to.group if body.get("group") is None else read_group(body["group"])
+    payload: dict[str, Any] = {"model": to.model, "messages": messages}
+    if parameters := {name: value for name, value in body.items() if name not in _OURS}:
+        payload["parameters"] = parameters
+    user_id = principal_in(scope).user_id
+    submission = calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id)
+    call = Call(submission.task_id, model, int(time.time()))
+    if body.get("stream") is True:
+        options = body.get("stream_options")
+        with_usage = isinstance(options, dict) and options.get("include_usage") is True
+        await _stream(calls, submission, call, with_usage, receive, send)
+        return
+    async with calls.waiting(submission, receive) as waiter:
+        outcome = await calls.outcome(submission, waiter)
+    response = _failed(outcome)
+    if response is None:
+        response = json_response(call.completion(_result(outcome)), headers={"X-Task-Id": submission.task_id})
+    await response(scope, receive, send)
+
+
+async def _stream(
+    calls: RemoteCalls, submission: Submission, call: Call, with_usage: bool, receive: Receive, send: Send
+) -> None:
+    """Stream; as long as nothing was sent an error is an ordinary answer with its status."""
+    parts: asyncio.Queue[Delta] = asyncio.Queue()
+    async with calls.waiting(submission, receive, parts.put_nowait) as waiter:
+        begun = False
+        async for chunk in _chunks(calls, submission, waiter, parts, call, with_usage):
+            if not begun:
+                if isinstance(chunk, Response):
+                    await chunk({"type": "http"}, receive, send)
+                    return
                 begun = True
-            outcome = ending.result()
-            if (failure := _failed(outcome)) is not None:
-                yield failure
-                return
-            result = _result(outcome)
-            rest = rest_of(result, "".join(sent))
-            if rest or not begun:
-                yield call.chunk(rest if begun else {"role": "assistant", "content": "", **rest})
-            yield call.chunk({}, finish_of(result))
-            if with_usage:
-                yield call.usage_chunk(usage_of(result))
-            yield DONE
-        finally:
-            ending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ending
+                headers = [(k.lower().encode(), v.encode()) for k, v in _STREAM_HEADERS.items()]
+                headers.append((b"x-task-id", submission.task_id.encode()))
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            body = event(orjson.loads(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _chunks(
+    calls: RemoteCalls,
+    submission: Submission,
+    waiter: Waiter,
+    parts: asyncio.Queue[Delta],
+    call: Call,
+    with_usage: bool,
+) -> AsyncIterator[bytes | Response]:
+    """Yield the events of a stream; an error as the response that it is when nothing was sent yet."""
+    ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
+    sent: list[str] = []
+    attempt = whole = 0
+    begun = broken = False
+    try:
+        while True:
+            part = await _next(parts, ending, calls.settings.sse_keepalive)
+            if part is None and ending.done():
+                break
+            if part is None:
+                yield KEEPALIVE
+                continue
+            # After a gap, or of another run, the end tells the rest: what was sent cannot be taken back. An attempt
+            # that was given back has another run, which counts from the beginning.
+            if part.number != whole + 1 or (attempt and part.attempt != attempt):
+                broken = True
+            if broken:
+                continue
+            attempt, whole = part.attempt, part.number
+            sent.append(part.content)
+            yield call.chunk({"content": part.content} if begun else {"role": "assistant", "content": part.content})
+            begun = True
+        outcome = ending.result()
+        if (failure := _failed(outcome)) is not None:
+            yield failure
+            return
+        result = _result(outcome)
+        rest = rest_of(result, "".join(sent))
+        if rest or not begun:
+            yield call.chunk(rest if begun else {"role": "assistant", "content": "", **rest})
+        yield call.chunk({}, finish_of(result))
+        if with_usage:
+            yield call.usage_chunk(usage_of(result))
+        yield DONE
+    finally:
+        ending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ending
 
 
 async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[Outcome], patience_s: float) -> Delta | None:

@@ -12,11 +12,12 @@ from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, 
 from celeriac.model import Status
 from celeriac.store.watching.replies import Outcome
 from celeriac_api.access.caller import principal_in
-from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
+from celeriac_api.dispatch.calls import CallerGoneError
 from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.http.problems import RequestError, row_of
 from celeriac_api.http.responses import HEADERS, json_response
+from celeriac_api.parts import parts_in
 from celeriac_api.routes.tasks.submit import check_headers
 
 log = logging.getLogger(__name__)
@@ -24,51 +25,44 @@ log = logging.getLogger(__name__)
 PATH: Final = "/api/openai"
 
 
-class DispatchEndpoint:
-    """Takes calls; `calls` is set while the application runs."""
+async def serve_call(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one call: with its result, or with its id, or with an error."""
+    if scope["method"] != "POST":
+        await error_response("Method not allowed: POST", 405, {"Allow": "POST"})(scope, receive, send)
+        return
+    try:
+        response = await _answer(scope, receive)
+    except (ClientGoneError, CallerGoneError):
+        return
+    except PayloadTooLargeError as exc:
+        await RefusedBody(error_response(str(exc), 413, {"Connection": "close"}))(scope, receive, send)
+        return
+    except Exception as exc:
+        response = refusal_of(exc)
+    await response(scope, receive, send)
 
-    def __init__(self, max_body_bytes: int) -> None:
-        self.calls: RemoteCalls | None = None
-        self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call: with its result, or with its id, or with an error."""
-        if scope["method"] != "POST":
-            await error_response("Method not allowed: POST", 405, {"Allow": "POST"})(scope, receive, send)
-            return
-        try:
-            response = await self._answer(scope, receive)
-        except (ClientGoneError, CallerGoneError):
-            return
-        except PayloadTooLargeError as exc:
-            await RefusedBody(error_response(str(exc), 413, {"Connection": "close"}))(scope, receive, send)
-            return
-        except Exception as exc:
-            response = refusal_of(exc)
-        await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        if self.calls is None:
-            raise RuntimeError("the application has not been started")
-        caller = principal_in(scope)
-        check_headers(scope["headers"], self._max_body_bytes, scope)
-        document = read_object(await read_body(receive, self._max_body_bytes))
-        call = read_call(document, self.calls.settings.dispatch)
-        submission = self.calls.submission(
-            call.payload,
-            group=call.group,
-            timeout_ms=call.timeout_ms,
-            priority=call.priority,
-            max_retries=call.max_retries,
-            # Only an admin says for whom.
-            user_id=(call.user_id or caller.user_id) if caller.admin else caller.user_id,
-            waits=not call.answer_at_once,
-        )
-        if call.answer_at_once:
-            submitted = await self.calls.submit(submission)
-            return json_response({"taskId": submitted.task_id, "status": "queued"})
-        async with self.calls.waiting(submission, receive) as waiter:
-            return _ended(submission.task_id, await self.calls.outcome(submission, waiter))
+async def _answer(scope: Scope, receive: Receive) -> Response:
+    parts, caller = parts_in(scope), principal_in(scope)
+    calls, limit = parts.calls, parts.settings.max_body_bytes
+    check_headers(scope["headers"], limit, scope)
+    document = read_object(await read_body(receive, limit))
+    call = read_call(document, parts.settings.dispatch)
+    submission = calls.submission(
+        call.payload,
+        group=call.group,
+        timeout_ms=call.timeout_ms,
+        priority=call.priority,
+        max_retries=call.max_retries,
+        # Only an admin can act for another user.
+        user_id=(call.user_id or caller.user_id) if caller.admin else caller.user_id,
+        waits=not call.answer_at_once,
+    )
+    if call.answer_at_once:
+        submitted = await calls.submit(submission)
+        return json_response({"taskId": submitted.task_id, "status": "queued"})
+    async with calls.waiting(submission, receive) as waiter:
+        return _ended(submission.task_id, await calls.outcome(submission, waiter))
 
 
 def _ended(task_id: str, outcome: Outcome) -> Response:

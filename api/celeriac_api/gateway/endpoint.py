@@ -8,93 +8,104 @@ import time
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from fastapi import WebSocket
 from starlette.types import Receive, Scope, Send
 
+from celeriac.access.principal import Scope as Scopes
 from celeriac.errors import StoreUnavailableError
 from celeriac.settings import GROUP_NAME
 from celeriac.store import keys
+from celeriac_api.access.rights import Access
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import WorkerConnection
 from celeriac_api.gateway.conversation import Conversation
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.gateway.protocol import PONGS
+from celeriac_api.parts import parts_in
+from celeriac_api.routing import Router
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/ws"
 
 
-class WorkerEndpoint:
-    """Serves remote workers; `gateway` is set while the application runs."""
+async def serve_worker(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one worker until it is gone."""
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept"})
+    parts = parts_in(scope)
+    gateway = parts.gateway
+    group = (parse_qs(scope["query_string"].decode("latin-1")).get("group") or ["default"])[-1] or "default"
+    if (refusal := _refusal(gateway, group)) is not None:
+        code, reason = refusal
+        await send({"type": "websocket.send", "text": messages.error(reason)})
+        await send({"type": "websocket.close", "code": code, "reason": reason})
+        return
+    connection = WorkerConnection(
+        worker_id=gateway.next_worker_id(),
+        group=group,
+        address=_address(scope.get("client")),
+        started_ms=time.time_ns() // 1_000_000,
+        send=send,
+        buffer=gateway.settings.send_buffer,
+        heard_at=asyncio.get_running_loop().time(),
+        ready=gateway.settings.ready_on_connect,
+    )
+    conversation = Conversation(gateway, connection, max_result_bytes=parts.settings.max_result_bytes)
+    try:
+        await _converse(conversation, gateway, connection, scope, receive)
+    finally:
+        gateway.disconnected(connection)
 
-    def __init__(self, *, max_result_bytes: int) -> None:
-        self.gateway: Gateway | None = None
-        self._max_result_bytes = max_result_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one worker until it is gone."""
-        await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
-        gateway = self.gateway
-        group = (parse_qs(scope["query_string"].decode("latin-1")).get("group") or ["default"])[-1] or "default"
-        refusal = self._refusal(gateway, group)
-        if gateway is None or refusal is not None:
-            code, reason = refusal or (messages.GOING_AWAY, "the server restarts")
-            await send({"type": "websocket.send", "text": messages.error(reason)})
-            await send({"type": "websocket.close", "code": code, "reason": reason})
-            return
-        connection = WorkerConnection(
-            worker_id=gateway.next_worker_id(),
-            group=group,
-            address=_address(scope.get("client")),
-            started_ms=time.time_ns() // 1_000_000,
-            send=send,
-            buffer=gateway.settings.send_buffer,
-            heard_at=asyncio.get_running_loop().time(),
-            ready=gateway.settings.ready_on_connect,
-        )
-        try:
-            await self._converse(gateway, connection, scope, receive)
-        finally:
-            gateway.disconnected(connection)
+async def _converse(
+    conversation: Conversation, gateway: Gateway, connection: WorkerConnection, scope: Scope, receive: Receive
+) -> None:
+    try:
+        await gateway.connect(connection)
+    except StoreUnavailableError:
+        connection.close(messages.TRY_LATER, "the store is away")
+        await connection.flushed()
+        return
+    _hear_pongs(scope, connection)
+    connection.post(messages.connected(connection.worker_id))
+    gateway.changed(connection)
+    while (event := await receive())["type"] == "websocket.receive":
+        conversation.heard(event.get("text"))
+        # A worker that writes without reading waits for its own answers, one that floods waits for the store.
+        await connection.room()
+        await conversation.room()
 
-    async def _converse(self, gateway: Gateway, connection: WorkerConnection, scope: Scope, receive: Receive) -> None:
-        try:
-            await gateway.connect(connection)
-        except StoreUnavailableError:
-            connection.close(messages.TRY_LATER, "the store is away")
-            await connection.flushed()
-            return
-        self._hear_pongs(scope, connection)
-        connection.post(messages.connected(connection.worker_id))
-        gateway.changed(connection)
-        conversation = Conversation(gateway, connection, max_result_bytes=self._max_result_bytes)
-        while (event := await receive())["type"] == "websocket.receive":
-            conversation.heard(event.get("text"))
-            # A worker that writes without reading waits for its own answers, one that floods waits for the store.
-            await connection.room()
-            await conversation.room()
 
-    def _refusal(self, gateway: Gateway | None, group: str) -> tuple[int, str] | None:
-        if gateway is None or gateway.draining:
-            return messages.GOING_AWAY, "the server restarts"
-        if GROUP_NAME.fullmatch(group) is None or keys.reserved(group):
-            return messages.POLICY, "this is no name for a group"
-        if len(gateway.connections) >= gateway.settings.max_workers:
-            return messages.TRY_LATER, "as many workers are connected here as may be"
-        return None
+def _refusal(gateway: Gateway, group: str) -> tuple[int, str] | None:
+    if gateway.draining:
+        return messages.GOING_AWAY, "the server restarts"
+    if GROUP_NAME.fullmatch(group) is None or keys.reserved(group):
+        return messages.POLICY, "this is no name for a group"
+    if len(gateway.connections) >= gateway.settings.max_workers:
+        return messages.TRY_LATER, "as many workers are connected here as may be"
+    return None
 
-    def _hear_pongs(self, scope: Scope, connection: WorkerConnection) -> None:
-        pongs: dict[str, Any] | None = scope.get(PONGS)
-        if pongs is not None:
-            loop = asyncio.get_running_loop()
 
-            def heard() -> None:
-                connection.heard_at = loop.time()
+def _hear_pongs(scope: Scope, connection: WorkerConnection) -> None:
+    pongs: dict[str, Any] | None = scope.get(PONGS)
+    if pongs is not None:
+        loop = asyncio.get_running_loop()
 
-            pongs["heard"] = heard
+        def heard() -> None:
+            connection.heard_at = loop.time()
+
+        pongs["heard"] = heard
 
 
 def _address(client: tuple[str, int] | None) -> str:
     # A proxy does not always tell the port.
     return "" if client is None else f"{client[0]}:{client[1]}" if client[1] else client[0]
+
+
+router = Router()
+
+
+@router.websocket(PATH, access=Access(Scopes.WORKER, stream=True), served_by=serve_worker)
+async def connect_worker(websocket: WebSocket) -> None:
+    """Declare what `serve_worker` answers ahead of FastAPI."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import http
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -36,7 +37,6 @@ from celeriac.errors import (
     Violation,
 )
 from celeriac.violations import plain_text
-from celeriac_api.access.policy import WEBSOCKET, Policy
 from celeriac_api.http.bodies import EncodedBodyError, is_json
 from celeriac_api.http.responses import HEADERS
 
@@ -110,9 +110,6 @@ _CODE_OF_STATUS: Final = {
     413: "too_large",
     415: "unsupported_media_type",
 }
-
-#: Knows which methods a path has.
-_POLICY: Final = Policy()
 
 _INTERNAL_DETAIL: Final = "the server met an error of its own; its log says more"
 
@@ -246,9 +243,9 @@ def instance_of(scope: Mapping[str, Any]) -> str:
     return raw.split(b"?", 1)[0].decode("latin-1")[:2000]
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
-    app.add_exception_handler(HTTPException, _from_http)
+def install(app: FastAPI, methods_of: Callable[[str], Set[str]]) -> None:
+    """Make every error of the application a problem; `methods_of` returns the methods that a path has."""
+    app.add_exception_handler(HTTPException, partial(_from_http, methods_of))
     app.add_exception_handler(RequestValidationError, _from_validation)
     app.add_exception_handler(CeleriacError, _from_ours)
     app.add_exception_handler(Exception, _from_unexpected)
@@ -264,7 +261,7 @@ def _encode(document: dict[str, Any]) -> bytes:
         return orjson.dumps(plain)
 
 
-async def _from_http(request: Request, exc: Exception) -> Response:
+async def _from_http(methods_of: Callable[[str], Set[str]], request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = _CODE_OF_STATUS.get(exc.status_code, "internal" if exc.status_code >= 500 else "bad_request")
     row = TABLE[code]
@@ -276,7 +273,7 @@ async def _from_http(request: Request, exc: Exception) -> Response:
     headers = exc.headers
     if code == "method_not_allowed":
         detail = f"{request.method} is not offered here"
-        headers = {**(headers or {}), "Allow": _allowed(request.scope, (headers or {}).get("Allow", ""))}
+        headers = {**(headers or {}), "Allow": ", ".join(sorted(methods_of(_path(request.scope))))}
     return problem(code, row, detail, instance_of(request.scope), headers=headers)
 
 
@@ -286,11 +283,9 @@ def _place(loc: tuple[str | int, ...]) -> str:
     return ".".join(str(part) for part in path if where != "query" or isinstance(part, str)) or str(where)
 
 
-def _allowed(scope: Mapping[str, Any], found: str) -> str:
-    """Return all methods of the path: `found` are those of the one route at which the framework stopped looking."""
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    methods = {*found.replace(",", " ").split(), *_POLICY.methods(path)} - {WEBSOCKET}
-    return ", ".join(sorted(methods))
+def _path(scope: Mapping[str, Any]) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 async def _from_validation(request: Request, exc: Exception) -> Response:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, WebSocket
+from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from celeriac.access.principal import Kind, Principal
@@ -20,21 +20,23 @@ from celeriac.errors import (
     StoreUnavailableError,
 )
 from celeriac_api.access.caller import PRINCIPAL, address_of
+from celeriac_api.access.rights import Access
 from celeriac_api.http.problems import RequestError, problem_of
 from celeriac_api.notifications.identity import SUBPROTOCOL, a_user, user_of
 from celeriac_api.notifications.user_connection import REFUSED, TRY_LATER, UserConnection, close, read
-from celeriac_api.parts import Parts
+from celeriac_api.parts import Parts, parts_in
+from celeriac_api.routing import Router
 
-router = APIRouter()
+router = Router()
 
 #: How long a client may take for the message that shows its token (seconds).
 _FIRST_MESSAGE_S: Final = 10.0
 
 
-@router.websocket("/api/task/ws/task/{user_id}")
+@router.websocket("/api/task/ws/task/{user_id}", access=Access(stream=True, first_message=True))
 async def notify(websocket: WebSocket, user_id: str) -> None:
     """Serve one connection, for as long as both sides keep it."""
-    parts: Parts = websocket.app.state.parts
+    parts = parts_in(websocket.scope)
     query = websocket.query_params
     # In place, and before anything is answered: the server logs from the same scope.
     websocket.scope["query_string"] = urlencode([pair for pair in query.multi_items() if pair[0] != "token"]).encode()

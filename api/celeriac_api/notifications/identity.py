@@ -11,7 +11,7 @@ from celeriac.access.authenticator import bearer
 from celeriac.access.principal import Kind, Principal
 from celeriac.errors import AuthenticationError
 from celeriac_api.access.caller import PRINCIPAL
-from celeriac_api.parts import Parts
+from celeriac_api.parts import parts_in
 
 #: Offered by WebSocket clients that cannot set headers: `celeriac`, `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
@@ -20,13 +20,12 @@ _BEARER: Final = "bearer."
 
 async def user_of(connection: HTTPConnection) -> Principal:
     """Return the user who calls; raises `AuthenticationError` for a missing or bad credential, or one of no user."""
-    parts: Parts = connection.app.state.parts
     known: Principal | None = connection.scope.get(PRINCIPAL)
     if known is None or known.kind is Kind.LOCAL:
         credential = _credential(connection)
         if credential is None:
             raise AuthenticationError("this is a user's own: show a token (celeriac token --user ID)")
-        known = await parts.authenticator.principal(credential)
+        known = await parts_in(connection.scope).authenticator.principal(credential)
     return a_user(known)
 
 

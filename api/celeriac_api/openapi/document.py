@@ -6,7 +6,7 @@ Each JSON body and answer gets an example, of its own or of its schema; each pro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from celeriac.errors import CeleriacError
 from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.tasks.request import BatchItem, SubmitRequest
-from celeriac_api.access.policy import ROUTES, Access
+from celeriac_api.access.rights import Access
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.dispatch.schemas import ChatRequest, DispatchBody, DispatchError, OpenAIError
 from celeriac_api.http.problems import CONTENT_TYPE
@@ -60,8 +60,12 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
 _SAFE: Final = ("GET ", "HEAD ", "OPTIONS ")
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's document with what it cannot know, and without its own errors, which never occur."""
+def complete(document: dict[str, Any], routes: Mapping[str, Access]) -> dict[str, Any]:
+    """Return FastAPI's document with what it cannot know, and without its own errors, which never occur.
+
+    `routes` has what each route needs, by `METHOD path`.
+    """
+    needs = {line.replace(":path}", "}"): access for line, access in routes.items()}
     # Routes share parts of what they declare; here each gets its own.
     document = orjson.loads(orjson.dumps(document))
     components = document.setdefault("components", {})
@@ -83,7 +87,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in item.items():
             line = f"{method.upper()} {path}"
             checked = _take_out_frameworks_error(operation)
-            _add_access(line, operation, checked=checked)
+            _add_access(line, operation, needs[line], checked=checked)
             for content in _contents(operation):
                 _add_example(content, schemas)
             _place_problems(path, operation)
@@ -107,9 +111,8 @@ def _may_be_wrong(parameter: dict[str, Any]) -> bool:
     return any(kind.get("type") not in ("string", "null") or set(kind) - plain for kind in kinds)
 
 
-def _add_access(line: str, operation: dict[str, Any], *, checked: bool) -> None:
+def _add_access(line: str, operation: dict[str, Any], access: Access, *, checked: bool) -> None:
     """Add what the guard ahead of a route may answer, and what it wants to see."""
-    access = _access_of(line)
     codes = ["host_not_allowed", "rate_limited"]
     if checked and "422" not in operation["responses"] and "400" not in operation["responses"]:
         codes.append("invalid_request")
@@ -129,10 +132,6 @@ def _add_access(line: str, operation: dict[str, Any], *, checked: bool) -> None:
         known = operation["responses"].setdefault(str(status), answer)
         for name, shown in answer.get("headers", {}).items():
             known.setdefault("headers", {}).setdefault(name, shown)
-
-
-def _access_of(line: str) -> Access:
-    return ROUTES.get(line) or next(access for known, access in ROUTES.items() if known.replace(":path}", "}") == line)
 
 
 def _answers(access: Access, codes: list[str]) -> Responses:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.up.ready_text import example_task, example_value
 from celeriac_api.access.credentials import COOKIE
+from celeriac_api.access.rights import PAGE, READ
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.assets import Asset, assets
 from celeriac_api.parts import PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 #: On every page and file of it. Nothing comes from elsewhere, nothing is inline, nobody frames it.
 SECURITY_HEADERS: Final = {
@@ -35,19 +37,19 @@ SECURITY_HEADERS: Final = {
 _REVALIDATED: Final = "no-cache"
 
 
-@router.get("/")
+@router.get("/", access=PAGE)
 async def index(request: Request) -> Response:
     """Lead people to the dashboard."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard", 307)
 
 
-@router.get("/dashboard")
+@router.get("/dashboard", access=PAGE)
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard; what it shows is in the address after `#`."""
     return page(request, "index.html")
 
 
-@router.get("/dashboard/session")
+@router.get("/dashboard/session", access=READ)
 async def session(request: Request) -> Response:
     """Say whether the browser has signed in, its cookie being no script's to read, and what is worth offering."""
     caller: Principal = request.scope.get("celeriac.principal", LOCAL)
@@ -61,7 +63,7 @@ async def session(request: Request) -> Response:
     )
 
 
-@router.get("/dashboard/examples")
+@router.get("/dashboard/examples", access=READ)
 async def examples(parts: PartsOf) -> Response:
     """Answer with what the form for a new task begins with: a submission that works here, a payload of each type."""
     known = await parts.types.all()
@@ -71,19 +73,28 @@ async def examples(parts: PartsOf) -> Response:
     return json_response({"first": first, "payloads": {**payloads, first["type"]: first["payload"]}})
 
 
-@router.get("/docs")
+@router.get("/docs", access=PAGE)
 async def reference(request: Request) -> Response:
     """Answer with the API reference."""
     return page(request, "docs.html")
 
 
-@router.get("/test-worker")
+@router.get("/openapi.json", access=READ)
+async def openapi_document(request: Request) -> Response:
+    """Answer with the OpenAPI document."""
+    document = request.app.openapi()
+    if root := request.scope.get("root_path", "").rstrip("/"):
+        document = {**document, "servers": [{"url": root}]}
+    return JSONResponse(document)
+
+
+@router.get("/test-worker", access=PAGE)
 async def test_worker(request: Request) -> Response:
     """Answer with the worker in the browser."""
     return page(request, "test-worker.html")
 
 
-@router.get("/dashboard/static/{path:path}")
+@router.get("/dashboard/static/{path:path}", access=READ)
 async def static(path: str, request: Request) -> Response:
     """Answer with one file."""
     return page(request, path)

@@ -13,7 +13,7 @@ from html import escape
 from typing import Final
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import RedirectResponse, Response
 
 from celeriac.access.principal import Principal, Scope
@@ -21,10 +21,12 @@ from celeriac.errors import AuthenticationError, CeleriacError
 from celeriac_api.access.caller import address_of
 from celeriac_api.access.credentials import COOKIE
 from celeriac_api.access.guard import SIGN_IN
+from celeriac_api.access.rights import OPEN
 from celeriac_api.http.problems import row_of
 from celeriac_api.parts import PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 _MAX_AGE_S: Final = 30 * 86_400
 _MAX_FORM: Final = 16_384
@@ -56,13 +58,13 @@ _HEADERS: Final = {
 }
 
 
-@router.get(SIGN_IN)
+@router.get(SIGN_IN, access=OPEN)
 async def show(request: Request) -> Response:
     """Show the form."""
     return _page(request.query_params.get("next", ""))
 
 
-@router.post(SIGN_IN)
+@router.post(SIGN_IN, access=OPEN)
 async def sign_in(request: Request, parts: PartsOf) -> Response:
     """Check the credential and keep it in the cookie."""
     form = parse_qs((await request.body())[:_MAX_FORM].decode("utf-8", "replace"))
@@ -89,7 +91,7 @@ async def sign_in(request: Request, parts: PartsOf) -> Response:
     return answer
 
 
-@router.post("/sign-out")
+@router.post("/sign-out", access=OPEN)
 async def sign_out(request: Request) -> Response:
     """Forget the credential."""
     answer = RedirectResponse(f"{request.scope.get('root_path', '')}{SIGN_IN}", 303)

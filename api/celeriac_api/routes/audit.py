@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from celeriac.store.audit import AuditLog
+from celeriac_api.access.rights import ADMIN
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/v1", tags=["operations"])
+router = Router(prefix="/api/v1", tags=["operations"])
 
 _ID: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
@@ -64,6 +66,7 @@ class AuditPage(BaseModel):
 
 @router.get(
     "/audit",
+    access=ADMIN,
     summary="Read the audit",
     description="Who did what, when, from where, with which credential: the newest first. Submissions and reading are "
     "not in it. The oldest entries go when there are more than the setting `access.audit_entries`.",

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import orjson
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import Header, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
@@ -28,6 +28,7 @@ from celeriac.tasks.request import IDEMPOTENCY_KEY
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
+from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.definition_schemas import (
@@ -43,9 +44,10 @@ from celeriac_api.openapi.definition_schemas import (
 from celeriac_api.openapi.problem_examples import DEFINITION_ID
 from celeriac_api.openapi.responses import json_body, location, problems
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/definitions"
-router = APIRouter(tags=["definitions"])
+router = Router(tags=["definitions"])
 
 #: Next and last runs that one definition is shown with.
 _SHOWN: Final = 10
@@ -83,6 +85,7 @@ class _Move(Protocol):
 
 
 _CREATE: Final[dict[str, Any]] = {
+    "access": SUBMIT.audited("definition.create"),
     "status_code": 201,
     "summary": "Create a definition",
     "response_model": DefinitionRecord,
@@ -99,11 +102,13 @@ _CREATE: Final[dict[str, Any]] = {
     "openapi_extra": json_body("DefinitionRequest"),
 }
 _LOOK: Final[dict[str, Any]] = {
+    "access": READ,
     "summary": "Read a definition",
     "response_model": DefinitionDetail,
     "responses": _READ,
 }
 _INSTANCES: Final[dict[str, Any]] = {
+    "access": READ,
     "summary": "List a definition's instances",
     "response_model": InstancePage,
     "responses": _PAGE,
@@ -116,10 +121,11 @@ _MOVE: Final[dict[str, Any]] = {
     ),
     "openapi_extra": json_body("MoveRequest", required=False),
 }
-_PAUSE: Final = {"summary": "Pause a definition", **_MOVE}
-_RESUME: Final = {"summary": "Resume a definition", **_MOVE}
-_CANCEL: Final = {"summary": "Cancel a definition", **_MOVE}
+_PAUSE: Final = {"access": SUBMIT.audited("definition.pause"), "summary": "Pause a definition", **_MOVE}
+_RESUME: Final = {"access": SUBMIT.audited("definition.resume"), "summary": "Resume a definition", **_MOVE}
+_CANCEL: Final = {"access": SUBMIT.audited("definition.cancel"), "summary": "Cancel a definition", **_MOVE}
 _TRIGGER: Final[dict[str, Any]] = {
+    "access": SUBMIT.audited("definition.trigger"),
     "status_code": 202,
     "summary": "Run an instance now",
     "response_model": TriggeredInstance,
@@ -147,6 +153,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
 
 @router.get(
     PATH,
+    access=READ,
     summary="List definitions",
     response_model=DefinitionPage,
     responses=problems("invalid_request", *_AWAY),
@@ -181,6 +188,7 @@ async def list_definitions(
 
 @router.get(
     "/users/{user_id}/tasks",
+    access=READ,
     summary="List a user's definitions",
     response_model=DefinitionPage,
     responses=problems("invalid_request", *_AWAY),
@@ -205,6 +213,7 @@ async def list_definitions_of_user(
 
 @router.post(
     f"{PATH}/preview",
+    access=READ,
     summary="Preview a trigger",
     response_model=Preview,
     responses=_CHECK,
@@ -250,6 +259,7 @@ async def list_instances(
 
 @router.get(
     f"{PATH}/{{task_def_id}}/preview",
+    access=READ,
     summary="Preview a definition's next firings",
     response_model=Preview,
     responses=_PAGE,
@@ -268,6 +278,7 @@ async def preview_definition(
 
 @router.get(
     f"{PATH}/{{task_def_id}}/changes",
+    access=READ,
     summary="Read a definition's audit trail",
     response_model=DefinitionChanges,
     responses=_PAGE,
@@ -319,6 +330,7 @@ async def trigger_definition(request: Request, task_def_id: DefinitionId, parts:
 
 @router.post(
     f"{PATH}/{{task_def_id}}/backfill",
+    access=SUBMIT.audited("definition.backfill"),
     status_code=202,
     summary="Run slots of the past",
     response_model=Backfill,
@@ -345,6 +357,7 @@ async def backfill_definition(
 
 @router.patch(
     f"{PATH}/{{task_def_id}}",
+    access=SUBMIT.audited("definition.edit"),
     summary="Edit a definition",
     response_model=DefinitionRecord,
     response_description="The definition after it.",

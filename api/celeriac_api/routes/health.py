@@ -6,20 +6,22 @@ import asyncio
 import time
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
 from celeriac.history.history import Ledger
 from celeriac.store.watching.feed import EventFeed
+from celeriac_api.access.rights import OPEN
 from celeriac_api.http.problems import TABLE, instance_of, problem
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Alive, Ready
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(tags=["operations"])
+router = Router(tags=["operations"])
 
 #: Longest wait for a part's answer (seconds): probes give up after a few.
 _PATIENCE_S: Final = 2.0
@@ -27,6 +29,7 @@ _PATIENCE_S: Final = 2.0
 
 @router.get(
     "/healthz",
+    access=OPEN,
     summary="Is the process alive?",
     description="Answers without asking any other part: a store that is away is no reason to restart this process.",
     response_model=Alive,
@@ -38,6 +41,7 @@ async def healthz() -> Response:
 
 @router.get(
     "/readyz",
+    access=OPEN,
     summary="Do its parts answer?",
     description=(
         "200 when work can be taken, else 503 with the same `parts`. The history (`ledger`) is not needed for that: "

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
@@ -16,6 +16,7 @@ from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Wat
 from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
+from celeriac_api.access.rights import READ, STREAM
 from celeriac_api.http.problems import TooManyWatchersError
 from celeriac_api.http.responses import json_response
 from celeriac_api.http.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, last_event_seen
@@ -23,8 +24,9 @@ from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import RunningTasks
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routes.operations import group_record
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/v1", tags=["operations"])
+router = Router(prefix="/api/v1", tags=["operations"])
 
 #: Of a record, what the stream leaves out: it may be large.
 _LARGE: Final = ("payload", "result", "metadata")
@@ -91,6 +93,7 @@ class LiveStream:
 
 @router.get(
     "/live",
+    access=STREAM,
     summary="Watch everything",
     description=(
         "Server-sent events for a dashboard: `state` (groups, workers, and how many tasks wait for a time) at the "
@@ -124,6 +127,7 @@ async def watch_everything(
 
 @router.get(
     "/running",
+    access=READ,
     summary="List what runs now",
     description="The tasks that workers have in hand, the last started first, straight from the store; without "
     "payload, result and metadata.",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from celeriac_api.metrics import ProcessMetrics, platform_text
+from celeriac_api.access.rights import READ
+from celeriac_api.metrics import platform_text
 from celeriac_api.openapi.responses import problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(tags=["operations"])
+router = Router(tags=["operations"])
 
 _EXAMPLE = """\
 # HELP celeriac_queue_depth Tasks that wait in a group.
@@ -23,6 +25,7 @@ celeriac_queue_depth{group="default"} 12.0
 
 @router.get(
     "/metrics",
+    access=READ,
     summary="Read the metrics",
     description=(
         "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store, the same at "
@@ -38,13 +41,11 @@ celeriac_queue_depth{group="default"} 12.0
     response_class=Response,
 )
 async def read_metrics(
-    request: Request,
     parts: PartsOf,
     scope: Annotated[Literal["all", "platform", "process"], Query(description="Whose figures.")] = "all",
 ) -> Response:
     """Answer with the figures."""
-    own: ProcessMetrics = request.app.state.metrics
     text = b"" if scope == "process" else await platform_text(parts.store)
     if scope != "platform":
-        text += own.text()
+        text += parts.metrics.text()
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

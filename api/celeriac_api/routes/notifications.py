@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError
+from celeriac_api.access.rights import KNOWN
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.notifications.identity import UserOf
 from celeriac_api.notifications.task_status import status_fields
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import UsersTaskAnswer, UsersTasks
 from celeriac_api.parts import PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/task", tags=["notifications"])
+router = Router(prefix="/api/task", tags=["notifications"])
 
 _TaskId = Annotated[
     str,
@@ -25,6 +27,7 @@ _TaskId = Annotated[
 
 @router.get(
     "/tasks",
+    access=KNOWN,
     summary="List your tasks",
     description=(
         "The tasks of the token's user: those that have not ended, then the ended ones that are still kept; the latest "
@@ -45,6 +48,7 @@ async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
 
 @router.get(
     "/task/{task_id}/status",
+    access=KNOWN,
     summary="Read the status of your task",
     description="How one of your tasks is, with its whole result.",
     response_model=UsersTaskAnswer,
@@ -60,6 +64,7 @@ async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Res
 
 @router.delete(
     "/task/{task_id}",
+    access=KNOWN.audited("task.remove"),
     summary="Remove your task",
     description="Removes the record of a task that has ended; one that has not is 409. The history keeps its own.",
     status_code=204,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import Response
 
@@ -13,20 +13,22 @@ from celeriac.limits.rules import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
 from celeriac.tasks.record import limits_record, pause_record, plain_number, worker_record
 from celeriac.tasks.registry import TaskType
-from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.access.rights import ADMIN, READ
 from celeriac_api.http.problems import TaskTypeNotFoundError
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/v1", tags=["operations"], route_class=JsonRoute)
+router = Router(prefix="/api/v1", tags=["operations"])
 
 GroupName = Annotated[str, Path(description="The group's name.", examples=["default"])]
 
 
 @router.get(
     "/groups",
+    access=READ,
     summary="List the groups",
     description="Each worker group with its waiting and running tasks and the workers that serve it.",
     response_model=Groups,
@@ -48,6 +50,7 @@ class PauseRequest(BaseModel):
 
 @router.post(
     "/groups/{name:path}/pause",
+    access=ADMIN.audited("group.pause"),
     summary="Pause a group",
     description="Its tasks are accepted and wait; what runs goes on. Paused again, it gets the new note.",
     response_model=Group,
@@ -64,6 +67,7 @@ async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | No
 
 @router.post(
     "/groups/{name:path}/resume",
+    access=ADMIN.audited("group.resume"),
     summary="Resume a group",
     description="What waits goes to its workers, in order. Resuming a group that is not paused changes nothing.",
     response_model=Group,
@@ -119,6 +123,7 @@ class LimitsRequest(BaseModel):
 
 @router.put(
     "/groups/{name:path}/limits",
+    access=ADMIN.audited("group.limit"),
     summary="Limit a group",
     description="At most so many of its tasks run at once, and so many start per time, however many workers serve it."
     " Replaces what it was limited to. What runs goes on; what is over the limit waits.",
@@ -135,6 +140,7 @@ async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) ->
 
 @router.delete(
     "/groups/{name:path}/limits",
+    access=ADMIN.audited("group.unlimit"),
     summary="Limit a group no longer",
     description="What waits goes to its workers, in order. For a group without limits it changes nothing.",
     response_model=Group,
@@ -149,6 +155,7 @@ async def unlimit_group(name: GroupName, parts: PartsOf) -> Response:
 
 @router.get(
     "/groups/{name:path}",
+    access=READ,
     summary="Read a group",
     description="One group as it is now: one that had tasks, has workers or is in the configuration.",
     response_model=Group,
@@ -161,6 +168,7 @@ async def read_group(name: GroupName, parts: PartsOf) -> Response:
 
 @router.get(
     "/workers",
+    access=ADMIN,
     summary="List the workers",
     description="Each worker process that reported lately; one that died disappears within the lease time.",
     response_model=Workers,
@@ -173,6 +181,7 @@ async def list_workers(parts: PartsOf) -> Response:
 
 @router.get(
     "/task-types",
+    access=READ,
     summary="List the task types",
     description="Each task type with the JSON schema of its payload: those known here and those that workers announce.",
     response_model=TaskTypes,
@@ -186,6 +195,7 @@ async def list_task_types(parts: PartsOf) -> Response:
 
 @router.get(
     "/task-types/{name:path}",
+    access=READ,
     summary="Read a task type",
     description="One task type with the JSON schema of its payload.",
     response_model=TaskTypeInfo,

@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from celeriac.settings import Settings
-from celeriac_api.access.policy import ROUTES
 from tests.kit.api.file_services import content, file_settings
-from tests.kit.api.http_serving import serving
+from tests.kit.api.http_serving import ROUTES, serving
 
 TASK: dict[str, Any] = {"type": "celeriac.demo", "payload": {}}
 BODY = json.dumps(TASK).encode()

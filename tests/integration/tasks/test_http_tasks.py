@@ -10,13 +10,13 @@ from uuid import UUID
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from celeriac.model import Failure, Progress
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_api.access.policy import ROUTES
 from celeriac_api.app import create_app
-from tests.kit.api.http_serving import claim, serving, submit
+from tests.kit.api.http_serving import ROUTES, claim, serving, submit
 from tests.kit.waiting import eventually
 
 LIMIT = 100_000
@@ -539,14 +539,19 @@ async def test_many_submissions_at_once_are_all_stored(client: httpx.AsyncClient
 
 async def test_below_a_root_path_everything_is_the_same(settings: Settings) -> None:
     app = create_app(settings)
-    below = httpx.ASGITransport(app, root_path="/celeriac")
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=below, base_url="http://localhost/celeriac") as client,
-    ):
-        answer = await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}})
-        assert answer.status_code == 202, answer.text
-        assert answer.headers["location"] == f"/celeriac/api/v1/tasks/{answer.json()['task_id']}"
-        big = json.dumps({"type": "http_test.echo", "payload": {"a": "x" * LIMIT}})
-        headers = {"Content-Type": "application/json"}
-        problem(await client.post("/api/v1/tasks", content=big, headers=headers), 413, "too_large")
+    async with app.router.lifespan_context(app) as state:
+
+        async def started(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": state}, receive, send)
+
+        below = httpx.ASGITransport(started, root_path="/celeriac")
+        async with httpx.AsyncClient(transport=below, base_url="http://localhost/celeriac") as client:
+            answer = await client.post("/api/v1/tasks", json={"type": "http_test.echo", "payload": {}})
+            assert answer.status_code == 202, answer.text
+            assert answer.headers["location"] == f"/celeriac/api/v1/tasks/{answer.json()['task_id']}"
+            big = json.dumps({"type": "http_test.echo", "payload": {"a": "x" * LIMIT}})
+            headers = {"Content-Type": "application/json"}
+            problem(await client.post("/api/v1/tasks", content=big, headers=headers), 413, "too_large")
+            assert (await client.get("/openapi.json")).json()["servers"] == [{"url": "/celeriac"}]
+            assert (await client.get("/v1/models")).json() == {"object": "list", "data": []}
+            assert (await client.get("/v1/models/one/more")).json()["error"]["code"] == "model_not_found"

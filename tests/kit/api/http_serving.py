@@ -17,6 +17,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import TaskType, registry
 from celeriac_api.app import create_app
+from celeriac_api.routing import RouteTable
 from celeriac_api.server import ApiServer, bind
 from tests.kit.waiting import eventually
 
@@ -29,6 +30,10 @@ class Thumbnail(BaseModel):
 #: Task types without handlers: the tests are the worker.
 registry.add(TaskType("http_test.echo", TypeAdapter(dict[str, Any])))
 registry.add(TaskType("http_test.thumbnail", TypeAdapter(Thumbnail), group="media"))
+
+
+#: What each route of the application needs, by `METHOD path`.
+ROUTES = RouteTable(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).routes).access()
 
 
 @asynccontextmanager

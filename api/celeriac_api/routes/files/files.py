@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -13,6 +13,7 @@ from celeriac.files.names import display_name
 from celeriac.files.uploads import StoredUpload, UploadInfo, UploadWriter
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac_api.access.caller import principal_in
+from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http import digests
 from celeriac_api.http.bodies import RefusedBody
 from celeriac_api.http.incoming import MultipartFile, boundary_of, write_stream
@@ -22,9 +23,10 @@ from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.responses import location, problems, request_header
 from celeriac_api.openapi.schemas import FileFacts, UploadedFile
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/files"
-router = APIRouter(prefix=PATH, tags=["files"])
+router = Router(prefix=PATH, tags=["files"])
 
 FileId = Annotated[str, Path(description="The id that the upload was answered with.", examples=[FILE_ID])]
 
@@ -65,9 +67,11 @@ _PROBLEMS: Final = problems(
 )
 
 
-@router.put("", include_in_schema=False, status_code=201)
+@router.put("", access=SUBMIT, streams_body=True, include_in_schema=False, status_code=201)
 @router.post(
     "",
+    access=SUBMIT,
+    streams_body=True,
     summary="Upload a file",
     description=(
         "A multipart form with a field `file`, or the bare file with `?filename=` (also as `PUT /api/v1/files/NAME`: "
@@ -102,7 +106,7 @@ async def upload_file(
 
 
 # In OpenAPI it would be the path of the uploads' ids with another name, which is not allowed there.
-@router.put("/{filename}", include_in_schema=False, status_code=201)
+@router.put("/{filename}", access=SUBMIT, streams_body=True, include_in_schema=False, status_code=201)
 async def upload_named_file(
     request: Request, parts: PartsOf, filename: Annotated[str, Path(description="The file's name.")]
 ) -> Response:
@@ -112,6 +116,7 @@ async def upload_named_file(
 
 @router.get(
     "/{file_id}",
+    access=READ,
     summary="Read what is known of an upload",
     description="Name, size, media type and digest of a whole file that no task has taken.",
     response_model=FileFacts,
@@ -128,6 +133,7 @@ async def read_file(file_id: FileId, parts: PartsOf) -> Response:
 
 @router.delete(
     "/{file_id}",
+    access=SUBMIT,
     summary="Drop an upload",
     description="Removes a file that no task has taken.",
     status_code=204,

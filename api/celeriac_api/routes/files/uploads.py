@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from celeriac.errors import CeleriacError, ChecksumMismatchError, FileBusyError, FileTypeRefusedError
 from celeriac.files.uploads import UploadInfo, UploadWriter, parse_metadata
 from celeriac_api.access.caller import principal_in
+from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.bodies import RefusedBody
 from celeriac_api.http.incoming import write_stream
 from celeriac_api.http.problems import RequestError, Row, instance_of, problem, row_of
@@ -27,6 +28,7 @@ from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.responses import Responses, header, location, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routes.files.files import FileId
+from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/uploads"
 VERSION: Final = "1.0.0"
@@ -36,7 +38,7 @@ CHUNK_TYPE: Final = "application/offset+octet-stream"
 _HEADERS: Final = {"Tus-Resumable": VERSION, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _MAX_METADATA: Final = 8192
 
-router = APIRouter(prefix=PATH, tags=["uploads"])
+router = Router(prefix=PATH, tags=["uploads"], streams_bodies=True)
 
 
 class _OffsetError(CeleriacError):
@@ -104,6 +106,7 @@ def _in_tus_terms(handler: Handler) -> Handler:
 
 @router.options(
     "",
+    access=SUBMIT,
     summary="What the server supports",
     description=f"tus {VERSION}: the extensions, the largest upload, the digests.",
     status_code=204,
@@ -120,7 +123,7 @@ def _in_tus_terms(handler: Handler) -> Handler:
         }
     },
 )
-@router.options("/{file_id}", include_in_schema=False, status_code=204)
+@router.options("/{file_id}", access=SUBMIT, include_in_schema=False, status_code=204)
 async def read_upload_options(parts: PartsOf) -> Response:
     """Answer with versions and extensions."""
     return Response(
@@ -137,6 +140,7 @@ async def read_upload_options(parts: PartsOf) -> Response:
 
 @router.post(
     "",
+    access=SUBMIT,
     summary="Begin a resumable upload",
     description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`); a chunk may come along.",
     status_code=201,
@@ -194,6 +198,7 @@ async def create_upload(request: Request, parts: PartsOf) -> Response:
 
 @router.head(
     "/{file_id}",
+    access=SUBMIT,
     summary="How far an upload has come",
     description=f"tus {VERSION}: where to go on, and what the upload was begun with. All of it is in the headers.",
     response_class=Response,
@@ -225,6 +230,7 @@ async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) 
 
 @router.patch(
     "/{file_id}",
+    access=SUBMIT,
     summary="Go on with an upload",
     description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and `Upload-Checksum` if you like.",
     status_code=204,
@@ -275,6 +281,7 @@ async def append_to_upload(request: Request, file_id: FileId, parts: PartsOf) ->
 
 @router.delete(
     "/{file_id}",
+    access=SUBMIT,
     summary="Give an upload up",
     description=f"tus {VERSION}: removes what has arrived.",
     status_code=204,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
@@ -20,6 +20,7 @@ from celeriac.tasks.request import BatchItem, read_batch_item
 from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac_api.access.caller import CallerOf
+from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.bodies import ClientGoneError, read_body
 from celeriac_api.http.problems import RequestError, instance_of, problem_document, row_of
 from celeriac_api.http.responses import json_response
@@ -27,10 +28,11 @@ from celeriac_api.openapi.responses import BATCH_BODY, problems
 from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routes.tasks.submit import PATH, check_headers
+from celeriac_api.routing import Router
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=PATH, tags=["tasks"])
+router = Router(prefix=PATH, tags=["tasks"])
 
 #: Items checked before others get their turn on the loop (about 2 ms).
 _TURN: Final = 50
@@ -38,6 +40,7 @@ _TURN: Final = 50
 
 @router.post(
     "/batch",
+    access=SUBMIT,
     summary="Submit many tasks",
     description=(
         "Takes up to 1,000 tasks (setting `max_batch`) at the price of a few. Each has its own outcome in `results`, "

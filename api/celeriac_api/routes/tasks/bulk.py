@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import Header, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
@@ -13,15 +13,16 @@ from celeriac.tasks.request import SubmitRequest
 from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import location, problems
 from celeriac_api.openapi.schemas import BulkMatched, TaskStatus
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/v1", tags=["history"], route_class=JsonRoute)
+router = Router(prefix="/api/v1", tags=["history"])
 
 
 class BulkRequest(BulkPayload):
@@ -38,6 +39,7 @@ class BulkRequest(BulkPayload):
 
 @router.post(
     "/bulk",
+    access=SUBMIT.audited("task.bulk"),
     summary="Cancel or retry many tasks",
     description=(
         f"Submits a task of type `{BULK.name}` that cancels or retries all tasks which the filter selects and which "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.responses import Response
 
 from celeriac.files.downloads import (
@@ -17,14 +17,16 @@ from celeriac.files.downloads import (
     result_path,
 )
 from celeriac.model import Task
+from celeriac_api.access.rights import READ
 from celeriac_api.http.downloads import download_response
 from celeriac_api.http.problems import RequestError
 from celeriac_api.openapi.responses import Responses, header, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix=f"{PATH}/{{task_id}}", tags=["files"])
+router = Router(prefix=f"{PATH}/{{task_id}}", tags=["files"])
 
 Inline = Annotated[bool, Query(description="Let a browser show or play it instead of saving it.")]
 IfNoneMatch = Annotated[str | None, Header(description="The ETag that the client has.")]
@@ -67,6 +69,7 @@ _ASKED: Final = {
 
 @router.get(
     "/file",
+    access=READ,
     summary="Download the result file",
     description="With `Range`, `If-Range` and `ETag`. 404 until the task is completed, or when its result is no file.",
     response_class=Response,
@@ -89,6 +92,7 @@ async def download_result(
 
 @router.get(
     "/original",
+    access=READ,
     summary="Download the original",
     description="The file that the task works on, under the name that it was handed in with.",
     response_class=Response,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, get_args
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
+from celeriac_api.access.rights import READ
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import json_response
 from celeriac_api.http.sse import place_of, progress_data, status_data
@@ -28,8 +29,9 @@ from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.recall import find_events
 from celeriac_api.routes.tasks.task import TaskId
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix="/api/v1", tags=["history"])
+router = Router(prefix="/api/v1", tags=["history"])
 
 _Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks of one page.")]
 _Cursor = Annotated[
@@ -61,6 +63,7 @@ _LIST_TEXT: Final = (
 
 @router.get(
     "/tasks",
+    access=READ,
     summary="List tasks",
     description="The tasks that match all conditions, page by page. Every page costs the same, and each task is on "
     "one page, however many arrive meanwhile (sorted by `created_at`)." + _LIST_TEXT,
@@ -74,6 +77,7 @@ async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf, calle
 
 @router.get(
     "/dead",
+    access=READ,
     summary="List the dead letters",
     description="The tasks that failed for good, the last one first. Retry one with another payload, or many with "
     "`/bulk`." + _LIST_TEXT,
@@ -101,6 +105,7 @@ async def _page(parts: Parts, query: ListQuery, caller: Principal) -> Response:
 
 @router.get(
     "/tasks/{task_id}/events",
+    access=READ,
     summary="Read a task's timeline",
     description="What happened to the task, from the first event on: each change of status, and its progress. The "
     "history keeps the last report of each attempt (setting `ledger.progress`); while the store has the task, all are "
@@ -135,6 +140,7 @@ assert set(get_args(BucketName)) == set(BUCKETS)
 
 @router.get(
     "/stats",
+    access=READ,
     summary="Counts and durations over time",
     description="For charts: in each bucket how many tasks were submitted and how many ended how, how long attempts "
     "ran (`run`) and how long tasks waited for a worker (`wait`), in milliseconds. Percentiles are within 5 percent. "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
 from celeriac.tasks.record import log_line_record
+from celeriac_api.access.rights import READ, STREAM
 from celeriac_api.http.log_stream import LogStream
 from celeriac_api.http.responses import json_response
 from celeriac_api.http.sse import START, EventStreamResponse, last_event_seen, place_of
@@ -19,8 +20,9 @@ from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_log
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
+router = Router(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
 
 _Level = Annotated[LogLevel, Query(description="The least severe lines to show.")]
 
@@ -40,6 +42,7 @@ data: {"task_id":"0f0f…","status":"completed"}
 
 @router.get(
     "",
+    access=READ,
     summary="Read a task's log",
     description="What its handler said by `ctx.log` and why attempts failed, with tracebacks, from the first line on. "
     "It has the last lines of all attempts (settings `task_log`), as long as the store keeps the task (`retention`); "
@@ -63,6 +66,7 @@ async def read_log(
 
 @router.get(
     "/stream",
+    access=STREAM,
     summary="Follow a task's log",
     description="Server-sent events: a `line` for each line from the first on, live as they come, and one `done` with "
     "`task_id` and `status` when the task has ended; then the stream ends. A client that comes back with "

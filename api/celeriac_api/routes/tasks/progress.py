@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError, Violation
 from celeriac.tasks.record import progress_record
+from celeriac_api.access.rights import READ, STREAM
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.http.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
@@ -18,8 +19,9 @@ from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_kept, find_task
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])
+router = Router(prefix=f"{PATH}/{{task_id}}/progress", tags=["progress"])
 
 _STREAM_EXAMPLE = """\
 retry: 1000
@@ -37,6 +39,7 @@ data: {"task_id":"0f0f…","status":"completed","result":{"counted":5},"error":n
 
 @router.get(
     "",
+    access=READ,
     summary="Read the latest progress",
     description="The fields of the latest `progress` event, and the status. At 0 percent before the first report.",
     response_model=TaskProgress,
@@ -51,6 +54,7 @@ async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
 
 @router.get(
     "/stream",
+    access=STREAM,
     summary="Watch a task",
     description=(
         "Server-sent events: every `progress` report from the first on, live as they come, and finally one `done` with "

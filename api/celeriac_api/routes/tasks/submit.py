@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from celeriac.access.principal import LOCAL
@@ -25,7 +24,7 @@ from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body
 from celeriac_api.http.problems import RequestError, instance_of, problem_of
-from celeriac_api.parts import Parts
+from celeriac_api.parts import parts_in
 
 log = logging.getLogger(__name__)
 
@@ -38,79 +37,60 @@ _FIXED_HEADERS: Final = [
 ]
 
 
-class SubmitEndpoint:
-    """Takes submissions; `parts` is set while the application runs."""
-
-    def __init__(self, max_body_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
-        self.parts: Parts | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: 202 for a new task, 200 for one that its idempotency key names, or a problem."""
-        try:
-            task_id, status, created = await self._submit(scope, receive)
-        except ClientGoneError:
-            return
-        except PayloadTooLargeError as exc:
-            await RefusedBody(problem_of(exc, instance_of(scope)))(scope, receive, send)
-            return
-        except CeleriacError as exc:
-            await problem_of(exc, instance_of(scope))(scope, receive, send)
-            return
-        except Exception as exc:
-            log.exception("a submission failed unexpectedly")
-            await problem_of(exc, instance_of(scope))(scope, receive, send)
-            return
-        # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
-        body = f'{{"task_id":"{task_id}","status":"{status}"}}'.encode()
-        location = f"{scope.get('root_path', '')}{PATH}/{task_id}".encode()
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 202 if created else 200,
-                "headers": [
-                    *_FIXED_HEADERS,
-                    (b"content-length", b"%d" % len(body)),
-                    (b"location", location),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-
-    async def _submit(self, scope: Scope, receive: Receive) -> tuple[str, str, bool]:
-        parts = self.parts
-        if parts is None:
-            raise RuntimeError("the application has not been started")
-        idempotency_key = check_headers(scope["headers"], self._max_body_bytes, scope)
-        body = await read_body(receive, self._max_body_bytes)
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as exc:
-            raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
-        caller = principal_in(scope)
-        request = read_request(document)
-        if caller is not LOCAL:
-            request = confined(request, caller)
-        types = parts.types
-        known = types.local if request.type in types.local else await types.containing(request.type)
-        submission = build_submission(request, parts.settings, known, idempotency_key=idempotency_key)
-        if submission.type == FILE_PROCESS.name:
-            submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload), caller=caller)
-        else:
-            submitted = await parts.store.submit(submission)
-        return submitted.task_id, submitted.status.wire, submitted.created
+async def submit(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request: 202 for a new task, 200 for one that its idempotency key names, or a problem."""
+    try:
+        task_id, status, created = await _submit(scope, receive)
+    except ClientGoneError:
+        return
+    except PayloadTooLargeError as exc:
+        await RefusedBody(problem_of(exc, instance_of(scope)))(scope, receive, send)
+        return
+    except CeleriacError as exc:
+        await problem_of(exc, instance_of(scope))(scope, receive, send)
+        return
+    except Exception as exc:
+        log.exception("a submission failed unexpectedly")
+        await problem_of(exc, instance_of(scope))(scope, receive, send)
+        return
+    # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
+    body = f'{{"task_id":"{task_id}","status":"{status}"}}'.encode()
+    location = f"{scope.get('root_path', '')}{PATH}/{task_id}".encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 202 if created else 200,
+            "headers": [
+                *_FIXED_HEADERS,
+                (b"content-length", b"%d" % len(body)),
+                (b"location", location),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
 
 
-class SubmissionResponse(Response):
-    """Lets the endpoint answer where the framework expects a response."""
-
-    def __init__(self, endpoint: SubmitEndpoint) -> None:
-        super().__init__()
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
-        await self._endpoint(scope, receive, send)
+async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
+    parts = parts_in(scope)
+    limit = parts.settings.max_body_bytes
+    idempotency_key = check_headers(scope["headers"], limit, scope)
+    body = await read_body(receive, limit)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+    caller = principal_in(scope)
+    request = read_request(document)
+    if caller is not LOCAL:
+        request = confined(request, caller)
+    types = parts.types
+    known = types.local if request.type in types.local else await types.containing(request.type)
+    submission = build_submission(request, parts.settings, known, idempotency_key=idempotency_key)
+    if submission.type == FILE_PROCESS.name:
+        submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload), caller=caller)
+    else:
+        submitted = await parts.store.submit(submission)
+    return submitted.task_id, submitted.status.wire, submitted.created
 
 
 def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path
+from fastapi import Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -17,16 +17,17 @@ from celeriac.tasks.request import IDEMPOTENCY_KEY
 from celeriac.tasks.submission import checked_payload, secrets_of
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.caller import CallerOf
-from celeriac_api.http.json_route import JsonRoute
+from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
 from celeriac_api.openapi.schemas import TaskRecord, TaskStatus
 from celeriac_api.parts import PartsOf
 from celeriac_api.recall import find_kept, find_task
-from celeriac_api.routes.tasks.submit import PATH, SubmissionResponse, SubmitEndpoint
+from celeriac_api.routes.tasks.submit import PATH, submit
+from celeriac_api.routing import Router
 
-router = APIRouter(prefix=PATH, tags=["tasks"], route_class=JsonRoute)
+router = Router(prefix=PATH, tags=["tasks"])
 
 TaskId = Annotated[str, Path(description="The id that the submission was answered with.", examples=[TASK_ID])]
 
@@ -40,8 +41,44 @@ RetryKey = Annotated[
 _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
 
 
+@router.post(
+    "",
+    access=SUBMIT,
+    served_by=submit,
+    summary="Submit a task",
+    description=(
+        "Takes a task to run. The answer is sent after it is stored durably. Fields that do not exist are refused, "
+        "so that a typing error does not go unnoticed."
+    ),
+    status_code=202,
+    response_model=TaskStatus,
+    response_description="The task is stored and will run.",
+    responses={
+        202: {"headers": _LOCATION},
+        200: {
+            "model": TaskStatus,
+            "description": "The idempotency key is known: this is the first task.",
+            "headers": _LOCATION,
+        },
+        **problems(
+            "malformed_json",
+            "invalid_header",
+            "too_large",
+            "unsupported_media_type",
+            "invalid_submission",
+            "queue_full",
+            "store_unavailable",
+        ),
+    },
+    openapi_extra=SUBMISSION_BODY,
+)
+async def submit_task() -> None:
+    """Document what `submit` answers ahead of FastAPI."""
+
+
 @router.get(
     "/{task_id}",
+    access=READ,
     summary="Read a task",
     description="The full record: status, progress, result or error. From the history, once the store let it go.",
     response_model=TaskRecord,
@@ -54,6 +91,7 @@ async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
 
 @router.post(
     "/{task_id}/cancel",
+    access=SUBMIT.audited("task.cancel"),
     summary="Cancel a task",
     description=(
         "A waiting task is cancelled at once: 200. A running one is asked to stop: 202, and it ends as `cancelled` "
@@ -97,6 +135,7 @@ class RetryRequest(BaseModel):
 
 @router.post(
     "/{task_id}/retry",
+    access=SUBMIT.audited("task.retry"),
     summary="Retry a task by hand",
     response_description="It will run again.",
     description=(
@@ -148,45 +187,3 @@ async def retry_task(
         nonce=None if idempotency_key is None else f"key:{idempotency_key}",
     )
     return json_response({"task_id": task_id, "status": status.wire}, 202)
-
-
-def submission_route(endpoint: SubmitEndpoint) -> APIRouter:
-    """Return the documented route of `POST /api/v1/tasks`.
-
-    Requests meet the endpoint before they come here, unless the application lies below a root path.
-    """
-    submitting = APIRouter(tags=["tasks"])
-
-    @submitting.post(
-        PATH,
-        summary="Submit a task",
-        description=(
-            "Takes a task to run. The answer is sent after it is stored durably. Fields that do not exist are refused, "
-            "so that a typing error does not go unnoticed."
-        ),
-        status_code=202,
-        response_model=TaskStatus,
-        response_description="The task is stored and will run.",
-        responses={
-            202: {"headers": _LOCATION},
-            200: {
-                "model": TaskStatus,
-                "description": "The idempotency key is known: this is the first task.",
-                "headers": _LOCATION,
-            },
-            **problems(
-                "malformed_json",
-                "invalid_header",
-                "too_large",
-                "unsupported_media_type",
-                "invalid_submission",
-                "queue_full",
-                "store_unavailable",
-            ),
-        },
-        openapi_extra=SUBMISSION_BODY,
-    )
-    async def submit_task() -> Response:
-        return SubmissionResponse(endpoint)
-
-    return submitting
