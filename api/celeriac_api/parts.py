@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import LedgerMissingError
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.history.history import Ledger
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
@@ -24,6 +24,8 @@ from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
+from celeriac.tasks.service import Tasks
+from celeriac.tasks.types.file_process import FILES
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.dispatch.calls import RemoteCalls
 from celeriac_api.dispatch.models import ModelDirectory
@@ -46,8 +48,8 @@ class Parts:
     feeds: UserFeeds
     #: The WebSockets of users that are open.
     connections: Connections
-    types: TypeCatalog
-    files: FileIntake
+    tasks: Tasks
+    files: Files
     #: The remote workers that are connected to this process.
     gateway: Gateway
     #: Calls of the dispatch API and of OpenAI clients.
@@ -123,7 +125,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             ledger = Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
             await stack.enter_async_context(ledger)
         types = TypeCatalog(registry, store)
-        files = FileIntake(store=store, settings=settings)
+        files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
         hub = await _started(stack, LiveHub(store))
         gateway = Gateway(
@@ -146,7 +148,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,
             ),
-            types=types,
+            tasks=Tasks(store=store, types=types, history=ledger, intakes={FILES: files}),
             files=files,
             gateway=gateway,
             calls=calls,

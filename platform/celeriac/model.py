@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ class Status(StrEnum):
         return self.value.lower()
 
 
+#: The id of an entry of a stream.
+_STREAM_ID: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
@@ -288,6 +291,15 @@ class WorkerInfo:
     address: str = ""
     models: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+
+
+def stream_position(stream_id: str) -> tuple[int, int] | None:
+    """Return a stream id (`ms-seq`) as numbers that can be compared, or None for any other text."""
+    match = _STREAM_ID.fullmatch(stream_id)
+    if match is None:
+        return None
+    ms, seq = int(match[1]), int(match[2])
+    return (ms, seq) if ms < 2**64 and seq < 2**64 else None
 
 
 def utc_from_ms(ms: float) -> datetime:

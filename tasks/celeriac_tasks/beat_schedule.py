@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,13 +17,12 @@ from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, LedgerUnavailableError
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
-from celeriac.schedules.firing import INSTANCE_ID
 from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.settings import Settings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
-from celeriac.tasks.submission import delivery_of
+from celeriac.tasks.submission import INSTANCE_ID, template_of
 from celeriac_tasks.engine import messages
 from celeriac_tasks.operators import operators_settings
 
@@ -140,7 +140,7 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
         content="",
         trigger_args=_trigger_args(entry["schedule"], str(app.conf.timezone or "UTC")),
         anchor_ms=now_ms,
-        task={"type": task, "payload": {"args": args, "kwargs": kwargs}},
+        task={"type": task, "payload": json.loads(run["payload"])},
         run=run,
         metadata={ORIGIN: CELERYCONFIG if name in (operators_settings().get("beat_schedule") or {}) else CODE},
     )
@@ -165,45 +165,22 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
 
 def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what every instance has in common: what publishing the call would have submitted."""
-    settings: Settings = app.celeriac_settings
     expires = options.pop("expires", None)
     if isinstance(expires, timedelta):
         expires = expires.total_seconds()
-    task_type = app.celeriac_registry.get(task)
-    registered = task_type is not None and task_type.handler is not None
-    if registered and not {"queue", "routing_key"} & set(options):
+    task_type = app.registered_type(task)
+    if task_type is not None and not {"queue", "routing_key"} & set(options):
         group = task_type.group
     else:
         route = app.amqp.router.route(dict(options), task, args, kwargs)
         queue = route.get("queue")
         group = getattr(queue, "name", queue) or app.conf.task_default_queue
-    known = app.tasks.get(task)
     message = app.amqp.as_task_v2(INSTANCE_ID, task, args, kwargs)
     body = dumps(message.body).encode()
     properties = {**message.properties, "priority": options.get("priority", app.conf.task_default_priority)}
     call = messages.Call(dict(message.headers), body, "application/json", "utf-8", properties)
-    submission = messages.submission_of(
-        call,
-        queue=group,
-        delivery=delivery_of(group, settings),
-        max_retries=task_type.retry.max_retries if registered and task_type else getattr(known, "max_retries", 3),
-        registered_type=registered,
-    )
-    timeout_s = task_type.timeout_s if registered and task_type else None
-    return {
-        "type": submission.type,
-        "payload": submission.payload,
-        "group": group,
-        "priority": submission.priority,
-        "max_retries": submission.max_retries,
-        "expires_in_ms": round(float(expires) * 1000) if isinstance(expires, int | float) and expires > 0 else None,
-        "timeout_ms": submission.timeout_ms if timeout_s is None else round(timeout_s * 1000),
-        "metadata": {},
-        "tags": [],
-        "retention_ms": None,
-        "delivery": submission.delivery.value,
-        "celery_message": submission.celery_message,
-    }
+    expires_in_ms = round(float(expires) * 1000) if isinstance(expires, int | float) and expires > 0 else None
+    return {**template_of(app.submission_of(call, group=group)), "expires_in_ms": expires_in_ms}
 
 
 def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from celeriac_api.http.bodies import EncodedBodyError, RefusedBody, check_encodi
 from celeriac_api.http.problems import RequestError, instance_of, problem_of
 from celeriac_api.http.responses import json_response
 from celeriac_api.parts import Parts, parts_in
-from celeriac_api.recall import find_kept
 from celeriac_api.routing import Found, method_of, path_of
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ class Guard:
         known, owner = await parts.store.owner(task_id)
         if not known:
             try:
-                owner = (await find_kept(parts, task_id)).task.user_id
+                owner = (await parts.tasks.kept(task_id)).task.user_id
             except TaskNotFoundError:
                 return  # the route finds nothing either
         if not principal.sees(owner):

@@ -11,13 +11,12 @@ from typing import Any, Final
 
 from starlette.types import Receive
 
-from celeriac.errors import CeleriacError, PayloadTooLargeError
-from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted
+from celeriac.errors import CeleriacError
+from celeriac.model import RemoteOrders, Status, Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.replies import Delta, Outcome, Replies, Waiter
-from celeriac.tasks.submission import new_task_id
-from celeriac.tasks.types.remote import REMOTE
+from celeriac.tasks.submission import remote_submission
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.http.responses import encode
 
@@ -58,28 +57,21 @@ class RemoteCalls:
         waits: bool = True,
     ) -> Submission:
         """Return the submission of a call; raises `PayloadTooLargeError`. The payload begins with its `model`."""
-        text = encode(payload).decode()
-        limit = self.settings.max_body_bytes
-        if len(text) > limit:
-            raise PayloadTooLargeError("the payload", len(text), limit)
-        retention_s = self.settings.retentions.record_of(REMOTE, self.settings.dispatch.task_result_ttl_ms / 1000)
-        return Submission(
-            task_id=new_task_id(),
-            type=REMOTE,
-            payload=text,
+        orders = RemoteOrders(
+            deadline_in_ms=timeout_ms,
+            # What this process sees for itself needs no proof of the store.
+            needs_worker=not self._gateway.serves(group),
+            quiet=self._gateway.claims_for(group) is not None,
+            reply_to=self._replies.channel if waits else None,
+        )
+        return remote_submission(
+            encode(payload).decode(),
+            self.settings,
             group=group,
+            orders=orders,
             priority=priority,
             max_retries=max_retries,
             user_id=user_id,
-            retention_ms=round(retention_s * 1000),
-            delivery=Delivery.REMOTE,
-            remote=RemoteOrders(
-                deadline_in_ms=timeout_ms,
-                # What this process sees for itself needs no proof of the store.
-                needs_worker=not self._gateway.serves(group),
-                quiet=self._gateway.claims_for(group) is not None,
-                reply_to=self._replies.channel if waits else None,
-            ),
         )
 
     async def submit(self, submission: Submission) -> Submitted:

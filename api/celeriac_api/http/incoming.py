@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from celeriac.errors import Violation
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.files.uploads import UploadWriter
 from celeriac_api.http.problems import RequestError
 
@@ -19,7 +19,7 @@ from celeriac_api.http.problems import RequestError
 _BLOCK: Final = 1024**2
 
 
-async def write_stream(intake: FileIntake, writer: UploadWriter, chunks: AsyncIterator[bytes]) -> None:
+async def write_stream(intake: Files, writer: UploadWriter, chunks: AsyncIterator[bytes]) -> None:
     """Append everything; what came until the client hung up is written, then that is raised."""
     block = bytearray()
     try:

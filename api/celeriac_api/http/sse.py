@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, Protocol
 
@@ -20,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError, Violation
-from celeriac.model import Event, Status, Task, ms_from_utc
+from celeriac.model import Event, Status, Task, ms_from_utc, stream_position
 from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
@@ -39,7 +38,6 @@ _CREATION_SLACK_MS: Final = 100
 #: Where a task's stream begins.
 START: Final = "-"
 
-_STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 #: A comment, so that proxies keep a quiet stream open.
 KEEPALIVE: Final = b": keep-alive\n\n"
 _HEADERS: Final = [
@@ -50,15 +48,6 @@ _HEADERS: Final = [
 ]
 
 
-def parse_event_id(text: str) -> tuple[int, int] | None:
-    """Return a stream id as numbers that can be compared, or None when it is none."""
-    match = _STREAM_ID.fullmatch(text)
-    if match is None:
-        return None
-    ms, seq = int(match[1]), int(match[2])
-    return (ms, seq) if ms < 2**64 and seq < 2**64 else None
-
-
 def last_event_seen(header: str | None, query: str | None) -> str | None:
     """Return the id of the last event that a client says it received, None where it saw none; the header wins.
 
@@ -66,7 +55,7 @@ def last_event_seen(header: str | None, query: str | None) -> str | None:
     """
     # An empty one is what a browser sends that has seen no event yet.
     seen = header or query or None
-    if seen is not None and parse_event_id(seen) is None:
+    if seen is not None and stream_position(seen) is None:
         raise RequestError(
             "invalid_header",
             "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
@@ -82,7 +71,7 @@ def place_of(cursor: str | None) -> tuple[int, int]:
     """
     if cursor is None:
         return (-1, 0)
-    place = parse_event_id(cursor)
+    place = stream_position(cursor)
     if place is None or max(place) >= 2**63:
         message = "is no cursor: take `next_cursor` of a page as it is"
         raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
@@ -131,14 +120,14 @@ class TaskStream:
         """
         # The record first: an end that it tells of is then among the events.
         task = await store.get(task_id)
-        seen = None if last_event_id is None else parse_event_id(last_event_id)
+        seen = None if last_event_id is None else stream_position(last_event_id)
         if last_event_id is None or seen is None or seen == (0, 0):
             return cls(store=store, task_id=task_id, **options)
         first, last = await store.event_bounds(task_id)
-        last_seen = parse_event_id(last) if last is not None else None
+        last_seen = stream_position(last) if last is not None else None
         if last_seen is None or seen > last_seen or (seen == last_seen and task.status.final):
             return None
-        first_seen = parse_event_id(first) if first is not None else None
+        first_seen = stream_position(first) if first is not None else None
         if first_seen is not None and seen < first_seen and await cls._trimmed(store, task, first_seen):
             return cls(store=store, task_id=task_id, snapshot=True, **options)
         return cls(store=store, task_id=task_id, position=f"{seen[0]}-{seen[1]}", **options)
@@ -253,8 +242,8 @@ class PastStream:
         cls, last_event_id: str | None, *, task: Task, events: Sequence[Event], with_status: bool
     ) -> PastStream | None:
         """Return the stream for a client that saw `last_event_id` last, or None if nothing follows."""
-        seen = None if last_event_id is None else parse_event_id(last_event_id)
-        last = parse_event_id(events[-1].id) if events else None
+        seen = None if last_event_id is None else stream_position(last_event_id)
+        last = stream_position(events[-1].id) if events else None
         if seen is not None and last is not None and seen >= last:
             return None
         return cls(task, events, seen=seen, with_status=with_status)

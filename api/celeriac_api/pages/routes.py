@@ -66,7 +66,7 @@ async def session(request: Request) -> Response:
 @router.get("/dashboard/examples", access=READ)
 async def examples(parts: PartsOf) -> Response:
     """Answer with what the form for a new task begins with: a submission that works here, a payload of each type."""
-    known = await parts.types.all()
+    known = await parts.tasks.types.all()
     schemas = {one.name: known.payload_schema(one) for one in known}
     first = example_task(parts.settings, {name: {"schema": schema} for name, schema in schemas.items()})
     payloads = {name: example_value(schema) for name, schema in schemas.items()}

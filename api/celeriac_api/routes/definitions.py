@@ -23,9 +23,7 @@ from celeriac.schedules.record import (
 )
 from celeriac.schedules.request import BackfillRequest, MoveRequest
 from celeriac.schedules.service import MAX_PREVIEW, Seen, TaskControl
-from celeriac.tasks.confining import confined_payload
 from celeriac.tasks.request import IDEMPOTENCY_KEY
-from celeriac.tasks.types.file_process import FILE_PROCESS
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
 from celeriac_api.access.rights import READ, SUBMIT
@@ -401,9 +399,7 @@ async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
     task = document.get("task") if isinstance(document, dict) else None
     if caller.admin or not isinstance(task, dict) or not isinstance(task.get("payload"), dict):
         return document
-    payload = confined_payload(str(task.get("type")), task["payload"], caller)
-    if task.get("type") == FILE_PROCESS.name:
-        await parts.files.check_caller(FILE_PROCESS.validate(payload), caller)
+    payload = await parts.tasks.check_template(str(task.get("type")), task["payload"], caller=caller)
     return {**document, "task": {**task, "payload": payload}}
 
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from celeriac.access.principal import Principal
 from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
-from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM
@@ -140,7 +139,7 @@ async def list_running(
     limit: Annotated[int, Query(ge=1, le=1000, description="Tasks at most.")] = 200,
 ) -> Response:
     """Answer with what runs."""
-    tasks = await running_tasks(parts.store, limit, user_id=None if caller.admin else nobody_else(caller))
+    tasks = await running_tasks(parts.store, limit, user_id=None if caller.admin else caller.own_user)
     return json_response({"tasks": [_light_record(task) for task in tasks if caller.sees(task.user_id)]})
 
 

@@ -189,7 +189,7 @@ async def list_workers(parts: PartsOf) -> Response:
 )
 async def list_task_types(parts: PartsOf) -> Response:
     """Answer with all task types."""
-    types = await parts.types.all()
+    types = await parts.tasks.types.all()
     return json_response({"task_types": [_task_type(known, types.payload_schema(known)) for known in types]})
 
 
@@ -205,7 +205,7 @@ async def read_task_type(
     name: Annotated[str, Path(description="The type's name.", examples=["grpc_task"])], parts: PartsOf
 ) -> Response:
     """Answer with one task type."""
-    types = await parts.types.containing(name)
+    types = await parts.tasks.types.containing(name)
     known = types.get(name)
     if known is None:
         raise TaskTypeNotFoundError(name)

@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import celeriac.tasks.types.file_process  # noqa: F401 - registers itself
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import CeleriacError
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.files.sweeping import file_roles
+from celeriac.history.history import Ledger
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import registry
+from celeriac.tasks.service import Tasks
+from celeriac.tasks.types.file_process import FILES
 from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_api.rpc.server import RpcServer
 
@@ -33,29 +37,34 @@ def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
 
 
 @asynccontextmanager
-async def serving_rpc(settings: Settings) -> AsyncIterator[FileIntake]:
-    """Serve gRPC on the port of the settings, with the roles that look after files; yields the intake.
+async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
+    """Serve gRPC on the port of the settings, with the roles that look after files; yields the service of files.
 
     Raises `StoreUnavailableError`, and `SettingsError` for a port that is taken.
     """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings))
-        intake = FileIntake(store=store, settings=settings)
-        stack.push_async_callback(intake.stop)
-        for role in file_roles(intake):
+        files = Files(store=store, settings=settings)
+        stack.push_async_callback(files.stop)
+        history = None
+        if settings.database_url is not None:
+            history = await stack.enter_async_context(Ledger(settings.database_url, settings))
+        tasks = Tasks(store=store, types=TypeCatalog(registry, store), history=history, intakes={FILES: files})
+        for role in file_roles(files):
             await role.start()
             stack.push_async_callback(role.stop)
         authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
         rpc = RpcServer(
             host=settings.host,
             port=settings.grpc_port,
-            intake=intake,
+            files=files,
+            tasks=tasks,
             interceptor=AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator),
             tls=settings.access.tls,
         )
         await rpc.start()
         stack.push_async_callback(rpc.stop)
-        yield intake
+        yield files
 
 
 async def _serve(settings: Settings) -> None:

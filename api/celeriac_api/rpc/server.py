@@ -10,8 +10,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from celeriac.errors import SettingsError
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.settings import ServerTlsSettings
+from celeriac.tasks.service import Tasks
 from celeriac_api.rpc import task_service
 from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_proto.task import task_pb2_grpc
@@ -35,13 +36,15 @@ class RpcServer:
         *,
         host: str,
         port: int,
-        intake: FileIntake,
+        files: Files,
+        tasks: Tasks,
         interceptor: AccessInterceptor,
         tls: ServerTlsSettings | None = None,
     ) -> None:
         self._interceptor = interceptor
         self._tls = tls
-        self._intake = intake
+        self._files = files
+        self._tasks = tasks
         self._host = host
         self.port = port
         self._server: grpc.aio.Server | None = None
@@ -51,7 +54,7 @@ class RpcServer:
         """Bind and serve; raises `SettingsError` when the port is taken."""
         server = grpc.aio.server(options=_OPTIONS, interceptors=[self._interceptor])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        service = task_service.TaskService(self._intake)
+        service = task_service.TaskService(files=self._files, tasks=self._tasks)
         task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = [task_service.NAME, health_name, reflection.SERVICE_NAME]

@@ -9,8 +9,9 @@ from typing import Any, Final
 import grpc
 
 from celeriac.errors import InvalidSubmissionError, TaskNotFoundError, Violation
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.model import Status, Task, rfc3339
+from celeriac.tasks.service import Tasks
 from celeriac_api.rpc.access import caller
 from celeriac_api.rpc.failures import abort
 from celeriac_proto.task import task_pb2, task_pb2_grpc
@@ -30,15 +31,16 @@ _STATUS: Final = {
 
 
 class TaskService(task_pb2_grpc.TaskServiceServicer):
-    """Translates calls for the intake and the store, and their errors for gRPC."""
+    """Translates calls for the services of files and tasks, and their errors for gRPC."""
 
-    def __init__(self, intake: FileIntake) -> None:
-        self._intake = intake
+    def __init__(self, *, files: Files, tasks: Tasks) -> None:
+        self._files = files
+        self._tasks = tasks
 
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.CreateTaskResponse:  # noqa: N802 - gRPC's spelling
-        """Take over the file; see `FileIntake.create`."""
+        """Take over the file; see `Files.create`."""
         async with _statuses(context):
-            submitted = await self._intake.create(request.temp_file_path, caller=caller())
+            submitted = await self._files.create(request.temp_file_path, caller=caller())
         return task_pb2.CreateTaskResponse(task_id=submitted.task_id)
 
     async def GetTaskStatus(  # noqa: N802 - gRPC's spelling
@@ -48,7 +50,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         async with _statuses(context):
             if not request.task_id:
                 raise InvalidSubmissionError([Violation("task_id", "is empty")])
-            task = await self._intake.store.get(request.task_id)
+            task = await self._tasks.find(request.task_id)
             if not caller().sees(task.user_id):
                 raise TaskNotFoundError(request.task_id)
         return state_of(task)

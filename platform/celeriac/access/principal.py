@@ -51,6 +51,14 @@ class Principal:
             return f"user:{self.user_id}"
         return f"{self.kind.value}:{self.credential}" if self.credential else self.kind.value
 
+    @property
+    def own_user(self) -> str:
+        """The user whose tasks alone it may reach if it is not an admin.
+
+        Without a user id that is an id that no user has: it holds a control character.
+        """
+        return self.user_id if self.user_id is not None else "\x01nobody"
+
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

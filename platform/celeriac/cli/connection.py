@@ -1,23 +1,33 @@
-"""Run a command's coroutine on a connected store, or on the history."""
+"""Run a command's coroutine on a connected store, on the service of tasks, or on the history."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from celeriac.access.principal import Principal
 from celeriac.errors import SettingsError
+from celeriac.installation.discovery import import_from_here
+from celeriac.model import Event, LogLine, Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.filter import TaskFilter
+from celeriac.tasks.registry import Registry, load, registry
+from celeriac.tasks.service import Tasks
+from celeriac.tasks.types.file_process import FILES
 
 if TYPE_CHECKING:
-    from celeriac.history.history import Ledger
+    from celeriac.files.service import Files
+    from celeriac.history.history import KeptTask, Ledger
 
 T = TypeVar("T")
 
 
 def on_store(settings: Settings, url: str, work: Callable[[TaskStore], Awaitable[T]]) -> T:
-    """Connect, run `work` and disconnect; raises `SettingsError` for a URL that is none."""
+    """Connect, run `work` and disconnect; raises `SettingsError` for a URL that cannot be used."""
 
     async def run() -> T:
         try:
@@ -30,6 +40,26 @@ def on_store(settings: Settings, url: str, work: Callable[[TaskStore], Awaitable
     return asyncio.run(run())
 
 
+def on_tasks(settings: Settings, url: str, work: Callable[[Tasks], Awaitable[T]], *, types: Registry = registry) -> T:
+    """Connect, run `work` on the service of tasks and disconnect; raises as `on_store` does.
+
+    What a command does not use is not connected to: the history, and the storage of files.
+    """
+
+    async def on(store: TaskStore) -> T:
+        async with AsyncExitStack() as stack:
+            history = None if settings.database_url is None else _HistoryOnDemand(settings, stack)
+            tasks = Tasks(
+                store=store,
+                types=TypeCatalog(types, store),
+                history=history,
+                intakes={FILES: _FilesOnDemand(store, settings)},
+            )
+            return await work(tasks)
+
+    return on_store(settings, url, on)
+
+
 def on_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
     """Connect to the history, run `work` and disconnect; raises `LedgerMissingError` where there is none."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
@@ -40,3 +70,79 @@ def on_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
             return await work(ledger)
 
     return asyncio.run(run())
+
+
+def local_types(settings: Settings) -> Registry:
+    """Return the task types that can be checked here; workers check those that only they have."""
+    import celeriac.tasks.types.demo
+    import celeriac.tasks.types.grpc_task  # noqa: F401 - registers itself; so do those that the service imports
+
+    import_from_here()
+    with suppress(SettingsError):
+        # The modules need not be importable from the folder in which a command is typed.
+        load(settings.imports)
+    return registry
+
+
+class _HistoryOnDemand:
+    """The history, imported and connected to when a command first asks for it."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._ledger: Ledger | None = None
+
+    async def check(self) -> None:
+        """See `Ledger.check`."""
+        await (await self._connected()).check()
+
+    async def get(self, task_id: str) -> KeptTask:
+        """See `Ledger.get`."""
+        return await (await self._connected()).get(task_id)
+
+    async def count(self, task_filter: TaskFilter) -> int:
+        """See `Ledger.count`."""
+        return await (await self._connected()).count(task_filter)
+
+    async def events(self, task_id: str, **chosen: Any) -> list[Event]:
+        """See `Ledger.events`."""
+        return await (await self._connected()).events(task_id, **chosen)
+
+    async def log_lines(self, task_id: str, **chosen: Any) -> list[LogLine]:
+        """See `Ledger.log_lines`."""
+        return await (await self._connected()).log_lines(task_id, **chosen)
+
+    async def _connected(self) -> Ledger:
+        from celeriac.history.history import Ledger
+
+        if self._ledger is None:
+            self._ledger = await self._stack.enter_async_context(Ledger(self._settings.history_url, self._settings))
+        return self._ledger
+
+
+class _FilesOnDemand:
+    """The service of files, made for the one command that hands a file over."""
+
+    def __init__(self, store: TaskStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+
+    async def check(self, payload: Any, caller: Principal) -> None:
+        """See `Files.check`."""
+        async with self._opened() as files:
+            await files.check(payload, caller)
+
+    async def submit(self, submission: Submission, payload: Any, caller: Principal) -> Submitted:
+        """See `Files.submit`."""
+        async with self._opened() as files:
+            return await files.submit(submission, payload, caller)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Files]:
+        from celeriac.files.service import Files
+
+        files = Files(store=self._store, settings=self._settings)
+        try:
+            yield files
+        finally:
+            await files.stop()

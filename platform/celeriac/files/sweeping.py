@@ -12,8 +12,8 @@ from typing import Final
 
 from celeriac.errors import CeleriacError, FileBusyError, FileMissingError, IllegalTransitionError, TaskNotFoundError
 from celeriac.files.handoff import VIDEOS, Handoff
-from celeriac.files.intake import FileIntake
 from celeriac.files.objects import ObjectStore
+from celeriac.files.service import Files
 from celeriac.files.uploads import UploadArea
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
@@ -153,7 +153,7 @@ class StorageSweeper(Role):
             return False
 
 
-def file_roles(intake: FileIntake) -> list[Role]:
+def file_roles(intake: Files) -> list[Role]:
     """Return the roles of a process that takes files in."""
     roles: list[Role] = [
         HandoffSweeper(store=intake.store, handoff=intake.handoff, objects=intake.objects),

@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
-from celeriac.model import Delivery, Submission, Submitted, rfc3339, utc_from_ms
+from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Definition, Firing, Outcome, content_of, content_payload
 from celeriac.schedules.sql.firings import FiringDesk, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.submission import delivery_of
+from celeriac.tasks.submission import Instance, instance_of
 
 log = logging.getLogger(__name__)
-
-#: The record of an instance stays at least this long (ms): as long as it is there, its id cannot run again.
-_LEAST_RETENTION_MS: Final = 3_600_000
-#: Stands in a definition's record fields where an instance has its task's id.
-INSTANCE_ID: Final = "celeriac-instance-id"
-#: Deliveries that settings decide about anew at each firing; any other one is the task type's own.
-_BY_SETTINGS: Final = {Delivery.CELERY.value, Delivery.BROKER.value, Delivery.EXTERNAL.value}
 
 
 def submission_of(definition: Definition, firing: Firing, settings: Settings) -> Submission:
@@ -38,34 +31,19 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
         "scheduled_at": scheduled_at,
         "trigger": firing.trigger,
     }
-    payload = run["payload"]
+    payload = None
     if spec.task is None and not definition.read_only:
         payload = orjson.dumps(content_payload(run["type"], content_of(spec.content, spec.user_id, facts))).decode()
-    retention_ms = round(settings.retention * 1000) if run["retention_ms"] is None else run["retention_ms"]
-    # Definitions of earlier versions have the message in `extra`.
-    message = run.get("celery_message") or run.get("extra", {}).get("message")
-    return Submission(
+    instance = Instance(
         task_id=firing.task_id,
-        type=run["type"],
-        payload=payload,
-        group=run["group"],
-        priority=run["priority"],
-        max_retries=run["max_retries"],
-        expires_in_ms=run["expires_in_ms"],
-        timeout_ms=run["timeout_ms"],
-        user_id=definition.user_id,
-        metadata={**run["metadata"], "schedule": facts},
-        tags=run["tags"],
         definition_id=definition.definition_id,
-        retention_ms=max(retention_ms, _LEAST_RETENTION_MS),
-        delivery=(
-            delivery_of(run["group"], settings) if run["delivery"] in _BY_SETTINGS else Delivery(run["delivery"])
-        ),
-        secret_fields=run.get("secret_fields", ()),
-        celery_message=None if message is None else message.replace(INSTANCE_ID, firing.task_id),
+        user_id=definition.user_id,
         trigger=firing.trigger,
         scheduled_at_ms=firing.slot_ms,
+        facts=facts,
+        payload=payload,
     )
+    return instance_of(run, instance, settings)
 
 
 class FiringLine:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac.model import Task, rfc3339, utc_from_ms
-from celeriac.schedules.definition import Change, Definition, DefinitionStatus, Firing
+from celeriac.schedules.definition import Change, Definition, DefinitionStatus, Firing, Spec
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.tasks.record import error_record, plain_number
+from celeriac.tasks.secret_fields import masked
 
 
 def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def definition_record(definition: Definition, status: DefinitionStatus) -> dict[
         "trigger_type": definition.trigger_type.value,
         "trigger_args": spec.trigger_args,
         "group": definition.group,
-        "task": spec.task,
+        "task": shown_task(spec),
         "next_run_at": _moment(definition.next_ms),
         "last_run_at": _moment(definition.last_slot_ms),
         "last_task_id": definition.last_task_id,
@@ -66,6 +67,13 @@ def definition_record(definition: Definition, status: DefinitionStatus) -> dict[
         "updated_at": _moment(definition.updated_ms),
         "ended_at": _moment(definition.ended_ms),
     }
+
+
+def shown_task(spec: Spec) -> dict[str, Any] | None:
+    """Return the task that a definition's instances run, with the secrets of its payload masked."""
+    if spec.task is None or not (paths := spec.run.get("secret_fields")):
+        return spec.task
+    return {**spec.task, "payload": masked(spec.task.get("payload"), paths)}
 
 
 def instance_record(task: Task, definition_id: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.request import MAX_DELAY_S, MAX_USER_ID_LENGTH, read_request
-from celeriac.tasks.submission import build_submission
+from celeriac.tasks.submission import build_submission, template_of
 from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024
@@ -233,7 +233,7 @@ def build_spec(
         trigger_args=args,
         anchor_ms=now_ms if anchor_ms is None else anchor_ms,
         task=request.task,
-        run=_frozen(_submission(request, settings, types)),
+        run=template_of(_submission(request, settings, types)),
         misfire=request.misfire,
         misfire_grace_ms=round(grace * 1000),
         catchup_window_ms=round(window * 1000),
@@ -275,26 +275,8 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
         built = read_request(document)
         if isinstance(built.expires, datetime):
             raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
-        return build_submission(built, settings, types)
+        return build_submission(built, settings, types, repeatable=True)
     except InvalidSubmissionError as exc:
         raise InvalidSubmissionError(
             [Violation(f"{field}.{v.field}" if v.field else field, v.message) for v in exc.violations]
         ) from exc
-
-
-def _frozen(s: Submission) -> dict[str, Any]:
-    """Return what every instance has in common, JSON-ready. Resolved once: firing needs no task types."""
-    return {
-        "type": s.type,
-        "payload": s.payload,
-        "group": s.group,
-        "priority": s.priority,
-        "max_retries": s.max_retries,
-        "expires_in_ms": s.expires_in_ms,
-        "timeout_ms": s.timeout_ms,
-        "metadata": dict(s.metadata),
-        "tags": list(s.tags),
-        "retention_ms": s.retention_ms,
-        "delivery": s.delivery.value,
-        "secret_fields": list(s.secret_fields),
-    }

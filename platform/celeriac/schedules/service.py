@@ -29,7 +29,7 @@ from celeriac.schedules.definition import (
 from celeriac.schedules.firing import FiringLine
 from celeriac.schedules.instance_ends import settle
 from celeriac.schedules.instances import page_of_instances
-from celeriac.schedules.record import definition_record
+from celeriac.schedules.record import definition_record, shown_task
 from celeriac.schedules.request import (
     EDITABLE,
     DefinitionRequest,
@@ -46,6 +46,7 @@ from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.secret_fields import restored
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000
@@ -282,17 +283,16 @@ class TaskControl:
         transitions.refuse_read_only(known, "edit")
         before = request_document(known)
         merged = {name: value for name, value in {**before, **document}.items() if value is not None}
+        merged = _with_secrets(merged, known)
         if "trigger_type" in document and "trigger_args" not in document:
             merged.pop("trigger_args", None)
         request = read_definition(merged)
         timed = {"trigger_type", "trigger_args", "start_at", "end_at"} & set(document)
         new = await self._edited(known, request, now_ms, moved=bool(timed))
         after = request_document(new)
-        changed = {
-            name: [before.get(name), after.get(name)]
-            for name in sorted({*before, *after})
-            if before.get(name) != after.get(name)
-        }
+        names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+        shown = {**before, "task": shown_task(known.spec)}, {**after, "task": shown_task(new.spec)}
+        changed = {name: [one.get(name) for one in shown] for name in names}
 
         def decide(definition: Definition, unended: Open) -> Decision:
             if definition.rev != (known.rev if rev is None else rev):
@@ -407,6 +407,15 @@ def _look(definition: Definition, going_on: Mapping[str, Status]) -> DefinitionS
     return definition.status
 
 
+def _with_secrets(document: dict[str, Any], known: Definition) -> dict[str, Any]:
+    """Return an edited document with each secret that it shows as `***` as the definition has it."""
+    task, before = document.get("task"), known.spec.task
+    if not isinstance(task, dict) or before is None or task.get("type") != before.get("type"):
+        return document
+    paths = known.spec.run.get("secret_fields", ())
+    return {**document, "task": {**task, "payload": restored(task.get("payload"), before.get("payload"), paths)}}
+
+
 def _with_life(new: Definition, now: Definition) -> Definition:
     """Return what was edited, with what happened to it in the meantime."""
     return replace(
@@ -440,5 +449,7 @@ def request_document(definition: Definition) -> dict[str, Any]:
     names = [*EDITABLE, "user_id"]
     document = {name: record[name] for name in names if record.get(name) is not None}
     if definition.spec.task is not None:
+        # The record masks secrets; the definition needs them.
+        document["task"] = definition.spec.task
         document.pop("group", None)
     return document

@@ -100,6 +100,10 @@ class TypeCatalog:
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
 
+    def local_with(self, name: str) -> KnownTypes | None:
+        """Return the types to look `name` up in if this process has it itself, without waiting for anything."""
+        return self._known if name in self.local else None
+
     async def containing(self, name: str) -> KnownTypes:
         """Return the types to look `name` up in, as fresh as it takes; raises `StoreUnavailableError`."""
         if name in self.local:

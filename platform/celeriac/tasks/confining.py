@@ -1,41 +1,28 @@
-"""Confine a submission to its caller: whose task it is, and whose tasks it may act on."""
+"""What a submission may not say for somebody else: whose it is, and what it does with the tasks of others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from celeriac.access.principal import Principal
+from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.request import SubmitRequest
 
 R = TypeVar("R", bound=SubmitRequest)
 
-#: The task type that acts on all tasks that match a filter. It is not imported, because types are loaded later.
-_BULK: Final = "celeriac.bulk"
 
-
-def confined(request: R, principal: Principal) -> R:
-    """Return the submission as `principal` may make it: for itself, or for any user if it is an admin."""
-    if principal.admin:
-        if principal.user_id is None or request.user_id is not None:
+def confined(request: R, caller: Principal, types: TypeLookup) -> R:
+    """Return the submission as `caller` may make it: for itself, unless it is an admin who names another user."""
+    if caller.admin:
+        if caller.user_id is None or request.user_id is not None:
             return request
-        return request.model_copy(update={"user_id": principal.user_id})
-    payload = confined_payload(request.type, request.payload, principal)
-    return request.model_copy(update={"user_id": principal.user_id, "payload": payload})
+        return request.model_copy(update={"user_id": caller.user_id})
+    payload = confined_payload(request.type, request.payload, caller, types)
+    return request.model_copy(update={"user_id": caller.user_id, "payload": payload})
 
 
-def confined_payload(task_type: str, payload: Mapping[str, Any], principal: Principal) -> dict[str, Any]:
-    """Return the payload, changed so that a task of `task_type` cannot act on tasks of other users."""
-    chosen = payload.get("filter")
-    if principal.admin or task_type != _BULK or not isinstance(chosen, Mapping):
-        return dict(payload)
-    return {**payload, "filter": {**chosen, "user_id": nobody_else(principal)}}
-
-
-def nobody_else(principal: Principal) -> str:
-    """Return the user id to filter by for a principal that is not an admin.
-
-    A principal without a user id gets one that no user has, so that it finds nothing.
-    """
-    # User ids contain no control characters.
-    return principal.user_id if principal.user_id is not None else "\x01nobody"
+def confined_payload(name: str, payload: Mapping[str, Any], caller: Principal, types: TypeLookup) -> Mapping[str, Any]:
+    """Return a payload for a task of type `name` that reaches nothing of other users."""
+    task_type = None if caller.admin else types.get(name)
+    return payload if task_type is None else task_type.hooks.confined(payload, caller)

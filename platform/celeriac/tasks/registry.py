@@ -12,19 +12,48 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from celeriac.access.principal import Principal
 from celeriac.errors import InvalidSubmissionError, SettingsError
 from celeriac.handlers.context import Context
+from celeriac.model import Delivery, Task
 from celeriac.settings import Settings
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.secret_fields import secret_paths
 from celeriac.violations import violations_of
+
+
+class TypeHooks:
+    """What is special about submitting tasks of one type. The default is: nothing.
+
+    A type with something special has a subclass of its own; front doors and services never ask for a type's name.
+    """
+
+    #: Name of the intake that submits its tasks (see `Tasks`); "" means that they are stored as they are.
+    intake: str = ""
+    #: How its tasks reach an executor; None means as the group says.
+    delivery: Delivery | None = None
+
+    def confined(self, payload: Mapping[str, Any], caller: Principal) -> Mapping[str, Any]:
+        """Return the payload in a form that reaches nothing of other users; `caller` is not an admin."""
+        return payload
+
+    def retention_s(self, settings: Settings) -> float | None:
+        """Return how long a record stays after its task's end (seconds); None means as the type says."""
+        return None
+
+    def check_repeatable(self, payload: Any) -> None:
+        """Raise `InvalidSubmissionError` unless a definition can run this validated payload again and again."""
+
+    def check_retry(self, task: Task, payload: Any) -> None:
+        """Raise `InvalidSubmissionError` unless a retry of `task` may have this validated payload instead."""
+
 
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
 
@@ -55,6 +84,8 @@ class TaskType:
     context_parameter: str | None = "ctx"
     #: The schema that workers announced, for a type that this process does not have itself.
     announced_schema: dict[str, Any] | None = None
+    #: What is special about submitting its tasks.
+    hooks: TypeHooks = field(default_factory=TypeHooks)
     #: Awaited once when a worker process ends, to let go of what the handler holds.
     close: Callable[[], Awaitable[None]] | None = None
 

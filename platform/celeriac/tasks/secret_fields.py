@@ -27,6 +27,16 @@ def masked(payload: Any, paths: Iterable[str]) -> Any:
     return payload
 
 
+def restored(payload: Any, before: Any, paths: Iterable[str]) -> Any:
+    """Return `payload` with each mask at `paths` replaced by what `before` has there.
+
+    A document that was read with its secrets masked, edited and sent back keeps its secrets in this way.
+    """
+    for path in paths:
+        payload = _restored(payload, before, path.split("."))
+    return payload
+
+
 def _paths(schema: Any, defs: Mapping[str, Any], path: str, depth: int) -> Iterator[str]:
     if not isinstance(schema, Mapping) or depth == 0:
         return
@@ -55,4 +65,17 @@ def _masked(value: Any, path: list[str]) -> Any:
         return {**value, **{key: _masked(value[key], rest) for key in names}}
     if isinstance(value, list) and name == "*":
         return [_masked(item, rest) for item in value]
+    return value
+
+
+def _restored(value: Any, before: Any, path: list[str]) -> Any:
+    if not path:
+        return before if value == MASK and before is not None else value
+    name, rest = path[0], path[1:]
+    if isinstance(value, Mapping) and isinstance(before, Mapping):
+        names = [key for key in (value if name == "*" else [name]) if key in value and key in before]
+        return {**value, **{key: _restored(value[key], before[key], rest) for key in names}}
+    if isinstance(value, list) and isinstance(before, list) and name == "*":
+        kept = [_restored(item, old, rest) for item, old in zip(value, before, strict=False)]
+        return kept + value[len(kept) :]
     return value

@@ -1,57 +1,89 @@
 """From what a caller wrote to what the life cycle takes: the only place where a `Submission` is made.
 
-Pure: nothing here talks to a server.
+Pure: nothing here talks to a server. `build_submission` serves callers who write a request, `submission_of_call`
+Celery calls (`.delay()`), `remote_submission` the dispatch API, and `instance_of` the definitions.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
-from celeriac.model import Delivery, Submission, ms_from_utc
+from celeriac.model import Delivery, RemoteOrders, Submission, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.registry import TaskType
 from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
-from celeriac.tasks.types.remote import REMOTE
+from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.types.remote import REMOTE_TASK
 
 #: The two bits of a UUID that say what kind it is, over a random digit.
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+#: An instance's record stays at least this long (ms): as long as it is there, its id cannot run again.
+_LEAST_INSTANCE_RETENTION_MS: Final = 3_600_000
+#: Stands in the Celery message of a template where an instance has its task's id.
+INSTANCE_ID: Final = "celeriac-instance-id"
+#: Deliveries that the settings decide at each firing; any other one is the task type's own.
+_BY_SETTINGS: Final = {Delivery.CELERY.value, Delivery.BROKER.value, Delivery.EXTERNAL.value}
+
+
+class _OfType(NamedTuple):
+    """What a task's type and the settings say for its submission, whatever its caller wrote."""
+
+    delivery: Delivery
+    #: None means as the settings say.
+    retention_ms: int | None
+    secret_fields: tuple[str, ...]
+
+
+def known_type(name: str, types: TypeLookup) -> TaskType:
+    """Return the type of this name; raises `InvalidSubmissionError` that names similar ones."""
+    task_type = types.get(name)
+    if task_type is None:
+        raise InvalidSubmissionError([Violation("type", _unknown_type(name, types))])
+    return task_type
 
 
 def build_submission(
-    request: SubmitRequest, settings: Settings, registry: TypeLookup, *, idempotency_key: str | None = None
+    request: SubmitRequest,
+    settings: Settings,
+    types: TypeLookup,
+    *,
+    idempotency_key: str | None = None,
+    repeatable: bool = False,
 ) -> Submission:
     """Return the submission with a new id and everything that the caller left open filled in.
 
+    `repeatable`: it becomes the template of a definition's instances.
     Raises `InvalidSubmissionError` for an unknown type, a payload that does not fit its type, or an
     unusable idempotency key, and `PayloadTooLargeError`.
     """
-    task_type = registry.get(request.type)
-    if task_type is None:
-        raise InvalidSubmissionError([Violation("type", _unknown_type(request.type, registry))])
+    task_type = known_type(request.type, types)
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
-    payload = _json_text("payload", request.payload, limit=settings.max_body_bytes)
-    policy = task_type.retry_policy(task_type.validate(request.payload, submitted=True), settings)
+    text = _json_text("payload", request.payload, limit=settings.max_body_bytes)
+    payload = task_type.validate(request.payload, submitted=True)
+    policy = task_type.retry_policy(payload, settings)
+    if repeatable:
+        task_type.hooks.check_repeatable(payload)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
     timeout_s = task_type.timeout_s if request.timeout is None else request.timeout
     expires = request.expires
-    remote = task_type.name == REMOTE
-    own_retention_s = settings.dispatch.task_result_ttl_ms / 1000 if remote else task_type.retention_s
-    retention_s = settings.retentions.record_of(task_type.name, own_retention_s)
+    of_type = _of_type(task_type, group, settings)
     return Submission(
         task_id=new_task_id(),
         type=task_type.name,
-        payload=payload,
+        payload=text,
         group=group,
         priority=request.priority or 0,
         max_retries=policy.max_retries if request.max_retries is None else request.max_retries,
@@ -59,40 +91,190 @@ def build_submission(
         run_at_ms=None if request.run_at is None else ms_from_utc(request.run_at),
         expires_in_ms=max(1, round(expires * 1000)) if isinstance(expires, float) else None,
         expires_at_ms=ms_from_utc(expires) if isinstance(expires, datetime) else None,
-        timeout_ms=None if timeout_s is None else max(1, round(timeout_s * 1000)),
+        timeout_ms=_timeout_ms(timeout_s),
         user_id=request.user_id,
         metadata=request.metadata or {},
         tags=tuple(request.tags or ()),
-        retention_ms=None if retention_s == settings.retention else round(retention_s * 1000),
+        retention_ms=of_type.retention_ms,
         idempotency_key=idempotency_key,
-        delivery=Delivery.REMOTE if remote else delivery_of(group, settings),
-        secret_fields=task_type.secrets,
+        delivery=of_type.delivery,
+        secret_fields=of_type.secret_fields,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CeleryCall:
+    """A published call of a Celery task, as far as it says how to run it. Moments are milliseconds since the epoch."""
+
+    task_id: str
+    name: str
+    group: str
+    priority: int
+    #: The arguments: a JSON object as text.
+    payload: str
+    #: Of the Celery task; None means without an end.
+    max_retries: int
+    run_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    timeout_ms: int | None = None
+    #: The message as it was published, where the record alone does not say all (JSON, in kombu's envelope).
+    message: str | None = None
+    #: Whether a task published it: a link of a chain, a callback, or a call in a handler.
+    follows: bool = False
+
+
+def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType | None) -> Submission:
+    """Return the submission that a published call amounts to; `task_type` is None for a plain Celery task.
+
+    A call of a registered type is checked as every submission is, unless it follows another task: raises
+    `InvalidSubmissionError`.
+    """
+    max_retries, timeout_ms = call.max_retries, call.timeout_ms
+    of_type = _OfType(delivery_of(call.group, settings), None, ())
+    if task_type is not None:
+        max_retries = _policy(call, task_type, settings).max_retries
+        timeout_ms = _timeout_ms(task_type.timeout_s) if timeout_ms is None else timeout_ms
+        of_type = _of_type(task_type, call.group, settings)
+    return Submission(
+        task_id=call.task_id,
+        type=call.name,
+        payload=call.payload,
+        group=call.group,
+        priority=call.priority,
+        max_retries=max_retries,
+        run_at_ms=call.run_at_ms,
+        expires_at_ms=call.expires_at_ms,
+        timeout_ms=timeout_ms,
+        retention_ms=of_type.retention_ms,
+        delivery=of_type.delivery,
+        secret_fields=of_type.secret_fields,
+        celery_message=call.message,
+    )
+
+
+def _policy(call: CeleryCall, task_type: TaskType, settings: Settings) -> RetryPolicy:
+    try:
+        return task_type.retry_policy(task_type.validate(json.loads(call.payload), submitted=True), settings)
+    except InvalidSubmissionError:
+        if not call.follows:
+            raise
+        # What it follows has done its work and must not fail for it: this call fails by itself when it runs.
+        return task_type.retry
+
+
+def remote_submission(
+    payload: str,
+    settings: Settings,
+    *,
+    group: str,
+    orders: RemoteOrders,
+    priority: int = 0,
+    max_retries: int = 0,
+    user_id: str | None = None,
+) -> Submission:
+    """Return the submission of a call for remote workers; `payload` is checked JSON. Raises `PayloadTooLargeError`."""
+    if len(payload) > settings.max_body_bytes:
+        raise PayloadTooLargeError("the payload", len(payload), settings.max_body_bytes)
+    of_type = _of_type(REMOTE_TASK, group, settings)
+    return Submission(
+        task_id=new_task_id(),
+        type=REMOTE_TASK.name,
+        payload=payload,
+        group=group,
+        priority=priority,
+        max_retries=max_retries,
+        user_id=user_id,
+        retention_ms=of_type.retention_ms,
+        delivery=of_type.delivery,
+        remote=orders,
+    )
+
+
+def template_of(submission: Submission) -> dict[str, Any]:
+    """Return what all instances of a definition have in common, JSON-ready. Firing needs no task types then."""
+    return {
+        "type": submission.type,
+        "payload": submission.payload,
+        "group": submission.group,
+        "priority": submission.priority,
+        "max_retries": submission.max_retries,
+        "expires_in_ms": submission.expires_in_ms,
+        "timeout_ms": submission.timeout_ms,
+        "metadata": dict(submission.metadata),
+        "tags": list(submission.tags),
+        "retention_ms": submission.retention_ms,
+        "delivery": submission.delivery.value,
+        "secret_fields": list(submission.secret_fields),
+        **({} if submission.celery_message is None else {"celery_message": submission.celery_message}),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What one instance has of its own. `scheduled_at_ms` is its slot (milliseconds since the epoch)."""
+
+    task_id: str
+    definition_id: str
+    user_id: str | None
+    trigger: str
+    scheduled_at_ms: int
+    #: What its metadata say of its definition, under `schedule`.
+    facts: Mapping[str, Any]
+    #: A payload of its own (JSON); None means that of the template.
+    payload: str | None = None
+
+
+def instance_of(template: Mapping[str, Any], instance: Instance, settings: Settings) -> Submission:
+    """Return the submission of an instance; raises `KeyError` or `ValueError` for a template of a later version."""
+    retention_ms = template["retention_ms"]
+    if retention_ms is None:
+        retention_ms = round(settings.retention * 1000)
+    # Templates of earlier versions have the message in `extra`.
+    message = template.get("celery_message") or template.get("extra", {}).get("message")
+    by_settings = template["delivery"] in _BY_SETTINGS
+    return Submission(
+        task_id=instance.task_id,
+        type=template["type"],
+        payload=template["payload"] if instance.payload is None else instance.payload,
+        group=template["group"],
+        priority=template["priority"],
+        max_retries=template["max_retries"],
+        expires_in_ms=template["expires_in_ms"],
+        timeout_ms=template["timeout_ms"],
+        user_id=instance.user_id,
+        metadata={**template["metadata"], "schedule": instance.facts},
+        tags=template["tags"],
+        definition_id=instance.definition_id,
+        retention_ms=max(retention_ms, _LEAST_INSTANCE_RETENTION_MS),
+        delivery=delivery_of(template["group"], settings) if by_settings else Delivery(template["delivery"]),
+        secret_fields=template.get("secret_fields", ()),
+        celery_message=None if message is None else message.replace(INSTANCE_ID, instance.task_id),
+        trigger=instance.trigger,
+        scheduled_at_ms=instance.scheduled_at_ms,
+    )
+
+
+class NewPayload(NamedTuple):
+    """Another payload for a task that is retried: JSON, and the paths of the secrets in it."""
+
+    text: str
+    secret_fields: tuple[str, ...]
+    #: As its type validated it.
+    value: Any
+
+
+def checked_payload(task_type: TaskType, payload: Mapping[str, Any], settings: Settings) -> NewPayload:
+    """Return another payload for a task; raises `InvalidSubmissionError` or `PayloadTooLargeError`."""
+    text = _json_text("payload", payload, limit=settings.max_body_bytes)
+    value = task_type.validate(payload, submitted=True)
+    task_type.retry_policy(value, settings)
+    return NewPayload(text, task_type.secrets, value)
 
 
 def new_task_id() -> str:
     """Return a random UUID (version 4, RFC 9562) in its usual spelling, at a third of what the module `uuid` takes."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
-
-
-def checked_payload(name: str, payload: Mapping[str, Any], settings: Settings, registry: TypeLookup) -> str:
-    """Return another payload for a task of type `name` as JSON text.
-
-    Raises `InvalidSubmissionError` where it does not fit, or nobody knows the type, and `PayloadTooLargeError`.
-    """
-    task_type = registry.get(name)
-    if task_type is None:
-        raise InvalidSubmissionError([Violation("type", _unknown_type(name, registry))])
-    text = _json_text("payload", payload, limit=settings.max_body_bytes)
-    task_type.retry_policy(task_type.validate(payload, submitted=True), settings)
-    return text
-
-
-def secrets_of(name: str, registry: TypeLookup) -> tuple[str, ...]:
-    """Return the paths of the secrets in the payload of a type, none if nobody knows the type."""
-    task_type = registry.get(name)
-    return () if task_type is None else task_type.secrets
 
 
 def delivery_of(group: str, settings: Settings) -> Delivery:
@@ -102,6 +284,20 @@ def delivery_of(group: str, settings: Settings) -> Delivery:
     if settings.broker_url is not None and settings.broker_url != settings.redis_url:
         return Delivery.BROKER
     return Delivery.CELERY
+
+
+def _of_type(task_type: TaskType, group: str, settings: Settings) -> _OfType:
+    own_s = task_type.hooks.retention_s(settings)
+    retention_s = settings.retentions.record_of(task_type.name, task_type.retention_s if own_s is None else own_s)
+    return _OfType(
+        delivery_of(group, settings) if task_type.hooks.delivery is None else task_type.hooks.delivery,
+        None if retention_s == settings.retention else round(retention_s * 1000),
+        task_type.secrets,
+    )
+
+
+def _timeout_ms(timeout_s: float | None) -> int | None:
+    return None if timeout_s is None else max(1, round(timeout_s * 1000))
 
 
 def _json_text(field: str, value: Mapping[str, Any], *, limit: int) -> str:
@@ -117,8 +313,8 @@ def _json_text(field: str, value: Mapping[str, Any], *, limit: int) -> str:
     return encoded.decode()
 
 
-def _unknown_type(name: str, registry: Iterable[TaskType]) -> str:
-    known = [task_type.name for task_type in registry]
+def _unknown_type(name: str, types: Iterable[TaskType]) -> str:
+    known = [task_type.name for task_type in types]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"there is no task type {name!r}; did you mean {' or '.join(near)}?"

@@ -15,12 +15,12 @@ from kombu.pools import ProducerPool
 
 import celeriac.tasks.types.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.model import Submitted
+from celeriac.model import Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.server.channel import StoreChannel
-from celeriac.tasks.registry import load
+from celeriac.tasks.registry import TaskType, load
 from celeriac.tasks.registry import registry as types_of_this_process
-from celeriac.tasks.submission import delivery_of
+from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac_tasks import bulk
 from celeriac_tasks.engine import messages, signals
 from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask
@@ -74,20 +74,32 @@ class CeleriacApp(Celery):
 
         Raises kombu's `OperationalError` when the store is away, as Celery has it for brokers, and `QueueFullError`.
         """
-        name = call.headers["task"]
-        task_type = self.celeriac_registry.get(name)
-        registered = task_type is not None and task_type.handler is not None
-        submission = messages.submission_of(
-            call,
-            queue=queue,
-            delivery=delivery_of(queue, self.celeriac_settings),
-            max_retries=task_type.retry.max_retries if registered and task_type else self.tasks[name].max_retries,
-            registered_type=registered,
-        )
+        submission = self.submission_of(call, group=queue)
         try:
             return self.records.submit(submission, within_limits=within_limits)
         except StoreUnavailableError as exc:
             raise OperationalError(str(exc)) from exc
+
+    def submission_of(self, call: messages.Call, *, group: str) -> Submission:
+        """Return the submission that a published call of one of our tasks amounts to.
+
+        Raises `InvalidSubmissionError` for arguments that do not fit a registered type.
+        """
+        name, settings = call.headers["task"], self.celeriac_settings
+        task_type = self.registered_type(name)
+        published = messages.celery_call(
+            call,
+            group=group,
+            delivery=delivery_of(group, settings),
+            max_retries=getattr(self.tasks.get(name), "max_retries", 3),
+            registered=task_type is not None,
+        )
+        return submission_of_call(published, settings, task_type)
+
+    def registered_type(self, name: str) -> TaskType | None:
+        """Return the task type of this name that this process can run, None for a plain Celery task."""
+        task_type = self.celeriac_registry.get(name)
+        return task_type if task_type is not None and task_type.handler is not None else None
 
     def send_task(self, name: str, *args: Any, producer: Any = None, **options: Any) -> Any:
         """Publish a task as Celery does; with another broker than Redis the record comes first.

@@ -19,7 +19,8 @@ from kombu import serialization
 from kombu.compression import decompress
 from kombu.utils.json import dumps
 
-from celeriac.model import Delivery, Submission, ms_from_utc
+from celeriac.model import Delivery, ms_from_utc
+from celeriac.tasks.submission import CeleryCall
 
 #: Header of every message whose task has a record.
 HEADER: Final = "celeriac"
@@ -104,29 +105,27 @@ def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[
     return base64.b64encode(dumps([list(args), dict(kwargs), dict(embed)]).encode()).decode()
 
 
-def submission_of(
-    call: Call, *, queue: str, delivery: Delivery, max_retries: int | None, registered_type: bool
-) -> Submission:
-    """Return the submission that a published call amounts to.
+def celery_call(call: Call, *, group: str, delivery: Delivery, max_retries: int | None, registered: bool) -> CeleryCall:
+    """Return what a published call says of how to run it.
 
     Its time and expiry become the record's, so no worker ever holds it in memory until then. A call of a
-    registered type that is no part of a canvas needs nothing of its message.
+    registered type that belongs to no canvas needs nothing of its message.
     """
     args, kwargs, embed = call.arguments()
     limit_s = next((seconds for seconds in call.headers.get("timelimit") or () if seconds), None)
-    needed = not registered_type or any(embed.values())
-    return Submission(
+    needed = not registered or any(embed.values())
+    return CeleryCall(
         task_id=call.headers["id"],
-        type=call.headers["task"],
-        payload=(registered_payload if registered_type else plain_payload)(args, kwargs),
-        group=queue,
+        name=call.headers["task"],
+        payload=(registered_payload if registered else plain_payload)(args, kwargs),
+        group=group,
         priority=_priority(call.properties.get("priority"), delivery),
         max_retries=UNLIMITED_RETRIES if max_retries is None else max_retries,
         run_at_ms=_ms(call.headers.get("eta")),
         expires_at_ms=_ms(call.headers.get("expires")),
         timeout_ms=round(limit_s * 1000) if limit_s else None,
-        delivery=delivery,
-        celery_message=_kept(call, queue) if needed else None,
+        message=_kept(call, group) if needed else None,
+        follows=bool(call.headers.get("parent_id")),
     )
 
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from celeriac.errors import FileMissingError, FileNotAllowedError, SettingsError
-from celeriac.files.intake import FileIntake
 from celeriac.files.objects import ObjectStore, object_store
+from celeriac.files.service import Files
 from celeriac.files.sweeping import HandoffSweeper
 from celeriac.model import Status
 from celeriac.settings import FilesSettings, Settings
@@ -139,14 +139,14 @@ def settings(tmp_path: Path, valkey_url: str, files: dict[str, Any]) -> Settings
 
 
 @pytest.fixture
-async def intake(store: TaskStore, settings: Settings) -> AsyncIterator[FileIntake]:
-    made = FileIntake(store=store, settings=settings)
+async def intake(store: TaskStore, settings: Settings) -> AsyncIterator[Files]:
+    made = Files(store=store, settings=settings)
     yield made
     await made.stop()
 
 
 async def test_an_original_goes_to_the_storage_and_nothing_stays_behind(
-    intake: FileIntake, objects: ObjectStore, tmp_path: Path
+    intake: Files, objects: ObjectStore, tmp_path: Path
 ) -> None:
     temp = tmp_path / "temp" / "a.mp4"
     temp.write_bytes(DATA)
@@ -160,7 +160,7 @@ async def test_an_original_goes_to_the_storage_and_nothing_stays_behind(
 async def test_a_storage_that_is_away_leaves_the_file_where_it_was(store: TaskStore, tmp_path: Path) -> None:
     (tmp_path / "not-a-folder").write_text("x")
     files = {"storage_url": (tmp_path / "not-a-folder" / "deeper").as_uri()}
-    intake = FileIntake(store=store, settings=file_settings(tmp_path, files=files))
+    intake = Files(store=store, settings=file_settings(tmp_path, files=files))
     temp = tmp_path / "temp" / "a.mp4"
     temp.write_bytes(DATA)
     with pytest.raises(ConnectionError):
@@ -171,7 +171,7 @@ async def test_a_storage_that_is_away_leaves_the_file_where_it_was(store: TaskSt
 
 
 async def test_what_a_dead_process_had_stored_without_a_task_is_removed(
-    intake: FileIntake, objects: ObjectStore, tmp_path: Path
+    intake: Files, objects: ObjectStore, tmp_path: Path
 ) -> None:
     temp = tmp_path / "temp" / "a.mp4"
     temp.write_bytes(DATA)

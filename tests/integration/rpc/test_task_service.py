@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status.rpc_status import from_call
 
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.files.sweeping import HandoffSweeper
 from celeriac.model import Claim, Failure, Status
 from celeriac.settings import Settings
@@ -32,7 +32,7 @@ from tests.kit.waiting import eventually
 class Service:
     """The service as a client has it, and the folders it works on."""
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, intake: FileIntake, folder: Path) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel, intake: Files, folder: Path) -> None:
         self.address, self.channel, self.intake, self.store, self.folder = (
             address,
             channel,

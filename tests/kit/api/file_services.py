@@ -1,4 +1,4 @@
-"""A file intake on folders of a test's own, and the gRPC server on top of it."""
+"""The service of files on folders of a test's own, and the gRPC server on top of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 import grpc
 
 from celeriac.access.authenticator import Authenticator
-from celeriac.files.intake import FileIntake
+from celeriac.files.service import Files
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import registry
+from celeriac.tasks.service import Tasks
+from celeriac.tasks.types.file_process import FILES
 from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_api.rpc.server import RpcServer
 
@@ -31,20 +35,23 @@ def file_settings(folder: Path, **values: Any) -> Settings:
 
 
 @asynccontextmanager
-async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, FileIntake]]:
-    """Serve gRPC on a free port; yields its address, a channel to it, and the intake."""
-    intake = FileIntake(store=store, settings=settings)
+async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, Files]]:
+    """Serve gRPC on a free port; yields its address, a channel to it, and the service of files."""
+    files = Files(store=store, settings=settings)
+    tasks = Tasks(store=store, types=TypeCatalog(registry, store), intakes={FILES: files})
     authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
     interceptor = AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator)
-    server = RpcServer(host="127.0.0.1", port=0, intake=intake, interceptor=interceptor, tls=settings.access.tls)
+    server = RpcServer(
+        host="127.0.0.1", port=0, files=files, tasks=tasks, interceptor=interceptor, tls=settings.access.tls
+    )
     await server.start()
     try:
         address = f"127.0.0.1:{server.port}"
         async with grpc.aio.insecure_channel(address) as channel:
-            yield address, channel, intake
+            yield address, channel, files
     finally:
         await server.stop()
-        await intake.stop()
+        await files.stop()
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -51,7 +51,7 @@ for _name, _method in list(vars(FileSystem).items()):
 
 
 def one_run(storage: Path, source: Path, task_id: str, records: Path, die_at: int, *, refused: bool) -> None:
-    """What `FileIntake` does, with a file as the store of records."""
+    """What `Files` does, with a file as the store of records."""
     disk = MortalFileSystem(die_at)
     handoff = Handoff(storage, disk=disk)
     handoff.prepare()

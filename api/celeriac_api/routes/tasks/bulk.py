@@ -8,9 +8,6 @@ from fastapi import Header, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from celeriac.tasks.confining import confined, confined_payload
-from celeriac.tasks.request import SubmitRequest
-from celeriac.tasks.submission import build_submission
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import SUBMIT
@@ -77,19 +74,10 @@ async def submit_bulk(
     ] = None,
 ) -> Response:
     """Answer with the task that does it, or with a count."""
-    payload = confined_payload(
-        BULK.name, wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True), caller
-    )
+    operation = wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True)
     if wanted.dry_run:
-        return json_response({"matched": await parts.history.count(BulkPayload.model_validate(payload).targets)})
-    await parts.history.check()
-    submission = build_submission(
-        confined(SubmitRequest(type=BULK.name, payload=payload), caller),
-        parts.settings,
-        await parts.types.containing(BULK.name),
-        idempotency_key=idempotency_key,
-    )
-    submitted = await parts.store.submit(submission)
+        return json_response({"matched": await parts.tasks.count(operation, caller=caller)})
+    submitted = await parts.tasks.bulk(operation, caller=caller, idempotency_key=idempotency_key)
     location = f"{request.scope.get('root_path', '')}{PATH}/{submitted.task_id}"
     return json_response(
         {"task_id": submitted.task_id, "status": submitted.status.wire}, 202, headers={"Location": location}

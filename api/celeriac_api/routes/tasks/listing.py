@@ -16,7 +16,6 @@ from celeriac.history.chart_record import chart_record, span_of
 from celeriac.history.stats import BUCKETS
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.store.watching.feed import TIMELINE
-from celeriac.tasks.confining import nobody_else
 from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
@@ -27,7 +26,6 @@ from celeriac_api.http.sse import place_of, progress_data, status_data
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.recall import find_events
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
 
@@ -94,7 +92,7 @@ async def list_dead(query: Annotated[DeadQuery, Query()], parts: PartsOf, caller
 
 async def _page(parts: Parts, query: ListQuery, caller: Principal) -> Response:
     if not caller.admin:
-        query = query.model_copy(update={"user_id": nobody_else(caller)})
+        query = query.model_copy(update={"user_id": caller.own_user})
     try:
         page = await parts.history.find(query, sort=query.sort, limit=query.limit, cursor=query.cursor)
     except BadCursorError as exc:
@@ -124,7 +122,7 @@ async def list_events(
 ) -> Response:
     """Answer with a page of events."""
     after = place_of(cursor)
-    found = await find_events(parts, task_id, after=after, count=limit + 1, kinds=TIMELINE if kind is None else (kind,))
+    found = await parts.tasks.events(task_id, after=after, count=limit + 1, kinds=TIMELINE if kind is None else (kind,))
     items = []
     for event in found[:limit]:
         data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)
@@ -162,7 +160,7 @@ async def read_stats(
 ) -> Response:
     """Answer with the chart."""
     if not caller.admin:
-        user_id = nobody_else(caller)
+        user_id = caller.own_user
     try:
         span = span_of(start, end or datetime.now(UTC), bucket)
     except InvalidSubmissionError as exc:

@@ -17,7 +17,6 @@ from celeriac_api.http.sse import START, EventStreamResponse, last_event_seen, p
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskLog
 from celeriac_api.parts import PartsOf
-from celeriac_api.recall import find_log
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -59,7 +58,7 @@ async def read_log(
 ) -> Response:
     """Answer with a page of lines."""
     after = place_of(cursor)
-    found = await find_log(parts, task_id, after=after, least=severity(level), count=limit + 1)
+    found = await parts.tasks.log(task_id, after=after, least=severity(level), count=limit + 1)
     items = [log_line_record(line) for line in found[:limit]]
     return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
 

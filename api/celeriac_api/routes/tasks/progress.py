@@ -16,7 +16,6 @@ from celeriac_api.http.sse import EventStreamResponse, Frames, PastStream, TaskS
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskProgress
 from celeriac_api.parts import PartsOf
-from celeriac_api.recall import find_kept, find_task
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -47,7 +46,7 @@ data: {"task_id":"0f0f…","status":"completed","result":{"counted":5},"error":n
 )
 async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
     """Answer with the latest progress."""
-    task = await find_task(parts, task_id)
+    task = await parts.tasks.find(task_id)
     progress = progress_record(task.progress, created_at=task.created_at)
     return json_response({"task_id": task_id, **progress, "status": task.status.wire})
 
@@ -104,7 +103,7 @@ async def watch_progress(
             keepalive_s=parts.settings.sse_keepalive,
         )
     except TaskNotFoundError:
-        task = (await find_kept(parts, task_id)).task
+        task = (await parts.tasks.kept(task_id)).task
         if not task.status.final:
             # It is in no place where it could go on.
             raise

@@ -14,12 +14,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from celeriac.access.principal import LOCAL
 from celeriac.errors import CeleriacError, PayloadTooLargeError
-from celeriac.tasks.confining import confined
 from celeriac.tasks.request import IDEMPOTENCY_KEY, read_request
-from celeriac.tasks.submission import build_submission
-from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, check_declared_size, is_json, read_body
@@ -79,17 +75,8 @@ async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
-    caller = principal_in(scope)
     request = read_request(document)
-    if caller is not LOCAL:
-        request = confined(request, caller)
-    types = parts.types
-    known = types.local if request.type in types.local else await types.containing(request.type)
-    submission = build_submission(request, parts.settings, known, idempotency_key=idempotency_key)
-    if submission.type == FILE_PROCESS.name:
-        submitted = await parts.files.submit(submission, FilePayload.model_validate(request.payload), caller=caller)
-    else:
-        submitted = await parts.store.submit(submission)
+    submitted = await parts.tasks.submit(request, caller=principal_in(scope), idempotency_key=idempotency_key)
     return submitted.task_id, submitted.status.wire, submitted.created
 
 

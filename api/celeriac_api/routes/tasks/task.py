@@ -8,14 +8,9 @@ from fastapi import Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from celeriac.errors import IllegalTransitionError, TaskNotFoundError
-from celeriac.history.history import KeptTask
 from celeriac.model import Status
-from celeriac.tasks.confining import confined_payload
 from celeriac.tasks.record import task_record
 from celeriac.tasks.request import IDEMPOTENCY_KEY
-from celeriac.tasks.submission import checked_payload, secrets_of
-from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.responses import json_response
@@ -23,7 +18,6 @@ from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
 from celeriac_api.openapi.schemas import TaskRecord, TaskStatus
 from celeriac_api.parts import PartsOf
-from celeriac_api.recall import find_kept, find_task
 from celeriac_api.routes.tasks.submit import PATH, submit
 from celeriac_api.routing import Router
 
@@ -86,7 +80,7 @@ async def submit_task() -> None:
 )
 async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
     """Answer with the record."""
-    return json_response(task_record(await find_task(parts, task_id)))
+    return json_response(task_record(await parts.tasks.find(task_id)))
 
 
 @router.post(
@@ -110,14 +104,7 @@ async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
 )
 async def cancel_task(task_id: TaskId, parts: PartsOf) -> Response:
     """Cancel and answer with the status after it."""
-    try:
-        status = await parts.store.cancel(task_id)
-    except TaskNotFoundError:
-        status = (await find_kept(parts, task_id)).task.status
-        if not status.final:
-            raise
-        if status is not Status.CANCELLED:
-            raise IllegalTransitionError(task_id, status, "cancel") from None
+    status = await parts.tasks.cancel(task_id)
     return json_response({"task_id": task_id, "status": status.wire}, 200 if status is Status.CANCELLED else 202)
 
 
@@ -166,24 +153,6 @@ async def retry_task(
     idempotency_key: RetryKey = None,
 ) -> Response:
     """Put the task back into its group."""
-    kept: KeptTask | None = None
-    try:
-        task = await parts.store.get(task_id)
-    except TaskNotFoundError:
-        kept = await find_kept(parts, task_id)
-        task = kept.task
-    payload, secrets = None, tuple[str, ...]()
-    if wanted is not None and wanted.payload is not None:
-        types = await parts.types.containing(task.type)
-        reached = confined_payload(task.type, wanted.payload, caller)
-        payload, secrets = checked_payload(task.type, reached, parts.settings, types), secrets_of(task.type, types)
-        if task.type == FILE_PROCESS.name:
-            await parts.files.check_caller(FilePayload.model_validate(reached), caller)
-    status = await parts.store.retry(
-        task_id,
-        payload=payload,
-        secret_fields=secrets,
-        kept=kept.record if kept is not None else None,
-        nonce=None if idempotency_key is None else f"key:{idempotency_key}",
-    )
+    payload = None if wanted is None else wanted.payload
+    status = await parts.tasks.retry(task_id, payload=payload, caller=caller, key=idempotency_key)
     return json_response({"task_id": task_id, "status": status.wire}, 202)

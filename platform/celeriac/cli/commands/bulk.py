@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from celeriac.cli.auditing import note
 from celeriac.cli.commands.watch import watch_task
-from celeriac.cli.connection import on_ledger, on_store
+from celeriac.cli.connection import on_tasks
 from celeriac.cli.output import print_json, print_line
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.settings import Settings
-from celeriac.store.task_store import TaskStore
 from celeriac.tasks.filter import TaskFilter
-from celeriac.tasks.registry import registry
-from celeriac.tasks.request import SubmitRequest
-from celeriac.tasks.submission import build_submission
-from celeriac.tasks.types.bulk import BULK
-
-if TYPE_CHECKING:
-    from celeriac.history.history import Ledger
+from celeriac.tasks.service import Tasks
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count what matches.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="With a filter: do not watch the task that does it.")]
@@ -47,30 +40,24 @@ def act_on_many(
     if not payload["filter"]:
         message = "name a task's id, or say which tasks are meant (--status, --type, --tag, …)"
         raise InvalidSubmissionError([Violation("", message)])
-    targets = BULK.validate(payload).targets
     if dry_run:
-        _count(targets, settings, as_json=as_json)
+        _print_count(on_tasks(settings, url, lambda tasks: tasks.count(payload)), as_json=as_json)
         return 0
 
-    async def work(store: TaskStore) -> int:
-        request = SubmitRequest(type=BULK.name, payload=payload)
-        submitted = await store.submit(build_submission(request, settings, registry))
-        await note(store, "task.bulk", submitted.task_id)
+    async def work(tasks: Tasks) -> int:
+        submitted = await tasks.bulk(payload)
+        await note(tasks.store, "task.bulk", submitted.task_id)
         answer: dict[str, Any] = {"task_id": submitted.task_id, "status": submitted.status.wire}
         if as_json:
             print_json(answer if detach else {"event": "submitted", **answer}, one_line=not detach)
         else:
             print_line(submitted.task_id)
-        return 0 if detach else await watch_task(store, submitted.task_id, as_json=as_json)
+        return 0 if detach else await watch_task(tasks, submitted.task_id, as_json=as_json)
 
-    return on_store(settings, url, work)
+    return on_tasks(settings, url, work)
 
 
-def _count(targets: TaskFilter, settings: Settings, *, as_json: bool) -> None:
-    async def work(ledger: Ledger) -> int:
-        return await ledger.count(targets)
-
-    matched = on_ledger(settings, work)
+def _print_count(matched: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"matched": matched})
     else:

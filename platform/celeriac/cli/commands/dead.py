@@ -6,18 +6,18 @@ import typer
 
 from celeriac.cli.commands.history import SHOWN, Limit, SortedBy, show_tasks
 from celeriac.cli.commands.tasks import record_lines, retry
-from celeriac.cli.commands.watch import event_facts, event_line
-from celeriac.cli.connection import on_store
+from celeriac.cli.commands.watch import MAX_EVENTS, event_facts, event_line
+from celeriac.cli.connection import on_tasks
 from celeriac.cli.filters import filtered
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import print_json, print_line
-from celeriac.cli.recall import timeline
 from celeriac.cli.tables import print_table
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
-from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import TIMELINE
 from celeriac.tasks.filter import Sort, TaskFilter
 from celeriac.tasks.record import task_record
+from celeriac.tasks.service import Tasks
 
 
 def register(app: typer.Typer) -> None:
@@ -47,10 +47,10 @@ def show(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, confi
     """Show a task with all that happened to it."""
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> tuple[Task, list[Event]]:
-        return await timeline(store, task_id)
+    async def work(tasks: Tasks) -> tuple[Task, list[Event]]:
+        return await tasks.find(task_id), await tasks.events(task_id, count=MAX_EVENTS, kinds=TIMELINE)
 
-    task, events = on_store(settings, url, work)
+    task, events = on_tasks(settings, url, work)
     if as_json:
         happened = [{"id": event.id, "kind": event.kind, **event_facts(event)} for event in events]
         print_json({**task_record(task), "events": happened})

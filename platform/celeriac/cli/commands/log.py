@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from celeriac.cli.connection import on_store
+from celeriac.cli.connection import on_tasks
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import print_error, print_json, print_line, printable
-from celeriac.cli.recall import find_kept_log, find_task
 from celeriac.installation.discovery import joined_settings
-from celeriac.model import LogLevel, LogLine, rfc3339, severity, utc_from_ms
+from celeriac.model import LogLevel, LogLine, rfc3339, severity, stream_position, utc_from_ms
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import log_line_record
+from celeriac.tasks.service import Tasks
+from celeriac.tasks.timeline import START
 
 _PAGE = 500
 
@@ -47,23 +48,18 @@ def log(
             shown += 1
             _print(line, as_json=as_json)
 
-    async def work(store: TaskStore) -> None:
+    async def work(tasks: Tasks) -> None:
         if follow:
-            await store.get(task_id)
-            await _follow(store, task_id, show)
+            await tasks.store.get(task_id)
+            await _follow(tasks.store, task_id, show)
             return
-        _, kept = await find_task(store, task_id)
-        if kept is not None:
-            for line in await find_kept_log(store, task_id):
-                show(line)
-            return
-        after = "-"
-        while page := await store.log_lines(task_id, after=after, count=_PAGE):
+        after = START
+        while page := await tasks.log(task_id, after=after, count=_PAGE, least=severity(level)):
             for line in page:
                 show(line)
-            after = page[-1].id
+            after = stream_position(page[-1].id) or after
 
-    on_store(settings, url, work)
+    on_tasks(settings, url, work)
     if not shown and not as_json and level is LogLevel.DEBUG:
         print_error(
             "the log has no lines (handlers write them by ctx.log; the setting task_log.level says which are kept)"

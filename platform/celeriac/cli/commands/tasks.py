@@ -12,30 +12,20 @@ import typer
 from celeriac.cli.auditing import note
 from celeriac.cli.commands.bulk import Detach, DryRun, OneTask, act_on_many
 from celeriac.cli.commands.watch import watch_task
-from celeriac.cli.connection import on_store
+from celeriac.cli.connection import local_types, on_tasks
 from celeriac.cli.filters import filtered
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import json_text, print_error, print_json, print_line, printable
-from celeriac.cli.recall import find_kept, find_task
 from celeriac.errors import (
-    IllegalTransitionError,
     InvalidSubmissionError,
-    SettingsError,
-    TaskNotFoundError,
     Violation,
 )
-from celeriac.files.intake import FileIntake
-from celeriac.installation.discovery import import_from_here, joined_settings
-from celeriac.model import Status, Submission, Submitted, Task
-from celeriac.settings import Settings
-from celeriac.store.task_store import TaskStore
-from celeriac.tasks.catalog import KnownTypes
+from celeriac.installation.discovery import joined_settings
+from celeriac.model import Status, Submitted, Task
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.record import task_record
-from celeriac.tasks.registry import Registry, load, registry
 from celeriac.tasks.request import read_request
-from celeriac.tasks.submission import build_submission, checked_payload, secrets_of
-from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload
+from celeriac.tasks.service import Tasks
 
 
 def register(app: typer.Typer) -> None:
@@ -99,37 +89,24 @@ def submit(
     }
     request = read_request({name: value for name, value in written.items() if value is not None})
     settings, url = joined_settings(config, data_dir)
-    local = _local_types(settings)
 
-    async def work(store: TaskStore) -> int:
-        types = KnownTypes(local, await store.task_types())
-        submission: Submission = build_submission(request, settings, types, idempotency_key=idempotency_key)
-        submitted = await _submit(store, settings, submission, request.payload)
+    async def work(tasks: Tasks) -> int:
+        submitted = await tasks.submit(request, idempotency_key=idempotency_key)
         _print_submitted(submitted, as_json=as_json, one_line=watch)
-        return await watch_task(store, submitted.task_id, as_json=as_json) if watch else 0
+        return await watch_task(tasks, submitted.task_id, as_json=as_json) if watch else 0
 
-    raise typer.Exit(on_store(settings, url, work))
-
-
-async def _submit(store: TaskStore, settings: Settings, submission: Submission, payload: dict[str, Any]) -> Submitted:
-    if submission.type != FILE_PROCESS.name:
-        return await store.submit(submission)
-    intake = FileIntake(store=store, settings=settings)
-    try:
-        return await intake.submit(submission, FilePayload.model_validate(payload))
-    finally:
-        await intake.stop()
+    raise typer.Exit(on_tasks(settings, url, work, types=local_types(settings)))
 
 
 def status(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Show a task's record, from the history once the store let it go."""
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> tuple[Task, int | None]:
-        task, _ = await find_task(store, task_id)
-        return task, await store.position(task) if task.status is Status.PENDING else None
+    async def work(tasks: Tasks) -> tuple[Task, int | None]:
+        task = await tasks.find(task_id)
+        return task, await tasks.store.position(task) if task.status is Status.PENDING else None
 
-    task, position = on_store(settings, url, work)
+    task, position = on_tasks(settings, url, work)
     if as_json:
         print_json(task_record(task))
     else:
@@ -156,18 +133,12 @@ def cancel(
         raise typer.Exit(act_on_many("cancel", chosen, settings, url, **options))
     _one_or_many(chosen, dry_run=dry_run)
 
-    async def work(store: TaskStore) -> Status:
-        try:
-            status = await store.cancel(task_id)
-            await note(store, "task.cancel", task_id)
-            return status
-        except TaskNotFoundError:
-            ended = (await find_kept(store, task_id))[0].task.status
-            if ended is Status.CANCELLED:
-                return ended
-            raise IllegalTransitionError(task_id, ended, "cancel") from None
+    async def work(tasks: Tasks) -> Status:
+        reached = await tasks.cancel(task_id)
+        await note(tasks.store, "task.cancel", task_id)
+        return reached
 
-    reached = on_store(settings, url, work)
+    reached = on_tasks(settings, url, work)
     if as_json:
         print_json({"task_id": task_id, "status": reached.wire})
     elif reached is Status.CANCELLED:
@@ -206,20 +177,13 @@ def retry(
         raise typer.Exit(act_on_many("retry", chosen, settings, url, **options))
     _one_or_many(chosen, dry_run=dry_run)
     document = None if payload is None else read_json("payload", payload)
-    local = _local_types(settings)
 
-    async def work(store: TaskStore) -> Status:
-        task, kept = await find_task(store, task_id)
-        text, secrets = None, tuple[str, ...]()
-        if document is not None:
-            types = KnownTypes(local, await store.task_types())
-            text, secrets = checked_payload(task.type, document, settings, types), secrets_of(task.type, types)
-        record = None if kept is None else kept.record
-        status = await store.retry(task_id, payload=text, secret_fields=secrets, kept=record)
-        await note(store, "task.retry", task_id)
-        return status
+    async def work(tasks: Tasks) -> Status:
+        reached = await tasks.retry(task_id, payload=document)
+        await note(tasks.store, "task.retry", task_id)
+        return reached
 
-    reached = on_store(settings, url, work)
+    reached = on_tasks(settings, url, work, types=local_types(settings))
     if as_json:
         print_json({"task_id": task_id, "status": reached.wire})
     else:
@@ -282,19 +246,5 @@ def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> 
         print_error("this is the first task of that idempotency key; nothing new was submitted")
 
 
-def _local_types(settings: Settings) -> Registry:
-    """Return the types that can be checked here; what only workers have is checked by them."""
-    import celeriac.tasks.types.bulk
-    import celeriac.tasks.types.demo
-    import celeriac.tasks.types.grpc_task  # noqa: F401 - they register themselves, as celeriac.tasks.types.file_process above
-
-    import_from_here()
-    try:
-        return load(settings.imports)
-    except SettingsError:
-        # The modules need not be importable from the folder in which somebody types a command.
-        return registry
-
-
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import typer
 
-from celeriac.cli.connection import on_store
+from celeriac.cli.connection import on_tasks
 from celeriac.cli.options import Config, DataDir, Json, TaskId
 from celeriac.cli.output import FAILED, json_text, print_json, print_line, printable
-from celeriac.cli.recall import MAX_EVENTS, find_kept, find_task
 from celeriac.errors import StoreUnavailableError
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task
-from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.feed import TIMELINE
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import plain_number, task_record
+from celeriac.tasks.service import Tasks
 
+#: At most this many events of an ended task are shown, the first ones.
+MAX_EVENTS: Final = 2000
 #: A quiet task is looked at this often: its stream may have been trimmed, or its record have expired.
 _LOOK_S = 5.0
 #: How long the store may be away before watching ends: longer than its restart takes.
@@ -39,21 +41,18 @@ def watch(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, conf
     """
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> int:
-        return await watch_task(store, task_id, as_json=as_json)
-
-    raise typer.Exit(on_store(settings, url, work))
+    raise typer.Exit(on_tasks(settings, url, lambda tasks: watch_task(tasks, task_id, as_json=as_json)))
 
 
-async def watch_task(store: TaskStore, task_id: str, *, as_json: bool) -> int:
+async def watch_task(tasks: Tasks, task_id: str, *, as_json: bool) -> int:
     """Show the task's events until it has ended, then its result; returns the exit code.
 
     Raises `StoreUnavailableError` when the store has been away for half a minute.
     """
-    task, kept = await find_task(store, task_id)
+    task, store = await tasks.find(task_id), tasks.store
     view: View = _JsonView(task_id) if as_json else _BarView(task) if sys.stdout.isatty() else _LineView()
-    if kept is not None:
-        _, events = await find_kept(store, task_id, events=MAX_EVENTS)
+    if not (await store.known([task_id]))[0]:
+        events = await tasks.events(task_id, count=MAX_EVENTS, kinds=TIMELINE)
         with view:
             for past in events:
                 view.show(past)

@@ -5,13 +5,15 @@ Here is what every front door needs to check one; workers add the handler.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from celeriac.access.principal import Principal
 from celeriac.model import Status
 from celeriac.tasks.filter import TaskFilter
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 
 #: The statuses from which each action leads somewhere; the first ones are meant where the filter names none.
@@ -56,6 +58,17 @@ class BulkPayload(BaseModel):
         return self.filter.model_copy(update={"status": chosen})
 
 
+class _BulkHooks(TypeHooks):
+    """A user's bulk operation reaches that user's tasks only."""
+
+    def confined(self, payload: Mapping[str, Any], caller: Principal) -> Mapping[str, Any]:
+        """Return the payload with the caller as the filter's `user_id`."""
+        chosen = payload.get("filter")
+        if not isinstance(chosen, Mapping):
+            return payload
+        return {**payload, "filter": {**chosen, "user_id": caller.own_user}}
+
+
 _DONE: Final = {"cancel": "cancelled", "retry": "retried"}
 
 #: The type without a handler: enough to check a submission.
@@ -65,6 +78,7 @@ BULK: Final = registry.add(
         payload=TypeAdapter(BulkPayload),
         description="Cancel or retry all tasks that a filter selects.",
         # It goes on where it was, so what ends an attempt (a database that is away) is waited for.
+        hooks=_BulkHooks(),
         retry=RetryPolicy(max_retries=20, delay_s=1, backoff=2, max_delay_s=60),
     )
 )

@@ -24,11 +24,15 @@ from pydantic_core import CoreSchema
 
 import celeriac.tasks.types.file_options  # noqa: F401 - registers the built-in processors
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.model import Task
 from celeriac.settings import ChainStep, Settings
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.types.processors import Processor, Processors, processors
 from celeriac.violations import no_such, violations_of
+
+#: Name of the intake that takes files over.
+FILES: Final = "files"
 
 
 def _absent_as_empty(value: Any) -> Any:
@@ -140,6 +144,27 @@ def file_policy(payload: FilePayload, settings: Settings) -> RetryPolicy:
     return RetryPolicy(max_retries=3, delay_s=5.0)
 
 
+class _FileHooks(TypeHooks):
+    """The file that a payload names is handed over with the task."""
+
+    intake = FILES
+
+    def check_repeatable(self, payload: FilePayload) -> None:
+        """Refuse an upload: the first task of the definition would use it up."""
+        if payload.file_id is not None:
+            message = "cannot be run again and again: its first task takes the upload over; name a file by payload.path"
+            raise InvalidSubmissionError([Violation("payload.file_id", message)])
+
+    def check_retry(self, task: Task, payload: FilePayload) -> None:
+        """Refuse another file than the task has: its file was handed over when it was submitted."""
+        before = task.payload if isinstance(task.payload, Mapping) else {}
+        for name in ("file_id", "path") if "original_file_path" in task.extra else ("file_id",):
+            wanted = getattr(payload, name)
+            if wanted is not None and wanted != before.get(name):
+                message = "a retry keeps the file that the task has: leave it out, or submit another task for this file"
+                raise InvalidSubmissionError([Violation(f"payload.{name}", message)])
+
+
 #: The type without a handler: enough to check a submission. Workers add theirs.
 FILE_PROCESS: Final = registry.add(
     TaskType(
@@ -147,5 +172,6 @@ FILE_PROCESS: Final = registry.add(
         payload=TypeAdapter(FilePayload),
         description="Process a file: transcode, thumbnail, probe, image, checksum, compress, or a processor of yours.",
         policy=file_policy,
+        hooks=_FileHooks(),
     )
 )

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.model import Delivery
+from celeriac.settings import Settings
+from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 
 #: Name of the type.
@@ -32,6 +34,16 @@ class RemotePayload(BaseModel):
         return self
 
 
+class _RemoteHooks(TypeHooks):
+    """Gateways claim remote tasks for connected workers, and the dispatch settings say how long a result is kept."""
+
+    delivery = Delivery.REMOTE
+
+    def retention_s(self, settings: Settings) -> float:
+        """Return `dispatch.task_result_ttl_ms` in seconds."""
+        return settings.dispatch.task_result_ttl_ms / 1000
+
+
 #: It runs on remote workers only, so no process of ours has a handler.
 REMOTE_TASK: Final = registry.add(
     TaskType(
@@ -39,5 +51,6 @@ REMOTE_TASK: Final = registry.add(
         payload=TypeAdapter(RemotePayload),
         description="Run on a remote worker that is connected to the group.",
         retry=RetryPolicy(max_retries=0),
+        hooks=_RemoteHooks(),
     )
 )

@@ -1,4 +1,4 @@
-"""A file and a submission become a task: the one way that gRPC, HTTP and the command line share.
+"""The service of files: uploads, and the one way in which a file and a submission become a task.
 
 In this order: the id, the file's place, its folder, the handoff, the record, the message, the answer. What
 fails leaves the file where it was.
@@ -60,7 +60,7 @@ class _Caller:
     gone: bool = False
 
 
-class FileIntake:
+class Files:
     """Takes files in; belongs to one event loop. `disk` is for tests that look between the steps."""
 
     def __init__(self, *, store: TaskStore, settings: Settings, disk: FileSystem | None = None) -> None:
@@ -108,19 +108,19 @@ class FileIntake:
         submission = build_submission(request, self.settings, _TYPES)
         return await self._until_done(self._take_over, temp_file_path, submission, name)
 
-    async def submit(self, submission: Submission, payload: FilePayload, *, caller: Principal = LOCAL) -> Submitted:
+    async def submit(self, submission: Submission, payload: FilePayload, caller: Principal = LOCAL) -> Submitted:
         """Submit a `file_process` whose payload names its file, by upload or by path.
 
         An upload is handed over. A file that lies elsewhere inside the allowed roots stays where it is
         and is read there, unless a foreign program processes the task. The file must be one that `caller`
-        may hand in: see `check_caller`. Raises as `create` does, and `InvalidSubmissionError`.
+        may hand in: see `check`. Raises as `create` does, and `InvalidSubmissionError`.
         """
         if submission.idempotency_key is not None:
             # The first submission of this key has taken the file already.
             known = await self.store.made_under(submission.user_id, submission.idempotency_key)
             if known is not None:
                 return known
-        await self.check_caller(payload, caller)
+        await self.check(payload, caller)
         path = await self._path_of(payload)
         upload = await self.run(self.uploads.by_path, path)
         if upload is None and submission.delivery is not Delivery.EXTERNAL:
@@ -129,7 +129,7 @@ class FileIntake:
         name = original_name(path, unknown="")
         return await self._until_done(self._take_over, path, submission, name, upload)
 
-    async def check_caller(self, payload: FilePayload, caller: Principal) -> None:
+    async def check(self, payload: FilePayload, caller: Principal) -> None:
         """Raise `InvalidSubmissionError` where the file is not one that `caller` may hand in.
 
         Nobody may name somebody else's upload. A path may be named by admins, and by all inside roots that the
