@@ -48,7 +48,9 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
         stack.push_async_callback(files.stop)
         history = None
         if settings.database_url is not None:
-            history = await stack.enter_async_context(Ledger(settings.database_url, settings))
+            history = await stack.enter_async_context(
+                Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+            )
         tasks = Tasks(store=store, types=TypeCatalog(registry, store), history=history, intakes={FILES: files})
         for role in file_roles(files):
             await role.start()

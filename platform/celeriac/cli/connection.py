@@ -116,7 +116,9 @@ class _HistoryOnDemand:
         from celeriac.history.history import Ledger
 
         if self._ledger is None:
-            self._ledger = await self._stack.enter_async_context(Ledger(self._settings.history_url, self._settings))
+            self._ledger = await self._stack.enter_async_context(
+                Ledger(self._settings.history_url, statement_timeout_s=self._settings.ledger.statement_timeout)
+            )
         return self._ledger
 
 
