@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celeriac.execution.runner import Runner
-from celeriac.model import LeaseState
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 
@@ -24,14 +23,5 @@ class LeaseKeeper(Role):
 
     async def step(self) -> float:
         """Renew once; stop what was lost or cancelled meanwhile."""
-        attempts = self._runner.attempts
-        facts = self._facts()
-        if attempts or facts:
-            states = await self._store.renew(self._worker_id, [a.claim for a in attempts], facts)
-            for attempt, state in zip(attempts, states, strict=True):
-                if state is LeaseState.LOST:
-                    # An attempt that ended while the call was on its way is no longer ours to stop.
-                    attempt.stop("lost")
-                elif state is LeaseState.CANCEL:
-                    attempt.stop("cancel")
+        await self._runner.leases.renew(self._store, self._worker_id, self._facts())
         return self._store.settings.lease / 3

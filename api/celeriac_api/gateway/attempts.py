@@ -6,13 +6,17 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
+from celeriac.execution.attempt_state import AttemptState, End, StopReason
+from celeriac.execution.leases import Leases
 from celeriac.execution.log_lines import kept_line
 from celeriac.handlers.task_log import failure_line
-from celeriac.model import Claim, Failure, LeaseState
+from celeriac.model import Claim, Failure
 from celeriac.settings import DispatchSettings, TaskLogSettings
+from celeriac.store.patience import PAUSE_S, until_back
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.retry import RetryPolicy
@@ -23,16 +27,15 @@ log = logging.getLogger(__name__)
 
 #: How late a task that failed runs again.
 _BACKOFF: Final = RetryPolicy()
-#: Pause before the store is told again how a task ended (seconds).
-_AGAIN_S: Final = 0.5
-#: A cancel that comes this shortly before a task's deadline, or later, was asked for because of it (seconds).
-_LATE_S: Final = 0.5
+#: What a `cancel` message says, by why the task is taken back. For other reasons the worker is gone.
+_SAID: Final = {StopReason.CANCEL: "cancelled", StopReason.TIMEOUT: "timeout", StopReason.LOST: "lost"}
 
 
 class Attempts:
-    """Sees to it that every attempt ends; its lease is held until the store knows how.
+    """Begins attempts, takes them back, and records their ends; a lease is held until the store knows the end.
 
-    An attempt ends once: by the worker's answer (`complete`, `fail`), by `stop`, or by `vanished`.
+    The worker's answer ends an attempt (`complete`, `fail`), unless something else took it back before
+    (`RemoteAttempt.stop`, `vanished`).
     """
 
     def __init__(
@@ -42,46 +45,46 @@ class Attempts:
         self._remote = remote
         self._dispatch = dispatch
         self._task_log = task_log
-        #: What the process has leases of; also while its end is on its way to the store.
-        self._held: dict[str, RemoteAttempt] = {}
-        self._work: set[asyncio.Task[None]] = set()
+        self._leases: Leases[RemoteAttempt] = Leases()
+        self._work: set[asyncio.Future[Any]] = set()
 
     def begin(self, grant: Grant, connection: WorkerConnection) -> None:
         """Put a task into a worker's hand, for as long as it may take."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        attempt = RemoteAttempt.of(grant, connection, now)
-        claim = attempt.claim
+        claim = grant.claim
+        left_s = None if grant.deadline_in_ms is None else grant.deadline_in_ms / 1000
+        attempt = RemoteAttempt(claim, connection, None if left_s is None else now + left_s)
+        attempt.state = AttemptState(
+            call_later=loop.call_later,
+            grace_s=self._dispatch.cancel_grace,
+            on_stop=partial(self._take_back, attempt),
+            on_overdue=partial(self._ignored, attempt),
+        )
         connection.running[claim.task_id] = attempt
-        self._held[claim.task_id] = attempt
+        self._leases.hold(attempt)
         limit_ms = claim.timeout_ms
-        if limit_ms is None and attempt.deadline is None:
+        if limit_ms is None and left_s is None:
             limit_ms = self._dispatch.default_timeout_ms
-        ends_at = [] if limit_ms is None else [now + limit_ms / 1000]
-        if attempt.deadline is not None:
-            ends_at.append(attempt.deadline)
-        attempt.timer = loop.call_at(min(ends_at), self.stop, attempt, "timeout")
+        limits_s = [left_s, None if limit_ms is None else limit_ms / 1000]
+        limit_s = min(limit for limit in limits_s if limit is not None)
+        attempt.state.run()
+        attempt.state.limit(limit_s)
         connection.pinged_at = connection.heard_at = max(connection.heard_at, now)
-        connection.post(messages.task(claim, round((min(ends_at) - now) * 1000)))
+        connection.post(messages.task(claim, round(limit_s * 1000)))
 
     def complete(self, attempt: RemoteAttempt, result_json: str) -> None:
         """End an attempt with its result."""
-        sent = self._remote.complete(attempt.claim, result_json)
+        if attempt.state.finish(End.RESULT):
+            self._record(attempt, lambda: self._store.send_result(attempt.claim, result_json))
 
-        def answered(answer: asyncio.Future[str]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                self._ended(attempt, answer.result())
-            else:
-                self._settle(attempt, lambda: self._store.complete(attempt.claim, result_json))
-
-        sent.add_done_callback(answered)
-
-    def fail(self, attempt: RemoteAttempt, failure: Failure) -> None:
+    def fail(self, attempt: RemoteAttempt, failure: Failure, *, end: End = End.FAILURE) -> None:
         """End an attempt as failed; it is tried again later while attempts are left."""
-        delay_ms = _BACKOFF.delay_ms(attempt.claim.retries + 1, random.random())  # noqa: S311 - spreads load, no secret
-        if not attempt.told:
-            self._say_failed(attempt, failure)
-        self._settle(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
+        if attempt.state.finish(end):
+            delay_ms = _BACKOFF.delay_ms(attempt.claim.retries + 1, random.random())  # noqa: S311 - spreads load
+            if not attempt.told:
+                self._say_failed(attempt, failure)
+            self._record(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
 
     def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
         line = kept_line(failure_line(attempt.claim, failure), self._task_log)
@@ -91,66 +94,44 @@ class Attempts:
             # A store that is away costs the line; the record has the error.
             sent.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
-    def stop(self, attempt: RemoteAttempt, reason: str) -> None:
-        """Take a task back from a worker that goes on with it; its place stays taken until it answers."""
-        if attempt.stopped is not None:
-            return
-        attempt.disarm()
-        attempt.stopped = reason
-        attempt.connection.post(messages.cancel(attempt.claim.task_id, reason))
-        loop = asyncio.get_running_loop()
-        attempt.timer = loop.call_later(self._dispatch.cancel_grace, self._ignored, attempt)
-        if reason == "cancelled":
-            self._settle(attempt, lambda: self._store.settle_cancelled(attempt.claim))
-        elif reason == "timeout" and attempt.deadline is None:
-            self.fail(attempt, Failure("timeout", "Task timeout", retryable=True))
-        elif reason == "timeout":
-            self._settle(attempt, lambda: self._time_out(attempt.claim.task_id))
-        else:
-            self._held.pop(attempt.claim.task_id, None)
-
     def vanished(self, attempt: RemoteAttempt, *, draining: bool) -> None:
         """Take a task from a worker that is gone; one that had to go, since the process ends, loses no attempt."""
-        attempt.disarm()
-        if attempt.stopped is not None:
-            return
-        attempt.stopped = "vanished"
-
-        async def abandon() -> None:
-            # Stale: it has ended otherwise.
-            await self._remote.abandon(attempt.claim)
-
-        if draining:
-            self._settle(attempt, lambda: self._store.release(attempt.claim))
-        else:
-            self._settle(attempt, abandon)
+        attempt.state.let_go()
+        attempt.stop(StopReason.SHUTDOWN if draining else StopReason.VANISHED)
 
     def cancel_asked(self, task_id: str | None) -> None:
         """Hear that somebody asked to cancel a task."""
-        if task_id is None:
-            return  # what was missed comes with the next renewal
-        attempt = self._held.get(task_id)
-        if attempt is not None:
-            late = attempt.deadline is not None and asyncio.get_running_loop().time() >= attempt.deadline - _LATE_S
-            self.stop(attempt, "timeout" if late else "cancelled")
+        if task_id is not None:  # what was missed comes with the next renewal
+            for attempt in self._leases.of_task(task_id):
+                attempt.stop(StopReason.CANCEL)
 
     async def renew(self) -> None:
         """Renew all leases, and stop what was cancelled or lost."""
-        attempts = list(self._held.values())
-        if not attempts:
+        await self._leases.renew(self._store, self._remote.gateway)
+
+    def _take_back(self, attempt: RemoteAttempt, reason: StopReason) -> None:
+        """Have a worker stop, and end its attempt at once; its place stays taken until the worker answers."""
+        claim, end = attempt.claim, attempt.state.due_end
+        if reason in _SAID:
+            attempt.connection.post(messages.cancel(claim.task_id, _SAID[reason]))
+        if end is End.TIMED_OUT and attempt.deadline is None:
+            self.fail(attempt, Failure("timeout", "Task timeout", retryable=True), end=end)
             return
-        states = await self._store.renew(self._remote.gateway, [attempt.claim for attempt in attempts])
-        for attempt, state in zip(attempts, states, strict=True):
-            if self._held.get(attempt.claim.task_id) is not attempt or attempt.stopped is not None:
-                continue
-            if state is LeaseState.CANCEL:
-                self.stop(attempt, "cancelled")
-            elif state is LeaseState.LOST and attempt.claim.task_id in attempt.connection.running:
-                self.stop(attempt, "lost")
+        attempt.state.finish(end)
+        if end is End.CANCELLED:
+            self._record(attempt, lambda: self._store.settle_cancelled(claim))
+        elif end is End.TIMED_OUT:
+            self._record(attempt, lambda: self._time_out(claim.task_id))
+        elif end is End.GIVEN_BACK:
+            self._record(attempt, lambda: self._store.release(claim))
+        elif end is End.ABANDONED:
+            self._record(attempt, lambda: self._remote.abandon(claim))
+        else:
+            self._leases.drop(attempt)
 
     async def give_back(self, claim: Claim) -> None:
         """Return a task that no worker began, however long the store is away."""
-        await self._until_done(lambda: self._store.release(claim))
+        await until_back(lambda: self._store.release(claim), what="a task that no worker began")
 
     def spawn(self, step: Coroutine[Any, Any, None]) -> None:
         """Do a step that nobody waits for; `finish` does."""
@@ -160,8 +141,10 @@ class Attempts:
 
     async def finish(self, within_s: float) -> None:
         """Wait for the steps that are under way, and cancel those that take too long."""
-        if self._work:
-            await asyncio.wait(self._work, timeout=within_s)
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + within_s
+        while self._work and loop.time() < give_up_at:
+            await asyncio.wait(self._work, timeout=give_up_at - loop.time())
         for task in list(self._work):
             task.cancel()
 
@@ -174,35 +157,36 @@ class Attempts:
         while isinstance(left_ms := await self._remote.time_out(task_id), int):
             await asyncio.sleep(left_ms / 1000)
 
-    def _settle(self, attempt: RemoteAttempt, step: Callable[[], Awaitable[object]]) -> None:
+    def _record(self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]]) -> None:
         """Tell the store how an attempt ended, until it knows."""
+        writing = asyncio.ensure_future(write())
+        self._work.add(writing)
+        writing.add_done_callback(partial(self._recorded, attempt, write))
 
-        async def settle() -> None:
-            try:
-                await self._until_done(step)
-                self._ended(attempt, "ok")
-            except StaleClaimError as exc:
-                self._ended(attempt, f"stale:{exc}")
-
-        self.spawn(settle())
-
-    def _ended(self, attempt: RemoteAttempt, answer: str) -> None:
+    def _recorded(
+        self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]], writing: asyncio.Future[object]
+    ) -> None:
+        self._work.discard(writing)
+        if writing.cancelled():
+            return  # the process ends: the lease runs out
+        error = writing.exception()
+        if isinstance(error, StoreUnavailableError):
+            log.debug("the store is away, trying again: %s", error)
+            self.spawn(self._record_later(attempt, write))
+            return
+        self._leases.drop(attempt)
         task_id = attempt.claim.task_id
-        if self._held.get(task_id) is attempt:
-            del self._held[task_id]
-        if answer.startswith("stale:") and attempt.stopped is None:
-            attempt.connection.post(
-                messages.error(f"task {task_id} is no longer yours: the answer counts no more", task_id)
-            )
+        if isinstance(error, StaleClaimError) or (error is None and str(writing.result()).startswith("stale:")):
+            if attempt.state.reason is None:
+                attempt.connection.post(
+                    messages.error(f"task {task_id} is no longer yours: the answer counts no more", task_id)
+                )
+        elif error is not None:
+            log.error("task %s: its end could not be recorded; its lease will run out", task_id, exc_info=error)
 
-    async def _until_done(self, step: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                await step()
-                return
-            except StoreUnavailableError as exc:
-                log.debug("the store is away, trying again: %s", exc)
-                await asyncio.sleep(_AGAIN_S)
+    async def _record_later(self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]]) -> None:
+        await asyncio.sleep(PAUSE_S)
+        self._record(attempt, write)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)

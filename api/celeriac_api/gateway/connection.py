@@ -11,14 +11,16 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Send
 
+from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.model import Claim
-from celeriac.store.remote import Grant
 from celeriac_api.gateway import messages
 
 log = logging.getLogger(__name__)
 
 #: Longest time to get the last messages to a worker that is disconnected (seconds).
 _CLOSE_S: Final = 2.0
+#: A cancel that comes this shortly before a task's deadline, or later, was asked for because of it (seconds).
+_LATE_S: Final = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -27,30 +29,20 @@ class RemoteAttempt:
 
     claim: Claim
     connection: WorkerConnection
-    #: When it was given (the loop's clock).
-    given_at: float
     #: When the task as a whole must have ended (the loop's clock).
     deadline: float | None
-    timer: asyncio.TimerHandle | None = None
+    #: Where the attempt is, why it was taken back, and how it ends.
+    state: AttemptState = field(init=False)
     reports: int = 0
     deltas: int = 0
     lines: int = 0
     #: The worker has said itself, in the task's log, why the attempt failed.
     told: bool = False
-    #: Why it was taken back from the worker, which may not have noticed yet: then its answer counts no more.
-    stopped: str | None = None
 
-    @classmethod
-    def of(cls, grant: Grant, connection: WorkerConnection, now: float) -> RemoteAttempt:
-        """Return the attempt of a grant."""
-        left_ms = grant.deadline_in_ms
-        return cls(grant.claim, connection, now, None if left_ms is None else now + left_ms / 1000)
-
-    def disarm(self) -> None:
-        """Forget its time limit."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+    def stop(self, reason: StopReason) -> None:
+        """Take the task back from the worker; the first reason counts."""
+        late = self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline - _LATE_S
+        self.state.stop(StopReason.TIMEOUT if late and reason is StopReason.CANCEL else reason)
 
 
 @dataclass(eq=False, slots=True)

@@ -8,6 +8,7 @@ import time
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
 from celeriac.handlers.task_log import ATTEMPT_FAILED
 from celeriac.model import Failure, LogLevel, LogLine, Progress
@@ -28,6 +29,12 @@ _MOST_REPORTS: Final = 200
 _LEVELS: Final = tuple(level.value for level in LogLevel)
 #: Longest code of an error (characters).
 _MAX_CODE: Final = 64
+
+#: Why the word of a worker on a task counts no more.
+_TAKEN_BACK: Final[dict[StopReason | None, str]] = {
+    StopReason.CANCEL: "was cancelled",
+    StopReason.TIMEOUT: "has timed out",
+}
 
 _KNOWN: Final = "ready, task_complete, task_error, progress, delta, log, ping, pong, drain"
 
@@ -200,7 +207,7 @@ class Conversation:
                 log.error("a report of remote worker %s failed", self._connection.worker_id, exc_info=error)
             return
         if answer.result() == "cancel":
-            self._gateway.attempts.stop(attempt, "cancelled")
+            attempt.stop(StopReason.CANCEL)
         elif answer.result() == "full":
             limit = self._gateway.settings.max_delta_bytes
             text = f"partial results are above the limit of {limit} bytes: send the rest with task_complete"
@@ -225,8 +232,8 @@ class Conversation:
         if attempt is None:
             self._connection.post(messages.error(f"task {describe(task_id)} is not yours", task_id[:200]))
             return None
-        if attempt.stopped is not None:
-            why = {"cancelled": "was cancelled", "timeout": "has timed out"}.get(attempt.stopped, "is no longer yours")
+        if attempt.state.end is not None:
+            why = _TAKEN_BACK.get(attempt.state.reason, "is no longer yours")
             self._connection.post(messages.error(f"task {task_id} {why}: this counts no more", task_id))
             return None
         return attempt

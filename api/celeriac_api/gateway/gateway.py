@@ -24,7 +24,7 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.attempts import Attempts
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
-from celeriac_api.gateway.desk import GroupDesk
+from celeriac_api.gateway.group_workers import GroupWorkers
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Gateway:
         self.connections: set[WorkerConnection] = set()
         self._hub = hub
         self._lease_s = lease_s
-        self._desks: dict[str, GroupDesk] = {}
+        self._groups: dict[str, GroupWorkers] = {}
         self._dirty: set[WorkerConnection] = set()
         self._numbers = 0
         self._ticker: asyncio.Task[None] | None = None
@@ -79,8 +79,8 @@ class Gateway:
         if self.draining:
             return
         self.draining = True
-        for desk in self._desks.values():
-            self._note(desk, held=0)
+        for workers in self._groups.values():
+            self._note(workers, held=0)
         for connection in list(self.connections):
             connection.post(messages.drain())
             # Also one that says again that it is ready gets nothing more from here.
@@ -109,10 +109,10 @@ class Gateway:
         if self._end_cancels is not None:
             self._end_cancels()
             self._end_cancels = None
-        for desk in self._desks.values():
-            if desk.end is not None:
-                desk.end()
-        self._desks.clear()
+        for workers in self._groups.values():
+            if workers.end is not None:
+                workers.end()
+        self._groups.clear()
 
     # --- who is there
 
@@ -123,21 +123,21 @@ class Gateway:
 
     async def connect(self, connection: WorkerConnection) -> None:
         """Take a worker in; when this returns every process knows that its group is served."""
-        desk = self._desks.get(connection.group)
-        if desk is None:
-            desk = GroupDesk(
+        workers = self._groups.get(connection.group)
+        if workers is None:
+            workers = GroupWorkers(
                 connection.group, self.remote, give=self._give, return_=self._return, lease_s=self._lease_s
             )
-            self._desks[connection.group] = desk
-        desk.connections.add(connection)
+            self._groups[connection.group] = workers
+        workers.connections.add(connection)
         self.connections.add(connection)
-        if desk.end is None:
-            end_wakes = await self._hub.listen(keys.remote_wake(connection.group), desk.wake)
-            if desk.end is None and self._desks.get(connection.group) is desk:
-                desk.end = end_wakes
+        if workers.end is None:
+            end_wakes = await self._hub.listen(keys.remote_wake(connection.group), workers.wake)
+            if workers.end is None and self._groups.get(connection.group) is workers:
+                workers.end = end_wakes
             else:
                 end_wakes()  # a neighbour was quicker, or everybody has left meanwhile
-        await self._note(desk, worker=connection)
+        await self._note(workers, worker=connection)
 
     def disconnected(self, connection: WorkerConnection) -> None:
         """Let a worker go; what it ran goes to another one, or fails. Idempotent."""
@@ -146,14 +146,14 @@ class Gateway:
             return
         self.connections.discard(connection)
         self._dirty.discard(connection)
-        desk = self._desks[connection.group]
-        desk.remove(connection)
-        self._note(desk, worker=connection, gone=True)
-        if not desk.connections:
+        workers = self._groups[connection.group]
+        workers.remove(connection)
+        self._note(workers, worker=connection, gone=True)
+        if not workers.connections:
             # Names of groups are the workers' to choose: none is kept longer than it is used.
-            del self._desks[connection.group]
-            if desk.end is not None:
-                desk.end()
+            del self._groups[connection.group]
+            if workers.end is not None:
+                workers.end()
         for attempt in list(connection.running.values()):
             self.attempts.vanished(attempt, draining=self.draining)
         connection.running.clear()
@@ -162,16 +162,16 @@ class Gateway:
         """Take notice that a worker became idle, or busy, or told something of itself."""
         if connection in self.connections:
             self._dirty.add(connection)
-            self._desks[connection.group].update(connection)
+            self._groups[connection.group].update(connection)
 
     def serves(self, group: str) -> bool:
         """Whether a worker of a group is connected to this process."""
-        return group in self._desks and not self.draining
+        return group in self._groups and not self.draining
 
     def claims_for(self, group: str) -> Callable[[], bool] | None:
         """Return what claims for an idle worker of a group in the tick of a submission; None when nobody is idle."""
-        desk = self._desks.get(group)
-        return desk.submitting if desk is not None and desk.idle and not self.draining else None
+        workers = self._groups.get(group)
+        return workers.submitting if workers is not None and workers.idle and not self.draining else None
 
     # --- tasks
 
@@ -185,7 +185,7 @@ class Gateway:
     def _give_later(self, connection: WorkerConnection, grant: Grant, before: RemoteAttempt) -> None:
         """Return a task of which the worker has still to answer for an earlier run: that answer would end this one."""
         loop = asyncio.get_running_loop()
-        others = self._desks[connection.group].pass_over(connection)
+        others = self._groups[connection.group].pass_over(connection)
         # Where nobody else is idle it would come back at once. The lease holds meanwhile.
         until = loop.time() + (_PASS_S if others else self._lease_s / 2)
 
@@ -203,7 +203,7 @@ class Gateway:
 
     def let_go(self, attempt: RemoteAttempt) -> None:
         """The worker has answered, so it may have the next task."""
-        attempt.disarm()
+        attempt.state.let_go()
         connection = attempt.connection
         connection.running.pop(attempt.claim.task_id, None)
         self.changed(connection)
@@ -220,17 +220,17 @@ class Gateway:
                 self._check_liveness(now)
                 if now >= next_poll:
                     next_poll = now + self.settings.poll_interval
-                    for desk in self._desks.values():
-                        if desk.idle:
-                            desk.wake()
+                    for workers in self._groups.values():
+                        if workers.idle:
+                            workers.wake()
                 if now >= next_leases:
                     next_leases = now + self._lease_s / 3
                     await self.attempts.renew()
                 if now >= next_presence and not self.draining:
                     next_presence = now + min(1.0, self.settings.presence / 3)
-                    for desk in self._desks.values():
-                        if desk.connections:
-                            self._note(desk)
+                    for workers in self._groups.values():
+                        if workers.connections:
+                            self._note(workers)
                 if now >= next_workers:
                     next_workers = now + self._lease_s / 3
                     self._dirty.update(self.connections)
@@ -267,11 +267,11 @@ class Gateway:
         dirty, self._dirty = self._dirty, set()
         for connection in dirty:
             if connection in self.connections:
-                self._note(self._desks[connection.group], worker=connection)
+                self._note(self._groups[connection.group], worker=connection)
 
     def _note(
         self,
-        desk: GroupDesk,
+        workers: GroupWorkers,
         *,
         worker: WorkerConnection | None = None,
         gone: bool = False,
@@ -279,12 +279,12 @@ class Gateway:
     ) -> asyncio.Future[str]:
         models: set[str] = set()
         if worker is None:
-            models.update(model for connection in desk.connections for model in connection.models)
+            models.update(model for connection in workers.connections for model in connection.models)
         elif not gone:
             models.update(worker.models)
-        count = len(desk.connections) if held is None else held
+        count = len(workers.connections) if held is None else held
         noted = self.remote.note_presence(
-            desk.group,
+            workers.group,
             0 if self.draining else count,
             worker="" if worker is None else worker.worker_id,
             facts=None if worker is None or gone else worker.facts(),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.log_lines import LogLines, kept_line
 from celeriac.handlers.context import Context
@@ -62,9 +63,14 @@ class Attempt:
     ) -> None:
         self.claim = claim
         self.context = Context(claim, self)
+        #: Where it is, why it should stop, and how it ends.
+        self.state = AttemptState(
+            call_later=loop.call_later,
+            grace_s=STOP_GRACE_S,
+            on_stop=self._interrupt_for,
+            on_overdue=partial(overdue, self),
+        )
         self.started = time.monotonic()
-        #: It has been said why it failed: a handler that is stopped late has nothing to add.
-        self.failure_said = False
         #: It runs in Celery's tracer, which logs for itself.
         self.by_celery = False
         #: What the next attempt gets instead of what this one got.
@@ -75,8 +81,6 @@ class Attempt:
         self._buffer = buffer
         self._task_log = task_log
         self._lines: LogLines | None = None
-        self._overdue = overdue
-        self._timer: asyncio.TimerHandle | None = None
         self._last_sent: asyncio.Future[Any] | None = None
         self._room: threading.Semaphore | None = None
         self._seq = 0
@@ -86,32 +90,26 @@ class Attempt:
 
     # --- stopping
 
-    def arm(self, limit_s: float) -> None:
-        """Stop it as timed out after `limit_s`, unless it is disarmed before. On the loop only."""
-        self._timer = self._loop.call_later(limit_s, self.stop, "timeout")
-
-    def disarm(self) -> None:
-        """Take the time limit away. On the loop only."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: StopReason) -> None:
         """Ask the handler to stop, and interrupt it; the first reason counts. On the loop only.
 
-        `overdue` is called when the grace has passed, whether or not the handler has stopped by then.
+        If the handler has not let go when the grace has passed, `overdue` is called.
         """
-        if self.context.stop_reason is None:
-            self.context.stop(reason)
-            if self._interrupt is not None:
-                self._interrupt()
-            self._loop.call_later(STOP_GRACE_S, self._overdue, self)
+        self.state.stop(reason)
+
+    def _interrupt_for(self, reason: StopReason) -> None:
+        self.context.stop(reason.value)
+        if self._interrupt is not None:
+            self._interrupt()
 
     @contextmanager
     def interruptible(self, interrupt: Callable[[], object]) -> Iterator[None]:
         """Let `stop` call `interrupt` inside this block; raises `CancelledError` if it is too late to begin."""
-        self.context.raise_if_cancelled()
+        # In this order: a stop from the loop's thread finds what to interrupt, or the code does not begin.
         self._interrupt = interrupt
         try:
+            if not self.state.run():
+                raise asyncio.CancelledError(self.state.reason)
             yield
         finally:
             self._interrupt = None
@@ -158,9 +156,9 @@ class Attempt:
         if sent.cancelled() or sent.exception() is not None:
             return  # the store is away for longer than our patience; the lease tells the rest
         if sent.result() == "cancel":
-            self.stop("cancel")
+            self.stop(StopReason.CANCEL)
         elif sent.result() != "ok":
-            self.stop("lost")
+            self.stop(StopReason.LOST)
 
     # --- log
 

@@ -7,8 +7,9 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,8 +25,10 @@ from celeriac.errors import (
     TaskTimeoutError,
 )
 from celeriac.execution.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
+from celeriac.execution.attempt_state import End, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.daemon_threads import DaemonThreads
+from celeriac.execution.leases import Leases
 from celeriac.handlers.results import result_text, text_of
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, Refusal, Status
@@ -85,7 +88,8 @@ class Runner:
         self._log_failures = log_failures
         #: Where plain functions run.
         self.threads = DaemonThreads(threads, name="task")
-        self._attempts: dict[str, Attempt] = {}  # by fence: a zombie and its successor share the id
+        #: What runs here.
+        self.leases: Leases[Attempt] = Leases()
         self._loop = asyncio.get_running_loop()
         #: Claims on their way, and ends that are recorded without their handlers.
         self._beginning = 0
@@ -94,31 +98,22 @@ class Runner:
 
     # --- what runs
 
-    @property
-    def attempts(self) -> list[Attempt]:
-        """The attempts that run now."""
-        return list(self._attempts.values())
-
-    def of_task(self, task_id: str) -> Iterator[Attempt]:
-        """Yield the attempts of this task (more than one if a zombie has not noticed yet)."""
-        return (attempt for attempt in self.attempts if attempt.claim.task_id == task_id)
-
     async def drain(self, grace_s: float) -> None:
         """Begin nothing more, let what runs go on for `grace_s`, and give back what is left then."""
         self._draining = True
-        if self._attempts:
-            log.info("stopping: %d running tasks may go on for %g s", len(self._attempts), grace_s)
+        if self.leases:
+            log.info("stopping: %d running tasks may go on for %g s", len(self.leases), grace_s)
         await self._idle_within(grace_s)
-        if self._attempts:
-            log.info("giving %d running tasks back", len(self._attempts))
-            for attempt in self.attempts:
-                attempt.stop("shutdown")
+        if self.leases:
+            log.info("giving %d running tasks back", len(self.leases))
+            for attempt in self.leases:
+                attempt.stop(StopReason.SHUTDOWN)
             await self._idle_within(STOP_GRACE_S + 1)
         self.threads.shutdown()
 
     async def _idle_within(self, limit_s: float) -> None:
         give_up_at = self._loop.time() + limit_s
-        while (self._attempts or self._beginning or self._endings) and self._loop.time() < give_up_at:
+        while (self.leases or self._beginning or self._endings) and self._loop.time() < give_up_at:
             await asyncio.sleep(0.02)
 
     # --- an attempt, step by step
@@ -143,7 +138,7 @@ class Runner:
             task_log=self._task_log,
             overdue=self._end_without_handler,
         )
-        self._attempts[claim.fence] = attempt
+        self.leases.hold(attempt)
         return attempt
 
     async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> Outcome:
@@ -156,11 +151,12 @@ class Runner:
             if keep:
                 return await self._end(attempt, problem, 0)
             log.warning("task %s: its result is not kept: %s", attempt.claim.task_id, problem.message)
-        try:
+
+        async def complete() -> Status:
             await self._store.complete(attempt.claim, result, attempt.context.result_file_path)
-        except (StaleClaimError, StoreUnavailableError) as exc:
-            return self._lost(attempt, exc)
-        return self._outcome(attempt, Status.COMPLETED, value=value)
+            return Status.COMPLETED
+
+        return await self._record(attempt, End.RESULT, complete, value=value)
 
     async def fail(
         self,
@@ -169,6 +165,7 @@ class Runner:
         delay_s: float | None = None,
         *,
         raised: BaseException | None = None,
+        end: End = End.FAILURE,
     ) -> Outcome:
         """End an attempt with what its handler raised; whether another follows is the policy's to say.
 
@@ -184,57 +181,54 @@ class Runner:
             if delay_s is None or not math.isfinite(delay_s)
             else round(max(delay_s, 0) * 1000)
         )
-        return await self._end(attempt, failure, delay_ms, exc, raised)
+        return await self._end(attempt, failure, delay_ms, exc, raised, end)
 
-    async def fail_for_good(self, attempt: Attempt, exc: BaseException) -> Outcome:
+    async def fail_for_good(self, attempt: Attempt, exc: BaseException, *, end: End = End.FAILURE) -> Outcome:
         """End an attempt with what its handler raised; no other follows, as plain Celery has it."""
         failure = failure_of(exc)
-        return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc)
+        return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc, end=end)
 
     async def give_back(self, attempt: Attempt) -> Outcome:
         """Give the task to whoever comes; the attempt does not count."""
-        try:
+
+        async def release() -> None:
             await attempt.reported()
             await self._store.release(attempt.claim)
-        except (StaleClaimError, StoreUnavailableError) as exc:
-            return self._lost(attempt, exc)
-        return self._outcome(attempt, None, note="given back")
+
+        return await self._record(attempt, End.GIVEN_BACK, release, note="given back")
 
     async def stopped(self, attempt: Attempt, *, retry: bool = True) -> Outcome:
         """End an attempt whose handler stopped because it was told to; `retry`: its policy covers time limits."""
-        reason = attempt.context.stop_reason
-        if reason == "cancel":
-            try:
-                await attempt.reported()
-                await self._store.settle_cancelled(attempt.claim)
-            except (StaleClaimError, StoreUnavailableError) as exc:
-                return self._lost(attempt, exc)
-            return self._outcome(attempt, Status.CANCELLED)
-        if reason == "shutdown":
+        end = attempt.state.due_end
+        if end is End.GIVEN_BACK:
             return await self.give_back(attempt)
-        if reason == "lost":
-            return self._outcome(attempt, None, note="claim lost")
-        error = (
-            TaskTimeoutError("the attempt ran longer than its time limit")
-            if reason == "timeout"
-            # The handler raised CancelledError by itself.
-            else TaskError("the handler was cancelled from inside", code="cancelled_inside")
-        )
-        return await (self.fail(attempt, error) if retry else self.fail_for_good(attempt, error))
+        if end is End.CANCELLED:
+            return await self._record(attempt, end, partial(self._settle_cancelled, attempt))
+        if end in (End.TIMED_OUT, End.FAILURE):
+            error = (
+                TaskTimeoutError("the attempt ran longer than its time limit")
+                if end is End.TIMED_OUT
+                # The handler raised CancelledError by itself.
+                else TaskError("the handler was cancelled from inside", code="cancelled_inside")
+            )
+            return await (self.fail if retry else self.fail_for_good)(attempt, error, end=end)
+        attempt.state.finish(end)
+        return self._outcome(attempt, None, note="claim lost")
 
     def forget(self, attempt: Attempt) -> None:
         """The attempt has ended in this process, whatever the record says."""
-        attempt.disarm()
-        self._attempts.pop(attempt.claim.fence, None)
+        attempt.state.let_go()
+        self.leases.drop(attempt)
 
     def _end_without_handler(self, attempt: Attempt) -> None:
         """Record the end of an attempt whose handler does not stop; what it does from now on counts for nothing."""
-        if attempt.claim.fence in self._attempts:
-            self.forget(attempt)
-            attempt.context.log.warning("the handler does not stop", reason=attempt.context.stop_reason)
-            ending = self._loop.create_task(self.stopped(attempt))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+        if attempt.state.end is not None:
+            return  # the handler was faster, and its end is on the way to the store
+        self.forget(attempt)
+        attempt.context.log.warning("the handler does not stop", reason=attempt.context.stop_reason)
+        ending = self._loop.create_task(self.stopped(attempt))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
 
     # --- a task type's attempt as a whole
 
@@ -272,10 +266,10 @@ class Runner:
         limit_ms = attempt.claim.timeout_ms
         limit_s = task_type.timeout_s if limit_ms is None else limit_ms / 1000
         if limit_s is not None:
-            attempt.arm(limit_s)
+            attempt.state.limit(limit_s)
         call = self._call if task_type.is_async else self._call_in_thread
         value, error = await call(attempt, task_type, arguments)
-        attempt.disarm()
+        attempt.state.unlimit()
         if error is None and follow_up is not None:
             try:
                 await self._loop.run_in_executor(self.threads, follow_up, value)
@@ -356,21 +350,47 @@ class Runner:
         delay_ms: int,
         error: BaseException | None = None,
         raised: BaseException | None = None,
+        end: End = End.FAILURE,
     ) -> Outcome:
-        self._say_failed(attempt, failure, raised or error)
-        try:
+        async def fail() -> Status:
+            self._say_failed(attempt, failure, raised or error)
             if attempt.amendment is not None:
                 await self._store.amend(attempt.claim, **asdict(attempt.amendment))
-            status = await self._store.fail(attempt.claim, failure, delay_ms)
+            return await self._store.fail(attempt.claim, failure, delay_ms)
+
+        return await self._record(attempt, end, fail, error=error or TaskError(failure.message, code=failure.code))
+
+    async def _settle_cancelled(self, attempt: Attempt) -> Status:
+        await attempt.reported()
+        await self._store.settle_cancelled(attempt.claim)
+        return Status.CANCELLED
+
+    async def _record(
+        self,
+        attempt: Attempt,
+        end: End,
+        write: Callable[[], Awaitable[Status | None]],
+        *,
+        note: str = "",
+        value: Any = None,
+        error: BaseException | None = None,
+    ) -> Outcome:
+        """End an attempt and have the store know; every end of an attempt goes through here.
+
+        `write` returns the task's new status.
+        """
+        if not attempt.state.finish(end):
+            return self._lost(
+                attempt, StaleClaimError(attempt.claim.task_id, attempt.state.end or attempt.state.due_end)
+            )
+        try:
+            status = await write()
         except (StaleClaimError, StoreUnavailableError) as exc:
             return self._lost(attempt, exc)
-        return self._outcome(attempt, status, error=error or TaskError(failure.message, code=failure.code))
+        return self._outcome(attempt, status, note=note, value=value, error=error)
 
     def _say_failed(self, attempt: Attempt, failure: Failure, raised: BaseException | None) -> None:
-        """Say once that an attempt failed: in the task's log, and in this process's unless Celery does."""
-        if attempt.failure_said:
-            return
-        attempt.failure_said = True
+        """Say that an attempt failed: in the task's log, and in this process's unless Celery does."""
         claim = attempt.claim
         line = failure_line(claim, failure, raised)
         attempt.log(line, always=True)

@@ -82,10 +82,6 @@ class RemoteTasks:
         """How many claims were asked for so far."""
         return self._calls
 
-    def complete(self, claim: Claim, result_json: str) -> asyncio.Future[str]:
-        """Send a result on its way; the future gets `lua/complete.lua`'s answer."""
-        return self._store.call("complete", claim.task_id, claim.fence, result_json, "")
-
     def abandon(self, claim: Claim) -> asyncio.Future[str]:
         """Take a task from a worker that vanished; the future gets `lua/abandon.lua`'s answer."""
         return self._store.call("abandon", claim.task_id, claim.fence)

@@ -199,12 +199,13 @@ class TaskStore(StoreReader):
             line.timestamp_ms,
         )
 
+    def send_result(self, claim: Claim, result_json: str, result_file_path: str = "") -> asyncio.Future[str]:
+        """Send the end of the attempt on its way; the future gets `complete.lua`'s answer. See `complete`."""
+        return self._coalescer.call(script("complete"), claim.task_id, claim.fence, result_json, result_file_path)
+
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
         """End the attempt with a result, and the file that it is in if it is; raises `StaleClaimError`."""
-        reply = await self._coalescer.call(
-            script("complete"), claim.task_id, claim.fence, result_json, result_file_path
-        )
-        _check_claim(claim, reply)
+        _check_claim(claim, await self.send_result(claim, result_json, result_file_path))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
         """End the attempt as failed; returns RETRYING, FAILED or CANCELLED."""

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 import orjson
 
 from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
+from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.runner import Outcome, Runner
 from celeriac.model import Claim, Failure, LogLine, Progress, Status
 from celeriac.settings import Settings
@@ -142,8 +143,8 @@ async def _attempt(
 
     def cancel() -> None:
         store.cancel_requested = True
-        for running_attempt in runner.of_task(claim.task_id):
-            running_attempt.stop("cancel")
+        for running_attempt in runner.leases.of_task(claim.task_id):
+            running_attempt.stop(StopReason.CANCEL)
 
     timer = None if cancel_after_s is None else loop.call_later(cancel_after_s, cancel)
     running = loop.create_task(runner.run(claim.task_id), name=f"attempt of {task_type.name}")

@@ -110,7 +110,7 @@ class CeleriacTask(Task):
         interrupt = ThreadInterrupt()
         runner = runtime.runner
         if attempt.claim.timeout_ms is not None:
-            runtime.loop.call_soon_threadsafe(attempt.arm, attempt.claim.timeout_ms / 1000)
+            runtime.loop.call_soon_threadsafe(attempt.state.limit, attempt.claim.timeout_ms / 1000)
         try:
             with attempt.interruptible(interrupt), interrupt:
                 value = self.run(*args, **kwargs)

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.forking import keep_inherited
 from celeriac.execution.loop_thread import LoopThread
 from celeriac.execution.runner import Runner
@@ -166,8 +167,8 @@ class Runtime:
 
     def _on_cancel(self, task_id: str | None) -> None:
         if task_id is not None:
-            for attempt in self.runner.of_task(task_id):
-                attempt.stop("cancel")
+            for attempt in self.runner.leases.of_task(task_id):
+                attempt.stop(StopReason.CANCEL)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -13,7 +13,7 @@ from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac_api.gateway.connection import WorkerConnection
-from celeriac_api.gateway.desk import GroupDesk
+from celeriac_api.gateway.group_workers import GroupWorkers
 from tests.kit.flaky_proxy import FlakyProxy
 from tests.kit.waiting import eventually
 from tests.kit.workers.engine_workers import runs, submit, workers_on
@@ -99,20 +99,20 @@ async def test_a_grant_for_a_remote_worker_that_got_lost_is_asked_for_again(
     async with TaskStore(url, Settings(lease=LEASE_S)) as impatient:
         given: list[Claim] = []
         working = WorkerConnection("w", "gpu", "somewhere", 0, send=nothing, buffer=10, heard_at=0, ready=True)
-        desk = GroupDesk(
+        workers = GroupWorkers(
             "gpu",
             RemoteTasks(impatient, "here"),
             give=lambda _, grant: given.append(grant.claim),
             return_=lambda grant: given.append(grant.claim),
             lease_s=LEASE_S,
         )
-        desk.connections.add(working)
-        desk.update(working)
+        workers.connections.add(working)
+        workers.update(working)
         # The connection that claims go over is open.
         assert await impatient.call("time_out", "nobody") == ""
         await store.submit(Submission("t", "remote", group="gpu", delivery=Delivery.REMOTE, max_retries=0))
         proxy.mute_all()
-        desk.wake()
+        workers.wake()
         await eventually(lambda: given, because="the grant that got lost is there")
         assert (await store.get("t")).attempt == 1
         assert await left_s(store, "t") > LEASE_S / 2

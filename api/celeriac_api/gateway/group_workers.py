@@ -1,4 +1,4 @@
-"""Where a group's idle workers get their tasks."""
+"""The workers of one group that are connected to this process: where the idle ones get their tasks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Claim:
     give_up_at: float
 
 
-class GroupDesk:
+class GroupWorkers:
     """Claims as many tasks as there are idle workers, no more; who became idle first is served first.
 
     It asks when it was woken, and goes on while tasks are left. `give` gets each task with its worker,

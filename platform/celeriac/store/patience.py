@@ -1,0 +1,30 @@
+"""Waiting until the store is back: the one pause loop of all that may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from celeriac.errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Pause before a store that is away is asked again (seconds).
+PAUSE_S: Final = 0.25
+
+
+async def until_back(step: Callable[[], Awaitable[T]], *, what: str) -> T:
+    """Do a step that may be repeated, again while the store is away, and return what it returns.
+
+    `what` names the step in the log. Other errors pass through.
+    """
+    while True:
+        try:
+            return await step()
+        except StoreUnavailableError as exc:
+            log.debug("%s waits for the store: %s", what, exc)
+            await asyncio.sleep(PAUSE_S)
