@@ -143,3 +143,27 @@ def test_every_setting_has_a_description_of_its_own() -> None:
     assert "" not in by_text, f"no description: {by_text['']}"
     assert {text: paths for text, paths in by_text.items() if len(paths) > 1} == {}
     assert [text for text in by_text if not re.fullmatch(r"[A-Z`].*[.]", text)] == []
+
+
+_ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
+#: `path/to/file.py: Class.function`, as the page of the architecture names a step.
+_STEP = re.compile(r"`([\w/]+\.(?:py|lua))(?:: ([\w.]+))?`")
+
+
+def test_every_step_of_the_architecture_exists() -> None:
+    steps = _STEP.findall(" ".join(_ARCHITECTURE.read_text("utf-8").split()))
+    steps = [(name, function) for name, function in steps if "/" in name]
+    assert len(steps) > 30
+    for name, function in steps:
+        assert (REPOSITORY / name).exists(), f"docs/architecture.md: there is no file {name}"
+        text = (REPOSITORY / name).read_text("utf-8")
+        for word in function.split(".") if function else ():
+            assert re.search(rf"\b(?:class|def) {word}\b", text), f"docs/architecture.md: {name} has no {word}"
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    page = _ARCHITECTURE.read_text("utf-8")
+    for package in ("platform/celeriac", "api/celeriac_api", "tasks/celeriac_tasks"):
+        for folder in (REPOSITORY / package).iterdir():
+            if (folder / "__init__.py").exists():
+                assert f"`{folder.name}/`" in page, f"docs/architecture.md: {package}/{folder.name} is missing"
