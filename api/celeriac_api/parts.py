@@ -127,15 +127,15 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
         types = TypeCatalog(registry, store)
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
-        hub = await _started(stack, LiveHub(store))
+        hub = await _started(stack, LiveHub(store=store))
         gateway = Gateway(
             store=store, hub=hub, dispatch=settings.dispatch, task_log=settings.task_log, lease_s=settings.lease
         )
-        feeds = await _started(stack, UserFeeds(store, hub))
-        replies = await _started(stack, Replies(store, hub, gateway.remote.gateway))
+        feeds = await _started(stack, UserFeeds(store=store, hub=hub, notifications=settings.notifications))
+        replies = await _started(stack, Replies(store=store, hub=hub, process=gateway.remote.gateway))
         calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)
         stack.push_async_callback(calls.stop)
-        activity = await _started(stack, ActivityFeed(store=store))
+        activity = await _started(stack, ActivityFeed(store=store, pages=settings.pages))
         await _started(stack, gateway)
         authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
         yield Parts(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celeriac.store.roles.external import ExternalWatcher
 from celeriac.store.roles.promoter import Promoter
 from celeriac.store.roles.reaper import Reaper
@@ -14,10 +12,9 @@ from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.outbox import OutboxPublisher
 
 
-def background_roles(store: TaskStore, app: Any) -> list[Role]:
-    """Return the roles that keep tasks moving; `app` is the Celery app, needed where its broker is not the store."""
+def background_roles(store: TaskStore, broker: Broker | None) -> list[Role]:
+    """Return the roles that keep tasks moving; `broker` is Celery's, if that is not the store itself."""
     roles: list[Role] = [Promoter(store=store), Reaper(store=store), ExternalWatcher(store=store)]
-    if not store.settings.other_broker:
+    if broker is None:
         return [*roles, Sweeper(store=store)]
-    broker = Broker(app)
     return [*roles, Sweeper(store=store, broker_empty=broker.is_empty), OutboxPublisher(store=store, broker=broker)]

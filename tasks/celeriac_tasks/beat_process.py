@@ -20,6 +20,7 @@ from celeriac.store.task_store import TaskStore
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.engine.app import process_app
+from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
 from celeriac_tasks.operators import operators_settings
 
@@ -49,11 +50,11 @@ async def _run(settings: Settings) -> None:
     async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
         mirrored = settings.dispatch.mirror and settings.worker.send_events
         app = process_app(lambda: settings) if mirrored or settings.other_broker else None
-        roles = background_roles(store, app)
+        roles = background_roles(store, Broker(app) if settings.other_broker else None)
         if settings.database_url is not None and operators_settings().get("beat_schedule"):
             roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))
         if mirrored:
-            roles.append(RemoteMirror(store=store, app=app))
+            roles.append(RemoteMirror(store=store, app=app, most_workers=settings.dispatch.mirror_workers))
         async with keeping(store, settings), scheduling(store, settings):
             for role in roles:
                 await role.start()

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.settings import Settings, load_settings
+from celeriac.settings import GrpcService, Settings, load_settings
 from celeriac.up.children import child_environment, executor_places, platform_commands, user_commands
 
 
 def _settings(**values: object) -> Settings:
     return Settings.model_validate({"data_dir": "/data folder", **values})
+
+
+def _programs(settings: Settings) -> tuple[dict[str, str], dict[str, GrpcService]]:
+    return settings.up.processes, settings.grpc_services.services
 
 
 def test_command_lines_say_what_the_children_are_and_hold_no_secret() -> None:
@@ -47,9 +51,7 @@ def test_children_load_the_same_settings_from_their_environment() -> None:
 
 
 def test_programs_of_the_operator_are_split_without_a_shell_and_python_is_this_one() -> None:
-    commands = user_commands(
-        _settings(up={"processes": {"demo": "python server.py --title 'a b'", "other": "/bin/true"}}), taken={"api"}
-    )
+    commands = user_commands({"demo": "python server.py --title 'a b'", "other": "/bin/true"}, {}, taken={"api"})
     assert commands == {"demo": (sys.executable, "server.py", "--title", "a b"), "other": ("/bin/true",)}
 
 
@@ -57,11 +59,11 @@ def test_a_program_is_told_the_port_of_its_service() -> None:
     services = {"demo": {"address": "127.0.0.1:50061"}, "six": {"address": "[::1]:7"}}
     processes = {"a": "a --port {grpc_services.demo.port} -x {} {a}", "b": "b -p={grpc_services.six.port}"}
     settings = _settings(grpc_services={"services": services}, up={"processes": processes})
-    assert user_commands(settings, taken=set()) == {
+    assert user_commands(*_programs(settings), taken=set()) == {
         "a": ("a", "--port", "50061", "-x", "{}", "{a}"),
         "b": ("b", "-p=7"),
     }
-    assert executor_places(settings) == {("127.0.0.1", 50061): ("a", "demo"), ("::1", 7): ("b", "six")}
+    assert executor_places(*_programs(settings)) == {("127.0.0.1", 50061): ("a", "demo"), ("::1", 7): ("b", "six")}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_port_that_no_service_has_is_refused_at_once(address: str | None, text
     services = {} if address is None else {"demo": {"address": address}}
     settings = _settings(grpc_services={"services": services}, up={"processes": {"a": "a {grpc_services.demo.port}"}})
     with pytest.raises(SettingsError, match=text):
-        user_commands(settings, taken=set())
+        user_commands(*_programs(settings), taken=set())
 
 
 @pytest.mark.parametrize(
@@ -81,4 +83,4 @@ def test_a_port_that_no_service_has_is_refused_at_once(address: str | None, text
 )
 def test_a_program_that_cannot_be_started_is_refused_at_once(processes: dict[str, str], text: str) -> None:
     with pytest.raises(SettingsError, match=text):
-        user_commands(_settings(up={"processes": processes}), taken={"api"})
+        user_commands(processes, {}, taken={"api"})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from celeriac.installation.run_file import Installation
-from celeriac.settings import Settings
+from celeriac.settings import GrpcServices, Settings
 from celeriac.up.ready_text import example_task, example_value, ready_text
 
 DEMO = {"grpc_services": {"services": {"demo": {"address": "127.0.0.1:50061"}}}}
@@ -45,12 +45,12 @@ def test_with_authentication_the_commands_mint_their_token() -> None:
 def test_the_example_is_of_an_announced_type_where_there_is_no_demo_service() -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     types = {"celeriac.bulk": {}, "file_process": {}, "grpc_task": {}, "shout": {"schema": schema}}
-    assert example_task(Settings(), types) == {"type": "shout", "payload": {"text": "text"}}
+    assert example_task(GrpcServices(), types) == {"type": "shout", "payload": {"text": "text"}}
 
 
 def test_the_example_of_an_installation_as_it_is_cancels_nothing() -> None:
     types = {name: {} for name in ("celeriac.bulk", "celeriac.demo", "file_process", "grpc_task", "remote")}
-    assert example_task(Settings(), types)["type"] == "celeriac.demo"
+    assert example_task(GrpcServices(), types)["type"] == "celeriac.demo"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Gateway:
         self._groups: dict[str, GroupWorkers] = {}
         self._dirty: set[WorkerConnection] = set()
         self._numbers = 0
-        self._ticker: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._end_cancels: Callable[[], None] | None = None
         #: Without a worker or beat beside it, the process must see to deadlines, leases and retries itself.
         self._roles: tuple[Role, ...] = (Reaper(store=store), Promoter(store=store))
@@ -70,7 +70,7 @@ class Gateway:
     async def start(self) -> None:
         """Begin to serve."""
         self._end_cancels = await self._hub.listen(keys.CANCELS, self.attempts.cancel_asked)
-        self._ticker = asyncio.create_task(self._tick_loop(), name="gateway")
+        self._task = asyncio.create_task(self._loop(), name="gateway")
         for role in self._roles:
             await role.start()
 
@@ -101,9 +101,9 @@ class Gateway:
             self.disconnected(connection)
         for role in self._roles:
             await role.stop()
-        if self._ticker is not None:
-            await end(self._ticker)
-            self._ticker = None
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
         self.remote.stopped = True
         await self.attempts.finish(_FINISH_S)
         if self._end_cancels is not None:
@@ -210,7 +210,7 @@ class Gateway:
 
     # --- what time does
 
-    async def _tick_loop(self) -> None:
+    async def _loop(self) -> None:
         loop = asyncio.get_running_loop()
         next_leases = next_presence = next_workers = next_poll = 0.0
         while True:

@@ -68,7 +68,7 @@ async def examples(parts: PartsOf) -> Response:
     """Answer with what the form for a new task begins with: a submission that works here, a payload of each type."""
     known = await parts.tasks.types.all()
     schemas = {one.name: known.payload_schema(one) for one in known}
-    first = example_task(parts.settings, {name: {"schema": schema} for name, schema in schemas.items()})
+    first = example_task(parts.settings.grpc_services, {name: {"schema": schema} for name, schema in schemas.items()})
     payloads = {name: example_value(schema) for name, schema in schemas.items()}
     return json_response({"first": first, "payloads": {**payloads, first["type"]: first["payload"]}})
 

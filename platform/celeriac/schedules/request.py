@@ -219,8 +219,13 @@ def build_spec(
     `anchor_ms` keeps the phase of an interval that is edited; `future` is false where the moment of a
     SCHEDULED one was checked before.
     """
-    args = checked_args(request.trigger_type, request.trigger_args, settings, now_ms=now_ms if future else None)
     own = settings.schedule
+    args = checked_args(
+        request.trigger_type,
+        request.trigger_args,
+        min_interval_s=own.min_interval,
+        now_ms=now_ms if future else None,
+    )
     grace = own.misfire_grace if request.misfire_grace is None else request.misfire_grace
     window = own.catchup_window if request.catchup_window is None else request.catchup_window
     try:

@@ -13,6 +13,7 @@ from celeriac.schedules.definition import Decision, Definition, DefinitionStatus
 from celeriac.schedules.firing import FiringLine
 from celeriac.schedules.instance_ends import settle
 from celeriac.schedules.sql.firings import FiringDesk, Glance
+from celeriac.settings import ScheduleSettings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
@@ -38,11 +39,13 @@ _AWAY_S: Final = 1.0
 class Scheduler(Role):
     """Claims due definitions, submits their firings, follows their instances."""
 
-    def __init__(self, *, store: TaskStore, desk: FiringDesk, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, store: TaskStore, desk: FiringDesk, schedule: ScheduleSettings, clock: Clock | None = None
+    ) -> None:
         super().__init__()
         self._store = store
         self._desk = desk
-        self._settings = store.settings.schedule
+        self._settings = schedule
         self._clock: Clock = clock or (lambda: server_ms(store))
         self._line = FiringLine(store=store, desk=desk)
         self._looked_until = ""

@@ -19,7 +19,8 @@ async def scheduler_on(store: TaskStore, settings: Settings, *, clock: Clock | N
     assert settings.database_url is not None
     engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
-        yield Scheduler(store=store, desk=FiringDesk(DefinitionBook(engine)), clock=clock)
+        desk = FiringDesk(DefinitionBook(engine))
+        yield Scheduler(store=store, desk=desk, schedule=settings.schedule, clock=clock)
     finally:
         await engine.dispose()
 

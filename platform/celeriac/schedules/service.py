@@ -342,7 +342,8 @@ class TaskControl:
         """Return the next `count` slots of a trigger that is not saved."""
         trigger = read_trigger(document)
         now_ms = await self._clock()
-        args = checked_args(trigger.trigger_type, trigger.trigger_args, self.settings, now_ms=now_ms)
+        least_s = self.settings.schedule.min_interval
+        args = checked_args(trigger.trigger_type, trigger.trigger_args, min_interval_s=least_s, now_ms=now_ms)
         request = DefinitionRequest(**{**trigger.model_dump(), "trigger_args": args, "content": ""})
         spec = bare_spec(request, args, now_ms)
         check_timetable(trigger, spec, now_ms)

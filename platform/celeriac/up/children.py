@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError
-from celeriac.settings import Settings
+from celeriac.settings import GrpcService, Settings
 from celeriac.settings.executor_address import read_address
 from celeriac.up.embedded import EmbeddedStore
 from celeriac.up.supervisor import ChildSpec
@@ -66,26 +66,28 @@ def platform_commands(settings: Settings, *, config: Path | None, insecure: bool
         commands["worker" if number == 1 else f"worker-{number}"] = ["worker", *worker, *shared]
     found = {name: (sys.executable, "-m", "celeriac", *command) for name, command in commands.items()}
     if settings.up.flower:
-        found["flower"] = _flower_command(settings)
+        found["flower"] = _flower_command(settings.up.flower_port)
     return found
 
 
-def _flower_command(settings: Settings) -> tuple[str, ...]:
+def _flower_command(port: int) -> tuple[str, ...]:
     """Return Flower's command line: it has no sign-in of ours, so it listens on this machine's own address alone."""
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: pip install 'celeriac[flower]'")
-    address = ("--address=127.0.0.1", f"--port={settings.up.flower_port}")
+    address = ("--address=127.0.0.1", f"--port={port}")
     return (sys.executable, "-m", "celery", "-A", "celeriac_tasks", "flower", *address)
 
 
-def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str, ...]]:
+def user_commands(
+    processes: Mapping[str, str], services: Mapping[str, GrpcService], *, taken: set[str]
+) -> dict[str, tuple[str, ...]]:
     """Return the command lines of the operator's own programs (`up.processes`), which run without a shell.
 
     Raises `SettingsError` for a name of a role of our own, for a command line that cannot be read, and for a port of a
     service that has none.
     """
     commands = {}
-    for name, text in settings.up.processes.items():
+    for name, text in processes.items():
         if name in taken or name == "up":
             raise SettingsError(f"up.processes.{name}: the name is one of Celeriac's own processes, choose another")
         try:
@@ -96,30 +98,31 @@ def user_commands(settings: Settings, *, taken: set[str]) -> dict[str, tuple[str
             raise SettingsError(f"up.processes.{name}: there is no command line")
         if words[0] in ("python", "python3"):
             words[0] = sys.executable
-        commands[name] = tuple(_with_ports(word, name, settings) for word in words)
+        commands[name] = tuple(_with_ports(word, name, services) for word in words)
     return commands
 
 
-def executor_places(settings: Settings) -> dict[tuple[str, int], tuple[str, str]]:
+def executor_places(
+    processes: Mapping[str, str], services: Mapping[str, GrpcService]
+) -> dict[tuple[str, int], tuple[str, str]]:
     """Return where programs of the operator's are to listen: host and port → the program's name and the service's."""
     return {
-        _place(settings, name, service): (name, service)
-        for name, text in settings.up.processes.items()
+        _place(services, name, service): (name, service)
+        for name, text in processes.items()
         for service in _PORT_OF.findall(text)
     }
 
 
-def _with_ports(word: str, name: str, settings: Settings) -> str:
-    return _PORT_OF.sub(lambda found: str(_place(settings, name, found[1])[1]), word)
+def _with_ports(word: str, name: str, services: Mapping[str, GrpcService]) -> str:
+    return _PORT_OF.sub(lambda found: str(_place(services, name, found[1])[1]), word)
 
 
-def _place(settings: Settings, name: str, service: str) -> tuple[str, int]:
+def _place(services: Mapping[str, GrpcService], name: str, service: str) -> tuple[str, int]:
     """Return host and port of a service that the program `name` asks for; raises `SettingsError`."""
-    known = settings.grpc_services.services
-    if service not in known:
-        there = ", ".join(sorted(known)) or "none"
+    if service not in services:
+        there = ", ".join(sorted(services)) or "none"
         raise SettingsError(f"up.processes.{name}: there is no gRPC service {service!r}; known are: {there}")
-    hosts = read_address(known[service].address).hosts
+    hosts = read_address(services[service].address).hosts
     if len(hosts) != 1:
         raise SettingsError(f"up.processes.{name}: the address of the gRPC service {service!r} has not one port")
     return hosts[0]

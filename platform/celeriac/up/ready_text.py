@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celeriac.installation.run_file import Installation
-from celeriac.settings import Settings
+from celeriac.settings import GrpcServices, Settings
 
 #: Types that need a service, a file or a remote worker besides.
 _BUILT_IN = frozenset({"grpc_task", "file_process", "remote"})
@@ -31,7 +31,7 @@ def ready_text(
     `command` is what to type for `celeriac` here.
     """
     tasks = f"{installation.http}/api/v1/tasks"
-    body = shlex.quote(json.dumps(example_task(settings, types)))
+    body = shlex.quote(json.dumps(example_task(settings.grpc_services, types)))
     folder = (
         "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )
@@ -75,9 +75,9 @@ def _without_login(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-def example_task(settings: Settings, types: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def example_task(services: GrpcServices, types: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a submission that works here: for the example executor, of a type of the user's, or of `celeriac.demo`."""
-    if settings.grpc_services.enabled and "demo" in settings.grpc_services.services:
+    if services.enabled and "demo" in services.services:
         return {"type": "grpc_task", "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}}}
     for name in sorted(types):
         if name not in _BUILT_IN and not name.startswith("celeriac."):

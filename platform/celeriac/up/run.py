@@ -77,7 +77,9 @@ class Up:
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
         self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
-        self._programs = user_commands(self._settings, taken={STORE, *self._commands})
+        self._programs = user_commands(
+            self._settings.up.processes, self._settings.grpc_services.services, taken={STORE, *self._commands}
+        )
         self._embedded: EmbeddedStore | None = None
         self._disk_sync: DiskSync | None = None
         self._installation: Installation | None = None
@@ -263,7 +265,9 @@ class Up:
 
         Worse, tasks would go to whoever has its port: the executor of another `up`, as a rule.
         """
-        for (host, port), (name, service) in executor_places(self._settings).items():
+        for (host, port), (name, service) in executor_places(
+            self._settings.up.processes, self._settings.grpc_services.services
+        ).items():
             setting = f"grpc_services.services.{service}.address"
             try:
                 free = is_free(host, port)

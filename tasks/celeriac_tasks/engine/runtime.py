@@ -29,6 +29,7 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.registry import Registry
 from celeriac_tasks.background import background_roles
+from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.lease_keeper import LeaseKeeper
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class Runtime:
             max_result_bytes=self.settings.max_result_bytes,
             task_log=self.settings.task_log,
         )
-        self._hub = LiveHub(self.store)
+        self._hub = LiveHub(store=self.store)
         await self._hub.start()
         await self._hub.listen(keys.CANCELS, self._on_cancel)
         self._roles.append(
@@ -110,7 +111,7 @@ class Runtime:
         )
         if self._serves:
             # Any number may run; with each worker having them, nothing waits for a beat that is down.
-            self._roles += background_roles(self.store, self._app)
+            self._roles += background_roles(self.store, Broker(self._app) if self.settings.other_broker else None)
             await self.store.announce_types(
                 {
                     task_type.name: {

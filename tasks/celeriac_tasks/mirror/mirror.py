@@ -63,9 +63,9 @@ class RemoteMirror(Role):
     ended is found out from the records.
     """
 
-    def __init__(self, *, store: TaskStore, app: Any) -> None:
+    def __init__(self, *, store: TaskStore, app: Any, most_workers: int) -> None:
         super().__init__()
-        self._settings = store.settings.dispatch
+        self._most_workers = most_workers
         self._broker = app.connection_for_read().hostname or ""
         self._watch = RemoteWatch(store, holder=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
         self._sender = EventSender(app)
@@ -133,10 +133,10 @@ class RemoteMirror(Role):
         return True
 
     async def _look_at_workers(self, now: float) -> None:
-        workers, total = await self._watch.workers(self._settings.mirror_workers)
+        workers, total = await self._watch.workers(self._most_workers)
         watched = now - self._mailbox.heard_at <= _WATCHED_S
         self._workers_due = now + max(1.0 if watched else _UNWATCHED_S, total / _WORKERS_PER_S)
-        if total > len(workers) and total > self._settings.mirror_workers and not self._told_of_many:
+        if total > len(workers) and total > self._most_workers and not self._told_of_many:
             self._told_of_many = True
             log.warning(
                 "Celery's monitors are shown %d of %d remote workers (dispatch.mirror_workers)", len(workers), total

@@ -98,5 +98,5 @@ def test_the_quickstart_s_configuration_loads_and_knows_it() -> None:
     settings_of: tuple[tuple[dict[str, str], str], ...] = (({}, "50061"), ({ADDRESS: "127.0.0.1:50062"}, "50062"))
     for environ, port in settings_of:
         settings = load_settings(EXAMPLES / "quickstart.yaml", environ=environ)
-        command = user_commands(settings, taken=set())["demo-executor"]
+        command = user_commands(settings.up.processes, settings.grpc_services.services, taken=set())["demo-executor"]
         assert command[1:] == ("examples/python_service/server.py", "--port", port)

@@ -189,7 +189,7 @@ async def test_a_monitor_sees_the_end_of_all_it_saw_begin_also_when_it_is_too_fa
         return [event["uuid"] for event in heard if event["type"] in kinds]
 
     listening = threading.Thread(target=listen)
-    mirror = RemoteMirror(store=store, app=app)
+    mirror = RemoteMirror(store=store, app=app, most_workers=500)
     await mirror.start()
     listening.start()
     try:

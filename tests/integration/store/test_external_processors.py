@@ -73,7 +73,7 @@ async def test_a_failure_that_skips_processing_is_followed(store: TaskStore, wat
 
 async def test_who_follows_the_task_live_hears_of_its_end(store: TaskStore, watcher: ExternalWatcher) -> None:
     task_id = await handed_out(store)
-    hub = LiveHub(store)
+    hub = LiveHub(store=store)
     await hub.start()
 
     async def until_its_end() -> list[Event]:

@@ -21,7 +21,7 @@ from tests.kit.waiting import eventually
 @pytest.fixture
 async def hub(store: TaskStore) -> AsyncIterator[LiveHub]:
     """A hub that listens."""
-    listening = LiveHub(store)
+    listening = LiveHub(store=store)
     await listening.start()
     yield listening
     await listening.stop()
@@ -200,7 +200,7 @@ async def test_a_cut_connection_is_made_good(store: TaskStore, hub: LiveHub) -> 
 async def test_followers_outlive_a_restart_of_the_server(own_valkey: ValkeyServer) -> None:
     async with TaskStore(own_valkey.url(), Settings(store_timeout=0.2)) as store:
         claims = [await running(store, task_id) for task_id in ("old", "new")]
-        hub = LiveHub(store)
+        hub = LiveHub(store=store)
         await hub.start()
         seen: dict[str, list[Event]] = {"old": [], "new": []}
         watching = [asyncio.create_task(watch(hub, seen["old"], task_id="old", idle_s=600))]

@@ -67,7 +67,7 @@ def log(
 
 
 async def _follow(store: TaskStore, task_id: str, show: Callable[[LogLine], None]) -> None:
-    hub = LiveHub(store)
+    hub = LiveHub(store=store)
     await hub.start()
     try:
         async with aclosing(hub.follow_log(task_id)) as items:

@@ -60,7 +60,7 @@ async def watch_task(tasks: Tasks, task_id: str, *, as_json: bool) -> int:
         return _exit_code(task)
     clock = asyncio.get_running_loop().time
     last_answer = clock()
-    hub = LiveHub(store)
+    hub = LiveHub(store=store)
     await hub.start()
     try:
         with view:

@@ -10,7 +10,6 @@ from typing import Any, Final
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.schedules.definition import TaskTriggerType, moment_ms
 from celeriac.schedules.times.rules import cron_of, zone
-from celeriac.settings import Settings
 from celeriac.tasks.request import MAX_DELAY_S
 
 #: Rules and exclusions of one definition.
@@ -18,11 +17,12 @@ MAX_RULES: Final = 50
 
 
 def checked_args(
-    trigger_type: TaskTriggerType, given: Mapping[str, Any] | None, settings: Settings, *, now_ms: int | None
+    trigger_type: TaskTriggerType, given: Mapping[str, Any] | None, *, min_interval_s: float, now_ms: int | None
 ) -> dict[str, Any]:
     """Return the trigger's arguments, JSON-ready; raises `InvalidSubmissionError` about `trigger_args.FIELD`.
 
-    `now_ms` is what "in the future" means; None for a definition that is edited elsewhere.
+    `min_interval_s` is the shortest interval that is accepted. `now_ms` is what "in the future" means; None for a
+    definition that is edited elsewhere.
     """
     args = {name: _plain(value) for name, value in (given or {}).items() if value is not None}
     match trigger_type:
@@ -40,11 +40,11 @@ def checked_args(
             if now_ms is not None and run_ms <= now_ms:
                 raise _wrong(name, "is in the past: name a moment that is to come")
         case TaskTriggerType.LOOP:
-            _check_loop(args, settings)
+            _check_loop(args, min_interval_s)
     return args
 
 
-def _check_loop(args: dict[str, Any], settings: Settings) -> None:
+def _check_loop(args: dict[str, Any], min_interval_s: float) -> None:
     _only(args, ("interval", "offset", "cron", "cron_expression", "rules", "timezone", "exclude"))
     _timezone(args)
     if "rules" in args:
@@ -56,14 +56,14 @@ def _check_loop(args: dict[str, Any], settings: Settings) -> None:
         for i, rule in enumerate(rules):
             _only(rule, ("interval", "offset", "cron", "cron_expression", "timezone"), f"rules.{i}.")
             _timezone(rule, f"rules.{i}.")
-            _check_rule(rule, settings, f"rules.{i}.")
+            _check_rule(rule, min_interval_s, f"rules.{i}.")
     else:
-        _check_rule(args, settings, "")
+        _check_rule(args, min_interval_s, "")
     for i, entry in enumerate(_objects(args, "exclude")):
         _check_exclusion(entry, f"exclude.{i}", args.get("timezone"))
 
 
-def _check_rule(rule: dict[str, Any], settings: Settings, at: str) -> None:
+def _check_rule(rule: dict[str, Any], min_interval_s: float, at: str) -> None:
     kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
     if not kinds:
         raise _wrong(f"{at}interval", "is required: seconds between two runs, or `cron` in its place")
@@ -80,11 +80,10 @@ def _check_rule(rule: dict[str, Any], settings: Settings, at: str) -> None:
         except ValueError as exc:
             raise _wrong(f"{at}{kinds[0]}", str(exc)) from exc
         return
-    least = settings.schedule.min_interval
     if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
         raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
-    if value < least:
-        raise _wrong(f"{at}interval", f"is below the least that this installation allows ({least:g} s)")
+    if value < min_interval_s:
+        raise _wrong(f"{at}interval", f"is below the least that this installation allows ({min_interval_s:g} s)")
     if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
         raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
 

@@ -1,4 +1,4 @@
-"""What all background roles share: start, stop, and a loop that no single failure ends."""
+"""The base of all background roles: start, stop, and a loop that no failed step ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ async def end(task: asyncio.Task[Any]) -> None:
 
 
 class Role(ABC):
-    """A background role. Any number may run anywhere: each step is one atomic script."""
+    """A background role: `step` is repeated until `stop`, whatever happens in it.
+
+    Any number of processes may run a role at once, and each may be killed at any time.
+    """
 
     #: Pause after a step that failed (seconds).
     pause_after_failure_s: ClassVar[float] = 0.5
@@ -33,8 +36,9 @@ class Role(ABC):
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin the loop."""
-        self._task = asyncio.create_task(self._loop(), name=type(self).__name__)
+        """Begin the loop. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name=type(self).__name__)
 
     async def stop(self) -> None:
         """End the loop. Idempotent."""
@@ -44,7 +48,7 @@ class Role(ABC):
 
     @abstractmethod
     async def step(self) -> float:
-        """Do what is to be done now; return the seconds until the next look."""
+        """Do what is due now; return the seconds until the next step."""
 
     async def _loop(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from celeriac.model import GroupStats, Status, Task, WorkerInfo
+from celeriac.settings import PagesSettings
 from celeriac.store import keys
 from celeriac.store.counts import Counts, counts_of
 from celeriac.store.records import task_from_hash
@@ -108,10 +109,10 @@ class Watcher:
 class ActivityFeed(FeedReader):
     """Reads for all watchers of this process, a few times a second; it sleeps while there are none."""
 
-    def __init__(self, *, store: TaskStore) -> None:
+    def __init__(self, *, store: TaskStore, pages: PagesSettings) -> None:
         super().__init__(at_once=1)
         self._store = store
-        self._settings = store.settings.pages
+        self._settings = pages
         self._watchers: set[Watcher] = set()
         self._closed = False
         self._position = ""

@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 class LiveHub:
     """Shares one pub/sub connection of the store among all listeners of a process."""
 
-    def __init__(self, store: TaskStore) -> None:
+    def __init__(self, *, store: TaskStore) -> None:
         self._store = store
         self._pubsub = store.redis.pubsub()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
-        self._loop_task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._something_to_hear = asyncio.Event()
         self._closed = False
         #: A subscription failed: the loop has to look for channels without one.
@@ -34,16 +34,17 @@ class LiveHub:
         self._ending: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
-        """Begin to listen."""
-        self._loop_task = asyncio.create_task(self._loop(), name="live-hub")
+        """Begin to listen. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="live-hub")
 
     async def stop(self) -> None:
         """End every `follow` and disconnect. Idempotent."""
         self._closed = True
         self._wake_all()
-        if self._loop_task is not None:
-            await end(self._loop_task)
-            self._loop_task = None
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
         for ending in list(self._ending):
             ending.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)

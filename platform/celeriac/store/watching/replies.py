@@ -48,7 +48,7 @@ class Waiter:
 class Replies(FeedReader):
     """The waiters of a process. A record is read where the message could not carry the end, or may have been missed."""
 
-    def __init__(self, store: TaskStore, hub: LiveHub, process: str) -> None:
+    def __init__(self, *, store: TaskStore, hub: LiveHub, process: str) -> None:
         super().__init__(at_once=_RECORDS_AT_ONCE)
         self.channel = keys.replies(process)
         self._store = store

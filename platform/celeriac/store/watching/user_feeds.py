@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from celeriac.errors import CeleriacError
+from celeriac.settings import NotificationSettings
 from celeriac.store import keys
 from celeriac.store.server.pipeline import Line
 from celeriac.store.server.scripts import script
@@ -111,11 +112,11 @@ class _Feed:
 class UserFeeds(FeedReader):
     """One reader for all feeds that somebody follows through this process."""
 
-    def __init__(self, store: TaskStore, hub: LiveHub) -> None:
+    def __init__(self, *, store: TaskStore, hub: LiveHub, notifications: NotificationSettings) -> None:
         super().__init__(at_once=_FEEDS_AT_ONCE)
         self._store = store
         self._hub = hub
-        self._settings = store.settings.notifications
+        self._settings = notifications
         self._line = Line(store.redis.connection_pool)
         self._feeds: dict[str, _Feed] = {}
 
