@@ -24,11 +24,12 @@ from celeriac_api.gateway import endpoint as gateway
 from celeriac_api.http import problems
 from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.notifications import endpoint as user_websocket
+from celeriac_api.notifications import routes as notifications
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
 from celeriac_api.parts import STATE, Parts, running_parts
-from celeriac_api.routes import audit, definitions, health, live, metrics, notifications, operations
+from celeriac_api.routes import audit, definitions, groups, health, live, metrics, task_types, workers
 from celeriac_api.routes.files import files, uploads
 from celeriac_api.routes.tasks import batch, bulk, downloads, log, progress
 from celeriac_api.routes.tasks import listing as history
@@ -49,7 +50,9 @@ _ROUTERS: Final = (
     files.router,
     uploads.router,
     definitions.router,
-    operations.router,
+    groups.router,
+    workers.router,
+    task_types.router,
     audit.router,
     live.router,
     dispatch.router,

@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac_api.app import create_app
-from celeriac_api.gateway.protocol import WebSocketProtocol
 from celeriac_api.http.problems import TABLE, problem
+from celeriac_api.http.websocket_protocol import WebSocketProtocol
 from celeriac_api.parts import STATE, Parts
 from celeriac_api.rpc.process import serving_rpc
 

@@ -20,23 +20,42 @@ _CALLERS: Final = 10_000
 _DEFAULT_RATE: Final = 1000.0
 
 
+class TokenBucket:
+    """Fills by `rate` per second up to `burst`; each request takes one. It is full at the beginning."""
+
+    __slots__ = ("_at", "_burst", "_level", "_rate")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = self._level = burst
+        self._at = time.monotonic()
+
+    def wait_s(self, take: float = 1.0) -> float:
+        """Take and return 0, or the seconds until there is enough again."""
+        now = time.monotonic()
+        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+        if self._level < take:
+            return (take - self._level) / self._rate
+        self._level -= take
+        return 0.0
+
+
 class Buckets:
-    """One bucket per caller: it fills by `rate` per second up to `burst`, and each request takes one."""
+    """One bucket per caller."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate, self._burst = rate, burst
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     def wait_s(self, caller: str, take: float = 1.0) -> float:
         """Take from the caller's bucket and return 0, or the seconds until there is enough in it again."""
-        now = time.monotonic()
-        level, at = self._buckets.pop(caller, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self.rate)
-        missing = take - level if level < take else 0.0
-        self._buckets[caller] = (level if missing else level - take, now)
+        bucket = self._buckets.pop(caller, None) or TokenBucket(self.rate, self._burst)
+        # The caller that was heard of last is last.
+        self._buckets[caller] = bucket
         if len(self._buckets) > _CALLERS:
             del self._buckets[next(iter(self._buckets))]
-        return missing / self.rate
+        return bucket.wait_s(take)
 
 
 def principal_buckets(access: AccessSettings, *, host: str) -> Buckets | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.model import Claim
 from celeriac_api.gateway import messages
+from celeriac_api.http.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,10 @@ class WorkerConnection:
     #: It was disconnected, or is about to be.
     closed: bool = False
     pinged_at: float = 0.0
-    _outbox: deque[Message] = field(default_factory=deque)
-    _writer: asyncio.Task[None] | None = None
+    _outbox: Outbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._outbox = Outbox(self.send, most=self.buffer + self.concurrency, on_failure=self._cannot_write)
 
     @property
     def free(self) -> int:
@@ -85,35 +87,30 @@ class WorkerConnection:
         """Send a message soon; a worker that reads too slowly to be sent any more is disconnected."""
         if self.closed:
             return
-        if len(self._outbox) >= self.buffer + self.concurrency:
+        self._outbox.most = self.buffer + self.concurrency
+        if not self._outbox.put(text):
             log.warning("remote worker %s reads too slowly: disconnected", self.worker_id)
-            self._outbox.clear()
             self.close(messages.NOT_RESPONDING, "messages are not read")
-            return
-        self._put({"type": "websocket.send", "text": text})
 
     def close(self, code: int, reason: str) -> None:
         """Disconnect it, after what it was sent before. Idempotent."""
         if not self.closed:
             self.closed = True
-            self._put({"type": "websocket.close", "code": code, "reason": reason})
+            self._outbox.close(code, reason)
 
     async def room(self) -> None:
         """Wait while what is to be sent fills half of the buffer."""
-        while self._writer is not None and len(self._outbox) > self.buffer // 2 and not self.closed:
-            await asyncio.wait([self._writer], timeout=1)
+        while self._outbox.half_full and not self.closed:
+            await self._outbox.emptied(at_most_s=1)
 
     async def flushed(self) -> None:
         """Wait until everything is sent, for a short while."""
-        if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=_CLOSE_S)
+        await self._outbox.emptied(at_most_s=_CLOSE_S)
 
     def abort(self) -> None:
         """Forget what is still to be sent: nobody is there any more."""
         self.closed = True
-        self._outbox.clear()
-        if self._writer is not None:
-            self._writer.cancel()
+        self._outbox.abort()
 
     def facts(self) -> dict[str, str]:
         """Return what operators see of it."""
@@ -131,21 +128,9 @@ class WorkerConnection:
             "started_ms": str(self.started_ms),
         }
 
-    def _put(self, message: Message) -> None:
-        self._outbox.append(message)
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._outbox:
-                await self.send(self._outbox.popleft())
-        except Exception as exc:
-            # It is gone; the reading side notices as well.
-            log.debug("remote worker %s cannot be written to: %s", self.worker_id, exc)
-            self._outbox.clear()
-        finally:
-            self._writer = None
+    def _cannot_write(self, error: Exception) -> None:
+        # It is gone; the reading side notices as well.
+        log.debug("remote worker %s cannot be written to: %s", self.worker_id, error)
 
 
 def describe(value: Any, limit: int = 100) -> str:

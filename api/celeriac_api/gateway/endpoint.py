@@ -18,9 +18,9 @@ from celeriac.store import keys
 from celeriac_api.access.rights import Access
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import WorkerConnection
-from celeriac_api.gateway.conversation import Conversation
 from celeriac_api.gateway.gateway import Gateway
-from celeriac_api.gateway.protocol import PONGS
+from celeriac_api.gateway.session import WorkerSession
+from celeriac_api.http.websocket_protocol import PONGS
 from celeriac_api.parts import parts_in
 from celeriac_api.routing import Router
 
@@ -51,15 +51,15 @@ async def serve_worker(scope: Scope, receive: Receive, send: Send) -> None:
         heard_at=asyncio.get_running_loop().time(),
         ready=gateway.settings.ready_on_connect,
     )
-    conversation = Conversation(gateway, connection, max_result_bytes=parts.settings.max_result_bytes)
+    session = WorkerSession(gateway, connection, max_result_bytes=parts.settings.max_result_bytes)
     try:
-        await _converse(conversation, gateway, connection, scope, receive)
+        await _converse(session, gateway, connection, scope, receive)
     finally:
         gateway.disconnected(connection)
 
 
 async def _converse(
-    conversation: Conversation, gateway: Gateway, connection: WorkerConnection, scope: Scope, receive: Receive
+    session: WorkerSession, gateway: Gateway, connection: WorkerConnection, scope: Scope, receive: Receive
 ) -> None:
     try:
         await gateway.connect(connection)
@@ -71,10 +71,10 @@ async def _converse(
     connection.post(messages.connected(connection.worker_id))
     gateway.changed(connection)
     while (event := await receive())["type"] == "websocket.receive":
-        conversation.heard(event.get("text"))
+        session.heard(event.get("text"))
         # A worker that writes without reading waits for its own answers, one that floods waits for the store.
         await connection.room()
-        await conversation.room()
+        await session.room()
 
 
 def _refusal(gateway: Gateway, group: str) -> tuple[int, str] | None:

@@ -24,10 +24,10 @@ from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
-from celeriac_api.gateway.protocol import PONGS
+from celeriac_api.access.limits import TokenBucket
+from celeriac_api.http.outbox import Outbox
 from celeriac_api.http.responses import encode
-from celeriac_api.notifications.outbox import Outbox
-from celeriac_api.notifications.rate import Rate
+from celeriac_api.http.websocket_protocol import PONGS
 from celeriac_api.notifications.task_status import message_text, status_fields
 from celeriac_api.parts import Parts
 
@@ -64,7 +64,12 @@ class UserConnection:
         self._opened = asyncio.Event()
         self._heard_at = time.monotonic()
         websocket.scope.get(PONGS, {})["heard"] = self._hear
-        self._outbox = Outbox(self._settings.buffer_messages, self._settings.buffer_bytes)
+        self._outbox = Outbox(
+            websocket.send,
+            most=self._settings.buffer_messages,
+            most_bytes=self._settings.buffer_bytes,
+            on_failure=self._cannot_write,
+        )
         self._closing: tuple[int, str] | None = None
         self._close_asked = asyncio.Event()
         #: Single tasks of other users that it follows.
@@ -74,20 +79,19 @@ class UserConnection:
         """Send and receive until one side closes."""
         await self._feeds.join(self._user_id)
         steps: list[Coroutine[Any, Any, None]] = [
-            self._outbox.write(self._websocket),
             self._listen(),
-            self._begin(),
             self._until_closed(),
+            self._begin(),
         ]
-        tasks = [asyncio.create_task(step) for step in steps]
+        listening, closing, _ = tasks = [asyncio.create_task(step) for step in steps]
         try:
-            await asyncio.wait([tasks[0], tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([listening, closing], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await asyncio.gather(*map(end, (*tasks, *self._single.values())))
+            await self._outbox.stop()
             self._feeds.leave(self._user_id, self)
-        for task in tasks[:2]:
-            if not task.cancelled() and (exc := task.exception()) is not None and not isinstance(exc, GONE):
-                log.error("a notification connection broke off", exc_info=exc)
+        if not listening.cancelled() and (exc := listening.exception()) is not None and not isinstance(exc, GONE):
+            log.error("a notification connection broke off", exc_info=exc)
         if self._closing is not None:
             await close(self._websocket, *self._closing)
 
@@ -111,7 +115,12 @@ class UserConnection:
             self._closing = (code, reason)
             self._close_asked.set()
 
-    # --- parts
+    # --- what it consists of
+
+    def _cannot_write(self, error: Exception) -> None:
+        if not isinstance(error, GONE):
+            log.error("a notification connection broke off", exc_info=error)
+        self.close(TRY_LATER, "the connection broke off: come back with the last id")
 
     def _hear(self) -> None:
         self._heard_at = time.monotonic()
@@ -218,7 +227,7 @@ class UserConnection:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _listen(self) -> None:
-        rate = Rate(self._settings.max_client_rate)
+        allowed = TokenBucket(self._settings.max_client_rate, 2 * self._settings.max_client_rate)
         while True:
             received = await self._websocket.receive()
             self._hear()
@@ -229,7 +238,7 @@ class UserConnection:
             if len(text or received.get("bytes") or b"") > self._settings.max_client_bytes:
                 self.close(TOO_LARGE, f"messages may have {self._settings.max_client_bytes} bytes")
                 return
-            if not rate.take():
+            if allowed.wait_s() > 0:
                 self.close(REFUSED, "too many messages")
                 return
             message = read(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -16,13 +15,13 @@ from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Wat
 from celeriac.tasks.record import task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM
+from celeriac_api.http.event_stream import Events, EventStreamResponse, frame, last_event_seen
 from celeriac_api.http.problems import TooManyWatchersError
 from celeriac_api.http.responses import json_response
-from celeriac_api.http.sse import KEEPALIVE, RETRY_MS, EventStreamResponse, frame, last_event_seen
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import RunningTasks
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.routes.operations import group_record
+from celeriac_api.routes.groups import group_record
 from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
@@ -54,12 +53,11 @@ class LiveStream:
         self._caller = caller
         self._after = after
 
-    async def frames(self) -> AsyncGenerator[bytes, None]:
+    async def events(self) -> Events:
         """Yield what to send until the process is about to stop."""
         feed: ActivityFeed = self._parts.activity
         watcher = await feed.watch(after=self._after)
         try:
-            yield b"retry: %d\n\n" % RETRY_MS
             while not feed.closed:
                 watcher.woken.clear()
                 for part in self._parts_of(watcher):
@@ -68,7 +66,7 @@ class LiveStream:
                     async with asyncio.timeout(self._parts.settings.sse_keepalive):
                         await watcher.woken.wait()
                 except TimeoutError:
-                    yield KEEPALIVE
+                    yield None
         finally:
             feed.leave(watcher)
 
@@ -121,7 +119,7 @@ async def watch_everything(
     seen = last_event_seen(last_event_id, last_event_id_query)
     if parts.activity.watchers >= parts.settings.pages.live_watchers:
         raise TooManyWatchersError(parts.settings.pages.live_watchers)
-    return EventStreamResponse(LiveStream(parts, caller, after=seen))
+    return EventStreamResponse(LiveStream(parts, caller, after=seen).events())
 
 
 @router.get(

@@ -16,13 +16,13 @@ from celeriac_api.access.caller import principal_in
 from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http import digests
 from celeriac_api.http.bodies import RefusedBody
-from celeriac_api.http.incoming import MultipartFile, boundary_of, write_stream
 from celeriac_api.http.problems import RequestError, instance_of, problem_of
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.responses import location, problems, request_header
 from celeriac_api.openapi.schemas import FileFacts, UploadedFile
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routes.files.file_body import MultipartFile, boundary_of, write_stream
 from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/files"

@@ -22,11 +22,11 @@ from celeriac.files.uploads import UploadInfo, UploadWriter, parse_metadata
 from celeriac_api.access.caller import principal_in
 from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.bodies import RefusedBody
-from celeriac_api.http.incoming import write_stream
 from celeriac_api.http.problems import RequestError, Row, instance_of, problem, row_of
 from celeriac_api.openapi.problem_examples import FILE_ID
 from celeriac_api.openapi.responses import Responses, header, location, problems, request_header
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routes.files.file_body import write_stream
 from celeriac_api.routes.files.files import FileId
 from celeriac_api.routing import Router
 

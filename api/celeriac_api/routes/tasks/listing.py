@@ -20,12 +20,13 @@ from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, re
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ
+from celeriac_api.http.event_stream import place_of
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import json_response
-from celeriac_api.http.sse import place_of, progress_data, status_data
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
 from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.routes.tasks.progress_stream import progress_data, status_data
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
 

@@ -11,12 +11,12 @@ from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
 from celeriac.tasks.record import log_line_record
 from celeriac_api.access.rights import READ, STREAM
-from celeriac_api.http.log_stream import LogStream
+from celeriac_api.http.event_stream import START, EventStreamResponse, last_event_seen, place_of
 from celeriac_api.http.responses import json_response
-from celeriac_api.http.sse import START, EventStreamResponse, last_event_seen, place_of
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskLog
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.tasks.log_stream import LogStream
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -102,5 +102,5 @@ async def follow_log(
             position=seen or START,
             level=level,
             keepalive_s=parts.settings.sse_keepalive,
-        )
+        ).events()
     )

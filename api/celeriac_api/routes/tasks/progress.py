@@ -10,12 +10,13 @@ from starlette.responses import Response
 from celeriac.errors import TaskNotFoundError, Violation
 from celeriac.tasks.record import progress_record
 from celeriac_api.access.rights import READ, STREAM
+from celeriac_api.http.event_stream import EventStreamResponse, last_event_seen
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import HEADERS, json_response
-from celeriac_api.http.sse import EventStreamResponse, Frames, PastStream, TaskStream, last_event_seen
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskProgress
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.tasks.progress_stream import PastStream, TaskStream
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -92,7 +93,7 @@ async def watch_progress(
         raise RequestError(
             "invalid_request", "include can only hold: status", [Violation("include", "can only hold: status")]
         )
-    stream: Frames | None
+    stream: TaskStream | PastStream | None
     try:
         stream = await TaskStream.resume(
             seen,
@@ -109,4 +110,4 @@ async def watch_progress(
             raise
         events = await parts.history.events(task_id, count=parts.settings.max_task_events)
         stream = PastStream.resume(seen, task=task, events=events, with_status="status" in wanted)
-    return Response(status_code=204, headers=HEADERS) if stream is None else EventStreamResponse(stream)
+    return Response(status_code=204, headers=HEADERS) if stream is None else EventStreamResponse(stream.events())

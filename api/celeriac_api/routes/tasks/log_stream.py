@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
 
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import Task, severity
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import log_line_record
-from celeriac_api.http.sse import KEEPALIVE, RETRY_MS, START, frame
+from celeriac_api.http.event_stream import START, Events, frame
 
 
 class LogStream:
@@ -22,15 +21,14 @@ class LogStream:
         self._least = severity(level)
         self._keepalive_s = keepalive_s
 
-    async def frames(self) -> AsyncGenerator[bytes, None]:
+    async def events(self) -> Events:
         """Yield what to send; ends after `done`, when the task's record is gone, or when the hub stops."""
-        yield b"retry: %d\n\n" % RETRY_MS
         followed = self._hub.follow_log(self._task_id, self._position, idle_s=self._keepalive_s)
         with contextlib.suppress(TaskNotFoundError):
             async with contextlib.aclosing(followed) as items:
                 async for item in items:
                     if item is None:
-                        yield KEEPALIVE
+                        yield None
                     elif isinstance(item, Task):
                         # With the last line's id: who comes back with it is told the end again, and no line.
                         seen = None if self._position == START else self._position

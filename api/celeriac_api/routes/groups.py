@@ -1,4 +1,4 @@
-"""What is there: groups, workers, task types."""
+"""The worker groups: read, pause, resume and limit them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from starlette.responses import Response
 from celeriac.errors import GroupNotFoundError
 from celeriac.limits.rules import MAX_RUNNING, Rate
 from celeriac.model import GroupStats
-from celeriac.tasks.record import limits_record, pause_record, plain_number, worker_record
-from celeriac.tasks.registry import TaskType
+from celeriac.tasks.record import limits_record, pause_record
 from celeriac_api.access.rights import ADMIN, READ
-from celeriac_api.http.problems import TaskTypeNotFoundError
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
-from celeriac_api.openapi.schemas import Group, Groups, TaskTypeInfo, TaskTypes, Workers
+from celeriac_api.openapi.schemas import Group, Groups
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routing import Router
 
@@ -166,52 +164,6 @@ async def read_group(name: GroupName, parts: PartsOf) -> Response:
     return json_response(group_record(parts, await _known_group(parts, name)))
 
 
-@router.get(
-    "/workers",
-    access=ADMIN,
-    summary="List the workers",
-    description="Each worker process that reported lately; one that died disappears within the lease time.",
-    response_model=Workers,
-    responses=problems("store_unavailable"),
-)
-async def list_workers(parts: PartsOf) -> Response:
-    """Answer with all workers."""
-    return json_response({"workers": [worker_record(worker) for worker in await parts.store.workers()]})
-
-
-@router.get(
-    "/task-types",
-    access=READ,
-    summary="List the task types",
-    description="Each task type with the JSON schema of its payload: those known here and those that workers announce.",
-    response_model=TaskTypes,
-    responses=problems("store_unavailable"),
-)
-async def list_task_types(parts: PartsOf) -> Response:
-    """Answer with all task types."""
-    types = await parts.tasks.types.all()
-    return json_response({"task_types": [_task_type(known, types.payload_schema(known)) for known in types]})
-
-
-@router.get(
-    "/task-types/{name:path}",
-    access=READ,
-    summary="Read a task type",
-    description="One task type with the JSON schema of its payload.",
-    response_model=TaskTypeInfo,
-    responses=problems("task_type_not_found", "store_unavailable"),
-)
-async def read_task_type(
-    name: Annotated[str, Path(description="The type's name.", examples=["grpc_task"])], parts: PartsOf
-) -> Response:
-    """Answer with one task type."""
-    types = await parts.tasks.types.containing(name)
-    known = types.get(name)
-    if known is None:
-        raise TaskTypeNotFoundError(name)
-    return json_response(_task_type(known, types.payload_schema(known)))
-
-
 async def _known_group(parts: Parts, name: str) -> GroupStats:
     """Return a group that had tasks, has workers or is configured; raises `GroupNotFoundError`."""
     for stats in await parts.store.groups(also=("default", *parts.settings.groups)):
@@ -231,15 +183,4 @@ def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
         "max_queue_length": parts.settings.queue_limit(stats.name),
         "paused": pause_record(stats.pause),
         "limits": limits_record(stats.limits),
-    }
-
-
-def _task_type(known: TaskType, payload_schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": known.name,
-        "description": known.description,
-        "queue": known.group,
-        "max_retries": known.retry.max_retries,
-        "timeout_s": None if known.timeout_s is None else plain_number(known.timeout_s),
-        "payload_schema": payload_schema,
     }

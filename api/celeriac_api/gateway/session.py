@@ -39,7 +39,7 @@ _TAKEN_BACK: Final[dict[StopReason | None, str]] = {
 _KNOWN: Final = "ready, task_complete, task_error, progress, delta, log, ping, pong, drain"
 
 
-class Conversation:
+class WorkerSession:
     """Handles one worker's messages; nothing that it says ends the connection."""
 
     def __init__(self, gateway: Gateway, connection: WorkerConnection, *, max_result_bytes: int) -> None:

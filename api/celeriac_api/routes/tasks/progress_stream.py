@@ -1,4 +1,4 @@
-"""A task's events as server-sent events (WHATWG HTML, section 9.2).
+"""A task's progress as server-sent events, live and from the history.
 
 A stream is `progress` events and one `done`, then it ends. Ids are those of the task's event stream,
 so a client that comes back with `Last-Event-ID` goes on where it was, on any process.
@@ -11,77 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
-from celeriac.errors import StoreUnavailableError, TaskNotFoundError, Violation
+from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import Event, Status, Task, ms_from_utc, stream_position
-from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import error_record, plain_number, progress_record
-from celeriac_api.http.problems import RequestError
-from celeriac_api.http.responses import encode
+from celeriac_api.http.event_stream import START, Events, frame
 
-log = logging.getLogger(__name__)
-
-#: How long a browser waits before it connects again (ms).
-RETRY_MS: Final = 1000
 #: Pause between two looks at a store that is away (seconds).
 _STORE_PAUSE_S: Final = 0.25
 #: A task's first event is written with its record. Servers before 7 read the clock twice for that (ms).
 _CREATION_SLACK_MS: Final = 100
-#: Where a task's stream begins.
-START: Final = "-"
-
-#: A comment, so that proxies keep a quiet stream open.
-KEEPALIVE: Final = b": keep-alive\n\n"
-_HEADERS: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-    (b"x-content-type-options", b"nosniff"),
-]
-
-
-def last_event_seen(header: str | None, query: str | None) -> str | None:
-    """Return the id of the last event that a client says it received, None where it saw none; the header wins.
-
-    Raises `RequestError` for what is no such id.
-    """
-    # An empty one is what a browser sends that has seen no event yet.
-    seen = header or query or None
-    if seen is not None and stream_position(seen) is None:
-        raise RequestError(
-            "invalid_header",
-            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
-            [Violation("Last-Event-ID", "is not the id of an event")],
-        )
-    return seen
-
-
-def place_of(cursor: str | None) -> tuple[int, int]:
-    """Return the stream id that a list's cursor is, one before all others where there is none.
-
-    Raises `RequestError` for what is no such id, or one that history cannot hold.
-    """
-    if cursor is None:
-        return (-1, 0)
-    place = stream_position(cursor)
-    if place is None or max(place) >= 2**63:
-        message = "is no cursor: take `next_cursor` of a page as it is"
-        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
-    return place
-
-
-def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
-    """Return one event. Its data is one line: JSON escapes line breaks."""
-    head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
-    return head.encode() + b"data: " + encode(data) + b"\n\n"
 
 
 class TaskStream:
@@ -140,9 +83,8 @@ class TaskStream:
         held = await store.events(task.task_id, count=1)
         return not held or held[0].kind != "status"
 
-    async def frames(self) -> AsyncGenerator[bytes, None]:
+    async def events(self) -> Events:
         """Yield what to send; ends after `done`, when the task's record is gone, or when the hub stops."""
-        yield b"retry: %d\n\n" % RETRY_MS
         if self._snapshot:
             last, data, final = await self._present()
             # At its end the task's last event is `done`, which must not be counted as seen yet.
@@ -157,7 +99,7 @@ class TaskStream:
             async for event in events:
                 if event is None:
                     if (end := await self._ended_unheard()) is None:
-                        yield KEEPALIVE
+                        yield None
                         continue
                     if end:
                         yield end
@@ -248,9 +190,8 @@ class PastStream:
             return None
         return cls(task, events, seen=seen, with_status=with_status)
 
-    async def frames(self) -> AsyncGenerator[bytes, None]:
+    async def events(self) -> Events:
         """Yield what to send, `done` last."""
-        yield b"retry: %d\n\n" % RETRY_MS
         task = self._task
         if self._snapshot:
             # History does not keep every report, so what follows the client's place may be incomplete.
@@ -263,53 +204,6 @@ class PastStream:
                 elif event.kind == "status" and self._with_status:
                     yield frame("status", status_data(task.task_id, event), event.id)
         yield frame("done", _end_data(task), self._events[-1].id if self._events else None)
-
-
-class Frames(Protocol):
-    """What an `EventStreamResponse` sends."""
-
-    def frames(self) -> AsyncGenerator[bytes, None]:
-        """Yield the parts of the body."""
-        ...
-
-
-class EventStreamResponse(Response):
-    """Sends a stream until it ends or the client hangs up.
-
-    Each write waits until the client has taken the ones before (the server's buffer is bounded), and
-    the next page of events is read only then: a slow client costs no memory.
-    """
-
-    def __init__(self, stream: Frames) -> None:
-        super().__init__()
-        self._stream = stream
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        writer = asyncio.create_task(self._write(send), name="event-stream")
-        gone = asyncio.create_task(_hung_up(receive))
-        try:
-            await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hung_up = gone.done()
-            for task in (writer, gone):
-                await end(task)
-        if not writer.cancelled() and (failure := writer.exception()) is not None:
-            # The status was sent: all that is left is to end it. The client comes back with its last id.
-            log.error("an event stream broke off", exc_info=failure)
-        if not hung_up:
-            await send({"type": "http.response.body", "body": b""})
-
-    async def _write(self, send: Send) -> None:
-        async with contextlib.aclosing(self._stream.frames()) as frames:
-            async for chunk in frames:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def progress_data(task_id: str, event: Event) -> dict[str, Any]:

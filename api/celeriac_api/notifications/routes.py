@@ -10,8 +10,8 @@ from starlette.responses import Response
 from celeriac.errors import TaskNotFoundError
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.http.responses import HEADERS, json_response
-from celeriac_api.notifications.identity import UserOf
 from celeriac_api.notifications.task_status import status_fields
+from celeriac_api.notifications.user import UserOf
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import UsersTaskAnswer, UsersTasks
 from celeriac_api.parts import PartsOf

@@ -1,0 +1,112 @@
+"""Server-sent events on the wire (WHATWG HTML, section 9.2): events, their ids, and the response that sends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from celeriac.errors import Violation
+from celeriac.model import stream_position
+from celeriac.store.roles.role import end
+from celeriac_api.http.problems import RequestError
+from celeriac_api.http.responses import encode
+
+log = logging.getLogger(__name__)
+
+#: What a stream sends: an event, or None for a comment that keeps a quiet stream open.
+Events = AsyncGenerator[bytes | None, None]
+
+#: How long a browser waits before it connects again.
+_RETRY: Final = b"retry: 1000\n\n"
+#: A comment, so that proxies keep a quiet stream open.
+_KEEPALIVE: Final = b": keep-alive\n\n"
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+#: Where the stream of a task begins.
+START: Final = "-"
+
+
+def last_event_seen(header: str | None, query: str | None) -> str | None:
+    """Return the id of the last event that a client says it received, None where it saw none; the header wins.
+
+    Raises `RequestError` for what is no such id.
+    """
+    # An empty one is what a browser sends that has seen no event yet.
+    seen = header or query or None
+    if seen is not None and stream_position(seen) is None:
+        raise RequestError(
+            "invalid_header",
+            "Last-Event-ID must be the id of an event of this stream, e.g. 1896076800000-0",
+            [Violation("Last-Event-ID", "is not the id of an event")],
+        )
+    return seen
+
+
+def place_of(cursor: str | None) -> tuple[int, int]:
+    """Return the stream id that a list's cursor is, one before all others where there is none.
+
+    Raises `RequestError` for what is no such id, or one that history cannot hold.
+    """
+    if cursor is None:
+        return (-1, 0)
+    place = stream_position(cursor)
+    if place is None or max(place) >= 2**63:
+        message = "is no cursor: take `next_cursor` of a page as it is"
+        raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
+    return place
+
+
+def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
+    """Return one event. Its data is one line: JSON escapes line breaks."""
+    head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
+    return head.encode() + b"data: " + encode(data) + b"\n\n"
+
+
+class EventStreamResponse(Response):
+    """Sends a stream until it ends or the client hangs up.
+
+    Each write waits until the client has taken the ones before (the server's buffer is bounded), and
+    the next page of events is read only then: a slow client costs no memory.
+    """
+
+    def __init__(self, events: Events) -> None:
+        super().__init__()
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        writer = asyncio.create_task(self._write(send), name="event-stream")
+        gone = asyncio.create_task(_hung_up(receive))
+        try:
+            await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hung_up = gone.done()
+            for task in (writer, gone):
+                await end(task)
+        if not writer.cancelled() and (failure := writer.exception()) is not None:
+            # The status was sent: all that is left is to end it. The client comes back with its last id.
+            log.error("an event stream broke off", exc_info=failure)
+        if not hung_up:
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _write(self, send: Send) -> None:
+        await send({"type": "http.response.body", "body": _RETRY, "more_body": True})
+        async with contextlib.aclosing(self._events) as events:
+            async for chunk in events:
+                await send({"type": "http.response.body", "body": chunk or _KEEPALIVE, "more_body": True})
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
