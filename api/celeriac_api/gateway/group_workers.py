@@ -149,7 +149,7 @@ class GroupWorkers:
             loop.call_later(_PAUSE_S, self.wake)
             given = 0
         else:
-            grants = self._remote.read_grants(self.group, number, answer.result())
+            grants = self._remote.read_grants(number, answer.result())
             given = len(grants.granted)
             if grants.left:
                 self._wanted = max(self._wanted, min(grants.left, _MOST))

@@ -12,7 +12,7 @@ from celeriac.errors import InvalidSubmissionError, TaskError
 from celeriac.handlers.tracebacks import traceback_text
 from celeriac.model import Claim, Failure, LogLine
 
-#: The message of the line that says why an attempt failed; also in `lua/shared.lua` and the workers' SDKs.
+#: The message of the line that says why an attempt failed; also in `store/lua/shared/events.lua` and the workers' SDKs.
 ATTEMPT_FAILED: Final = "attempt failed"
 #: Methods of a logger that are no level's name.
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}

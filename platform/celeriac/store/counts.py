@@ -1,7 +1,7 @@
 """What happened on the platform, counted by the transitions themselves; and its state at this moment.
 
 The counts are fields of one hash (`keys.COUNTS`), written in the same atomic step as what they count: they
-are exact, the same from every process, and survive all of them. `lua/shared.lua` names the fields.
+are exact, the same from every process, and survive all of them. `lua/shared/counts.lua` names the fields.
 """
 
 from __future__ import annotations

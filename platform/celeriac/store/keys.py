@@ -1,4 +1,4 @@
-"""Every Redis key and channel, as a function. `lua/shared.lua` builds the same ones; a test compares them."""
+"""Every Redis key and channel, as a function. `lua/shared/keys.lua` builds the same ones; a test compares them."""
 
 from __future__ import annotations
 

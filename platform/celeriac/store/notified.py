@@ -1,4 +1,4 @@
-"""Tasks that a program runs by itself and tells the store of (see `lua/notify.lua`)."""
+"""Tasks that a program runs by itself and tells the store of (see `lua/transitions/notify.lua`)."""
 
 from __future__ import annotations
 

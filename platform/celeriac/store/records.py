@@ -101,7 +101,7 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
 
 
 def limits_from_json(text: str) -> Limits:
-    """Return the limits that `lua/limit.lua` noted."""
+    """Return the limits that `lua/transitions/limit.lua` noted."""
     noted = orjson.loads(text)
     return Limits(
         max_running=noted.get("max_running"),
@@ -112,13 +112,13 @@ def limits_from_json(text: str) -> Limits:
 
 
 def pause_from_json(text: str) -> Pause:
-    """Return the pause that `lua/pause.lua` noted."""
+    """Return the pause that `lua/transitions/pause.lua` noted."""
     noted = orjson.loads(text)
     return Pause(utc_from_ms(float(noted["paused_ms"])), str(noted.get("note", "")))
 
 
 def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
-    """Return the claim that `lua/claim.lua` granted, from what it answers after `go`."""
+    """Return the claim that `lua/transitions/claim.lua` granted, from what it answers after `go`."""
     type_, group, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, delivery, original = fields
     extra = {"delivery": delivery, "original_file_path": original}
     return Claim(

@@ -11,6 +11,7 @@ import orjson
 
 from celeriac.model import Claim, Status, Submission, Submitted
 from celeriac.store import keys
+from celeriac.store.records import claim_from_reply
 from celeriac.store.submit_call import submission_arguments, submitted
 from celeriac.store.task_store import TaskStore
 
@@ -73,9 +74,9 @@ class RemoteTasks:
         fence = self._fence(number)
         return self._store.call("claim_remote", group, offered, self.gateway, number, fence, "1" if tell else "0")
 
-    def read_grants(self, group: str, number: int, reply: Sequence[Any]) -> Grants:
+    def read_grants(self, number: int, reply: Sequence[Any]) -> Grants:
         """Return what `claim_next` was answered; `number` is what `calls` was right after it."""
-        return Grants([self._grant(group, number, fields) for fields in reply[1:]], int(reply[0]))
+        return Grants([self._grant(number, fields) for fields in reply[1:]], int(reply[0]))
 
     @property
     def calls(self) -> int:
@@ -83,11 +84,11 @@ class RemoteTasks:
         return self._calls
 
     def abandon(self, claim: Claim) -> asyncio.Future[str]:
-        """Take a task from a worker that vanished; the future gets `lua/abandon.lua`'s answer."""
+        """Take a task from a worker that vanished; the future gets `lua/transitions/abandon.lua`'s answer."""
         return self._store.call("abandon", claim.task_id, claim.fence)
 
     def delta(self, claim: Claim, number: int, content: str) -> asyncio.Future[str]:
-        """Pass on part of a result; the future gets `lua/delta.lua`'s answer."""
+        """Pass on part of a result; the future gets `lua/transitions/delta.lua`'s answer."""
         return self._store.call("delta", claim.task_id, claim.fence, number, content)
 
     async def time_out(self, task_id: str) -> Status | int | None:
@@ -130,22 +131,7 @@ class RemoteTasks:
     def _fence(self, number: int) -> str:
         return f"{self.gateway}-{number}"
 
-    def _grant(self, group: str, number: int, fields: Sequence[Any]) -> Grant:
-        place, task_id, type_, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, left, reply = (
-            fields
-        )
-        claim = Claim(
-            task_id=task_id,
-            fence=f"{self._fence(number)}:{int(place)}",
-            type=type_,
-            group=group,
-            payload=payload,
-            attempt=int(attempt),
-            max_retries=int(max_retries),
-            attempts_allowed=int(allowed),
-            user_id=user_id,
-            metadata=orjson.loads(metadata) if metadata else {},
-            timeout_ms=int(timeout_ms) if timeout_ms else None,
-            extra={"delivery": "remote"},
-        )
-        return Grant(int(place) - 1, claim, int(left) if left else None, reply)
+    def _grant(self, number: int, fields: Sequence[Any]) -> Grant:
+        place, task_id, left_ms, reply_to, *granted = fields
+        claim = claim_from_reply(task_id, f"{self._fence(number)}:{int(place)}", granted)
+        return Grant(int(place) - 1, claim, int(left_ms) if left_ms else None, reply_to)

@@ -1,4 +1,4 @@
-"""A submission as the arguments of `lua/submit.lua`, and what that answers."""
+"""A submission as the arguments of `lua/transitions/submit.lua`, and what that answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celeriac.store import keys
 
 
 def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[Any]:
-    """Return the 18 arguments of one submission (see `lua/submit.lua`).
+    """Return the 18 arguments of one submission (see `lua/transitions/submit.lua`).
 
     Raises `InvalidSubmissionError` where the id or the group is the key of something else.
     """
@@ -45,7 +45,10 @@ def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[
 
 
 def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
-    """Return what `lua/submit.lua` answered; raises `QueueFullError`, `NoWorkerError` or `InvalidSubmissionError`."""
+    """Return what `lua/transitions/submit.lua` answered.
+
+    Raises `QueueFullError`, `NoWorkerError` or `InvalidSubmissionError`.
+    """
     outcome = reply[0]
     if outcome == "no_worker":
         raise NoWorkerError(submission.group)

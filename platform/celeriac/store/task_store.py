@@ -119,7 +119,7 @@ class TaskStore(StoreReader):
             nonce or self.unique(),
             payload or "",
             "" if rev is None else rev,
-            orjson.dumps([part for pair in kept.items() for part in pair]).decode() if kept else "",
+            orjson.dumps(dict(kept)).decode() if kept else "",
             "\n".join(secret_fields),
         )
         if not before:
@@ -164,7 +164,7 @@ class TaskStore(StoreReader):
         return claim_from_reply(task_id, fence, reply[1:])
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
-        """Send a report on its way, in the order of the calls; the future gets `lua/progress.lua`'s answer."""
+        """Send a report on its way, in the order of the calls; the future gets what `progress.lua` answers."""
         return self._coalescer.call(
             script("progress"),
             claim.task_id,
@@ -183,7 +183,7 @@ class TaskStore(StoreReader):
         return reply == "cancel"
 
     def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
-        """Send a line of the task's log on its way, in the order of the calls; see `lua/log.lua` for the answer.
+        """Send a line of the task's log on its way, in the order of the calls; see `log.lua` for the answer.
 
         `seq` counts from 1 within the attempt.
         """

@@ -1,7 +1,7 @@
 """Celery messages as the platform sees them: which have a record, and what a record keeps of the others.
 
 Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's virtual transports.
-The message that the platform itself writes is built in `celeriac/store/lua/shared.lua`.
+The message that the platform itself writes is built in `celeriac/store/lua/shared/messages.lua`.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Worker:
         connection = WorkerConnection("W1-0", "gpu", "somewhere", 0, send=send, buffer=10, heard_at=0, ready=True)
         await store.submit(Submission("t", "remote", group="gpu", delivery=Delivery.REMOTE, max_retries=0))
         reply = await remote.claim_next("gpu", ["W1-0"])
-        (grant,) = remote.read_grants("gpu", remote.calls, reply).granted
+        (grant,) = remote.read_grants(remote.calls, reply).granted
         attempts.begin(grant, connection)
         await eventually(lambda: sent, because="the worker has the task")
         sent.clear()

@@ -10,9 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from celeriac.limits.rules import Rate
-from celeriac.model import Failure, Submission
+from celeriac.model import Delivery, Failure, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys
+from celeriac.store.notified import NotifiedTasks
+from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, serving, submit
 from tests.kit.waiting import eventually
@@ -95,6 +97,30 @@ async def test_what_holds_a_group_back_shows(client: httpx.AsyncClient, store: T
     samples = await read(client)
     assert value(samples, "celeriac_group_limit_running", group="media") is None
     assert value(samples, "celeriac_group_paused", group="mail") == 0
+
+
+async def test_every_kind_of_start_is_counted_with_its_wait(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await store.submit(Submission("by-celery", "demo", group="celery"))
+    await claim(store, "by-celery")
+    await store.submit(Submission("by-a-remote-worker", "remote", group="remote", delivery=Delivery.REMOTE))
+    await RemoteTasks(store, "gateway").claim_next("remote", ["w"])
+    program = NotifiedTasks(store, holder="program", name="program")
+    await program.register("by-its-program", task_type="report", user_id=None)
+    await program.start("by-its-program")
+    for task_id, status in (("by-a-processor", "PROCESSING"), ("already-ended", "COMPLETED")):
+        await store.submit(Submission(task_id, "file_process", group="foreign", delivery=Delivery.EXTERNAL))
+        await store.redis.hset(keys.task(task_id), "status", status)
+    await store.watch_external(10, 0)
+
+    samples = await read(client)
+    its_group = store.settings.notifications.group
+    starts = {("celery", "demo"): 1, ("remote", "remote"): 1, (its_group, "report"): 1, ("foreign", "file_process"): 2}
+    for (group, task_type), number in starts.items():
+        assert value(samples, "celeriac_tasks_started_total", group=group, type=task_type) == number
+        # When a task began that had ended at the first look is not known.
+        assert value(samples, "celeriac_task_wait_seconds_count", group=group) == 1
+    records = [await store.get(task_id) for task_id in ("by-celery", "by-a-remote-worker", "by-a-processor")]
+    assert {(task.status, task.attempt, task.started_at is None) for task in records} == {("PROCESSING", 1, False)}
 
 
 async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:

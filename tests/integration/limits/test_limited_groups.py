@@ -308,7 +308,7 @@ async def test_remote_workers_get_as_many_as_are_free_and_are_woken_by_the_next_
 
     async def take(workers: int) -> list[Claim]:
         reply = await remote.claim_next("g", [f"w{n}" for n in range(workers)])
-        grants = remote.read_grants("g", remote.calls, reply)
+        grants = remote.read_grants(remote.calls, reply)
         assert grants.left == 0, "nothing more can be had for now, so asking again is in vain"
         return [grant.claim for grant in grants.granted]
 
@@ -330,7 +330,7 @@ async def test_tasks_of_either_kind_share_the_places(store: TaskStore, client: r
     await submit(store, "here")
     await submit(store, "there", delivery=Delivery.REMOTE)
     reply = await remote.claim_next("g", ["w"])
-    (grant,) = remote.read_grants("g", remote.calls, reply).granted
+    (grant,) = remote.read_grants(remote.calls, reply).granted
     assert await run_messages(store, client) == []
     await store.complete(grant.claim, "1")
     assert [c.task_id for c in await run_messages(store, client)] == ["here"]
@@ -407,7 +407,7 @@ async def test_groups_are_limited_over_http(valkey_url: str) -> None:
 
 
 def test_a_span_as_long_as_the_rate_never_holds_one_start_too_many() -> None:
-    """The rule of lua/shared.lua, checked for all starts as early as it allows."""
+    """The rule of store/lua/shared/limits.lua, checked for all starts as early as it allows."""
     for rate in (Rate(1, 1000), Rate(7, 1000), Rate(100, 60_000), Rate(9_999, 1000)):
         early = min(rate.per_ms / 20, 100)
         every = -(-(rate.per_ms + early) * 1024 // rate.starts) / 1024

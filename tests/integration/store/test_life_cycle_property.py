@@ -283,7 +283,7 @@ class LifeCycle(RuleBasedStateMachine):
             if lost:  # the reply got lost, so the store asks again
                 self.remote._calls -= 1
                 reply = await self.remote.claim_next(group, ids)
-            return self.remote.read_grants(group, number, reply)
+            return self.remote.read_grants(number, reply)
 
         found = self.run(take())
         granted = {grant.place: grant.claim for grant in found.granted}

@@ -23,7 +23,7 @@ _IDLE_S: Final = 1.0
 
 
 class ExternalWatcher(Role):
-    """Looks at the records of external tasks a few times a second; `lua/watch_external.lua` does the work.
+    """Looks at the records of external tasks a few times a second; `lua/transitions/watch_external.lua` does the work.
 
     The oldest tasks are looked at in every step, the others in turn: at 100,000 tasks in hand, one that
     is not among the 500 oldest is seen within 40 seconds.

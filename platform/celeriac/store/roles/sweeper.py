@@ -14,7 +14,7 @@ _INTERVAL_S = 1.0
 
 
 class Sweeper(Role):
-    """Looks at every group once a second; the script decides what is lost (see `lua/sweep.lua`).
+    """Looks at every group once a second; the script decides what is lost (see `lua/transitions/sweep.lua`).
 
     `broker_empty` tells of a group whether another broker than Redis holds no message for it.
     """

@@ -103,7 +103,7 @@ def _reached() -> Iterator[None]:
 
 def pop_messages(client: Any, lists: Sequence[str], count: int) -> list[bytes]:
     """Take up to `count` messages from Celery's lists of one queue, first served first, through kombu's client."""
-    popped: list[bytes] = _run(client, script("pop", transition=False), len(lists), *lists, count)
+    popped: list[bytes] = _run(client, script("pop"), len(lists), *lists, count)
     return popped
 
 

@@ -79,7 +79,7 @@ class EventFeed:
 
     async def read(self, count: int) -> Reading:
         """Return up to `count` entries that nobody has read; they are this consumer's until it acknowledges them."""
-        position = script("feed_position", transition=False).source
+        position = script("feed_position").source
         looked, streams = await self._store.read(
             # Looking and reading are one step: what is read hides how far reading was before.
             ("EVAL", position, 0, keys.EVENTS, GROUP, keys.LEDGER),
@@ -116,7 +116,7 @@ class EventFeed:
 
     async def retire(self, *, unseen_s: float) -> None:
         """Forget consumers that nobody has seen for so long, this one excepted while it reads."""
-        source = script("feed_retire", transition=False).source
+        source = script("feed_retire").source
         await self._store.read(("EVAL", source, 0, keys.EVENTS, GROUP, round(unseen_s * 1000)))
 
     async def records(self, task_ids: Iterable[str]) -> AsyncIterator[dict[str, dict[str, str]]]:
@@ -125,9 +125,7 @@ class EventFeed:
         if not ids:
             return
         sizes = (
-            await self._store.read(
-                ("EVAL", script("sizes", transition=False).source, len(ids), *(keys.task(task_id) for task_id in ids))
-            )
+            await self._store.read(("EVAL", script("sizes").source, len(ids), *(keys.task(task_id) for task_id in ids)))
         )[0]
         page: list[str] = []
         held = 0
@@ -183,7 +181,7 @@ class EventFeed:
 
     async def resync_done(self, number: str, cursor: str) -> None:
         """Note that the page before `cursor` is in the history."""
-        source = script("feed_note", transition=False).source
+        source = script("feed_note").source
         await self._store.read(
             ("EVAL", source, 0, keys.LEDGER, number, cursor),
             ("DEL", keys.LEDGER_RESYNC),

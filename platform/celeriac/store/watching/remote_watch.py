@@ -100,7 +100,7 @@ class RemoteWatch:
 
     async def previews(self, task_ids: Sequence[str]) -> dict[str, Preview]:
         """Return the beginnings of the records that there are."""
-        source = script("previews", transition=False).source
+        source = script("previews").source
         found: dict[str, Preview] = {}
         for start in range(0, len(task_ids), _PAGE):
             ids = task_ids[start : start + _PAGE]
@@ -117,7 +117,7 @@ class RemoteWatch:
         return await self._store.cancel(task_id, message)
 
     async def _hold(self, for_ms: int) -> bool:
-        source = script("hold", transition=False).source
+        source = script("hold").source
         (held,) = await self._store.read(("EVAL", source, 1, keys.MIRROR, self._holder, for_ms))
         return bool(held)
 

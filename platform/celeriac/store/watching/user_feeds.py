@@ -170,7 +170,7 @@ class UserFeeds(FeedReader):
 
     async def open(self, user_id: str) -> Opening:
         """Return where the user's feed is, and the user's tasks. What happens after this has a later place."""
-        source = script("open_feed", transition=False).source
+        source = script("open_feed").source
         feed_ms = round(self._settings.keep * 1000)
         reply = (
             await self._store.read(
@@ -194,7 +194,7 @@ class UserFeeds(FeedReader):
     async def states(self, task_ids: Sequence[str], *, max_result_bytes: int | None = None) -> dict[str, TaskState]:
         """Return the state of those tasks that have a record, in their order."""
         longest = self._settings.max_result_bytes if max_result_bytes is None else max_result_bytes
-        source = script("states", transition=False).source
+        source = script("states").source
         found: dict[str, TaskState] = {}
         for start in range(0, len(task_ids), _STATES_AT_ONCE):
             some = task_ids[start : start + _STATES_AT_ONCE]

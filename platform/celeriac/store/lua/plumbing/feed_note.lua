@@ -1,0 +1,16 @@
+-- Note how far a resynchronisation has come.
+--
+-- ARGV[1] hash with the recorders' notes (key)   ARGV[2] number of the resynchronisation (count)
+-- ARGV[3] cursor of SCAN (text), '0' = done
+--
+-- Returns 1, or 0 if another one has become due meanwhile, which begins anew.
+
+local notes, number, cursor = ARGV[1], ARGV[2], ARGV[3]
+
+if redis.call('HGET', notes, 'resync') ~= number then return 0 end
+if cursor == '0' then
+  redis.call('HDEL', notes, 'resync', 'cursor')
+else
+  redis.call('HSET', notes, 'cursor', cursor)
+end
+return 1

@@ -1,0 +1,37 @@
+-- Counts of what happened, which metrics and charts are made of (`counts.py` reads them).
+
+-- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator. The hash has a
+-- limit, since names of groups are the callers': what has no field by then is not counted.
+local MAX_COUNTS, SEP = 20000, '\31'
+function write_count(field, number)
+  if redis.call('HINCRBY', key.counts, field, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
+    redis.call('HDEL', key.counts, field)
+  end
+end
+local function count(field, number)
+  if not counted then return write_count(field, number) end
+  counted[field] = (counted[field] or 0) + number
+end
+
+-- Count a duration (ms) as 'w' (waited), 'r' (ran) or 'd' (a firing was late), in the bucket of counts.py that it falls into.
+local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000}
+local function count_duration(what, labels, ms)
+  local bucket, most = 0, #BUCKETS_MS
+  while bucket < most and ms > BUCKETS_MS[bucket + 1] do bucket = bucket + 1 end
+  count(what .. bucket .. labels, 1)
+  count(what .. 's' .. labels, ms)
+end
+
+-- Count that an attempt started, and how long its task waited since `pending_ms` (no time, if that is not known).
+local function count_started(group, task_type) count('a' .. SEP .. group .. SEP .. task_type, 1) end
+local function count_start(group, task_type, pending_ms)
+  count_started(group, task_type)
+  count_duration('w', SEP .. group, now_ms - (pending_ms or now_ms))
+end
+
+-- Count an attempt that ended and is not the last one: 'y' is to be retried, 'l' lost its worker.
+local function count_lost_attempt(what, group, task_type, started_ms)
+  local labels = SEP .. group .. SEP .. (task_type or '')
+  count(what .. labels, 1)
+  if started_ms then count_duration('r', labels, now_ms - started_ms) end
+end

@@ -1,0 +1,57 @@
+-- The arguments that all transitions share, and every key (the store's `keys.py` has the same ones; a test compares them).
+--
+-- ARGV[1] five limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed (count), life
+--         of a feed after its last message (ms), ended tasks to keep in a user's index (count), lines to keep of a task's
+--         log (count)
+-- ARGV[2] entries to keep in the global stream (count)
+-- ARGV[3] retention (ms) of an ended task whose record has none of its own
+-- ARGV[4..] see each script
+--
+-- Keys are built here from ids, so the scripts declare no KEYS. That rules out Redis Cluster, as kombu's transport does.
+
+local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log = string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+)$')
+local max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
+
+local key = {
+  events = 'celeriac:events',
+  seq = 'celeriac:seq',
+  groups = 'celeriac:groups',
+  leases = 'celeriac:leases',
+  delayed = 'celeriac:delayed',
+  expiring = 'celeriac:expiring',
+  workers = 'celeriac:workers',
+  server = 'celeriac:server',
+  types = 'celeriac:types',
+  ledger = 'celeriac:ledger',
+  ledger_resync = 'celeriac:ledger:resync',
+  cancels = 'celeriac:cancels',
+  external = 'task:pending',
+  outbox = 'celeriac:outbox',
+  watched = 'celeriac:external',
+  counts = 'celeriac:counts',
+  deadlines = 'celeriac:deadlines',
+  models = 'celeriac:models',
+  mirror = 'celeriac:mirror',
+  paused = 'celeriac:paused',
+  resuming = 'celeriac:resuming',
+  limits = 'celeriac:limits',
+  limits_due = 'celeriac:limits:due',
+}
+function key.task(id) return 'task:' .. id end
+function key.task_events(id) return 'celeriac:events:' .. id end
+function key.live(id) return 'celeriac:live:' .. id end
+function key.log(id) return 'celeriac:log:' .. id end
+function key.live_log(id) return 'celeriac:live-log:' .. id end
+function key.waiting(group) return 'celeriac:waiting:' .. group end
+function key.running(group) return 'celeriac:running:' .. group end
+function key.group(group) return 'celeriac:group:' .. group end
+function key.worker(id) return 'celeriac:worker:' .. id end
+function key.feed(user) return 'celeriac:feed:' .. user end
+function key.active(user) return 'celeriac:active:' .. user end
+function key.recent(user) return 'celeriac:recent:' .. user end
+function key.remote(group) return 'celeriac:remote:' .. group end
+function key.remote_wake(group) return 'celeriac:remote-wake:' .. group end
+function key.limited(group) return 'celeriac:limited:' .. group end
+function key.gateways(group) return 'celeriac:gateways:' .. group end
+function key.granted(gateway) return 'celeriac:granted:' .. gateway end
+function key.replies(process) return 'celeriac:replies:' .. process end

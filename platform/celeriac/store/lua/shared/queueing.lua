@@ -1,0 +1,38 @@
+-- Into the queue and out of it: the moves to PENDING, SCHEDULED and RETRYING, and out of every index.
+
+-- Move a stored task to PENDING and send its message, unless it is held back. The caller has checked the status.
+-- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
+local function enqueue(id, front)
+  local t = read(id, {'hints', 'user_id', unpack(FIELDS_OF_A_HINT)})
+  local seq = take_seq(1)
+  local score = waiting_score(tonumber(t.priority or 0), front, seq)
+  local held = withheld(id, t.queue, t.delivery or '', score)
+  redis.call('ZADD', waiting_of(t.queue, t.delivery), score, id)
+  redis.call('SADD', key.groups, t.queue)
+  redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', now, 'hinted_ms', now,
+    'hints', int(tonumber(t.hints or 0) + (held and 0 or 1)))
+  if not held then hint(t, front, seq) end
+  emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)))
+end
+
+-- Put a task to sleep until `due_ms`, as SCHEDULED or RETRYING.
+local function delay(id, status, due_ms)
+  redis.call('ZADD', key.delayed, int(due_ms), id)
+  redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text, 'run_at', rfc3339(due_ms))
+end
+
+-- Take a task out of every index that its status puts it in. `t`: status, queue, delivery
+local function unindex(t)
+  local id, status, queue = t.id, t.status, t.queue
+  if status == 'PROCESSING' then
+    change('ZREM', key.leases, id)
+    change('ZREM', key.running(queue), id)
+    vacate(queue)
+  elseif status == 'PENDING' then
+    change('ZREM', waiting_of(queue, t.delivery), id)
+    if limits[queue] then change('ZREM', key.limited(queue), id) end
+    vacate(queue)
+  elseif status == 'SCHEDULED' or status == 'RETRYING' then
+    change('ZREM', key.delayed, id)
+  end
+end

@@ -1,0 +1,21 @@
+-- A task's record: the hash task:ID, all fields texts. `store/record.py` lists its fields.
+
+-- Return the values of these fields of a record, false for each that it does not have:
+--   local status, fence = fields(id, 'status', 'fence')
+local function fields(id, ...) return unpack(redis.call('HMGET', key.task(id), ...)) end
+
+-- Return these fields of a record as a table, for the moves that several scripts share: `t.status` is the text, or false if
+-- the record does not have the field; `t.id` is the task's id. To use a field that was not read is an error.
+--   local t = read(id, {'status', 'fence'})
+local strictly = {__index = function(_, name) error('the field ' .. name .. ' was not read', 2) end}
+local function read(id, names)
+  local values, t = redis.call('HMGET', key.task(id), unpack(names)), setmetatable({id = id}, strictly)
+  for i = 1, #names do t[names[i]] = values[i] end
+  return t
+end
+
+-- The revision after `rev`, which is false if a foreign program wrote the record.
+local function next_rev(rev) return int(tonumber(rev or 0) + 1) end
+
+-- Whether a status is final. A task without a record (false) has not ended.
+local function is_final(status) return status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' end

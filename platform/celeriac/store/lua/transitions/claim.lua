@@ -1,0 +1,104 @@
+-- Claim tasks for execution: PENDING -> PROCESSING, next attempt, new fence, lease.
+--
+-- ARGV[4] lease (ms)
+-- ARGV[5..] 3 values per claim: 1 id (text)   2 worker id (text)   3 fence (unique text of this call)
+--
+-- Returns one array per claim: {'go', type, group, payload (JSON), attempt (count), max_retries (count), attempts_allowed
+-- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, delivery|false, original_file_path|false} |
+-- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), or
+-- 'remote' (see claim_remote.lua).
+-- A repeated call with the same fence gets the same answer.
+
+local lease_ms = tonumber(ARGV[4])
+local lease_until = int(now_ms + lease_ms)
+
+-- Claimed tasks whose message is the only one that was out: group -> {ids}, and id -> priority.
+local sole, priority_of = {}, {}
+
+-- Note how far each list was consumed, for sweep.lua. Only the one message that is out proves it: an older one
+-- of the same task stood in another place of the list.
+local function note_consumed()
+  for group, ids in pairs(sole) do
+    local scores = redis.call('ZMSCORE', key.waiting(group), unpack(ids))
+    local furthest = {}
+    for i, id in ipairs(ids) do
+      local seq = tonumber(scores[i] or 0) % BAND
+      local step = int(list_step(priority_of[id]))
+      if seq > MIDDLE and seq > (furthest[step] or 0) then furthest[step] = seq end
+    end
+    for step, seq in pairs(furthest) do
+      if seq > tonumber(redis.call('HGET', key.group(group), 'popped:' .. step) or 0) then
+        redis.call('HSET', key.group(group), 'popped:' .. step, int(seq), 'popped_ms:' .. step, now)
+      end
+    end
+  end
+end
+
+-- Tasks whose group is at a limit: group -> {ids}. Their messages are spent; when there is room, let_go sends others.
+local limited = {}
+local function note_limited()
+  for group, ids in pairs(limited) do
+    local scores = redis.call('ZMSCORE', key.waiting(group), unpack(ids))
+    for i, id in ipairs(ids) do
+      if scores[i] then change('ZADD', key.limited(group), scores[i], id) end
+    end
+  end
+end
+
+local function add(ids_of, group, id)
+  local ids = ids_of[group]
+  if not ids then
+    ids = {}
+    ids_of[group] = ids
+  end
+  ids[#ids + 1] = id
+end
+
+-- Named variables, not a table: of all scripts this one and complete.lua run most often.
+return each(5, 3, function(id, worker, fence)
+  local status, queue, task_type, attempt, rev, user_id, expires_ms, run_at, pending_ms, delivery, holder, hints, priority,
+    payload, max_retries, attempts_allowed, metadata, timeout_ms, original_file_path =
+    fields(id, 'status', 'queue', 'type', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms', 'delivery', 'fence',
+      'hints', 'priority', 'payload', 'max_retries', 'attempts_allowed', 'metadata', 'timeout_ms', 'original_file_path')
+  hints = tonumber(hints or 0)
+  local granted, reason = status == 'PROCESSING' and holder == fence, status or 'unknown'
+
+  if granted then
+    -- Its reply was lost, and the worker that holds it may not have renewed it yet.
+    change('ZADD', key.leases, lease_until, id)
+  elseif status == 'PENDING' and delivery == 'remote' then
+    reason = 'remote'
+  elseif status == 'PENDING' and expires_ms and tonumber(expires_ms) <= now_ms and tonumber(attempt or 0) == 0 then
+    settle(read(id, FIELDS_OF_AN_END), 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
+    reason = 'expired'
+  elseif status == 'PENDING' and paused[queue] then
+    -- Its message is spent: resume.lua sends another one.
+    reason = 'paused'
+  elseif status == 'PENDING' and not admit(queue) then
+    if not delivery or delivery == 'broker' then add(limited, queue, id) end
+    reason = 'limited'
+  elseif status == 'PENDING' then
+    granted = true
+    if hints == 1 then
+      add(sole, queue, id)
+      priority_of[id] = tonumber(priority or 0)
+    end
+    change('ZREM', key.waiting(queue), id)
+    -- Of several messages an earlier one may have been refused.
+    if limits[queue] then change('ZREM', key.limited(queue), id) end
+    attempt = start({
+      id = id, status = status, queue = queue, type = task_type, attempt = attempt, rev = rev, user_id = user_id,
+      expires_ms = expires_ms, run_at = run_at, pending_ms = pending_ms,
+    }, worker, lease_until, 'fence', fence, 'hints', hints > 1 and int(hints - 1) or '0')
+  end
+
+  if granted then
+    return {'go', task_type, queue, payload, attempt, max_retries, attempts_allowed, user_id, metadata, timeout_ms, delivery,
+      original_file_path}
+  end
+  if hints > 0 then redis.call('HINCRBY', key.task(id), 'hints', -1) end
+  return {'refused', reason}
+end, function()
+  note_consumed()
+  note_limited()
+end)

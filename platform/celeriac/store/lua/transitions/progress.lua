@@ -1,0 +1,21 @@
+-- Record progress reports of running attempts.
+--
+-- ARGV[4..] 7 values per report: 1 id (text)   2 fence of its claim (text)   3 seq (count, from 1 within the attempt; a repeat is
+--   ignored)   4 percentage (0..100)   5 stage (text)   6 message (text)   7 when it was made (ms since the epoch)
+--
+-- Returns one text per report: 'ok' | 'cancel' (recorded; somebody asked to cancel) | 'stale:STATUS' (it is not this claim's any
+-- more).
+
+return each(4, 7, function(id, fence, seq, percentage, stage, message, timestamp_ms)
+  local status, holder, progress_seq, cancel_requested, attempt, rev, user_id =
+    fields(id, 'status', 'fence', 'progress_seq', 'cancel_requested', 'attempt', 'rev', 'user_id')
+  if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
+  if tonumber(seq) > tonumber(progress_seq or 0) then
+    rev = next_rev(rev)
+    redis.call('HSET', key.task(id), 'rev', rev, 'progress_seq', seq, 'percentage', percentage, 'stage', stage,
+      'message_text', message, 'timestamp_ms', timestamp_ms, 'updated_at', now_text)
+    emit_as(id, user_id, rev, 'progress', 'percentage', percentage, 'stage', stage, 'message', message,
+      'timestamp_ms', timestamp_ms, 'attempt', attempt)
+  end
+  return cancel_requested and 'cancel' or 'ok'
+end)

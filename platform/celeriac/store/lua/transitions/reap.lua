@@ -1,0 +1,51 @@
+-- Return what nobody holds any more: expired leases go back to their group (or fail, if their attempts are used up),
+-- waiting tasks past their expiry fail, and so do remote tasks past their deadline.
+--
+-- A server that was away could not be told that a worker lives: after a start of the server (another
+-- run id than the one noted) leases are left alone until the grace has passed since the first call.
+--
+-- ARGV[4] most tasks to handle in this call, of each kind (count)   ARGV[5] that grace (ms), '0' for none
+--
+-- Returns {returned (count), failed (count), expired (count)}.
+
+local most, grace_ms = ARGV[4], tonumber(ARGV[5])
+local returned, failed, expired = 0, 0, 0
+
+local settled_ms = 0
+if grace_ms > 0 then
+  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local known_run_id, since_ms = unpack(redis.call('HMGET', key.server, 'run_id', 'since_ms'))
+  if known_run_id ~= run_id then
+    since_ms = now
+    redis.call('HSET', key.server, 'run_id', run_id, 'since_ms', since_ms)
+  end
+  settled_ms = tonumber(since_ms) + grace_ms
+end
+local leases = now_ms < settled_ms and {} or redis.call('ZRANGEBYSCORE', key.leases, '-inf', now, 'LIMIT', 0, most)
+
+for _, id in ipairs(leases) do
+  local t = read(id, {'attempts_allowed', 'cancel_requested', 'owner', unpack(FIELDS_OF_AN_END)})
+  if t.status ~= 'PROCESSING' then
+    redis.call('ZREM', key.leases, id)
+  else
+    local code = 'worker_lost'
+    local message = 'the worker ' .. (t.owner or '?') .. ' died or was cut off during attempt ' .. (t.attempt or '?')
+    if t.delivery == 'remote' then code, message = 'worker_disconnected', 'Worker disconnected' end
+    if take_back(t, code, message) == 'PENDING' then returned = returned + 1 else failed = failed + 1 end
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.deadlines, '-inf', now, 'LIMIT', 0, most)) do
+  if time_out(id) == 'FAILED' then expired = expired + 1 end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.expiring, '-inf', now, 'LIMIT', 0, most)) do
+  local t = read(id, FIELDS_OF_AN_END)
+  redis.call('ZREM', key.expiring, id)
+  if t.status == 'PENDING' or t.status == 'SCHEDULED' then
+    settle(t, 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
+    expired = expired + 1
+  end
+end
+
+return {returned, failed, expired}

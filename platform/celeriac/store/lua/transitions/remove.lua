@@ -1,0 +1,14 @@
+-- Remove the record of a task that has ended, its events and its log.
+--
+-- ARGV[4] id (text)   ARGV[5] the user whose task it must be (text)
+--
+-- Returns 'ok' | its status, if it has not ended | '' (there is no such task, or it is another user's).
+
+local id, user = ARGV[4], ARGV[5]
+
+local status, user_id = fields(id, 'status', 'user_id')
+if not status or user_id ~= user then return '' end
+if not is_final(status) then return status end
+redis.call('ZREM', key.recent(user), id)
+redis.call('DEL', key.task(id), key.task_events(id), key.log(id))
+return 'ok'

@@ -1,0 +1,98 @@
+-- Send again the messages that were lost between a queue and a claim, and forget a group that was idle for long.
+--
+-- A list is first in, first out: once a task that arrived later was claimed, the message of an
+-- earlier one in the same list has left it too. If that one still waits after the grace, its message
+-- is lost. What was put in front meanwhile is judged by later claims only. And where the list is empty,
+-- all that should be in it is lost.
+--
+-- A group that is forgotten is in the index again with the next task: submit.lua and enqueue put it there whenever
+-- nothing waits in it, and only then it can be forgotten.
+--
+-- What a limit of its group holds has no message, so none of it is lost.
+--
+-- ARGV[4] group (text)   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
+-- ARGV[7] '' if Redis is the broker; for another broker '1' if it has no message left for this group, else '0'
+-- ARGV[8] how long an idle group is kept (ms)
+--
+-- Returns the ids whose message went out again (array of texts).
+
+local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local other_broker, idle_ms = ARGV[7], tonumber(ARGV[8])
+local sent = {}
+-- Nothing is lost while it is held back.
+if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then
+  redis.call('HDEL', key.group(group), 'idle_ms')
+  return sent
+end
+local broker_empty = other_broker == '1' and redis.call('LLEN', key.outbox) == 0
+
+-- What is known of each of the group's lists.
+local lists = {}
+for _, step in ipairs({0, 3, 6, 9}) do
+  local popped, popped_ms = unpack(redis.call('HMGET', key.group(group), 'popped:' .. step, 'popped_ms:' .. step))
+  local empty = broker_empty or (other_broker == '' and redis.call('LLEN', celery_list(group, 9 - step)) == 0)
+  local moved_ms = tonumber(popped_ms or 0)
+  lists[step] = {empty = empty, popped = tonumber(popped or 0), moved_ms = moved_ms, claimed_ms = not empty and moved_ms}
+end
+
+-- `claimed_ms`: when the list was last seen to move on, false when it is empty.
+local function resend(id, claimed_ms)
+  local t = read(id, {'status', 'hints', 'hinted_ms', unpack(FIELDS_OF_A_HINT)})
+  if t.status ~= 'PENDING' then
+    redis.call('ZREM', key.waiting(group), id)
+    return
+  end
+  if limits[group] and redis.call('ZSCORE', key.limited(group), id) then return end
+  if t.delivery and t.delivery ~= 'broker' then return end
+  local hints, hinted_ms = tonumber(t.hints or 1), tonumber(t.hinted_ms or 0)
+  if claimed_ms and hinted_ms > claimed_ms then return end
+  -- The grace doubles with each message sent (up to 64 times), so a worker that hoards messages gets no flood.
+  if now_ms - hinted_ms < grace_ms * 2 ^ math.min(hints - 1, 6) then return end
+  redis.call('HSET', key.task(id), 'hinted_ms', now, 'hints', int(hints + 1))
+  hint(t, true, take_seq(1))
+  sent[#sent + 1] = id
+end
+
+for priority = 0, 9 do
+  local list, low = lists[list_step(priority)], (9 - priority) * BAND
+  if list.empty or list.popped > 0 then
+    local high = list.empty and low + BAND - 1 or low + list.popped
+    local lost = redis.call('ZRANGEBYSCORE', key.waiting(group), int(low), int(high), 'LIMIT', 0, limit)
+    -- Backwards: what is put in front last is taken first.
+    for i = #lost, 1, -1 do resend(lost[i], list.claimed_ms) end
+  end
+end
+
+-- A message that was sent for a free place may be gone for any other reason: one a call is enough to go on.
+if #sent == 0 and limits[group] and lists[0].empty and lists[3].empty and lists[6].empty and lists[9].empty then
+  sent = let_go(group, 1)
+end
+
+-- Whether nothing is in the group: no limit, no task, no message, also none that no record knows, no remote worker.
+local function is_idle()
+  if limits[group] then return false end
+  for _, list in pairs(lists) do
+    if not list.empty then return false end
+  end
+  return redis.call('EXISTS', key.waiting(group), key.remote(group), key.running(group)) == 0
+    and redis.call('ZCOUNT', key.gateways(group), now, '+inf') == 0
+end
+
+local facts = key.group(group)
+if is_idle() then
+  local since = tonumber(redis.call('HGET', facts, 'idle_ms') or 0)
+  if since == 0 then
+    redis.call('HSET', facts, 'idle_ms', now)
+  else
+    -- A task that came and went between two looks.
+    for _, list in pairs(lists) do since = math.max(since, list.moved_ms) end
+    if now_ms - since >= idle_ms then
+      redis.call('SREM', key.groups, group)
+      redis.call('DEL', facts)
+    end
+  end
+else
+  redis.call('HDEL', facts, 'idle_ms')
+end
+
+return sent

@@ -1,0 +1,49 @@
+"""The Lua files keep the rules that no interpreter checks."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from celeriac.store.server.scripts import SHARED, every_transition, script
+
+LUA = Path(str(files("celeriac.store"))) / "lua"
+SCRIPTS = sorted(path for folder in ("transitions", "reads", "plumbing") for path in (LUA / folder).glob("*.lua"))
+
+
+def test_the_folders_say_what_a_script_is() -> None:
+    assert sorted(path.stem for path in (LUA / "shared").iterdir()) == sorted(SHARED)
+    assert {one.name for one in every_transition()} == {path.stem for path in (LUA / "transitions").iterdir()}
+    assert len({path.stem for path in SCRIPTS}) == len(SCRIPTS), "scripts are found by their names"
+    for path in SCRIPTS:
+        assert script(path.stem).source.endswith(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_says_what_it_takes_and_returns_and_names_it_at_the_top(path: Path) -> None:
+    header, body = path.read_text("utf-8").split("\n\n", 1)
+    assert all(line.startswith("--") for line in header.splitlines())
+    assert "Returns " in header
+    first = 4 if path.parent.name == "transitions" else 1
+    for kind, number in set(re.findall(r"(KEYS|ARGV)\[(\d+)\]", body)):
+        assert f"{kind}[{number}]" in header or int(number) < first
+    assert "ARGV[" in header or "KEYS[" in header
+    _, _, rest = body.partition("\n\n")
+    assert not re.search(r"(KEYS|ARGV)\[\d+\]", rest), "an argument is used by its number below the top of the script"
+
+
+@pytest.mark.parametrize("path", sorted(LUA.rglob("*.lua")), ids=lambda path: path.stem)
+def test_fields_are_read_by_name(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert not re.search(r"\bf\[\d+\]", text)
+    # `local status, fence = fields(id, 'status', 'fence')`: the variables stand in the order of the fields.
+    other = {"queue": "group", "message_text": "message", "fence": "holder", "timestamp_ms": "reported_ms"}
+    found = re.findall(
+        r"local ([\w, ]+?) =\s+(?:fields\(\w+|unpack\(redis\.call\('HMGET', \w+(?:\([\w]+\))?)((?:,\s+'\w+')+)\)", text
+    )
+    for variables, named in found:
+        for variable, name in zip(variables.split(", "), re.findall(r"'(\w+)'", named), strict=True):
+            assert variable in (name, other.get(name)) or variable.endswith(f"_{name}"), f"{variable} = {name}"
