@@ -1,0 +1,451 @@
+"""Every kind of task through every door: what is stored is the same, field by field.
+
+A door is a way to submit: HTTP, batch, gRPC, the dispatch API, OpenAI's, both clients, the command line, `.delay()`, a
+definition, a retry by hand and a bulk retry. The record that the v1 route stores is the model of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import httpx
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from celeriac import AsyncClient, Client
+from celeriac.database.migrating import migrate
+from celeriac.errors import InvalidSubmissionError
+from celeriac.handlers.context import Context
+from celeriac.history.recorder import Recorder
+from celeriac.model import Claim
+from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
+from celeriac.tasks.registry import task
+from celeriac.tasks.types.bulk import BULK
+from celeriac_proto.task import task_pb2, task_pb2_grpc
+from celeriac_tasks.bulk import BulkHandler
+from celeriac_tasks.engine.app import CeleriacApp
+from tests.kit.api.file_services import file_settings, rpc_serving
+from tests.kit.api.http_serving import serving
+from tests.kit.command_line import celeriac
+from tests.kit.history import forget, record_all, recording
+from tests.kit.remote.remote_workers import worker
+from tests.kit.waiting import eventually
+
+
+class Text(BaseModel):
+    text: str
+    times: int = 2
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr
+
+
+@task("doors.asynchronous", group="media", max_retries=7, timeout_s=90, retention_s=7200)
+async def asynchronous(payload: Text, ctx: Context) -> str:
+    """An async type with a policy of its own."""
+    return payload.text * payload.times
+
+
+@task("doors.synchronous", max_retries=0)
+def synchronous(payload: Text) -> str:
+    """A sync type."""
+    return payload.text * payload.times
+
+
+@task("doors.secret")
+async def secret(payload: Login) -> None:
+    """A type with a secret."""
+
+
+#: Which fields of a record differ from task to task, or say how it is and not what it is.
+OWN: Final = {
+    "task_id", "created_at", "updated_at", "submit_nonce", "rev", "status", "run_at", "retry_nonce", "finished_at",
+    "error_message", "error_code", "error_retryable", "hinted_ms", "nonce", "pending_ms",
+}  # fmt: skip
+SECRET: Final = "hunter2"
+
+
+@dataclass
+class House:
+    """One running platform with all its doors. Nothing runs the tasks: they stay as they were stored."""
+
+    settings: Settings
+    store: TaskStore
+    url: str
+    http: httpx.AsyncClient
+    files: grpc.aio.Channel
+    app: CeleriacApp
+    recorder: Recorder
+    folder: Path
+    #: All that the doors answered, to be looked through for secrets.
+    texts: list[str] = field(default_factory=list)
+    #: Records as they were before something else happened to their tasks.
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    async def upload(self, name: str = "picture.png") -> str:
+        answer = await self.http.put(f"/api/v1/files/{name}", content=b"a picture")
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["file_id"])
+
+    def file(self, name: str = "shown.png") -> str:
+        path = self.folder / "temp" / name
+        path.write_bytes(b"a picture")
+        return str(path)
+
+    async def answer(self, method: str, path: str, **options: Any) -> Any:
+        """Call the API; every answer is kept, to be looked through for secrets."""
+        answer = await self.http.request(method, path, **options)
+        assert answer.is_success, answer.text
+        self.texts.append(answer.text)
+        return answer.json()
+
+    async def record(self, task_id: str) -> dict[str, str]:
+        """Return the whole record as the store has it, without what is a task's own."""
+        stored = self.kept.get(task_id) or dict(await self.store.redis.hgetall(keys.task(task_id)))
+        assert stored, f"no record of {task_id}"
+        shown = {name: value for name, value in stored.items() if name not in OWN}
+        if shown.get("priority") == "0":
+            del shown["priority"]  # the default, which a record from the history spells out
+        for name in ("original_file_path", "original_file_name"):
+            if name in shown:
+                shown[name] = "…"
+        return shown
+
+
+@pytest.fixture
+async def house(valkey_url: str, tmp_path: Path) -> AsyncIterator[House]:
+    database_url = f"sqlite:///{tmp_path / 'history.db'}"
+    migrate(database_url)
+    settings = file_settings(
+        tmp_path,
+        redis_url=valkey_url,
+        database_url=database_url,
+        groups={"foreign": {"processor": "external"}},
+        grpc_services={"services": {"demo": {"address": "127.0.0.1:1", "max_retries": 5}}},
+        types={"doors.synchronous": {"retention": 1800}},
+    )
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(TaskStore(valkey_url, settings))
+        url = await stack.enter_async_context(serving(settings))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        _, channel, _ = await stack.enter_async_context(rpc_serving(store, settings))
+        recorder, _ = await stack.enter_async_context(recording(store, database_url, settings))
+        app = CeleriacApp(settings)
+        app.load_types()
+        stack.callback(app.close)
+        yield House(settings, store, url, http, channel, app, recorder, tmp_path)
+
+
+Door = Callable[[House, dict[str, Any]], Awaitable[str]]
+
+
+async def by_v1(house: House, document: dict[str, Any]) -> str:
+    return str((await house.answer("POST", "/api/v1/tasks", json=document))["task_id"])
+
+
+async def by_batch(house: House, document: dict[str, Any]) -> str:
+    answer = await house.answer("POST", "/api/v1/tasks/batch", json={"tasks": [document]})
+    assert answer["results"][0]["status"] == 202, answer
+    return str(answer["results"][0]["task_id"])
+
+
+def _options(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in ("type", "payload")}
+
+
+async def by_client(house: House, document: dict[str, Any]) -> str:
+    def submit() -> str:
+        with Client(house.url) as client:
+            return client.submit(document["type"], document["payload"], **_options(document)).id
+
+    return await asyncio.to_thread(submit)
+
+
+async def by_async_client(house: House, document: dict[str, Any]) -> str:
+    async with AsyncClient(house.url) as client:
+        return (await client.submit(document["type"], document["payload"], **_options(document))).id
+
+
+async def by_command_line(house: House, document: dict[str, Any]) -> str:
+    config = house.folder / "celeriac.yaml"
+    names = {"files", "groups", "grpc_services", "types", "data_dir"}
+    plain = house.settings.model_dump(mode="json", include=names, exclude_unset=True)
+    config.write_text(json.dumps({**plain, "imports": [__name__]}))
+    arguments = ["submit", document["type"], "--payload", json.dumps(document["payload"]), "--config", str(config)]
+    for name, value in _options(document).items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    environment = {"REDIS_URL": str(house.settings.redis_url), "DATABASE_URL": str(house.settings.database_url)}
+    code, out, err = await celeriac(*arguments, **environment)
+    assert code == 0, err
+    house.texts.append(out)
+    return out.strip()
+
+
+async def by_delay(house: House, document: dict[str, Any]) -> str:
+    options: dict[str, Any] = {}
+    if "queue" in document:
+        options["queue"] = document["queue"]
+    elif (own := house.app.celeriac_registry.get(document["type"])) is not None:
+        options["queue"] = own.group
+    if "delay" in document:
+        options["countdown"] = document["delay"]
+    called = house.app.tasks[document["type"]]
+    result = await asyncio.to_thread(called.apply_async, (), document["payload"], **options)
+    return str(result.id)
+
+
+async def by_definition(house: House, document: dict[str, Any]) -> str:
+    task = {name: value for name, value in document.items() if name != "user_id"}
+    definition = {"user_id": document.get("user_id", "7"), "trigger_type": "IMMEDIATE", "task": task}
+    made = await house.answer("POST", "/api/v1/definitions", json=definition)
+    found = await house.answer("GET", f"/api/v1/definitions/{made['task_def_id']}")
+    await house.answer("GET", "/api/v1/definitions")
+    return str(found["last_task_id"])
+
+
+async def by_dispatch(house: House, document: dict[str, Any]) -> str:
+    payload = document["payload"]
+    async with worker(house.url, document["queue"], ready=False):
+        body = {**payload, "group": document["queue"], "async": True, "userId": document.get("user_id")}
+        return str((await house.answer("POST", "/api/openai", json=body))["taskId"])
+
+
+async def by_openai(house: House, document: dict[str, Any]) -> str:
+    payload = document["payload"]
+    async with worker(house.url, document["queue"], ready=False):
+        body = {**payload, "model": f"{document['queue']}/{payload['model']}"}
+        calling = asyncio.create_task(house.http.post("/v1/chat/completions", json=body))
+        waiting = keys.remote(document["queue"])
+        before = set(await house.store.redis.zrange(waiting, 0, -1))
+        (task_id,) = await eventually(
+            lambda: _new(house, waiting, before), because="the call is a task that waits for a worker"
+        )
+        # A caller that hangs up cancels; the record is read before.
+        house.kept[task_id] = dict(await house.store.redis.hgetall(keys.task(task_id)))
+        calling.cancel()
+        return task_id
+
+
+async def _new(house: House, index: str, before: set[str]) -> list[str]:
+    return [member for member in await house.store.redis.zrange(index, 0, -1) if member not in before]
+
+
+async def by_grpc(house: House, document: dict[str, Any]) -> str:
+    stub = task_pb2_grpc.TaskServiceStub(house.files)  # type: ignore[no-untyped-call]
+    answer = await stub.CreateTask(task_pb2.CreateTaskRequest(temp_file_path=house.file("grpc.png")))
+    return str(answer.task_id)
+
+
+async def _retried(house: House, document: dict[str, Any], again: Callable[[str], Awaitable[Any]]) -> str:
+    """Submit, cancel, let only the history know it, and run it again by `again`."""
+    task_id = await by_v1(house, document)
+    await house.answer("POST", f"/api/v1/tasks/{task_id}/cancel")
+    await record_all(house.recorder, house.store)
+    await forget(house.store, task_id)
+    await again(task_id)
+    return task_id
+
+
+async def by_retry(house: House, document: dict[str, Any]) -> str:
+    return await _retried(house, document, lambda task_id: house.answer("POST", f"/api/v1/tasks/{task_id}/retry"))
+
+
+async def by_bulk_retry(house: House, document: dict[str, Any]) -> str:
+    async def again(task_id: str) -> None:
+        wanted = {"action": "retry", "filter": {"type": document["type"], "status": ["cancelled"]}}
+        answer = await house.answer("POST", "/api/v1/bulk", json=wanted)
+        claim = await house.store.claim(answer["task_id"], worker="tester")
+        assert isinstance(claim, Claim)
+        running = asyncio.create_task(BulkHandler(house.settings)(BULK.validate(wanted), Context(claim, _Silent())))
+        while not running.done():
+            await record_all(house.recorder, house.store)
+            await asyncio.sleep(0.05)
+        assert (await running)["done"] == 1
+
+    return await _retried(house, document, again)
+
+
+class _Silent:
+    """Takes progress reports."""
+
+    def report(self, percentage: float, stage: str, message: str, timestamp_ms: int | None) -> Awaitable[None]:
+        return asyncio.sleep(0)
+
+
+HTTP: Final[dict[str, Door]] = {
+    "batch": by_batch,
+    "client": by_client,
+    "asyncio client": by_async_client,
+    "command line": by_command_line,
+    "definition": by_definition,
+    "retry": by_retry,
+    "bulk retry": by_bulk_retry,
+}
+CELERY: Final[dict[str, Door]] = {"delay": by_delay}
+
+#: What a door adds to each record, or cannot say: these fields are not compared.
+OF_DOOR: Final[dict[str, set[str]]] = {
+    "definition": {"metadata", "definition_id", "trigger", "scheduled_at", "slot_ms", "retention_ms", "user_id"},
+    "retry": {"attempts_allowed", "cancel_requested"},
+    "bulk retry": {"attempts_allowed", "cancel_requested"},
+    # A deadline that counts from submission belongs to each call.
+    "dispatch": {"deadline_ms", "reply_to", "max_retries", "deadline_in_ms"},
+    "OpenAI": {"deadline_ms", "reply_to", "max_retries", "deadline_in_ms"},
+}
+
+KINDS: Final[dict[str, tuple[dict[str, Any], dict[str, Door]]]] = {
+    "async": ({"type": "doors.asynchronous", "payload": {"text": "a"}}, {**HTTP, **CELERY}),
+    "sync": ({"type": "doors.synchronous", "payload": {"text": "a"}}, {**HTTP, **CELERY}),
+    "grpc_task": (
+        {"type": "grpc_task", "payload": {"service": "demo", "method": "count", "data": {"seconds": 1}}},
+        {**HTTP, **CELERY},
+    ),
+    "file_process with a path": ({"type": "file_process", "payload": {"processor": "checksum"}}, {**HTTP, **CELERY}),
+    "remote": (
+        {"type": "remote", "queue": "chat", "payload": {"model": "m", "messages": [{"role": "user", "content": "hi"}]}},
+        {**HTTP, "dispatch": by_dispatch, "OpenAI": by_openai},
+    ),
+    "external": ({"type": "doors.synchronous", "queue": "foreign", "payload": {"text": "a"}}, {**HTTP, **CELERY}),
+    "secret": ({"type": "doors.secret", "payload": {"name": "ann", "password": SECRET}}, {**HTTP, **CELERY}),
+    "with a user": ({"type": "doors.synchronous", "user_id": "8", "payload": {"text": "a"}}, HTTP),
+    "delayed": (
+        {"type": "doors.synchronous", "delay": 3600, "payload": {"text": "a"}},
+        {**{name: door for name, door in HTTP.items() if name != "definition" and "retry" not in name}, **CELERY},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_door_stores_the_same_record(kind: str, house: House) -> None:
+    document, doors = KINDS[kind]
+    if kind == "file_process with a path":
+        document = {**document, "payload": {**document["payload"], "path": house.file()}}
+    model = await house.record(await by_v1(house, document))
+    differences: dict[str, Any] = {}
+    for name, door in doors.items():
+        record = await house.record(await door(house, document))
+        record["payload"], expected = json.loads(record["payload"]), {**model, "payload": json.loads(model["payload"])}
+        fields = (set(record) | set(model)) - OF_DOOR.get(name, set())
+        wrong = {one: (expected.get(one), record.get(one)) for one in fields if expected.get(one) != record.get(one)}
+        if wrong:
+            differences[name] = wrong
+    assert differences == {}
+    await _no_secret_shows(house)
+
+
+async def _no_secret_shows(house: House) -> None:
+    """No answer, list, message or event shows the secret; only the record in the store has it."""
+    for path in ("/api/v1/tasks", "/api/v1/definitions"):
+        await house.answer("GET", path)
+    await record_all(house.recorder, house.store)
+    await house.answer("GET", "/api/v1/tasks")
+    lists = [key async for key in house.store.redis.scan_iter("*", _type="list")]
+    for key in lists:
+        house.texts += await house.store.redis.lrange(key, 0, -1)
+    streams = [key async for key in house.store.redis.scan_iter("*", _type="stream")]
+    for key in streams:
+        house.texts += [json.dumps(fields) for _, fields in await house.store.redis.xrange(key)]
+    encoded = base64.b64encode(SECRET.encode()).decode().rstrip("=")
+    assert [text for text in house.texts if SECRET in text or encoded in text] == []
+
+
+@pytest.mark.parametrize("door", ["v1", "batch", "client", "asyncio client", "command line"])
+async def test_every_door_hands_an_upload_over(door: str, house: House) -> None:
+    file_id = await house.upload()
+    document = {"type": "file_process", "payload": {"processor": "checksum", "file_id": file_id}}
+    task_id = await {"v1": by_v1, **HTTP}[door](house, document)
+    stored = await house.store.redis.hgetall(keys.task(task_id))
+    assert (await asyncio.to_thread(Path(stored["original_file_path"]).read_bytes)) == b"a picture"
+    assert stored["original_file_name"] == "picture.png"
+    assert (await house.http.get(f"/api/v1/files/{file_id}")).status_code == 404
+
+
+async def test_a_file_that_grpc_takes_over_is_a_task_like_an_upload(house: House) -> None:
+    document = {"type": "file_process", "payload": {"processor": "image", "file_id": await house.upload()}}
+    by_upload = await house.record(await by_v1(house, document))
+    by_call = await house.record(await by_grpc(house, document))
+    assert {**by_upload, "payload": ""} == {**by_call, "payload": ""}
+    assert json.loads(by_call["payload"]) == {"processor": "image"}
+
+
+async def test_an_upload_cannot_become_the_task_of_a_definition(house: House) -> None:
+    task = {"type": "file_process", "payload": {"file_id": await house.upload()}}
+    definition = {"user_id": "7", "trigger_type": "LOOP", "trigger_args": {"interval": 60}, "task": task}
+    answer = await house.http.post("/api/v1/definitions", json=definition)
+    assert answer.status_code == 422, answer.text
+    assert "task.payload.file_id" in answer.text
+
+
+async def test_a_retry_keeps_its_file_and_refuses_another_one(house: House) -> None:
+    first = await house.upload()
+    payload = {"processor": "checksum", "file_id": first}
+    task_id = await by_v1(house, {"type": "file_process", "payload": payload})
+    await house.answer("POST", f"/api/v1/tasks/{task_id}/cancel")
+    for other in ({"file_id": await house.upload("other.png")}, {"path": house.file()}):
+        answer = await house.http.post(
+            f"/api/v1/tasks/{task_id}/retry", json={"payload": {"processor": "checksum", **other}}
+        )
+        assert answer.status_code == 422, answer.text
+        assert "a retry keeps the file that the task has" in answer.text
+    for same in ({"file_id": first}, {}):
+        await house.answer("POST", f"/api/v1/tasks/{task_id}/retry", json={"payload": {"processor": "probe", **same}})
+        stored = await house.store.redis.hgetall(keys.task(task_id))
+        assert json.loads(stored["payload"])["processor"] == "probe"
+        assert (await asyncio.to_thread(Path(stored["original_file_path"]).read_bytes)) == b"a picture"
+        await house.answer("POST", f"/api/v1/tasks/{task_id}/cancel")
+
+
+@pytest.mark.parametrize("door", ["v1", "batch"])
+async def test_a_repeated_key_answers_with_the_first_task(door: str, house: House) -> None:
+    document = {"type": "doors.synchronous", "payload": {"text": "a"}}
+    first = await house.http.post("/api/v1/tasks", json=document, headers={"Idempotency-Key": "k"})
+    if door == "v1":
+        again = await house.http.post("/api/v1/tasks", json=document, headers={"Idempotency-Key": "k"})
+        assert (again.status_code, again.json()["task_id"]) == (200, first.json()["task_id"])
+    else:
+        batch = {"tasks": [{**document, "idempotency_key": "k"}]}
+        (result,) = (await house.http.post("/api/v1/tasks/batch", json=batch)).json()["results"]
+        assert (result["status"], result["task_id"]) == (200, first.json()["task_id"])
+
+
+async def test_every_door_refuses_a_payload_that_does_not_fit(house: House) -> None:
+    wrong = {"type": "doors.synchronous", "payload": {"text": 7, "times": "often"}}
+    for path, body in (
+        ("/api/v1/tasks", wrong),
+        ("/api/v1/definitions", {"user_id": "7", "trigger_type": "IMMEDIATE", "task": wrong}),
+    ):
+        answer = await house.http.post(path, json=body)
+        assert answer.status_code == 422, answer.text
+        assert "payload.times" in answer.text
+    batch = (await house.http.post("/api/v1/tasks/batch", json={"tasks": [wrong]})).json()
+    assert batch["results"][0]["status"] == 422
+    with pytest.raises(InvalidSubmissionError, match=r"payload\.times"):
+        await asyncio.to_thread(house.app.tasks["doors.synchronous"].delay, **wrong["payload"])
+    assert await house.store.group_names() == []
+
+
+async def test_what_an_edit_of_a_definition_shows_as_a_mask_stays_the_secret(house: House) -> None:
+    task = {"type": "doors.secret", "payload": {"name": "ann", "password": SECRET}}
+    definition = {"user_id": "7", "trigger_type": "LOOP", "trigger_args": {"interval": 60}, "task": task}
+    made = await house.answer("POST", "/api/v1/definitions", json=definition)
+    path = f"/api/v1/definitions/{made['task_def_id']}"
+    shown = (await house.answer("GET", path))["task"]
+    assert shown["payload"] == {"name": "ann", "password": "***"}
+    shown["payload"]["name"] = "ben"
+    await house.answer("PATCH", path, json={"task": shown})
+    await house.answer("GET", f"{path}/changes")
+    task_id = (await house.answer("POST", f"{path}/trigger"))["task_id"]
+    assert json.loads((await house.record(task_id))["payload"]) == {"name": "ben", "password": SECRET}
+    await _no_secret_shows(house)
