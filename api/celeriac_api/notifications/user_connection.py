@@ -22,6 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 from celeriac.access.principal import Principal
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.store.patience import until_back
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
 from celeriac_api.access.limits import TokenBucket
@@ -40,8 +41,6 @@ REFUSED: Final = 1008
 TOO_LARGE: Final = 1009
 #: How long a client may take for its answer to a close (seconds).
 _CLOSE_S: Final = 5.0
-#: Pause while the store is away (seconds).
-_PAUSE_S: Final = 0.25
 #: What says that the client is gone.
 GONE: Final = (WebSocketDisconnect, RuntimeError, ConnectionError)
 
@@ -220,11 +219,7 @@ class UserConnection:
                 return
 
     async def _patiently(self, attempt: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        while True:
-            try:
-                return await attempt()
-            except StoreUnavailableError:
-                await asyncio.sleep(_PAUSE_S)
+        return await until_back(attempt, what="a notification connection")
 
     async def _listen(self) -> None:
         allowed = TokenBucket(self._settings.max_client_rate, 2 * self._settings.max_client_rate)

@@ -23,6 +23,7 @@ from celeriac.execution.loop_thread import LoopThread
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
+from celeriac.store.patience import until_back
 
 if TYPE_CHECKING:
     from celeriac.store.notified import Heard, NotifiedTasks
@@ -138,12 +139,12 @@ class Reporter:
         return heard
 
     async def _until_reported(self, task_id: str, say: Callable[[NotifiedTasks], Awaitable[Heard]]) -> Heard:
-        while True:
-            try:
-                return await say(self._connected())
-            except StoreUnavailableError as exc:
-                log.warning("the end of task %s will be reported when the store is available again: %s", task_id, exc)
-                await asyncio.sleep(_PAUSE_S)
+        def warn(exc: StoreUnavailableError) -> None:
+            log.warning("the end of task %s will be reported when the store is available again: %s", task_id, exc)
+
+        return await until_back(
+            lambda: say(self._connected()), what=f"the end of task {task_id}", pause_s=_PAUSE_S, on_away=warn
+        )
 
     def _connected(self) -> NotifiedTasks:
         # Nothing is awaited here: otherwise a later call could overtake the first one.

@@ -1,5 +1,6 @@
-"""API keys in the store: one hash field each, so that any process checks one in a round trip and a revocation is seen
-by all at once. They survive what the store survives; SQL may be away.
+"""API keys in the store, each as one field of a hash.
+
+So any process checks a key in one round trip, all processes see a revocation at once, and the SQL database may be away.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ApiKeys:
         return sorted((_read(key_id, text) for key_id, text in found.items()), key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
-        """Forget a key; returns whether there was one. Processes that have just checked it believe it for seconds."""
+        """Delete a key; returns whether it existed. A process that has just checked it accepts it for seconds."""
         return bool((await self._store.read(("HDEL", keys.api_keys(), key_id)))[0])
 
 

@@ -1,5 +1,7 @@
-"""The audit: who did what, when, and from where. A bounded stream in the store, so that an entry is as durable as the
-action it tells of, and any process writes and reads it.
+"""The audit: who did what, when, and from where.
+
+It is a bounded stream in the store. So an entry is as durable as the action that it describes, and any process can
+write and read it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _MAX_TEXT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action of an operator. `status` is that of HTTP, or `done` where there was none."""
+    """One action of an operator. `status` is the HTTP status, or `done` for an action outside HTTP."""
 
     actor: str
     action: str
@@ -42,14 +44,14 @@ class AuditLog:
     async def page(self, *, before: str | None = None, count: int = 100) -> list[dict[str, Any]]:
         """Return up to `count` entries, the newest first; `before` is the `id` of the last one seen."""
         if before is not None and not any(map(int, before.split("-"))):
-            return []  # nothing lies before the lowest id there is, and the server refuses to look
+            return []  # nothing lies before the lowest possible id, and the server refuses such a range
         end = "+" if before is None else f"({before}"
         found = (await self._store.read(("XREVRANGE", keys.audit(), end, "-", "COUNT", count)))[0]
         return [_record(entry_id, fields) for entry_id, fields in found]
 
 
 def _record(entry_id: str, fields: Any) -> dict[str, Any]:
-    # A list of names and values where the client has not made a dictionary of it.
+    # Names and values in turn, if the driver has not made a dictionary of them.
     known = dict(fields) if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
     names = ("actor", "action", "target", "status", "address", "credential")
     at = rfc3339(utc_from_ms(int(entry_id.partition("-")[0])))

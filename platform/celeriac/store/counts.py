@@ -1,7 +1,7 @@
-"""What happened on the platform, counted by the transitions themselves; and its state at this moment.
+"""Counts of what happened on the platform, made by the transitions themselves; and the platform's present state.
 
-The counts are fields of one hash (`keys.COUNTS`), written in the same atomic step as what they count: they
-are exact, the same from every process, and survive all of them. `lua/shared/counts.lua` names the fields.
+The counts are fields of one hash (`keys.COUNTS`), written in the same atomic step as what they count. So they are
+exact, every process reads the same ones, and they survive all processes. `lua/shared/counts.lua` names the fields.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from celeriac.store.reading import serving
 from celeriac.store.records import limits_from_json
 from celeriac.store.task_store import TaskStore
 
-#: Upper bounds of the buckets that waits and runs are counted in (seconds); the last one is above all.
+#: Upper bounds of the buckets for waiting and running times (seconds). One more bucket is above them all.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-#: What separates the parts of a field's name: no name of a type or group has it.
+#: Separates the parts of a field's name; names of types and groups cannot contain it.
 _SEPARATOR: Final = "\x1f"
-#: The counts by their short name: what is counted, and the labels of each count.
+#: The counters by their short name: the full name, and the labels.
 _COUNTERS: Final = {
     "s": ("submitted", ("group", "type")),
     "a": ("started", ("group", "type")),
@@ -33,7 +33,7 @@ _HISTOGRAMS: Final = {"w": ("wait", ("group",)), "r": ("run", ("group", "type"))
 
 @dataclass(slots=True)
 class Histogram:
-    """Durations by bucket: `counts[i]` fell under `BUCKETS_S[i]` and no lower one, the last above all."""
+    """Durations by bucket: `counts[i]` are at most `BUCKETS_S[i]` and above the bound before; the last is above all."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     sum_s: float = 0.0
@@ -41,7 +41,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """All counts since the store began: what → labels → number, and what → labels → durations."""
+    """All counts since the store began: name → labels → number, and name → labels → durations."""
 
     counters: Mapping[str, Mapping[tuple[str, ...], int]]
     histograms: Mapping[str, Mapping[tuple[str, ...], Histogram]]
@@ -49,21 +49,21 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A group now. `age_s` is how long the task that is next has waited, 0 where none waits."""
+    """The present state of a group. `age_s` is how long its next task has waited, 0 if none waits."""
 
     waiting: int
     running: int
     age_s: float
-    #: Waiting tasks that none of the group's workers takes.
+    #: Waiting tasks that none of the group's workers can take.
     unserved: int
     paused: bool
-    #: Tasks that may run at once across all workers; None is any number.
+    #: Most tasks that may run at once across all workers; None means: any number.
     max_running: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformState:
-    """The platform now."""
+    """The present state of the platform."""
 
     groups: Mapping[str, GroupState]
     delayed: int
@@ -81,7 +81,7 @@ async def read_counts(store: TaskStore) -> Counts:
 
 
 def counts_of(fields: Mapping[str, str]) -> Counts:
-    """Return the hash's fields as counts; fields of a later version are passed over."""
+    """Return the hash's fields as counts; fields of a later version are ignored."""
     counters: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)
     histograms: dict[str, dict[tuple[str, ...], Histogram]] = defaultdict(lambda: defaultdict(Histogram))
     for name, number in fields.items():
@@ -98,7 +98,7 @@ def counts_of(fields: Mapping[str, str]) -> Counts:
 
 
 async def read_state(store: TaskStore) -> PlatformState:
-    """Return the state of all groups and workers; a few round trips, however many there are."""
+    """Return the state of all groups and workers, in a few round trips however many there are."""
     had_tasks, paused, limits = await store.read(
         ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS)
     )
@@ -130,7 +130,7 @@ async def read_state(store: TaskStore) -> PlatformState:
 
 
 async def _ages(store: TaskStore, first: Sequence[Sequence[str]], now_ms: int) -> list[float]:
-    """Return how long the longest waiting of each group's first tasks has waited (seconds)."""
+    """Return for each group how long the task that has waited longest among its first ones has waited (seconds)."""
     ids = [task_id for of_group in first for task_id in of_group]
     since = await store.read(*(("HGET", keys.task(task_id), "pending_ms") for task_id in ids))
     waited_s = {

@@ -1,4 +1,4 @@
-"""Every Redis key and channel, as a function. `lua/shared/keys.lua` builds the same ones; a test compares them."""
+"""Every Redis key and channel. `lua/shared/keys.lua` builds the same ones; a test compares them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ LEASES: Final = "celeriac:leases"
 DELAYED: Final = "celeriac:delayed"
 EXPIRING: Final = "celeriac:expiring"
 WORKERS: Final = "celeriac:workers"
-#: Hash: the server's run id as the reaper last saw it, and since when.
+#: Hash: the server's run id that the reaper saw last, and since when.
 SERVER: Final = "celeriac:server"
 TYPES: Final = "celeriac:types"
-#: Hash: the recorders' notes (see `feed.py`). String beside it: who resynchronises now.
+#: Hash: the recorders' notes (see `feed.py`). The string beside it names the recorder that resynchronises now.
 LEDGER: Final = "celeriac:ledger"
 LEDGER_RESYNC: Final = "celeriac:ledger:resync"
-#: Channel: the id of each running task that somebody asked to cancel.
+#: Channel: the id of each running task whose cancellation was asked for.
 CANCELS: Final = "celeriac:cancels"
 #: List of ids for external processors (docs/task-service.md).
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
 OUTBOX: Final = "celeriac:outbox"
-#: Hash: what happened, counted (see `counts.py`).
+#: Hash: counts of what happened (see `counts.py`).
 COUNTS: Final = "celeriac:counts"
-#: Hash: the groups that are paused, with when and why (JSON). Beside it: the groups that go on, with the score in
-#: the waiting index up to which messages have been sent.
+#: Hash: the paused groups, with time and note (JSON). The hash beside it has the resumed groups, with the score in the
+#: waiting index up to which messages have been sent.
 PAUSED: Final = "celeriac:paused"
 RESUMING: Final = "celeriac:resuming"
-#: Hash: what groups are limited to (JSON). Sorted set beside it: groups that are to be looked at, by when (ms).
+#: Hash: the limits of groups (JSON). Sorted set beside it: the groups to look at again, by the time for that (ms).
 LIMITS: Final = "celeriac:limits"
 LIMITS_DUE: Final = "celeriac:limits:due"
-#: Sorted set: tasks that a foreign program may have in hand, by when they were handed to it.
+#: Sorted set: tasks that an external processor may have taken, by the time when they were offered to it.
 WATCHED: Final = "celeriac:external"
-#: Sorted set: remote tasks that must have ended by a time, by that time.
+#: Sorted set: remote tasks with a deadline, by the deadline.
 DEADLINES: Final = "celeriac:deadlines"
-#: Sorted set: `GROUP/MODEL` of what connected remote workers serve, by how long that counts.
+#: Sorted set: `GROUP/MODEL` of the models that connected remote workers serve, by the end of validity.
 MODELS: Final = "celeriac:models"
 #: String: the process that shows remote workers to Celery's monitors.
 MIRROR: Final = "celeriac:mirror"
@@ -53,7 +53,7 @@ def task_events(task_id: str) -> str:
 
 
 def checkpoint(task_id: str) -> str:
-    """String: where a task of several steps is."""
+    """String: the last checkpoint of a task of several steps."""
     return f"celeriac:checkpoint:{task_id}"
 
 
@@ -68,67 +68,67 @@ def log(task_id: str) -> str:
 
 
 def live_log(task_id: str) -> str:
-    """Channel: something was added to the task's log."""
+    """Channel: a line was added to the task's log."""
     return f"celeriac:live-log:{task_id}"
 
 
 def waiting(group: str) -> str:
-    """Sorted set: the ids that wait in the group, next first."""
+    """Sorted set: the ids that wait in the group, the next one first."""
     return f"celeriac:waiting:{group}"
 
 
 def running(group: str) -> str:
-    """Sorted set: the ids that run, by start in milliseconds."""
+    """Sorted set: the ids of running tasks, by their start (ms)."""
     return f"celeriac:running:{group}"
 
 
 def group(name: str) -> str:
-    """Hash: facts of the group (how far its lists were consumed)."""
+    """Hash: facts about the group (how far its lists were consumed)."""
     return f"celeriac:group:{name}"
 
 
 def worker(worker_id: str) -> str:
-    """Hash: a worker's presence; expires by itself."""
+    """Hash: the presence of a worker; it expires by itself."""
     return f"celeriac:worker:{worker_id}"
 
 
 def feed(user_id: str) -> str:
-    """Stream: what happened to a user's tasks. Channel of the same name: something was added."""
+    """Stream: what happened to a user's tasks. Channel of the same name: a message was added."""
     return f"celeriac:feed:{user_id}"
 
 
 def active(user_id: str) -> str:
-    """Sorted set: a user's tasks that have not ended, by when they came (milliseconds)."""
+    """Sorted set: a user's tasks that have not ended, by their submission (ms)."""
     return f"celeriac:active:{user_id}"
 
 
 def recent(user_id: str) -> str:
-    """Sorted set: a user's tasks that have ended, by when (milliseconds)."""
+    """Sorted set: a user's tasks that have ended, by their end (ms)."""
     return f"celeriac:recent:{user_id}"
 
 
 def api_keys() -> str:
-    """Hash: the API keys, by id. No transition touches it."""
+    """Hash: the API keys, by id. Transitions do not touch it."""
     return "celeriac:api-keys"
 
 
 def remote(group: str) -> str:
-    """Sorted set: the ids of remote tasks that wait in the group, next first."""
+    """Sorted set: the ids of remote tasks that wait in the group, the next one first."""
     return f"celeriac:remote:{group}"
 
 
 def limited(group: str) -> str:
-    """Sorted set: the waiting ids that a limit of the group holds, which have no message; next first."""
+    """Sorted set: the ids that a limit of the group holds back, without a message, the next one first."""
     return f"celeriac:limited:{group}"
 
 
 def remote_wake(group: str) -> str:
-    """Channel: a remote task of the group waits."""
+    """Channel: a remote task waits in the group."""
     return f"celeriac:remote-wake:{group}"
 
 
 def gateways(group: str) -> str:
-    """Sorted set: the processes that hold remote workers of the group, by how long that counts."""
+    """Sorted set: the processes to which remote workers of the group are connected, by the end of validity."""
     return f"celeriac:gateways:{group}"
 
 
@@ -138,30 +138,30 @@ def granted(gateway: str) -> str:
 
 
 def replies(process: str) -> str:
-    """Channel: how the tasks ended, and what parts of results came, that the process waits for."""
+    """Channel: the ends and partial results of the tasks that the process waits for."""
     return f"celeriac:replies:{process}"
 
 
 def audit() -> str:
-    """Stream: who did what. No transition touches it."""
+    """Stream: the audit. Transitions do not touch it."""
     return "celeriac:audit"
 
 
 def idempotency(scope: str, key: str) -> str:
-    """String: the task that was made under this idempotency key of this user."""
-    # The length keeps apart what two users could spell alike with colons.
+    """String: the id of the task that the user submitted with this idempotency key."""
+    # With the length, two users whose names contain colons cannot produce the same key.
     return f"celeriac:idempotency:{len(scope)}:{scope}:{key}"
 
 
-#: What group names must not begin with: each group's Celery list is a key of its bare name.
+#: Group names must not begin like this, because the key of a group's Celery list is the name itself.
 _RESERVED: Final = ("celeriac:", "task:", "unacked", "_kombu")
 
 
 def reserved(group: str) -> bool:
-    """Whether the list of a group of this name would meet keys of ours or of kombu."""
+    """Return whether the list of a group with this name would collide with keys of Celeriac or kombu."""
     return group.startswith(_RESERVED)
 
 
 def record_of_nobody(task_id: str) -> bool:
-    """Whether a record of this id cannot exist, since its key is another one of ours."""
+    """Return whether a record with this id cannot exist because its key is used for something else."""
     return task(task_id) == EXTERNAL

@@ -1,4 +1,4 @@
-"""Tasks that a program runs by itself and tells the store of (see `lua/transitions/notify.lua`)."""
+"""Tasks that a program runs by itself and reports to the store (see `lua/transitions/notify.lua`)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _WANTED = {"start": "start", "progress": "report on", "complete": "complete", "f
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What became of a call: the task's status, and whether the platform itself runs the task."""
+    """The answer to a report: the task's status, and whether the platform itself runs the task."""
 
     status: Status
     platform: bool = False
 
 
 class NotifiedTasks:
-    """One process's voice. `holder` is a text that no other process has, `name` is what people read.
+    """The reports of one process. `holder` is an id that no other process has, `name` is what people read.
 
-    Calls go out in the order in which they are made.
+    Calls are sent in the order in which they are made.
     """
 
     def __init__(self, store: TaskStore, *, holder: str, name: str) -> None:
@@ -51,7 +51,7 @@ class NotifiedTasks:
     async def register(
         self, task_id: str, *, task_type: str, user_id: str | None, metadata: Mapping[str, Any] | None = None
     ) -> Heard:
-        """Make the record, or a new run of one that has ended; one that goes on is left as it is.
+        """Make the record, or begin a new run if the task has ended. A task that has not ended stays as it is.
 
         Raises `TaskTakenError`, `QueueFullError`, `InvalidSubmissionError`.
         """
@@ -64,16 +64,16 @@ class NotifiedTasks:
         return await self._call("open", task_id, *self._facts(task_id, task_type, user_id, metadata))
 
     async def start(self, task_id: str) -> Heard:
-        """Say that the work goes on here; raises `TaskNotFoundError`, and `IllegalTransitionError` after its end."""
+        """Report that this process works on it; raises `TaskNotFoundError`, `IllegalTransitionError` after its end."""
         return await self._call("start", task_id)
 
     async def progress(self, task_id: str, percentage: float, *, step: str = "", message: str = "") -> Heard:
-        """Report how far it is (0 to 100); raises as `start` does."""
+        """Report the percentage that is done (0 to 100); raises as `start` does."""
         bounded = min(max(float(percentage), 0.0), 100.0)
         return await self._call("progress", task_id, number_text(bounded), step[:MAX_TEXT], message[:MAX_TEXT])
 
     async def complete(self, task_id: str, result_json: str) -> Heard:
-        """End it with a result; raises as `start` does, but not where it has ended so before."""
+        """End it with a result; raises as `start` does, except if it has already completed."""
         return await self._call("complete", task_id, result_json)
 
     async def fail(self, task_id: str, *, code: str, message: str) -> Heard:
@@ -85,11 +85,11 @@ class NotifiedTasks:
         return await self._call("cancel", task_id, message[:MAX_TEXT])
 
     async def let_go(self, task_id: str) -> None:
-        """Say that this process ends in good order while the task goes on elsewhere."""
+        """Give the task up: this process ends in good order, and the work goes on elsewhere."""
         await self._call("let_go", task_id)
 
     async def renew(self, task_ids: Collection[str]) -> dict[str, LeaseState]:
-        """Say that this process is alive; returns for each task what its lease is."""
+        """Report that this process is alive; returns the state of each task's lease."""
         claims = [_claim(task_id, self._holder) for task_id in task_ids]
         states = await self._store.renew(self._name, claims)
         return dict(zip(task_ids, states, strict=True))

@@ -17,14 +17,23 @@ log = logging.getLogger(__name__)
 PAUSE_S: Final = 0.25
 
 
-async def until_back(step: Callable[[], Awaitable[T]], *, what: str) -> T:
+async def until_back(
+    step: Callable[[], Awaitable[T]],
+    *,
+    what: str,
+    pause_s: float = PAUSE_S,
+    on_away: Callable[[StoreUnavailableError], object] | None = None,
+) -> T:
     """Do a step that may be repeated, again while the store is away, and return what it returns.
 
-    `what` names the step in the log. Other errors pass through.
+    `what` names the step in the log. `on_away` is called before the first pause. Other errors pass through.
     """
     while True:
         try:
             return await step()
         except StoreUnavailableError as exc:
             log.debug("%s waits for the store: %s", what, exc)
-            await asyncio.sleep(PAUSE_S)
+            if on_away is not None:
+                on_away(exc)
+                on_away = None
+            await asyncio.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""What the store says of tasks, groups and workers; nothing here changes any of them."""
+"""Lookups of tasks, groups and workers; nothing here changes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from celeriac.store.server.connection import StoreConnection
 
 
 class StoreReader(StoreConnection):
-    """A connection that knows how to look things up."""
+    """A connection with the lookups."""
 
     # --- tasks
 
@@ -35,32 +35,32 @@ class StoreReader(StoreConnection):
         return task_from_hash({"task_id": task_id, **record})
 
     async def owner(self, task_id: str) -> tuple[bool, str | None]:
-        """Return whether there is a task of this id, and whose it is (None: nobody's)."""
+        """Return whether there is a task with this id, and its user (None: it has none)."""
         if keys.record_of_nobody(task_id):
             return False, None
         status, user_id = (await self.read(("HMGET", keys.task(task_id), "status", "user_id")))[0]
         return status is not None, user_id or None
 
     async def known(self, task_ids: Sequence[str]) -> list[bool]:
-        """Return for each id whether the store holds a record of it."""
+        """Return for each id whether the store holds its record."""
         found = await self.read(*(("EXISTS", keys.task(task_id)) for task_id in task_ids))
         return [
             bool(exists) and not keys.record_of_nobody(task_id) for task_id, exists in zip(task_ids, found, strict=True)
         ]
 
     async def checkpoint(self, task_id: str) -> str | None:
-        """Return what the last attempt of a task noted about where it is, or None."""
+        """Return the checkpoint that the last attempt of a task set, or None."""
         return (await self.read(("GET", keys.checkpoint(task_id))))[0] or None
 
     async def position(self, task: Task) -> int | None:
-        """Return the place in its group's queue, 1 being next; None unless it is waiting there."""
+        """Return the task's place among those that wait in its group (1 is next), or None if it does not wait there."""
         remote = task.extra.get("delivery") == Delivery.REMOTE
         index = keys.remote(task.group) if remote else keys.waiting(task.group)
         rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
         return None if rank is None else rank + 1
 
     async def made_under(self, user_id: str | None, idempotency_key: str) -> Submitted | None:
-        """Return the task that was made under this key, or None; a submission with the key decides anew."""
+        """Return the task that was submitted with this key, or None. A submission with the key decides for itself."""
         key = keys.idempotency(user_id or "", idempotency_key)
         task_id = await self._patiently(lambda: self.redis.get(key))
         if task_id is None:
@@ -69,13 +69,13 @@ class StoreReader(StoreConnection):
         return None if status is None else Submitted(task_id, status_of(status), created=False)
 
     async def events(self, task_id: str, after: str = "-", count: int = 500) -> list[Event]:
-        """Return up to `count` events after the stream id `after` (exclusive; `-` is from the first held)."""
+        """Return up to `count` events after the stream id `after` (exclusive; `-` means: from the first one held)."""
         start = "-" if after == "-" else f"({after}"
         entries = await self._patiently(lambda: self.redis.xrange(keys.task_events(task_id), start, "+", count))
         return [Event(entry_id, fields.pop("kind", ""), fields) for entry_id, fields in entries]
 
     async def event_bounds(self, task_id: str) -> tuple[str | None, str | None]:
-        """Return the ids of the first and the last event held, None where there is none."""
+        """Return the ids of the first and the last event held, or None if there are none."""
         key = keys.task_events(task_id)
         first, last = await self.read(("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1))
         return (first[0][0] if first else None, last[0][0] if last else None)
@@ -93,14 +93,14 @@ class StoreReader(StoreConnection):
         return sorted(await self._patiently(lambda: self.redis.smembers(keys.GROUPS)))
 
     async def groups(self, *, also: Iterable[str] = ()) -> list[GroupStats]:
-        """Return all groups, also those that so far only have workers, and those of `also`; sorted by name."""
+        """Return all groups that have tasks or workers, and those named in `also`, sorted by name."""
         workers = await self.workers()
         names = {*await self.group_names(), *also}
         names.update(group for worker in workers for group in worker.groups if group != "*")
         return await self._group_stats(sorted(names), workers)
 
     async def group(self, name: str) -> GroupStats:
-        """Return one group; an unknown one is empty."""
+        """Return one group; an unknown group is empty."""
         return (await self._group_stats([name], await self.workers()))[0]
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
@@ -124,9 +124,10 @@ class StoreReader(StoreConnection):
         ]
 
     def unserved(self, group: str, waiting: int, remote: int, workers: Sequence[WorkerInfo]) -> int:
-        """Return how many of a group's waiting tasks, those for remote workers apart, none of its `workers` takes.
+        """Return how many waiting tasks of a group none of its `workers` can take.
 
-        What serves an external group does not announce itself, so that nothing is known of it.
+        `remote` of the tasks wait for remote workers, `waiting` for other workers. The programs that serve an external
+        group do not announce themselves, so tasks of an external group always count as served.
         """
         kinds = {worker.kind == Delivery.REMOTE for worker in workers}
         nobody = False not in kinds and not self.settings.is_external(group)
@@ -139,7 +140,7 @@ class StoreReader(StoreConnection):
         return [worker_from_hash(i, fields) for i, fields in zip(ids, hashes, strict=True) if fields]
 
     async def task_types(self) -> dict[str, dict[str, Any]]:
-        """Return the types that workers announced, by name."""
+        """Return the task types that workers announced, by name."""
         found = await self._patiently(lambda: self.redis.hgetall(keys.TYPES))
         return {name: json.loads(facts) for name, facts in found.items()}
 

@@ -1,4 +1,4 @@
-"""What a gateway asks of the store: tasks for its workers, their presence, and ends that only remote tasks have."""
+"""The calls of a gateway: tasks for its workers, the workers' presence, and ends that only remote tasks have."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ class Grant:
 
     place: int
     claim: Claim
-    #: Until the task's deadline, when it was claimed (ms); None where it has none.
+    #: Milliseconds from the claim to the task's deadline; None if it has no deadline.
     deadline_in_ms: int | None
-    #: The channel that is told of its end.
+    #: The channel on which its end is published.
     reply_to: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a claim was granted, and how many tasks are left waiting in the group."""
+    """The tasks that a claim was granted, and how many tasks are left waiting in the group."""
 
     granted: list[Grant]
     left: int
 
 
 class RemoteTasks:
-    """A gateway's calls; `gateway` is a text that no other process has."""
+    """A gateway's calls; `gateway` is an id that no other process has."""
 
     def __init__(self, store: TaskStore, gateway: str) -> None:
         self.gateway = gateway
-        #: The gateway has ended: it takes no more tasks.
+        #: The gateway has ended, and takes no more tasks.
         self.stopped = False
         self._store = store
         self._calls = 0
 
     async def submit(self, submission: Submission, then: Callable[[], object] | None = None) -> Submitted:
-        """Submit, and call `then` in the same tick: what it asks for travels with the submission, after it."""
+        """Submit, and call `then` in the same tick: the calls that it makes are sent with the submission, after it."""
         arguments = submission_arguments(submission, self._store.settings, self._store.unique())
         answer = self._store.call("submit", *arguments)
         if then is not None:
@@ -57,8 +57,8 @@ class RemoteTasks:
     def claim_next(self, group: str, workers: Sequence[str], *, tell: bool = False) -> asyncio.Future[list[Any]]:
         """Claim the next tasks of a group, one for each of `workers` (ids); `read_grants` reads the answer.
 
-        Goes out with what was submitted in the same tick of the loop, after it. `tell`: wake other gateways
-        when tasks are left over.
+        It is sent with what was submitted in the same tick of the loop, after it. `tell`: wake other gateways if
+        tasks are left over.
         """
         self._calls += 1
         return self.claim_again(group, workers, self._calls, tell=tell)
@@ -66,25 +66,25 @@ class RemoteTasks:
     def claim_again(
         self, group: str, workers: Sequence[str], number: int, *, tell: bool = False
     ) -> asyncio.Future[list[Any]]:
-        """Repeat a claim whose answer got lost: it gets what it was granted and still holds, with its whole lease.
+        """Repeat a claim whose answer got lost. It gets the tasks that it was granted and still holds, with new leases.
 
-        One that never arrived gets nothing where a later one did.
+        A claim that never arrived gets no tasks if a later claim arrived before it.
         """
         offered = orjson.dumps(list(workers)).decode()
         fence = self._fence(number)
         return self._store.call("claim_remote", group, offered, self.gateway, number, fence, "1" if tell else "0")
 
     def read_grants(self, number: int, reply: Sequence[Any]) -> Grants:
-        """Return what `claim_next` was answered; `number` is what `calls` was right after it."""
+        """Return the answer of `claim_next` as grants; `number` is the value of `calls` right after that call."""
         return Grants([self._grant(number, fields) for fields in reply[1:]], int(reply[0]))
 
     @property
     def calls(self) -> int:
-        """How many claims were asked for so far."""
+        """How many claims were made so far."""
         return self._calls
 
     def abandon(self, claim: Claim) -> asyncio.Future[str]:
-        """Take a task from a worker that vanished; the future gets `lua/transitions/abandon.lua`'s answer."""
+        """Take a task back from a worker that vanished; the future gets `lua/transitions/abandon.lua`'s answer."""
         return self._store.call("abandon", claim.task_id, claim.fence)
 
     def delta(self, claim: Claim, number: int, content: str) -> asyncio.Future[str]:
@@ -94,7 +94,7 @@ class RemoteTasks:
     async def time_out(self, task_id: str) -> Status | int | None:
         """End a task whose deadline has passed.
 
-        Returns its status, or the ms that are left of its time, or None when there is no such task.
+        Returns its status, or the milliseconds that are left until the deadline, or None if there is no such task.
         """
         answer: str = await self._store.call("time_out", task_id)
         if answer.startswith("in:"):
@@ -110,7 +110,7 @@ class RemoteTasks:
         facts: Mapping[str, str] | None = None,
         models: Sequence[str] = (),
     ) -> asyncio.Future[str]:
-        """Note how many workers of a group this gateway holds, and the facts of one (None: it left)."""
+        """Note how many workers of a group are connected here, and the facts about one of them (None: it left)."""
         pairs = [part for pair in facts.items() for part in pair] if facts else []
         return self._store.call(
             "remote_presence",
@@ -123,7 +123,7 @@ class RemoteTasks:
         )
 
     async def models(self) -> list[tuple[str, str]]:
-        """Return (group, model) of what connected workers announced, sorted."""
+        """Return the pairs (group, model) that connected workers announced, sorted."""
         (seconds, _), members = await self._store.read(("TIME",), ("ZRANGE", keys.MODELS, 0, -1, "WITHSCORES"))
         split = (str(member).partition("/") for member, until_ms in members if float(until_ms) >= int(seconds) * 1000)
         return sorted((group, model) for group, _, model in split)

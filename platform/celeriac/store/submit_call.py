@@ -1,4 +1,4 @@
-"""A submission as the arguments of `lua/transitions/submit.lua`, and what that answers."""
+"""A submission as the arguments of `lua/transitions/submit.lua`, and the script's reply as a result or an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from celeriac.store import keys
 def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[Any]:
     """Return the 18 arguments of one submission (see `lua/transitions/submit.lua`).
 
-    Raises `InvalidSubmissionError` where the id or the group is the key of something else.
+    Raises `InvalidSubmissionError` if the id or the group would use the key of something else.
     """
     if keys.record_of_nobody(s.task_id):
         raise InvalidSubmissionError([Violation("task_id", f"{s.task_id!r} is reserved")])
@@ -63,7 +63,7 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
 
 
 def _further_fields(s: Submission) -> str:
-    """Return the fields that few records have as a JSON object of texts, or an empty text."""
+    """Return the optional fields of the record as a JSON object of texts, or an empty text."""
     fields: dict[str, str | None] = {
         "definition_id": s.definition_id,
         "trigger": s.trigger,
@@ -80,7 +80,7 @@ def _further_fields(s: Submission) -> str:
     if s.trigger == "schedule" and s.scheduled_at_ms is not None:
         fields["slot_ms"] = str(s.scheduled_at_ms)
     if s.retention_ms is not None:
-        # Zero would take the record away before anybody could read the result.
+        # Zero would remove the record before the caller could read the result.
         fields["retention_ms"] = str(max(s.retention_ms, 1))
     if s.remote is not None:
         fields.update(_orders(s.remote))

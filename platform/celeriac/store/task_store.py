@@ -1,8 +1,7 @@
-"""The life cycle: every change of a task is one of these calls, each one atomic script on the server.
+"""The life cycle: every change of a task is one of these calls, and each call is one atomic script on the server.
 
-Calls may be repeated safely (the reply of the first may have been lost): a submission carries a
-nonce, a claim its fence, a report its number. `reading.py` looks things up; `connection.py` is the
-wire below both.
+Calls may be repeated safely, because the first reply may have been lost: a submission carries a nonce, a claim its
+fence, a report its number. `reading.py` has the lookups, `server/connection.py` the connection.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ from celeriac.store.records import claim_from_reply
 from celeriac.store.server.scripts import script
 from celeriac.store.submit_call import submission_arguments, submitted
 
-#: Longest text of a message that is kept with progress or an error (characters).
+#: Longest message of a progress report or an error (characters).
 MAX_TEXT: Final = 8192
-#: Largest JSON of what goes along with a log line (bytes).
+#: Largest JSON of the data of a log line (bytes).
 MAX_LOG_DATA: Final = 16_384
-#: Longest time to the next attempt (ms): ten years, far inside what a calendar can write.
+#: Longest time to the next attempt (ms): ten years, which any calendar can express.
 MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
 #: Tasks that one step of a resumption looks at.
 _RESUMED_AT_ONCE: Final = 500
 
 
 class OutgoingMessage(NamedTuple):
-    """A message for a broker other than Redis; `envelope` is as kombu's virtual transports write it."""
+    """A message for a broker other than Redis; `envelope` has the format of kombu's virtual transports."""
 
     group: str
     priority: int
@@ -70,15 +69,15 @@ class TaskStore(StoreReader):
     async def submit(self, submission: Submission) -> Submitted:
         """Store a submission; it is durable when this returns.
 
-        Raises `QueueFullError`, or `InvalidSubmissionError` where its id or group is the key of something else.
+        Raises `QueueFullError`, or `InvalidSubmissionError` if its id or group would use the key of something else.
         """
         arguments = submission_arguments(submission, self.settings, self.unique())
         return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
 
     async def cancel(self, task_id: str, message: str = "") -> Status:
-        """Cancel; a waiting task is CANCELLED at once, a running one answers PROCESSING and stops soon.
+        """Cancel a task. A waiting one is CANCELLED at once. For a running one this returns PROCESSING; it stops soon.
 
-        Without a message, that of a waiting task says whether it has run before.
+        The default message for a waiting task says whether it has run before.
         """
         before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("cancel", task_id, message)
         if not before:
@@ -99,10 +98,10 @@ class TaskStore(StoreReader):
     ) -> Status:
         """Run a failed or cancelled task again with its attempts granted anew; returns PENDING.
 
-        `payload` (a JSON object) replaces the one it has; `secret_fields` are the paths of the secrets in it, none for
-        those that the record names. `kept` is its record as somebody kept it, for a
-        task that the store has let go. With `rev`, a task that changed since it had this revision is left
-        alone: `ChangedTaskError`. Calls of one `nonce` count once.
+        `payload` (a JSON object) replaces the present one; `secret_fields` are the paths of the secrets in it, none
+        means: those that the record names. `kept` is the record from history, for a task that the store no longer has.
+        With `rev`, a task that has changed since this revision stays as it is: `ChangedTaskError`. Calls with the same
+        `nonce` count once.
         """
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
@@ -132,14 +131,14 @@ class TaskStore(StoreReader):
             message = "plain Celery published this task with its arguments: publish another one instead"
             raise InvalidSubmissionError([Violation("payload", message)])
         if before == "notified":
-            message = "the program that reported this task ran it by itself: run that program again instead"
+            message = "a program ran this task by itself and only reported it: run that program again instead"
             raise InvalidSubmissionError([Violation("task_id", message)])
         if before not in (Status.FAILED, Status.CANCELLED):
             raise IllegalTransitionError(task_id, before, "retry")
         return Status.PENDING
 
     async def set_checkpoint(self, task_id: str, text: str) -> None:
-        """Note where a task is, for an attempt that goes on after this one died; kept for the record's retention."""
+        """Keep how far a task is, for the next attempt if this one dies; it lives as long as the record."""
         kept_ms = max(round(self.settings.retention * 1000), 7 * 86_400_000)
         await self.read(("SET", keys.checkpoint(task_id), text, "PX", kept_ms))
 
@@ -154,7 +153,7 @@ class TaskStore(StoreReader):
     # --- executors
 
     async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
-        """Claim a waiting task for its next attempt; of any number of calls one is granted."""
+        """Claim a waiting task for its next attempt; exactly one of any number of calls is granted."""
         if keys.record_of_nobody(task_id):
             return Refusal(task_id, "unknown")
         fence = self.unique()
@@ -164,7 +163,7 @@ class TaskStore(StoreReader):
         return claim_from_reply(task_id, fence, reply[1:])
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
-        """Send a report on its way, in the order of the calls; the future gets what `progress.lua` answers."""
+        """Send a progress report, in the order of the calls; the future gets what `progress.lua` answers."""
         return self._coalescer.call(
             script("progress"),
             claim.task_id,
@@ -177,13 +176,13 @@ class TaskStore(StoreReader):
         )
 
     async def progress(self, claim: Claim, seq: int, progress: Progress) -> bool:
-        """Record a report; `seq` counts from 1 within the attempt. Returns whether a cancel was asked for."""
+        """Record a progress report; `seq` counts from 1 within the attempt. Returns whether a cancel was asked for."""
         reply = await self.report(claim, seq, progress)
         _check_claim(claim, reply)
         return reply == "cancel"
 
     def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
-        """Send a line of the task's log on its way, in the order of the calls; see `log.lua` for the answer.
+        """Send a line of the task's log, in the order of the calls; see `log.lua` for the answer.
 
         `seq` counts from 1 within the attempt.
         """
@@ -193,18 +192,18 @@ class TaskStore(StoreReader):
             claim.fence,
             seq,
             line.level,
-            # No more than this is looked through for secrets; what is cut off has been.
+            # Only this much is searched for secrets; everything that is kept has been searched.
             cut(redact(line.message[: 4 * MAX_TEXT]), MAX_TEXT),
             log_data_text(line.data),
             line.timestamp_ms,
         )
 
     def send_result(self, claim: Claim, result_json: str, result_file_path: str = "") -> asyncio.Future[str]:
-        """Send the end of the attempt on its way; the future gets `complete.lua`'s answer. See `complete`."""
+        """Send the end of the attempt, without waiting; the future gets `complete.lua`'s answer. See `complete`."""
         return self._coalescer.call(script("complete"), claim.task_id, claim.fence, result_json, result_file_path)
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
-        """End the attempt with a result, and the file that it is in if it is; raises `StaleClaimError`."""
+        """End the attempt with a result, and with the path of its file if it is a file; raises `StaleClaimError`."""
         _check_claim(claim, await self.send_result(claim, result_json, result_file_path))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
@@ -222,7 +221,7 @@ class TaskStore(StoreReader):
         return Status(reply)
 
     async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
-        """Change what the attempts after this one get: payload (JSON), body of the kept message (base64), limits."""
+        """Change what later attempts get: payload (JSON), body of the kept message (base64), limits."""
         limits = (attempts_allowed, max_retries)
         _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, payload, body, *limits))
 
@@ -239,7 +238,7 @@ class TaskStore(StoreReader):
     async def renew(
         self, worker: str, claims: Sequence[Claim], facts: Mapping[str, str] | None = None
     ) -> list[LeaseState]:
-        """Renew a worker's presence (`facts` are shown to operators) and the leases of `claims`, in their order."""
+        """Renew a worker's presence (operators see `facts`) and the leases of `claims`; returns the leases' states."""
         lease_ms = round(self.settings.lease * 1000)
         pairs = [part for pair in (facts or {}).items() for part in pair]
         arguments = [part for claim in claims for part in (claim.task_id, claim.fence)]
@@ -249,7 +248,7 @@ class TaskStore(StoreReader):
         return [LeaseState(reply) for reply in replies]
 
     async def retire(self, worker: str) -> None:
-        """Take a worker off the list: it ended in good order."""
+        """Remove a worker that ended in good order from the list."""
         await self._patiently(lambda: self.redis.delete(keys.worker(worker)))
         await self._patiently(lambda: self.redis.zrem(keys.WORKERS, worker))
 
@@ -267,17 +266,17 @@ class TaskStore(StoreReader):
         return int(moved), None if int(next_ms) < 0 else int(next_ms)
 
     async def reap(self, limit: int = 500, *, grace_s: float = 0.0) -> tuple[int, int, int]:
-        """Take back expired leases and end what expired; returns (returned, failed, expired).
+        """Take back tasks whose leases ran out, and end expired tasks; returns (returned, failed, expired).
 
-        Leases are left alone for `grace_s` after the first call that meets a newly started server.
+        After the first call that finds a newly started server, leases do not run out for `grace_s`.
         """
         returned, failed, expired = await self._one("reap", limit, round(grace_s * 1000))
         return int(returned), int(failed), int(expired)
 
     async def sweep(self, group: str, *, limit: int = 200, broker_empty: bool | None = None) -> list[str]:
-        """Send lost messages of a group again, and forget a group that was idle for long; returns the ids.
+        """Send lost messages of a group again, and forget a group that was idle for long; returns the ids of the tasks.
 
-        `broker_empty` is for a broker other than Redis: whether it holds no message for this group.
+        `broker_empty` is for a broker other than Redis: whether it has no message for this group.
         """
         grace_ms = round(self.settings.hint_grace * 1000)
         empty = "" if broker_empty is None else "1" if broker_empty else "0"
@@ -285,15 +284,15 @@ class TaskStore(StoreReader):
         return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty, kept_ms)]
 
     async def pause(self, group: str, note: str = "") -> Pause:
-        """Hold a group back: its tasks are accepted and wait, what runs goes on. Paused again, it gets the new note."""
+        """Pause a group: its tasks are accepted and wait; running ones continue. Pausing again replaces the note."""
         _check_group(group)
         noted = orjson.dumps({"note": note[:MAX_TEXT]}).decode()
         return Pause(utc_from_ms(int(await self._one("pause", group, noted))), note[:MAX_TEXT])
 
     async def resume(self, group: str, *, steps: int = 20) -> bool:
-        """Let a paused group go on; returns whether it was paused.
+        """Resume a paused group; returns whether it was paused.
 
-        Messages of what waits are sent in order, in `steps` steps of some hundred; the sweepers do the rest.
+        The messages of waiting tasks are sent in order, some hundred in each of `steps` steps; sweepers send the rest.
         """
         was, _, more = await self._one("resume", group, "1", _RESUMED_AT_ONCE)
         if int(more):
@@ -309,9 +308,9 @@ class TaskStore(StoreReader):
     async def limit(
         self, group: str, *, max_running: int | None = None, rate: Rate | None = None, note: str = ""
     ) -> Limits:
-        """Limit how many tasks of a group run at once, and how many start per time; replaces what it was limited to.
+        """Limit how many tasks of a group run at once, and how many start per time; replaces its former limits.
 
-        What runs goes on. Raises `InvalidSubmissionError` where neither is given, or for less than one task.
+        Running tasks continue. Raises `InvalidSubmissionError` if neither limit is given, or for less than one task.
         """
         _check_group(group)
         if max_running is None and rate is None:
@@ -327,13 +326,13 @@ class TaskStore(StoreReader):
         return Limits(max_running, rate, utc_from_ms(int(since_ms)), note[:MAX_TEXT])
 
     async def unlimit(self, group: str, *, steps: int = 20) -> bool:
-        """Limit a group no longer; returns whether it was limited. What it held goes out as in `resume`."""
+        """Remove the limits of a group; returns whether it had any. Messages of held tasks are sent as in `resume`."""
         _, was = await self._one("limit", group, "")
         await self._go_on(group, steps)
         return bool(int(was))
 
     async def carry_on(self) -> int:
-        """Send the messages that resumed groups still lack; returns how many it sent."""
+        """Send the messages that resumed groups still lack; returns how many were sent."""
         total = 0
         for group in await self._patiently(lambda: self.redis.hkeys(keys.RESUMING)):
             more = 1
@@ -343,9 +342,9 @@ class TaskStore(StoreReader):
         return total
 
     async def watch_external(self, limit: int, offset: int) -> tuple[int, int]:
-        """Follow what foreign programs wrote into records; returns (changes seen, tasks watched).
+        """Apply what external processors wrote into records; returns (changes seen, tasks watched).
 
-        Looks at the `limit` oldest of their tasks and at `limit` more from the rank `offset` on.
+        Looks at the `limit` oldest tasks of external groups, and at `limit` more from the rank `offset` on.
         """
         changes, watched = await self._one("watch_external", limit, offset)
         return int(changes), int(watched)
@@ -361,12 +360,12 @@ class TaskStore(StoreReader):
         return [str(found[1])] if found else []
 
     async def outgoing_messages(self, ids: Sequence[str]) -> list[OutgoingMessage]:
-        """Return the messages of those that still wait."""
+        """Return the messages of those tasks that still wait."""
         found = await self._one("outgoing", *ids)
         return [OutgoingMessage(group, int(priority), envelope) for group, priority, envelope in found]
 
     async def return_outgoing(self, ids: Sequence[str]) -> None:
-        """Put ids back that could not be published, to be taken next."""
+        """Put ids that could not be published back into the outbox, to be taken next."""
         await self._patiently(lambda: self.redis.rpush(keys.OUTBOX, *reversed(ids)))
 
 
@@ -376,17 +375,17 @@ def _check_group(group: str) -> None:
 
 
 def number_text(value: float) -> str:
-    """Write a number as JSON would, whole ones without a point."""
+    """Return a number as JSON writes it, whole numbers without a decimal point."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def cut(text: str, limit: int) -> str:
-    """Return at most `limit` characters of a text; an ellipsis is the last one where there were more."""
+    """Return a text of at most `limit` characters; a text that was cut ends in an ellipsis."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def log_data_text(data: Mapping[str, Any]) -> str:
-    """Return what a log line says along with its message as JSON, '' for nothing; what is too long gives way."""
+    """Return the data of a log line as JSON, '' for none. Data that is too large is replaced by its names and size."""
     if not data:
         return ""
     try:

@@ -9,20 +9,18 @@ retried a task that had ended, and its old end is then an event like any other.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError
 from celeriac.model import Event, Status, Task, ms_from_utc, stream_position
+from celeriac.store.patience import until_back
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.record import error_record, plain_number, progress_record
 from celeriac_api.http.event_stream import START, Events, frame
 
-#: Pause between two looks at a store that is away (seconds).
-_STORE_PAUSE_S: Final = 0.25
 #: A task's first event is written with its record. Servers before 7 read the clock twice for that (ms).
 _CREATION_SLACK_MS: Final = 100
 
@@ -119,12 +117,12 @@ class TaskStream:
 
     async def _present(self) -> tuple[str, dict[str, Any], bool]:
         """Return the last event's id, the task's progress at least as new as that, and whether it has ended."""
-        while True:
-            with contextlib.suppress(StoreUnavailableError):
-                _, last = await self._store.event_bounds(self._task_id)
-                task = await self._store.get(self._task_id)
-                break
-            await asyncio.sleep(_STORE_PAUSE_S)
+
+        async def look() -> tuple[str | None, Task]:
+            _, last = await self._store.event_bounds(self._task_id)
+            return last, await self._store.get(self._task_id)
+
+        last, task = await until_back(look, what="an event stream")
         data = {
             "task_id": self._task_id,
             **progress_record(task.progress, created_at=task.created_at),
@@ -135,18 +133,19 @@ class TaskStream:
 
     async def _done(self, event_id: str) -> bytes | None:
         """Return the `done` event if the final status `event_id` is still the task's last event, else None."""
-        while True:
-            try:
-                # In this order: if nothing followed the event by the second look, the record of the
-                # first one is the end that the event told of.
-                task = await self._store.get(self._task_id)
-                _, last = await self._store.event_bounds(self._task_id)
-            except StoreUnavailableError:
-                await asyncio.sleep(_STORE_PAUSE_S)
-                continue
-            except TaskNotFoundError:
-                return None
-            return self._end(task, event_id) if last == event_id and task.status.final else None
+
+        async def look() -> tuple[str | None, Task]:
+            # In this order: if nothing followed the event by the second look, the record of the
+            # first one is the end that the event told of.
+            task = await self._store.get(self._task_id)
+            _, last = await self._store.event_bounds(self._task_id)
+            return last, task
+
+        try:
+            last, task = await until_back(look, what="an event stream")
+        except TaskNotFoundError:
+            return None
+        return self._end(task, event_id) if last == event_id and task.status.final else None
 
     async def _ended_unheard(self) -> bytes | None:
         """Look in a quiet moment whether the task ended without an event that tells of it.

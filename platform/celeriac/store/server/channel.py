@@ -1,4 +1,4 @@
-"""What Celery's own threads ask of the store: synchronous, beside the process's `TaskStore`."""
+"""Synchronous calls of the store for Celery's own threads, beside the process's `TaskStore`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
 from celeriac.store.submit_call import submission_arguments, submitted
 
-#: Attempts to reach a store that is away; with their pauses a good ten seconds.
+#: Attempts to reach a store that is away; with their pauses they take a little over ten seconds.
 _ATTEMPTS = 15
-#: A traceback is in the last lines of a log, if anywhere.
+#: If a log has a traceback of the last attempt, it is in one of the last lines.
 _LAST_LINES = 5
-#: Beyond any limit of waiting or scheduled tasks.
+#: A limit of waiting or scheduled tasks that is never reached.
 _NO_LIMIT = 2**53
 
 
@@ -38,7 +38,7 @@ class StoreChannel:
         unlimited = settings.model_copy(
             update={"groups": {}, "max_queue_length": _NO_LIMIT, "max_scheduled": _NO_LIMIT}
         )
-        #: By whether the limits hold.
+        #: By whether the limits of waiting and scheduled tasks apply.
         self._settings = {True: settings, False: unlimited}
         self._leading = {
             held: [*limit_arguments(some), *batch_arguments(some)["submit"]] for held, some in self._settings.items()
@@ -52,7 +52,7 @@ class StoreChannel:
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), _ATTEMPTS),
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
         )
-        #: For what may be asked again by who asks: it tries twice.
+        #: For lookups, which the caller may repeat by itself: it tries twice.
         self._reader: Any = redis.Redis.from_url(
             url,
             socket_connect_timeout=2,
@@ -62,7 +62,7 @@ class StoreChannel:
         )
 
     def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
-        """Store a submission; raises `QueueFullError` (not without limits), `StoreUnavailableError`."""
+        """Store a submission; raises `StoreUnavailableError`, and within limits `QueueFullError`."""
         arguments = [
             *self._leading[within_limits],
             *submission_arguments(submission, self._settings[within_limits], secrets.token_hex(8)),
@@ -73,7 +73,7 @@ class StoreChannel:
         return submitted(submission, reply)
 
     def find(self, task_id: str) -> Task | None:
-        """Return the record, None where there is none; raises `StoreUnavailableError`."""
+        """Return the record, or None if there is none; raises `StoreUnavailableError`."""
         if keys.record_of_nobody(task_id):
             return None
         with _reached():
@@ -82,7 +82,7 @@ class StoreChannel:
         return task_from_hash({"task_id": task_id, **record}) if "status" in record else None
 
     def traceback_of(self, task_id: str, attempt: int) -> str:
-        """Return the traceback with which an attempt failed, "" where the log has none; see `find` for errors."""
+        """Return the traceback with which an attempt failed, "" if the log has none; raises `StoreUnavailableError`."""
         with _reached():
             entries = self._reader.xrevrange(keys.log(task_id), count=_LAST_LINES)
         for entry_id, fields in entries:
@@ -94,7 +94,7 @@ class StoreChannel:
 
 @contextlib.contextmanager
 def _reached() -> Iterator[None]:
-    """Say of what goes wrong inside this block that the store is away."""
+    """Raise `StoreUnavailableError` for the driver's errors inside this block."""
     try:
         yield
     except (RedisError, OSError) as exc:

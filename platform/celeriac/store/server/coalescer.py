@@ -1,9 +1,9 @@
 """Group commit: all transitions that a process asks for in one tick of its loop go out together.
 
-Calls of one script become one EVALSHA with many items, all scripts of a tick one pipeline. While a
-pipeline is on its way the next one gathers, so the batch grows with the load and an idle process
-waits for nobody. One pipeline at a time also keeps the order of what happens to one task: a later
-tick goes out later, and inside a tick the scripts go in the order of `ORDER`.
+The calls of one script become one EVALSHA with many items, and all scripts of a tick become one pipeline. While a
+pipeline is on its way, calls gather for the next one. So the batches grow with the load, and an idle process sends
+each call at once. One pipeline at a time also keeps the order of what happens to one task: a later tick is sent later,
+and inside a tick the scripts run in the order of `ORDER`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from celeriac.store.server.scripts import Script
 
-#: Items of one EVALSHA. It bounds how long the server is held by one call (about 20 µs an item).
+#: Most items of one EVALSHA. It bounds how long one call occupies the server (about 20 µs per item).
 MAX_ITEMS = 128
 
-#: A task's reports and lines are written before its end, its claim before its reports.
+#: A task's reports and log lines are written before its end, and its claim before its reports.
 ORDER = {
     name: rank
     for rank, name in enumerate(["submit", "claim", "claim_remote", "progress", "delta", "log", "complete", "fail"])
@@ -31,7 +31,7 @@ _Item = tuple[tuple[Any, ...], "asyncio.Future[Any]"]
 
 
 class Coalescer:
-    """Gathers calls of batching scripts; `run` does the round trip, `common` gives each script's leading arguments."""
+    """Gathers calls of batching scripts. `run` does the round trip; `common` returns a script's leading arguments."""
 
     def __init__(self, *, run: Run, common: Callable[[Script], list[Any]]) -> None:
         self._run = run
@@ -40,7 +40,7 @@ class Coalescer:
         self._flusher: asyncio.Task[None] | None = None
 
     def call(self, script: Script, *values: Any) -> asyncio.Future[Any]:
-        """Ask for one item of `script`; the future gets its reply, or the error of its batch."""
+        """Call `script` with one item; the future gets its reply, or the error of its batch."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[script].append((values, future))
         if self._flusher is None:
@@ -48,7 +48,7 @@ class Coalescer:
         return future
 
     async def drain(self) -> None:
-        """Wait until nothing is on its way."""
+        """Wait until all calls have been answered."""
         while self._flusher is not None:
             await asyncio.wait([self._flusher])
 
@@ -77,9 +77,9 @@ class Coalescer:
             self._flusher = None
 
     async def _one_by_one(self, called: Script, items: Sequence[_Item]) -> None:
-        """Run a batch again that failed on the server, each item alone: one bad item must not fail the others.
+        """Run the items of a batch that failed on the server again, one by one: a bad item must not fail the others.
 
-        Those that went through before it are repeated, which every script allows.
+        Items that succeeded in the batch are repeated; every script allows that.
         """
         for values, future in items:
             try:

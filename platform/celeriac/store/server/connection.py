@@ -1,8 +1,8 @@
-"""The wire to the store: commands and scripts, and patience with a store that is away for a moment.
+"""The wire to the store: commands and scripts, and patience while the store is away for a moment.
 
-What goes over it may be repeated safely (the reply of the first may have been lost): reading commands are
-harmless, and scripts are called with what tells a repetition. So a call waits for a store that is away, and
-only then raises `StoreUnavailableError`.
+Everything that is sent may be repeated safely, because the first reply may have been lost: reading commands change
+nothing, and each script call carries a number or nonce by which the script recognises a repetition. So a call repeats
+itself while the store is away, and raises `StoreUnavailableError` only when its patience is over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.settings import Settings
 from celeriac.store.server.coalescer import Coalescer
-from celeriac.store.server.pipeline import TIMEOUT_S, Command, Line
+from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
 from celeriac.store.server.scripts import Script, batch_arguments, every_transition, limit_arguments, script
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ Exchange = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
 log = logging.getLogger(__name__)
 
-#: Oldest server whose commands and scripts suffice.
+#: The oldest version of the server that has all commands that are used here.
 MIN_VERSION: Final = (6, 2)
 
 _TRANSIENT = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
@@ -65,29 +65,31 @@ class StoreConnection:
             socket_keepalive=True,
             health_check_interval=0,
             max_connections=64,
-            # Half a surrogate pair in one text (a file name, say) must not fail all that travels with it.
+            # Half a surrogate pair in one text (a file name, for example) must not fail the whole batch.
             encoding_errors="replace",
         )
         self._limits = limit_arguments(settings)
         self._before_items = batch_arguments(settings)
-        # A connection may have gone silent without being closed. Whoever waits for it must learn so, and ask again over
-        # another one, while the leases of what it asks for still hold. (fsync: an answer may take 5 s by itself.)
+        # A connection may go silent without being closed. A call that waits for it must notice that and use another
+        # connection while the leases still hold. (With fsync, an answer may take 5 s without any fault.)
         timeout_s = TIMEOUT_S if settings.durability == "fsync" else min(max(settings.lease / 3, 1.0), TIMEOUT_S)
-        #: What batches go through: one at a time, so that they need no pool.
-        self._line = Line(self.redis.connection_pool, timeout_s=timeout_s)
-        #: What leases are renewed over. Nothing is ever in front of a renewal, and one that gets no answer within half
-        #: the time to the next goes out again over a new connection.
-        self._lease_line = Line(self.redis.connection_pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S))
+        #: The connection of the batches. One batch is sent at a time, so one connection is enough.
+        self._batch_connection = BatchConnection(self.redis.connection_pool, timeout_s=timeout_s)
+        #: The connection of the lease renewals, so that no other call delays them. A renewal that gets no answer in
+        #: half the time to the next one is sent again over a new connection.
+        self._lease_connection = BatchConnection(
+            self.redis.connection_pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S)
+        )
         self._renewing = asyncio.Lock()
         self._coalescer = Coalescer(run=self._run_batches, common=self._leading)
         self._fsync = settings.durability == "fsync"
         self._nonce = secrets.token_hex(8)
         self._calls = 0
-        #: Whether the server has our scripts, as far as we know.
+        #: Whether the server has the scripts, as far as this process knows.
         self._loaded = False
 
     async def start(self) -> None:
-        """Check that the server is there and can keep what it is given; raises `SettingsError` if it cannot."""
+        """Check that the server answers and will not evict tasks; raises `SettingsError` if it may."""
         info: dict[str, Any] = await self._patiently(lambda: self.redis.info())
         version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
         if version < MIN_VERSION:
@@ -95,19 +97,20 @@ class StoreConnection:
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise SettingsError(
-                f"redis_url: the server's maxmemory-policy is {policy!r}, so it may throw accepted tasks away;"
+                f"redis_url: the server's maxmemory-policy is {policy!r}, so it may evict accepted tasks;"
                 " set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
             )
         if not info.get("aof_enabled"):
             log.warning(
-                "the store writes no append-only file: accepted tasks are lost when it dies (set appendonly yes)"
+                "the store does not write an append-only file, so accepted tasks are lost if it dies;"
+                " set appendonly yes"
             )
 
     async def stop(self) -> None:
-        """Let what is on its way arrive, then disconnect. Idempotent."""
+        """Wait until all calls have been answered, then disconnect. Idempotent."""
         await self._coalescer.drain()
-        await self._line.close()
-        await self._lease_line.close()
+        await self._batch_connection.close()
+        await self._lease_connection.close()
         await self.redis.aclose()
 
     async def __aenter__(self) -> Self:
@@ -125,9 +128,9 @@ class StoreConnection:
             raise StoreUnavailableError(_away(exc)) from exc
 
     async def read(self, *commands: tuple[Any, ...], atomic: bool = False, errors: bool = False) -> list[Any]:
-        """Run commands that may be repeated in one round trip, for the other modules of this room.
+        """Run commands in one round trip and return their replies. All of them must be safe to repeat.
 
-        `atomic`: nothing of others comes between them. `errors`: those of single commands are values.
+        `atomic`: no other client's command runs between them. `errors`: a command's error is returned as its reply.
         """
 
         async def attempt() -> list[Any]:
@@ -139,11 +142,11 @@ class StoreConnection:
 
         return await self._patiently(attempt) if commands else []
 
-    async def read_over(self, line: Line, commands: Sequence[Command]) -> list[Any]:
-        """Run reading commands over a line of the caller's: at half of what `read` takes for many."""
+    async def read_over(self, connection: BatchConnection, commands: Sequence[Command]) -> list[Any]:
+        """Run lookups over a connection of the caller's; for many of them it costs half of what `read` costs."""
 
         async def attempt() -> list[Any]:
-            replies = await line.exchange(commands)
+            replies = await connection.exchange(commands)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
@@ -152,11 +155,11 @@ class StoreConnection:
         return await self._patiently(attempt) if commands else []
 
     def call(self, name: str, *values: Any) -> asyncio.Future[Any]:
-        """Ask for one item of a batching script, for the other modules of this room; in the order of the calls."""
+        """Call a batching script with one item; the items run in the order of the calls."""
         return self._coalescer.call(script(name), *values)
 
     def unique(self) -> str:
-        """Return a text that nobody else makes."""
+        """Return a text that no other process and no other call gets."""
         self._calls += 1
         return f"{self._nonce}-{self._calls}"
 
@@ -170,7 +173,7 @@ class StoreConnection:
     async def _one_of_leases(self, name: str, *arguments: Any) -> Any:
         """Run a script as `_one` does, over the connection of the leases."""
         async with self._renewing:
-            return await self._one_over(self._lease_line.exchange, name, arguments)
+            return await self._one_over(self._lease_connection.exchange, name, arguments)
 
     async def _one_over(self, exchange: Exchange, name: str, arguments: Sequence[Any]) -> Any:
         calls = [(script(name), [*self._limits, *arguments])]
@@ -180,7 +183,7 @@ class StoreConnection:
         return replies[0]
 
     async def _run_batches(self, calls: Sequence[tuple[Script, list[Any]]]) -> list[Any]:
-        return await self._patiently(lambda: self._run(calls, self._line.exchange))
+        return await self._patiently(lambda: self._run(calls, self._batch_connection.exchange))
 
     async def _through_pool(self, commands: Sequence[Command]) -> list[Any]:
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -193,7 +196,7 @@ class StoreConnection:
         replies = await self._pipelined(calls, exchange)
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
-            # Scripts were flushed, or the server restarted behind a fresh connection.
+            # The scripts were flushed, or the server restarted and this is a new connection.
             self._loaded = False
             for i, reply in zip(missing, await self._pipelined([calls[i] for i in missing], exchange), strict=True):
                 replies[i] = reply
@@ -207,8 +210,8 @@ class StoreConnection:
     async def _pipelined(self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange) -> list[Any]:
         """Run scripts in one round trip, in their order; errors of single ones are values.
 
-        Where the server may lack scripts, all go ahead in the same pipeline: so none of them runs later than
-        its place, and what is to be on disk is written before the wait for the disk.
+        If the server may lack scripts, all of them are loaded first, in the same pipeline. So no call runs after its
+        place in the order, and everything is written before the wait for the disk.
         """
         lacking = () if self._loaded else every_transition()
         durable = self._fsync and any(called.name == "submit" for called, _ in calls)
@@ -219,7 +222,7 @@ class StoreConnection:
                 commands.append(("WAITAOF", 1, 0, 5000))
             replies = await exchange(commands)
         except _TRANSIENT:
-            # It may come back as a new process that knows no script.
+            # The server may come back as a new process, without the scripts.
             self._loaded = False
             raise
         self._loaded = not any(isinstance(reply, Exception) for reply in replies[: len(lacking)])
@@ -228,7 +231,7 @@ class StoreConnection:
         return replies[len(lacking) :]
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Run `attempt`, again while the store is away, for as long as our patience lasts."""
+        """Run `attempt`, and repeat it while the store is away, for at most `patience_s`."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._patience_s
         pause_s = 0.02
@@ -241,7 +244,7 @@ class StoreConnection:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.5)
             except RedisError as exc:
-                raise StoreUnavailableError(f"the store refused: {exc}") from exc
+                raise StoreUnavailableError(f"the store refused a command: {exc}") from exc
 
 
 def _away(exc: BaseException) -> str:
@@ -252,10 +255,12 @@ def _check_fsync(reply: Any) -> None:
     if isinstance(reply, _TRANSIENT):
         raise reply
     if isinstance(reply, BaseException):
-        raise StoreUnavailableError(f"durability is fsync, but the server has no WAITAOF (7.2 or later): {reply}")
+        raise StoreUnavailableError(
+            f"durability is fsync, but the server has no WAITAOF command; use Redis or Valkey 7.2 or later: {reply}"
+        )
     if reply[0] < 1:
         raise StoreUnavailableError(
-            "durability is fsync, but the server's append-only file did not reach the disk in time; where its"
-            " appendfsync is no, set it to everysec or always (for the store of `celeriac up`: give `up` this"
+            "durability is fsync, but the server's append-only file did not reach the disk in time; if its"
+            " appendfsync is no, set it to everysec or always (for the store of `celeriac up`: start `up` with this"
             " durability too)"
         )

@@ -1,4 +1,4 @@
-"""What an operator should know of the store's server."""
+"""What an operator should know about the store's server."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from celeriac.store.task_store import TaskStore
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server as it is: all from one look."""
+    """The state of the server at one moment."""
 
     kind: str
     version: str
     append_only: bool
     append_fsync: str
-    #: Where its files are; '?' where it does not say.
+    #: The folder of its files; '?' if it does not tell.
     folder: str
     last_write_ok: bool
     eviction: str
     memory_bytes: int
-    #: 0 is no limit.
+    #: 0 means: no limit.
     max_memory_bytes: int
     role: str
     #: Round trip of a small call.
     answer_s: float
-    #: This machine's clock minus the server's, to within half of the round trip.
+    #: This machine's clock minus the server's, exact to half of the round trip.
     clock_ahead_s: float
 
 
@@ -54,16 +54,16 @@ async def read_server_facts(store: TaskStore) -> ServerFacts:
 
 
 async def read_fields(store: TaskStore, *sections: str) -> dict[str, str]:
-    """Return what INFO says, of these sections only where some are named; raises `StoreUnavailableError`."""
+    """Return the fields of INFO, of all sections or of those named; raises `StoreUnavailableError`."""
     (info,) = await store.read(("INFO", *sections))
-    # The driver has parsed it, or not, depending on how it was asked.
+    # Whether the driver parses the reply depends on how the command was sent.
     if isinstance(info, dict):
         return {str(key): str(value) for key, value in info.items()}
     return dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
 
 
 async def _setting(store: TaskStore, name: str) -> str:
-    # Managed servers refuse CONFIG.
+    # Managed servers refuse the CONFIG command.
     (reply,) = await store.read(("CONFIG", "GET", name), errors=True)
     if isinstance(reply, dict):
         return str(reply.get(name, "?"))

@@ -1,8 +1,8 @@
-"""One connection to the store for many commands at a time, with as little work per command as it takes.
+"""One connection to the store for many commands at a time, with as little work per command as possible.
 
-redis-py's pipeline spends more on packing a batch and checking a connection out than the server spends
-on running it. Here the connection is redis-py's (address, TLS, login, decoding), and stays checked out;
-packing is hiredis's. One exchange at a time: whoever uses it waits for the answers before the next.
+redis-py's pipeline spends more on packing a batch and on checking out a connection than the server spends on running
+the batch. Here, redis-py provides the connection (address, TLS, login, decoding), which stays checked out, and hiredis
+packs the commands. The caller waits for all answers before it sends the next batch.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import hiredis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-#: Longest time until all answers of an exchange are there, where nobody says another one (seconds).
+#: By default, the longest time until all answers of an exchange have arrived (seconds).
 TIMEOUT_S: Final = 10.0
 
 #: A command's words.
 Command = tuple[str | int | float | bytes | memoryview, ...]
 
 
-class Line:
-    """A connection of the kind that `pool` makes, opened when it is first needed and after each failure.
+class BatchConnection:
+    """A connection with the settings of `pool`, opened when it is first needed and after each failure.
 
-    `timeout_s`: the longest time until all answers of an exchange are there.
+    `timeout_s`: the longest time until all answers of an exchange have arrived.
     """
 
     def __init__(self, pool: Any, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        # The time limit is the exchange's: one timer, not one for each read.
+        # One timer for the whole exchange instead of one for each read.
         self._connection = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": None})
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send `commands` at once and return their answers in order, an error of the server as a value.
+        """Send `commands` at once and return their answers in order; an error of the server is returned as an answer.
 
-        Raises redis-py's connection errors and `RedisTimeoutError`; how far the commands got is unknown then.
+        Raises redis-py's connection errors and `RedisTimeoutError`; then it is unknown which commands ran.
         """
         connection = self._connection
         complete = False
@@ -50,7 +50,7 @@ class Line:
             raise RedisTimeoutError("the store did not answer in time") from exc
         finally:
             if not complete:
-                # Answers may be on their way that nobody waits for.
+                # Answers may still arrive, and the next exchange must not read them.
                 await connection.disconnect(nowait=True)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from celeriac.model import Event
 from celeriac.store import keys
-from celeriac.store.server.pipeline import Line
+from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
 
@@ -71,11 +71,11 @@ class EventFeed:
     def __init__(self, store: TaskStore, *, consumer: str) -> None:
         self._store = store
         self._consumer = consumer
-        self._line = Line(store.redis.connection_pool)
+        self._connection = BatchConnection(store.redis.connection_pool)
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""
-        await self._line.close()
+        await self._connection.close()
 
     async def read(self, count: int) -> Reading:
         """Return up to `count` entries that nobody has read; they are this consumer's until it acknowledges them."""
@@ -213,7 +213,9 @@ class EventFeed:
     # --- parts
 
     async def _records(self, task_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-        replies = await self._store.read_over(self._line, [("HGETALL", keys.task(task_id)) for task_id in task_ids])
+        replies = await self._store.read_over(
+            self._connection, [("HGETALL", keys.task(task_id)) for task_id in task_ids]
+        )
         # Names and values in turn, or a mapping already: that depends on the protocol's version.
         hashes = (reply if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True)) for reply in replies)
         return dict(zip(task_ids, hashes, strict=True))

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from celeriac.errors import CeleriacError
 from celeriac.settings import NotificationSettings
 from celeriac.store import keys
-from celeriac.store.server.pipeline import Line
+from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
@@ -117,13 +117,13 @@ class UserFeeds(FeedReader):
         self._store = store
         self._hub = hub
         self._settings = notifications
-        self._line = Line(store.redis.connection_pool)
+        self._connection = BatchConnection(store.redis.connection_pool)
         self._feeds: dict[str, _Feed] = {}
 
     async def stop(self) -> None:
         """Stop reading. Idempotent."""
         await super().stop()
-        await self._line.close()
+        await self._connection.close()
 
     # --- for one connection: join, open, read until caught up, attach, leave
 
@@ -227,7 +227,7 @@ class UserFeeds(FeedReader):
             return
         positions = [str(feed.position) for feed in feeds]
         replies = await self._store.read_over(
-            self._line, [_range(feed.user_id, at, PAGE) for feed, at in zip(feeds, positions, strict=True)]
+            self._connection, [_range(feed.user_id, at, PAGE) for feed, at in zip(feeds, positions, strict=True)]
         )
         found = [_following(reply, at) for reply, at in zip(replies, positions, strict=True)]
         await self.complete([message for messages in found if messages for message in messages])

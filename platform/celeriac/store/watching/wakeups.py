@@ -19,18 +19,16 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.store.patience import PAUSE_S
 from celeriac.store.roles.role import Role
 
 T = TypeVar("T")
 
 #: Called with the text of each message, and with None when messages may have been missed.
 Listener = Callable[[str | None], None]
-
-#: Pause while the store is away (seconds).
-PAUSE_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
