@@ -12,11 +12,21 @@ import redis as redis_sync
 from celeriac.database.migrating import migrate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from tests.kit.costs import Costs
 from tests.kit.databases import KINDS, empty_database
 from tests.kit.servers import ValkeyServer
 
 _DATABASES = 16
 _next_database = count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", action="store_true", help="print the CPU time of tests, their processes included")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("costs") or hasattr(config, "workerinput"):
+        config.pluginmanager.register(Costs())
 
 
 @pytest.fixture(scope="session")
