@@ -12,6 +12,7 @@ import redis as redis_sync
 from celeriac.database.migrating import migrate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from tests.kit import warm_python
 from tests.kit.costs import Costs
 from tests.kit.databases import KINDS, empty_database
 from tests.kit.servers import ValkeyServer
@@ -25,8 +26,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fresh_python: programs of this test start in an interpreter of their own")
+    warm_python.install()
     if config.getoption("costs") or hasattr(config, "workerinput"):
         config.pluginmanager.register(Costs())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    unit = "unit" in item.path.relative_to(item.config.rootpath).parts
+    warm_python.use(not unit and item.get_closest_marker("fresh_python") is None)
 
 
 @pytest.fixture(scope="session")

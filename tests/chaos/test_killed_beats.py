@@ -10,6 +10,8 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -24,8 +26,7 @@ from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import registry
 from tests.kit.api import http_serving  # noqa: F401 - its task types
-from tests.kit.chaos.beat_process import beat
-from tests.kit.forked import ForkedProcess
+from tests.kit.command_line import REPOSITORY
 from tests.kit.waiting import eventually
 
 SECONDS = float(os.environ.get("CELERIAC_CHAOS_S", "12"))
@@ -40,11 +41,12 @@ class Beats:
 
     def __init__(self, store_url: str, database_url: str) -> None:
         self._urls = store_url, database_url
-        self._processes: list[ForkedProcess] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.kills = 0
 
     def start(self) -> None:
-        self._processes.append(ForkedProcess(beat, *self._urls))
+        command = [sys.executable, "-m", "tests.kit.chaos.beat_process", *self._urls]
+        self._processes.append(subprocess.Popen(command, cwd=REPOSITORY))
 
     async def harass(self, seconds: float) -> None:
         chance = random.Random(11)

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +23,7 @@ from celeriac.files.sweeping import HandoffSweeper
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_proto.task import task_pb2, task_pb2_grpc
-from tests.kit.chaos.grpc_process import serve_grpc
-from tests.kit.forked import ForkedProcess
+from tests.kit.command_line import CELERIAC
 from tests.kit.servers import free_port
 from tests.kit.waiting import eventually
 
@@ -109,7 +109,7 @@ async def test_each_file_ends_whole_in_exactly_one_place_and_each_answered_id_ha
     kills = 0
     chance = random.Random()
     while handed.open_ones():
-        process = ForkedProcess(serve_grpc, "--data-dir", str(tmp_path / "data"), environment=environment)
+        process = subprocess.Popen([*CELERIAC, "grpc", "--data-dir", str(tmp_path / "data")], env=environment)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=IMPATIENT) as channel:
                 stub: Any = task_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,22 +18,26 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.record import task_record
-from tests.kit.chaos.recorder_process import record
 from tests.kit.chaos.running_platform import all_events
-from tests.kit.forked import ForkedProcess
+from tests.kit.command_line import REPOSITORY
 from tests.kit.waiting import eventually
 
 KILLS = 20
 
 
 @contextmanager
-def recorder(store_url: str, database_url: str) -> Iterator[ForkedProcess]:
-    process = ForkedProcess(record, store_url, database_url, piped=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def recorder(store_url: str, database_url: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.kit.chaos.recorder_process", store_url, database_url]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 class Load:
@@ -75,7 +81,7 @@ async def test_twenty_kills_in_mid_batch_lose_and_double_nothing(
     left_behind = 0
     for _ in range(KILLS):
         with recorder(valkey_url, database_url) as process:
-            assert await asyncio.to_thread(process.line) == "recording\n"
+            assert await asyncio.to_thread(_line, process) == "recording\n"
             # Anywhere in the work: after a random part of a batch's time.
             await asyncio.sleep(chance.uniform(0, 0.12))
             process.kill()

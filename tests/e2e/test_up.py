@@ -71,6 +71,7 @@ def data_dir(project: Path) -> Path:
     return project / "data of up"
 
 
+@pytest.mark.fresh_python
 async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_dir: Path) -> None:
     with RunningUp(data_dir, cwd=project) as up:
         await up.ready()
@@ -248,6 +249,7 @@ async def test_nothing_outlives_an_up_that_is_killed_and_the_next_one_starts_at_
             assert second.children() == []
 
 
+@pytest.mark.fresh_python
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 async def test_no_process_is_left_of_an_up_that_is_killed(project: Path, data_dir: Path, stopped: bool) -> None:
     with RunningUp(data_dir, cwd=project) as up:

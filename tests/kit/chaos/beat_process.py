@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from celeriac.schedules.scheduler_process import scheduling
 from celeriac.settings import Settings
@@ -22,3 +23,7 @@ async def _beat(store_url: str, database_url: str) -> None:
     async with TaskStore(store_url, settings, patience_s=60) as store, scheduling(store, settings):
         print("beating", flush=True)
         await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    beat(*sys.argv[1:])

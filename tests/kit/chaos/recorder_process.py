@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from celeriac.history.roles import keeping
 from celeriac.settings import LedgerSettings, Settings
@@ -22,3 +23,7 @@ async def _record(store_url: str, database_url: str) -> None:
     async with TaskStore(store_url, settings, patience_s=60) as store, keeping(store, settings):
         print("recording", flush=True)
         await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    record(*sys.argv[1:])
