@@ -21,7 +21,7 @@ SCALARS = (
     | st.integers(-MAX_EXACT_INTEGER, MAX_EXACT_INTEGER)
     | st.floats(allow_nan=False, allow_infinity=False)
 )  # fmt: skip
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=30)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=12)
 
 
 @given(st.dictionaries(TEXT, JSON))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_what_is_written_is_read_again_and_only_its_owner_may(tmp_path: Path) ->
 
 
 def test_an_installation_whose_process_is_gone_is_not_found(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone = subprocess.Popen(["true"])
     gone.wait()
     write_installation(tmp_path, replace(RUNNING, pid=gone.pid))
     assert find_installation(tmp_path) is None
