@@ -6,40 +6,40 @@
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── GroupNotFoundError (LookupError)  no group of this name
     ├── IllegalTransitionError            the task is not in a state that allows this
-    │   └── TaskTakenError                … the id is in use by another user's task that goes on
+    │   └── TaskTakenError                … the id belongs to another user's task, which has not ended
     ├── DefinitionNotFoundError (LookupError)  no such definition
     ├── IllegalDefinitionMoveError        the definition is not in a state that allows this
     ├── ChangedDefinitionError            the definition is no longer as the caller saw it
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
-    ├── NoWorkerError                     nobody is connected who could run this remote task
+    ├── NoWorkerError                     no remote worker is connected to the group
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
     ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
-    ├── AuthenticationError (PermissionError)  nobody has shown who they are, or not well
-    ├── ForbiddenError (PermissionError)  … they may not do this
+    ├── AuthenticationError (PermissionError)  a credential is missing or not valid
+    ├── ForbiddenError (PermissionError)  … the caller may not do this
     ├── RateLimitedError              too much at once: try again later
     ├── LedgerUnavailableError (ConnectionError)  the SQL database cannot be reached
     │   └── LedgerMissingError            … it has no tables, or older ones: run `celeriac migrate`
-    ├── StaleClaimError                   somebody else owns this attempt now
+    ├── StaleClaimError                   another worker owns this attempt now
     ├── ApiError                          the API answered a client with an error that has no class here
-    ├── ApiUnavailableError (ConnectionError)  the API stayed away for longer than a client's retries
+    ├── ApiUnavailableError (ConnectionError)  the API could not be reached within a client's retries
     ├── WorkerRefusedError                the gateway does not want this remote worker, now or later
     ├── BatchRefusedError                 some tasks of a batch were refused; says which, and why
-    ├── WaitTimeoutError (TimeoutError)   a client waited for a task's end for as long as it wanted to
+    ├── WaitTimeoutError (TimeoutError)   a client's time to wait for a task's end is over
     ├── TaskFailedError                   a client asked for the result of a task that failed
     ├── TaskCancelledError                … that was cancelled
     ├── PlatformStartError (RuntimeError)  the platform of a test did not start
     ├── FileMissingError (LookupError)    no such file, upload or result
     ├── FileNotAllowedError (ValueError)  a path that may not be handed in
-    ├── FileBusyError                     somebody else has the file in hand
+    ├── FileBusyError                     another task or program has the file
     ├── StorageFullError                  no room: the disk, or the quota of uploads
     ├── FileTypeRefusedError (ValueError) a media type that is not taken
     ├── ChecksumMismatchError (ValueError)  what arrived is not what was sent
     └── TaskError                         what a handler may raise to say how its task failed
         ├── SkipRetry                     failed for good: no further attempts
         ├── TaskTimeoutError (TimeoutError)  the attempt's time limit passed
-        ├── ExecutorLostError             who did the work went away; does not count while the worker stops
-        └── RetryAfter                    failed; the handler names the delay itself
+        ├── ExecutorLostError             the program that did the work went away
+        └── RetryAfter                    failed; the handler sets the delay itself
 
 `code` is the canonical name that front doors put on the wire.
 """
@@ -82,7 +82,7 @@ class InvalidSubmissionError(CeleriacError, ValueError):
 
 
 class TaskNotFoundError(CeleriacError, LookupError):
-    """There is no task of this id, or its record outlived its retention."""
+    """No task has this id, or its record has expired."""
 
     code = "task_not_found"
 
@@ -92,7 +92,7 @@ class TaskNotFoundError(CeleriacError, LookupError):
 
 
 class GroupNotFoundError(CeleriacError, LookupError):
-    """Nobody serves, configured or ever filled a group of this name."""
+    """No group has this name: it never had a task, no worker serves it and the settings do not name it."""
 
     code = "group_not_found"
 
@@ -102,7 +102,7 @@ class GroupNotFoundError(CeleriacError, LookupError):
 
 
 class IllegalTransitionError(CeleriacError):
-    """The task's status does not allow what was asked."""
+    """The task's status does not allow this move."""
 
     code = "illegal_transition"
 
@@ -112,7 +112,7 @@ class IllegalTransitionError(CeleriacError):
 
 
 class TaskTakenError(IllegalTransitionError):
-    """A program wants to report a task under an id that another user's task has, and that one goes on."""
+    """A program reports a task under the id of another user's task, which has not ended."""
 
     def __init__(self, task_id: str, status: str) -> None:
         super().__init__(task_id, status, "register")
@@ -126,7 +126,7 @@ class ChangedTaskError(CeleriacError):
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
-        super().__init__(f"task {task_id!r} changed meanwhile: look at it again")
+        super().__init__(f"task {task_id!r} has changed: read it again before you change it")
 
 
 class DefinitionNotFoundError(CeleriacError, LookupError):
@@ -140,7 +140,7 @@ class DefinitionNotFoundError(CeleriacError, LookupError):
 
 
 class IllegalDefinitionMoveError(CeleriacError):
-    """The definition's status does not allow what was asked."""
+    """The definition's status does not allow this move."""
 
     code = "illegal_definition_move"
 
@@ -158,7 +158,7 @@ class ChangedDefinitionError(CeleriacError):
 
     def __init__(self, definition_id: str) -> None:
         self.definition_id = definition_id
-        super().__init__(f"definition {definition_id!r} changed meanwhile: look at it again")
+        super().__init__(f"definition {definition_id!r} has changed: read it again before you change it")
 
 
 class QueueFullError(CeleriacError):
@@ -198,19 +198,19 @@ class StoreUnavailableError(CeleriacError, ConnectionError):
 
 
 class AuthenticationError(CeleriacError, PermissionError):
-    """There is no credential, or not one that is good; the message never quotes it."""
+    """The credential is missing or not valid; the message never quotes it."""
 
     code = "unauthenticated"
 
 
 class ForbiddenError(CeleriacError, PermissionError):
-    """The caller is known, and may not do this."""
+    """The caller is known but may not do this."""
 
     code = "forbidden"
 
 
 class RateLimitedError(CeleriacError):
-    """The caller asks more than it may; after `retry_after_s` it may ask again."""
+    """The caller sends more requests than it may; it may try again after `retry_after_s` seconds."""
 
     code = "rate_limited"
 
@@ -226,7 +226,7 @@ class LedgerUnavailableError(CeleriacError, ConnectionError):
 
 
 class LedgerMissingError(LedgerUnavailableError):
-    """There is no history to read or write: no database is configured, or its tables are not this version's."""
+    """The history cannot be used: no database is configured, or its tables are missing or of another version."""
 
     code = "ledger_missing"
 
@@ -260,7 +260,7 @@ class ApiError(CeleriacError):
 
 
 class ApiUnavailableError(CeleriacError, ConnectionError):
-    """The API could not be reached, however often the client tried."""
+    """The API could not be reached within the client's retries."""
 
     code = "api_unavailable"
 
@@ -294,7 +294,7 @@ class BatchRefusedError(CeleriacError):
 
 
 class WaitTimeoutError(CeleriacError, TimeoutError):
-    """The task had not ended within the time that the caller wanted to wait. It goes on."""
+    """The task did not end within the caller's time. It keeps running."""
 
     code = "wait_timeout"
 
@@ -322,7 +322,7 @@ class TaskCancelledError(CeleriacError):
 
 
 class FileMissingError(CeleriacError, LookupError):
-    """There is no such file: it never was there, was handed to a task, or has been swept."""
+    """The file does not exist: it never did, a task took it over, or it was swept."""
 
     code = "file_not_found"
 
@@ -338,7 +338,7 @@ class FileNotAllowedError(CeleriacError, ValueError):
 
 
 class FileBusyError(CeleriacError):
-    """Somebody else has the file in hand right now, or still writes it."""
+    """Another task or program has the file, or still writes it."""
 
     code = "file_busy"
 
@@ -356,7 +356,7 @@ class FileTypeRefusedError(CeleriacError, ValueError):
 
 
 class ChecksumMismatchError(CeleriacError, ValueError):
-    """What arrived has another digest than the sender said; nothing of it was kept."""
+    """The content that arrived does not have the digest that the sender announced; nothing was kept."""
 
     code = "checksum_mismatch"
 
@@ -388,9 +388,9 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
 
 class ExecutorLostError(TaskError):
-    """Who does the work in the handler's place went away: this attempt failed, others may follow.
+    """The program that works for the handler went away: this attempt failed, others may follow.
 
-    While the worker itself stops, the attempt does not count, and the task goes back.
+    While the worker itself stops, the attempt does not count, and the worker gives the task back.
     """
 
     code = "executor_lost"

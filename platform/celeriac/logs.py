@@ -1,8 +1,8 @@
 """How every process logs: structlog over the standard library, so that libraries' lines look alike.
 
 On a terminal for people, else one JSON object per line (`log_format` decides otherwise), always to
-standard error. What is bound with `structlog.contextvars` (the task's id, say) is on each line.
-Secrets are taken out at the last moment, whoever wrote the line.
+standard error. Each line has what is bound with `structlog.contextvars`, such as the task's id.
+The last step blanks secrets in every line, from whichever library it comes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|
 #: `scheme://user:password@`: the password is never written.
 _URL_PASSWORD = re.compile(r"(\w://[^\s:/@\"]*:)[^\s/@\"]+@")
 _BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-#: `password=…` within a text, quoted or not. A quote that ends a JSON text is none that begins a value.
+#: `password=…` within a text, quoted or not. A quote that ends a JSON text does not begin a value.
 _ASSIGNED = re.compile(
     r"((?:passw(?:or)?d|passphrase|secret|token|authorization|(?:api|access|private|secret)[_-]?key|credentials?)=)"
     r"(?:(\\?\"(?![\s:,}\]])|')[^\"'\\]+|(?:(?:Basic|Bearer|Token)\s+)?[^\s\"'\\&;,)\]}]+)",
@@ -91,7 +91,7 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
 
 
 def redact(text: str) -> str:
-    """Return `text` without passwords of URLs, bearer tokens, and what is given as `password=…`, `token=…` and such."""
+    """Return `text` without passwords of URLs, bearer tokens, and values in the form `password=…` or `token=…`."""
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\1***@", text)
     if "=" in text:
@@ -112,7 +112,7 @@ def hide_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> M
 
 
 def without_secrets(value: Any, *, depth: int = 50) -> Any:
-    """Return a value of JSON's kinds whose texts went through `redact`, at whatever place they stand."""
+    """Return a value of JSON's kinds with each text in it, at any depth, redacted."""
     if isinstance(value, str):
         return redact(value)
     if depth and isinstance(value, dict):
@@ -147,7 +147,7 @@ class _Role:
 
 
 class _Discreet(structlog.stdlib.ProcessorFormatter):
-    """The last one to touch a line: what is a secret in the finished text, tracebacks included, goes."""
+    """Formats a line and redacts it as a whole, its traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

@@ -29,7 +29,7 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows, unless somebody retries the task by hand."""
+        """Whether the task has ended: it stays so unless a user retries it."""
         return self in _FINAL
 
     @property
@@ -81,7 +81,7 @@ class RemoteOrders:
     needs_worker: bool = False
     #: Wake no gateway: the submitting process claims in the same breath.
     quiet: bool = False
-    #: Channel that is told of parts of the result and of the end.
+    #: Channel to which parts of the result and the end are published.
     reply_to: str | None = None
 
 
@@ -131,7 +131,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The answer to a submission; `created` is false where an idempotency key or id was known already."""
+    """The answer to a submission; `created` is false if the idempotency key or the id was known already."""
 
     task_id: str
     status: Status
@@ -187,7 +187,7 @@ class Claim:
 
     @property
     def retries(self) -> int:
-        """Attempts before this one since they were granted: a retry by hand grants them anew and goes on counting."""
+        """Attempts before this one since the last grant; a retry by hand grants all attempts again."""
         return self.max_retries - (self.attempts_allowed - self.attempt)
 
 
@@ -212,13 +212,13 @@ class LeaseState(StrEnum):
     """What a renewal says of one running task."""
 
     HELD = "held"  #: renewed
-    CANCEL = "cancel"  #: renewed, and somebody asked to cancel it
+    CANCEL = "cancel"  #: renewed, and a cancel was requested
     LOST = "lost"  #: no longer this claim's: stop working on it
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Since when a group is held back, and what was noted of it."""
+    """Since when a group is paused, with the operator's note."""
 
     at: datetime
     note: str = ""
@@ -248,7 +248,7 @@ class LogLine:
 
     level: str
     message: str
-    #: What was said along with it, by name; what is not JSON is its text.
+    #: Further values by name; a value that is not JSON is written as its text.
     data: Mapping[str, Any] = field(default_factory=dict)
     #: When it was written, by the worker's clock (milliseconds since the epoch).
     timestamp_ms: int = 0
@@ -265,11 +265,11 @@ class GroupStats:
     waiting: int
     running: int
     workers: int
-    #: Waiting tasks of a kind that none of its workers takes: nobody will run them as things are.
+    #: Waiting tasks of a kind that none of its workers takes: they wait until such a worker connects.
     unserved: int = 0
     #: None while it is not paused.
     pause: Pause | None = None
-    #: None where it has none.
+    #: None if it has no limits.
     limits: Limits | None = None
 
 
@@ -286,7 +286,7 @@ class WorkerInfo:
     running: int
     started_at: datetime
     seen_at: datetime
-    #: What a remote worker calls itself, where it is, what it serves and what it runs.
+    #: Only for remote workers: name, address, models that it serves, tasks that it runs.
     name: str = ""
     address: str = ""
     models: tuple[str, ...] = ()

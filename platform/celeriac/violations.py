@@ -1,4 +1,4 @@
-"""What is wrong with an input, in words for its sender: Pydantic's findings, and names that do not exist."""
+"""What is wrong with an input, in plain words for its sender: Pydantic's findings, and names that do not exist."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def outer_violations(exc: ValidationError, model: type[BaseModel]) -> list[Viola
 
 
 def plain_text(error: ErrorDetails, known: Iterable[str] = ()) -> str:
-    """Return what is wrong in words that name no class of ours; `known` are the fields that there are."""
+    """Return what is wrong, without the names of our classes; `known` are the fields that exist."""
     if error["type"] == "extra_forbidden" and (names := list(known)):
         return no_such("field", str(error["loc"][-1]), names)
     return _PLAINER.get(error["type"]) or error["msg"].removeprefix("Value error, ")
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that there is no such field, option or the like, and which was meant, or which there are."""
+    """Say that a field, option or the like does not exist, and name the nearest one, or all that exist."""
     names = list(dict.fromkeys(known))
     if near := nearest(name, names):
         return f"there is no such {what}; did you mean {near}?"
@@ -58,7 +58,7 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
-    """Return the name that `name` is most probably meant to be, if one is alike: `cutoff` of 1 is the same."""
+    """Return the known name that is most like `name`, if one is alike enough; a `cutoff` of 1 demands the same."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return near[0] if near else None
 

@@ -94,5 +94,5 @@ def test_a_record_is_read_back_as_it_was_written() -> None:
     for task in (TASK, ended):
         record = task_record(task)
         assert task_record(task_from_record({**record, "of_a_later_version": 1})) == record
-    with pytest.raises(ValueError, match="no task's record"):
+    with pytest.raises(ValueError, match="not the record of a task"):
         task_from_record({"task_id": "t"})

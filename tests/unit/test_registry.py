@@ -144,7 +144,7 @@ def test_two_types_of_one_name_are_refused_and_a_reload_is_not() -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "with space", "ü", "a" * 201, "x\n"])
 def test_a_name_of_odd_characters_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="is no name for a task type"):
+    with pytest.raises(SettingsError, match="is not a valid name for a task type"):
         task(name)
 
 

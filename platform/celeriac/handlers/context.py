@@ -26,7 +26,7 @@ class Context(Stoppable):
     """A running attempt, as its handler sees it.
 
     Works alike in `async def` handlers and in plain functions (which run in a thread). `stop_reason` is `cancel`
-    (somebody asked), `timeout`, `lost` (another worker took over), `shutdown`, or None.
+    (by a caller), `timeout`, `lost` (another worker took over), `shutdown`, or None.
     """
 
     def __init__(self, claim: Claim, sink: AttemptSink) -> None:
@@ -40,8 +40,8 @@ class Context(Stoppable):
     def log(self) -> Any:
         """A structlog logger that knows the task: `ctx.log.info("page written", page=3)`.
 
-        Lines go to the worker's log, and from the level `task_log.level` on to the task's own, where whoever may see
-        the task reads them. Nobody waits for that; what comes faster than the store takes it is left out.
+        Lines go to the worker's log, and from the level `task_log.level` on to the task's own, where all who may see
+        the task can read them. The call does not wait; lines that come faster than the store takes them are left out.
         """
         # Imported when it is used: a quarter of a second that the child processes of file processors need not spend.
         from celeriac.handlers.task_log import task_logger
@@ -70,12 +70,12 @@ class Context(Stoppable):
 
     @property
     def max_retries(self) -> int:
-        """How many attempts may follow the first; more than at the submission where somebody retried it by hand."""
+        """How many attempts may follow the first; a retry by hand grants more than the submission did."""
         return self._claim.attempts_allowed - 1
 
     @property
     def timeout_s(self) -> float | None:
-        """The time limit that the task's submission set for each attempt (seconds), None where it set none."""
+        """The time limit that the task's submission set for each attempt (seconds), None if it set none."""
         return None if self._claim.timeout_ms is None else self._claim.timeout_ms / 1000
 
     @property

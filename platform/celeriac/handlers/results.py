@@ -12,7 +12,7 @@ from celeriac.model import Failure
 
 
 def text_of(exc: BaseException) -> str:
-    """Return the text of an exception, "" where it cannot say."""
+    """Return the text of an exception, "" if that fails."""
     try:
         return str(exc)
     except Exception:
@@ -23,7 +23,7 @@ def result_text(value: Any, limit: int) -> tuple[str, Failure | None]:
     """Return a result as JSON text, or `null` and why it cannot be kept; `limit` in bytes."""
     try:
         encoded = encode_result(value)
-    except Exception as exc:  # also of a serializer that somebody wrote
+    except Exception as exc:  # also an error of the user's own serializer
         return "null", Failure("bad_result", f"the result cannot be written as JSON: {text_of(exc)}", False)
     if len(encoded) > limit:
         message = f"the result is {len(encoded)} bytes, above the limit of {limit} (max_result_bytes): put it in a file"

@@ -1,4 +1,4 @@
-"""Why a handler should stop: what it asks, and who tells it."""
+"""Why a handler should stop, and how it learns of it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from celeriac.model import Claim, Failure, LogLine
 
 #: The message of the line that says why an attempt failed; also in `store/lua/shared/events.lua` and the workers' SDKs.
 ATTEMPT_FAILED: Final = "attempt failed"
-#: Methods of a logger that are no level's name.
+#: Methods of a logger that are not named like a level.
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 #: What a line has a place of its own for.
 _APART: Final = frozenset(

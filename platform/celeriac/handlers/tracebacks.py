@@ -15,18 +15,18 @@ _CALLERS: Final = frozenset(
 
 
 def traceback_text(exc_info: Any) -> str:
-    """Return the traceback of `exc_info`, which is as the logging module takes it; "" where there is none."""
+    """Return the traceback of `exc_info`, which is as the logging module takes it; "" if there is none."""
     if exc_info and not isinstance(exc_info, BaseException):
         exc_info = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else sys.exc_info()[1]
     if not isinstance(exc_info, BaseException):
         return ""
     begin = exc_info.__traceback__
-    # How we came to call the handler is of no interest to who wrote it.
+    # The author of the handler does not need the frames of the caller.
     while begin is not None and begin.tb_next and begin.tb_frame.f_globals.get("__name__") in _CALLERS:
         begin = begin.tb_next
     text = "".join(traceback.format_exception(type(exc_info), exc_info, begin)).rstrip()
     if len(text) <= MAX_TRACEBACK:
         return text
-    # Whole lines: half a line may hold half a secret, which nobody would know for one.
+    # Whole lines: half a line may hold half a secret, which would not be recognised.
     kept = text[-MAX_TRACEBACK:]
     return f"…\n{kept.partition(chr(10))[2] or kept}"

@@ -30,7 +30,7 @@ class Installation:
     started_at: str
     #: When it was ready first, RFC 3339: the API answered and a worker was there. None until then.
     ready_at: str | None = None
-    #: The configuration file in use, absolute; None where there is none.
+    #: The configuration file in use, absolute; None if there is none.
     config: str | None = None
     #: Root of the storage of files, absolute.
     storage: str | None = None

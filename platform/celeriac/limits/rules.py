@@ -28,7 +28,7 @@ class Rate:
         """Read `5/s`, `100/m`, `10/h` or `1/d`; raises `ValueError` that says what is wrong."""
         found = _RATE.fullmatch(text.strip())
         if found is None:
-            raise ValueError("is no rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d")
+            raise ValueError("is not a rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d")
         rate = cls(int(found[1]), _PERIODS_MS[found[2]])
         if rate.starts == 0:
             raise ValueError("lets nothing start: pause the group instead")
@@ -43,7 +43,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a group is limited to, since when, and what was noted of it; None is no limit of this kind."""
+    """The limits of a group, since when, and the operator's note; None means without a limit of this kind."""
 
     max_running: int | None
     rate: Rate | None

@@ -129,4 +129,4 @@ class TypeCatalog:
     def _read_ended(self, reading: asyncio.Task[None]) -> None:
         self._reading = None
         if not reading.cancelled():
-            reading.exception()  # everybody who waited has it; nobody may have waited to the end
+            reading.exception()  # every caller that still waits gets it; without one, it counts as seen

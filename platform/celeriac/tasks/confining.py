@@ -1,4 +1,4 @@
-"""What a submission may not say for somebody else: whose it is, and what it does with the tasks of others."""
+"""The limits of a caller who is not an admin: a submission is the caller's own and reaches only the caller's tasks."""
 
 from __future__ import annotations
 

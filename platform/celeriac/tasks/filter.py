@@ -1,4 +1,4 @@
-"""Which tasks somebody wants to see: the filter that listing, dead letters, charts and bulk operations share."""
+"""The filter of tasks that lists, dead letters, charts and bulk operations share."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_moment(value: Any) -> Any:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and "T" in value.upper():
-        # A plus sign that nobody encoded arrives as a space.
+        # A plus sign that the client did not encode arrives as a space.
         return value.replace(" ", "+")
     raise ValueError(f"must be {_MOMENT_TEXT}")
 
@@ -87,7 +87,7 @@ _Once = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
 
 class TaskFilter(BaseModel):
-    """Selects tasks; what is left out selects nothing away. `after` includes the moment, `before` does not."""
+    """Selects the tasks that meet every condition that is given. `after` includes the moment, `before` does not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

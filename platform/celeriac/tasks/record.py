@@ -61,9 +61,9 @@ def _shown(task: Task) -> Any:
 
 
 def task_from_record(record: Mapping[str, Any]) -> Task:
-    """Read a v1 record, the inverse of `task_record`; raises `ValueError` for what is none.
+    """Read a v1 record, the inverse of `task_record`; raises `ValueError` for anything else.
 
-    Names that are not known (a later version wrote it) are left alone.
+    Unknown names, from a later version, are ignored.
     """
     try:
         return Task(
@@ -92,7 +92,7 @@ def task_from_record(record: Mapping[str, Any]) -> Task:
             tags=tuple(record.get("tags", ())),
         )
     except (KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"this is no task's record: {exc!r}") from exc
+        raise ValueError(f"this is not the record of a task: {exc!r}") from exc
 
 
 def progress_from_record(record: Mapping[str, Any]) -> Progress:
@@ -163,7 +163,7 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
 
 
 def limits_record(limits: Limits | None) -> dict[str, Any] | None:
-    """Return a group's limits as every front door writes them, None where it has none."""
+    """Return a group's limits as every front door writes them, None if it has none."""
     if limits is None:
         return None
     return {
@@ -192,11 +192,11 @@ def log_line_record(line: LogLine) -> dict[str, Any]:
 
 
 def log_line_from_record(record: Mapping[str, Any]) -> LogLine:
-    """Read what `log_line_record` wrote; raises `ValueError` for what is none."""
+    """Read what `log_line_record` wrote; raises `ValueError` for anything else."""
     try:
         at_ms = ms_from_utc(datetime.fromisoformat(record["at"]))
         return LogLine(
             record["level"], record["message"], record["data"], at_ms, attempt=record["attempt"], id=record["id"]
         )
     except (KeyError, TypeError) as exc:
-        raise ValueError(f"this is no line of a log: {exc!r}") from exc
+        raise ValueError(f"this is not a line of a log: {exc!r}") from exc

@@ -68,7 +68,7 @@ class TaskType:
     #: The group that runs it when the submission names none.
     group: str = "default"
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    #: Longest run of one attempt in seconds; None is no limit.
+    #: Longest run of one attempt in seconds; None means without a limit.
     timeout_s: float | None = None
     #: How long the record stays in the store after the task's end, in seconds; None is the settings' time.
     retention_s: float | None = None
@@ -79,7 +79,7 @@ class TaskType:
     description: str = ""
     #: For types whose policy hangs on payload and settings: returns it, or raises `InvalidSubmissionError`.
     policy: Callable[[Any, Settings], RetryPolicy] | None = None
-    #: Names of the handler's parameters for payload and context; None where it takes none.
+    #: Names of the handler's parameters for payload and context; None if it does not take one.
     payload_parameter: str | None = "payload"
     context_parameter: str | None = "ctx"
     #: The schema that workers announced, for a type that this process does not have itself.
@@ -97,7 +97,7 @@ class TaskType:
     def validate(self, payload: Any, *, submitted: bool = False) -> Any:
         """Return `payload` as the handler's type; raises `InvalidSubmissionError` that names the fields.
 
-        `submitted`: it comes from a caller, who can be told what looks wrong; what was accepted once is run.
+        `submitted` adds the checks for new submissions: a payload that was accepted once is run as it is.
         """
         try:
             return self.payload.validate_python(payload, context={"submitted": submitted})
@@ -105,7 +105,7 @@ class TaskType:
             raise InvalidSubmissionError(violations_of(exc, prefix="payload")) from exc
 
     def retry_policy(self, payload: Any, settings: Settings) -> RetryPolicy:
-        """Return the policy for this validated payload; raises `InvalidSubmissionError` where it cannot run."""
+        """Return the policy for this validated payload; raises `InvalidSubmissionError` if it cannot run."""
         return self.retry if self.policy is None else self.policy(payload, settings)
 
     def json_schema(self) -> dict[str, Any]:
@@ -114,11 +114,11 @@ class TaskType:
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """The paths of the payload's fields that nobody is shown."""
+        """The paths of the payload's secret fields."""
         try:
             return secret_paths(self.json_schema())
         except PydanticUserError:
-            # A type that no schema can describe is no model with such fields.
+            # A type without a JSON schema has no model, and so no secret fields.
             return ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -187,10 +187,10 @@ def task(
     Name it as callers will (`type` of a submission). Retries follow an exponential backoff (see
     `RetryPolicy`); `SkipRetry`, or an exception of `final_errors`, ends the task at once. Its record
     leaves the store `retention_s` after its end; history keeps it longer.
-    `concurrency` is for what is heavy: the most that one worker process runs at once.
+    `concurrency` is for heavy work: one worker process runs at most so many at once.
     """
     if not TYPE_NAME.fullmatch(name):
-        raise SettingsError(f"{name!r} is no name for a task type: use letters, digits and _ . : / -")
+        raise SettingsError(f"{name!r} is not a valid name for a task type: use letters, digits and _ . : / -")
 
     def decorate(handler: Callable[..., Any]) -> TaskType:
         adapter, payload_parameter, context_parameter = _signature(name, handler)

@@ -57,7 +57,7 @@ _EXPIRY_SCHEMA = {
 
 def _group_name(value: str) -> str:
     if GROUP_NAME.fullmatch(value) is None:
-        raise ValueError("is no name for a group: use 1 to 128 letters, digits and _ . : - after a letter or digit")
+        raise ValueError("is not a name for a group: use 1 to 128 letters, digits and _ . : - after a letter or digit")
     return value
 
 
@@ -76,7 +76,7 @@ def _user_id(value: str) -> str:
 def _tags(values: list[str]) -> list[str]:
     for value in values:
         if not value.isprintable() or "," in value:
-            raise ValueError(f"{value[:MAX_TAG_LENGTH]!r} is no tag: use printable characters without commas")
+            raise ValueError(f"{value[:MAX_TAG_LENGTH]!r} is not a valid tag: use printable characters without commas")
     return list(dict.fromkeys(values))
 
 

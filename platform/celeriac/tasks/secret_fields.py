@@ -1,6 +1,6 @@
-"""Fields of a payload that nobody is shown: `SecretStr`, or any field whose JSON schema says `writeOnly`.
+"""Secret fields of a payload: `SecretStr`, or any field whose JSON schema says `writeOnly`.
 
-A worker gets them as they were sent; answers, lists and messages have `***` in their place.
+Only the worker gets their values; answers, lists and messages show `***` instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def secret_paths(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def masked(payload: Any, paths: Iterable[str]) -> Any:
-    """Return `payload` with what lies at `paths` masked; what is not there stays away."""
+    """Return `payload` with the values at `paths` masked; a path that does not exist adds nothing."""
     for path in paths:
         payload = _masked(payload, path.split("."))
     return payload

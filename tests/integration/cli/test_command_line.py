@@ -370,7 +370,7 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     noted = [e["action"] for e in await AuditLog(store).page()]
     assert noted[:3] == ["group.unlimit", "group.unlimit", "group.limit"]
     for bad, said in (
-        (("--rate", "10/x"), "'10/x' is no rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d"),
+        (("--rate", "10/x"), "'10/x' is not a rate: write a number and a period, as in 5/s, 100/m, 10/h or 1/d"),
         (("--rate", "0/s"), "'0/s' lets nothing start: pause the group instead"),
         (("--max-running", "0"), "must be between 1 and 1000000"),
         ((), "give max_running, rate or both"),

@@ -63,7 +63,7 @@ async def test_a_group_is_limited_and_limited_no_longer(client: AnyClient, store
 
 
 async def test_what_is_no_limit_and_no_group_is_said(client: AnyClient) -> None:
-    for wrong, said in (({}, "max_running, rate or both"), ({"rate": "5"}, "is no rate"), ({"max_running": 0}, "1")):
+    for wrong, said in (({}, "max_running, rate or both"), ({"rate": "5"}, "is not a rate"), ({"max_running": 0}, "1")):
         with pytest.raises(InvalidSubmissionError, match=said):
             await run(client.limit_group, "default", **wrong)
     for ask in (client.group, client.pause_group, client.resume_group, client.unlimit_group):

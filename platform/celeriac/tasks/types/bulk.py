@@ -16,7 +16,7 @@ from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 
-#: The statuses from which each action leads somewhere; the first ones are meant where the filter names none.
+#: The statuses that each action can change; a retry without a status means failed tasks.
 _CANCELLABLE: Final = (Status.SCHEDULED, Status.PENDING, Status.PROCESSING, Status.RETRYING)
 _RETRYABLE: Final = (Status.FAILED, Status.CANCELLED)
 
@@ -77,7 +77,7 @@ BULK: Final = registry.add(
         name="celeriac.bulk",
         payload=TypeAdapter(BulkPayload),
         description="Cancel or retry all tasks that a filter selects.",
-        # It goes on where it was, so what ends an attempt (a database that is away) is waited for.
+        # It continues where it was, so it waits for a database that is away.
         hooks=_BulkHooks(),
         retry=RetryPolicy(max_retries=20, delay_s=1, backoff=2, max_delay_s=60),
     )

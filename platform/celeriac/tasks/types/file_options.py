@@ -70,7 +70,7 @@ class ImageOptions(_Options):
         " Only `exact` and `cover` enlarge.",
     )
     format: Literal["jpeg", "png", "webp"] | None = Field(None, description="That of the original if left out.")
-    quality: StrictInt = Field(85, ge=1, le=100, description="Of jpeg and webp.")
+    quality: StrictInt = Field(85, ge=1, le=100, description="Quality of jpeg and webp pictures.")
     strip_metadata: StrictBool = Field(
         True, description="Leave out EXIF, with its place and camera; colours stay right."
     )

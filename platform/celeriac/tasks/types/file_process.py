@@ -83,7 +83,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a `file_process` does: its steps in order. `chain` says whether facts are told apart by step."""
+    """What a `file_process` does: its steps in order. In a chain, the facts of the result are grouped by step."""
 
     steps: tuple[Step, ...]
     chain: bool
@@ -136,9 +136,9 @@ def options_of(processor: Processor, options: Mapping[str, Any], field: str) -> 
 
 
 def file_policy(payload: FilePayload, settings: Settings) -> RetryPolicy:
-    """Return how a `file_process` is retried; raises `InvalidSubmissionError` where it cannot run.
+    """Return how a `file_process` is retried; raises `InvalidSubmissionError` if it cannot run.
 
-    A file that no processor can deal with fails at once: only what may be better next time is retried.
+    A file that no processor can read fails at once; only failures that may pass are retried.
     """
     plan_of(payload, settings.files.processing.chains)
     return RetryPolicy(max_retries=3, delay_s=5.0)

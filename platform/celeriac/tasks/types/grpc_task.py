@@ -1,6 +1,6 @@
 """The task type `grpc_task` as every process knows it: the shape of its payload and its policy.
 
-It is executed by somebody's own gRPC service, found by name under `grpc_services`. The handler, and
+A gRPC service of the user executes it; `grpc_services` has its address by name. The handler, and
 with it gRPC, is in `celeriac_tasks.grpc_task`; a front door needs neither to check a submission.
 """
 
@@ -126,7 +126,7 @@ def service_problem(name: str, services: GrpcServices) -> tuple[str, str] | None
 
 
 def grpc_policy(payload: GrpcTaskPayload, settings: Settings) -> RetryPolicy:
-    """Return the policy of the payload's service; raises `InvalidSubmissionError` where it cannot be called."""
+    """Return the policy of the payload's service; raises `InvalidSubmissionError` if it cannot be called."""
     problem = service_problem(payload.service, settings.grpc_services)
     service = settings.grpc_services.resolve(payload.service)
     if problem is not None or service is None:

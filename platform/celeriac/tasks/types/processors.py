@@ -59,7 +59,7 @@ class FileJob:
         #: The file to work on: a regular file, not empty; its name says nothing about its content.
         self.source = source
         self.limits = limits
-        #: A folder for this run alone: what stands in it and is no output is thrown away.
+        #: A folder for this run alone; everything in it that is not an output is deleted.
         self.folder = folder
         #: Names of the files that were asked for, the result first.
         self.outputs: list[str] = []
@@ -68,13 +68,13 @@ class FileJob:
     def output(self, name: str) -> Path:
         """Return where to write the output file `name`; the first one asked for is the task's result file."""
         if not is_output_name(name):
-            raise ValueError(f"{name!r} is no name for an output file: use letters, digits and _ . -")
+            raise ValueError(f"{name!r} is not a valid name for an output file: use letters, digits and _ . -")
         if name not in self.outputs:
             self.outputs.append(name)
         return self.folder / name
 
     def progress(self, percentage: float, stage: str = "", message: str = "") -> None:
-        """Report how far this run is: 0 to 100. As often as you like; what comes too fast is left out."""
+        """Report how far this run is (0 to 100), as often as you like; reports that come too fast are left out."""
         self._report(percentage, stage, message)
 
 
@@ -135,7 +135,7 @@ def processor(
     where an import fails.
     """
     if not PROCESSOR_NAME.fullmatch(name):
-        raise SettingsError(f"{name!r} is no name for a processor: use lower-case letters, digits and _ . -")
+        raise SettingsError(f"{name!r} is not a valid name for a processor: use lower-case letters, digits and _ . -")
 
     def decorate(function: Callable[[FileJob, Any], Mapping[str, Any]]) -> Callable[[FileJob, Any], Mapping[str, Any]]:
         if "<" in function.__qualname__:

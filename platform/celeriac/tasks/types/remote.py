@@ -1,4 +1,4 @@
-"""The task type `remote`: work for whoever is connected to the group as a remote worker."""
+"""The task type `remote`: work for the remote workers that are connected to its group."""
 
 from __future__ import annotations
 
