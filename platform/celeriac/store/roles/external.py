@@ -1,8 +1,8 @@
 """Follows the tasks that a foreign program has in hand (groups with `processor: external`, docs/task-service.md).
 
-Such a program pops an id from the list `task:pending` and writes `status`, `result_file_path` and
-`error_message` into the task's hash. It knows nothing of indexes, events and retention: this role sees
-what was written and does the rest, so that groups, streams and history are right for these tasks too.
+Such a program pops an id from the list `task:pending` and writes `status`, `result_file_path` and `error_message` into
+the task's hash. It does not know about indexes, events and retention. This role sees what was written and does the
+rest, so that groups, streams and history are right for these tasks too.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 
-#: Tasks looked at in one step: as many of the oldest, which the program most likely works on, as of the others.
+#: One step looks at this many of the oldest tasks, on which the program most likely works, and at as many others.
 _BATCH: Final = 500
-#: With tasks in hand, and without any (seconds).
+#: Pause between two steps, with and without tasks to watch (seconds).
 _INTERVAL_S: Final = 0.2
 _IDLE_S: Final = 1.0
 
@@ -25,8 +25,8 @@ _IDLE_S: Final = 1.0
 class ExternalWatcher(Role):
     """Looks at the records of external tasks a few times a second; `lua/transitions/watch_external.lua` does the work.
 
-    The oldest tasks are looked at in every step, the others in turn: at 100,000 tasks in hand, one that
-    is not among the 500 oldest is seen within 40 seconds.
+    Every step looks at the oldest tasks, and at some of the others in turn. With 100,000 tasks, a task that is not
+    among the 500 oldest is seen within 40 seconds.
     """
 
     def __init__(self, *, store: TaskStore) -> None:
@@ -39,5 +39,5 @@ class ExternalWatcher(Role):
         changes, watched = await self._store.watch_external(_BATCH, self._offset)
         self._offset = self._offset + _BATCH if self._offset + _BATCH < watched else _BATCH
         if changes:
-            log.debug("external processors: %d changes, %d tasks in hand", changes, watched)
+            log.debug("external processors made %d changes; %d tasks are watched", changes, watched)
         return _INTERVAL_S if watched else _IDLE_S

@@ -1,18 +1,18 @@
-"""Moves what is due - scheduled tasks, retries after their backoff - from the delayed set to its group."""
+"""Moves tasks that are due (scheduled ones, and retries after their backoff) from the delayed set to their groups."""
 
 from __future__ import annotations
 
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 
-#: Tasks moved in one step.
+#: Most tasks that one step moves.
 _BATCH = 500
-#: Longest pause (seconds): how late a task may start that was scheduled nearer than all others.
+#: Longest pause (seconds). A task that is scheduled before all others may be this late.
 _LONGEST_PAUSE_S = 0.5
 
 
 class Promoter(Role):
-    """Wakes when the next task is due, and every half second for those that came in meanwhile."""
+    """Wakes when the next task is due, and every half second for tasks that were submitted meanwhile."""
 
     def __init__(self, *, store: TaskStore) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Takes back what dead workers held, and ends what expired before it was started."""
+"""Takes tasks back from dead workers, and ends tasks that expired before they started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 
-#: Tasks handled in one step, of each kind.
+#: Most tasks of each kind that one step handles.
 _BATCH = 500
 _INTERVAL_S = 1.0
 
@@ -17,8 +17,8 @@ _INTERVAL_S = 1.0
 class Reaper(Role):
     """Looks for expired leases once a second.
 
-    A store that was away could not be told that a worker lives. So after a start of the server all
-    leases count as renewed when the first reaper finds it: nothing is taken back for one lease.
+    While the store was away, workers could not renew their leases. So after a start of the server, no lease runs out
+    until one lease time has passed since the first reaper saw the server.
     """
 
     def __init__(self, *, store: TaskStore) -> None:
@@ -29,5 +29,7 @@ class Reaper(Role):
         """Take back up to one batch."""
         returned, failed, expired = await self._store.reap(_BATCH, grace_s=self._store.settings.lease)
         if returned or failed or expired:
-            log.warning("leases ran out: %d tasks returned, %d ended; %d expired unstarted", returned, failed, expired)
+            log.warning(
+                "leases ran out: %d tasks returned, %d failed; %d expired before a start", returned, failed, expired
+            )
         return 0 if max(returned + failed, expired) >= _BATCH else _INTERVAL_S

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended.
 
-    Once is not always enough: before Python 3.12 `asyncio.wait_for`, through which redis-py writes,
-    swallows a cancellation that arrives as the write completes.
+    One cancellation is not always enough: before Python 3.12, `asyncio.wait_for`, which redis-py uses for writing,
+    swallows a cancellation that arrives when the write completes.
     """
     while not task.done():
         task.cancel()

@@ -1,4 +1,4 @@
-"""Sends again the messages that died with a worker between a queue and a claim."""
+"""Sends messages again that were lost with a worker between the queue and the claim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INTERVAL_S = 1.0
 class Sweeper(Role):
     """Looks at every group once a second; the script decides what is lost (see `lua/transitions/sweep.lua`).
 
-    `broker_empty` tells of a group whether another broker than Redis holds no message for it.
+    `broker_empty` returns whether a broker other than Redis has no message for a group.
     """
 
     def __init__(self, *, store: TaskStore, broker_empty: Callable[[str], Awaitable[bool]] | None = None) -> None:
@@ -25,9 +25,9 @@ class Sweeper(Role):
         self._broker_empty = broker_empty
 
     async def step(self) -> float:
-        """Look once at each group, and go on where a resumption was left."""
+        """Look once at each group, and continue interrupted resumptions."""
         if resumed := await self._store.carry_on():
-            log.info("sent the messages of %d tasks of resumed groups", resumed)
+            log.info("sent messages of %d tasks in resumed groups", resumed)
         for group in await self._store.group_names():
             empty = None if self._broker_empty is None else await self._broker_empty(group)
             sent = await self._store.sweep(group, broker_empty=empty)

@@ -1,8 +1,8 @@
-"""What changes on the platform, as a dashboard wants to know it: read once per process, for any number of watchers.
+"""What changes on the platform, for dashboards: read once per process, for any number of watchers.
 
-The newest entries of the global stream are looked at a few times a second, never more than a fixed number
-of them: so thousands of tasks per second cost what a hundred cost, and what was left out is told as a count.
-Rates come from the counts of the transitions and are exact at any speed. Nothing is read while nobody watches.
+A few times a second, a fixed number of the newest entries of the global stream is read. So thousands of tasks per
+second cost no more than a hundred; watchers get the number of changes that were left out. Rates come from the counts
+of the transitions and are exact at any speed. Nothing is read while nobody watches.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.wakeups import FeedReader
 
-#: Entries of the stream that are looked at, as a multiple of the tasks that are told.
+#: Entries of the stream that one look reads, as a multiple of the tasks that watchers get.
 _ENTRIES_PER_TASK: Final = 4
 #: Seconds between two looks at groups, workers and counts.
 _STATE_S: Final = 1.0
-#: Rates that a new watcher is given (about as many seconds), and that a slow one may fall behind.
+#: Rates that a new watcher gets, and that are kept for a slow one (about one per second).
 _RATES: Final = 300
-#: Counts above which they are looked at more rarely.
+#: With more counts than this, they are read less often.
 _MANY_COUNTS: Final = 2000
 
-#: Of a record, all but what may be large.
+#: The fields of a record without those that may be large.
 _FIELDS: Final = (
     *("task_id", "type", "queue", "status", "attempt", "max_retries", "priority", "user_id", "tags", "owner"),
     *("percentage", "stage", "message_text", "timestamp_ms", "error_code", "error_message", "error_retryable"),
@@ -53,7 +53,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class PlatformActivity:
-    """Groups and workers now; `delayed` tasks wait for a time."""
+    """The present groups and workers; `delayed` tasks wait for a time."""
 
     groups: list[GroupStats]
     workers: list[WorkerInfo]
@@ -62,9 +62,9 @@ class PlatformActivity:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Changed tasks, newest change first, without payload and result; `left_out` changes are not told."""
+    """Changed tasks, newest change first, without payload and result; `left_out` counts what is missing."""
 
-    #: Id of the newest entry that was looked at: where to go on.
+    #: Id of the newest entry that was read: where to read on.
     position: str
     tasks: list[Task]
     left_out: int
@@ -72,10 +72,10 @@ class Changes:
 
 @dataclass(slots=True, eq=False)
 class Watcher:
-    """One watcher's mailbox: what it has not taken yet, each task once, bounded."""
+    """The mailbox of one watcher: a bounded number of tasks that it has not taken yet, each once."""
 
     most: int
-    #: Only this user's tasks; None is everybody's.
+    #: Only tasks of this user; None means: of all users.
     user_id: str | None = None
     position: str = ""
     left_out: int = 0
@@ -85,7 +85,7 @@ class Watcher:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, changes: Changes) -> None:
-        """Take in changes; of a task the last one counts, and the oldest ones go when there are too many."""
+        """Add changes. A task's last change replaces earlier ones; the oldest are dropped if there are too many."""
         self.position = changes.position
         self.left_out += changes.left_out
         for task in reversed(changes.tasks):
@@ -116,7 +116,7 @@ class ActivityFeed(FeedReader):
         self._watchers: set[Watcher] = set()
         self._closed = False
         self._position = ""
-        #: Entries that were ever added to the stream, where the server tells it (from Redis 7 on).
+        #: How many entries were ever added to the stream; None before Redis 7, which cannot tell.
         self._added: int | None = None
         self._counts: tuple[int, Counts] | None = None
         self._state: PlatformActivity | None = None
@@ -130,7 +130,7 @@ class ActivityFeed(FeedReader):
 
     @property
     def closed(self) -> bool:
-        """Whether the process is about to stop: who watches shall leave."""
+        """Whether the process is about to stop, so that watchers should leave."""
         return self._closed
 
     def close_streams(self) -> None:
@@ -140,12 +140,12 @@ class ActivityFeed(FeedReader):
             watcher.woken.set()
 
     async def watch(self, *, after: str | None = None, user_id: str | None = None) -> Watcher:
-        """Return a new mailbox, with the state now and what changed after the position `after`; see `leave`."""
+        """Return a new mailbox with the present state and the changes after the position `after`; see `leave`."""
         watcher = Watcher(most=self._settings.live_tasks, user_id=user_id)
         self._watchers.add(watcher)
         try:
             if len(self._watchers) == 1:
-                # What was known is as old as the last watcher: begin anew.
+                # What is known dates from the last watcher: begin anew.
                 self._position, self._added, self._state, self._state_due_s = "", None, None, 0.0
                 self._counts = None
                 self._rates.clear()
@@ -162,7 +162,7 @@ class ActivityFeed(FeedReader):
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
-        """Fill this mailbox no longer. Idempotent."""
+        """Stop filling this mailbox. Idempotent."""
         self._watchers.discard(watcher)
 
     @property
@@ -175,7 +175,7 @@ class ActivityFeed(FeedReader):
         return [keys.EVENTS]
 
     async def look(self, names: Sequence[str]) -> None:
-        """Look once for all watchers."""
+        """Read once for all watchers."""
         if not self._watchers:
             return
         if not self._position:
@@ -201,7 +201,7 @@ class ActivityFeed(FeedReader):
         )
         if isinstance(entries, Exception):
             raise entries
-        # Without a single event there is no stream, and asking for its facts is an error.
+        # Without any event there is no stream, and XINFO fails.
         now_added = 0 if isinstance(info, Exception) else _fact(info, "entries-added")
         if not entries:
             return Changes(after, [], 0), now_added
@@ -213,7 +213,7 @@ class ActivityFeed(FeedReader):
         return Changes(str(entries[0][0]), _tasks(records), left_out), now_added
 
     async def _look_at_state(self) -> float:
-        """Read groups, workers and rates; returns the seconds until that is due again."""
+        """Read groups, workers and rates; returns the seconds until the next such look."""
         time, delayed, fields = await self._store.read(("TIME",), ("ZCARD", keys.DELAYED), ("HGETALL", keys.COUNTS))
         workers = await self._store.workers()
         groups = await self._store.groups(also=("default", *self._store.settings.groups))
@@ -232,20 +232,21 @@ class ActivityFeed(FeedReader):
             for watcher in self._watchers:
                 watcher.state = state
                 watcher.woken.set()
-        # Names of groups are the callers': a thousand of them make this look dear.
+        # Callers choose the names of groups; with a thousand groups, this look is expensive.
         return _STATE_S if len(fields) < _MANY_COUNTS else 5 * _STATE_S
 
 
 async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = None) -> list[Task]:
-    """Return up to `limit` tasks that run now, the last started first, without payload and result.
+    """Return up to `limit` running tasks, the last started first, without payload and result.
 
-    With `user_id` this user's only; costs a look at all that runs, or at all that the user has, whatever is less.
+    With `user_id`, only tasks of this user. The cost grows with the running tasks or with the user's tasks, whichever
+    are fewer.
     """
     names = await store.group_names()
     if user_id is None:
         found = await store.read(*(("ZREVRANGE", keys.running(name), 0, limit - 1, "WITHSCORES") for name in names))
     else:
-        # The scores are those of the group: when each task started.
+        # The scores are those of the group: the times when the tasks started.
         both = ("WEIGHTS", 1, 0, "WITHSCORES")
         found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
@@ -259,7 +260,7 @@ def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:
 
 
 def _pairs(reply: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Return members with their scores, which come flat or in pairs, by the protocol's version."""
+    """Return members with their scores; depending on the protocol's version they arrive in pairs or flat."""
     if reply and isinstance(reply[0], list | tuple):
         return [(str(member), score) for member, score in reply]
     return list(zip(reply[::2], reply[1::2], strict=True))
@@ -290,7 +291,7 @@ def _rate(at_ms: int, span_ms: int, now: Counts, before: Counts) -> Rate:
 
 
 def _seen(state: PlatformActivity | None) -> Any:
-    """Return what a watcher sees of it: that a worker was heard of again is no news."""
+    """Return the state without what is not news for a watcher: when a worker was last seen."""
     if state is None:
         return None
     return state.groups, state.delayed, [replace(worker, seen_at=worker.started_at) for worker in state.workers]

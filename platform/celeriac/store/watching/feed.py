@@ -1,4 +1,4 @@
-"""The global event stream as recorders read it: each entry by one of them, until it is acknowledged."""
+"""The global event stream as recorders read it: one of them gets each entry, and keeps it until it acknowledges it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from celeriac.store.task_store import TaskStore
 GROUP: Final = "ledger"
 #: The kinds of a task's events.
 TIMELINE: Final = ("status", "progress")
-#: The kind of an event that is a line of a task's log: history keeps them beside those of the timeline.
+#: The kind of an event that is a line of a task's log. History keeps such lines beside the timeline.
 LOG: Final = "log"
-#: Large fields of the records that are read at once (bytes).
+#: Most bytes of large fields, and most records, that are read at once.
 _PAGE_BYTES: Final = 8 * 1024**2
 _PAGE_RECORDS: Final = 500
-#: Entries that are counted, where the server does not know how many there are (before Redis 7).
+#: Most entries that are counted if the server cannot count them itself (before Redis 7).
 _COUNTED: Final = 10_000
-#: One that resynchronises has died when its mark is this old (ms).
+#: A recorder that resynchronises counts as dead when its mark is this old (ms).
 _RESYNC_LOCK_MS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """One entry of the global stream: which event of which task, and the record's revision with it."""
+    """One entry of the global stream: an event of a task, and the revision of the record after it."""
 
     entry_id: str
     task_id: str
@@ -41,10 +41,10 @@ class FeedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a look into the stream brought.
+    """The result of one look into the stream.
 
-    `missed` says that entries were trimmed before anybody read them; `resync` is the number of the
-    resynchronisation that is due since, if it is not done yet.
+    `missed` means that entries were trimmed before any recorder read them. `resync` is the number of the
+    resynchronisation that is due because of that, until it is done.
     """
 
     entries: list[FeedEntry]
@@ -54,19 +54,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far recording is behind: entries not yet acknowledged, and the age of the oldest in seconds."""
+    """How far recording is behind: the entries that are not acknowledged yet, and the age of the oldest in seconds."""
 
     entries: int
     seconds: float
-    #: False where nobody has ever recorded.
+    #: False if no recorder has ever run.
     recording: bool
     resyncing: bool
-    #: All that happened before this moment of the server's clock is recorded.
+    #: Everything that happened before this moment of the server's clock is recorded.
     recorded_until_ms: int
 
 
 class EventFeed:
-    """One recorder's view of the stream; `consumer` is a name that no other process has."""
+    """One recorder's view of the stream; `consumer` is a name that no other process uses."""
 
     def __init__(self, store: TaskStore, *, consumer: str) -> None:
         self._store = store
@@ -78,10 +78,10 @@ class EventFeed:
         await self._connection.close()
 
     async def read(self, count: int) -> Reading:
-        """Return up to `count` entries that nobody has read; they are this consumer's until it acknowledges them."""
+        """Return up to `count` unread entries; they belong to this consumer until it acknowledges them."""
         position = script("feed_position").source
         looked, streams = await self._store.read(
-            # Looking and reading are one step: what is read hides how far reading was before.
+            # Both in one step: after the read, the server no longer tells how far reading was before.
             ("EVAL", position, 0, keys.EVENTS, GROUP, keys.LEDGER),
             ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", keys.EVENTS, ">"),
             atomic=True,
@@ -89,17 +89,17 @@ class EventFeed:
         return Reading([_entry(*entry) for entry in _entries_of(streams)], missed=looked[0] == 1, resync=looked[1])
 
     async def take_over(self, count: int, *, idle_s: float) -> list[FeedEntry]:
-        """Return up to `count` entries that another one read and left lying for `idle_s`: it has died."""
+        """Return up to `count` entries that another recorder read and did not acknowledge for `idle_s`: it has died."""
         after, found, missed = "0-0", [], False
         while True:
             claim = ("XAUTOCLAIM", keys.EVENTS, GROUP, self._consumer, round(idle_s * 1000), after)
             reply = (await self._store.read((*claim, "COUNT", count), errors=True))[0]
             if isinstance(reply, ResponseError):
-                return []  # nobody has read anything yet
+                return []  # no recorder has read anything yet
             after, entries = reply[0], reply[1]
             gone = [entry_id for entry_id, fields in entries if fields is None]
             if gone:
-                # Before Redis 7 the trimmed ones come without fields and stay pending.
+                # Before Redis 7, trimmed entries come without fields and stay pending.
                 await self.ack(gone)
             missed = missed or bool(gone) or (len(reply) > 2 and bool(reply[2]))
             found = [_entry(*entry) for entry in entries if entry[1] is not None]
@@ -110,17 +110,17 @@ class EventFeed:
         return found
 
     async def ack(self, entry_ids: Sequence[str]) -> None:
-        """Say that these entries are in the history for good."""
+        """Acknowledge entries: they are in the history for good."""
         if entry_ids:
             await self._store.read(("XACK", keys.EVENTS, GROUP, *entry_ids))
 
     async def retire(self, *, unseen_s: float) -> None:
-        """Forget consumers that nobody has seen for so long, this one excepted while it reads."""
+        """Forget consumers that have not read for this long."""
         source = script("feed_retire").source
         await self._store.read(("EVAL", source, 0, keys.EVENTS, GROUP, round(unseen_s * 1000)))
 
     async def records(self, task_ids: Iterable[str]) -> AsyncIterator[dict[str, dict[str, str]]]:
-        """Yield the records of the tasks, `{}` for those that are gone, in pages that fit into memory."""
+        """Yield the records of the tasks in pages that fit into memory; `{}` stands for a record that is gone."""
         ids = list(task_ids)
         if not ids:
             return
@@ -159,15 +159,15 @@ class EventFeed:
             oldest = first_pending or oldest
         return _lag(int(waiting) + pending, now_ms, oldest, recording=True, resyncing=resyncing)
 
-    # --- resynchronisation: what the stream no longer tells is read from the records themselves
+    # --- resynchronisation: what the stream no longer has is read from the records themselves
 
     async def ask_for_resync(self) -> None:
-        """Note that all records are to be gone through."""
+        """Ask for a look at all records."""
         number = (await self._store.read(("HINCRBY", keys.LEDGER, "asked", 1)))[0]
         await self._store.read(("HSET", keys.LEDGER, "resync", number, "cursor", "0"))
 
     async def resync_page(self, number: str, count: int) -> tuple[list[str], str] | None:
-        """Return the next page of task ids and the cursor after it; None while another recorder is at it."""
+        """Return the next page of task ids and the cursor after it, or None while another recorder reads a page."""
         free, cursor = await self._store.read(
             ("SET", keys.LEDGER_RESYNC, self._consumer, "NX", "PX", _RESYNC_LOCK_MS),
             ("HGET", keys.LEDGER, "cursor"),
@@ -216,7 +216,7 @@ class EventFeed:
         replies = await self._store.read_over(
             self._connection, [("HGETALL", keys.task(task_id)) for task_id in task_ids]
         )
-        # Names and values in turn, or a mapping already: that depends on the protocol's version.
+        # Depending on the protocol's version, the reply is a mapping, or names and values in turn.
         hashes = (reply if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True)) for reply in replies)
         return dict(zip(task_ids, hashes, strict=True))
 
@@ -227,7 +227,7 @@ class EventFeed:
 
 def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
     rev = int(fields.pop("rev", 0))
-    # What an earlier version wrote names neither: its own id is as good, nobody else has it.
+    # Entries of an earlier version lack the event's id. Their own id is unique too.
     event_id = fields.pop("event", entry_id)
     return FeedEntry(entry_id, fields.pop("task_id", ""), rev, Event(event_id, fields.pop("kind", ""), fields))
 

@@ -1,4 +1,4 @@
-"""Live delivery: one subscription per process, any number of listeners; `wakeups.py` says what they do with it."""
+"""Live delivery: one subscription of a process for any number of listeners; `wakeups.py` has the readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class LiveHub:
-    """Shares one pub/sub connection of the store among all listeners of a process."""
+    """Shares one pub/sub connection to the store among all listeners of a process."""
 
     def __init__(self, *, store: TaskStore) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class LiveHub:
         self._task: asyncio.Task[None] | None = None
         self._something_to_hear = asyncio.Event()
         self._closed = False
-        #: A subscription failed: the loop has to look for channels without one.
+        #: A subscription failed, so the loop has to look for channels without a subscription.
         self._incomplete = False
         self._ending: set[asyncio.Future[None]] = set()
 
@@ -61,10 +61,10 @@ class LiveHub:
         return self._closed
 
     async def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for each message on `channel`; returns what ends that.
+        """Call `listener` for each message on `channel`; returns a function that ends that.
 
-        It is called with None once the subscription stands, and after each reconnection: from then
-        on nothing is missed, but something may have been before.
+        The listener is called with None when the subscription is made, and after each reconnection: messages from then
+        on arrive, and earlier ones may have been missed.
         """
         listeners = self._listeners[channel]
         listeners.add(listener)
@@ -83,7 +83,7 @@ class LiveHub:
             if not listeners and self._listeners.get(channel) is listeners:
                 del self._listeners[channel]
                 if self._closed:
-                    return  # the connection goes as a whole
+                    return  # the whole connection will be closed
                 unsubscribe = asyncio.ensure_future(self._unsubscribe(channel))
                 self._ending.add(unsubscribe)
                 unsubscribe.add_done_callback(self._ending.discard)
@@ -115,7 +115,7 @@ class LiveHub:
         """
 
         async def read(after: str) -> Page[LogLine | Task]:
-            # The record first: an ended task's lines are then all there.
+            # The record first: if it says that the task has ended, all lines are there.
             task = await self._store.get(task_id)
             lines = await self._store.log_lines(task_id, after=after, count=page)
             position = lines[-1].id if lines else after
@@ -125,7 +125,7 @@ class LiveHub:
                 return Page([*lines, task], position, ended=True)
             return Page(lines, position)
 
-        # The task's own channel tells of its end.
+        # The end of the task is published on its own channel.
         return read_on(self, [keys.live_log(task_id), keys.live(task_id)], read, after, idle_s=idle_s)
 
     async def _unsubscribe(self, channel: str) -> None:
@@ -151,7 +151,7 @@ class LiveHub:
                         await self._pubsub.subscribe(*lacking)
                 message = await self._pubsub.get_message(timeout=5.0)
             except (RedisError, OSError) as exc:
-                log.debug("live connection lost, trying again: %s", exc)
+                log.debug("the connection for live messages was lost; connecting again: %s", exc)
                 await asyncio.sleep(0.1)
                 await self._resubscribe()
                 continue
@@ -164,7 +164,7 @@ class LiveHub:
                     try:
                         listener(text)
                     except Exception:
-                        # One listener's trouble must not end the delivery to all others.
+                        # A fault of one listener must not end the delivery to the others.
                         log.exception("a listener of %s failed", message["channel"])
 
     async def _resubscribe(self) -> None:

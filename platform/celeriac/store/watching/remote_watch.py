@@ -1,4 +1,4 @@
-"""Remote workers and their tasks, as one process at a time watches them to show them elsewhere."""
+"""Remote workers and their tasks, watched by one process at a time that shows them to other programs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.wakeups import Page
 
-#: Ids that the gateway gives to remote workers.
+#: The ids of remote workers.
 REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")
-#: Bytes of payload and result that are shown.
+#: Most bytes of payload and result that are shown.
 _SHOWN_BYTES: Final = 200
-#: Records looked at together.
+#: Most records that one call reads.
 _PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task changed its status; `worker` is set where it began."""
+    """A task changed its status; `worker` is set if it started."""
 
     task_id: str
     at_ms: int
@@ -53,14 +53,14 @@ class Preview:
 
 
 class RemoteWatch:
-    """One process's view; `holder` is a text that no other process has."""
+    """The view of one process; `holder` is an id that no other process has."""
 
     def __init__(self, store: TaskStore, *, holder: str) -> None:
         self._store = store
         self._holder = holder
 
     async def hold(self, for_s: float) -> bool:
-        """Become or stay the one that watches, for so long; says whether that is so."""
+        """Become or stay the process that watches, for this long; returns whether it is the one."""
         return await self._hold(round(for_s * 1000))
 
     async def let_go(self) -> None:
@@ -68,7 +68,7 @@ class RemoteWatch:
         await self._hold(0)
 
     async def workers(self, limit: int) -> tuple[list[WorkerInfo], int]:
-        """Return up to `limit` remote workers by id, and how many there are."""
+        """Return up to `limit` remote workers, sorted by id, and the number of all."""
         ids = [str(name) for name in (await self._store.read(("ZRANGE", keys.WORKERS, 0, -1)))[0]]
         remote = sorted(name for name in ids if REMOTE_ID.match(name))
         chosen = remote[:limit]
@@ -99,7 +99,7 @@ class RemoteWatch:
         return Page(found, str(entries[-1][0]) if entries else after, more=len(entries) == limit)
 
     async def previews(self, task_ids: Sequence[str]) -> dict[str, Preview]:
-        """Return the beginnings of the records that there are."""
+        """Return the beginnings of those records that exist."""
         source = script("previews").source
         found: dict[str, Preview] = {}
         for start in range(0, len(task_ids), _PAGE):

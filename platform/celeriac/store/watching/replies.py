@@ -1,7 +1,7 @@
-"""Waiting for the ends of tasks: one channel per process, any number of waiters, no poll.
+"""Waiting for the ends of tasks: one channel per process, any number of waiters, no polling.
 
-The script that ends a task tells the channel which the task was submitted with, result included. When
-messages may have been missed (the connection was away), the records of all that is waited for are read.
+The script that ends a task publishes the end, with the result, on the channel that the task was submitted with. If
+messages may have been missed because the connection was lost, the records of all awaited tasks are read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """Part of a result: the attempt it belongs to, its number in it (from 1), and what it says."""
+    """Part of a result: the attempt that it belongs to, its number in the attempt (from 1), and the text."""
 
     attempt: int
     number: int
@@ -38,7 +38,7 @@ class Delta(NamedTuple):
 
 
 class Waiter:
-    """Waits for the end of one task; `outcome` gets it, `on_delta` each part of its result before."""
+    """Waits for the end of one task: `outcome` gets the end, `on_delta` each part of the result before it."""
 
     def __init__(self, on_delta: Callable[[Delta], object] | None = None) -> None:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -69,12 +69,12 @@ class Replies(FeedReader):
         await super().stop()
 
     def expect(self, task_id: str, on_delta: Callable[[Delta], object] | None = None) -> Waiter:
-        """Return what gets the end of a task that is about to be submitted; `forget` it afterwards."""
+        """Return a waiter for a task that is about to be submitted; `forget` it afterwards."""
         waiter = self._waiters[task_id] = Waiter(on_delta)
         return waiter
 
     def forget(self, task_id: str) -> None:
-        """Wait no longer. Idempotent."""
+        """Stop waiting. Idempotent."""
         self._waiters.pop(task_id, None)
 
     async def look(self, names: Sequence[str]) -> None:

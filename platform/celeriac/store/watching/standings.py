@@ -1,4 +1,4 @@
-"""How tasks stand, many at once, without reading their records."""
+"""The status of many tasks at once, without reading whole records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celeriac.store.task_store import TaskStore
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a task is; the rest says how it ended."""
+    """The status of a task, and how it ended if it has."""
 
     status: Status
     finished_ms: int | None
@@ -22,7 +22,7 @@ class Standing:
 
 
 async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing | None]:
-    """Return how each task stands, None where the store has no record; one round trip."""
+    """Return the standing of each task, None if the store has no record of it; one round trip."""
     commands = (("HMGET", keys.task(task_id), "status", "finished_at", "error_message") for task_id in task_ids)
     found: list[Standing | None] = []
     for status, finished_at, error in await store.read(*commands):
@@ -38,6 +38,6 @@ async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing 
 
 
 async def server_ms(store: TaskStore) -> int:
-    """Return the store's clock, by which all processes of an installation go."""
+    """Return the time of the store's clock, which all processes of an installation use."""
     seconds, micros = (await store.read(("TIME",)))[0]
     return int(seconds) * 1000 + int(micros) // 1000

@@ -1,8 +1,8 @@
-"""Users' feeds: what happened to a user's tasks, in one stream per user that anybody may come back to.
+"""Users' feeds: what happened to the tasks of a user, in one stream per user to which a client may return.
 
-A message's id is its place in the stream. Whoever comes back with an id gets what follows, if that very
-message is still held: then nothing after it can be missing. If it is not (trimmed, expired, or lost with
-a store), that is said, and never passed over.
+A message's id is its place in the stream. A client that returns with an id gets what follows, if the stream still holds
+that very message: then nothing after it can be missing. Otherwise (trimmed, expired, or lost with a store) the client
+learns that its position was lost.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.wakeups import FeedReader
 
-#: Messages that one look takes of one feed, and feeds that are looked at in one round trip.
+#: Most messages of a feed that one look reads, and most feeds that one round trip reads.
 PAGE: Final = 100
 _FEEDS_AT_ONCE: Final = 128
-#: Records that are read in one call.
+#: Most records that one call reads.
 _STATES_AT_ONCE: Final = 200
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
 class LostPositionError(CeleriacError):
-    """A feed no longer holds the message that somebody saw last, so what follows may not be all."""
+    """A feed no longer holds the message that a client saw last, so messages after it may be missing."""
 
     code = "position_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What a user is told of a task's present: texts as in the record."""
+    """The present state of a task as its user sees it; texts are those of the record."""
 
     task_id: str
     status: str
@@ -51,14 +51,14 @@ class TaskState:
     error_code: str
     error_message: str
     user_id: str | None
-    #: JSON; None where there is none, or it was left out for its length.
+    #: JSON; None if there is none, or if it is too long.
     result: str | None
     result_left_out: bool
 
 
 @dataclass(slots=True)
 class FeedMessage:
-    """One event of one of the user's tasks. `state` is there for those that end a task."""
+    """One event of a task of the user. An event that ends a task has a `state`."""
 
     id: str
     task_id: str
@@ -67,18 +67,18 @@ class FeedMessage:
     kind: str
     fields: dict[str, str]
     state: TaskState | None = None
-    #: What front doors make of it, once for all connections of the user.
+    #: The text that is sent, made once for all connections of the user.
     rendered: str | None = None
 
     @property
     def place(self) -> tuple[int, int]:
-        """Its id, as numbers that can be compared."""
+        """Its id as numbers that can be compared."""
         return place_of(self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where a feed is, and the ids of the user's tasks, the latest first. `active_count` counts those left out too."""
+    """The end of a feed, and the ids of the user's tasks, the latest first. `active_count` includes those left out."""
 
     position: str
     active_count: int
@@ -87,30 +87,30 @@ class Opening:
 
 
 class Follower(Protocol):
-    """Somebody who gets what a feed brings. Both calls return at once."""
+    """A receiver of a feed's messages. Both calls return at once."""
 
     def deliver(self, messages: Sequence[FeedMessage]) -> None:
         """Take messages, in order."""
         ...
 
     def lost(self) -> None:
-        """Hear that the feed lost its place: what was missed cannot be told."""
+        """Learn that the position was lost, so that messages may be missing."""
         ...
 
 
 @dataclass(slots=True)
 class _Feed:
     user_id: str
-    #: The last message that all followers have got or skip; None before the first one.
+    #: The last message that all followers have received or skip; None before the first one.
     position: str | None = None
-    #: Each follower, and the last message that it has got by itself.
+    #: The followers, each with the last message that it read by itself.
     followers: dict[Follower, tuple[int, int]] = field(default_factory=dict)
     joined: int = 0
     end_listening: Callable[[], None] | None = None
 
 
 class UserFeeds(FeedReader):
-    """One reader for all feeds that somebody follows through this process."""
+    """One reader for all feeds that are followed through this process."""
 
     def __init__(self, *, store: TaskStore, hub: LiveHub, notifications: NotificationSettings) -> None:
         super().__init__(at_once=_FEEDS_AT_ONCE)
@@ -128,7 +128,7 @@ class UserFeeds(FeedReader):
     # --- for one connection: join, open, read until caught up, attach, leave
 
     async def join(self, user_id: str) -> None:
-        """Begin to hear of the user's feed; goes with one `leave`."""
+        """Begin to listen to the user's feed; needs one `leave`."""
         feed = self._feeds.get(user_id)
         if feed is None:
             feed = self._feeds[user_id] = _Feed(user_id)
@@ -137,7 +137,7 @@ class UserFeeds(FeedReader):
             try:
                 end_listening = await self._hub.listen(keys.feed(user_id), lambda _: self.wake([user_id]))
             except BaseException:
-                # Whoever joined meanwhile hears of the feed by the regular look; the next to join alone listens again.
+                # Those who joined meanwhile get the feed by the regular look; the next one to join listens again.
                 feed.joined -= 1
                 if feed.joined == 0:
                     del self._feeds[user_id]
@@ -158,7 +158,7 @@ class UserFeeds(FeedReader):
                 feed.end_listening()
 
     def attach(self, user_id: str, follower: Follower, cursor: str) -> bool:
-        """Deliver from now on what follows `cursor`; False when the follower has to read on until it is there."""
+        """Deliver what follows `cursor` from now on; False if the follower has to read on by itself first."""
         feed = self._feeds[user_id]
         if feed.position is None or not feed.followers:
             feed.position = cursor
@@ -169,7 +169,7 @@ class UserFeeds(FeedReader):
         return True
 
     async def open(self, user_id: str) -> Opening:
-        """Return where the user's feed is, and the user's tasks. What happens after this has a later place."""
+        """Return the end of the user's feed, and the user's tasks. What happens later has a later place."""
         source = script("open_feed").source
         feed_ms = round(self._settings.keep * 1000)
         reply = (
@@ -187,12 +187,12 @@ class UserFeeds(FeedReader):
         reply = (await self._store.read(_range(user_id, after, count)))[0]
         messages = _following(reply, after)
         if messages is None:
-            raise LostPositionError("the message that was seen last is no longer held")
+            raise LostPositionError("the feed no longer holds the message that was seen last")
         await self.complete(messages)
         return messages
 
     async def states(self, task_ids: Sequence[str], *, max_result_bytes: int | None = None) -> dict[str, TaskState]:
-        """Return the state of those tasks that have a record, in their order."""
+        """Return the states of the tasks that have a record, in the order of the ids."""
         longest = self._settings.max_result_bytes if max_result_bytes is None else max_result_bytes
         source = script("states").source
         found: dict[str, TaskState] = {}
@@ -233,7 +233,7 @@ class UserFeeds(FeedReader):
         await self.complete([message for messages in found if messages for message in messages])
         for feed, at, messages in zip(feeds, positions, found, strict=True):
             if feed.position != at:
-                # Everybody left meanwhile, and somebody else came.
+                # All followers left meanwhile, and another one came.
                 self.wake([feed.user_id])
             elif messages is None:
                 followers, feed.followers, feed.position = list(feed.followers), {}, None
@@ -254,7 +254,7 @@ class UserFeeds(FeedReader):
             self.wake([feed.user_id])
 
     async def complete(self, messages: Iterable[FeedMessage]) -> None:
-        """Add to what ended a task what the event itself does not carry."""
+        """Add the task's state to each message that ends a task."""
         ended = [message for message in messages if message.fields.get("status") in _FINAL]
         if ended:
             states = await self.states(list(dict.fromkeys(message.task_id for message in ended)))
@@ -263,18 +263,18 @@ class UserFeeds(FeedReader):
 
 
 def place_of(message_id: str) -> tuple[int, int]:
-    """Return a message's id as numbers that can be compared; raises `ValueError` for what is none."""
+    """Return a message's id as numbers that can be compared; raises `ValueError` for another text."""
     ms, _, seq = message_id.partition("-")
     return int(ms), int(seq)
 
 
 def _range(user_id: str, after: str, count: int) -> tuple[str | int, ...]:
-    # From the known message on, itself included: so the same look shows that nothing between was lost.
+    # Including the known message, so that the same look shows that nothing after it was lost.
     return ("XRANGE", keys.feed(user_id), after, "+", "COUNT", count + 1)
 
 
 def _following(reply: Sequence[tuple[str, dict[str, str] | list[str]]], after: str) -> list[FeedMessage] | None:
-    """Return the messages after the first, or None where the first is not the one of id `after`."""
+    """Return the messages after the first one, or None if the first one does not have the id `after`."""
     if not reply or reply[0][0] != after:
         return None
     messages = []
@@ -289,7 +289,7 @@ def _state(task_id: str, reply: Sequence[str | None]) -> TaskState:
     status, percentage, stage, message, reported, updated, code, error, user, result, left_out = reply
     try:
         number = float(percentage or 0)
-    except ValueError:  # written by a foreign program
+    except ValueError:  # a foreign program wrote it
         number = 0.0
     return TaskState(
         task_id=task_id,
