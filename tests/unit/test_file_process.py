@@ -131,7 +131,7 @@ def shout(job: FileJob, options: Shouting) -> dict[str, Any]:
 def test_a_processor_is_found_again_by_its_module_and_name() -> None:
     with pytest.raises(SettingsError, match="function of a module"):
         processor("inner")(lambda job, options: {})
-    with pytest.raises(SettingsError, match="no name"):
+    with pytest.raises(SettingsError, match="not a valid name"):
         processor("Inner Name")
     known = Processors()
     added = known.add(Processor("shout", Shouting, shout))
@@ -149,7 +149,7 @@ def test_a_processor_is_found_again_by_its_module_and_name() -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "original.mp4", "", "a b", "x\n", "é"])
 def test_output_files_have_plain_names(name: str, tmp_path: Any) -> None:
     job = FileJob(source=tmp_path / "s", folder=tmp_path, limits=None, report=print)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no name for an output"):
+    with pytest.raises(ValueError, match="not a valid name for an output"):
         job.output(name)
     assert job.output("result.mp4") == tmp_path / "result.mp4"
     assert job.output("result.mp4") == tmp_path / "result.mp4"
