@@ -23,6 +23,7 @@ from celeriac.model import Event, LogLine, Status, Submission, Submitted, Task
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.confining import confined, confined_payload
 from celeriac.tasks.request import SubmitRequest, read_batch_item
+from celeriac.tasks.secret_fields import restored
 from celeriac.tasks.submission import NewPayload, build_submission, checked_payload, known_type
 from celeriac.tasks.timeline import START, History, Timeline
 from celeriac.tasks.types.bulk import BULK, BulkPayload
@@ -244,7 +245,9 @@ class Tasks:
         task = await self.find(task_id)
         types = await self.types.containing(task.type)
         task_type = known_type(task.type, types)
-        new = checked_payload(task_type, confined_payload(task.type, payload, caller, types), self._settings)
+        reached = confined_payload(task.type, payload, caller, types)
+        # Callers are shown masks: one that is sent back stands for the secret that the task has.
+        new = checked_payload(task_type, restored(reached, task.payload, task_type.secrets), self._settings)
         task_type.hooks.check_retry(task, new.value)
         if task_type.hooks.intake and task_type.hooks.intake in self._intakes:
             await self._intakes[task_type.hooks.intake].check(new.value, caller)

@@ -449,3 +449,12 @@ async def test_what_an_edit_of_a_definition_shows_as_a_mask_stays_the_secret(hou
     task_id = (await house.answer("POST", f"{path}/trigger"))["task_id"]
     assert json.loads((await house.record(task_id))["payload"]) == {"name": "ben", "password": SECRET}
     await _no_secret_shows(house)
+
+
+async def test_a_mask_in_the_new_payload_of_a_retry_stands_for_the_secret_that_the_task_has(house: House) -> None:
+    task_id = await by_v1(house, {"type": "doors.secret", "payload": {"name": "ann", "password": SECRET}})
+    await house.answer("POST", f"/api/v1/tasks/{task_id}/cancel")
+    shown = (await house.answer("GET", f"/api/v1/tasks/{task_id}"))["payload"]
+    await house.answer("POST", f"/api/v1/tasks/{task_id}/retry", json={"payload": {**shown, "name": "ben"}})
+    assert json.loads((await house.record(task_id))["payload"]) == {"name": "ben", "password": SECRET}
+    await _no_secret_shows(house)
