@@ -109,7 +109,7 @@ async def ours(url: str, folder: Path, core: int, options: argparse.Namespace) -
             mint_token(settings.access, data_dir=settings.data_dir, user_id=str(user), scopes=[])
             for user in range(1, options.users + 1)
         ]
-        async with TaskStore(url, settings) as store:
+        async with TaskStore(url, settings.store) as store:
             tasks = NotifiedTasks(store, holder="bench", name="bench")
             for start in range(1, options.users + 1, 200):
                 some = range(start, min(start + 200, options.users + 1))

@@ -140,7 +140,7 @@ class Bench:
 
     def _catch_up(self, url: str) -> None:
         async def lag() -> Lag:
-            async with TaskStore(url, Settings()) as store:
+            async with TaskStore(url, Settings().store) as store:
                 return await EventFeed(store, consumer="").lag()
 
         give_up_at = time.monotonic() + _PATIENCE_S

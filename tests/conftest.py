@@ -65,7 +65,7 @@ def settings() -> Settings:
 @pytest.fixture
 async def store(valkey_url: str, settings: Settings) -> AsyncIterator[TaskStore]:
     """A connected store on an empty database."""
-    async with TaskStore(valkey_url, settings) as connected:
+    async with TaskStore(valkey_url, settings.store) as connected:
         yield connected
 
 

@@ -118,7 +118,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
     Raises `StoreUnavailableError`.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings))
+        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings.store))
         # A database that is away, or not migrated, is no reason to refuse work: history answers once it is there.
         ledger: Ledger | None = None
         if settings.database_url is not None:
@@ -148,7 +148,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,
             ),
-            tasks=Tasks(store=store, types=types, history=ledger, intakes={FILES: files}),
+            tasks=Tasks(store=store, types=types, settings=settings, history=ledger, intakes={FILES: files}),
             files=files,
             gateway=gateway,
             calls=calls,
@@ -157,5 +157,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             credentials=CredentialCheck(authenticator, failures_per_minute=settings.access.failure_limit),
             metrics=metrics,
             ledger=ledger,
-            definitions=None if ledger is None else TaskControl(store=store, ledger=ledger, types=types.containing),
+            definitions=None
+            if ledger is None
+            else TaskControl(store=store, ledger=ledger, types=types.containing, settings=settings),
         )

@@ -204,7 +204,7 @@ async def celeriac(mode: str, count: int) -> dict[str, Any]:
     if mode != "idle":
         migrate(DATABASE)
     settings = Settings(redis_url=URL, database_url=DATABASE, max_queue_length=10**6)
-    async with TaskStore(URL, settings) as store:
+    async with TaskStore(URL, settings.store) as store:
         if mode == "idle":
             began = time.process_time()
             async with scheduler_on(store, settings) as scheduler:

@@ -21,7 +21,7 @@ def send(count: int, payload: dict[str, Any]) -> None:
 
 
 async def _send(count: int, payload: str) -> None:
-    async with TaskStore(os.environ["BENCH_URL"], Settings()) as store:
+    async with TaskStore(os.environ["BENCH_URL"], Settings().store) as store:
         for start in range(0, count, 500):
             await asyncio.gather(
                 *(

@@ -73,7 +73,7 @@ class Scheduler(celery.beat.Scheduler):
     async def _connect(self) -> None:
         settings = self._settings.model_copy(update={"database_url": self._settings.history_url})
         assert settings.redis_url is not None
-        self._store = TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S)
+        self._store = TaskStore(settings.redis_url, settings.store, patience_s=_PATIENCE_S)
         self._open.push_async_callback(self._store.stop)
         self._scheduler = await self._open.enter_async_context(scheduler_on(self._store, settings))
 

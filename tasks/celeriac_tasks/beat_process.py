@@ -47,7 +47,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with TaskStore(settings.redis_url, settings, patience_s=_PATIENCE_S) as store:
+    async with TaskStore(settings.redis_url, settings.store, patience_s=_PATIENCE_S) as store:
         mirrored = settings.dispatch.mirror and settings.worker.send_events
         app = process_app(lambda: settings) if mirrored or settings.other_broker else None
         roles = background_roles(store, Broker(app) if settings.other_broker else None)

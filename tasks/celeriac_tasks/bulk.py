@@ -79,7 +79,7 @@ class BulkHandler:
             raise SkipRetry("this worker knows no history: set DATABASE_URL", code="ledger_unavailable")
         try:
             async with (
-                TaskStore(self._settings.redis_url, self._settings) as store,
+                TaskStore(self._settings.redis_url, self._settings.store) as store,
                 Ledger(
                     self._settings.database_url, statement_timeout_s=self._settings.ledger.statement_timeout
                 ) as ledger,

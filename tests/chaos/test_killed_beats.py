@@ -70,12 +70,12 @@ async def test_every_slot_fires_exactly_once_whoever_is_killed(valkey_url: str, 
     settings = Settings.model_validate(
         {"redis_url": valkey_url, "database_url": database_url, "max_queue_length": 10**6}
     )
-    async with TaskStore(valkey_url, settings) as store, Ledger(database_url) as ledger:
+    async with TaskStore(valkey_url, settings.store) as store, Ledger(database_url) as ledger:
 
         async def types(_: str) -> Any:
             return registry
 
-        control = TaskControl(store=store, ledger=ledger, types=types)
+        control = TaskControl(store=store, ledger=ledger, types=types, settings=settings)
         document = {
             "user_id": 1,
             "task": {"type": "http_test.echo", "payload": {}},

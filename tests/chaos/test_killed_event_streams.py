@@ -81,7 +81,7 @@ async def test_each_of_10000_events_arrives_once_and_in_order_while_api_processe
     servers: list[ApiProcess], valkey_url: str
 ) -> None:
     # The worker is this test, which renews no lease.
-    async with TaskStore(valkey_url, Settings(lease=600)) as store:
+    async with TaskStore(valkey_url, Settings(lease=600).store) as store:
         await _watched_while_killed(servers, store)
 
 

@@ -123,7 +123,7 @@ async def test_each_file_ends_whole_in_exactly_one_place_and_each_answered_id_ha
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
     assert kills >= KILLS / 2
 
-    async with TaskStore(valkey_url, Settings()) as store:
+    async with TaskStore(valkey_url, Settings().store) as store:
         handoff = Handoff(storage)
         cut_off = len(list(handoff.left_over(0)))
         sweeper = HandoffSweeper(store=store, handoff=handoff, grace_s=0)

@@ -126,5 +126,5 @@ async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[De
         Ledger(settings.database_url) as ledger,
         scheduler_on(store, settings, clock=clock) as scheduler,
     ):
-        control = TaskControl(store=store, ledger=ledger, types=types, clock=clock)
+        control = TaskControl(store=store, ledger=ledger, types=types, settings=settings, clock=clock)
         yield Desk(clock, control, scheduler, store, ledger)

@@ -282,7 +282,7 @@ def test_redis_is_named_in_one_or_in_parts() -> None:
 
 def test_a_group_has_its_own_limit_or_the_common_one() -> None:
     settings = load_settings(overrides={"max_queue_length": 9, "groups": {"a": {"max_queue_length": 3}}}, environ={})
-    assert (settings.queue_limit("a"), settings.queue_limit("b")) == (3, 9)
+    assert (settings.queues.limit_of("a"), settings.queues.limit_of("b")) == (3, 9)
 
 
 def test_secrets_do_not_show() -> None:

@@ -180,7 +180,7 @@ def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
         "running": stats.running,
         "workers": stats.workers,
         "unserved": stats.unserved,
-        "max_queue_length": parts.settings.queue_limit(stats.name),
+        "max_queue_length": parts.settings.queues.limit_of(stats.name),
         "paused": pause_record(stats.pause),
         "limits": limits_record(stats.limits),
     }

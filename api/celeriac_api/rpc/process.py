@@ -43,7 +43,7 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
     Raises `StoreUnavailableError`, and `SettingsError` for a port that is taken.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings))
+        store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings.store))
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
         history = None
@@ -51,7 +51,13 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
             history = await stack.enter_async_context(
                 Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
             )
-        tasks = Tasks(store=store, types=TypeCatalog(registry, store), history=history, intakes={FILES: files})
+        tasks = Tasks(
+            store=store,
+            types=TypeCatalog(registry, store),
+            settings=settings,
+            history=history,
+            intakes={FILES: files},
+        )
         for role in file_roles(files):
             await role.start()
             stack.push_async_callback(role.stop)

@@ -31,7 +31,7 @@ def on_store(settings: Settings, url: str, work: Callable[[TaskStore], Awaitable
 
     async def run() -> T:
         try:
-            store = TaskStore(url, settings)
+            store = TaskStore(url, settings.store)
         except ValueError as exc:
             raise SettingsError(f"redis_url: {exc}") from exc
         async with store:
@@ -52,6 +52,7 @@ def on_tasks(settings: Settings, url: str, work: Callable[[Tasks], Awaitable[T]]
             tasks = Tasks(
                 store=store,
                 types=TypeCatalog(types, store),
+                settings=settings,
                 history=history,
                 intakes={FILES: _FilesOnDemand(store, settings)},
             )

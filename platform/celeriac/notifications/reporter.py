@@ -80,6 +80,7 @@ class Reporter:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        self._settings: Settings | None = None
         self._store: TaskStore | None = None
         self._tasks: NotifiedTasks | None = None
         self._held: dict[str, _Held] = {}
@@ -88,7 +89,7 @@ class Reporter:
 
     def settings(self) -> Settings:
         """Return the settings in use; raises `SettingsError` if no store can be found."""
-        return self._find()[0] if self._store is None else self._store.settings
+        return self._find()[0] if self._settings is None else self._settings
 
     def call(
         self,
@@ -116,7 +117,7 @@ class Reporter:
             except Exception as exc:
                 log.warning("the tasks of this process could not be released: %s", exc)
             self._thread.stop(_CLOSE_S)
-            self._store = self._tasks = self._renewing = None
+            self._settings = self._store = self._tasks = self._renewing = None
             self._held.clear()
 
     # --- in the thread
@@ -154,7 +155,8 @@ class Reporter:
             from celeriac.store.task_store import TaskStore
 
             settings, url = self._find()
-            self._store = TaskStore(url, settings)
+            self._settings = settings
+            self._store = TaskStore(url, settings.store)
             name = f"{socket.gethostname()}:{os.getpid()}"
             self._tasks = NotifiedTasks(self._store, holder=f"{name}:{secrets.token_hex(8)}", name=name)
             self._renewing = asyncio.ensure_future(self._renew(self._tasks, settings.lease / 3))

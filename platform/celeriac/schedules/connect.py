@@ -24,7 +24,7 @@ async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]
     with contextlib.suppress(SettingsError):
         load(settings.imports)
     try:
-        store = TaskStore(url, settings)
+        store = TaskStore(url, settings.store)
     except ValueError as exc:
         raise SettingsError(f"redis_url: {exc}") from exc
 
@@ -32,4 +32,4 @@ async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]
         return KnownTypes(registry, await store.task_types())
 
     async with store, Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as ledger:
-        yield TaskControl(store=store, ledger=ledger, types=types)
+        yield TaskControl(store=store, ledger=ledger, types=types, settings=settings)

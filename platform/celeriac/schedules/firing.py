@@ -49,9 +49,10 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
 class FiringLine:
     """Submits planned firings and marks them; what is refused stays planned, or counts as missed."""
 
-    def __init__(self, *, store: TaskStore, desk: FiringDesk) -> None:
+    def __init__(self, *, store: TaskStore, desk: FiringDesk, settings: Settings) -> None:
         self._store = store
         self._desk = desk
+        self._settings = settings
 
     async def submit(self, planned: Sequence[Planned], now_ms: int) -> int:
         """Submit firings, in batches of one round trip; returns how many the store has now.
@@ -82,7 +83,7 @@ class FiringLine:
 
     async def _one(self, definition: Definition, firing: Firing) -> Submitted:
         try:
-            submission = submission_of(definition, firing, self._store.settings)
+            submission = submission_of(definition, firing, self._settings)
         except (KeyError, ValueError) as exc:
             # A row that a later version wrote.
             raise InvalidSubmissionError([]) from exc

@@ -40,14 +40,20 @@ class Scheduler(Role):
     """Claims due definitions, submits their firings, follows their instances."""
 
     def __init__(
-        self, *, store: TaskStore, desk: FiringDesk, schedule: ScheduleSettings, clock: Clock | None = None
+        self,
+        *,
+        store: TaskStore,
+        desk: FiringDesk,
+        line: FiringLine,
+        schedule: ScheduleSettings,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__()
         self._store = store
         self._desk = desk
         self._settings = schedule
         self._clock: Clock = clock or (lambda: server_ms(store))
-        self._line = FiringLine(store=store, desk=desk)
+        self._line = line
         self._looked_until = ""
         self._kept_ms = 0
         self._pruned_ms = 0

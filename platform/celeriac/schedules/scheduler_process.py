@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from celeriac.database.engine import create_engine
+from celeriac.schedules.firing import FiringLine
 from celeriac.schedules.scheduler import Clock, Scheduler
 from celeriac.schedules.sql.definitions import DefinitionBook
 from celeriac.schedules.sql.firings import FiringDesk
@@ -20,7 +21,8 @@ async def scheduler_on(store: TaskStore, settings: Settings, *, clock: Clock | N
     engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
         desk = FiringDesk(DefinitionBook(engine))
-        yield Scheduler(store=store, desk=desk, schedule=settings.schedule, clock=clock)
+        line = FiringLine(store=store, desk=desk, settings=settings)
+        yield Scheduler(store=store, desk=desk, line=line, schedule=settings.schedule, clock=clock)
     finally:
         await engine.dispose()
 

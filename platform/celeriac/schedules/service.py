@@ -43,6 +43,7 @@ from celeriac.schedules.sql.definitions import DefinitionBook, cursor_behind
 from celeriac.schedules.sql.firings import FiringDesk
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
+from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.catalog import TypeLookup
@@ -73,13 +74,15 @@ class TaskControl:
     Raises `LedgerUnavailableError` and `StoreUnavailableError` wherever a store is away.
     """
 
-    def __init__(self, *, store: TaskStore, ledger: Ledger, types: Types, clock: Clock | None = None) -> None:
-        self.settings = store.settings
+    def __init__(
+        self, *, store: TaskStore, ledger: Ledger, types: Types, settings: Settings, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings
         self.store = store
         self._ledger = ledger
         self.book = DefinitionBook(ledger.engine)
         self.desk = FiringDesk(self.book)
-        self._line = FiringLine(store=store, desk=self.desk)
+        self._line = FiringLine(store=store, desk=self.desk, settings=settings)
         self._types = types
         self._clock: Clock = clock or (lambda: server_ms(store))
 

@@ -32,6 +32,7 @@ from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
+from celeriac.settings.store import QueueSettings, StoreSettings
 from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "NotificationSettings",
     "PagesSettings",
     "ProcessingSettings",
+    "QueueSettings",
     "ResolvedGrpcService",
     "Retentions",
     "S3Settings",
@@ -58,6 +60,7 @@ __all__ = [
     "ServerTlsSettings",
     "Settings",
     "Size",
+    "StoreSettings",
     "TaskLogSettings",
     "TlsSettings",
     "TypeSettings",

@@ -23,6 +23,7 @@ from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
+from celeriac.settings.store import QueueSettings, StoreSettings
 from celeriac.settings.values import Duration, Section, Size
 
 
@@ -245,14 +246,29 @@ class Settings(Section):
         """Return the folder of the upload area."""
         return self.files.upload_folder(self.data_dir)
 
-    def is_external(self, group: str) -> bool:
-        """Return whether an operator's own program runs the tasks of `group` instead of our workers."""
-        own = self.groups.get(group)
-        return own is not None and own.processor == "external"
+    @property
+    def queues(self) -> QueueSettings:
+        """How many tasks may wait in a group, and who runs them."""
+        return QueueSettings(self.groups, self.max_queue_length, self.dispatch.max_queue_length)
 
-    def queue_limit(self, group: str, *, remote: bool = False) -> int:
-        """Return how many tasks may wait in `group`; remote tasks have their own limit."""
-        own = self.groups.get(group)
-        if own is not None and own.max_queue_length is not None:
-            return own.max_queue_length
-        return self.dispatch.max_queue_length if remote else self.max_queue_length
+    @property
+    def store(self) -> StoreSettings:
+        """What the store needs."""
+        return StoreSettings(
+            durability=self.durability,
+            lease=self.lease,
+            hint_grace=self.hint_grace,
+            store_timeout=self.store_timeout,
+            queues=self.queues,
+            max_scheduled=self.max_scheduled,
+            max_task_events=self.max_task_events,
+            max_global_events=self.max_global_events,
+            max_log_lines=self.task_log.lines,
+            max_delta_bytes=self.dispatch.max_delta_bytes,
+            audit_entries=self.access.audit_entries,
+            retention=self.retention,
+            group_retention=self.group_retention,
+            idempotency_ttl=self.idempotency_ttl,
+            presence=self.dispatch.presence,
+            notifications=self.notifications,
+        )

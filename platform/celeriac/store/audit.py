@@ -34,7 +34,7 @@ class AuditLog:
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
-        self._most = store.settings.access.audit_entries
+        self._most = store.settings.audit_entries
 
     async def write(self, entry: AuditEntry) -> None:
         """Add an entry; raises `StoreUnavailableError`."""

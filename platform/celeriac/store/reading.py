@@ -130,7 +130,7 @@ class StoreReader(StoreConnection):
         group do not announce themselves, so tasks of an external group always count as served.
         """
         kinds = {worker.kind == Delivery.REMOTE for worker in workers}
-        nobody = False not in kinds and not self.settings.is_external(group)
+        nobody = False not in kinds and not self.settings.queues.is_external(group)
         return (waiting if nobody else 0) + (remote if True not in kinds else 0)
 
     async def workers(self) -> list[WorkerInfo]:

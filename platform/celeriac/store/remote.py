@@ -48,7 +48,7 @@ class RemoteTasks:
 
     async def submit(self, submission: Submission, then: Callable[[], object] | None = None) -> Submitted:
         """Submit, and call `then` in the same tick: the calls that it makes are sent with the submission, after it."""
-        arguments = submission_arguments(submission, self._store.settings, self._store.unique())
+        arguments = submission_arguments(submission, self._store.settings.queues, self._store.unique())
         answer = self._store.call("submit", *arguments)
         if then is not None:
             then()

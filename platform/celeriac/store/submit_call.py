@@ -9,11 +9,11 @@ import orjson
 
 from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
-from celeriac.settings import Settings
+from celeriac.settings import QueueSettings
 from celeriac.store import keys
 
 
-def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[Any]:
+def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> list[Any]:
     """Return the 18 arguments of one submission (see `lua/transitions/submit.lua`).
 
     Raises `InvalidSubmissionError` if the id or the group would use the key of something else.
@@ -37,7 +37,7 @@ def submission_arguments(s: Submission, settings: Settings, nonce: str) -> list[
         s.user_id or "",
         orjson.dumps(s.metadata).decode() if s.metadata else "",
         keys.idempotency(s.user_id or "", s.idempotency_key) if s.idempotency_key else "",
-        settings.queue_limit(s.group, remote=s.delivery is Delivery.REMOTE),
+        queues.limit_of(s.group, remote=s.delivery is Delivery.REMOTE),
         s.delivery.value,
         _further_fields(s),
         nonce,

@@ -71,7 +71,7 @@ class TaskStore(StoreReader):
 
         Raises `QueueFullError`, or `InvalidSubmissionError` if its id or group would use the key of something else.
         """
-        arguments = submission_arguments(submission, self.settings, self.unique())
+        arguments = submission_arguments(submission, self.settings.queues, self.unique())
         return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
 
     async def cancel(self, task_id: str, message: str = "") -> Status:
@@ -110,7 +110,7 @@ class TaskStore(StoreReader):
             group, delivery = kept.get("queue"), kept.get("delivery")
         if not group:
             raise TaskNotFoundError(task_id)
-        limit = self.settings.queue_limit(group, remote=delivery == Delivery.REMOTE)
+        limit = self.settings.queues.limit_of(group, remote=delivery == Delivery.REMOTE)
         before = await self._one(
             "retry",
             task_id,

@@ -61,6 +61,7 @@ class Tasks:
         *,
         store: TaskStore,
         types: TypeCatalog,
+        settings: Settings,
         history: History | None = None,
         intakes: Mapping[str, Intake] | None = None,
     ) -> None:
@@ -69,7 +70,7 @@ class Tasks:
         self.history = history
         self.timeline = Timeline(store, history)
         self._intakes = dict(intakes or {})
-        self._settings: Settings = store.settings
+        self._settings = settings
 
     # --- submitting
 

@@ -279,9 +279,9 @@ def new_task_id() -> str:
 
 def delivery_of(group: str, settings: Settings) -> Delivery:
     """Return how the executors of `group` hear of a waiting task."""
-    if settings.is_external(group):
+    if settings.queues.is_external(group):
         return Delivery.EXTERNAL
-    if settings.broker_url is not None and settings.broker_url != settings.redis_url:
+    if settings.other_broker:
         return Delivery.BROKER
     return Delivery.CELERY
 

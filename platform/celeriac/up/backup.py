@@ -100,7 +100,7 @@ async def _log_at_rest(settings: Settings) -> AsyncIterator[None]:
     if installation is None:
         yield
         return
-    store = TaskStore(installation.redis, settings, patience_s=0)
+    store = TaskStore(installation.redis, settings.store, patience_s=0)
     async with AsyncExitStack() as held:
         held.push_async_callback(store.stop)
         try:

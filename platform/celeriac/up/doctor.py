@@ -78,7 +78,7 @@ Check = Callable[[Settings, TaskStore], AsyncIterator[Finding]]
 
 async def examine(settings: Settings, redis_url: str, *, quick: bool = False) -> AsyncIterator[Finding]:
     """Yield what is found, part by part. `quick`: only whether store and history answer, for health checks."""
-    store = TaskStore(redis_url, settings, patience_s=0)
+    store = TaskStore(redis_url, settings.store, patience_s=0)
     checks: list[Check] = [_store, _history]
     if not quick:
         checks += [_work, _files, _executors, _access, _machine]

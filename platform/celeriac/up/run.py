@@ -158,7 +158,7 @@ class Up:
     async def _find_store(self) -> str:
         """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
         if self._settings.redis_url is not None:
-            async with TaskStore(self._settings.redis_url, self._settings):
+            async with TaskStore(self._settings.redis_url, self._settings.store):
                 return self._settings.redis_url  # it is there and fit to use, or this said why not
         store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
         with _writing(self._data_dir):
@@ -198,7 +198,7 @@ class Up:
         assert self._installation is not None
         clock = asyncio.get_running_loop().time
         started, said = clock(), False
-        store = TaskStore(redis_url, self._settings, patience_s=0)
+        store = TaskStore(redis_url, self._settings.store, patience_s=0)
         try:
             while missing := await self._missing(store):
                 if not said and clock() - started > _PATIENCE_S:

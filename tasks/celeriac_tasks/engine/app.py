@@ -120,7 +120,7 @@ class CeleriacApp(Celery):
     @cached_property
     def records(self) -> StoreChannel:
         """The store, for threads of Celery's and of programs that publish."""
-        return StoreChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings)
+        return StoreChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings.store)
 
     @cached_property
     def _recording_producers(self) -> ProducerPool:

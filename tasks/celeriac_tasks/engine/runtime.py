@@ -91,7 +91,7 @@ class Runtime:
 
     async def _start(self) -> None:
         assert self.settings.redis_url is not None
-        self.store = TaskStore(self.settings.redis_url, self.settings, patience_s=_PATIENCE_S)
+        self.store = TaskStore(self.settings.redis_url, self.settings.store, patience_s=_PATIENCE_S)
         await self.store.start()
         self.runner = Runner(
             store=self.store,

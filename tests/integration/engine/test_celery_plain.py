@@ -25,7 +25,7 @@ async def workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
     server = ValkeyServer(folder / "valkey")
     server.start()
     try:
-        async with TaskStore(server.url(), Settings()) as store, workers_on(folder, server.url()) as started:
+        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as started:
             worker = await started.start(store, **BOTH)
             yield started
             assert worker.alive, worker.said()
@@ -35,7 +35,7 @@ async def workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 
 @pytest.fixture
 async def store(workers: Workers) -> AsyncIterator[TaskStore]:
-    async with TaskStore(workers.redis_url, Settings()) as connected:
+    async with TaskStore(workers.redis_url, Settings().store) as connected:
         yield connected
 
 

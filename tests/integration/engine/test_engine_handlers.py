@@ -27,7 +27,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
     server = ValkeyServer(folder / "valkey")
     server.start()
     try:
-        async with TaskStore(server.url(), Settings()) as store, workers_on(folder, server.url()) as workers:
+        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as workers:
             worker = await workers.start(
                 store,
                 max_result_bytes=300_000,
@@ -43,7 +43,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
 
 @pytest.fixture
 async def store(place: tuple[str, WorkerProcess]) -> AsyncIterator[TaskStore]:
-    async with TaskStore(place[0], Settings()) as connected:
+    async with TaskStore(place[0], Settings().store) as connected:
         yield connected
 
 

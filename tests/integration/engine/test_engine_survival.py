@@ -240,7 +240,7 @@ async def test_running_tasks_end_once_when_the_store_is_killed_and_comes_back(tm
     server.start()
     try:
         async with (
-            TaskStore(server.url(), Settings(), patience_s=20) as store,
+            TaskStore(server.url(), Settings().store, patience_s=20) as store,
             workers_on(tmp_path, server.url()) as workers,
         ):
             worker = await workers.start(store)
@@ -271,7 +271,7 @@ async def test_a_worker_can_be_told_to_stop_while_the_store_is_away(tmp_path: Pa
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     try:
-        async with TaskStore(server.url(), Settings()) as store, workers_on(tmp_path, server.url()) as workers:
+        async with TaskStore(server.url(), Settings().store) as store, workers_on(tmp_path, server.url()) as workers:
             worker = await workers.start(store)
             await runs(store, await submit(store, "sleeps"))
             server.kill()

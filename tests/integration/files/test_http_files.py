@@ -198,7 +198,7 @@ async def test_a_task_takes_an_upload_over(client: httpx.AsyncClient, tmp_path: 
     assert (await client.get(f"/api/v1/files/{stored['file_id']}")).status_code == 404
     again = await process(client, {"file_id": stored["file_id"]})
     assert (again.status_code, again.json()["errors"][0]["field"]) == (422, "payload.file_id")
-    async with TaskStore(valkey_url, Settings()) as store:
+    async with TaskStore(valkey_url, Settings().store) as store:
         assert (await store.get(task_id)).extra["original_file_path"] == str(original)
     download = await client.get(f"/api/v1/tasks/{task_id}/original")
     assert download.content == DATA
@@ -265,7 +265,7 @@ async def finished(client: httpx.AsyncClient, tmp_path: Path, valkey_url: str) -
     assert (await client.get(f"{url}/file")).status_code == 404
     result = tmp_path / "storage" / "videos" / task_id / "result.mp4"
     result.write_bytes(DATA)
-    async with TaskStore(valkey_url, Settings()) as store:
+    async with TaskStore(valkey_url, Settings().store) as store:
         claim = await store.claim(task_id, worker="tester")
         assert isinstance(claim, Claim)
         await store.complete(claim, "{}", str(result))
@@ -317,7 +317,7 @@ async def test_a_page_of_a_stranger_is_never_shown(client: httpx.AsyncClient) ->
 async def test_a_path_outside_is_not_sent_whatever_the_record_says(
     client: httpx.AsyncClient, tmp_path: Path, valkey_url: str
 ) -> None:
-    async with TaskStore(valkey_url, Settings()) as store:
+    async with TaskStore(valkey_url, Settings().store) as store:
         (tmp_path / "storage" / "videos" / "x").mkdir(parents=True)
         link = tmp_path / "storage" / "videos" / "x" / "link"
         link.symlink_to("/etc/passwd")

@@ -381,7 +381,7 @@ async def test_the_store_may_be_killed_and_come_back(tmp_path: Path) -> None:
         async with (
             serving(settings) as url,
             httpx.AsyncClient(base_url=url, timeout=20) as client,
-            TaskStore(server.url(), settings) as store,
+            TaskStore(server.url(), settings.store) as store,
         ):
             task_id = await submit(client)
             mine = await claim(store, task_id)

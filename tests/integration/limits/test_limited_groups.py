@@ -96,7 +96,7 @@ async def test_what_comes_to_a_full_group_needs_no_message(store: TaskStore, cli
 
 
 async def test_every_way_out_of_a_limited_group_lets_the_next_one_go(valkey_url: str, client: redis_sync.Redis) -> None:
-    async with TaskStore(valkey_url, Settings()) as store:
+    async with TaskStore(valkey_url, Settings().store) as store:
         await store.limit("g", max_running=1)
         ids = ["completed", "failed", "retried", "cancelled", "released", "died", "last"]
         for task_id in ids:
@@ -150,7 +150,7 @@ async def test_a_cancelled_or_expired_task_that_was_let_go_is_replaced_by_the_ne
 async def test_what_a_limit_holds_is_not_taken_for_lost_and_what_is_lost_is_sent_again(
     valkey_url: str, client: redis_sync.Redis
 ) -> None:
-    async with TaskStore(valkey_url, Settings(hint_grace=0.5)) as store:
+    async with TaskStore(valkey_url, Settings(hint_grace=0.5).store) as store:
         await store.limit("g", max_running=1)
         await submit(store, "a", "b", "c")
         (running,) = await run_messages(store, client)

@@ -85,7 +85,7 @@ async def test_a_resumption_that_is_left_half_done_is_finished_by_a_sweeper(
 
 
 async def test_no_message_is_sent_again_while_the_group_is_paused(valkey_url: str, client: redis_sync.Redis) -> None:
-    async with TaskStore(valkey_url, Settings(hint_grace=0.5)) as store:
+    async with TaskStore(valkey_url, Settings(hint_grace=0.5).store) as store:
         await submit(store, "a")
         await store.pause("g")
         assert names(client) == ["a"]

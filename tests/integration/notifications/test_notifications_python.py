@@ -287,7 +287,7 @@ async def test_a_store_that_is_away_delays_the_news_and_never_the_work(tmp_path:
 
         assert await stubborn() == "done all the same"
         server.start()
-        async with TaskStore(server.url(), Settings()) as store:
+        async with TaskStore(server.url(), Settings().store) as store:
 
             async def completed() -> bool:
                 return (await store.get("stubborn")).status is Status.COMPLETED

@@ -301,7 +301,7 @@ async def test_a_slow_client_is_cut_off_and_misses_nothing(valkey_url: str, tmp_
     narrow.setblocking(False)
     reports = 3000
     async with (
-        TaskStore(valkey_url, settings) as store,
+        TaskStore(valkey_url, settings.store) as store,
         serving(settings) as url,
         listening(url, 7, mine) as quick,
     ):

@@ -46,7 +46,7 @@ class Reported(RuleBasedStateMachine):
         self.client: Client = redis.Redis.from_url(url, decode_responses=True)
         self.client.flushdb()
         self.loop = asyncio.new_event_loop()
-        self.store = TaskStore(url, Settings())
+        self.store = TaskStore(url, Settings().store)
         self.programs = [NotifiedTasks(self.store, holder=f"p{n}", name=f"p{n}") for n in range(2)]
         self.model: dict[str, Expected] = {}
 

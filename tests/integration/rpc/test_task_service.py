@@ -184,7 +184,7 @@ async def test_the_original_of_another_task_cannot_be_taken_over(tmp_path: Path,
 
 async def test_with_a_full_queue_the_file_stays_where_it_was(tmp_path: Path, store: TaskStore) -> None:
     settings = file_settings(tmp_path, max_queue_length=1)
-    full = TaskStore(_url(store), settings)
+    full = TaskStore(_url(store), settings.store)
     async with full, rpc_serving(full, settings) as served:
         service = Service(*served, tmp_path)
         await service.create(service.temp("a.mp4"))
@@ -201,7 +201,7 @@ async def test_with_the_store_away_the_file_stays_where_it_was(tmp_path: Path) -
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     settings = file_settings(tmp_path, store_timeout=0.3)
-    async with TaskStore(server.url(), settings) as store, rpc_serving(store, settings) as served:
+    async with TaskStore(server.url(), settings.store) as store, rpc_serving(store, settings) as served:
         service = Service(*served, tmp_path)
         server.kill()
         temp = service.temp("a.mp4")

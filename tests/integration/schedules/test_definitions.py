@@ -272,7 +272,7 @@ async def test_failures_in_a_row_pause_it(desk: Desk) -> None:
 
 async def test_a_full_queue_is_waited_for_and_then_counts_as_missed(store: TaskStore, settings: Settings) -> None:
     tight = settings.model_copy(update={"max_queue_length": 1})
-    async with TaskStore(str(settings.redis_url), tight) as tight_store, task_control(tight_store, tight) as desk:
+    async with TaskStore(str(settings.redis_url), tight.store) as tight_store, task_control(tight_store, tight) as desk:
         definition_id = await desk.create(trigger_args={"interval": 50}, max_runs=2)
         await desk.run_for(104, step_s=1)
         assert await desk.slots(definition_id) == [50]

@@ -198,7 +198,7 @@ async def test_a_cut_connection_is_made_good(store: TaskStore, hub: LiveHub) -> 
 
 
 async def test_followers_outlive_a_restart_of_the_server(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.2)) as store:
+    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.2).store) as store:
         claims = [await running(store, task_id) for task_id in ("old", "new")]
         hub = LiveHub(store=store)
         await hub.start()

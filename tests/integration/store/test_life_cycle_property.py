@@ -86,7 +86,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.client: Client = redis.Redis.from_url(url, decode_responses=True)
         self.client.flushdb()
         self.loop = asyncio.new_event_loop()
-        self.stores = [TaskStore(url, SETTINGS), TaskStore(url, SETTINGS)]
+        self.stores = [TaskStore(url, SETTINGS.store), TaskStore(url, SETTINGS.store)]
         self.store = self.stores[0]
         self.remote = RemoteTasks(self.store, "gateway")
         self.model: dict[str, Expected] = {}

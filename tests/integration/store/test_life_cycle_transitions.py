@@ -490,7 +490,7 @@ async def test_what_a_running_attempt_amends_is_what_the_next_one_gets(store: Ta
 
 
 async def test_streams_stay_bounded_and_keep_what_was_promised(valkey_url: str) -> None:
-    async with TaskStore(valkey_url, Settings(max_task_events=1000, max_global_events=1000)) as store:
+    async with TaskStore(valkey_url, Settings(max_task_events=1000, max_global_events=1000).store) as store:
         claim = await running(store, "t")
         for first in range(1, 4001, 500):
             await asyncio.gather(*(store.report(claim, seq, Progress(1)) for seq in range(first, first + 500)))
@@ -499,7 +499,7 @@ async def test_streams_stay_bounded_and_keep_what_was_promised(valkey_url: str) 
 
 
 async def test_what_ended_is_forgotten_after_its_retention(valkey_url: str) -> None:
-    async with TaskStore(valkey_url, Settings(retention=60)) as store:
+    async with TaskStore(valkey_url, Settings(retention=60).store) as store:
         await store.complete(await running(store, "t"), "1")
         for key in (keys.task("t"), keys.task_events("t")):
             assert 0 < await store.redis.pttl(key) <= 60_000

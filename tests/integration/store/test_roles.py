@@ -141,7 +141,7 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 async def test_after_a_start_of_the_server_leases_count_from_the_first_look(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=30)) as store:
+    async with TaskStore(own_valkey.url(), Settings(store_timeout=30).store) as store:
         await submit(store, "t")
         await claim(store, "t")
         await store.redis.zadd(keys.LEASES, {"t": LONG_AGO_MS})
@@ -157,7 +157,7 @@ async def test_after_a_start_of_the_server_leases_count_from_the_first_look(own_
 
 
 async def test_roles_outlive_an_absence_of_the_server(own_valkey: ValkeyServer, started: list[Role]) -> None:
-    async with TaskStore(own_valkey.url(), Settings(lease=1, hint_grace=0.5, store_timeout=0.2)) as store:
+    async with TaskStore(own_valkey.url(), Settings(lease=1, hint_grace=0.5, store_timeout=0.2).store) as store:
         await submit(store, "scheduled", delay_ms=1000)
         await submit(store, "running", "lost")
         await claim(store, "running")
@@ -304,7 +304,7 @@ async def test_a_step_that_fails_does_not_end_its_role(caplog: pytest.LogCapture
 async def test_a_group_that_was_idle_for_long_is_forgotten_until_its_next_task(
     valkey_url: str, settings: Settings, look: Any
 ) -> None:
-    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0})) as store:
+    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0}).store) as store:
 
         async def sweep_twice() -> list[str]:
             for group in ("default", "quiet", "held"):
@@ -334,7 +334,7 @@ async def test_a_group_that_was_idle_for_long_is_forgotten_until_its_next_task(
 async def test_an_idle_group_is_kept_for_its_time_and_while_a_message_or_a_remote_worker_is_there(
     valkey_url: str, settings: Settings, store: TaskStore, look: Any
 ) -> None:
-    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0})) as forgetful:
+    async with TaskStore(valkey_url, settings.model_copy(update={"group_retention": 0.0}).store) as forgetful:
         await submit(store, "t0")
         running = await claim(store, "t0")
         await store.complete(running, "1")

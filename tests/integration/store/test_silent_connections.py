@@ -32,7 +32,7 @@ async def proxy(valkey_url: str) -> AsyncIterator[FlakyProxy]:
 async def behind(proxy: FlakyProxy, valkey_url: str) -> AsyncIterator[TaskStore]:
     """A worker's store, whose connections the proxy may silence."""
     url = proxy.url.replace("http:", "redis:") + "/" + valkey_url.rsplit("/", 1)[1]
-    async with TaskStore(url, Settings(lease=LEASE_S), patience_s=60) as connected:
+    async with TaskStore(url, Settings(lease=LEASE_S).store, patience_s=60) as connected:
         yield connected
 
 
@@ -96,7 +96,7 @@ async def test_a_grant_for_a_remote_worker_that_got_lost_is_asked_for_again(
 ) -> None:
     url = proxy.url.replace("http:", "redis:") + "/" + valkey_url.rsplit("/", 1)[1]
     # As in the API: its patience ends before a silent connection is given up.
-    async with TaskStore(url, Settings(lease=LEASE_S)) as impatient:
+    async with TaskStore(url, Settings(lease=LEASE_S).store) as impatient:
         given: list[Claim] = []
         working = WorkerConnection("w", "gpu", "somewhere", 0, send=nothing, buffer=10, heard_at=0, ready=True)
         workers = GroupWorkers(

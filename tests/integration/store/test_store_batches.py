@@ -70,7 +70,7 @@ async def test_calls_of_one_tick_go_in_the_order_of_a_life(store: TaskStore) -> 
 
 async def test_one_refused_submission_does_not_disturb_its_neighbours(valkey_url: str) -> None:
     settings = Settings(groups={"full": GroupSettings(max_queue_length=1)})
-    async with TaskStore(valkey_url, settings) as store:
+    async with TaskStore(valkey_url, settings.store) as store:
         await store.submit(submission("first", group="full"))
         answers = await asyncio.gather(
             *(store.submit(submission(f"t{i}", group="full" if i == 5 else "default")) for i in range(10)),
@@ -116,7 +116,7 @@ async def test_forgotten_scripts_are_given_again_in_the_order_of_a_life(store: T
 async def test_what_was_answered_is_there_after_kill_9_and_a_repeat_makes_no_double(
     killed_valkey: ValkeyServer,
 ) -> None:
-    async with TaskStore(killed_valkey.url(), Settings(store_timeout=30)) as store:
+    async with TaskStore(killed_valkey.url(), Settings(store_timeout=30).store) as store:
         answered: list[str] = []
         stop = asyncio.Event()
 
@@ -152,7 +152,7 @@ async def test_what_was_answered_is_there_after_kill_9_and_a_repeat_makes_no_dou
 
 
 async def test_a_store_that_stays_away_is_reported_in_time(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.5)) as store:
+    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.5).store) as store:
         await store.submit(submission("t"))
         own_valkey.kill()
         started = asyncio.get_running_loop().time()
@@ -163,7 +163,7 @@ async def test_a_store_that_stays_away_is_reported_in_time(own_valkey: ValkeySer
 
 
 async def test_a_claim_whose_answer_got_lost_is_granted_when_it_is_repeated(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=30)) as store:
+    async with TaskStore(own_valkey.url(), Settings(store_timeout=30).store) as store:
         for i in range(200):
             await store.submit(submission(f"t{i}"))
         claiming = [asyncio.create_task(store.claim(f"t{i}", worker="w")) for i in range(200)]
@@ -175,7 +175,7 @@ async def test_a_claim_whose_answer_got_lost_is_granted_when_it_is_repeated(own_
 
 
 async def test_a_full_memory_refuses_and_loses_nothing(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.5)) as store:
+    async with TaskStore(own_valkey.url(), Settings(store_timeout=0.5).store) as store:
         await store.submit(submission("running"))
         claim = await store.claim("running", worker="w")
         assert isinstance(claim, Claim)
@@ -188,7 +188,7 @@ async def test_a_full_memory_refuses_and_loses_nothing(own_valkey: ValkeyServer)
 
 
 async def test_fsync_waits_until_the_disk_has_it(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(durability="fsync")) as store:
+    async with TaskStore(own_valkey.url(), Settings(durability="fsync").store) as store:
         await asyncio.gather(*(store.submit(submission(f"t{i}")) for i in range(50)))
         info = await store.redis.info("commandstats")
         assert info["cmdstat_waitaof"]["calls"] >= 1
@@ -201,14 +201,14 @@ async def test_fsync_waits_until_the_disk_has_it(own_valkey: ValkeyServer) -> No
 
 
 async def test_fsync_on_a_server_that_leaves_it_to_the_kernel_says_what_to_set(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(durability="fsync"), patience_s=0.1) as store:
+    async with TaskStore(own_valkey.url(), Settings(durability="fsync").store, patience_s=0.1) as store:
         await store.redis.config_set("appendfsync", "no")
         with pytest.raises(StoreUnavailableError, match="set it to everysec or always"):
             await store.submit(submission("t"))
 
 
 async def test_fsync_without_an_append_only_file_refuses(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(durability="fsync")) as store:
+    async with TaskStore(own_valkey.url(), Settings(durability="fsync").store) as store:
         await store.redis.config_set("appendonly", "no")
         with pytest.raises(StoreUnavailableError, match="fsync"):
             await store.submit(submission("t"))

@@ -20,7 +20,7 @@ async def test_a_server_that_may_throw_tasks_away_is_refused(tmp_path: Path) -> 
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     try:
-        store = TaskStore(server.url(), Settings())
+        store = TaskStore(server.url(), Settings().store)
         await store.redis.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(SettingsError, match=r"maxmemory-policy is 'allkeys-lru'.*CONFIG SET"):
             await store.start()
@@ -35,7 +35,7 @@ async def test_a_server_without_an_append_only_file_is_warned_of(
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     try:
-        store = TaskStore(server.url(), Settings())
+        store = TaskStore(server.url(), Settings().store)
         await store.redis.config_set("appendonly", "no")
         with caplog.at_level(logging.WARNING):
             await store.start()
@@ -66,7 +66,7 @@ async def test_a_server_that_is_too_old_is_refused(version: str, fits: bool) -> 
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = TaskStore(f"redis://127.0.0.1:{port}/0?protocol=2", IMPATIENT)
+    store = TaskStore(f"redis://127.0.0.1:{port}/0?protocol=2", IMPATIENT.store)
     try:
         if fits:
             await store.start()
@@ -79,7 +79,7 @@ async def test_a_server_that_is_too_old_is_refused(version: str, fits: bool) -> 
 
 
 async def test_a_server_that_is_not_there_is_named_so() -> None:
-    store = TaskStore(f"redis://127.0.0.1:{free_port()}/0", IMPATIENT)
+    store = TaskStore(f"redis://127.0.0.1:{free_port()}/0", IMPATIENT.store)
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
         await store.start()
     await store.stop()

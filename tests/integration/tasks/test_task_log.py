@@ -123,7 +123,7 @@ async def test_the_oldest_lines_go_first(client: httpx.AsyncClient, store: TaskS
 async def test_an_attempt_whose_worker_died_has_a_line_that_says_so(valkey_url: str, store: TaskStore) -> None:
     short = Settings.model_validate({"redis_url": valkey_url, "lease": 1})
     await store.submit(Submission("lost", "t", max_retries=1))
-    async with TaskStore(valkey_url, short) as killed:
+    async with TaskStore(valkey_url, short.store) as killed:
         for attempt in (1, 2):
             mine = await claim(killed, "lost")
             if attempt == 2:
@@ -147,7 +147,7 @@ async def no_longer_runs(store: TaskStore) -> bool:
 
 async def test_where_no_lines_are_kept_a_lost_worker_leaves_none(valkey_url: str) -> None:
     none = Settings.model_validate({"redis_url": valkey_url, "lease": 1, "task_log": {"lines": 0}})
-    async with TaskStore(valkey_url, none) as store:
+    async with TaskStore(valkey_url, none.store) as store:
         await store.submit(Submission("lost", "t", max_retries=0))
         await claim(store, "lost")
         await eventually(lambda: no_longer_runs(store), because="its lease ends")
@@ -271,7 +271,7 @@ async def test_each_of_many_lines_comes_once_and_in_order_to_who_comes_back_all_
     task_id = await submit(client)
     mine = await claim(store, task_id)
     wide = settings.model_copy(update={"task_log": settings.task_log.model_copy(update={"lines": 10_000})})
-    async with TaskStore(str(settings.redis_url), wide) as writer:
+    async with TaskStore(str(settings.redis_url), wide.store) as writer:
         writing = asyncio.gather(*(writer.log(mine, n, LogLine("info", str(n))) for n in range(1, 2001)))
         seen: list[SentEvent] = []
         while len(seen) < 2000:

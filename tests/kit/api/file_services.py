@@ -38,7 +38,7 @@ def file_settings(folder: Path, **values: Any) -> Settings:
 async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tuple[str, grpc.aio.Channel, Files]]:
     """Serve gRPC on a free port; yields its address, a channel to it, and the service of files."""
     files = Files(store=store, settings=settings)
-    tasks = Tasks(store=store, types=TypeCatalog(registry, store), intakes={FILES: files})
+    tasks = Tasks(store=store, types=TypeCatalog(registry, store), settings=settings, intakes={FILES: files})
     authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
     interceptor = AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator)
     server = RpcServer(

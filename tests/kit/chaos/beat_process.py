@@ -20,7 +20,7 @@ def beat(store_url: str, database_url: str) -> None:
 
 async def _beat(store_url: str, database_url: str) -> None:
     settings = SETTINGS.model_copy(update={"database_url": database_url})
-    async with TaskStore(store_url, settings, patience_s=60) as store, scheduling(store, settings):
+    async with TaskStore(store_url, settings.store, patience_s=60) as store, scheduling(store, settings):
         print("beating", flush=True)
         await asyncio.Event().wait()
 

@@ -20,7 +20,7 @@ def record(store_url: str, database_url: str) -> None:
 
 async def _record(store_url: str, database_url: str) -> None:
     settings = SETTINGS.model_copy(update={"database_url": database_url})
-    async with TaskStore(store_url, settings, patience_s=60) as store, keeping(store, settings):
+    async with TaskStore(store_url, settings.store, patience_s=60) as store, keeping(store, settings):
         print("recording", flush=True)
         await asyncio.Event().wait()
 

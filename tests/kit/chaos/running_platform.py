@@ -104,7 +104,7 @@ class RunningPlatform:
     async def store(self) -> AsyncIterator[TaskStore]:
         """A connection to its store."""
         url = json.loads((self.data_dir / "run.json").read_text())["redis"]
-        async with TaskStore(url, Settings(), patience_s=20) as store:
+        async with TaskStore(url, Settings().store, patience_s=20) as store:
             yield store
 
 

@@ -171,7 +171,7 @@ def unlimit(name: _Name, data_dir: DataDir = None, config: Config = None) -> Non
 
 async def _check_group(store: TaskStore, name: str) -> None:
     """Raise `InvalidSubmissionError` for a name that is most likely a typing error."""
-    known = {group.name for group in await store.groups(also=("default", *store.settings.groups))}
+    known = {group.name for group in await store.groups(also=("default", *store.settings.queues.groups))}
     if name not in known:
         raise InvalidSubmissionError(
             [Violation("name", f"there is no group {name!r}; there are {', '.join(sorted(known))}")]

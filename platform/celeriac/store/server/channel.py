@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -17,7 +18,7 @@ from redis.retry import Retry
 from celeriac.errors import StoreUnavailableError
 from celeriac.handlers.task_log import ATTEMPT_FAILED
 from celeriac.model import Submission, Submitted, Task
-from celeriac.settings import Settings
+from celeriac.settings import QueueSettings, StoreSettings
 from celeriac.store import keys
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
@@ -34,10 +35,8 @@ _NO_LIMIT = 2**53
 class StoreChannel:
     """Submits and looks up from any thread, and from a forked child too. A call takes one round trip."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        unlimited = settings.model_copy(
-            update={"groups": {}, "max_queue_length": _NO_LIMIT, "max_scheduled": _NO_LIMIT}
-        )
+    def __init__(self, url: str, settings: StoreSettings) -> None:
+        unlimited = replace(settings, queues=QueueSettings({}, _NO_LIMIT, _NO_LIMIT), max_scheduled=_NO_LIMIT)
         #: By whether the limits of waiting and scheduled tasks apply.
         self._settings = {True: settings, False: unlimited}
         self._leading = {
@@ -65,7 +64,7 @@ class StoreChannel:
         """Store a submission; raises `StoreUnavailableError`, and within limits `QueueFullError`."""
         arguments = [
             *self._leading[within_limits],
-            *submission_arguments(submission, self._settings[within_limits], secrets.token_hex(8)),
+            *submission_arguments(submission, self._settings[within_limits].queues, secrets.token_hex(8)),
         ]
         with _reached():
             replies = _run(self._redis, script("submit"), 0, *arguments)

@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreUnavailableError
-from celeriac.settings import Settings
+from celeriac.settings import StoreSettings
 from celeriac.store.server.coalescer import Coalescer
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
 from celeriac.store.server.scripts import Script, batch_arguments, every_transition, limit_arguments, script
@@ -51,7 +51,7 @@ class StoreConnection:
     `patience_s` is how long a call waits for a store that is away (default: `settings.store_timeout`).
     """
 
-    def __init__(self, url: str, settings: Settings, *, patience_s: float | None = None) -> None:
+    def __init__(self, url: str, settings: StoreSettings, *, patience_s: float | None = None) -> None:
         self.settings = settings
         self._patience_s = settings.store_timeout if patience_s is None else patience_s
         # Untyped: redis-py's annotations do not know that replies are decoded here.

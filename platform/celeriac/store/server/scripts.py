@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from celeriac.settings import Settings
+from celeriac.settings import StoreSettings
 
 #: The files of `lua/shared/` in the order in which they build on each other.
 SHARED: Final = (
@@ -88,7 +88,7 @@ def _text(folder: str, name: str) -> str:
     return (files("celeriac.store") / "lua" / folder / f"{name}.lua").read_text("utf-8")
 
 
-def limit_arguments(settings: Settings) -> list[Any]:
+def limit_arguments(settings: StoreSettings) -> list[Any]:
     """Return the arguments that every transition begins with (see `lua/shared/keys.lua`)."""
     feeds = settings.notifications
     limits = (
@@ -96,12 +96,12 @@ def limit_arguments(settings: Settings) -> list[Any]:
         feeds.max_messages,
         round(feeds.keep * 1000),
         feeds.max_ended,
-        settings.task_log.lines,
+        settings.max_log_lines,
     )
     return [",".join(map(str, limits)), settings.max_global_events, round(settings.retention * 1000)]
 
 
-def batch_arguments(settings: Settings) -> dict[str, list[Any]]:
+def batch_arguments(settings: StoreSettings) -> dict[str, list[Any]]:
     """Return what stands before the items in the arguments of each batching script, the limits apart."""
     lease_ms = round(settings.lease * 1000)
     feeds = settings.notifications
@@ -112,9 +112,9 @@ def batch_arguments(settings: Settings) -> dict[str, list[Any]]:
             lease_ms,
             round(feeds.silence * 1000),
             round(feeds.start_within * 1000),
-            settings.queue_limit(feeds.group),
+            settings.queues.limit_of(feeds.group),
         ],
         "claim_remote": [lease_ms],
-        "delta": [settings.dispatch.max_delta_bytes],
-        "remote_presence": [round(settings.dispatch.presence * 1000), lease_ms],
+        "delta": [settings.max_delta_bytes],
+        "remote_presence": [round(settings.presence * 1000), lease_ms],
     }

@@ -216,7 +216,7 @@ class ActivityFeed(FeedReader):
         """Read groups, workers and rates; returns the seconds until the next such look."""
         time, delayed, fields = await self._store.read(("TIME",), ("ZCARD", keys.DELAYED), ("HGETALL", keys.COUNTS))
         workers = await self._store.workers()
-        groups = await self._store.groups(also=("default", *self._store.settings.groups))
+        groups = await self._store.groups(also=("default", *self._store.settings.queues.groups))
         state = PlatformActivity(groups, workers, int(delayed))
         now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
         counts = counts_of(fields)
