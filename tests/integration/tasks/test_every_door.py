@@ -137,7 +137,7 @@ async def house(valkey_url: str, tmp_path: Path) -> AsyncIterator[House]:
         types={"doors.synchronous": {"retention": 1800}},
     )
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(TaskStore(valkey_url, settings))
+        store = await stack.enter_async_context(TaskStore(valkey_url, settings.store))
         url = await stack.enter_async_context(serving(settings))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         _, channel, _ = await stack.enter_async_context(rpc_serving(store, settings))
