@@ -81,7 +81,7 @@ def _refusal(gateway: Gateway, group: str) -> tuple[int, str] | None:
     if gateway.draining:
         return messages.GOING_AWAY, "the server restarts"
     if GROUP_NAME.fullmatch(group) is None or keys.reserved(group):
-        return messages.POLICY, "this is no name for a group"
+        return messages.POLICY, "this is not a valid group name"
     if len(gateway.connections) >= gateway.settings.max_workers:
         return messages.TRY_LATER, "as many workers are connected here as may be"
     return None

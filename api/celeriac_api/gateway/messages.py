@@ -43,7 +43,7 @@ def read_message(text: str) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 def connected(worker_id: str) -> str:

@@ -61,7 +61,7 @@ def place_of(cursor: str | None) -> tuple[int, int]:
         return (-1, 0)
     place = stream_position(cursor)
     if place is None or max(place) >= 2**63:
-        message = "is no cursor: take `next_cursor` of a page as it is"
+        message = "is not a cursor; use the `next_cursor` of a page unchanged"
         raise RequestError("invalid_request", f"cursor: {message}", [Violation("cursor", message)])
     return place
 

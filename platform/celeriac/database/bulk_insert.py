@@ -1,4 +1,4 @@
-"""Many rows in one statement, past SQLAlchemy's handling of single values, which cost more than the writing itself."""
+"""Inserts many rows in one statement; SQLAlchemy's handling of single values would cost more than the insert."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from celeriac.database.engine import RowRefusedError
 
-#: Runs a compiled insert for rows that name every column; none at all is nothing to do.
+#: Runs a compiled insert for rows that have all columns; without rows it does nothing.
 InsertMany = Callable[[AsyncConnection, Sequence[Mapping[str, Any]]], Awaitable[None]]
 
 
 class BulkInsert(ABC):
-    """How a kind of database takes many rows."""
+    """How a kind of database inserts many rows."""
 
     @staticmethod
     def of(engine: AsyncEngine) -> BulkInsert:
-        """Return the way of this engine's database."""
+        """Return the implementation for this engine's database."""
         return _PostgreSQL() if engine.dialect.name == "postgresql" else _SQLite()
 
     @abstractmethod
     def insert(self, table: Table) -> Any:
-        """Return the dialect's insert into `table`, to be given its ON CONFLICT and then compiled."""
+        """Return the dialect's insert into `table`; the caller adds ON CONFLICT and compiles it."""
 
     @abstractmethod
     def compile(self, statement: Any) -> InsertMany:
-        """Return what runs the statement for many rows."""
+        """Return a function that runs the statement for many rows."""
 
 
 class _SQLite(BulkInsert):
-    """The driver's own loop over tuples, in C."""
+    """Uses the driver's own loop over tuples, in C."""
 
     def insert(self, table: Table) -> Any:
         return sqlite.insert(table)
@@ -54,7 +54,7 @@ class _SQLite(BulkInsert):
 
 
 class _PostgreSQL(BulkInsert):
-    """All rows as one JSON value, which the server takes apart: a third of the client's time of `executemany`."""
+    """Sends all rows as one JSON value, which the server splits: a third of the client's time of `executemany`."""
 
     def insert(self, table: Table) -> Any:
         return postgresql.insert(table)

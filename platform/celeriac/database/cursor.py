@@ -1,4 +1,4 @@
-"""Where a page ended: an opaque text for clients, the last row's sort value and id for us."""
+"""The end of a page of a list: an opaque text for clients, made of the last row's sort value and id."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from celeriac.tasks.filter import Sort
 
 
 class BadCursorError(ValueError):
-    """The text is no cursor of ours, or one of a list that was sorted in another way."""
+    """The text is not a cursor, or belongs to a list with another sort order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place behind one row of a list."""
+    """The place after one row of a list."""
 
     sort: Sort
     at_ms: int
     task_id: str
 
     def encoded(self) -> str:
-        """Return the text for clients: letters, digits, `-` and `_`."""
+        """Return the text for clients; it has letters, digits, `-` and `_`."""
         packed = orjson.dumps([self.sort.value, self.at_ms, self.task_id])
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
@@ -34,9 +34,9 @@ class Cursor:
         try:
             name, at_ms, task_id = orjson.loads(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
         except (binascii.Error, ValueError, TypeError) as exc:
-            raise BadCursorError("is no cursor: take `next_cursor` of a page as it is") from exc
+            raise BadCursorError("is not a cursor; use the `next_cursor` of a page unchanged") from exc
         if not isinstance(at_ms, int) or not isinstance(task_id, str) or abs(at_ms) >= 2**63 or "\x00" in task_id:
-            raise BadCursorError("is no cursor: take `next_cursor` of a page as it is")
+            raise BadCursorError("is not a cursor; use the `next_cursor` of a page unchanged")
         if name != sort.value:
             raise BadCursorError(f"belongs to a list sorted by {name}, this one is sorted by {sort.value}")
         return cls(sort, at_ms, task_id)

@@ -1,4 +1,4 @@
-"""From `database_url` to an engine, and from a driver's errors to ours."""
+"""Makes the engine for `database_url`, and translates the errors of its driver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
 
-#: Execution option of connections that write: SQLite takes its write lock at the beginning then.
+#: Execution option of connections that write: with it, SQLite takes its write lock at the beginning.
 WRITING: Final = "celeriac_writing"
 #: How long a writer of SQLite waits for another one (ms).
 _BUSY_MS: Final = 10_000
@@ -40,7 +40,7 @@ def database_of(database_url: str) -> URL:
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError) as exc:
-        raise SettingsError("database_url is no URL: write sqlite:///PATH or postgresql://USER@HOST/DATABASE") from exc
+        raise SettingsError("database_url is not a URL; use sqlite:///PATH or postgresql://USER@HOST/NAME") from exc
     if url.drivername in _POSTGRESQL:
         return url.set(drivername="postgresql")
     if url.drivername in _SQLITE:
@@ -56,9 +56,9 @@ def shown(database_url: str) -> str:
 
 
 def create_engine(database_url: str, *, statement_timeout_s: float = 30.0) -> AsyncEngine:
-    """Return an engine; it connects when it is first used. A SQLite file must exist: migrating makes it.
+    """Return an engine, which connects when it is first used. A SQLite file must exist; the migration makes it.
 
-    Raises `SettingsError` for a URL that is none, or whose driver is not installed.
+    Raises `SettingsError` if the URL is not valid or its driver is not installed.
     """
     url = database_of(database_url)
     if url.drivername == "sqlite":
@@ -98,13 +98,13 @@ def create_engine(database_url: str, *, statement_timeout_s: float = 30.0) -> As
 def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def look(*_: Any) -> None:
-        # The driver, refused by SQLite, would leave a thread behind that meets the end of the event loop.
+        # If SQLite refused the file, the driver would leave a thread behind that outlives the event loop.
         if not file.exists():
             raise sqlite3.OperationalError("unable to open database file")
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # Transactions are begun by us: the driver would begin a writer's as a reader's, which cannot wait its turn.
+        # Transactions begin here. The driver would begin all of them as readers, and a writer could not wait its turn.
         connection.isolation_level = None
         tell_sqlite(connection, busy_ms=_BUSY_MS)
 
@@ -115,15 +115,15 @@ def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
 
 
 def tell_sqlite(connection: Any, *, busy_ms: int) -> None:
-    """Tell a new connection to SQLite what each is told; one that finds the file locked waits `busy_ms` at most."""
+    """Set up a new connection to SQLite; if the file is locked, statements wait up to `busy_ms`."""
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
-        # Changing the mode is the one thing that SQLite does not wait for. Where it is locked another connection is
-        # just doing it, for all.
+        # SQLite does not wait when it changes this mode. If the file is locked, another connection is changing it at
+        # this moment, and the change is for all.
         with contextlib.suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode = WAL")
-        # NORMAL: a power cut may cost the last transactions, whose events are then taken again from the store or lost
-        # with it; the file stays sound.
+        # NORMAL: a power cut may undo the last transactions. Their events are then read from the store again, unless
+        # the store lost them too. The file stays intact.
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA cache_size = -32768")
 
@@ -147,12 +147,12 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 class RowRefusedError(Exception):
-    """The database is there and refuses this very data: trying again does not help."""
+    """The database is available and refuses this data: trying again does not help."""
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the errors of SQLAlchemy and its drivers into ours."""
+    """Translate the errors of SQLAlchemy and its drivers."""
     try:
         yield
     except (OverflowError, UnicodeEncodeError) as exc:
@@ -166,7 +166,7 @@ def translated() -> Iterator[None]:
 
 
 def is_missing(exc: BaseException) -> bool:
-    """Whether an error says that the tables, a column of them, or the whole database are not there."""
+    """Return whether an error says that the tables, one of their columns, or the database do not exist."""
     text = str(getattr(exc, "orig", exc)).lower()
     if isinstance(exc, OperationalError):
         return "no such table" in text or "no such column" in text or "unable to open database file" in text

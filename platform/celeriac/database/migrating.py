@@ -1,6 +1,6 @@
-"""Brings the tables to this version, and says whether they are.
+"""Migrates the tables to this version, and checks their version.
 
-Any number of processes may migrate at once: one does it, the others wait and find it done.
+Any number of processes may migrate at once: one of them does it, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from celeriac.database.engine import RowRefusedError, database_of, reading, tell_sqlite, translated
 from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
 
-#: The newest migration. Numbers grow, and each one leaves processes of the version before it working.
+#: The newest migration. Processes of the version before must keep working after each migration.
 HEAD: Final = "0002"
 VERSION_TABLE: Final = "celeriac_schema"
 
@@ -27,7 +27,7 @@ _LOCK: Final = 0x63656C65726961
 def migrate(database_url: str) -> tuple[str | None, str]:
     """Create or change the tables; returns the versions before (None: there were none) and after. Blocks.
 
-    Raises `LedgerUnavailableError`, and `SettingsError` for a URL that is none.
+    Raises `LedgerUnavailableError`, and `SettingsError` if the URL is not valid.
     """
     engine = _engine(database_url)
     try:

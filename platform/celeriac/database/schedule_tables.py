@@ -1,4 +1,4 @@
-"""The tables of task control: definitions, their firings, their audit trail."""
+"""The tables of schedules: definitions, their firings and their audit trail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ definitions: Final = Table(
     "celeriac_definitions",
     metadata,
     Column("definition_id", Key, primary_key=True),
-    # Counts what people change, not what fires.
+    # Counts changes by people, not firings.
     Column("rev", BigInteger, nullable=False),
     Column("status", Key, nullable=False),
     Column("trigger_type", Key, nullable=False),
@@ -26,7 +26,7 @@ definitions: Final = Table(
     Column("user_id", Key),
     Column("queue", Key, nullable=False),
     Column("note", Text),
-    # The next slot, and when it is due: the slot plus its jitter. Empty while nothing is to fire.
+    # The next slot, and when it is due (the slot plus its jitter). Empty while nothing will fire.
     Column("next_slot_ms", BigInteger),
     Column("next_ms", BigInteger),
     Column("created_ms", BigInteger, nullable=False),
@@ -39,7 +39,7 @@ definitions: Final = Table(
     Column("outcome_status", Key),
     Column("outcome_ms", BigInteger),
     Column("outcome_error", Text),
-    # Everything that its author said, as JSON: see `celeriac.schedules.definition.Spec`.
+    # Everything that the author set, as JSON: see `celeriac.schedules.definition.Spec`.
     Column("spec", Text, nullable=False),
 )
 
@@ -52,7 +52,7 @@ firings: Final = Table(
     Column("trigger", Key, nullable=False),
     Column("state", Key, nullable=False),
     Column("planned_ms", BigInteger, nullable=False),
-    # Since when a beat has it in hand to submit it.
+    # Since when a beat has been submitting it.
     Column("taken_ms", BigInteger, nullable=False),
     # Since when it is to be cancelled.
     Column("cancel_ms", BigInteger),
@@ -80,7 +80,7 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 INDEXES: Final = (
-    # What a beat looks at: nothing that is paused or has ended is in it.
+    # The index that beats read; it does not contain paused or ended definitions.
     Index("celeriac_definitions_next", _d.next_ms, _d.definition_id, **_where("next_ms IS NOT NULL")),
     Index("celeriac_definitions_created", _d.created_ms, _d.definition_id),
     Index("celeriac_definitions_user", _d.user_id, _d.created_ms, _d.definition_id),

@@ -1,6 +1,6 @@
-"""The tables. Times are milliseconds since the epoch: the same integers in both databases, exact, ready for arithmetic.
+"""The tables of tasks. Times are milliseconds since the epoch: exact integers, the same in both kinds of databases.
 
-Each name has a prefix, so that the tables can live in a database beside somebody else's.
+Each name has a prefix, so that the tables can be in a database with other tables.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
 
 metadata: Final = MetaData()
 
-#: Text that is compared and sorted byte by byte, as SQLite does: for ids, cursors and prefixes.
+#: Text that is compared and sorted byte by byte, as in SQLite; for ids, cursors and prefixes.
 Key: Final = Text().with_variant(PG_TEXT(collation="C"), "postgresql")
 
 tasks: Final = Table(
     "celeriac_tasks",
     metadata,
     Column("task_id", Key, primary_key=True),
-    # How often the record had changed; of two states the higher one is the later one.
+    # How often the record had changed. The state with the higher number is the later one.
     Column("rev", BigInteger, nullable=False),
     Column("type", Key, nullable=False),
     Column("queue", Key, nullable=False),
@@ -49,10 +49,10 @@ tasks: Final = Table(
     Column("finished_ms", BigInteger),
     Column("run_at_ms", BigInteger),
     Column("expires_ms", BigInteger),
-    # From the moment it could have started to its start; from its start to its end. Of the last attempt.
+    # The time from the moment when the last attempt could have started to its start, and from its start to its end.
     Column("wait_ms", BigInteger),
     Column("run_ms", BigInteger),
-    # The same in classes of equal ratio (see stats.py), from which percentiles are read without sorting.
+    # The same in classes of equal ratio (see durations.py), from which percentiles are read without sorting.
     Column("wait_class", SmallInteger),
     Column("run_class", SmallInteger),
     Column("percentage", Double),
@@ -62,12 +62,12 @@ tasks: Final = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("error_retryable", Boolean),
-    # JSON, as the record has it.
+    # JSON, as in the record.
     Column("metadata", Text),
     Column("tags", Text),
     # Further fields of the record: a JSON object.
     Column("extra", Text),
-    # The large ones last: a row that is only looked at is read up to here.
+    # The large columns last: a row of a list is read only up to here.
     Column("payload", Text, nullable=False),
     Column("result", Text),
 )
@@ -104,7 +104,7 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
-#: One per way to list: what it selects by, then what it sorts by, then the id that makes the order total.
+#: One index for each way to list: the columns to select by, then the columns to sort by, then the id.
 INDEXES: Final = (
     Index("celeriac_tasks_created", _c.created_ms, _c.task_id),
     Index("celeriac_tasks_status_created", _c.status, _c.created_ms, _c.task_id),
@@ -119,12 +119,12 @@ INDEXES: Final = (
         **_where("definition_id IS NOT NULL"),
     ),
     Index("celeriac_tasks_updated", _c.updated_ms, _c.task_id),
-    # Free text in errors looks at nothing else.
+    # The search in error messages reads only these rows.
     Index("celeriac_tasks_errors", _c.created_ms, _c.task_id, **_where("error_message IS NOT NULL")),
     Index("celeriac_tasks_status_finished", _c.status, _c.finished_ms, _c.task_id, **_where("finished_ms IS NOT NULL")),
-    # Also what pruning walks along, type by type.
+    # The pruner uses it too, type by type.
     Index("celeriac_tasks_type_finished", _c.type, _c.finished_ms, _c.task_id, **_where("finished_ms IS NOT NULL")),
-    # Covers the charts: they never touch the rows.
+    # Has all columns that charts need, so that they do not read rows.
     Index(
         "celeriac_tasks_finished",
         _c.finished_ms,

@@ -1,4 +1,4 @@
-"""One running attempt: its claim, its context, its progress reports, and how it is stopped."""
+"""One attempt whose handler runs in this process: its context, progress reports and log, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from celeriac.handlers.context import Context
 from celeriac.model import Claim, LogLine, Progress
 from celeriac.settings import TaskLogSettings
 
-#: How long a handler may go on after it was told to stop (seconds); then the attempt ends without it.
-#: Long enough for `grpc_task` to say goodbye to its service.
+#: How long a handler may run after it was asked to stop (seconds); then the attempt ends without it. `grpc_task` needs
+#: some of this time to cancel the call of its service.
 STOP_GRACE_S: Final = 3.0
 
 
 class _Sent(Awaitable[None]):
-    """What a report answers to a plain function: nothing to wait for, the call has waited already."""
+    """What a report returns to a plain function: the call itself has waited, so there is nothing to await."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -37,7 +37,7 @@ _SENT = _Sent()
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """What Celery's `retry()` changes for the attempts to come: payload (JSON), message body (base64), limits."""
+    """What Celery's `retry()` changes for later attempts: payload (JSON), message body (base64), limits."""
 
     payload: str
     body: str
@@ -46,7 +46,7 @@ class Amendment:
 
 
 class Attempt:
-    """An attempt that this process runs; also the sink of its progress reports and of its log.
+    """An attempt that this process runs; its context sends progress reports and log lines through it.
 
     Belongs to the runtime's loop; `report`, `log` and the thread's part may be used from the handler's thread.
     """
@@ -71,9 +71,9 @@ class Attempt:
             on_overdue=partial(overdue, self),
         )
         self.started = time.monotonic()
-        #: It runs in Celery's tracer, which logs for itself.
+        #: Whether it runs in Celery's tracer, which writes failures to the process's log.
         self.by_celery = False
-        #: What the next attempt gets instead of what this one got.
+        #: What changes for the next attempt; None if nothing does.
         self.amendment: Amendment | None = None
         self._store = store
         self._loop = loop
@@ -142,7 +142,7 @@ class Attempt:
         return sent
 
     async def reported(self) -> None:
-        """Wait until all reports so far have arrived, or failed to."""
+        """Wait until all reports so far have arrived or have failed."""
         if self._last_sent is not None and not self._last_sent.done():
             await asyncio.wait([self._last_sent])
 
@@ -154,7 +154,7 @@ class Attempt:
     def _on_sent(self, sent: asyncio.Future[Any]) -> None:
         self._in_flight -= 1
         if sent.cancelled() or sent.exception() is not None:
-            return  # the store is away for longer than our patience; the lease tells the rest
+            return  # the store is away for too long; the next renewal of the lease tells what to do
         if sent.result() == "cancel":
             self.stop(StopReason.CANCEL)
         elif sent.result() != "ok":
@@ -163,7 +163,7 @@ class Attempt:
     # --- log
 
     def log(self, line: LogLine, *, always: bool = False) -> None:
-        """Take one line of the task's log; see `Context.log`. `always`: however many are on their way."""
+        """Take one line of the task's log; see `Context.log`. `always`: even if too many lines are on their way."""
         kept = kept_line(line, self._task_log)
         if kept is None:
             return
@@ -180,8 +180,8 @@ class Attempt:
 class ThreadInterrupt:
     """Raises `CancelledError` in a thread that runs a plain function.
 
-    Python delivers it between two bytecodes: a loop is ended at once, a call into C when it returns.
-    (PyThreadState_SetAsyncExc, Python/C API; the same means as in dramatiq's time limits.)
+    Python raises it between two bytecodes: in a loop at once, in a call into C when that returns.
+    (PyThreadState_SetAsyncExc of the Python/C API, which dramatiq's time limits use too.)
     """
 
     def __init__(self) -> None:
@@ -199,11 +199,11 @@ class ThreadInterrupt:
         with self._lock:
             thread_id, self._thread_id = self._thread_id, None
             if self._wanted and thread_id is not None:
-                # It may still be under way to this thread: take it back.
+                # The exception may not have been raised yet: withdraw it.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
 
     def __call__(self) -> None:
-        """Interrupt the function, or keep it from beginning."""
+        """Interrupt the function, or prevent its start."""
         with self._lock:
             self._wanted = True
             if self._thread_id is not None:

@@ -1,4 +1,4 @@
-"""What running an attempt needs of the life cycle's store."""
+"""The part of the life cycle that running an attempt needs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 class AttemptStore(Protocol):
-    """The transitions of one attempt; `TaskStore` is the real one, and says what each of them does."""
+    """The transitions of one attempt. `TaskStore` is the implementation, and describes them."""
 
     async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
         """Claim a waiting task for its next attempt."""
         ...
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
-        """Send a report on its way; the future gets `ok`, `cancel` (somebody asked for that) or `stale:STATUS`."""
+        """Send a progress report; the future gets `ok`, `cancel` (a cancel was asked for) or `stale:STATUS`."""
         ...
 
     def log(self, claim: Claim, seq: int, line: LogLine) -> asyncio.Future[str]:
-        """Send a line of the task's log on its way; the future gets `ok` or `stale:STATUS`."""
+        """Send a line of the task's log; the future gets `ok` or `stale:STATUS`."""
         ...
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
@@ -32,7 +32,7 @@ class AttemptStore(Protocol):
         ...
 
     async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
-        """Change what the attempts to come get."""
+        """Change what later attempts get."""
         ...
 
     async def settle_cancelled(self, claim: Claim, message: str = ...) -> None:

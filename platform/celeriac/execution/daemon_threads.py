@@ -24,7 +24,7 @@ class DaemonThreads(Executor):
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
-        #: Threads that wait for work, less what is queued for them.
+        #: The number of threads that wait for work, minus the work that is queued.
         self._free = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -40,7 +40,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads end when they are done; never waits for them."""
+        """Have the threads end when they are done, without waiting for them."""
         del wait, cancel_futures
         with self._lock:
             for _ in range(self._started):
@@ -54,7 +54,7 @@ class DaemonThreads(Executor):
                     future.set_result(fn(*args, **kwargs))
                 except BaseException as exc:
                     future.set_exception(exc)
-            # What a thread holds on to while it waits would live as long as it waits.
+            # Otherwise a waiting thread would keep the objects of its last work alive.
             del work, future, fn, args, kwargs
             with self._lock:
                 self._free += 1

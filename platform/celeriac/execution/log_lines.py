@@ -15,7 +15,7 @@ from celeriac.settings import TaskLogSettings
 
 
 def kept_line(line: LogLine, settings: TaskLogSettings) -> LogLine | None:
-    """Return a line as the log of its task keeps it, without what is named like a secret; None where it does not."""
+    """Return a line as its task's log keeps it, without secrets, or None if the log does not keep it."""
     if not settings.lines or severity(line.level) < severity(settings.level):
         return None
     if not line.data:
@@ -25,10 +25,10 @@ def kept_line(line: LogLine, settings: TaskLogSettings) -> LogLine | None:
 
 
 class LogLines:
-    """Sends lines in their order, from any thread; nobody waits for them, so there is a bound.
+    """Sends lines in their order, from any thread, without waiting for the store; the number on their way is bounded.
 
-    `send(seq, line)` is called on `loop`, with numbers from 1. Of lines that come while `most` are on their way it is
-    only kept how many they were, and said in a line as soon as there is room again.
+    `send(seq, line)` is called on `loop`, with numbers from 1. While `most` lines are on their way, further lines are
+    only counted; a line with their number follows when there is room again.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LogLines:
         self._seq = 0
 
     def add(self, line: LogLine, *, always: bool = False) -> None:
-        """Send a line, if there is room; `always`: also where there is none."""
+        """Send a line if there is room; `always`: in any case."""
         with self._lock:
             if self._under_way >= self._most and not always:
                 self._left_out += 1
@@ -58,7 +58,7 @@ class LogLines:
         if threading.get_ident() == self._loop_thread:
             self._go(line)
         else:
-            # A thread that its attempt has left behind may outlive the loop.
+            # A thread whose attempt has ended without it may outlive the loop.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._go, line)
 
@@ -68,7 +68,7 @@ class LogLines:
 
     def _arrived(self, sent: asyncio.Future[str]) -> None:
         if not sent.cancelled():
-            # A store that was away for too long costs the line: the process's own log has it.
+            # If the store is away for too long, the line is lost here; the process's own log has it.
             sent.exception()
         with self._lock:
             self._under_way -= 1

@@ -1,4 +1,4 @@
-"""Runs attempts: claim, handler, end. Every pool and every kind of task goes through here."""
+"""Runs attempts: claim, handler, end. All pools and all kinds of tasks use it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from celeriac.tasks.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
-#: The error code of a record whose handler raised something of its own.
+#: The error code if a handler raised an exception that is not one of Celeriac's.
 _CODE_OF_PLAIN_EXCEPTIONS = "exception"
 
 
@@ -46,8 +46,8 @@ _CODE_OF_PLAIN_EXCEPTIONS = "exception"
 class Outcome:
     """How an attempt ended.
 
-    `status` is None when this process has no say in it: the claim was refused or lost, or the task
-    was given back; `note` says which.
+    `status` is None if this process does not decide it: the claim was refused or lost, or the task was given back;
+    `note` says which.
     """
 
     status: Status | None
@@ -58,7 +58,7 @@ class Outcome:
 
 
 class Runner:
-    """The attempts of one process; lives on the runtime's loop."""
+    """Runs the attempts of one process; it belongs to the runtime's event loop."""
 
     def __init__(
         self,
@@ -82,16 +82,16 @@ class Runner:
         self._max_result_bytes = max_result_bytes
         self._task_log = task_log
         self._worker_id = worker_id
-        #: Spreads retries: a number in [0, 1) for each.
+        #: Returns a number in [0, 1) for each retry, which spreads retries over time.
         self._jitter = jitter
         #: Whether what a handler raises is logged, with its traceback.
         self._log_failures = log_failures
         #: Where plain functions run.
         self.threads = DaemonThreads(threads, name="task")
-        #: What runs here.
+        #: The attempts that run here.
         self.leases: Leases[Attempt] = Leases()
         self._loop = asyncio.get_running_loop()
-        #: Claims on their way, and ends that are recorded without their handlers.
+        #: The number of claims on their way, and the ends that are being recorded while their handlers still run.
         self._beginning = 0
         self._endings: set[asyncio.Task[Outcome]] = set()
         self._draining = False
@@ -99,13 +99,13 @@ class Runner:
     # --- what runs
 
     async def drain(self, grace_s: float) -> None:
-        """Begin nothing more, let what runs go on for `grace_s`, and give back what is left then."""
+        """Begin no more attempts, let running ones continue for `grace_s`, and then give the rest back."""
         self._draining = True
         if self.leases:
-            log.info("stopping: %d running tasks may go on for %g s", len(self.leases), grace_s)
+            log.info("stopping: %d running tasks have %g s to end", len(self.leases), grace_s)
         await self._idle_within(grace_s)
         if self.leases:
-            log.info("giving %d running tasks back", len(self.leases))
+            log.info("stopping: %d running tasks are given back", len(self.leases))
             for attempt in self.leases:
                 attempt.stop(StopReason.SHUTDOWN)
             await self._idle_within(STOP_GRACE_S + 1)
@@ -119,7 +119,7 @@ class Runner:
     # --- an attempt, step by step
 
     async def begin(self, task_id: str) -> Attempt | Refusal:
-        """Claim the task; `forget` the attempt when it has ended."""
+        """Claim the task; call `forget` when the attempt has ended."""
         self._beginning += 1
         try:
             claim = await self._store.claim(task_id, worker=self._worker_id)
@@ -144,13 +144,13 @@ class Runner:
     async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> Outcome:
         """End an attempt with what its handler returned.
 
-        A value that cannot be kept fails the task, unless `keep` is false: then the result is null.
+        A value that cannot be stored fails the task; if `keep` is false, the result is null instead.
         """
         result, problem = result_text(value, self._max_result_bytes)
         if problem is not None:
             if keep:
                 return await self._end(attempt, problem, 0)
-            log.warning("task %s: its result is not kept: %s", attempt.claim.task_id, problem.message)
+            log.warning("task %s: its result is not stored: %s", attempt.claim.task_id, problem.message)
 
         async def complete() -> Status:
             await self._store.complete(attempt.claim, result, attempt.context.result_file_path)
@@ -167,9 +167,9 @@ class Runner:
         raised: BaseException | None = None,
         end: End = End.FAILURE,
     ) -> Outcome:
-        """End an attempt with what its handler raised; whether another follows is the policy's to say.
+        """End an attempt with what its handler raised; the retry policy decides whether another attempt follows.
 
-        `raised`: what is behind that, for the log.
+        `raised` is the exception behind `exc`, for the log.
         """
         task_type = self._registry.get(attempt.claim.type)
         failure = failure_of(exc, task_type.final_errors if task_type else ())
@@ -184,12 +184,12 @@ class Runner:
         return await self._end(attempt, failure, delay_ms, exc, raised, end)
 
     async def fail_for_good(self, attempt: Attempt, exc: BaseException, *, end: End = End.FAILURE) -> Outcome:
-        """End an attempt with what its handler raised; no other follows, as plain Celery has it."""
+        """End an attempt with what its handler raised, without another attempt, as in plain Celery."""
         failure = failure_of(exc)
         return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc, end=end)
 
     async def give_back(self, attempt: Attempt) -> Outcome:
-        """Give the task to whoever comes; the attempt does not count."""
+        """Give the task back to its group; the attempt does not count."""
 
         async def release() -> None:
             await attempt.reported()
@@ -198,7 +198,7 @@ class Runner:
         return await self._record(attempt, End.GIVEN_BACK, release, note="given back")
 
     async def stopped(self, attempt: Attempt, *, retry: bool = True) -> Outcome:
-        """End an attempt whose handler stopped because it was told to; `retry`: its policy covers time limits."""
+        """End an attempt whose handler was stopped; `retry`: after a time limit, the retry policy decides."""
         end = attempt.state.due_end
         if end is End.GIVEN_BACK:
             return await self.give_back(attempt)
@@ -208,7 +208,7 @@ class Runner:
             error = (
                 TaskTimeoutError("the attempt ran longer than its time limit")
                 if end is End.TIMED_OUT
-                # The handler raised CancelledError by itself.
+                # Nobody stopped the handler: it raised CancelledError by itself.
                 else TaskError("the handler was cancelled from inside", code="cancelled_inside")
             )
             return await (self.fail if retry else self.fail_for_good)(attempt, error, end=end)
@@ -216,14 +216,14 @@ class Runner:
         return self._outcome(attempt, None, note="claim lost")
 
     def forget(self, attempt: Attempt) -> None:
-        """The attempt has ended in this process, whatever the record says."""
+        """Note that the attempt no longer runs in this process."""
         attempt.state.let_go()
         self.leases.drop(attempt)
 
     def _end_without_handler(self, attempt: Attempt) -> None:
-        """Record the end of an attempt whose handler does not stop; what it does from now on counts for nothing."""
+        """Record the end of an attempt whose handler does not stop; what the handler does later is ignored."""
         if attempt.state.end is not None:
-            return  # the handler was faster, and its end is on the way to the store
+            return  # the handler has ended, and its end is on the way to the store
         self.forget(attempt)
         attempt.context.log.warning("the handler does not stop", reason=attempt.context.stop_reason)
         ending = self._loop.create_task(self.stopped(attempt))
@@ -235,7 +235,7 @@ class Runner:
     async def run(self, task_id: str, follow_up: Callable[[Any], object] | None = None) -> Outcome:
         """Run one attempt of a task whose type is registered here; never raises.
 
-        `follow_up` is called in a thread with what the handler returned, before that is recorded.
+        `follow_up` is called in a thread with the value that the handler returned, before the end is recorded.
         """
         try:
             attempt = await self.begin(task_id)
@@ -247,7 +247,7 @@ class Runner:
         try:
             return await self._run(attempt, follow_up)
         except Exception as exc:
-            log.exception("task %s: its end could not be recorded; its lease will run out", task_id)
+            log.exception("the end of task %s could not be recorded; its lease will run out", task_id)
             return Outcome(None, note="not recorded", error=exc)
         finally:
             self.forget(attempt)
@@ -261,7 +261,7 @@ class Runner:
             arguments = self._arguments(task_type, attempt)
         except InvalidSubmissionError as exc:
             return await self._end(attempt, Failure("invalid_payload", str(exc), False), 0, exc)
-        except Exception as exc:  # of a validator that somebody wrote
+        except Exception as exc:  # from a validator of the task type
             return await self.fail(attempt, exc)
         limit_ms = attempt.claim.timeout_ms
         limit_s = task_type.timeout_s if limit_ms is None else limit_ms / 1000
@@ -280,12 +280,12 @@ class Runner:
         if isinstance(error, asyncio.CancelledError):
             return await self.stopped(attempt)
         if self._draining and isinstance(error, ExecutorLostError):
-            # Whoever stops this worker stops the executor too, as a rule: the task has no part in that.
+            # As a rule, the executor is stopped together with this worker; the task is not to blame.
             return await self.give_back(attempt)
         return await self.fail(attempt, error)
 
-    # Both ways to call a handler return what it raised instead of raising it: a SystemExit would end the
-    # loop with all that runs on it, and a StopIteration cannot pass through a future.
+    # Both ways to call a handler return its exception instead of raising it: a SystemExit would end the event loop and
+    # everything that runs on it, and a StopIteration cannot pass through a future.
 
     async def _call(
         self, attempt: Attempt, task_type: TaskType, arguments: dict[str, Any]
@@ -299,7 +299,7 @@ class Runner:
         except BaseException as exc:
             return None, exc
         finally:
-            # Cancelled by us: this asyncio task goes on, it still has to record the end.
+            # `stop` cancelled this asyncio task, which still has to record the end.
             while attempt.context.cancelled and running.cancelling():
                 running.uncancel()
 
@@ -340,7 +340,7 @@ class Runner:
             return task_type.retry
         try:
             return self._policy_of(task_type, task_type.validate(orjson.loads(claim.payload)))
-        except Exception:  # also of a validator that somebody wrote
+        except Exception:  # a validator of the task type may raise anything
             return task_type.retry
 
     async def _end(
@@ -375,7 +375,7 @@ class Runner:
         value: Any = None,
         error: BaseException | None = None,
     ) -> Outcome:
-        """End an attempt and have the store know; every end of an attempt goes through here.
+        """End an attempt, and write its end to the store; every end of an attempt is recorded here.
 
         `write` returns the task's new status.
         """
@@ -390,7 +390,7 @@ class Runner:
         return self._outcome(attempt, status, note=note, value=value, error=error)
 
     def _say_failed(self, attempt: Attempt, failure: Failure, raised: BaseException | None) -> None:
-        """Say that an attempt failed: in the task's log, and in this process's unless Celery does."""
+        """Log that an attempt failed: in the task's log, and in this process's log unless Celery does that."""
         claim = attempt.claim
         line = failure_line(claim, failure, raised)
         attempt.log(line, always=True)
@@ -421,13 +421,13 @@ class Runner:
         error: BaseException | None = None,
     ) -> Outcome:
         if error is not None and not isinstance(error, Exception):
-            # Whoever raises it again must not end a process with it.
+            # A caller that raises it again must not end its process with it.
             error = RuntimeError(repr(error))
         return Outcome(status, note, value, error, time.monotonic() - attempt.started)
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:
-    """Return what a record says of an exception."""
+    """Return an exception as the failure that is recorded."""
     name, text = type(exc).__name__, text_of(exc)
     if isinstance(exc, TaskError):
         return Failure(str(exc.code), text or name, bool(exc.retryable) and not isinstance(exc, final_errors))

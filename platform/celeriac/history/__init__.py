@@ -1,1 +1,1 @@
-"""History: every task that ever was, in SQL, until its retention ends. The recorder writes it from the events."""
+"""History: all tasks in SQL until their retention ends, written by the recorder from the event stream."""

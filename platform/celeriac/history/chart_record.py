@@ -1,4 +1,4 @@
-"""Charts as every front door offers them: which span in which buckets, and the record that is written."""
+"""Charts as all front doors offer them: the span of time and its buckets, and the record of a chart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.history.stats import BUCKETS, MAX_BUCKETS, Bucket, Chart
 from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
 
-#: Buckets at most where the caller names no size.
+#: Most buckets if the caller does not name a size.
 CHOSEN_BUCKETS: Final = 200
 
 
@@ -30,15 +30,15 @@ class Span:
 
 
 def span_of(start: datetime | None, end: datetime, bucket: str | None, *, most: int = CHOSEN_BUCKETS) -> Span:
-    """Return the whole buckets that hold `start` to `end`; left out, the hour before `end`.
+    """Return the whole buckets that contain `start` to `end`; without `start`, the hour before `end`.
 
-    Where no size is named it is one that makes at most `most` of them. Raises `InvalidSubmissionError`
-    about `from` or `bucket`.
+    Without a size, it is the smallest one that makes at most `most` buckets. Raises `InvalidSubmissionError` about
+    `from` or `bucket`.
     """
     end_ms = ms_from_utc(end)
     start_ms = end_ms - BUCKETS["1h"] if start is None else ms_from_utc(start)
     if start_ms >= end_ms:
-        raise InvalidSubmissionError([Violation("from", "is not before `to`")])
+        raise InvalidSubmissionError([Violation("from", "must be before `to`")])
     if bucket is not None and bucket not in BUCKETS:
         raise InvalidSubmissionError([Violation("bucket", f"must be one of {', '.join(BUCKETS)}")])
     name = bucket or next((n for n, ms in BUCKETS.items() if (end_ms - start_ms) / ms <= most), "1d")

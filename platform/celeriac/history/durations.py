@@ -1,7 +1,7 @@
-"""Durations in classes of equal ratio: a percentile of any number of them is read from a short histogram.
+"""Durations in classes of equal ratio, so that percentiles of any number of durations come from a short histogram.
 
-Class k holds the durations from 2^(k/8) ms up to 2^((k+1)/8) ms, that is 9 % wide; a value read from
-it is at most 4.5 % off. (A log-linear histogram, as in HdrHistogram.)
+Class k holds the durations from 2^(k/8) ms to 2^((k+1)/8) ms. It is 9 % wide, so a value that is read from it is at
+most 4.5 % off. (A log-linear histogram, as in HdrHistogram.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PER_DOUBLING: Final = 8
 
 
 def class_of(duration_ms: int) -> int:
-    """Return the class of a duration; -1 is that of everything below a millisecond."""
+    """Return the class of a duration; -1 is the class of everything below a millisecond."""
     return -1 if duration_ms < 1 else math.floor(math.log2(duration_ms) * _PER_DOUBLING)
 
 
@@ -24,7 +24,7 @@ def middle_of(duration_class: int) -> float:
 
 
 def percentile(histogram: Mapping[int, int], share: float) -> float | None:
-    """Return the duration (ms) below which `share` (0..1) of the histogram's items lie; None of an empty one."""
+    """Return the duration (ms) below which `share` (0..1) of the histogram's items lie; None if it is empty."""
     total = sum(histogram.values())
     if not total:
         return None

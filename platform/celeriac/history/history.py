@@ -25,9 +25,9 @@ from celeriac.tasks.filter import DEFAULT_LIMIT, Sort, TaskFilter
 
 @dataclass(frozen=True, slots=True)
 class KeptTask:
-    """A task as history has it: what readers see, and the record that the store would take back.
+    """A task from history: as readers see it, and as the record with which the store could run it again.
 
-    `omitted` names what a list leaves out because of its size (`payload`, `result`).
+    `omitted` names the fields that a list leaves out because of their size (`payload`, `result`).
     """
 
     task: Task
@@ -38,21 +38,21 @@ class KeptTask:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some tasks of a list, and where the next ones begin; None is the end."""
+    """Some tasks of a list, and the cursor of the next page; None means: this is the last page."""
 
     tasks: list[KeptTask]
     next_cursor: str | None
 
 
 class Ledger:
-    """A process's connection to the history; belongs to one event loop. Everything raises `LedgerUnavailableError`."""
+    """A process's connection to the history; belongs to one event loop. All calls raise `LedgerUnavailableError`."""
 
     def __init__(self, database_url: str, *, statement_timeout_s: float = 30.0) -> None:
         self.url = shown(database_url)
         self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
 
     async def check(self) -> None:
-        """Raise `LedgerMissingError` unless the tables are there, in this version."""
+        """Raise `LedgerMissingError` unless the tables exist in this version."""
         await check(self.engine)
 
     async def stop(self) -> None:
@@ -83,8 +83,8 @@ class Ledger:
     ) -> Page:
         """Return a page of the tasks that the filter selects; raises `BadCursorError`.
 
-        Each task is on one page, however many arrive meanwhile: sorted by what never changes (`created_at`),
-        a list is walked through without gap or double.
+        A list that is sorted by what never changes (`created_at`) has each task on exactly one page, however many tasks
+        are added meanwhile.
         """
         after = None if cursor is None else Cursor.decode(cursor, sort)
         statement = queries.page(task_filter, sort, limit + 1, after)
@@ -113,7 +113,7 @@ class Ledger:
     ) -> Chart:
         """Return counts and durations in buckets of `bucket_ms` from `start_ms` (included) to `end_ms` (excluded).
 
-        Costs a walk along an index entry of each task in the range, and touches no row but for one user's.
+        It reads one index entry of each task in the range, and rows only if one user is selected.
         """
         async with reading(self.engine) as connection:
             replies = [
@@ -149,7 +149,7 @@ class Ledger:
         return [Event(f"{at_ms}-{seq}", kind, orjson.loads(fields)) for at_ms, seq, kind, fields in rows]
 
     async def log_lines(self, task_id: str, *, after: tuple[int, int] = (-1, 0), count: int = 500) -> list[LogLine]:
-        """Return up to `count` lines that history has of a task's log after the stream id `after`, in order."""
+        """Return up to `count` lines of a task's log that history has, after the stream id `after`, in order."""
         found = await self.events(task_id, after=after, count=count, kinds=(LOG,))
         return [log_line_from_entry(event.id, event.fields) for event in found]
 

@@ -1,4 +1,4 @@
-"""Takes tasks out of the history when their time is over, a bounded number at once."""
+"""Deletes tasks from the history when their retention is over, a bounded number at once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 
-#: Tasks deleted in one transaction.
+#: Most tasks that one transaction deletes.
 _BATCH: Final = 500
-#: Pause after everything was looked through (seconds).
+#: Pause after all tasks have been checked (seconds).
 _INTERVAL_S: Final = 60.0
-#: Pause between two batches, in which recorders come to write.
+#: Pause between two batches, in which recorders can write (seconds).
 _BREATH_S: Final = 0.05
-#: Pause between two looks at the statistics by which SQLite chooses its indexes (seconds).
+#: Pause between two updates of the statistics from which SQLite chooses its indexes (seconds).
 _OPTIMIZE_S: Final = 3600.0
 
 _OPEN: Final = [status.value for status in Status if not status.final]
@@ -34,9 +34,9 @@ _c: Final = tasks.c
 
 
 class Pruner(Role):
-    """Deletes by type, each by its own time. Any number may run.
+    """Deletes the tasks of each type after the retention of the type. Any number may run.
 
-    A task that never ended is deleted too once it is that old, if the store does not know it any more.
+    A task that never ended is deleted at this age too, if the store no longer has it.
     """
 
     def __init__(self, *, engine: AsyncEngine, store: TaskStore, retentions: Retentions) -> None:
@@ -53,17 +53,17 @@ class Pruner(Role):
         try:
             for task_type in await self._types():
                 if deleted := await self._prune(task_type):
-                    log.info("history: %d tasks of type %s are past their time", deleted, task_type)
+                    log.info("history: deleted %d tasks of type %s whose retention is over", deleted, task_type)
                     return _BREATH_S
             if await self._prune_lost():
                 return _BREATH_S
             await self._optimize()
         except LedgerUnavailableError as exc:
-            log.debug("history is not pruned for now: %s", exc)
+            log.debug("history cannot be pruned at the moment: %s", exc)
         return _INTERVAL_S
 
     async def _types(self) -> list[str]:
-        """Return the types that have tasks, each found by one step along the index."""
+        """Return the types that have tasks; each is found by one step along the index."""
         found: list[str] = []
         async with reading(self._engine) as connection:
             while True:
@@ -84,7 +84,7 @@ class Pruner(Role):
             .limit(_BATCH)
         )
         async with reading(self._engine) as connection:
-            # Looked at without the write lock first: nearly always there is nothing to do.
+            # Check without the write lock first: nearly always there is nothing to do.
             if (await connection.execute(over.limit(1))).first() is None:
                 return 0
         async with writing(self._engine) as connection:
@@ -108,7 +108,7 @@ class Pruner(Role):
         known = await self._store.known([row.task_id for row in rows])
         lost = [row.task_id for row, is_known in zip(rows, known, strict=True) if not is_known]
         if lost:
-            log.warning("history: %d tasks never ended, and the store does not know them any more", len(lost))
+            log.warning("history: deleted %d tasks that never ended and that the store no longer has", len(lost))
             async with writing(self._engine) as connection:
                 await _delete(connection, lost)
         more = len(rows) == _BATCH

@@ -1,8 +1,8 @@
 """The statements that read tasks.
 
-A page is read along an index that begins with what is selected and goes on with what is sorted by;
-the next page begins behind the last row (keyset), so each costs the same. Several statuses, or a search
-in id or message, are branches of their own, each such a page, of which the first rows are taken.
+A page is read along an index whose first columns are selected by and whose next columns are sorted by. The next page
+begins after the last row (keyset), so all pages cost the same. For several statuses, and for a search in ids and
+messages, each alternative is a branch with such a page, and the first rows of all branches are the result.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from celeriac.database.task_tables import tags, tasks
 from celeriac.model import ms_from_utc
 from celeriac.tasks.filter import Sort, TaskFilter
 
-#: Payloads and results of a list above this are left out (characters); reading the task itself shows them.
+#: Lists leave out payloads and results that are longer than this (characters); reading the task itself shows them.
 LISTED_CHARACTERS: Final = 64 * 1024
 
-#: The columns that this concerns.
+#: The columns that may be left out.
 LONG: Final = ("payload", "result")
 
 _SORTED_BY: Final = {"created_at": "created_ms", "finished_at": "finished_ms", "updated_at": "updated_ms"}
@@ -29,23 +29,23 @@ _c: Final = tasks.c
 
 
 def sort_value(sort: Sort, row: Any) -> int:
-    """Return what a row is sorted by."""
+    """Return the value by which a row is sorted."""
     value: int = row[_SORTED_BY[sort.by]]
     return value
 
 
 def omitted(column: str) -> str:
-    """Return the name under which a page says that it leaves out a long column."""
+    """Return the name of the column that says whether a long column was left out."""
     return f"{column}_omitted"
 
 
 def page(task_filter: TaskFilter, sort: Sort, limit: int, after: Cursor | None) -> Select[Any]:
-    """Return the statement for `limit` tasks in order, from behind `after` on, with all columns but long texts."""
+    """Return the statement for `limit` tasks in order, after the cursor `after`, without long texts."""
     branches = [_branch(conditions, task_filter, sort, limit, after) for conditions in _branches(task_filter)]
     if len(branches) == 1:
         ids = branches[0].subquery()
     else:
-        # Each in parentheses of its own, as a table: SQLite takes no ORDER BY inside a plain UNION.
+        # Each as a table in parentheses: SQLite does not accept ORDER BY inside a plain UNION.
         ids = union_all(*(select(branch.subquery()) for branch in branches)).subquery()
     at = ids.c.at_ms
     order = (at.desc(), ids.c.id.desc()) if sort.descending else (at, ids.c.id)
@@ -58,7 +58,7 @@ def page(task_filter: TaskFilter, sort: Sort, limit: int, after: Cursor | None) 
 
 
 def count(task_filter: TaskFilter) -> Select[Any]:
-    """Return the statement for how many tasks the filter selects."""
+    """Return the statement that counts the tasks of a filter."""
     branches = [select(_c.task_id).where(*conditions) for conditions in _branches(task_filter, tags_by_join=False)]
     found = branches[0] if len(branches) == 1 else union_all(*branches)
     return select(func.count()).select_from(found.subquery())
@@ -74,7 +74,7 @@ def _branch(
 ) -> Select[Any]:
     at, task_id = _c[_SORTED_BY[sort.by]], _c.task_id
     if task_filter.tag and sort.by == "created_at":
-        # Along the tags, which are sorted by creation too.
+        # By the table of tags, which is sorted by creation too.
         at, task_id = tags.c.created_ms, tags.c.task_id
     found = select(at.label("at_ms"), task_id.label("id")).where(*conditions)
     if task_filter.tag:
@@ -91,7 +91,7 @@ def _branch(
 
 
 def _branches(task_filter: TaskFilter, *, tags_by_join: bool = True) -> Iterator[list[ColumnElement[bool]]]:
-    """Yield the conditions of each branch; no task is in two of them."""
+    """Yield the conditions of each branch; a task is in at most one branch."""
     shared = list(_conditions(task_filter))
     for tag in task_filter.tag[1:] if tags_by_join else task_filter.tag:
         tagged = tags.alias()

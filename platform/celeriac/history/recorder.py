@@ -1,8 +1,8 @@
 """Moves the global event stream into SQL, in batches.
 
-Any number may run: the stream's consumer group gives each entry to one of them, and what one that
-died had read is taken over by another. An entry is acknowledged after its transaction, and writing is
-idempotent, so a recorder may die, and the database or the store be away, at any moment.
+Any number may run: the stream's consumer group gives each entry to one of them, and another recorder takes over what a
+dead one had read. An entry is acknowledged after its transaction, and writing is idempotent. So a recorder may die, and
+the database or the store may be away, at any moment.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from celeriac.store.watching.feed import EventFeed, FeedEntry
 
 log = logging.getLogger(__name__)
 
-#: Pauses while the database is away (seconds), doubled each time.
+#: First and longest pause while the database is away (seconds); the pause doubles each time.
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
-#: Records gone through in one step of a resynchronisation, and events read of each.
+#: Records that one step of a resynchronisation reads, and events that are read of each.
 _RESYNC_PAGE: Final = 200
 _RESYNC_EVENTS: Final = 1000
-#: By the setting `ledger.log`: the ends of tasks whose logs are kept.
+#: By the setting `ledger.log`: how a task must end for its log to be kept.
 _LOGGED: Final = {"none": (), "failed": (Status.FAILED,), "all": tuple(status for status in Status if status.final)}
-#: Logs that are held in memory at once; a line has at most some 24 KiB.
+#: Logs that are held in memory at once; a line has at most about 24 KiB.
 _LOGS_AT_ONCE: Final = 5
-#: A consumer that nobody has seen for so long is forgotten (seconds).
+#: A consumer that has not read for this long is forgotten (seconds).
 _UNSEEN_S: Final = 3600.0
 
 
 class Recorder(Role):
     """Writes what happened to the tasks into the database of `engine`.
 
-    What another recorder has read and not written for `lease_s` seconds is taken over.
+    It takes over what another recorder read and did not write within `lease_s` seconds.
     """
 
     def __init__(self, *, feed: EventFeed, engine: AsyncEngine, ledger: LedgerSettings, lease_s: float) -> None:
@@ -52,14 +52,14 @@ class Recorder(Role):
         self._settings = ledger
         self._lease_s = lease_s
         self._writer = Writer(engine, progress=ledger.progress)
-        #: Read and not acknowledged yet.
+        #: Entries that were read and are not acknowledged yet.
         self._batch: list[FeedEntry] = []
         self._checked = False
         self._away_s = 0.0
         self._housekeeping_due = 0.0
 
     async def step(self) -> float:
-        """Record one batch; returns the seconds until the next look."""
+        """Record one batch; returns the seconds until the next one."""
         try:
             if not self._checked:
                 await check(self._engine)
@@ -67,7 +67,7 @@ class Recorder(Role):
             pause_s = await self._step()
         except LedgerUnavailableError as exc:
             if not self._away_s:
-                log.warning("history is not recorded for now, the store keeps it: %s", exc)
+                log.warning("history cannot be recorded at the moment; the store keeps the events: %s", exc)
             self._away_s = min(self._away_s * 2 or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             return self._away_s
         if self._away_s:
@@ -98,13 +98,13 @@ class Recorder(Role):
         return 0 if full else self._settings.interval
 
     async def _keep_house(self, batch_size: int) -> None:
-        """Take over what dead recorders left, once in a while."""
+        """Take over what dead recorders left, now and then."""
         if time.monotonic() < self._housekeeping_due:
             return
         idle_s = self._lease_s
         self._batch = await self._feed.take_over(batch_size, idle_s=idle_s)
         if self._batch:
-            log.info("taking %d events over from a recorder that is gone", len(self._batch))
+            log.info("taking over %d events from a recorder that is gone", len(self._batch))
         else:
             await self._feed.retire(unseen_s=_UNSEEN_S)
             self._housekeeping_due = time.monotonic() + idle_s / 3
@@ -113,7 +113,7 @@ class Recorder(Role):
         of_task: dict[str, list[FeedEntry]] = {}
         for entry in entries:
             if not entry.task_id:
-                continue  # somebody else's, in our stream
+                continue  # another program added it to the stream
             of_task.setdefault(entry.task_id, []).append(entry)
         async for records in self._feed.records(of_task):
             rows = _rows(records)
@@ -121,7 +121,7 @@ class Recorder(Role):
             await self._record_logs(records)
 
     async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
-        """Write the last lines of the logs that history keeps; they were all there when their task ended."""
+        """Write the last lines of the logs that history keeps; a log is complete when its task has ended."""
         kept = _LOGGED[self._settings.log]
         ended = [i for i, record in records.items() if "log_seq" in record and record.get("status") in kept]
         for start in range(0, len(ended), _LOGS_AT_ONCE):
@@ -129,7 +129,7 @@ class Recorder(Role):
             await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.log_lines))
 
     async def _resync(self, number: str) -> bool:
-        """Write one page of the records that the store holds; returns whether there is more to do at once."""
+        """Write one page of the records that the store holds; returns whether the next page is due at once."""
         page = await self._feed.resync_page(number, _RESYNC_PAGE)
         if page is None:
             return False
@@ -142,12 +142,12 @@ class Recorder(Role):
                 await self._record_logs({task_id: records[task_id] for task_id in some})
         await self._feed.resync_done(number, cursor)
         if cursor == "0":
-            log.warning("history is complete again, as far as the store still held it")
+            log.warning("history is complete again, except for what the store no longer had")
         return True
 
 
 def _rows(records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of those records that are there, and are records."""
+    """Return the rows of the records that exist and can be read."""
     rows = {}
     for task_id, record in records.items():
         try:
@@ -155,5 +155,5 @@ def _rows(records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]
                 rows[task_id] = row_of({"task_id": task_id, **record})
         except ValueError as exc:
             # Foreign programs write records too.
-            log.error("task %s is left out of the history, its record cannot be read: %s", task_id, exc)
+            log.error("task %s is left out of the history: its record cannot be read: %s", task_id, exc)
     return rows

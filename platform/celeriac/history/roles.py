@@ -1,4 +1,4 @@
-"""The background roles of the history, for whichever process runs them."""
+"""The background roles of the history, for any process that runs them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def keeping(store: TaskStore, settings: Settings, *, pruning: bool = True) -> AsyncIterator[None]:
-    """Record and prune for as long as the block runs; without `database_url` there is no history.
+    """Record and prune inside the block; without `database_url` there is no history.
 
-    Does not fail when the database is away, or not migrated yet: it waits for it and catches up.
+    If the database is away or not migrated yet, this does not fail: the roles wait for it and catch up.
     """
     if settings.database_url is None:
         yield

@@ -1,4 +1,4 @@
-"""Counts and durations over time, for charts: one walk along an index that holds all they need."""
+"""Counts and durations over time, for charts, from one walk along an index that has all columns for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, literal, select
 from celeriac.database.task_tables import tasks
 from celeriac.history.durations import percentile
 
-#: Buckets by name, in milliseconds. Days are those of UTC.
+#: Sizes of buckets by name (ms). Days are UTC days.
 BUCKETS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "1d": 86_400_000}
 MAX_BUCKETS: Final = 2_000
 
@@ -21,20 +21,20 @@ _c: Final = tasks.c
 
 @dataclass(slots=True)
 class Durations:
-    """Many durations in milliseconds, as far as a chart wants to know them."""
+    """A summary of many durations (ms), as charts need it."""
 
     histogram: Counter[int] = field(default_factory=Counter)
     total: int = 0
     longest: int = 0
 
     def add(self, duration_class: int, number: int, total: int, longest: int) -> None:
-        """Take in `number` durations of one class."""
+        """Add `number` durations of one class."""
         self.histogram[duration_class] += number
         self.total += total
         self.longest = max(self.longest, longest)
 
     def summary(self) -> dict[str, float] | None:
-        """Return average, median, 95th percentile and maximum in ms, None of nothing; percentiles are within 5 %."""
+        """Return average, median, 95th percentile (both within 5 %) and maximum in ms; None without durations."""
         number = self.histogram.total()
         if not number:
             return None
@@ -51,7 +51,7 @@ class Durations:
 
 @dataclass(slots=True)
 class Bucket:
-    """What was submitted and what ended in a span of time; durations are those of the last attempts that ended."""
+    """The submissions and ends in a span of time; durations are those of the last attempts of the ended tasks."""
 
     start_ms: int
     submitted: int = 0
@@ -62,7 +62,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """All buckets of a range in order, also those in which nothing happened, and the range as a whole."""
+    """All buckets of a range in order, including empty ones, and the range as a whole."""
 
     buckets: list[Bucket]
     total: Bucket
@@ -71,7 +71,7 @@ class Chart:
 def statements(
     start_ms: int, end_ms: int, bucket_ms: int, *, task_type: str | None, queue: str | None, user_id: str | None = None
 ) -> tuple[Select[Any], Select[Any], Select[Any]]:
-    """Return the statements for what was submitted, what ended, and how long that had waited."""
+    """Return the statements for submissions, for ends, and for how long the ended tasks had waited."""
     chosen = []
     if task_type is not None:
         chosen.append(_c.type == task_type)
@@ -104,7 +104,7 @@ def chart_of(
     ended: Iterable[Sequence[Any]],
     waited: Iterable[Sequence[Any]],
 ) -> Chart:
-    """Return the chart that the three statements' rows make."""
+    """Return the chart from the rows of the three statements."""
     buckets = [Bucket(at) for at in range(start_ms, end_ms, bucket_ms)]
     total = Bucket(start_ms)
     for place, number in submitted:

@@ -1,7 +1,7 @@
 """Writes history: idempotent, in any order, by any number of recorders at once.
 
-A row is replaced only by a later state of its task, an event is there or it is not. So whatever is
-written twice, or late, changes nothing.
+Only a later state of a task replaces its row, and an event is inserted only if it is missing. So writing something
+twice, or late, changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from celeriac.store.watching.feed import LOG, FeedEntry
 
 log = logging.getLogger(__name__)
 
-#: What is known of a task whose record was gone before it was written; the rest of its row stays as it is.
+#: The columns that are known of a task whose record was gone before it was written; other columns stay as they are.
 _OF_EVENTS: Final = (
     *("rev", "status", "attempt", "updated_ms", "finished_ms"),
     *("error_code", "error_message", "error_retryable"),
@@ -31,7 +31,7 @@ _OF_EVENTS: Final = (
 
 
 class Writer:
-    """Writes pages of rows and events, each in one transaction. `progress` is `ledger.progress` of the settings."""
+    """Writes pages of rows and events, each in one transaction. `progress` is the setting `ledger.progress`."""
 
     def __init__(self, engine: AsyncEngine, *, progress: str) -> None:
         self._engine = engine
@@ -56,15 +56,15 @@ class Writer:
     async def write(self, rows: Mapping[str, Mapping[str, Any]], entries: Sequence[FeedEntry]) -> None:
         """Write `rows` (by task id) and the events of `entries`, all or nothing.
 
-        A task of `entries` without a row lost its record before this: what its events say is written.
-        Raises `LedgerUnavailableError`. Data that the database refuses is left out, and said so.
+        A task of `entries` without a row has lost its record; what its events say is written instead.
+        Raises `LedgerUnavailableError`. Data that the database refuses is left out, and logged.
         """
         ended = _rows_of_events([entry for entry in entries if entry.task_id not in rows])
         events = event_rows(entries, progress=self._progress)
         try:
             await self._write(rows.values(), ended, events)
         except RowRefusedError:
-            # One by one, so that one task cannot keep all others out of the history.
+            # One by one, so that one bad task does not keep the others out of the history.
             for task_id in sorted({*rows, *(event["task_id"] for event in events)}):
                 try:
                     await self._write(
@@ -73,12 +73,12 @@ class Writer:
                         [event for event in events if event["task_id"] == task_id],
                     )
                 except RowRefusedError as exc:
-                    log.error("task %s is left out of the history, the database refuses it: %s", task_id, exc)
+                    log.error("task %s is left out of the history: the database refuses it: %s", task_id, exc)
 
     async def _write(
         self, rows: Iterable[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
     ) -> None:
-        # In one order, so that two recorders wait for each other and never both.
+        # Always in the same order, so that two recorders cannot deadlock.
         ordered = sorted(rows, key=lambda row: str(row["task_id"]))
         tags = [
             {"tag": clean(tag), "created_ms": row["created_ms"], "task_id": row["task_id"]}
@@ -96,8 +96,8 @@ class Writer:
 def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
     """Return `insert` so that it replaces `columns` of a row that is an earlier state of the task.
 
-    The same id may come back as another task (created later) once the store has forgotten the first;
-    a foreign program that writes records counts no revisions, so the time decides among equal ones.
+    After the store has forgotten a task, the same id may be used for another task, which was created later. Foreign
+    programs that write records do not count revisions, so the time decides between equal revisions.
     """
     new, old = insert.excluded, tables.tasks.c
     return insert.on_conflict_do_update(
@@ -117,12 +117,12 @@ def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
 
 
 def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str, Any]]:
-    """Return the rows of events, each place once, in order of (task, place)."""
+    """Return the rows of events, one for each place, in the order of (task, place)."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in entries:
         event = entry.event
         at_ms, _, seq = event.id.partition("-")
-        # A line's id is of another stream.
+        # The id of a log line belongs to another stream.
         slot = f"log-{event.id}" if event.kind == LOG else event.id
         if event.kind == "progress" and progress != "all":
             if progress == "none":
@@ -142,7 +142,7 @@ def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str,
 
 
 def _rows_of_events(entries: Iterable[FeedEntry]) -> list[dict[str, Any]]:
-    """Return rows as far as status events tell of them, for tasks without a record, in order of their ids."""
+    """Return rows from what status events say, for tasks without a record, in the order of their ids."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if entry.event.kind != "status":

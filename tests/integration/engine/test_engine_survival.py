@@ -67,7 +67,7 @@ async def test_a_task_goes_back_when_its_executor_is_stopped_together_with_the_w
         task_id = await submit(store, "grpc_task", hangs, max_retries=0)
         await eventually(lambda: has_progress(store, task_id), because="the executor works on it")
         worker.send(signal.SIGTERM)
-        await eventually(lambda: "may go on for 30 s" in worker.said(), because="the worker stops")
+        await eventually(lambda: "running tasks have 30 s to end" in worker.said(), because="the worker stops")
         await executor.kill()
         assert await worker.gone(within_s=20) == 0
         task = await store.get(task_id)

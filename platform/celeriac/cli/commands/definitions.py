@@ -344,7 +344,7 @@ def _object(name: str, text: str) -> dict[str, Any]:
     try:
         found = orjson.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text)
     except (OSError, orjson.JSONDecodeError) as exc:
-        raise InvalidSubmissionError([Violation(name, f"is no JSON: {exc}")]) from exc
+        raise InvalidSubmissionError([Violation(name, f"is not valid JSON: {exc}")]) from exc
     if not isinstance(found, dict):
         raise InvalidSubmissionError([Violation(name, "must be a JSON object")])
     return found
