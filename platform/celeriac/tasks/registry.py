@@ -48,8 +48,11 @@ class TypeHooks:
         """Return how long a record stays after its task's end (seconds); None means as the type says."""
         return None
 
-    def check_repeatable(self, payload: Any) -> None:
-        """Raise `InvalidSubmissionError` unless a definition can run this validated payload again and again."""
+    def check_without_intake(self, payload: Any, delivery: Delivery) -> None:
+        """Raise `InvalidSubmissionError` if this validated payload needs the intake.
+
+        Definitions and `.delay()` store their tasks without it.
+        """
 
     def check_retry(self, task: Task, payload: Any) -> None:
         """Raise `InvalidSubmissionError` unless a retry of `task` may have this validated payload instead."""

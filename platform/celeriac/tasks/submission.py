@@ -72,14 +72,14 @@ def build_submission(
     text = _json_text("payload", request.payload, limit=settings.max_body_bytes)
     payload = task_type.validate(request.payload, submitted=True)
     policy = task_type.retry_policy(payload, settings)
-    if repeatable:
-        task_type.hooks.check_repeatable(payload)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
     timeout_s = task_type.timeout_s if request.timeout is None else request.timeout
     expires = request.expires
     of_type = _of_type(task_type, group, settings)
+    if repeatable:
+        task_type.hooks.check_without_intake(payload, of_type.delivery)
     return Submission(
         task_id=new_task_id(),
         type=task_type.name,
@@ -132,9 +132,9 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
     max_retries, timeout_ms = call.max_retries, call.timeout_ms
     of_type = _OfType(delivery_of(call.group, settings), None, ())
     if task_type is not None:
-        max_retries = _policy(call, task_type, settings).max_retries
-        timeout_ms = _timeout_ms(task_type.timeout_s) if timeout_ms is None else timeout_ms
         of_type = _of_type(task_type, call.group, settings)
+        max_retries = _policy(call, task_type, of_type.delivery, settings).max_retries
+        timeout_ms = _timeout_ms(task_type.timeout_s) if timeout_ms is None else timeout_ms
     return Submission(
         task_id=call.task_id,
         type=call.name,
@@ -152,9 +152,11 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
     )
 
 
-def _policy(call: CeleryCall, task_type: TaskType, settings: Settings) -> RetryPolicy:
+def _policy(call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings) -> RetryPolicy:
     try:
-        return task_type.retry_policy(task_type.validate(json.loads(call.payload), submitted=True), settings)
+        payload = task_type.validate(json.loads(call.payload), submitted=True)
+        task_type.hooks.check_without_intake(payload, delivery)
+        return task_type.retry_policy(payload, settings)
     except InvalidSubmissionError:
         if not call.follows:
             raise

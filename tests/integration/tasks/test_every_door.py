@@ -380,12 +380,17 @@ async def test_a_file_that_grpc_takes_over_is_a_task_like_an_upload(house: House
     assert json.loads(by_call["payload"]) == {"processor": "image"}
 
 
-async def test_an_upload_cannot_become_the_task_of_a_definition(house: House) -> None:
-    task = {"type": "file_process", "payload": {"file_id": await house.upload()}}
-    definition = {"user_id": "7", "trigger_type": "LOOP", "trigger_args": {"interval": 60}, "task": task}
-    answer = await house.http.post("/api/v1/definitions", json=definition)
-    assert answer.status_code == 422, answer.text
-    assert "task.payload.file_id" in answer.text
+async def test_doors_that_hand_nothing_over_refuse_files_that_must_be(house: House) -> None:
+    upload = {"type": "file_process", "payload": {"file_id": await house.upload()}}
+    foreign = {"type": "file_process", "queue": "foreign", "payload": {"path": house.file()}}
+    for refused, where in ((upload, "payload.file_id"), (foreign, "payload.path")):
+        definition = {"user_id": "7", "trigger_type": "LOOP", "trigger_args": {"interval": 60}, "task": refused}
+        answer = await house.http.post("/api/v1/definitions", json=definition)
+        assert answer.status_code == 422, answer.text
+        assert f"task.{where}" in answer.text
+        with pytest.raises(InvalidSubmissionError, match=where):
+            await by_delay(house, refused)
+    assert await house.store.group_names() == []
 
 
 async def test_a_retry_keeps_its_file_and_refuses_another_one(house: House) -> None:

@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema
 
 import celeriac.tasks.types.file_options  # noqa: F401 - registers the built-in processors
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.model import Task
+from celeriac.model import Delivery, Task
 from celeriac.settings import ChainStep, Settings
 from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
@@ -149,11 +149,14 @@ class _FileHooks(TypeHooks):
 
     intake = FILES
 
-    def check_repeatable(self, payload: FilePayload) -> None:
-        """Refuse an upload: the first task of the definition would use it up."""
+    def check_without_intake(self, payload: FilePayload, delivery: Delivery) -> None:
+        """Refuse an upload, and a file for a foreign program: both must be handed over."""
         if payload.file_id is not None:
-            message = "cannot be run again and again: its first task takes the upload over; name a file by payload.path"
+            message = "an upload belongs to one task that is submitted over the API; name a file by payload.path here"
             raise InvalidSubmissionError([Violation("payload.file_id", message)])
+        if delivery is Delivery.EXTERNAL:
+            message = "a foreign program gets its file handed over, for which the task must be submitted over the API"
+            raise InvalidSubmissionError([Violation("payload.path", message)])
 
     def check_retry(self, task: Task, payload: FilePayload) -> None:
         """Refuse another file than the task has: its file was handed over when it was submitted."""
