@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi_document.DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=openapi_document.TAGS,
-        # The framework's own pages load code from elsewhere. Ours are in pages/, the document too.
+        # The framework's own pages load code from other sites. pages/ has ours, and the route of the document.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

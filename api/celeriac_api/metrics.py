@@ -1,7 +1,7 @@
-"""What Prometheus reads: the platform's counts from the store, and what this process knows of itself.
+"""The metrics for Prometheus: the platform's counts from the store, and the figures of this process.
 
 Names and units follow https://prometheus.io/docs/practices/naming/. The platform's figures are the same at every
-replica, so one of them is read for these (`scope=platform`) and each for its own (`scope=process`).
+replica, so Prometheus reads them from one replica (`scope=platform`), and each replica's own (`scope=process`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HISTOGRAMS: Final = {
 
 
 class ProcessMetrics:
-    """What this process knows of itself: resources, and the connections that are open."""
+    """The figures of this process: resources and open connections."""
 
     def __init__(self, open_connections: Mapping[str, int]) -> None:
         self._registry = CollectorRegistry()
@@ -76,7 +76,7 @@ class _OpenConnections(Collector):
         for kind, number in self._numbers.items():
             family.add_metric([kind], number)
         yield family
-        info = GaugeMetricFamily("celeriac_build_info", "The version that runs.", labels=["version"])
+        info = GaugeMetricFamily("celeriac_build_info", "The version of this process.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
 
@@ -95,7 +95,7 @@ def _counted(counts: Counts) -> Iterator[Metric]:
 
 
 def _spelled(labels: tuple[str, ...]) -> list[str]:
-    # Statuses are stored in capitals and shown as the API shows them.
+    # Statuses are stored in capitals. The API and the metrics show them in lower case.
     return [*labels[:2], *(label.lower() for label in labels[2:])]
 
 
@@ -113,12 +113,12 @@ def _state(state: PlatformState) -> Iterator[Metric]:
         "celeriac_queue_age_seconds", "How long the task that is next in a group has waited.", labels=["group"]
     )
     unserved = GaugeMetricFamily(
-        "celeriac_queue_unserved", "Tasks that wait in a group and that none of its workers takes.", labels=["group"]
+        "celeriac_queue_unserved", "Tasks that wait in a group whose workers do not know their type.", labels=["group"]
     )
     running = GaugeMetricFamily("celeriac_tasks_running", "Tasks that run.", labels=["group"])
-    paused = GaugeMetricFamily("celeriac_group_paused", "1 where a group is held back, else 0.", labels=["group"])
+    paused = GaugeMetricFamily("celeriac_group_paused", "1 if a group is paused, else 0.", labels=["group"])
     limit = GaugeMetricFamily(
-        "celeriac_group_limit_running", "Tasks of a group that may run at once, where it is limited.", labels=["group"]
+        "celeriac_group_limit_running", "Tasks of a group that may run at once, if it is limited.", labels=["group"]
     )
     for name, group in state.groups.items():
         depth.add_metric([name], group.waiting)
@@ -129,16 +129,18 @@ def _state(state: PlatformState) -> Iterator[Metric]:
         if group.max_running is not None:
             limit.add_metric([name], group.max_running)
     yield from (depth, age, unserved, running, paused, limit)
-    yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a time.", value=state.delayed)
-    workers = GaugeMetricFamily("celeriac_workers", "Workers that reported lately.", labels=["kind"])
+    yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a point in time.", value=state.delayed)
+    workers = GaugeMetricFamily("celeriac_workers", "Workers that reported recently.", labels=["kind"])
     for kind, number in sorted({"celery": 0, **state.workers}.items()):
         workers.add_metric([kind], number)
     yield workers
 
 
 def _lag(lag: Lag) -> Iterator[Metric]:
-    yield GaugeMetricFamily("celeriac_recorder_lag_events", "Events that history has yet to record.", value=lag.entries)
+    yield GaugeMetricFamily(
+        "celeriac_recorder_lag_events", "Events that the history has not recorded yet.", value=lag.entries
+    )
     yield GaugeMetricFamily("celeriac_recorder_lag_seconds", "Age of the oldest of them.", value=lag.seconds)
     yield GaugeMetricFamily(
-        "celeriac_recorder_up", "1 where somebody records history, else 0.", value=float(lag.recording)
+        "celeriac_recorder_up", "1 if a process records the history, else 0.", value=float(lag.recording)
     )

@@ -55,9 +55,9 @@ class Parts:
     #: Calls of the dispatch API and of OpenAI clients.
     calls: RemoteCalls
     models: ModelDirectory
-    #: From a credential to its principal.
+    #: Turns a credential into its principal.
     authenticator: Authenticator
-    #: The same for callers; it counts the refused credentials of each address.
+    #: The same for callers of routes; it also counts the refused credentials of each address.
     credentials: CredentialCheck
     metrics: ProcessMetrics
     #: None if no database is configured.
@@ -76,7 +76,7 @@ class Parts:
     def history(self) -> Ledger:
         """The ledger; raises `LedgerMissingError` if there is none."""
         if self.ledger is None:
-            raise LedgerMissingError("no history is kept here: set DATABASE_URL, and run `celeriac migrate`")
+            raise LedgerMissingError("this installation keeps no history: set DATABASE_URL, and run `celeriac migrate`")
         return self.ledger
 
 
@@ -119,7 +119,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
     """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings.store))
-        # A database that is away, or not migrated, is no reason to refuse work: history answers once it is there.
+        # Work is accepted without a database too: history answers once the database is available and migrated.
         ledger: Ledger | None = None
         if settings.database_url is not None:
             ledger = Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)

@@ -1,4 +1,4 @@
-"""The API process: HTTP by uvicorn and gRPC beside it, on one event loop."""
+"""The API process: HTTP with uvicorn, and gRPC beside it, on one event loop."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from celeriac_api.rpc.process import serving_rpc
 
 log = logging.getLogger(__name__)
 
-#: How long open requests may go on once the process was asked to stop (seconds).
+#: How long open requests may go on after the process was asked to stop (seconds).
 _GRACE_S: Final = 3
 _BACKLOG: Final = 2048
-#: New objects between two looks for reference cycles. A request leaves none behind, and with the interpreter's
-#: default (700) looking takes a tenth of the time.
+#: New objects between two garbage collections. A request leaves no reference cycles behind, and with the default of
+#: the interpreter (700) collecting takes a tenth of the CPU time.
 _GC_THRESHOLD: Final = 20_000
 
 
 def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
-    """Serve until SIGTERM or SIGINT; returns the exit code. A taken port is said on standard error."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. Standard error says if the port is taken."""
     try:
         app = create_app(settings)
         listener = bind(settings.host, settings.port)
-        # What has been made so far stays until the end: no need to look at it again and again.
+        # The objects made so far live until the end, so the garbage collector need not look at them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD, 10, 10)
@@ -53,7 +53,7 @@ def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening-ready socket; raises `SettingsError` that says what to do."""
+    """Return a listening socket; raises `SettingsError`, which says what to do."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -62,10 +62,10 @@ def bind(host: str, port: int) -> socket.socket:
         raise SettingsError(f"cannot serve HTTP on host {host!r}: {exc}") from exc
     listener = socket.socket(family, kind, protocol)
     try:
-        # So that a restart need not wait for connections of the process before it to time out.
+        # So that a restart need not wait until the connections of the previous process time out.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Only now is it certain that nobody else listens there.
+        # Only listening shows whether another program listens there.
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as exc:
@@ -78,27 +78,27 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
-    """Serve HTTP on `listener` and gRPC on its port until a signal comes; returns the exit code.
+    """Serve HTTP on `listener` and gRPC on its port until a signal arrives; returns the exit code.
 
-    Raises `StoreUnavailableError` and `SettingsError` when it cannot begin.
+    Raises `StoreUnavailableError` and `SettingsError` if it cannot start.
     """
     server = ApiServer(app, settings)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
-    # Opened before the application, so that a store that is away is one clear line and no traceback of its start.
+    # Started before the application, so that an unavailable store gives one clear line instead of a traceback.
     async with serving_rpc(settings):
         try:
             log.info("HTTP on %s:%d", *listener.getsockname()[:2])
             await server.serve(sockets=[listener])
         except SystemExit:
-            # uvicorn's way to say that the application did not start; it has logged why.
+            # This is how uvicorn says that the application did not start. It has logged why.
             return 1
     return 0
 
 
 class ApiServer(uvicorn.Server):
-    """uvicorn, which leaves signals to us and does not wait for event streams when it stops."""
+    """A uvicorn server that leaves signals to `serve` and does not wait for event streams when it stops."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self._access = settings.access
@@ -110,16 +110,16 @@ class ApiServer(uvicorn.Server):
                 ws=WebSocketProtocol,
                 ws_max_size=settings.dispatch.max_frame_bytes,
                 ws_ping_interval=settings.dispatch.ping_interval,
-                # The endpoints decide who is gone: they hear the pongs, and know who is busy.
+                # The endpoints decide which client is gone: they hear the pongs, and know who is busy.
                 ws_ping_timeout=None,
-                # What is sent is small: compressing costs more than it saves, and memory for each connection.
+                # Messages are small: compressing costs more than it saves, and memory for each connection.
                 ws_per_message_deflate=False,
                 **_tls(settings.access.tls),
                 lifespan="on",
                 log_config=None,
                 access_log=settings.log_level == "debug",
                 server_header=False,
-                # Nobody's headers are believed but those of the proxies that the settings name.
+                # Only the headers of the proxies that the settings name are trusted.
                 proxy_headers=bool(settings.access.trusted_proxies),
                 forwarded_allow_ips=settings.access.trusted_proxies,
                 backlog=_BACKLOG,
@@ -129,30 +129,30 @@ class ApiServer(uvicorn.Server):
         )
 
     async def on_tick(self, counter: int) -> bool:
-        """Once a second, cut off who is too slow: a connection that sends a byte now and then costs as much as any."""
+        """Disconnect slow clients once in a while: one that sends a byte now and then costs as much as any other."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, ProblemProtocol):
                     slow = connection.is_slow(now, head_s=self._access.header_timeout, body_s=self._access.body_timeout)
-                    # Twice in a row: after a moment in which we were slow ourselves, what came meanwhile is read first.
+                    # Only if it was slow twice in a row: after a busy moment of this process, its data is read first.
                     if slow and connection.looked_slow:
                         connection.transport.abort()
                     connection.looked_slow = slow
         return await super().on_tick(counter)
 
     def ask_to_stop(self) -> None:
-        """Stop soon; asked again, at once."""
+        """Stop soon, or at once if asked again."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signals alone: `serve` handles them."""
+        """Do not handle signals: `serve` does."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let remote workers finish; end the event streams, which would go on as long as their tasks run; and stop."""
+        """Let remote workers finish, end the event streams, which would last as long as their tasks, and stop."""
         for listening in self.servers:
             listening.close()
         parts: Parts | None = self.lifespan.state.get(STATE)
@@ -177,45 +177,45 @@ def _tls(tls: ServerTlsSettings | None) -> dict[str, Any]:
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which says in our words that something was no HTTP request, and when it heard of it."""
+    """uvicorn's HTTP protocol that answers an invalid request with a problem, and remembers when bytes arrived."""
 
-    #: When bytes came last, and when the request began whose head is not complete (loop time; None: none is open).
+    #: When bytes arrived last, and when the request began whose head is not complete (loop time; None without one).
     heard_at = 0.0
     head_since: float | None = None
-    #: Whether the last look found it slow.
+    #: Whether the last check found it slow.
     looked_slow = False
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a head."""
+        """Wait for the head of a request."""
         super().connection_made(transport)
         self.heard_at = self.head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Note the moment."""
+        """Remember when bytes arrived."""
         self.heard_at = self.loop.time()
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Remember when a request begins."""
         self.head_since = self.heard_at
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its head is complete."""
+        """Remember that the head is complete."""
         self.head_since = None
         super().on_headers_complete()
 
     def is_slow(self, now: float, *, head_s: float, body_s: float) -> bool:
-        """Whether the client takes longer for a head, or between two pieces of a body, than it may."""
+        """Return whether the client takes too long for a head, or between two pieces of a body."""
         if self.head_since is not None:
             return now - self.head_since > head_s
         cycle = self.cycle
-        # A body that we have paused is late for our reasons.
+        # If the server has paused the body, the client is not to blame.
         waiting = cycle is not None and cycle.more_body and not cycle.response_complete and not self.flow.read_paused
         return waiting and now - self.heard_at > body_s
 
     def send_400_response(self, msg: str) -> None:
-        """Answer with a problem and close."""
+        """Answer with a problem and close the connection."""
         response = problem("bad_request", TABLE["bad_request"], msg, "")
         head = [b"HTTP/1.1 400 Bad Request\r\n"]
         head += [b"%s: %s\r\n" % header for header in response.raw_headers]

@@ -1,1 +1,1 @@
-"""Who may do what on every front door: one table of routes, and one guard ahead of them."""
+"""Who may do what over HTTP: routes declare what they need, and one guard ahead of them checks it."""

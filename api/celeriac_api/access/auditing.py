@@ -1,4 +1,4 @@
-"""Writes down who did what: each call of a route that the table names an action of, before its answer is sent."""
+"""Records who did what: each request to a route that declares an action, before its answer is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 async def serve_audited(app: ASGIApp, action: str, audit: AuditLog, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request, and tell the audit how it ended."""
+    """Serve a request, and record in the audit how it ended."""
 
     async def send_audited(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -39,5 +39,5 @@ async def _write(action: str, audit: AuditLog, scope: Scope, status: int) -> Non
     try:
         await audit.write(entry)
     except CeleriacError as exc:
-        # What was done is done: the answer must say so. The line takes the entry's place.
-        log.error("the audit has no entry of %s: %s", entry, exc)
+        # The action has happened, so the answer must say so. The log line replaces the entry.
+        log.error("the audit could not record %s: %s", entry, exc)

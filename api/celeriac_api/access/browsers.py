@@ -1,4 +1,4 @@
-"""What browsers make possible: pages of other sites that call us, names that point here, frames around us."""
+"""Protects users of browsers: from pages of other sites that send requests, names that point here, and frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celeriac.up.ports import is_loopback
 from celeriac_api.access.credentials import SUBPROTOCOL, Head
 from celeriac_api.http.problems import RequestError
 
-#: On every answer, unless it says otherwise itself.
+#: On every answer, unless the route sets the header itself.
 HEADERS: Final = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -24,7 +24,7 @@ HEADERS: Final = {
 }
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Names of hosts that one process remembers as good.
+#: Host names that one process remembers as allowed.
 _REMEMBERED: Final = 1000
 _EXPOSED: Final = (
     "ETag, Location, Retry-After, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Upload-Offset, "
@@ -42,13 +42,13 @@ class Browsers:
     def __init__(self, access: AccessSettings, *, host: str) -> None:
         self._origins = frozenset(access.cors_origins)
         self._hsts = access.tls is not None
-        # Where callers show a credential, a name that points here gains a page nothing.
+        # If callers must show a credential, a page gains nothing from a name that points here.
         self._check_hosts = not access.on and is_loopback(host)
         self._own_names = {name.lower() for name in (*access.allowed_hosts, host)}
         self._good_hosts: set[str] = set()
 
     def check_host(self, head: Head) -> None:
-        """Raise `RequestError` where a name that is not ours points to this machine (DNS rebinding)."""
+        """Raise `RequestError` if the host name is not one of this server (DNS rebinding)."""
         if not self._check_hosts or head.host in self._good_hosts:
             return
         if not self._ours(head.host):
@@ -69,16 +69,16 @@ class Browsers:
         if name in self._own_names or name == "localhost" or name.endswith(".localhost"):
             return True
         try:
-            # An address is no name that a stranger could point here.
+            # A stranger can point a name here, but not an address.
             ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
 
     def check_origin(self, scope: Scope, head: Head) -> None:
-        """Raise `RequestError` where a page of another site makes a browser do something here.
+        """Raise `RequestError` if a page of another site makes a browser change something here.
 
-        For requests that need no credential, or whose credential the browser adds by itself.
+        This is for requests that need no credential, or whose credential the browser adds by itself.
         """
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         if not changes:
@@ -86,7 +86,7 @@ class Browsers:
         if head.origin is not None and head.origin in self._origins:
             return
         if head.fetch_site is not None:
-            # No page can forge it.
+            # A page cannot forge this header.
             foreign = head.fetch_site not in ("same-origin", "none")
         else:
             foreign = head.origin is not None and urlsplit(head.origin).netloc.lower() != head.host.lower()
@@ -98,11 +98,11 @@ class Browsers:
             )
 
     def preflight(self, scope: Scope, head: Head) -> Response | None:
-        """Return the answer to a browser that asks whether a page may call us; None: it does not ask."""
+        """Return the answer to a browser that asks whether a page may send a request; None if it does not ask."""
         if head.origin is None or not head.preflight or scope["type"] != "http" or scope["method"] != "OPTIONS":
             return None
         if head.origin not in self._origins:
-            # No header of permission is the refusal.
+            # An answer without the permission headers is the refusal.
             return Response(status_code=403 if self._origins else 404, headers={"Vary": "Origin"})
         return Response(
             status_code=204,
@@ -116,9 +116,9 @@ class Browsers:
         )
 
     def dressed(self, send: Send, head: Head, scope: Scope) -> Send:
-        """Return `send` so that answers have the headers of safety, and of permission where the origin has it.
+        """Return a `send` that adds the security headers, and the permission headers if the origin is allowed.
 
-        A WebSocket that offers our subprotocol gets it: browsers give up otherwise.
+        A WebSocket that offers our subprotocol gets it, because browsers close the connection otherwise.
         """
         allowed = head.origin if head.origin in self._origins else None
         offered = SUBPROTOCOL in scope.get("subprotocols", ())

@@ -1,4 +1,4 @@
-"""Who calls a route, and what of the tasks they may see."""
+"""The caller of a route: who it is, and from which address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRINCIPAL: Final = "celeriac.principal"
 
 
 def principal_in(scope: Mapping[str, Any]) -> Principal:
-    """Return who calls; raises `AuthenticationError` for a WebSocket that has still to say so."""
+    """Return the caller; raises `AuthenticationError` for a WebSocket that has not shown its credential yet."""
     principal: Principal | None = scope.get(PRINCIPAL)
     if principal is None:
         raise AuthenticationError("show a credential first")
@@ -24,15 +24,15 @@ def principal_in(scope: Mapping[str, Any]) -> Principal:
 
 
 async def caller_of(connection: HTTPConnection) -> Principal:
-    """Return who calls."""
+    """Return the caller."""
     return principal_in(connection.scope)
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """Return the address that a connection comes from, as far as it is known; see setting `access.trusted_proxies`."""
+    """Return the address that a connection comes from, or an empty text; see the setting `access.trusted_proxies`."""
     client = scope.get("client")
     return client[0] if client else ""
 
 
-#: A route's parameter of this type gets who calls.
+#: A route's parameter of this type gets the caller.
 CallerOf = Annotated[Principal, Depends(caller_of)]

@@ -1,4 +1,4 @@
-"""From a credential to its principal, for all front doors: an address that shows too many bad ones has to wait."""
+"""Turns a credential into its principal, for all front doors. An address with too many refused ones has to wait."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from celeriac_api.access.limits import Buckets, check_rate
 
 
 class CredentialCheck:
-    """Checks credentials for one process, and counts the refused ones of each address."""
+    """Checks credentials for one process, and counts the refused credentials of each address."""
 
     def __init__(self, authenticator: Authenticator, *, failures_per_minute: int) -> None:
         self._authenticator = authenticator
         self._failures = Buckets(failures_per_minute / 60, failures_per_minute)
 
     async def principal(self, credential: str, address: str) -> Principal:
-        """Return who shows the credential; what was verified lately is good whatever others at the address do.
+        """Return the principal of a credential. One that was verified recently is accepted whatever its address did.
 
         Raises `AuthenticationError`, `RateLimitedError`, and `StoreUnavailableError` for a key.
         """
         if (known := self._authenticator.remembered(credential)) is not None:
             return known
-        # Ahead of the look: an address that guesses must not learn which guess was right.
+        # This comes first, so that an address that guesses does not learn which guess was right.
         check_rate(self._failures, address, "too many refused credentials from this address")
         refused = False
         try:

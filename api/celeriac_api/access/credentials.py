@@ -11,18 +11,18 @@ from starlette.types import Scope
 
 from celeriac.access.authenticator import bearer
 
-#: What the sign-in page sets. It holds the credential itself, so that no session needs to be kept anywhere.
+#: The cookie that the sign-in page sets. It holds the credential itself, so the server keeps no sessions.
 COOKIE: Final = "celeriac_session"
 #: A WebSocket client that cannot set headers offers the subprotocols `celeriac` and `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
 _OFFERED_BEARER: Final = "bearer."
-#: The query parameter, on streams and WebSockets only; taken out before anything is logged.
+#: The query parameter, accepted for streams and WebSockets only. It is removed before anything is logged.
 _QUERY: Final = "token"
 
 
 @dataclass(slots=True)
 class Head:
-    """What the guard reads of a request's head, in one pass."""
+    """The headers of a request that the guard needs, read in one pass."""
 
     host: str = ""
     origin: str | None = None
@@ -31,12 +31,12 @@ class Head:
     cookie: str | None = None
     fetch_site: str | None = None
     preflight: bool = False
-    #: A `Content-Encoding` is said, of a body that there may be.
+    #: There is a `Content-Encoding`. The request may still have no body.
     encoded: bool = False
 
 
 def read_head(scope: Scope) -> Head:
-    """Return what is there."""
+    """Read the headers of a request."""
     head = Head()
     for name, value in scope["headers"]:
         if name == b"host":
@@ -59,9 +59,9 @@ def read_head(scope: Scope) -> Head:
 
 
 def credential_of(scope: Scope, head: Head, *, stream: bool) -> tuple[str | None, bool]:
-    """Return the credential that a request shows, and whether a browser added it by itself (a cookie).
+    """Return the credential of a request, and whether a browser added it by itself (a cookie).
 
-    Raises `AuthenticationError` for an `Authorization` header that is not a bearer's.
+    Raises `AuthenticationError` if the `Authorization` header has another scheme than `Bearer`.
     """
     in_query = _taken_from_query(scope) if stream else None
     if head.authorization is not None:
@@ -94,7 +94,7 @@ def _taken_from_query(scope: Scope) -> str | None:
         return None
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     found = next((value for name, value in pairs if name == _QUERY), None)
-    # In place: the server logs from the same scope.
+    # In place, because the server logs from the same scope.
     rest: Any = urlencode([pair for pair in pairs if pair[0] != _QUERY])
     scope["query_string"] = rest.encode("latin-1")
     return found

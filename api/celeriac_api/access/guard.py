@@ -1,6 +1,6 @@
-"""Ahead of every route, the hot one included: who calls, whether they may, and how much.
+"""Decides ahead of every route, the hot one included: who calls, whether they may, and how often.
 
-Where authentication is off this costs one pass over the headers; a credential shown all the same says who it is.
+If authentication is off, this costs one pass over the headers. A credential still says who the caller is.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 #: Path parameters that name a task.
 _TASK_PARAMETERS: Final = ("task_id", "taskId")
-#: The one that names an upload.
+#: The path parameter that names an upload.
 _FILE_PARAMETER: Final = "file_id"
-#: Where pages lead who has not signed in.
+#: Where pages redirect a browser that has not signed in.
 SIGN_IN: Final = "/sign-in"
-#: Characters below which a secret is too short for HS256 (RFC 7518, section 3.2).
+#: A secret with fewer characters is too short for HS256 (RFC 7518, section 3.2).
 _SHORT_SECRET: Final = 32
-#: How the dispatch API (docs/dispatch.md) calls a task that does not exist.
+#: What the dispatch API (docs/dispatch.md) says about a task that does not exist.
 _UNKNOWN: Final = "Task not found or expired"
 
 
@@ -52,7 +52,9 @@ class Guard:
     def __init__(self, access: AccessSettings, *, host: str) -> None:
         secret = access.jwt_secret
         if secret is not None and len(secret.get_secret_value()) < _SHORT_SECRET:
-            log.warning("JWT_SECRET is short, so it may be guessed: use 32 random characters or more")
+            log.warning(
+                "JWT_SECRET is shorter than 32 characters, so it may be guessed: use at least 32 random characters"
+            )
         self._on = access.on
         self._browsers = Browsers(access, host=host)
         self.dressed = self._browsers.dressed
@@ -62,7 +64,7 @@ class Guard:
         self._streams = OpenStreams(access.max_streams_per_principal)
 
     def plain(self, scope: Scope) -> bool:
-        """Whether a request needs no more than a look at its headers, which is then done: nothing to wait for."""
+        """Admit a request whose headers are all that has to be checked; returns False if it needs `admit`."""
         if self._on or self._per_principal or self._per_address:
             return False
         head = scope["celeriac.head"] = read_head(scope)
@@ -76,7 +78,7 @@ class Guard:
         return True
 
     async def admit(self, scope: Scope, found: Found | None) -> Response | None:
-        """Return the refusal of a request, or None and leave in its scope who calls; `found` is its route."""
+        """Return the refusal of a request, or None and put the caller into its scope; `found` is its route."""
         head = scope.get("celeriac.head") or read_head(scope)
         access = KNOWN
         try:
@@ -106,7 +108,7 @@ class Guard:
         return None
 
     async def _check_owners(self, scope: Scope, principal: Principal, parameters: Mapping[str, str]) -> None:
-        """Raise for a task or a file in the path that is somebody else's."""
+        """Raise if a task or a file in the path belongs to another user."""
         parts = parts_in(scope)
         for name in _TASK_PARAMETERS:
             if (task_id := parameters.get(name)) is not None:
@@ -115,7 +117,7 @@ class Guard:
             await parts.files.check_owner(file_id, principal)
 
     async def _principal(self, scope: Scope, head: Head, access: Access, address: str) -> Principal | None:
-        """Return who calls; None where nobody has to say so, or not yet. Raises `AuthenticationError`."""
+        """Return the caller; None if nobody has to be known, or not yet. Raises `AuthenticationError`."""
         try:
             credential, by_browser = credential_of(scope, head, stream=access.stream)
         except AuthenticationError:
@@ -125,7 +127,7 @@ class Guard:
         if by_browser or not self._on or access.open:
             self._browsers.check_origin(scope, head)
         if access.open:
-            # Asked of nobody: the store may be away.
+            # An open route does not look at the credential, because the store may be unavailable.
             return None
         if credential is None:
             if not self._on:
@@ -138,11 +140,11 @@ class Guard:
         except AuthenticationError:
             if self._on or access.first_message:
                 raise
-            # What a client shows by habit (a key for another service) is no reason to refuse it here.
+            # Some clients always send a key, for another service. That is not a reason to refuse them here.
             return LOCAL
 
     def _with_rights(self, principal: Principal) -> Principal:
-        """Return who calls, who may do everything to own tasks where authentication is off."""
+        """Return the principal; if authentication is off, it may do everything with its own tasks."""
         if self._on or principal.admin:
             return principal
         return Principal(
@@ -154,16 +156,16 @@ class Guard:
         )
 
     async def _check_owner(self, parts: Parts, principal: Principal, task_id: str) -> None:
-        """Raise `TaskNotFoundError` for somebody else's task, as for one that does not exist.
+        """Raise `TaskNotFoundError` for another user's task, as for a task that does not exist.
 
-        Raises `LedgerUnavailableError` where only the history could say whose it is, and that is away.
+        Raises `LedgerUnavailableError` if only the history could tell the owner, and it is unavailable.
         """
         known, owner = await parts.store.owner(task_id)
         if not known:
             try:
                 owner = (await parts.tasks.kept(task_id)).task.user_id
             except TaskNotFoundError:
-                return  # the route finds nothing either
+                return  # the route does not find it either
         if not principal.sees(owner):
             raise TaskNotFoundError(task_id)
 
@@ -191,11 +193,11 @@ class Guard:
         return RefusedBody(other) if isinstance(error, EncodedBodyError) else other
 
     async def serve_audited(self, app: ASGIApp, action: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what changes something, with `app`, and write down who did it."""
+        """Serve a request with `app`, and record in the audit who made it."""
         await serve_audited(app, action, AuditLog(parts_in(scope).store), scope, receive, send)
 
     async def serve_stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what goes on for long, with `app`."""
+        """Serve a stream with `app`, as long as its credential is valid; bounds the streams of each caller."""
         principal: Principal | None = scope.get(PRINCIPAL)
         if principal is not None and principal.kind is Kind.LOCAL:
             await app(scope, receive, send)
@@ -213,7 +215,7 @@ class Guard:
 
 
 async def refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a refusal: of a WebSocket, before it is accepted."""
+    """Send a refusal. A WebSocket is refused before it is accepted."""
     if scope["type"] != "websocket":
         await response(scope, receive, send)
         return

@@ -1,7 +1,7 @@
-"""How much one caller may ask for: token buckets, and streams that are open at once.
+"""How much one caller may ask for: token buckets, and a bound on open streams.
 
-Counted in each process by itself: no round trip for it, at the price that the limit of an installation is that of a
-process times the number of API processes.
+Each process counts by itself. That costs no round trip, but the limit of an installation is the limit of one process
+times the number of API processes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from celeriac.errors import RateLimitedError
 from celeriac.settings import AccessSettings
 from celeriac.up.ports import is_loopback
 
-#: Callers that one process counts for; who was quiet longest is forgotten first, with a full bucket.
+#: One process counts for at most this many callers. It forgets the one that was quiet longest, whose bucket is full.
 _CALLERS: Final = 10_000
 #: Requests per second of one principal, unless the settings say otherwise.
 _DEFAULT_RATE: Final = 1000.0
@@ -51,7 +51,7 @@ class Buckets:
     def wait_s(self, caller: str, take: float = 1.0) -> float:
         """Take from the caller's bucket and return 0, or the seconds until there is enough in it again."""
         bucket = self._buckets.pop(caller, None) or TokenBucket(self.rate, self._burst)
-        # The caller that was heard of last is last.
+        # Added again at the end, so that the first one has been quiet longest.
         self._buckets[caller] = bucket
         if len(self._buckets) > _CALLERS:
             del self._buckets[next(iter(self._buckets))]
@@ -67,7 +67,7 @@ def principal_buckets(access: AccessSettings, *, host: str) -> Buckets | None:
 
 
 def check_rate(buckets: Buckets | None, caller: str, what: str) -> None:
-    """Raise `RateLimitedError` when the caller's bucket is empty."""
+    """Raise `RateLimitedError` if the caller's bucket is empty."""
     if buckets is not None and (wait_s := buckets.wait_s(caller)) > 0:
         raise RateLimitedError(f"{what} (limit: {buckets.rate:g} per second)", retry_after_s=wait_s)
 
@@ -82,7 +82,7 @@ class OpenStreams:
     def enter(self, caller: str) -> None:
         """Count one more; raises `RateLimitedError` at the limit."""
         if self._open[caller] >= self._limit:
-            message = f"{self._limit} event streams and WebSockets are open already, which is the limit"
+            message = f"you have {self._limit} event streams and WebSockets open, which is the limit: close one"
             raise RateLimitedError(message, retry_after_s=5.0)
         self._open[caller] += 1
 

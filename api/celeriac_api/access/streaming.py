@@ -14,16 +14,16 @@ from celeriac.access.principal import Kind, Principal
 from celeriac.errors import CeleriacError
 from celeriac_api.access.caller import PRINCIPAL
 
-#: How often the credential of an open stream is looked at again (seconds).
+#: How often the credential of an open stream is checked again (seconds).
 LOOK_S: Final = 15.0
-#: WebSocket close code: the credential has ended; come back with another one.
+#: WebSocket close code: the credential has expired; the client should connect with another one.
 EXPIRED_CLOSE: Final = 1008
 
 
 async def serve_while_valid(
     app: ASGIApp, authenticator: Authenticator, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Serve a stream until it ends by itself, or its credential does: then it is closed in good order."""
+    """Serve a stream until it ends, or until its credential expires: then close it cleanly."""
     state = ""
 
     async def send_watched(message: Message) -> None:
@@ -62,7 +62,7 @@ async def _until_invalid(authenticator: Authenticator, scope: Scope) -> None:
                 return
         await asyncio.sleep(pause_s)
         if principal is not None and principal.kind is Kind.KEY:
-            # While the store is away nobody can say, so it goes on.
+            # While the store is unavailable nobody can tell, so the stream goes on.
             with contextlib.suppress(CeleriacError):
                 if not await authenticator.key_exists(principal.credential):
                     return

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `GET /v1/models`: remote workers behind any OpenAI client."""
+"""`POST /v1/chat/completions` and `GET /v1/models`: remote workers answer OpenAI clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 CHAT_PATH: Final = "/v1/chat/completions"
 MODELS_PATH: Final = "/v1/models"
 
-#: What is ours in the body; everything else goes to the worker as `parameters`.
+#: The fields of the body that the server reads. All others go to the worker as `parameters`.
 _OURS: Final = frozenset({"model", "messages", "stream_options", "group", "timeout"})
 _STREAM_HEADERS: Final = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
 
@@ -118,7 +118,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
 async def _stream(
     calls: RemoteCalls, submission: Submission, call: Call, with_usage: bool, receive: Receive, send: Send
 ) -> None:
-    """Stream; as long as nothing was sent an error is an ordinary answer with its status."""
+    """Stream the completion. Before anything was sent, an error is an ordinary answer with its status."""
     parts: asyncio.Queue[Delta] = asyncio.Queue()
     async with calls.waiting(submission, receive, parts.put_nowait) as waiter:
         begun = False
@@ -144,7 +144,7 @@ async def _chunks(
     call: Call,
     with_usage: bool,
 ) -> AsyncIterator[bytes | Response]:
-    """Yield the events of a stream; an error as the response that it is when nothing was sent yet."""
+    """Yield the events of a stream, and an error as the response for a client that was sent nothing yet."""
     ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
     sent: list[str] = []
     attempt = whole = 0
@@ -157,8 +157,8 @@ async def _chunks(
             if part is None:
                 yield KEEPALIVE
                 continue
-            # After a gap, or of another run, the end tells the rest: what was sent cannot be taken back. An attempt
-            # that was given back has another run, which counts from the beginning.
+            # After a gap, or if another run began, only the end sends the rest, because what was sent cannot be taken
+            # back. A task that was given back runs again, and its parts count from the beginning.
             if part.number != whole + 1 or (attempt and part.attempt != attempt):
                 broken = True
             if broken:
@@ -186,7 +186,7 @@ async def _chunks(
 
 
 async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[Outcome], patience_s: float) -> Delta | None:
-    """Return the next part, or None at the end and when it was quiet for a while."""
+    """Return the next part, or None at the end and after a quiet while."""
     if not parts.empty():
         return parts.get_nowait()
     if ending.done():
@@ -208,7 +208,7 @@ def _result(outcome: Outcome) -> Any:
 def _failed(outcome: Outcome) -> Response | None:
     if outcome.status is Status.COMPLETED:
         return None
-    # The work was done, or begun: repeating it is the caller's decision, not its library's.
+    # The work was done, or begun. The caller decides whether to repeat it, not its library.
     headers = {"x-should-retry": "false"}
     return _error(outcome.text or "the task failed", "server_error", outcome.code or None, 500, headers)
 

@@ -23,7 +23,7 @@ _AWAY: Final = ("Store unavailable", ("the store does not answer", "server_error
 
 
 def _openai_errors(about: dict[int | str, tuple[str, tuple[str, str, str | None]]]) -> Responses:
-    """Return the `responses` of an OpenAI route: by status what it means, and an error's text, type and code."""
+    """Return the `responses` of an OpenAI route: for each status its meaning, and an error's text, type and code."""
     return {
         status: {
             "model": OpenAIError,
@@ -48,13 +48,13 @@ def _openai_errors(about: dict[int | str, tuple[str, tuple[str, str, str | None]
     response_description="The completion, or with `stream` its chunks.",
     responses={
         200: {
-            "headers": {"X-Task-Id": header("The task that it is.", example=TASK_ID)},
+            "headers": {"X-Task-Id": header("The id of the task.", example=TASK_ID)},
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": CHUNKS}},
         },
         **_openai_errors(
             {
                 400: (
-                    "The request is wrong.",
+                    "The request is invalid.",
                     ("Invalid request: model must be a name", "invalid_request_error", None),
                 ),
                 415: (
@@ -67,7 +67,7 @@ def _openai_errors(about: dict[int | str, tuple[str, tuple[str, str, str | None]
                 ),
                 500: ("The task failed: the worker's text.", ("Task timeout", "server_error", "timeout")),
                 503: (
-                    "Nobody can do it now.",
+                    "No worker can do it now.",
                     (
                         "No worker available: no worker is connected to group 'default'",
                         "server_error",
@@ -89,7 +89,7 @@ async def create_chat_completion() -> None:
     served_by=serve_models,
     every_method=True,
     summary="List the models",
-    description="What connected remote workers announce.",
+    description="The models that connected remote workers announce.",
     response_model=ModelList,
     responses=_openai_errors({503: _AWAY}),
 )
@@ -102,12 +102,12 @@ async def list_models() -> None:
     access=_READ,
     served_by=serve_models,
     summary="Read a model",
-    description="One that a connected worker announces.",
+    description="One model that a connected worker announces.",
     response_model=Model,
     responses=_openai_errors(
         {
             404: (
-                "Nobody announces it.",
+                "No worker announces it.",
                 ("no connected worker announces the model 'lama'", "invalid_request_error", "model_not_found"),
             ),
             503: _AWAY,

@@ -1,4 +1,4 @@
-"""Between a worker's result and OpenAI's chat completions; pure.
+"""Turns a worker's result into OpenAI's chat completions. Pure functions.
 
 Shapes: https://platform.openai.com/docs/api-reference/chat (objects `chat.completion` and `chat.completion.chunk`).
 """
@@ -20,7 +20,7 @@ KEEPALIVE: Final = b": waiting\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What every answer to one call repeats."""
+    """The fields that every answer to one call repeats."""
 
     task_id: str
     model: str
@@ -35,7 +35,7 @@ class Call:
         }
 
     def completion(self, result: Any) -> dict[str, Any]:
-        """Return the completion that a result is."""
+        """Return the completion for a result."""
         document = self._document("chat.completion")
         if isinstance(result, dict) and isinstance(result.get("choices"), list):
             return {**document, **result}
@@ -46,12 +46,12 @@ class Call:
         return document
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        """Return a chunk of a stream, as its event."""
+        """Return a chunk of a stream as an event."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return event({**self._document("chat.completion.chunk"), "choices": [choice]})
 
     def usage_chunk(self, usage: Any) -> bytes:
-        """Return the last chunk of a stream that is to tell its usage."""
+        """Return the last chunk of a stream that reports its usage."""
         return event({**self._document("chat.completion.chunk"), "choices": [], "usage": usage})
 
 
@@ -61,7 +61,7 @@ def event(document: Any) -> bytes:
 
 
 def message_of(result: Any) -> dict[str, Any]:
-    """Return the assistant's message that a result is: a text, or what has `content`, `message` or `choices`."""
+    """Return the assistant's message in a result: a text, or an object with `content`, `message` or `choices`."""
     if isinstance(result, str):
         return {"role": "assistant", "content": result}
     if isinstance(result, dict):
@@ -84,7 +84,7 @@ def message_of(result: Any) -> dict[str, Any]:
 
 
 def finish_of(result: Any) -> str:
-    """Return why the model stopped, as the worker says."""
+    """Return why the model stopped, according to the worker."""
     if isinstance(result, dict):
         choices = result.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
@@ -97,12 +97,12 @@ def finish_of(result: Any) -> str:
 
 
 def usage_of(result: Any) -> Any:
-    """Return what the worker says of tokens, or None."""
+    """Return the usage of tokens according to the worker, or None."""
     return result.get("usage") if isinstance(result, dict) and isinstance(result.get("usage"), dict) else None
 
 
 def rest_of(result: Any, sent: str) -> dict[str, Any]:
-    """Return the delta that completes what was streamed so far: what the result says beyond it."""
+    """Return the delta that completes what was streamed so far."""
     message = message_of(result)
     delta: dict[str, Any] = {}
     content = message.get("content")

@@ -1,4 +1,4 @@
-"""`POST /api/openai`, as a plain ASGI application for the same reason as `POST /api/v1/tasks` is one."""
+"""`POST /api/openai`, as a plain ASGI application for the same reason as `POST /api/v1/tasks`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH: Final = "/api/openai"
 
 
 async def serve_call(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one call: with its result, or with its id, or with an error."""
+    """Answer one call with its result, its id or an error."""
     if scope["method"] != "POST":
         await error_response("Method not allowed: POST", 405, {"Allow": "POST"})(scope, receive, send)
         return

@@ -1,4 +1,4 @@
-"""Which group serves which model, as connected workers announce it."""
+"""Which group serves which model, according to the connected workers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Final
 from celeriac.settings import GROUP_NAME
 from celeriac.store.remote import RemoteTasks
 
-#: How long an answer of the store is used (seconds).
+#: How long an answer of the store is valid (seconds).
 _FRESH_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a call goes, and the model's name as the worker knows it."""
+    """The group that a call goes to, and the name by which its workers know the model."""
 
     group: str
     model: str
 
 
 class ModelDirectory:
-    """The announced models, read at most once a second however many ask."""
+    """The announced models. They are read at most once a second, however many callers ask."""
 
     def __init__(self, remote: RemoteTasks) -> None:
         self._remote = remote
@@ -41,7 +41,7 @@ class ModelDirectory:
         return self._known
 
     async def names(self) -> dict[str, str]:
-        """Return the names to call models by, each with its group: bare where one group has it, else `group/model`."""
+        """Return the names of models for callers, each with its group; `group/model` if several groups have a model."""
         known = await self.all()
         groups: dict[str, list[str]] = {}
         for group, model in known:
@@ -55,7 +55,8 @@ class ModelDirectory:
     async def find(self, name: str) -> Destination:
         """Return where a call for the model `name` goes.
 
-        A model that was announced by this very name goes before `group/model`: names of models may hold slashes.
+        A model that was announced with exactly this name is preferred to `group/model`, because names of models may
+        contain slashes.
         """
         for group, model in await self.all():
             if model == name:

@@ -1,4 +1,4 @@
-"""What a call of the dispatch API may say; each error is the text of the answer."""
+"""Reads the calls of the dispatch API. The text of each error is the text of the answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NOTHING_TO_DO: Final = "Invalid request: data or messages required"
 
 
 class InvalidCallError(ValueError):
-    """A call that is refused; the text is for its caller."""
+    """A call is refused; the text is for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchCall:
-    """A call as its caller means it."""
+    """A call after its fields were checked."""
 
     payload: dict[str, Any]
     group: str
@@ -87,7 +87,7 @@ def read_group(value: Any) -> str:
 
 
 def read_timeout(value: Any, dispatch: DispatchSettings, default_ms: int) -> int:
-    """Check a timeout in milliseconds; raises `InvalidCallError` where it is out of range."""
+    """Check a timeout in milliseconds; raises `InvalidCallError` if it is out of range."""
     if value is None:
         return default_ms
     low, high = dispatch.min_task_timeout_ms, dispatch.max_task_timeout_ms

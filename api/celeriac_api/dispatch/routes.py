@@ -1,4 +1,4 @@
-"""The dispatch API's routes as FastAPI knows them: `GET /api/task/{taskId}`, and the description of the hot one."""
+"""The routes of the dispatch API: `GET /api/task/{taskId}`, and the documentation of `POST /api/openai`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from celeriac_api.routing import Router
 
 
 def _errors(about: dict[int | str, tuple[str, tuple[str, ...]]]) -> Responses:
-    """Return the `responses` of a dispatch route: by status what it means, and its texts."""
+    """Return the `responses` of a dispatch route: for each status its meaning, and its texts."""
     return {
         status: {
             "model": DispatchError,
@@ -56,7 +56,7 @@ router = Router(tags=["dispatch"])
     summary="Have a remote worker do something",
     description=(
         "Waits for the answer, or with `async` answers at once with an id. `timeout` counts from submission. "
-        "Whoever hangs up while it waits cancels the task."
+        "If the caller disconnects while it waits, the task is cancelled."
     ),
     response_model=DispatchAnswer,
     response_model_exclude_none=True,
@@ -65,9 +65,9 @@ router = Router(tags=["dispatch"])
         200: {"content": {"application/json": {"examples": _shown(ANSWERS)}}},
         **_errors(
             {
-                400: ("The request is wrong.", ("Invalid request: data or messages required",)),
+                400: ("The request is invalid.", ("Invalid request: data or messages required",)),
                 500: ("The task failed: the worker's text.", ("Task timeout", "Worker disconnected")),
-                503: ("Nobody can do it now.", ("No worker available", "Queue is full")),
+                503: ("No worker can do it now.", ("No worker available", "Queue is full")),
             }
         ),
     },
@@ -81,7 +81,7 @@ async def dispatch() -> None:
     "/api/task/{task_id}",
     access=Access(Scope.READ, plain_errors=True),
     summary="Read a task, in the dispatch API's words",
-    description="How the task is. Which fields there are depends on `status`.",
+    description="The state of the task. `status` decides which other fields the answer has.",
     operation_id="read_dispatched_task",
     response_model=DispatchAnswer,
     response_model_exclude_none=True,
@@ -90,16 +90,16 @@ async def dispatch() -> None:
         **_errors(
             {
                 404: ("There is no such task.", ("Task not found or expired",)),
-                503: ("The store is away.", ("the store does not answer",)),
+                503: ("The store is unavailable.", ("the store does not answer",)),
             }
         ),
     },
 )
 async def read_task(
-    task_id: Annotated[str, Path(description="The id that the call was answered with.", examples=[TASK_ID])],
+    task_id: Annotated[str, Path(description="The id in the answer to the call.", examples=[TASK_ID])],
     parts: PartsOf,
 ) -> Response:
-    """Answer with how the task is."""
+    """Answer with the state of the task."""
     try:
         task = await parts.store.get(task_id)
         waiting = task.status in (Status.SCHEDULED, Status.PENDING, Status.RETRYING)

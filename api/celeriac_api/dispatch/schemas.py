@@ -30,23 +30,28 @@ class DispatchBody(BaseModel):
 
     data: Annotated[dict[str, Any] | None, Field(description="The work; this or `messages`.")] = None
     messages: Annotated[list[Any] | None, Field(description="OpenAI chat messages; these or `data`.")] = None
-    model: Annotated[str, Field(description="Which model is to answer.")] = "default"
-    group: Annotated[str, Field(description="Which workers.")] = "default"
+    model: Annotated[str, Field(description="The model that should answer.")] = "default"
+    group: Annotated[str, Field(description="The group of workers.")] = "default"
     timeout: Annotated[
-        int, Field(description="Milliseconds from submission to the end; 5000 to 600000 where nobody set it otherwise.")
+        int,
+        Field(
+            description="Milliseconds from submission to the end; 5000 to 600000, unless the settings say otherwise."
+        ),
     ] = 60_000
-    answer_at_once: Annotated[bool, Field(alias="async", description="Answer with the id, do not wait.")] = False
+    answer_at_once: Annotated[bool, Field(alias="async", description="Answer with the id at once.")] = False
     priority: Annotated[int, Field(ge=0, le=9, description="Higher runs sooner.")] = 0
-    max_retries: Annotated[int, Field(alias="maxRetries", ge=0, description="Attempts after the first.")] = 0
-    user_id: Annotated[str | None, Field(alias="userId", description="On whose behalf it runs.")] = None
+    max_retries: Annotated[
+        int, Field(alias="maxRetries", ge=0, description="How often a failed task is tried again.")
+    ] = 0
+    user_id: Annotated[str | None, Field(alias="userId", description="The user on whose behalf the task runs.")] = None
 
 
-#: A call's answers, by how the task is.
+#: Answers to a call, by the state of the task.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "completed": {"taskId": TASK_ID, "status": "completed", "result": {"content": "Hello!"}},
     "queued": {"taskId": TASK_ID, "status": "queued"},
 }
-#: The same of a look at a task.
+#: Answers to a request for a task.
 STATES: Final[dict[str, dict[str, Any]]] = {
     "queued": {"taskId": TASK_ID, "status": "queued", "enqueuedAt": _THEN_MS, "position": 1},
     "executing": {"taskId": TASK_ID, "status": "executing", "workerId": "W1-1234abcd", "startedAt": _THEN_MS},
@@ -56,7 +61,7 @@ STATES: Final[dict[str, dict[str, Any]]] = {
 
 
 class DispatchAnswer(BaseModel):
-    """How a task is; which of the fields are there depends on `status`."""
+    """The state of a task. `status` decides which other fields there are."""
 
     model_config = _examples(STATES["completed"])
 
@@ -66,7 +71,7 @@ class DispatchAnswer(BaseModel):
     error: str | None = None
     position: Annotated[int | None, Field(description="1 is next.")] = None
     workerId: str | None = None  # noqa: N815
-    enqueuedAt: Annotated[int | None, Field(description="Milliseconds since the epoch, as all moments here.")] = None  # noqa: N815
+    enqueuedAt: Annotated[int | None, Field(description="Milliseconds since the epoch, like all times here.")] = None  # noqa: N815
     startedAt: int | None = None  # noqa: N815
     completedAt: int | None = None  # noqa: N815
     failedAt: int | None = None  # noqa: N815
@@ -99,7 +104,7 @@ class OpenAIError(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A chat to complete. What is not named here goes to the worker as `parameters`."""
+    """A chat to complete. All other fields go to the worker as `parameters`."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -114,9 +119,11 @@ class ChatRequest(BaseModel):
     messages: Annotated[list[Any], Field(min_length=1, description="OpenAI's chat messages.")]
     stream: Annotated[bool, Field(description="Answer with server-sent events.")] = False
     stream_options: Annotated[
-        dict[str, Any] | None, Field(description="`include_usage`: tell the usage at the end of the stream.")
+        dict[str, Any] | None, Field(description="`include_usage`: report the usage at the end of the stream.")
     ] = None
-    group: Annotated[str | None, Field(description="Which workers; left out, the model's.")] = None
+    group: Annotated[
+        str | None, Field(description="The group of workers; if left out, a group that announces the model.")
+    ] = None
     timeout: Annotated[int | None, Field(description="Milliseconds from submission to the end.")] = None
 
 
@@ -146,7 +153,7 @@ class ChatCompletion(BaseModel):
     created: Annotated[int, Field(description="Seconds since the epoch.")]
     model: str
     choices: list[dict[str, Any]]
-    usage: Annotated[dict[str, Any] | None, Field(description="As the worker says.")] = None
+    usage: Annotated[dict[str, Any] | None, Field(description="According to the worker.")] = None
 
 
 _MODEL: Final = {"id": "llama", "object": "model", "created": 0, "owned_by": "default"}
@@ -172,7 +179,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-#: What a streamed completion looks like.
+#: An example of a streamed completion.
 CHUNKS: Final = """\
 data: {"id":"chatcmpl-0f0f…","object":"chat.completion.chunk","created":1896076800,"model":"llama","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"},"logprobs":null,"finish_reason":null}]}
 

@@ -1,4 +1,4 @@
-"""The tasks that the workers of an API process have in hand: how each begins, is taken back, and ends in the store."""
+"""The attempts of the remote workers of an API process: how each begins, is taken back, and ends in the store."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
 
 log = logging.getLogger(__name__)
 
-#: How late a task that failed runs again.
+#: When a failed task runs again.
 _BACKOFF: Final = RetryPolicy()
 #: What a `cancel` message says, by why the task is taken back. For other reasons the worker is gone.
 _SAID: Final = {StopReason.CANCEL: "cancelled", StopReason.TIMEOUT: "timeout", StopReason.LOST: "lost"}
 
 
 class Attempts:
-    """Begins attempts, takes them back, and records their ends; a lease is held until the store knows the end.
+    """Begins attempts, takes them back, and records their ends. It holds a lease until the store knows the end.
 
     The worker's answer ends an attempt (`complete`, `fail`), unless something else took it back before
     (`RemoteAttempt.stop`, `vanished`).
@@ -49,7 +49,7 @@ class Attempts:
         self._work: set[asyncio.Future[Any]] = set()
 
     def begin(self, grant: Grant, connection: WorkerConnection) -> None:
-        """Put a task into a worker's hand, for as long as it may take."""
+        """Give a task to a worker, with its time limit."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         claim = grant.claim
@@ -91,26 +91,26 @@ class Attempts:
         if line is not None:
             attempt.lines += 1
             sent = self._store.log(attempt.claim, attempt.lines, line)
-            # A store that is away costs the line; the record has the error.
+            # If the store is unavailable, only the log line is lost: the record has the error.
             sent.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
     def vanished(self, attempt: RemoteAttempt, *, draining: bool) -> None:
-        """Take a task from a worker that is gone; one that had to go, since the process ends, loses no attempt."""
+        """Take a task from a worker that is gone. If this process ends, the attempt is not counted."""
         attempt.state.let_go()
         attempt.stop(StopReason.SHUTDOWN if draining else StopReason.VANISHED)
 
     def cancel_asked(self, task_id: str | None) -> None:
-        """Hear that somebody asked to cancel a task."""
+        """Stop a task that somebody asked to cancel."""
         if task_id is not None:  # what was missed comes with the next renewal
             for attempt in self._leases.of_task(task_id):
                 attempt.stop(StopReason.CANCEL)
 
     async def renew(self) -> None:
-        """Renew all leases, and stop what was cancelled or lost."""
+        """Renew all leases, and stop the tasks that were cancelled or lost."""
         await self._leases.renew(self._store, self._remote.gateway)
 
     def _take_back(self, attempt: RemoteAttempt, reason: StopReason) -> None:
-        """Have a worker stop, and end its attempt at once; its place stays taken until the worker answers."""
+        """Tell a worker to stop, and end its attempt at once. Its place stays taken until the worker answers."""
         claim, end = attempt.claim, attempt.state.due_end
         if reason in _SAID:
             attempt.connection.post(messages.cancel(claim.task_id, _SAID[reason]))
@@ -130,17 +130,17 @@ class Attempts:
             self._leases.drop(attempt)
 
     async def give_back(self, claim: Claim) -> None:
-        """Return a task that no worker began, however long the store is away."""
+        """Return a task that no worker began, however long the store is unavailable."""
         await until_back(lambda: self._store.release(claim), what="a task that no worker began")
 
     def spawn(self, step: Coroutine[Any, Any, None]) -> None:
-        """Do a step that nobody waits for; `finish` does."""
+        """Start a step that only `finish` waits for."""
         task = asyncio.get_running_loop().create_task(step)
         self._work.add(task)
         task.add_done_callback(self._done)
 
     async def finish(self, within_s: float) -> None:
-        """Wait for the steps that are under way, and cancel those that take too long."""
+        """Wait for the steps that have started, and cancel those that take too long."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + within_s
         while self._work and loop.time() < give_up_at:
@@ -153,7 +153,7 @@ class Attempts:
         attempt.connection.close(messages.NOT_RESPONDING, "a task that was taken back is still being kept")
 
     async def _time_out(self, task_id: str) -> None:
-        """End a task at its deadline; the server's clock says when that is."""
+        """End a task at its deadline, by the clock of the store."""
         while isinstance(left_ms := await self._remote.time_out(task_id), int):
             await asyncio.sleep(left_ms / 1000)
 
@@ -179,7 +179,7 @@ class Attempts:
         if isinstance(error, StaleClaimError) or (error is None and str(writing.result()).startswith("stale:")):
             if attempt.state.reason is None:
                 attempt.connection.post(
-                    messages.error(f"task {task_id} is no longer yours: the answer counts no more", task_id)
+                    messages.error(f"task {task_id} is no longer yours: the answer is ignored", task_id)
                 )
         elif error is not None:
             log.error("task %s: its end could not be recorded; its lease will run out", task_id, exc_info=error)

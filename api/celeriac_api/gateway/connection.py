@@ -1,4 +1,4 @@
-"""One remote worker: what it may have, what it has, and what waits to be sent to it."""
+"""One remote worker: what it can take, what it runs, and what waits to be sent to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celeriac_api.http.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-#: Longest time to get the last messages to a worker that is disconnected (seconds).
+#: How long the last messages to a worker that is being disconnected may take (seconds).
 _CLOSE_S: Final = 2.0
 #: A cancel that comes this shortly before a task's deadline, or later, was asked for because of it (seconds).
 _LATE_S: Final = 0.5
@@ -25,7 +25,7 @@ _LATE_S: Final = 0.5
 
 @dataclass(eq=False, slots=True)
 class RemoteAttempt:
-    """A task that a worker has in hand."""
+    """A task that a worker runs."""
 
     claim: Claim
     connection: WorkerConnection
@@ -36,7 +36,7 @@ class RemoteAttempt:
     reports: int = 0
     deltas: int = 0
     lines: int = 0
-    #: The worker has said itself, in the task's log, why the attempt failed.
+    #: The worker itself has written to the task's log why the attempt failed.
     told: bool = False
 
     def stop(self, reason: StopReason) -> None:
@@ -47,7 +47,7 @@ class RemoteAttempt:
 
 @dataclass(eq=False, slots=True)
 class WorkerConnection:
-    """A connected worker. Messages go out in order, through a buffer that is bounded."""
+    """A connected worker. Messages are sent in order, through a bounded buffer."""
 
     worker_id: str
     group: str
@@ -56,19 +56,19 @@ class WorkerConnection:
     send: Send
     buffer: int
     heard_at: float
-    #: As the worker says.
+    #: As the worker announces.
     concurrency: int = 1
     models: tuple[str, ...] = ()
     name: str = ""
     ready: bool = False
     draining: bool = False
-    #: The server is about to leave it.
+    #: The server is about to stop.
     leaving: bool = False
-    #: By task id; those that were taken back stay until the worker lets go of them.
+    #: By task id. A task that was taken back stays until the worker answers.
     running: dict[str, RemoteAttempt] = field(default_factory=dict)
     #: Tasks that are being claimed for it.
     reserved: int = 0
-    #: It was disconnected, or is about to be.
+    #: The worker was disconnected, or is about to be.
     closed: bool = False
     pinged_at: float = 0.0
     _outbox: Outbox = field(init=False)
@@ -78,13 +78,13 @@ class WorkerConnection:
 
     @property
     def free(self) -> int:
-        """How many more tasks it may be given."""
+        """How many more tasks the worker can take."""
         if not self.ready or self.draining or self.leaving or self.closed:
             return 0
         return max(self.concurrency - len(self.running) - self.reserved, 0)
 
     def post(self, text: str) -> None:
-        """Send a message soon; a worker that reads too slowly to be sent any more is disconnected."""
+        """Send a message soon. A worker that reads too slowly is disconnected."""
         if self.closed:
             return
         self._outbox.most = self.buffer + self.concurrency
@@ -93,27 +93,27 @@ class WorkerConnection:
             self.close(messages.NOT_RESPONDING, "messages are not read")
 
     def close(self, code: int, reason: str) -> None:
-        """Disconnect it, after what it was sent before. Idempotent."""
+        """Disconnect the worker after it was sent what waits. Idempotent."""
         if not self.closed:
             self.closed = True
             self._outbox.close(code, reason)
 
     async def room(self) -> None:
-        """Wait while what is to be sent fills half of the buffer."""
+        """Wait while more than half of the buffer is full."""
         while self._outbox.half_full and not self.closed:
             await self._outbox.emptied(at_most_s=1)
 
     async def flushed(self) -> None:
-        """Wait until everything is sent, for a short while."""
+        """Wait until everything is sent, at most for a short while."""
         await self._outbox.emptied(at_most_s=_CLOSE_S)
 
     def abort(self) -> None:
-        """Forget what is still to be sent: nobody is there any more."""
+        """Forget what waits, because the worker is gone."""
         self.closed = True
         self._outbox.abort()
 
     def facts(self) -> dict[str, str]:
-        """Return what operators see of it."""
+        """Return what operators see of the worker."""
         return {
             "kind": "remote",
             "name": self.name,
@@ -129,11 +129,11 @@ class WorkerConnection:
         }
 
     def _cannot_write(self, error: Exception) -> None:
-        # It is gone; the reading side notices as well.
+        # The worker is gone. The reading side notices that too.
         log.debug("remote worker %s cannot be written to: %s", self.worker_id, error)
 
 
 def describe(value: Any, limit: int = 100) -> str:
-    """Return a short text of what a worker sent."""
+    """Return what a worker sent as a short text."""
     text = repr(value)
     return text if len(text) <= limit else text[:limit] + "…"

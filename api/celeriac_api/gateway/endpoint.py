@@ -1,4 +1,4 @@
-"""`/ws`: the one place where the connection of a remote worker is accepted."""
+"""`/ws`: accepts the connections of remote workers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _converse(
     gateway.changed(connection)
     while (event := await receive())["type"] == "websocket.receive":
         session.heard(event.get("text"))
-        # A worker that writes without reading waits for its own answers, one that floods waits for the store.
+        # A worker that does not read has to wait, and so does one that sends faster than the store can follow.
         await connection.room()
         await session.room()
 
@@ -81,9 +81,15 @@ def _refusal(gateway: Gateway, group: str) -> tuple[int, str] | None:
     if gateway.draining:
         return messages.GOING_AWAY, "the server restarts"
     if GROUP_NAME.fullmatch(group) is None or keys.reserved(group):
-        return messages.POLICY, "this is not a valid group name"
+        return (
+            messages.POLICY,
+            "group must be a name: 1 to 128 letters, digits and _ . : - after a letter or digit",
+        )
     if len(gateway.connections) >= gateway.settings.max_workers:
-        return messages.TRY_LATER, "as many workers are connected here as may be"
+        return (
+            messages.TRY_LATER,
+            "this process has dispatch.max_workers workers already: connect again later",
+        )
     return None
 
 
@@ -99,7 +105,7 @@ def _hear_pongs(scope: Scope, connection: WorkerConnection) -> None:
 
 
 def _address(client: tuple[str, int] | None) -> str:
-    # A proxy does not always tell the port.
+    # Some proxies do not tell the port.
     return "" if client is None else f"{client[0]}:{client[1]}" if client[1] else client[0]
 
 

@@ -1,7 +1,7 @@
-"""The remote workers of an API process: who is connected, who gets the next task, and what time does to them.
+"""The remote workers of an API process: which are connected, which gets the next task, and when one is given up.
 
-Everything that must outlive the process is in the store: the tasks with their leases, the presence of
-the workers. What is here is gone with the connections themselves.
+Everything that must outlive the process is in the store: the tasks with their leases, and the presence of the workers.
+What is here ends with the connections.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from celeriac_api.gateway.group_workers import GroupWorkers
 
 log = logging.getLogger(__name__)
 
-#: How often everything that has a time is looked at (seconds).
+#: How often the gateway checks everything that depends on time (seconds).
 _TICK_S: Final = 0.5
-#: How long what is on its way to the store may take when the process ends (seconds).
+#: How long calls of the store may still take when the process ends (seconds).
 _FINISH_S: Final = 3.0
-#: A task that its worker cannot have yet: how long others are left alone with it, and how often that is looked at
-#: (seconds).
+#: For a task that its worker cannot take yet: how long the gateway waits before others may take it, and how often it
+#: checks (seconds).
 _PASS_S: Final = 0.1
 _LOOK_S: Final = 0.02
 
 
 class Gateway:
-    """Holds connected workers and gives them tasks; `attempts` sees to it that these end.
+    """Holds connected workers and gives them tasks; `attempts` ends each of these.
 
     Running tasks hold a lease of `lease_s` seconds; `task_log` says which lines of workers are kept.
     """
@@ -51,7 +51,7 @@ class Gateway:
         self.task_log = task_log
         self.store = store
         self.remote = RemoteTasks(store, secrets.token_hex(6))
-        #: What the workers have in hand.
+        #: What the workers run.
         self.attempts = Attempts(store=store, remote=self.remote, dispatch=dispatch, task_log=task_log)
         self.draining = False
         self.connections: set[WorkerConnection] = set()
@@ -62,7 +62,7 @@ class Gateway:
         self._numbers = 0
         self._task: asyncio.Task[None] | None = None
         self._end_cancels: Callable[[], None] | None = None
-        #: Without a worker or beat beside it, the process must see to deadlines, leases and retries itself.
+        #: The process itself handles deadlines, leases and retries, because no worker or beat may be running.
         self._roles: tuple[Role, ...] = (Reaper(store=store), Promoter(store=store))
 
     # --- life
@@ -75,7 +75,7 @@ class Gateway:
             await role.start()
 
     async def drain(self) -> None:
-        """Tell all workers to connect elsewhere; let what runs finish for a while, then give it back. Idempotent."""
+        """Tell all workers to connect elsewhere. Wait a while for running tasks, then give them back. Idempotent."""
         if self.draining:
             return
         self.draining = True
@@ -83,7 +83,7 @@ class Gateway:
             self._note(workers, held=0)
         for connection in list(self.connections):
             connection.post(messages.drain())
-            # Also one that says again that it is ready gets nothing more from here.
+            # A worker that says again that it is ready gets nothing more either.
             connection.leaving = True
             self.changed(connection)
         loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ class Gateway:
         await asyncio.gather(*(connection.flushed() for connection in list(self.connections)))
 
     async def stop(self) -> None:
-        """Drain, give back what is left, and end. Idempotent."""
+        """Drain, give back the remaining tasks, and stop. Idempotent."""
         await self.drain()
         for connection in list(self.connections):
             self.disconnected(connection)
@@ -114,7 +114,7 @@ class Gateway:
                 workers.end()
         self._groups.clear()
 
-    # --- who is there
+    # --- connections
 
     def next_worker_id(self) -> str:
         """Return a new worker's id."""
@@ -122,7 +122,7 @@ class Gateway:
         return f"W{self._numbers}-{secrets.token_hex(4)}"
 
     async def connect(self, connection: WorkerConnection) -> None:
-        """Take a worker in; when this returns every process knows that its group is served."""
+        """Add a worker. When this returns, every process knows that its group is served."""
         workers = self._groups.get(connection.group)
         if workers is None:
             workers = GroupWorkers(
@@ -136,11 +136,11 @@ class Gateway:
             if workers.end is None and self._groups.get(connection.group) is workers:
                 workers.end = end_wakes
             else:
-                end_wakes()  # a neighbour was quicker, or everybody has left meanwhile
+                end_wakes()  # another connection was quicker, or all workers have left meanwhile
         await self._note(workers, worker=connection)
 
     def disconnected(self, connection: WorkerConnection) -> None:
-        """Let a worker go; what it ran goes to another one, or fails. Idempotent."""
+        """Remove a worker; its tasks go to other workers, or fail. Idempotent."""
         connection.abort()
         if connection not in self.connections:
             return
@@ -150,7 +150,7 @@ class Gateway:
         workers.remove(connection)
         self._note(workers, worker=connection, gone=True)
         if not workers.connections:
-            # Names of groups are the workers' to choose: none is kept longer than it is used.
+            # Workers choose the names of groups, so a name is not kept longer than it is used.
             del self._groups[connection.group]
             if workers.end is not None:
                 workers.end()
@@ -159,7 +159,7 @@ class Gateway:
         connection.running.clear()
 
     def changed(self, connection: WorkerConnection) -> None:
-        """Take notice that a worker became idle, or busy, or told something of itself."""
+        """Note that a worker became idle or busy, or announced something."""
         if connection in self.connections:
             self._dirty.add(connection)
             self._groups[connection.group].update(connection)
@@ -169,7 +169,7 @@ class Gateway:
         return group in self._groups and not self.draining
 
     def claims_for(self, group: str) -> Callable[[], bool] | None:
-        """Return what claims for an idle worker of a group in the tick of a submission; None when nobody is idle."""
+        """Return what claims for an idle worker in the tick of a submission; None if no worker is idle."""
         workers = self._groups.get(group)
         return workers.submitting if workers is not None and workers.idle and not self.draining else None
 
@@ -183,10 +183,10 @@ class Gateway:
         self._dirty.add(connection)
 
     def _give_later(self, connection: WorkerConnection, grant: Grant, before: RemoteAttempt) -> None:
-        """Return a task of which the worker has still to answer for an earlier run: that answer would end this one."""
+        """Return a task whose worker has not answered for an earlier run yet: that answer would end this run."""
         loop = asyncio.get_running_loop()
         others = self._groups[connection.group].pass_over(connection)
-        # Where nobody else is idle it would come back at once. The lease holds meanwhile.
+        # If no other worker is idle, the task would come back at once. Its lease is held meanwhile.
         until = loop.time() + (_PASS_S if others else self._lease_s / 2)
 
         async def return_it() -> None:
@@ -202,13 +202,13 @@ class Gateway:
         self.attempts.spawn(self.attempts.give_back(grant.claim))
 
     def let_go(self, attempt: RemoteAttempt) -> None:
-        """The worker has answered, so it may have the next task."""
+        """Free the worker for the next task, because it has answered."""
         attempt.state.let_go()
         connection = attempt.connection
         connection.running.pop(attempt.claim.task_id, None)
         self.changed(connection)
 
-    # --- what time does
+    # --- what depends on time
 
     async def _loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -238,7 +238,7 @@ class Gateway:
             except StoreUnavailableError as exc:
                 log.debug("the gateway waits for the store: %s", exc)
             except Exception:
-                log.exception("the gateway's look at the time failed; it goes on")
+                log.exception("a periodic check of the gateway failed; it goes on")
 
     def _check_liveness(self, now: float) -> None:
         settings = self.settings
@@ -255,7 +255,7 @@ class Gateway:
                 connection.post(messages.PING)
 
     def _disconnect_soon(self, connection: WorkerConnection) -> None:
-        """Let a worker go that may not even take the close any more."""
+        """Remove a worker that may not even read the close message."""
 
         async def let_go() -> None:
             await connection.flushed()
@@ -295,6 +295,6 @@ class Gateway:
 
 
 def _heard(noted: asyncio.Future[str]) -> None:
-    # Presence is renewed all the time; a note that did not arrive is made good by the next.
+    # Presence is renewed all the time, so the next note replaces one that did not arrive.
     if not noted.cancelled():
         noted.exception()

@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 #: Most tasks of one claim.
 _MOST: Final = 128
-#: Pause after a claim that the store did not answer (seconds).
+#: Pause after a claim without an answer of the store (seconds).
 _PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A claim on its way: for these workers, in this order, under this number."""
+    """A claim that was sent: for these workers, in this order, with this number."""
 
     number: int
     offered: list[WorkerConnection]
     tell: bool
-    #: When its lease has ended, whatever it was granted (the loop's clock).
+    #: When the leases of what it was granted have ended for certain (the loop's clock).
     give_up_at: float
 
 
 class GroupWorkers:
-    """Claims as many tasks as there are idle workers, no more; who became idle first is served first.
+    """Claims as many tasks as there are idle workers. The worker that became idle first is served first.
 
-    It asks when it was woken, and goes on while tasks are left. `give` gets each task with its worker,
-    `return_` a task whose worker left meanwhile.
+    It claims when it is woken, and goes on while tasks are left. `give` receives each task with its worker, `return_` a
+    task whose worker left meanwhile.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class GroupWorkers:
         self._return = return_
         self._lease_s = lease_s
         self._idle: OrderedDict[WorkerConnection, None] = OrderedDict()
-        #: Tasks may be waiting: how many to ask for next, 0 when none are known of.
+        #: How many tasks to ask for next; 0 if no task is known to wait.
         self._wanted = 0
         self._in_flight = 0
 
     def wake(self, _: str | None = None) -> None:
-        """Look for tasks: one may be waiting."""
+        """Look for tasks, because one may be waiting."""
         self._wanted = max(self._wanted, 1)
         self.ask()
 
     def update(self, connection: WorkerConnection) -> None:
-        """Take notice that a worker may have become idle, or busy."""
+        """Note that a worker may have become idle or busy."""
         if connection.free > 0:
             if connection not in self._idle:
                 self._idle[connection] = None
@@ -84,15 +84,15 @@ class GroupWorkers:
         self._idle.pop(connection, None)
 
     def pass_over(self, connection: WorkerConnection) -> bool:
-        """Put a worker last in line; returns whether another one is idle."""
+        """Serve a worker after all others; returns whether another one is idle."""
         if connection in self._idle:
             self._idle.move_to_end(connection)
         return any(other is not connection for other in islice(self._idle, 2))
 
     def submitting(self) -> bool:
-        """Claim in the same breath as a task is submitted; whether a worker is idle who may get it.
+        """Claim together with a submission; returns whether a worker is idle that may get the task.
 
-        To be called in the same tick as the submission, after it: then both travel together.
+        Call it in the same tick as the submission and after it: then both share one round trip.
         """
         if not self._idle:
             return False
@@ -105,7 +105,7 @@ class GroupWorkers:
         return bool(self._idle)
 
     def ask(self) -> None:
-        """Claim what is wanted for the workers that are idle."""
+        """Claim for the idle workers, if tasks are wanted."""
         if self._wanted and self._idle and not self._in_flight:
             wanted, self._wanted = self._wanted, 0
             self._launch(wanted, tell=False)
@@ -135,15 +135,15 @@ class GroupWorkers:
         error = None if answer.cancelled() else answer.exception()
         loop = asyncio.get_running_loop()
         if isinstance(error, StoreUnavailableError) and loop.time() < claim.give_up_at and not self._remote.stopped:
-            # It may have been granted all the same, and only the answer got lost. What is granted to a worker that has
-            # left since goes back.
+            # The claim may have been granted, and only the answer got lost. A task of a worker that has left since goes
+            # back.
             loop.call_later(_PAUSE_S, self._repeat, claim)
             return
         self._in_flight -= 1
         for connection in offered:
             connection.reserved -= 1
         if answer.cancelled() or error is not None:
-            # What was granted all the same is found by its lease.
+            # If it was granted nevertheless, the lease of each task runs out.
             if error is not None and not isinstance(error, StoreUnavailableError):
                 log.error("claiming for group %s failed", self.group, exc_info=error)
             loop.call_later(_PAUSE_S, self.wake)
@@ -159,7 +159,7 @@ class GroupWorkers:
                     self._return(grant)
                 else:
                     self._give(connection, grant)
-        # Those that got nothing stay first in line.
+        # The workers that got nothing stay first.
         for connection in reversed(offered[given:]):
             if connection.free > 0 and connection not in self._idle:
                 self._idle[connection] = None

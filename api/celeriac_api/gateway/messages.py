@@ -11,7 +11,7 @@ import orjson
 from celeriac.model import Claim
 from celeriac_api.http.responses import encode
 
-#: Close codes: what a worker should do about it.
+#: Close codes, and what a worker should do then.
 GOING_AWAY: Final = 1012  #: the process restarts: reconnect soon
 TRY_LATER: Final = 1013  #: no room, or no store: reconnect later
 POLICY: Final = 1008  #: bad token or bad group: do not reconnect
@@ -22,7 +22,7 @@ PONG: Final = '{"type":"pong"}'
 
 
 class MalformedMessageError(ValueError):
-    """Something that a worker sent cannot be read; the text says what to send instead."""
+    """A message of a worker cannot be read; the text says what to send instead."""
 
 
 def read_message(text: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_message(text: str) -> dict[str, Any]:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            # What goes beyond orjson's bounds (integers, nesting).
+            # Integers and nesting may go beyond the bounds of orjson.
             message = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as exc:
             raise MalformedMessageError(f"a message is a JSON object: {exc}") from None
@@ -52,7 +52,7 @@ def connected(worker_id: str) -> str:
 
 
 def task(claim: Claim, timeout_ms: int | None) -> str:
-    """Give a task; its payload goes as it was stored."""
+    """Give a task to a worker; its payload is sent as it is stored."""
     payload = claim.payload
     if not payload.startswith('{"model":'):
         payload = encode({"model": "default", **orjson.loads(payload)}).decode()
@@ -75,7 +75,7 @@ def drain() -> str:
 
 
 def error(message: str, task_id: str | None = None) -> str:
-    """Refuse something."""
+    """Refuse a message."""
     document = {"type": "error", "message": message}
     if task_id is not None:
         document["taskId"] = task_id
@@ -86,7 +86,7 @@ def _json(document: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(document).decode()
     except TypeError:
-        # It quotes half a surrogate pair.
+        # The text quotes half of a surrogate pair.
         return json.dumps(document)
 
 

@@ -1,4 +1,4 @@
-"""What a worker says, and what follows from it."""
+"""The messages of a remote worker, and what each of them does."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from celeriac_api.http.responses import encode
 
 log = logging.getLogger(__name__)
 
-#: Models that one worker may announce, and the longest name of one (characters).
+#: How many models one worker may announce, and the longest name of a model (characters).
 _MAX_MODELS: Final = 200
 _MAX_NAME: Final = 200
-#: Reports, lines and parts of results of one worker that may be on their way to the store.
+#: How many reports, log lines and parts of results of one worker may be on their way to the store.
 _MOST_REPORTS: Final = 200
 _LEVELS: Final = tuple(level.value for level in LogLevel)
-#: Longest code of an error (characters).
+#: The longest code of an error (characters).
 _MAX_CODE: Final = 64
 
-#: Why the word of a worker on a task counts no more.
+#: Why messages of a worker about a task are ignored.
 _TAKEN_BACK: Final[dict[StopReason | None, str]] = {
     StopReason.CANCEL: "was cancelled",
     StopReason.TIMEOUT: "has timed out",
@@ -40,7 +40,7 @@ _KNOWN: Final = "ready, task_complete, task_error, progress, delta, log, ping, p
 
 
 class WorkerSession:
-    """Handles one worker's messages; nothing that it says ends the connection."""
+    """Handles the messages of one worker. No message ends the connection."""
 
     def __init__(self, gateway: Gateway, connection: WorkerConnection, *, max_result_bytes: int) -> None:
         self._gateway = gateway
@@ -61,7 +61,7 @@ class WorkerSession:
         }
 
     def heard(self, text: str | None) -> None:
-        """Handle a message; None is one that was no text."""
+        """Handle a message; None stands for one that was not a text."""
         connection = self._connection
         connection.heard_at = asyncio.get_running_loop().time()
         if text is None:
@@ -72,17 +72,17 @@ class WorkerSession:
             handler = self._handlers.get(message["type"])
             if handler is None:
                 raise MalformedMessageError(
-                    f"there is no message type {describe(message['type'])}; known are: {_KNOWN}"
+                    f"there is no message type {describe(message['type'])}; use one of: {_KNOWN}"
                 )
             handler(message)
         except MalformedMessageError as exc:
             connection.post(messages.error(str(exc)))
         except Exception:
             log.exception("a message of remote worker %s could not be handled", connection.worker_id)
-            connection.post(messages.error("the server met an error of its own with this message"))
+            connection.post(messages.error("the server failed to handle this message"))
 
     async def room(self) -> None:
-        """Wait while as many reports are on their way to the store as may be."""
+        """Wait while the store has not answered too many reports."""
         if self._in_flight >= _MOST_REPORTS and self._last_sent is not None:
             await asyncio.wait([self._last_sent])
 
@@ -90,11 +90,11 @@ class WorkerSession:
         connection = self._connection
         concurrency = message.get("concurrency", connection.concurrency)
         if type(concurrency) is not int or concurrency < 1:
-            raise MalformedMessageError("concurrency is a whole number above 0")
+            raise MalformedMessageError("concurrency must be a whole number above 0")
         models = message.get("models")
         if models is not None:
             if not isinstance(models, list) or not all(isinstance(name, str) and name for name in models):
-                raise MalformedMessageError("models is a list of names")
+                raise MalformedMessageError("models must be a list of names")
             connection.models = tuple(dict.fromkeys(_printable(name)[:_MAX_NAME] for name in models[:_MAX_MODELS]))
         name = message.get("name")
         if name is not None:
@@ -156,7 +156,7 @@ class WorkerSession:
             return
         percentage = message.get("percentage", 0)
         if isinstance(percentage, bool) or not isinstance(percentage, int | float):
-            raise MalformedMessageError("percentage is a number from 0 to 100")
+            raise MalformedMessageError("percentage must be a number from 0 to 100")
         attempt.reports += 1
         progress = Progress(
             min(max(float(percentage), 0.0), 100.0),
@@ -172,7 +172,7 @@ class WorkerSession:
             return
         content = message.get("content")
         if not isinstance(content, str):
-            raise MalformedMessageError("content is a text")
+            raise MalformedMessageError("content must be a text")
         attempt.deltas += 1
         self._sent(attempt, self._gateway.remote.delta(attempt.claim, attempt.deltas, content))
 
@@ -214,7 +214,7 @@ class WorkerSession:
             self._connection.post(messages.error(text, attempt.claim.task_id))
 
     def _answered(self, message: dict[str, Any]) -> RemoteAttempt | None:
-        """Return the attempt that an answer ends; the worker is free afterwards, whatever becomes of the answer."""
+        """Return the attempt that an answer ends. The worker is free afterwards, whatever happens to the answer."""
         attempt = self._attempt(message)
         if attempt is None:
             held = self._connection.running.get(str(message.get("taskId")))
@@ -227,14 +227,14 @@ class WorkerSession:
     def _attempt(self, message: dict[str, Any]) -> RemoteAttempt | None:
         task_id = message.get("taskId")
         if not isinstance(task_id, str):
-            raise MalformedMessageError(f"a {message['type']} names its taskId")
+            raise MalformedMessageError(f"a {message['type']} needs the taskId")
         attempt = self._connection.running.get(task_id)
         if attempt is None:
             self._connection.post(messages.error(f"task {describe(task_id)} is not yours", task_id[:200]))
             return None
         if attempt.state.end is not None:
             why = _TAKEN_BACK.get(attempt.state.reason, "is no longer yours")
-            self._connection.post(messages.error(f"task {task_id} {why}: this counts no more", task_id))
+            self._connection.post(messages.error(f"task {task_id} {why}: this message is ignored", task_id))
             return None
         return attempt
 

@@ -1,1 +1,1 @@
-"""HTTP itself: bodies, problems, responses, event streams, digests. The routes use it; it knows no route."""
+"""HTTP itself: bodies, problems, responses, event streams, WebSockets, digests. It does not know the routes."""

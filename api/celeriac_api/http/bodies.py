@@ -1,4 +1,4 @@
-"""Reading request bodies, never more than the limit."""
+"""Reads request bodies, never more than the limit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, PayloadTooLargeError
 
-#: What a client may still send of a refused body, so that it comes to read the refusal.
+#: A client may still send this much of a refused body, so that it gets to read the refusal.
 _DRAIN_BYTES: Final = 64 * 1024**2
 _DRAIN_S: Final = 5.0
 
 
 class ClientGoneError(Exception):
-    """The client hung up before its body was complete: nobody is there to answer."""
+    """The client disconnected before its body was complete, so an answer would not reach it."""
 
 
 class EncodedBodyError(CeleriacError):
-    """A body is compressed, which no route takes: a limit of bytes would say nothing of what comes out of them."""
+    """The body is compressed. No route accepts that, because a limit of bytes would not bound what they expand to."""
 
     code = "unsupported_media_type"
 
@@ -29,12 +29,12 @@ class EncodedBodyError(CeleriacError):
         self.encoding = encoding
         super().__init__(
             f"the body is compressed (Content-Encoding: {encoding}): send it uncompressed, without that header"
-            + ("; a file that is to stay compressed needs no such header" if file else "")
+            + ("; if the file itself is compressed, leave the header out too" if file else "")
         )
 
 
 def check_encoding(scope: Mapping[str, Any]) -> None:
-    """Raise `EncodedBodyError` where a body comes with a `Content-Encoding` (RFC 9110, 8.4) that changes it."""
+    """Raise `EncodedBodyError` if a body has a `Content-Encoding` (RFC 9110, section 8.4) that changes it."""
     said: list[str] = []
     content_type: bytes | None = None
     has_body = False
@@ -46,23 +46,23 @@ def check_encoding(scope: Mapping[str, Any]) -> None:
         elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
             has_body = True
     changing = [part for part in said if part not in ("", "identity")]
-    # Without a body the header says nothing: some clients send it with everything.
+    # Without a body the header means nothing: some clients send it with every request.
     if has_body and changing:
         raise EncodedBodyError(", ".join(changing)[:100], file=content_type is not None and not is_json(content_type))
 
 
 def check_declared_size(scope: Mapping[str, Any], limit: int) -> None:
-    """Raise `PayloadTooLargeError` when `Content-Length` is above `limit`."""
+    """Raise `PayloadTooLargeError` if `Content-Length` is above `limit`."""
     for name, value in scope["headers"]:
         if name == b"content-length":
-            # The HTTP parser has refused what is no number.
+            # The HTTP parser has refused everything that is not a number.
             if value.isdigit() and int(value) > limit:
                 raise PayloadTooLargeError("the body", int(value), limit)
             return
 
 
 def is_json(content_type: bytes) -> bool:
-    """Return whether this `Content-Type` is JSON, by its own name or as the format that another one is written in."""
+    """Return whether this `Content-Type` is JSON, or a type that is written in JSON (`+json`)."""
     essence = content_type.split(b";", 1)[0].strip().lower()
     return essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
 
@@ -91,7 +91,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def limited(receive: Receive, limit: int) -> Receive:
-    """Return `receive` so that it raises `PayloadTooLargeError` once more than `limit` bytes came."""
+    """Return a `receive` that raises `PayloadTooLargeError` after more than `limit` bytes."""
     size = 0
 
     async def receive_limited() -> Message:
@@ -107,9 +107,9 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 
 class StreamedBody:
-    """Passes a body on as it comes and remembers whether it has ended: then there is nothing left to take in."""
+    """Passes a body on as it arrives, and remembers whether it has ended."""
 
-    #: Where a request's scope holds it.
+    #: Where a request's scope holds the body.
     KEY: Final = "celeriac.body"
 
     def __init__(self, receive: Receive) -> None:
@@ -124,7 +124,7 @@ class StreamedBody:
 
 
 class RefusedBody(Response):
-    """Sends the refusal of a body at once, then takes in what the client is still writing, then ends."""
+    """Sends the refusal of a body at once, then receives what the client is still writing, then ends."""
 
     def __init__(self, refusal: Response) -> None:
         super().__init__(refusal.body, refusal.status_code)
@@ -141,7 +141,7 @@ class RefusedBody(Response):
 
 
 async def drain(receive: Receive) -> None:
-    """Take in the rest of a refused body, within bounds: many clients write all of it before they read."""
+    """Receive the rest of a refused body, within bounds: many clients write all of it before they read."""
     left = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_S):

@@ -1,4 +1,4 @@
-"""The digests that a client sends along with a file, in the spellings there are."""
+"""The digests that a client sends along with a file, in all their spellings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLAIN: Final = re.compile(r"sha-256\s*=\s*([A-Za-z0-9+/=]+)", re.IGNORECASE)
 def of_file(headers: Headers) -> bytes | None:
     """Return the sha-256 that the file must have, or None.
 
-    Said by `X-Checksum-Sha256` (hexadecimal), `Repr-Digest` (RFC 9530) or `Digest` (RFC 3230).
+    The headers are `X-Checksum-Sha256` (hexadecimal), `Repr-Digest` (RFC 9530) and `Digest` (RFC 3230).
     """
     if (text := headers.get("x-checksum-sha256")) is not None:
         if _HEX.fullmatch(text.strip()) is None:
@@ -30,15 +30,15 @@ def of_file(headers: Headers) -> bytes | None:
 
 
 def of_body(headers: Headers) -> bytes | None:
-    """Return the sha-256 that the body as it is sent must have: `Content-Digest` (RFC 9530)."""
+    """Return the sha-256 that the body as sent must have: `Content-Digest` (RFC 9530)."""
     return _one(headers, "Content-Digest", _STRUCTURED)
 
 
 def check(found: bytes, expected: bytes | None) -> None:
-    """Raise `ChecksumMismatchError` unless nothing is expected, or just this."""
+    """Raise `ChecksumMismatchError` if a digest is expected and it is another one."""
     if expected is not None and found != expected:
         raise ChecksumMismatchError(
-            f"what arrived has the sha-256 {found.hex()}, not {expected.hex()}; it was not kept"
+            f"what arrived has the sha-256 {found.hex()}, not {expected.hex()}; it was not kept: send it again"
         )
 
 
@@ -48,13 +48,13 @@ def _one(headers: Headers, name: str, pattern: re.Pattern[str]) -> bytes | None:
         return None
     match = pattern.search(text)
     if match is None:
-        return None  # other algorithms than ours: nothing to compare with
+        return None  # only other algorithms, so there is nothing to compare
     try:
         digest = base64.b64decode(match[1], validate=True)
     except binascii.Error as exc:
-        raise _unreadable(name, "is no base64") from exc
+        raise _unreadable(name, "is not base64") from exc
     if len(digest) != 32:
-        raise _unreadable(name, "is no sha-256")
+        raise _unreadable(name, "is not a sha-256")
     return digest
 
 

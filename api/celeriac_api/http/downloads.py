@@ -1,4 +1,4 @@
-"""Sends files: ranges, conditions, and headers under which a stranger's file does no harm in a browser."""
+"""Sends files: ranges, conditions, and headers that keep a stranger's file harmless in a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celeriac.files.downloads import Download
 from celeriac_api.http.problems import TABLE, instance_of, problem
 from celeriac_api.http.responses import as_asked
 
-#: Whatever the file is: it runs nothing, it is in nobody's frame, its type is not guessed.
+#: Whatever the file is: it does not run, no other site can frame it, and browsers do not guess its type.
 _SAFE: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -28,7 +28,7 @@ _RANGE: Final = re.compile(r"\s*bytes\s*=\s*(?P<first>\d{0,18})-(?P<last>\d{0,18
 
 
 class LocalDownload(FileResponse):
-    """A file with `Range` (one or several), `If-Range`, `ETag`; refused ranges are problems."""
+    """A file of this machine, with `Range` (one or several), `If-Range` and `ETag`. Refused ranges are problems."""
 
     chunk_size = 256 * 1024
 
@@ -52,12 +52,12 @@ class LocalDownload(FileResponse):
         await super().__call__(scope, receive, unless_refused)
         if refused is not None:
             code = "range_not_satisfiable" if refused == 416 else "bad_request"
-            detail = "the header Range asks for nothing that the file has"
+            detail = "the header Range asks for bytes that the file does not have"
             await problem(code, TABLE[code], detail, instance_of(scope), headers=size_header)(scope, receive, send)
 
 
 class RemoteDownload(Response):
-    """A file of the shared storage, or one range of it; several ranges are answered with the whole."""
+    """A file of the shared storage, or one range of it. Several ranges are answered with the whole file."""
 
     def __init__(self, download: Download, headers: Mapping[str, str]) -> None:
         super().__init__(headers={**headers, "Accept-Ranges": "bytes"}, media_type=download.media_type)
@@ -65,7 +65,7 @@ class RemoteDownload(Response):
         self._download = download
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it as the storage gives it."""
+        """Send the file as the storage delivers it."""
         scope = as_asked(scope)
         download, asked = self._download, Headers(scope=scope)
         assert download.objects is not None
@@ -80,7 +80,7 @@ class RemoteDownload(Response):
             self.headers["content-range"] = f"bytes {start}-{end - 1}/{download.size}"
             if start >= end:
                 size = {"Content-Range": f"bytes */{download.size}"}
-                detail = "the header Range asks for nothing that the file has"
+                detail = "the header Range asks for bytes that the file does not have"
                 refusal = problem(
                     "range_not_satisfiable", TABLE["range_not_satisfiable"], detail, instance_of(scope), headers=size
                 )
@@ -95,7 +95,7 @@ class RemoteDownload(Response):
 
 
 def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
-    """Return the range as (start, end), end not included; empty where the file has nothing of it."""
+    """Return the range as (start, end) without the end; empty if the file has no byte of it."""
     first, last = wanted["first"], wanted["last"]
     if first:
         return int(first), min(int(last) + 1, size) if last else size
@@ -105,7 +105,7 @@ def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
 def download_response(
     download: Download, *, inline: bool, if_none_match: str | None, if_modified_since: str | None
 ) -> Response:
-    """Return the file, or 304 where the client has it already."""
+    """Return the file, or 304 if the client has it already."""
     disposition = "inline" if inline and download.shows else "attachment"
     headers = {
         **_SAFE,
@@ -132,7 +132,7 @@ def _unchanged(download: Download, if_none_match: str | None, if_modified_since:
 
 
 def _file_name(name: str) -> str:
-    """Return the parameters that name the file: plain for old clients, exact for all others (RFC 6266)."""
+    """Return the parameters that name the file: in ASCII for old clients, exact for all others (RFC 6266)."""
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%;' else "_" for c in name) or "file"
     exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
     return f'filename="{plain}"{exact}'

@@ -37,11 +37,11 @@ START: Final = "-"
 
 
 def last_event_seen(header: str | None, query: str | None) -> str | None:
-    """Return the id of the last event that a client says it received, None where it saw none; the header wins.
+    """Return the id of the last event that a client received, or None if it received none; the header wins.
 
-    Raises `RequestError` for what is no such id.
+    Raises `RequestError` for anything else.
     """
-    # An empty one is what a browser sends that has seen no event yet.
+    # A browser that has received no event yet sends an empty id.
     seen = header or query or None
     if seen is not None and stream_position(seen) is None:
         raise RequestError(
@@ -53,9 +53,9 @@ def last_event_seen(header: str | None, query: str | None) -> str | None:
 
 
 def place_of(cursor: str | None) -> tuple[int, int]:
-    """Return the stream id that a list's cursor is, one before all others where there is none.
+    """Return the stream id in a list's cursor; without a cursor, one that is before all others.
 
-    Raises `RequestError` for what is no such id, or one that history cannot hold.
+    Raises `RequestError` for anything else, and for an id that the history cannot hold.
     """
     if cursor is None:
         return (-1, 0)
@@ -67,16 +67,16 @@ def place_of(cursor: str | None) -> tuple[int, int]:
 
 
 def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
-    """Return one event. Its data is one line: JSON escapes line breaks."""
+    """Return one event as bytes. Its data is one line, because JSON escapes line breaks."""
     head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
     return head.encode() + b"data: " + encode(data) + b"\n\n"
 
 
 class EventStreamResponse(Response):
-    """Sends a stream until it ends or the client hangs up.
+    """Sends a stream until it ends or the client disconnects.
 
-    Each write waits until the client has taken the ones before (the server's buffer is bounded), and
-    the next page of events is read only then: a slow client costs no memory.
+    Each write waits until the client has taken the ones before it, because the server's buffer is bounded. Only then
+    the next events are read, so a slow client costs no memory.
     """
 
     def __init__(self, events: Events) -> None:
@@ -95,7 +95,7 @@ class EventStreamResponse(Response):
             for task in (writer, gone):
                 await end(task)
         if not writer.cancelled() and (failure := writer.exception()) is not None:
-            # The status was sent: all that is left is to end it. The client comes back with its last id.
+            # The status has been sent, so the stream can only end. The client comes back with its last id.
             log.error("an event stream broke off", exc_info=failure)
         if not hung_up:
             await send({"type": "http.response.body", "body": b""})

@@ -1,4 +1,4 @@
-"""Routes whose JSON bodies FastAPI reads: they take the same JSON as submissions do."""
+"""Routes whose JSON bodies FastAPI reads. They accept the same JSON as submissions do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fastapi.routing import APIRoute
 
 class _JsonRequest(Request):
     async def json(self) -> Any:
-        """Return the body; raises `JSONDecodeError` also for NaN and infinity, which Python's parser lets through."""
+        """Return the body; raises `JSONDecodeError`, also for NaN and infinity, which Python's parser accepts."""
         if not hasattr(self, "_json"):
             self._json = orjson.loads(await self.body())
         return self._json
 
 
 class JsonRoute(APIRoute):
-    """The `route_class` of a router with such bodies: what would be stored as null, or nowhere, is refused."""
+    """A route that refuses JSON whose values would be stored as null, or could not be stored."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, which reads JSON strictly."""

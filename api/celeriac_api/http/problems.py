@@ -1,9 +1,8 @@
-"""How an error looks on each front door: one table, and RFC 9457 problems made from it.
+"""How an error looks on each front door: one table, and the RFC 9457 problems made from it.
 
-Every answer above 399 is `application/problem+json`: `type`, `title`, `status`, `detail`, `instance`,
-`code` (the stable name to program against), where fields are wrong `errors: [{field, message}]`, and
-what the error is about as further members (`task_id`, `group`, `limit`, …), so that a client can tell
-without reading the text.
+Every answer above 399 is `application/problem+json` with `type`, `title`, `status`, `detail`, `instance` and
+`code`, the stable name to program against. If fields are wrong it has `errors: [{field, message}]`. What the error
+is about follows in further members (`task_id`, `group`, `limit`, …), so that a client need not read the text.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Row:
     grpc: str
     #: WebSocket close code (RFC 6455 and the IANA registry).
     ws_close: int
-    #: Seconds after which a repeated request may do better.
+    #: Seconds after which the same request may succeed.
     retry_after_s: int | None = None
 
 
@@ -102,7 +101,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "internal": Row(500, "Internal error", "INTERNAL", 1011),
 }
 
-#: What the framework itself refuses with.
+#: The codes of refusals by the framework, by status.
 _CODE_OF_STATUS: Final = {
     400: "bad_request",
     404: "not_found",
@@ -111,11 +110,11 @@ _CODE_OF_STATUS: Final = {
     415: "unsupported_media_type",
 }
 
-_INTERNAL_DETAIL: Final = "the server met an error of its own; its log says more"
+_INTERNAL_DETAIL: Final = "the server has an internal error; its log says more"
 
 
 class RequestError(CeleriacError):
-    """A request that is refused for its form; `code` is one of the table's."""
+    """A request is refused because of its form; `code` is one of the table."""
 
     def __init__(self, code: str, detail: str, violations: Sequence[Violation] = ()) -> None:
         self.code = code
@@ -134,34 +133,34 @@ class TaskTypeNotFoundError(CeleriacError, LookupError):
 
 
 class TooManyWatchersError(CeleriacError):
-    """This process serves as many live streams of everything as it may."""
+    """This process serves as many live streams (`/api/v1/live`) as it may."""
 
     code = "too_many_watchers"
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"{limit} watch here already (pages.live_watchers): try again, or another replica")
+        super().__init__(f"{limit} clients watch this process already (setting pages.live_watchers): try again later")
 
 
 def row_of(error: BaseException) -> Row:
-    """Return the table's row for an error; anything that is not ours is internal."""
+    """Return the table's row for an error; an error that is not a `CeleriacError` is internal."""
     code = error.code if isinstance(error, CeleriacError) else "internal"
     return TABLE.get(code, TABLE["internal"])
 
 
 def problem_of(error: BaseException, instance: str) -> Response:
-    """Return the problem for an error that was raised while `instance` (a path) was served."""
+    """Return the problem for an error that was raised while the path `instance` was served."""
     headers: dict[str, str] = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, EncodedBodyError):
-        # RFC 9110, 15.5.16: it tells the client that the encoding was the trouble, and which would do.
+        # RFC 9110, section 15.5.16: this tells the client that the encoding is the fault, and which one is accepted.
         headers["Accept-Encoding"] = "identity"
     return _respond(row_of(error), problem_document(error, instance), headers)
 
 
 def problem_document(error: BaseException, instance: str) -> dict[str, Any]:
-    """Return the RFC 9457 document for an error; what is inside an internal one stays there."""
+    """Return the RFC 9457 document for an error; it does not show the text of an internal one."""
     row = row_of(error)
     if row.http == 500:
         return _document("internal", row, _INTERNAL_DETAIL, instance)
@@ -206,7 +205,7 @@ def _document(
 
 
 def _members(error: BaseException) -> dict[str, Any]:
-    """Return what the error is about, by the names of its fields."""
+    """Return what the error is about, by field name."""
     match error:
         case TaskNotFoundError():
             return {"task_id": error.task_id}
@@ -232,13 +231,13 @@ def _respond(row: Row, document: dict[str, Any], headers: Mapping[str, str] | No
     if row.http == 401:
         sent["WWW-Authenticate"] = 'Bearer realm="celeriac"'
     if row.http == 413:
-        # The rest of the body is not wanted: the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot be used again.
         sent["Connection"] = "close"
     return Response(_encode(document), status_code=row.http, headers=sent, media_type=CONTENT_TYPE)
 
 
 def instance_of(scope: Mapping[str, Any]) -> str:
-    """Return the request's path as it was written, without the query (which may hold a token)."""
+    """Return the path of a request as it was sent, without the query, which may hold a token."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     return raw.split(b"?", 1)[0].decode("latin-1")[:2000]
 
@@ -255,7 +254,7 @@ def _encode(document: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(document)
     except TypeError:
-        # A detail quotes something that is no Unicode text.
+        # A detail quotes something that is not Unicode text.
         plain = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in document.items()}
         plain.pop("errors", None)
         return orjson.dumps(plain)
@@ -269,16 +268,16 @@ async def _from_http(methods_of: Callable[[str], Set[str]], request: Request, ex
         row = Row(exc.status_code, http.HTTPStatus(exc.status_code).phrase, row.grpc, row.ws_close)
     detail = str(exc.detail)
     if code == "not_found":
-        detail = f"there is nothing at {request.scope['path'][:200]}; /docs lists what there is"
+        detail = f"there is nothing at {request.scope['path'][:200]}; /docs lists all routes"
     headers = exc.headers
     if code == "method_not_allowed":
-        detail = f"{request.method} is not offered here"
+        detail = f"this path does not support {request.method}"
         headers = {**(headers or {}), "Allow": ", ".join(sorted(methods_of(_path(request.scope))))}
     return problem(code, row, detail, instance_of(request.scope), headers=headers)
 
 
 def _place(loc: tuple[str | int, ...]) -> str:
-    """Return a dotted path; of a parameter that may be repeated, its name alone."""
+    """Return a dotted path; only the name for a parameter that may be repeated."""
     where, *path = loc
     return ".".join(str(part) for part in path if where != "query" or isinstance(part, str)) or str(where)
 
@@ -299,13 +298,13 @@ async def _from_validation(request: Request, exc: Exception) -> Response:
 
 
 def _of_body(request: Request, errors: Sequence[Mapping[str, Any]]) -> RequestError | None:
-    """Return why a body that FastAPI could not read is refused: what it says of it is not what a client looks for."""
+    """Return why a body that FastAPI could not read is refused, because the text of FastAPI does not help a client."""
     for error in errors:
         if error["type"] == "json_invalid":
             why = error.get("ctx", {}).get("error") or error["msg"]
             return RequestError("malformed_json", f"the body is not JSON: {why} at character {error['loc'][-1]}")
     kind = request.headers.get("content-type")
-    # FastAPI takes what is not declared as JSON for a text where an object is wanted.
+    # FastAPI reads a body that is not declared as JSON as a text, and says that an object is expected.
     if kind is not None and not is_json(kind.encode("latin-1")) and any(error["loc"] == ("body",) for error in errors):
         return RequestError(
             "unsupported_media_type", f"the body is {kind[:100] or 'of no type'}: send Content-Type: application/json"
@@ -315,7 +314,7 @@ def _of_body(request: Request, errors: Sequence[Mapping[str, Any]]) -> RequestEr
 
 async def _from_ours(request: Request, exc: Exception) -> Response:
     if row_of(exc).http == 500:
-        log.error("an error that no front door should see", exc_info=exc)
+        log.error("an error reached a front door that should not", exc_info=exc)
     return problem_of(exc, instance_of(request.scope))
 
 

@@ -9,15 +9,15 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-#: On every answer: it is true only now, and it is no HTML whatever it looks like.
+#: On every answer: it is valid only now, and it is not HTML whatever it looks like.
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-#: Where a request's scope says that it is a HEAD which is answered as the GET of the same path.
+#: The key in a request's scope for a HEAD that is answered as the GET of the same path.
 HEAD_OF_GET: Final = "celeriac.head_of_get"
 
 
 def as_asked(scope: Scope) -> Scope:
-    """Return the scope with the method that was asked, for answers whose body is costly to make and not wanted."""
+    """Return the scope with the original method, for answers whose body costs much and is not wanted."""
     return {**scope, "method": "HEAD"} if scope.get(HEAD_OF_GET) else scope
 
 

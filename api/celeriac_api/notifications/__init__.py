@@ -1,1 +1,1 @@
-"""The WebSocket of users: each sees the tasks that run on their behalf."""
+"""Notifications of users, over WebSocket and by polling: each user sees the tasks that run on their behalf."""

@@ -8,7 +8,7 @@ from celeriac_api.http.problems import RequestError
 
 
 class Connections:
-    """How many there are, of each user and in all."""
+    """Counts the WebSockets of each user and of all users."""
 
     def __init__(self, *, most: int, most_per_user: int) -> None:
         self._most = most
@@ -17,9 +17,9 @@ class Connections:
         self.count = 0
 
     def enter(self, user_id: str) -> None:
-        """Count one more; raises `RequestError` where there are enough."""
+        """Count one more; raises `RequestError` at the limit."""
         if self.count >= self._most or self._of_user[user_id] >= self._most_per_user:
-            raise RequestError("too_many_connections", "there are too many connections already: close one")
+            raise RequestError("too_many_connections", "there are too many connections: close one")
         self._of_user[user_id] += 1
         self.count += 1
 

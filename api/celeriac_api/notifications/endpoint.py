@@ -1,4 +1,4 @@
-"""`/api/task/ws/task/{user_id}`: who may be notified of a user's tasks over WebSocket (docs/notifications.md)."""
+"""`/api/task/ws/task/{user_id}`: the WebSocket that notifies a user (docs/notifications.md)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from celeriac_api.routing import Router
 
 router = Router()
 
-#: How long a client may take for the message that shows its token (seconds).
+#: How long a client may take for the message with its token (seconds).
 _FIRST_MESSAGE_S: Final = 10.0
 
 
 @router.websocket("/api/task/ws/task/{user_id}", access=Access(stream=True, first_message=True))
 async def notify(websocket: WebSocket, user_id: str) -> None:
-    """Serve one connection, for as long as both sides keep it."""
+    """Serve one connection until one side closes it."""
     parts = parts_in(websocket.scope)
     query = websocket.query_params
-    # In place, and before anything is answered: the server logs from the same scope.
+    # In place, and before any answer, because the server logs from the same scope.
     websocket.scope["query_string"] = urlencode([pair for pair in query.multi_items() if pair[0] != "token"]).encode()
     last_id = query.get("last_event_id") or None
     path = websocket.url.path
@@ -70,14 +70,14 @@ async def notify(websocket: WebSocket, user_id: str) -> None:
 
 
 def _announces_first_message(websocket: WebSocket) -> bool:
-    """Whether the client says that its first message will show its token."""
+    """Return whether the client says that its first message will have its token."""
     offered: Sequence[str] = websocket.scope.get("subprotocols", ())
     return offered == [SUBPROTOCOL] or websocket.query_params.get("auth") == "message"
 
 
 def _checked(principal: Principal, user_id: str) -> Principal:
     if principal.user_id != user_id:
-        raise ForbiddenError("the credential is another user's than the one in the path")
+        raise ForbiddenError("the credential belongs to another user than the one in the path")
     return principal
 
 

@@ -21,7 +21,9 @@ router = Router(prefix="/api/task", tags=["notifications"])
 
 _TaskId = Annotated[
     str,
-    Path(min_length=1, max_length=255, description="The id that the task was made under.", examples=["interview_123"]),
+    Path(
+        min_length=1, max_length=255, description="The id that the task was created with.", examples=["interview_123"]
+    ),
 ]
 
 
@@ -30,8 +32,8 @@ _TaskId = Annotated[
     access=KNOWN,
     summary="List your tasks",
     description=(
-        "The tasks of the token's user: those that have not ended, then the ended ones that are still kept; the latest "
-        "first, `notifications.max_listed` of each at most."
+        "The tasks of the token's user: first those that have not ended, then the ended ones that are still kept. Each "
+        "list has the latest task first, and at most `notifications.max_listed` tasks."
     ),
     response_model=UsersTasks,
     responses=problems("unauthenticated", "store_unavailable"),
@@ -50,12 +52,12 @@ async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
     "/task/{task_id}/status",
     access=KNOWN,
     summary="Read the status of your task",
-    description="How one of your tasks is, with its whole result.",
+    description="The status of one of your tasks, with its whole result.",
     response_model=UsersTaskAnswer,
     responses=problems("unauthenticated", "task_not_found", "invalid_request", "store_unavailable"),
 )
 async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Response:
-    """Answer with the status of one task, its whole result with it."""
+    """Answer with the status of one task and its whole result."""
     state = (await parts.feeds.states([task_id], max_result_bytes=parts.settings.max_result_bytes)).get(task_id)
     if state is None or not user.sees(state.user_id):
         raise TaskNotFoundError(task_id)
@@ -66,11 +68,12 @@ async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Res
     "/task/{task_id}",
     access=KNOWN.audited("task.remove"),
     summary="Remove your task",
-    description="Removes the record of a task that has ended; one that has not is 409. The history keeps its own.",
+    description="Removes the record of a task that has ended; any other task is answered with 409. The history keeps "
+    "its record.",
     status_code=204,
     response_class=Response,
     responses={
-        204: {"description": "It is removed."},
+        204: {"description": "The task is removed."},
         **problems("unauthenticated", "task_not_found", "illegal_transition", "invalid_request", "store_unavailable"),
     },
 )

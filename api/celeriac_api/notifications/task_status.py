@@ -1,4 +1,4 @@
-"""What users are told of their tasks: `task_status`, made of a record or of an event (docs/notifications.md)."""
+"""The message `task_status` for users, made from a record or from an event (docs/notifications.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.watching.user_feeds import FeedMessage, TaskState
 from celeriac_api.http.responses import encode
 
-#: Stored status → the one users see.
+#: Stored status → the status that users see.
 _SHOWN: Final = {
     "SCHEDULED": "pending",
     "PENDING": "pending",
@@ -20,7 +20,7 @@ _SHOWN: Final = {
     "FAILED": "failed",
     "CANCELLED": "cancelled",
 }
-#: What `message` says where nobody said anything.
+#: The `message` of a task that has none of its own.
 _MESSAGES: Final = {
     "SCHEDULED": "Task is scheduled",
     "PENDING": "Task is waiting",
@@ -33,7 +33,7 @@ _MESSAGES: Final = {
 
 
 def status_fields(state: TaskState) -> dict[str, Any]:
-    """Return the fields of `task_status` for a task as it is."""
+    """Return the fields of `task_status` for the present state of a task."""
     status = state.status if state.status in _SHOWN else "PROCESSING"
     shown = _SHOWN[status]
     if status == "PROCESSING" and state.reported:
@@ -46,7 +46,7 @@ def status_fields(state: TaskState) -> dict[str, Any]:
 
 
 def message_text(message: FeedMessage) -> str | None:
-    """Return a feed's message as it goes over the wire, or None where it says nothing to users."""
+    """Return a feed's message as it goes over the wire, or None if users do not get it."""
     if message.rendered is None:
         document = _of_event(message)
         message.rendered = "" if document is None else encode(document).decode()
@@ -106,7 +106,7 @@ def _outcome(state: TaskState, status: str) -> dict[str, Any]:
 
 
 def _json(text: str | None) -> Any:
-    """Return JSON to be written as it is; what a foreign program wrote and is none counts as nothing."""
+    """Return JSON to be written unchanged, or None if a foreign program wrote something else."""
     if text is None:
         return None
     try:

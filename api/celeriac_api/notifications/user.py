@@ -1,4 +1,4 @@
-"""Who a user is where only a user has something to see: always by a credential, also without authentication."""
+"""The user of a route that shows a user's own tasks: always by a credential, also if authentication is off."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from celeriac.errors import AuthenticationError
 from celeriac_api.access.caller import PRINCIPAL
 from celeriac_api.parts import parts_in
 
-#: Offered by WebSocket clients that cannot set headers: `celeriac`, `bearer.TOKEN`.
+#: WebSocket clients that cannot set headers offer the subprotocols `celeriac` and `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
 _BEARER: Final = "bearer."
 
 
 async def user_of(connection: HTTPConnection) -> Principal:
-    """Return the user who calls; raises `AuthenticationError` for a missing or bad credential, or one of no user."""
+    """Return the user who calls; raises `AuthenticationError` without a valid credential of a user."""
     known: Principal | None = connection.scope.get(PRINCIPAL)
     if known is None or known.kind is Kind.LOCAL:
         credential = _credential(connection)

@@ -1,8 +1,8 @@
 """One connection over which a user is notified (docs/notifications.md).
 
-It is caught up from the feed at its own pace, then attached to the process's one reader of that feed. What waits
-for a client is bounded: one that does not take it is closed with 1013, and comes back with the id of the last
-message that it got.
+It first catches up with the feed at its own pace, and is then attached to the one reader of that feed in this process.
+The messages that wait for a client are bounded: a client that does not take them is closed with 1013, and comes back
+with the id of the last message that it got.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from celeriac_api.parts import Parts
 
 log = logging.getLogger(__name__)
 
-#: Close codes: all but the last two mean "come back with the last id".
+#: Close codes: the first two mean "come back with the last id".
 RESTARTING: Final = 1012
 TRY_LATER: Final = 1013
 REFUSED: Final = 1008
 TOO_LARGE: Final = 1009
-#: How long a client may take for its answer to a close (seconds).
+#: How long a client may take to answer a close (seconds).
 _CLOSE_S: Final = 5.0
-#: What says that the client is gone.
+#: The errors that mean that the client is gone.
 GONE: Final = (WebSocketDisconnect, RuntimeError, ConnectionError)
 
 
@@ -58,7 +58,7 @@ class UserConnection:
         self._principal = principal
         self._user_id = user_id
         self._seen = last_id
-        #: The last message of the feed that is in line or sent: what is said now comes after it.
+        #: The id of the last message of the feed that waits or was sent. Every other message repeats it.
         self._cursor: str | None = None
         self._opened = asyncio.Event()
         self._heard_at = time.monotonic()
@@ -71,7 +71,7 @@ class UserConnection:
         )
         self._closing: tuple[int, str] | None = None
         self._close_asked = asyncio.Event()
-        #: Single tasks of other users that it follows.
+        #: The single tasks of other users that the client follows.
         self._single: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
@@ -97,7 +97,7 @@ class UserConnection:
     # --- what the feed calls
 
     def deliver(self, messages: Sequence[FeedMessage]) -> None:
-        """Put messages in line for the client."""
+        """Send messages to the client."""
         if messages:
             self._cursor = messages[-1].id
         for message in messages:
@@ -105,7 +105,7 @@ class UserConnection:
                 self._put(text)
 
     def lost(self) -> None:
-        """Have the client come back: it gets a snapshot then."""
+        """Close the connection, because messages were lost; the client comes back and gets a snapshot."""
         self.close(TRY_LATER, "the feed lost its place: come back with the last id")
 
     def close(self, code: int, reason: str) -> None:
@@ -132,13 +132,13 @@ class UserConnection:
         self._put(encode({"type": kind, **fields}).decode())
 
     async def _until_closed(self) -> None:
-        """Wait for a reason to close: one that was given, silence, or the credential's end."""
+        """Wait for a reason to close: a call of `close`, silence of the client, or the end of its credential."""
         expires_at = self._principal.expires_at
         silence_s = self._settings.client_timeout
         while self._closing is None:
             left_s = self._heard_at + silence_s - time.monotonic()
             if left_s <= 0:
-                self.close(TRY_LATER, "nothing was heard from you, not even a pong")
+                self.close(TRY_LATER, "nothing was received from you, not even a pong")
             elif expires_at is not None and expires_at <= time.time():
                 self.close(REFUSED, "the token has expired: come back with another one")
             else:
@@ -151,10 +151,10 @@ class UserConnection:
             await self._open()
         except Exception:
             log.exception("a notification connection could not be opened")
-            self.close(TRY_LATER, "the server met an error of its own: come back")
+            self.close(TRY_LATER, "the server has an internal error: come back")
 
     async def _open(self) -> None:
-        """Say what is there, what was missed, and then go on live."""
+        """Send the present state and what the client missed, then go on live."""
         opening = await self._patiently(lambda: self._feeds.open(self._user_id))
         recovered: bool | None = None
         first: list[FeedMessage] = []
@@ -168,7 +168,8 @@ class UserConnection:
             except (ValueError, LostPositionError):
                 recovered = False
         states = await self._patiently(lambda: self._feeds.states(opening.active))
-        # Whoever is shown a snapshot has the new place once all of it is told: cut off before, it is shown again.
+        # A client that gets a snapshot has the new position only after all of it. If it is cut off before, it gets
+        # the snapshot again.
         shown = self._cursor = self._seen if recovered is False else cursor
         self._say(
             "connected",
@@ -180,7 +181,7 @@ class UserConnection:
         )
         tasks = [status_fields(state) for state in states.values() if state.user_id == self._user_id]
         count = len(tasks) + max(opening.active_count - len(opening.active), 0)
-        # One at a time: a long list may be more than what is allowed to wait.
+        # One after the other, because a long list may be larger than what is allowed to wait.
         await self._outbox.emptied()
         self._say("active_tasks", id=shown, tasks=tasks, count=count, timestamp=_now())
         self._opened.set()
@@ -192,7 +193,7 @@ class UserConnection:
         await self._catch_up(cursor, first)
 
     async def _tell_ended(self, task_ids: Sequence[str]) -> None:
-        """Tell how tasks ended, where the messages of it may be lost."""
+        """Send how tasks ended whose messages may be lost."""
         for start in range(0, len(task_ids), PAGE):
             some = task_ids[start : start + PAGE]
             states = await self._patiently(lambda some=some: self._feeds.states(some))  # type: ignore[misc]
@@ -204,7 +205,7 @@ class UserConnection:
     async def _catch_up(self, cursor: str, messages: list[FeedMessage]) -> None:
         while True:
             for message in messages:
-                # At the client's pace, so that however much was missed waits in the store and not here.
+                # At the pace of the client, so that missed messages wait in the store and not here.
                 if self._outbox.half_full:
                     await self._outbox.emptied()
                 self.deliver([message])
@@ -246,13 +247,13 @@ class UserConnection:
                     if (following := self._single.pop(task_id, None)) is not None:
                         await end(following)
                 case "auth", _:
-                    pass  # shown twice
+                    pass  # the client has shown its token already
                 case _:
-                    known = "known are ping, and subscribe and unsubscribe with a task_id"
-                    self._error("invalid_request", f"that is no message of this protocol; {known}")
+                    known = "send ping, or subscribe or unsubscribe with a task_id"
+                    self._error("invalid_request", f"this is not a message of the protocol: {known}")
 
     async def _subscribe(self, task_id: str, after: Any) -> None:
-        """Say how a task is, and follow it if it is not the user's own, which is followed anyway."""
+        """Send the state of a task, and follow it if it is another user's; the own ones are followed anyway."""
         try:
             state = (await self._feeds.states([task_id])).get(task_id)
         except StoreUnavailableError as exc:
@@ -266,13 +267,15 @@ class UserConnection:
             return
         if len(self._single) >= self._settings.max_subscriptions:
             most = self._settings.max_subscriptions
-            self._error("too_many_connections", f"{most} tasks are followed already: unsubscribe one", task_id)
+            self._error(
+                "too_many_connections", f"you follow {most} tasks, which is the limit: unsubscribe one", task_id
+            )
             return
         following = asyncio.create_task(self._follow(task_id, after if isinstance(after, str) else None))
         self._single[task_id] = following
 
     async def _follow(self, task_id: str, after: str | None) -> None:
-        """Follow one task of another user. Its messages have no place in the feed: the client's stays where it is."""
+        """Follow one task of another user. Its messages do not move the client's position in the feed."""
         if after is None:
             _, last = await self._patiently(lambda: self._parts.store.event_bounds(task_id))
             after = last or "-"
@@ -294,7 +297,7 @@ class UserConnection:
 
 
 def read(text: str | None) -> dict[str, Any]:
-    """Return the JSON object that a client sent; an empty one where it is none."""
+    """Return the JSON object that a client sent; an empty one if it sent something else."""
     try:
         found = orjson.loads(text or "")
     except orjson.JSONDecodeError:
@@ -303,7 +306,7 @@ def read(text: str | None) -> dict[str, Any]:
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close, without waiting for a client that takes nothing any more."""
+    """Close, without waiting for a client that does not read any more."""
     with contextlib.suppress(*GONE, TimeoutError):
         async with asyncio.timeout(_CLOSE_S):
             await websocket.close(code, reason[:120])

@@ -1,1 +1,1 @@
-"""The OpenAPI document: schemas, examples, and what routes say of their responses."""
+"""The OpenAPI document: schemas, examples, and the responses of routes."""

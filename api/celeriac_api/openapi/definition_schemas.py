@@ -1,4 +1,4 @@
-"""The shapes of task control's answers, for OpenAPI. `celeriac.schedules.record` writes the answers."""
+"""The answers of task control, for OpenAPI. `celeriac.schedules.record` writes the answers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def _examples(*examples: dict[str, Any]) -> ConfigDict:
 
 
 class LastOutcome(BaseModel):
-    """How the instance ended that ended last."""
+    """The end of the instance that ended last."""
 
     task_id: str
-    status: Annotated[str, Field(description="`completed`, `failed`, `cancelled`, or `missed`: it was refused.")]
+    status: Annotated[str, Field(description="`completed`, `failed` or `cancelled`; `missed` if it was refused.")]
     finished_at: str | None
     error: str | None
 
 
 class DefinitionCounters(BaseModel):
-    """What became of a definition's slots, since its creation."""
+    """Counts of what happened to a definition's slots since its creation."""
 
     fired: int
-    skipped: Annotated[int, Field(description="Left out by `overlap`.")]
-    missed: Annotated[int, Field(description="Left out by `misfire`, or refused.")]
-    buffered: Annotated[int, Field(description="Held back by `overlap` for a while.")]
+    skipped: Annotated[int, Field(description="Skipped because of `overlap`.")]
+    missed: Annotated[int, Field(description="Skipped because of `misfire`, or refused.")]
+    buffered: Annotated[int, Field(description="Delayed because of `overlap`.")]
     triggered: Annotated[int, Field(description="By hand.")]
     backfilled: int
     succeeded: int
@@ -107,19 +107,22 @@ _COMING: Final = {"scheduled_at": "2030-02-01T07:00:00.000Z", "due_at": "2030-02
 
 
 class DefinitionRecord(BaseModel):
-    """A definition as it is now."""
+    """The present state of a definition."""
 
     model_config = _examples(_DEFINITION)
 
     task_def_id: str
     name: str | None
-    user_id: Annotated[int | str | None, Field(description="As it was written: a number or a text.")]
+    user_id: Annotated[int | str | None, Field(description="In the form in which it was sent: a number or a text.")]
     content: str
     status: DefinitionStatus
     trigger_type: TaskTriggerType
     trigger_args: dict[str, Any]
     group: str
-    task: Annotated[dict[str, Any] | None, Field(description="What runs; `null`: whoever takes the group's content.")]
+    task: Annotated[
+        dict[str, Any] | None,
+        Field(description="The task that runs; `null` means that a worker of the group takes the content."),
+    ]
     next_run_at: Annotated[str | None, Field(description="The next firing, with its jitter; `null` while paused.")]
     last_run_at: Annotated[str | None, Field(description="The last slot that fired.")]
     last_task_id: str | None
@@ -137,15 +140,15 @@ class DefinitionRecord(BaseModel):
     metadata: dict[str, Any]
     counters: DefinitionCounters
     source: Annotated[str, Field(description="`api`, or `celery` for an entry of `beat_schedule`.")]
-    read_only: Annotated[bool, Field(description="It is changed in Celery's configuration only.")]
-    rev: Annotated[int, Field(description="Counts its changes; see `PATCH`.")]
+    read_only: Annotated[bool, Field(description="`true`: it can be changed only in Celery's configuration.")]
+    rev: Annotated[int, Field(description="The number of its changes; see `PATCH`.")]
     created_at: str
     updated_at: str
     ended_at: str | None
 
 
 class ComingFiring(BaseModel):
-    """A firing that is to come."""
+    """A future firing."""
 
     model_config = _examples(_COMING)
 
@@ -172,30 +175,32 @@ class Instance(BaseModel):
 
 
 class DefinitionDetail(DefinitionRecord):
-    """A definition with what comes next and what ran last."""
+    """A definition with its next firings and its last instances."""
 
     model_config = _examples({**_DEFINITION, "next_runs": [_COMING], "last_runs": [_INSTANCE]})
 
-    next_runs: Annotated[list[ComingFiring], Field(description="The next ten; none while it is paused.")]
-    last_runs: Annotated[list[Instance], Field(description="The last ten.")]
+    next_runs: Annotated[
+        list[ComingFiring], Field(description="The next ten firings; none while the definition is paused.")
+    ]
+    last_runs: Annotated[list[Instance], Field(description="The last ten instances.")]
 
 
 class DefinitionPage(BaseModel):
-    """Some definitions, the newest first."""
+    """A page of definitions, the newest first."""
 
     model_config = _examples({"items": [_DEFINITION], "next_cursor": None})
 
     items: list[DefinitionRecord]
-    next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
 
 
 class InstancePage(BaseModel):
-    """Some instances, the newest first."""
+    """A page of instances, the newest first."""
 
     model_config = _examples({"items": [_INSTANCE], "next_cursor": None})
 
     items: list[Instance]
-    next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
 
 
 class Preview(BaseModel):
@@ -213,11 +218,11 @@ class DefinitionChange(BaseModel):
     action: str
     actor: str
     note: str | None
-    changed: Annotated[dict[str, Any], Field(description="Of an edit: field → [before, after].")]
+    changed: Annotated[dict[str, Any], Field(description="For an edit: field → [before, after].")]
 
 
 class DefinitionChanges(BaseModel):
-    """Some changes, the newest first."""
+    """A page of changes, the newest first."""
 
     model_config = _examples(
         {
@@ -235,7 +240,7 @@ class DefinitionChanges(BaseModel):
     )
 
     items: list[DefinitionChange]
-    next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
 
 
 _FIRING: Final[dict[str, Any]] = {
@@ -248,7 +253,7 @@ _FIRING: Final[dict[str, Any]] = {
 
 
 class TriggeredInstance(BaseModel):
-    """An instance that was just made; read its task for more."""
+    """An instance that was just created; its task has more."""
 
     model_config = _examples(_FIRING)
 
@@ -260,17 +265,17 @@ class TriggeredInstance(BaseModel):
 
 
 class BackfilledInstance(BaseModel):
-    """An instance of a slot of the past."""
+    """An instance of a past slot."""
 
     task_id: str
     task_def_id: str
-    status: Annotated[FiringState, Field(description="`buffered` waits for an earlier one; `open` was submitted.")]
+    status: Annotated[FiringState, Field(description="`buffered` waits for an earlier instance; `open` was submitted.")]
     trigger: Trigger
     scheduled_at: str
 
 
 class Backfill(BaseModel):
-    """The instances of a back-fill, in the order of their slots."""
+    """The instances of a backfill, in the order of their slots."""
 
     model_config = _examples({"items": [{**_FIRING, "status": "planned", "trigger": "backfill"}]})
 

@@ -1,6 +1,6 @@
-"""The OpenAPI document: what the routes declare, joined with what the guard ahead of them asks for and may answer.
+"""The OpenAPI document: what the routes declare, joined with what the guard ahead of them requires and may answer.
 
-Each JSON body and answer gets an example, of its own or of its schema; each problem one that says where it is.
+Each JSON body and answer gets an example, its own or that of its schema. The example of a problem has the path.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TAGS: Final = [
     {"name": "tasks", "description": "Submit, read, cancel, retry."},
     {"name": "progress", "description": "Watch a task while it runs."},
     {"name": "history", "description": "Find tasks, run the failed ones again, act on many at once, draw charts."},
-    {"name": "definitions", "description": "Task control: what runs again and again, or at a moment."},
-    {"name": "files", "description": "Upload the files that tasks work on, download what came of them."},
+    {"name": "definitions", "description": "Task control: what runs again and again, or at a point in time."},
+    {"name": "files", "description": "Upload the files that tasks work on, download their results."},
     {"name": "uploads", "description": "Uploads that survive a lost connection: the tus protocol."},
     {"name": "dispatch", "description": "Have remote workers do something and wait for the answer."},
     {"name": "openai", "description": "The same for OpenAI clients. Errors have OpenAI's shape."},
@@ -42,7 +42,7 @@ TAGS: Final = [
     {"name": "operations", "description": "Groups, workers, task types, health."},
 ]
 
-#: Schemas that no route declares by type, since it reads the body by itself.
+#: Schemas that no route declares as a type, because the routes read these bodies themselves.
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     SubmitRequest,
     BatchItem,
@@ -61,12 +61,12 @@ _SAFE: Final = ("GET ", "HEAD ", "OPTIONS ")
 
 
 def complete(document: dict[str, Any], routes: Mapping[str, Access]) -> dict[str, Any]:
-    """Return FastAPI's document with what it cannot know, and without its own errors, which never occur.
+    """Return FastAPI's document with what FastAPI cannot know, and without its own errors, which never occur.
 
     `routes` has what each route needs, by `METHOD path`.
     """
     needs = {line.replace(":path}", "}"): access for line, access in routes.items()}
-    # Routes share parts of what they declare; here each gets its own.
+    # Routes share parts of their declarations. Here each gets a copy.
     document = orjson.loads(orjson.dumps(document))
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -97,14 +97,14 @@ def complete(document: dict[str, Any], routes: Mapping[str, Access]) -> dict[str
 
 
 def _take_out_frameworks_error(operation: dict[str, Any]) -> bool:
-    """Remove FastAPI's own 422; returns whether something in the request is checked and may be wrong."""
+    """Remove FastAPI's own 422; returns whether the request has something that is checked."""
     if "HTTPValidationError" in str(operation["responses"].get("422", "")):
         del operation["responses"]["422"]
     return "requestBody" in operation or any(map(_may_be_wrong, operation.get("parameters", ())))
 
 
 def _may_be_wrong(parameter: dict[str, Any]) -> bool:
-    """Whether there are values of a parameter that FastAPI refuses: any but a plain text's."""
+    """Return whether FastAPI refuses some values of a parameter, which is so for all but plain texts."""
     schema = parameter["schema"]
     kinds = schema.get("anyOf", [schema])
     plain = {"type", "title", "description", "examples"}
@@ -112,7 +112,7 @@ def _may_be_wrong(parameter: dict[str, Any]) -> bool:
 
 
 def _add_access(line: str, operation: dict[str, Any], access: Access, *, checked: bool) -> None:
-    """Add what the guard ahead of a route may answer, and what it wants to see."""
+    """Add the answers of the guard ahead of a route, and the credential that it requires."""
     codes = ["host_not_allowed", "rate_limited"]
     if checked and "422" not in operation["responses"] and "400" not in operation["responses"]:
         codes.append("invalid_request")
@@ -124,7 +124,7 @@ def _add_access(line: str, operation: dict[str, Any], access: Access, *, checked
             codes.append("unsupported_media_type")
     if not access.open:
         operation["security"] = [{"bearer": []}, {"apiKey": []}]
-        # Whose task it is may be known to the history only.
+        # Only the history may know whose task it is.
         codes += ["unauthenticated", "forbidden", "store_unavailable"]
         if access.scope is not None:
             operation["description"] = f"{operation.get('description', '')}\n\nScope: `{access.scope.value}`.".strip()
@@ -183,7 +183,7 @@ def _add_example(content: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 
 def _whole(shown: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    """Return an example with the nulls that FastAPI has left out, where its schema wants them."""
+    """Return an example with the nulls that FastAPI left out, if its schema requires them."""
     kind = "object" if isinstance(shown, dict) else "array" if isinstance(shown, list) else None
     for choice in schema.get("anyOf", [schema]):
         found = schemas.get(choice.get("$ref", "").rpartition("/")[2], choice)
@@ -198,7 +198,7 @@ def _whole(shown: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
 
 
 def _place_problems(path: str, operation: dict[str, Any]) -> None:
-    """Let each example of a problem tell the path that it is of."""
+    """Put the path of the operation into each example of a problem."""
     shown = {
         p["name"]: p.get("example") or (p["schema"].get("examples") or [None])[0]
         for p in operation.get("parameters", ())
@@ -219,7 +219,7 @@ def _edit_schema(whole: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "title": "DefinitionEdit",
-        "description": "The fields to change; what is not named stays. `null` takes a field back to its default.",
+        "description": "The fields to change; all others stay. `null` sets a field back to its default.",
         "additionalProperties": False,
         "properties": fields,
         "examples": [{"trigger_args": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}, "overlap": "skip"}],

@@ -1,4 +1,4 @@
-"""One real error of each code, so that the examples of OpenAPI are what the server would say."""
+"""One real error of each code, so that the examples in OpenAPI are what the server answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
         [Violation("Last-Event-ID", "is not the id of an event")],
     ),
     RequestError("bad_request", "Invalid HTTP request received."),
-    RequestError("not_found", "there is nothing at /api/v1/task; /docs lists what there is"),
+    RequestError("not_found", "there is nothing at /api/v1/task; /docs lists all routes"),
     RequestError(
         "origin_not_allowed",
         "pages of https://elsewhere.example may not do this; the setting access.cors_origins names those that may",
@@ -61,7 +61,7 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
         "this server is not called 'elsewhere.example': use 127.0.0.1 or localhost, or name it in the setting"
         " access.allowed_hosts",
     ),
-    RequestError("range_not_satisfiable", "the header Range asks for nothing that the file has"),
+    RequestError("range_not_satisfiable", "the header Range asks for bytes that the file does not have"),
     RequestError("wrong_offset", "the upload is at 1048576, not at 0"),
     RequestError("unsupported_version", "send the header Tus-Resumable: 1.0.0"),
     PayloadTooLargeError("the body", 10_485_761, 10_485_760),
@@ -80,7 +80,7 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     FileNotAllowedError("/etc/passwd lies outside of the folders that files may be handed in from"),
     FileBusyError(f"somebody else writes to the upload {FILE_ID} right now"),
     StorageFullError("the upload area has no room: No space left on device"),
-    ChecksumMismatchError("what arrived has another sha-256 than was said; it was not kept"),
+    ChecksumMismatchError("what arrived has another sha-256 than announced; it was not kept: send it again"),
     AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)"),
     ForbiddenError("this needs the scope submit; the credential's scopes are: read"),
     RateLimitedError("too many requests (limit: 1000 per second)", retry_after_s=0.4),

@@ -1,4 +1,4 @@
-"""What routes say of themselves for OpenAPI beyond what FastAPI reads off them. `openapi_document.py` joins it."""
+"""What routes declare for OpenAPI beyond what FastAPI reads from them. `document.py` joins both."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ WWW_AUTHENTICATE: Final = header("How to authenticate.", example='Bearer realm="
 
 
 def location(what: str, path: str) -> dict[str, Any]:
-    """Return the headers of an answer that says where something new is; `path` is an example."""
-    return {"Location": header(f"Where {what} is.", example=path)}
+    """Return the headers of an answer that has the path of something new; `path` is an example."""
+    return {"Location": header(f"The path of {what}.", example=path)}
 
 
 def problems(*causes: str | CeleriacError, rows: Mapping[str, Row] | None = None) -> Responses:
-    """Return the `responses` of a route that may end with these problems, each with an example.
+    """Return the `responses` of a route that may answer with these problems, each with an example.
 
-    A cause is a code of the table of problems, or an error that says more than the table's example does. `rows` are
-    the statuses that a route gives some codes instead of the table's.
+    A cause is a code of the table of problems, or an error that says more than the example for its code. `rows` replace
+    the statuses of the table for some codes.
     """
     found: Responses = {}
     for cause in causes:
@@ -93,11 +93,11 @@ def example(summary: str, value: Any) -> dict[str, Any]:
 
 
 def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads a body of a schema by itself."""
+    """Return the `openapi_extra` of a route that reads its body itself."""
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": ref(model)}}}}
 
 
-#: The body of a submission, which the hot route reads without FastAPI's help.
+#: The body of a submission, which the hot route reads without FastAPI.
 SUBMISSION_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -106,7 +106,7 @@ SUBMISSION_BODY: Final[dict[str, Any]] = {
     "parameters": [
         request_header(
             "Idempotency-Key",
-            "A repeated key (per user) answers 200 with the first task instead of making another.",
+            "A repeated key (per user) is answered with 200 and the first task; no other task is created.",
             example="order-4711",
             minLength=1,
             maxLength=255,
@@ -115,7 +115,7 @@ SUBMISSION_BODY: Final[dict[str, Any]] = {
     ],
 }
 
-#: The body of a batch, which its route reads by itself.
+#: The body of a batch, which its route reads itself.
 BATCH_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -133,7 +133,7 @@ BATCH_BODY: Final[dict[str, Any]] = {
     "parameters": [
         request_header(
             "Idempotency-Key",
-            "Gives each task without a key of its own the key `KEY:PLACE`, places counted from 0.",
+            "Gives each task without its own key the key `KEY:PLACE`; places count from 0.",
             example="import-2030-01-31",
             minLength=1,
             maxLength=250,

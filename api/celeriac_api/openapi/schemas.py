@@ -1,4 +1,4 @@
-"""The shapes of answers, for OpenAPI. Answers are written straight from the core's records."""
+"""The answers, for OpenAPI. They are written directly from the records of the core."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TaskStatus(BaseModel):
 
 
 class ProgressInfo(BaseModel):
-    """How far a task is."""
+    """The progress of a task."""
 
     percentage: Annotated[float, Field(ge=0, le=100)]
     stage: str
@@ -106,8 +106,8 @@ class TaskRecord(RunningTask):
 
     model_config = _examples(_RECORD)
 
-    payload: Annotated[Any, Field(description="What the task works on; its shape depends on the type.")]
-    result: Annotated[Any, Field(description="What the task returned; `null` until it completed.")]
+    payload: Annotated[Any, Field(description="The input of the task; its shape depends on the type.")]
+    result: Annotated[Any, Field(description="What the task returned; `null` until the task is completed.")]
     metadata: dict[str, Any]
 
 
@@ -116,11 +116,11 @@ class ListedTask(TaskRecord):
 
     model_config = _examples({**_RECORD, "omitted": []})
 
-    omitted: Annotated[list[str], Field(description="Of `payload` and `result`, what is left out because of its size.")]
+    omitted: Annotated[list[str], Field(description="Which of `payload` and `result` is left out because of its size.")]
 
 
 class RunningTasks(BaseModel):
-    """What runs now, the last started first."""
+    """The running tasks, the last started first."""
 
     model_config = _examples({"tasks": [_RUNNING]})
 
@@ -128,12 +128,12 @@ class RunningTasks(BaseModel):
 
 
 class TaskPage(BaseModel):
-    """Some tasks of a list."""
+    """A page of tasks."""
 
     model_config = _examples({"items": [{**_RECORD, "omitted": []}], "next_cursor": None})
 
     items: list[ListedTask]
-    next_cursor: Annotated[str | None, Field(description="Where the next page begins; `null` at the end.")]
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
 
 
 _EVENT: dict[str, Any] = {
@@ -150,11 +150,11 @@ _EVENT: dict[str, Any] = {
 
 
 class TaskEvent(BaseModel):
-    """Something that happened to a task; which fields there are depends on `kind`."""
+    """Something that happened to a task. `kind` decides which other fields there are."""
 
     model_config = _examples(_EVENT)
 
-    id: Annotated[str, Field(description="The id that the event has in the stream, too.")]
+    id: Annotated[str, Field(description="The id of the event, also in the stream.")]
     kind: Literal["status", "progress"]
     at: str
     task_id: str
@@ -169,7 +169,7 @@ class TaskEvent(BaseModel):
 
 
 class TaskEvents(BaseModel):
-    """Some events of a task, in order."""
+    """A page of events of a task, in order."""
 
     model_config = _examples({"items": [_EVENT], "next_cursor": None})
 
@@ -192,16 +192,18 @@ class TaskLogLine(BaseModel):
 
     model_config = _examples(_LINE)
 
-    id: Annotated[str, Field(description="Orders all lines of the task; the id that the line has in the stream, too.")]
+    id: Annotated[str, Field(description="Orders all lines of the task; the line has the same id in the stream.")]
     at: Annotated[str, Field(description="When it was written, by the worker's clock.")]
     attempt: int
     level: str
     message: str
-    data: Annotated[dict[str, Any], Field(description="What was said along with it; `traceback` is an exception's.")]
+    data: Annotated[
+        dict[str, Any], Field(description="Further values of the line; `traceback` belongs to an exception.")
+    ]
 
 
 class TaskLog(BaseModel):
-    """Some lines of a task's log, in order."""
+    """A page of lines of a task's log, in order."""
 
     model_config = _examples({"items": [_LINE], "next_cursor": None})
 
@@ -210,7 +212,7 @@ class TaskLog(BaseModel):
 
 
 class DurationStats(BaseModel):
-    """Many durations, in milliseconds."""
+    """The distribution of durations, in milliseconds."""
 
     avg_ms: float
     p50_ms: float
@@ -219,14 +221,16 @@ class DurationStats(BaseModel):
 
 
 class Counts(BaseModel):
-    """What happened in a span of time."""
+    """The counts and durations of a span of time."""
 
     submitted: int
     completed: int
     failed: int
     cancelled: int
-    run: Annotated[DurationStats | None, Field(description="The last attempts of what ended.")]
-    wait: Annotated[DurationStats | None, Field(description="From the moment a task could start until it did.")]
+    run: Annotated[
+        DurationStats | None, Field(description="The durations of the last attempts of the tasks that ended.")
+    ]
+    wait: Annotated[DurationStats | None, Field(description="From the time at which a task could start until it did.")]
 
 
 class ChartBucket(Counts):
@@ -246,7 +250,7 @@ _COUNTS: dict[str, Any] = {
 
 
 class Chart(BaseModel):
-    """Counts and durations over time, a bucket for every span, also for those in which nothing happened."""
+    """Counts and durations over time, with a bucket for each span, also if nothing happened in it."""
 
     model_config = _examples(
         {
@@ -266,7 +270,7 @@ class Chart(BaseModel):
 
 
 class BulkMatched(BaseModel):
-    """How many tasks a bulk operation would take."""
+    """How many tasks a bulk operation would change."""
 
     model_config = _examples({"matched": 42})
 
@@ -292,21 +296,21 @@ class TaskProgress(ProgressInfo):
 
 
 class GroupPause(BaseModel):
-    """Since when a group is held back, and what was noted of it."""
+    """Since when a group is paused, and the note of the operator."""
 
     at: str
     note: str
 
 
 class GroupLimits(BaseModel):
-    """What a group is limited to across all its workers, and since when."""
+    """The limits of a group across all its workers, and since when it has them."""
 
-    max_running: Annotated[int | None, Field(description="Tasks that run at once; `null` is any number.")]
+    max_running: Annotated[int | None, Field(description="Tasks that run at once; `null` means any number.")]
     rate: Annotated[
         str | None,
         Field(
             description="Most starts within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day (`1/d`), spread"
-            " over it; `null` is any number."
+            " over it; `null` means any number."
         ),
     ]
     at: str
@@ -326,18 +330,18 @@ _GROUP: dict[str, Any] = {
 
 
 class Group(BaseModel):
-    """A worker group as it is now."""
+    """The present state of a worker group."""
 
     model_config = _examples(_GROUP)
 
     name: str
     waiting: Annotated[int, Field(description="Tasks that wait for a worker.")]
     running: int
-    workers: Annotated[int, Field(description="Worker processes that serve it.")]
-    unserved: Annotated[int, Field(description="Waiting tasks of a kind that none of these workers takes.")]
-    max_queue_length: Annotated[int, Field(description="Waiting tasks above which a submission is refused.")]
-    paused: Annotated[GroupPause | None, Field(description="`null` while it is not paused.")] = None
-    limits: Annotated[GroupLimits | None, Field(description="`null` while it has none.")] = None
+    workers: Annotated[int, Field(description="Worker processes that serve the group.")]
+    unserved: Annotated[int, Field(description="Waiting tasks whose type none of these workers knows.")]
+    max_queue_length: Annotated[int, Field(description="With more waiting tasks than this, a submission is refused.")]
+    paused: Annotated[GroupPause | None, Field(description="`null` if the group is not paused.")] = None
+    limits: Annotated[GroupLimits | None, Field(description="`null` if the group has none.")] = None
 
 
 class Groups(BaseModel):
@@ -349,7 +353,7 @@ class Groups(BaseModel):
 
 
 class Worker(BaseModel):
-    """A worker process that reported lately."""
+    """A worker process that reported recently."""
 
     worker_id: str
     kind: str
@@ -360,7 +364,7 @@ class Worker(BaseModel):
     running: int
     started_at: str
     seen_at: str
-    #: The rest is of remote workers: what they call themselves, where they are, what they serve and run.
+    #: Only remote workers have the following fields: name, address, models, and the tasks that they run.
     name: str
     address: str
     models: list[str]
@@ -440,8 +444,11 @@ class Part(BaseModel):
 
     ok: bool
     detail: str
-    behind_events: Annotated[int | None, Field(description="Of the ledger: events not recorded yet.")] = None
-    behind_s: Annotated[float | None, Field(description="Of the ledger: the age of the oldest of them.")] = None
+    behind_events: Annotated[int | None, Field(description="For the ledger: events that are not recorded yet.")] = None
+    behind_s: Annotated[
+        float | None,
+        Field(description="For the ledger: the age of the oldest event that is not recorded yet (seconds)."),
+    ] = None
 
 
 class Ready(BaseModel):
@@ -454,9 +461,9 @@ class Ready(BaseModel):
 
 
 class FieldProblem(BaseModel):
-    """One field that is wrong."""
+    """An invalid field."""
 
-    field: Annotated[str, Field(description="A dotted path; empty for the whole.")]
+    field: Annotated[str, Field(description="A dotted path; empty for the whole document.")]
     message: str
 
 
@@ -480,7 +487,7 @@ class Problem(BaseModel):
     detail: str
     instance: str
     code: Annotated[str, Field(description="A stable name to program against.")]
-    errors: Annotated[list[FieldProblem] | None, Field(description="Where fields are wrong: which.")] = None
+    errors: Annotated[list[FieldProblem] | None, Field(description="The invalid fields, if there are any.")] = None
 
 
 class BatchRequest(BaseModel):
@@ -488,20 +495,20 @@ class BatchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tasks: Annotated[list[BatchItem], Field(max_length=1000, description="Setting `max_batch` at most.")]
+    tasks: Annotated[list[BatchItem], Field(max_length=1000, description="At most `max_batch` (setting) tasks.")]
 
 
 class BatchResult(BaseModel):
-    """What became of one task of a batch."""
+    """The outcome of one task of a batch."""
 
-    status: Annotated[int, Field(description="The HTTP status that a submission of its own would have got.")]
+    status: Annotated[int, Field(description="The HTTP status that a single submission of this task would have.")]
     task_id: str | None = None
     task_status: WireStatus | None = None
-    error: Annotated[Problem | None, Field(description="Why it was refused; nothing of it was stored.")] = None
+    error: Annotated[Problem | None, Field(description="Why the task was refused. Nothing of it was stored.")] = None
 
 
 class BatchResults(BaseModel):
-    """What became of each task of a batch, in their order."""
+    """The outcomes of the tasks of a batch, in the same order."""
 
     model_config = _examples(
         {
@@ -535,18 +542,18 @@ _FILE: dict[str, Any] = {
 
 
 class UploadedFile(BaseModel):
-    """A file that was taken in."""
+    """A stored file."""
 
     model_config = _examples(_FILE)
 
     file_id: str
-    path: Annotated[str, Field(description="Where it is on the server, until a task takes it over.")]
+    path: Annotated[str, Field(description="The path of the file on the server, until a task takes it over.")]
     size: Annotated[int, Field(description="Bytes.")]
     sha256: Annotated[str, Field(description="Lower-case hexadecimal.")]
 
 
 class FileFacts(UploadedFile):
-    """What is known of an upload."""
+    """The facts of an upload."""
 
     model_config = _examples({**_FILE, "filename": "clip.mp4", "media_type": "video/mp4", "created_at": _THEN})
 
@@ -568,7 +575,7 @@ _USERS_TASK: dict[str, Any] = {
 
 
 class UsersTask(BaseModel):
-    """A task as its user is told of it."""
+    """A task as its user sees it."""
 
     task_id: str
     status: Literal["pending", "running", "progress", "completed", "failed", "cancelled"]
@@ -576,10 +583,10 @@ class UsersTask(BaseModel):
     message: str
     step: str
     timestamp: str
-    result: Annotated[Any, Field(description="Of a completed one.")]
-    error: Annotated[str | None, Field(description="Of a failed one.")]
-    error_type: Annotated[str | None, Field(description="Of a failed one: a stable lower-case name.")] = None
-    result_left_out: Annotated[bool, Field(description="`true`: the result is too large to be told in a list.")] = False
+    result: Annotated[Any, Field(description="Only of a completed task.")]
+    error: Annotated[str | None, Field(description="Only of a failed task.")]
+    error_type: Annotated[str | None, Field(description="Only of a failed task: a stable lower-case name.")] = None
+    result_left_out: Annotated[bool, Field(description="`true`: the result is too large for a list.")] = False
 
 
 class UsersTaskAnswer(BaseModel):
@@ -596,4 +603,4 @@ class UsersTasks(BaseModel):
     model_config = _examples({"data": [_USERS_TASK], "count": 1})
 
     data: list[UsersTask]
-    count: Annotated[int, Field(description="All of them, also those that are not listed.")]
+    count: Annotated[int, Field(description="The number of all tasks, also of those that are not listed.")]

@@ -1,4 +1,4 @@
-"""The files of the pages, held in memory: they are part of the program, and change only with it."""
+"""The files of the pages. They are held in memory, because they change only with the program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
-#: By file name extension; no other file is served.
+#: Media types by file name extension. No other file is served.
 MEDIA_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -18,13 +18,13 @@ MEDIA_TYPES: Final = {
     "svg": "image/svg+xml",
     "png": "image/png",
 }
-#: Below this compression saves no packet (bytes).
+#: Compressing a smaller file does not save a packet (bytes).
 _WORTH_COMPRESSING: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file: `etag` is a strong validator of `body`, `gzipped` the same compressed, where that is worth it."""
+    """One file: `etag` is a strong validator of `body`; `gzipped` is the compressed body, if that is worth it."""
 
     body: bytes
     gzipped: bytes | None
@@ -34,7 +34,7 @@ class Asset:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Return every file below `static/` by its path in there."""
+    """Return every file below `static/` by its path."""
     return dict(sorted(_walk(files("celeriac_api.pages") / "static", "")))
 
 
@@ -49,6 +49,6 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
 
 
 def _asset(body: bytes, media_type: str) -> Asset:
-    # Without a time in its header the compressed form is the same in every process.
+    # Without a time in the gzip header the compressed body is the same in every process.
     small = gzip.compress(body, 6, mtime=0) if len(body) >= _WORTH_COMPRESSING and media_type != "image/png" else None
     return Asset(body, small, media_type, f'"{hashlib.sha256(body).hexdigest()[:20]}"')

@@ -1,4 +1,4 @@
-"""The pages' addresses: `/dashboard`, `/docs`, `/test-worker`, and the files that they are made of."""
+"""The routes of the pages: `/dashboard`, `/docs`, `/test-worker`, the OpenAPI document, and the pages' files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from celeriac_api.routing import Router
 
 router = Router(include_in_schema=False)
 
-#: On every page and file of it. Nothing comes from elsewhere, nothing is inline, nobody frames it.
+#: On every page and every file of it: nothing is loaded from other sites, nothing is inline, no site can frame it.
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -33,25 +33,25 @@ SECURITY_HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-#: Asked again each time, and answered 304 until the program changes: never a page of two versions.
+#: The browser asks again each time and gets 304 until the program changes, so a page never mixes two versions.
 _REVALIDATED: Final = "no-cache"
 
 
 @router.get("/", access=PAGE)
 async def index(request: Request) -> Response:
-    """Lead people to the dashboard."""
+    """Redirect to the dashboard."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard", 307)
 
 
 @router.get("/dashboard", access=PAGE)
 async def dashboard(request: Request) -> Response:
-    """Answer with the dashboard; what it shows is in the address after `#`."""
+    """Answer with the dashboard. The address after `#` says what it shows."""
     return page(request, "index.html")
 
 
 @router.get("/dashboard/session", access=READ)
 async def session(request: Request) -> Response:
-    """Say whether the browser has signed in, its cookie being no script's to read, and what is worth offering."""
+    """Answer whether the browser has signed in, because scripts cannot read the cookie, and what the caller may do."""
     caller: Principal = request.scope.get("celeriac.principal", LOCAL)
     return json_response(
         {
@@ -65,7 +65,7 @@ async def session(request: Request) -> Response:
 
 @router.get("/dashboard/examples", access=READ)
 async def examples(parts: PartsOf) -> Response:
-    """Answer with what the form for a new task begins with: a submission that works here, a payload of each type."""
+    """Answer with the examples of the form for a new task: a submission that works here, and a payload of each type."""
     known = await parts.tasks.types.all()
     schemas = {one.name: known.payload_schema(one) for one in known}
     first = example_task(parts.settings.grpc_services, {name: {"schema": schema} for name, schema in schemas.items()})
@@ -90,7 +90,7 @@ async def openapi_document(request: Request) -> Response:
 
 @router.get("/test-worker", access=PAGE)
 async def test_worker(request: Request) -> Response:
-    """Answer with the worker in the browser."""
+    """Answer with the page of a worker that runs in the browser."""
     return page(request, "test-worker.html")
 
 
@@ -101,7 +101,7 @@ async def static(path: str, request: Request) -> Response:
 
 
 def page(request: Request, name: str) -> Response:
-    """Return the file `static/NAME`, or 304 when the browser has it; raises 404 where there is none."""
+    """Return the file `static/NAME`, or 304 if the browser has it; raises 404 if it does not exist."""
     asset = assets().get(name)
     if asset is None:
         raise HTTPException(404)
@@ -115,7 +115,7 @@ def page(request: Request, name: str) -> Response:
     if _held(request, asset):
         return Response(status_code=304, headers=headers)
     if asset.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
-        # Another representation has another strong validator.
+        # The compressed body is another representation, so it has another strong validator.
         headers |= {"Content-Encoding": "gzip", "ETag": _gzip_etag(asset)}
         return Response(asset.gzipped, headers=headers)
     return Response(asset.body, headers=headers)

@@ -1,6 +1,6 @@
 """`/sign-in`: a browser shows a credential once and keeps it in a cookie that no script can read.
 
-The cookie is HttpOnly, SameSite=Strict and, behind TLS, Secure; it holds the credential itself, so any API process
+The cookie is HttpOnly, SameSite=Strict and, with TLS, Secure. It holds the credential itself, so every API process
 accepts it and none keeps a session. What a cookie alone may do depends on the page that asks (see `browsers.py`).
 """
 
@@ -53,7 +53,7 @@ _HEADERS: Final = {
         f"default-src 'none'; style-src 'sha256-{_DIGEST}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
-    # With none at all, browsers send the form from "null".
+    # Without any referrer, browsers send the form with the origin "null".
     "Referrer-Policy": "same-origin",
 }
 
@@ -74,7 +74,7 @@ async def sign_in(request: Request, parts: PartsOf) -> Response:
             raise AuthenticationError("paste a token or an API key")
         principal = await parts.credentials.principal(credential, address_of(request.scope))
         if parts.settings.access.on:
-            # Without it every page would answer 403, with no way back from there.
+            # Without this scope every page would answer 403, and the user could not sign in again.
             principal.demand(Scope.READ)
     except CeleriacError as exc:
         return _page(following, str(exc), row_of(exc).http)
@@ -106,7 +106,7 @@ def _lifetime_s(principal: Principal) -> int:
 
 
 def _target(request: Request, following: str) -> str:
-    """Return where to go: a path of ours, never another site."""
+    """Return where to go after signing in: a path of this server, never another site."""
     ours = following.startswith("/") and not following.startswith(("//", "/\\")) and following.isprintable()
     return f"{request.scope.get('root_path', '')}{following if ours else '/dashboard'}"
 
@@ -117,8 +117,8 @@ def _page(following: str, error: str = "", status: int = 200) -> Response:
         if error
         else "<p>Paste a token or an API key to see your tasks.</p>"
     )
-    # The form names no action: it goes to the page's own address with what stands there after `#`, which browsers keep
-    # through the redirect. So who asked for one task gets there.
+    # The form has no action, so it goes to the address of the page. Browsers keep what follows `#` through the
+    # redirect, so a user who asked for one task gets to it.
     body = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>Sign in · Celeriac</title><style>{_STYLE}</style>

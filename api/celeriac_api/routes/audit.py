@@ -23,7 +23,7 @@ _ID: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
 class AuditItem(BaseModel):
-    """Who did what. `status` is the answer's; `done` where a command did it."""
+    """Who did what. `status` is that of the answer, or `done` for a command."""
 
     id: str
     at: str
@@ -36,7 +36,7 @@ class AuditItem(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Some entries, the newest first."""
+    """A page of entries, the newest first."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -68,18 +68,18 @@ class AuditPage(BaseModel):
     "/audit",
     access=ADMIN,
     summary="Read the audit",
-    description="Who did what, when, from where, with which credential: the newest first. Submissions and reading are "
-    "not in it. The oldest entries go when there are more than the setting `access.audit_entries`.",
+    description="Who did what, when, from which address and with which credential: the newest first. Submissions and "
+    "reads are not recorded. If there are more entries than `access.audit_entries` (setting), the oldest are removed.",
     response_model=AuditPage,
     responses=problems("invalid_request", "store_unavailable"),
 )
 async def read_audit(
     parts: PartsOf,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Entries of one page.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Entries per page.")] = 100,
     cursor: Annotated[
-        str | None, Query(pattern=f"^{_ID.pattern}$", description="`next_cursor` of the page before.")
+        str | None, Query(pattern=f"^{_ID.pattern}$", description="The `next_cursor` of the previous page.")
     ] = None,
 ) -> Response:
-    """Answer with a page."""
+    """Answer with a page of entries."""
     items = await AuditLog(parts.store).page(before=cursor, count=limit)
     return json_response({"items": items, "next_cursor": items[-1]["id"] if len(items) == limit else None})

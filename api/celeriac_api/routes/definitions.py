@@ -47,22 +47,22 @@ from celeriac_api.routing import Router
 PATH: Final = "/api/v1/definitions"
 router = Router(tags=["definitions"])
 
-#: Next and last runs that one definition is shown with.
+#: How many next and last runs a definition is shown with.
 _SHOWN: Final = 10
 
 DefinitionId = Annotated[
-    str, Path(description="The definition's id, as its creation was answered with.", examples=[DEFINITION_ID])
+    str, Path(description="The id in the answer to the definition's creation.", examples=[DEFINITION_ID])
 ]
-_Limit = Annotated[int, Query(ge=1, le=500, description="Items of one page.")]
-_Count = Annotated[int, Query(ge=1, le=MAX_PREVIEW, description="How many firings.")]
-_Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
+_Limit = Annotated[int, Query(ge=1, le=500, description="Items per page.")]
+_Count = Annotated[int, Query(ge=1, le=MAX_PREVIEW, description="The number of firings.")]
+_Cursor = Annotated[str | None, Query(max_length=1000, description="The `next_cursor` of the previous page.")]
 _Key = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         max_length=255,
         pattern=f"^{IDEMPOTENCY_KEY.pattern}$",
-        description="Names this request, for sending it again.",
+        description="Identifies this request, so that it can be sent again.",
     ),
 ]
 _AWAY: Final = ("store_unavailable", "ledger_missing", "ledger_unavailable")
@@ -87,11 +87,11 @@ _CREATE: Final[dict[str, Any]] = {
     "status_code": 201,
     "summary": "Create a definition",
     "response_model": DefinitionRecord,
-    "response_description": "It is stored.",
+    "response_description": "The definition is stored.",
     "responses": {
         200: {
             "model": DefinitionRecord,
-            "description": "The idempotency key is known: this is the first one's definition.",
+            "description": "The idempotency key is known: this is the definition of the first request.",
             "headers": _PLACE,
         },
         201: {"headers": _PLACE},
@@ -113,7 +113,7 @@ _INSTANCES: Final[dict[str, Any]] = {
 }
 _MOVE: Final[dict[str, Any]] = {
     "response_model": DefinitionRecord,
-    "response_description": "The definition after it.",
+    "response_description": "The definition after the change.",
     "responses": problems(
         "malformed_json", "definition_not_found", "illegal_definition_move", "invalid_submission", *_AWAY
     ),
@@ -127,11 +127,11 @@ _TRIGGER: Final[dict[str, Any]] = {
     "status_code": 202,
     "summary": "Run an instance now",
     "response_model": TriggeredInstance,
-    "response_description": "It was made.",
+    "response_description": "The instance is created.",
     "responses": problems("definition_not_found", "illegal_definition_move", "invalid_request", *_AWAY),
 }
 
-# --- making and looking
+# --- create and read
 
 
 @router.post("/tasks", operation_id="create_task_definition", **_CREATE)
@@ -141,7 +141,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
     caller = principal_in(request.scope)
     document = await _document(request)
     document = await _confined(document, caller, parts)
-    # One's own id keeps the form in which it was written: 7 stays a number.
+    # The caller's own id keeps its form: 7 stays a number.
     if not caller.admin and isinstance(document, dict) and str(document.get("user_id")) != caller.user_id:
         document = {**document, "user_id": caller.user_id}
     seen, created = await parts.control.create(document, actor=caller.name, key=key)
@@ -159,17 +159,19 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
 async def list_definitions(
     request: Request,
     parts: PartsOf,
-    user_id: Annotated[str | None, Query(max_length=256, description="Only this user's.")] = None,
-    status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
-    group: Annotated[str | None, Query(max_length=256, description="Only those of this group.")] = None,
-    trigger_type: Annotated[TaskTriggerType | None, Query(description="Only those of this kind.")] = None,
+    user_id: Annotated[str | None, Query(max_length=256, description="Only definitions of this user.")] = None,
+    status: Annotated[list[DefinitionStatus] | None, Query(description="One status or several.")] = None,
+    group: Annotated[str | None, Query(max_length=256, description="Only definitions of this group.")] = None,
+    trigger_type: Annotated[
+        TaskTriggerType | None, Query(description="Only definitions with this kind of trigger.")
+    ] = None,
     source: Annotated[str | None, Query(description="`api`, or `celery` for entries of `beat_schedule`.")] = None,
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
     """Answer with a page of definitions, the newest first.
 
-    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` tells the end.
+    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` shows the end.
     """
     caller = principal_in(request.scope)
     return await _list(
@@ -195,17 +197,17 @@ async def list_definitions_of_user(
     request: Request,
     user_id: Annotated[str, Path(description="Whose.", examples=["7"])],
     parts: PartsOf,
-    status: Annotated[list[DefinitionStatus] | None, Query(description="One or several.")] = None,
+    status: Annotated[list[DefinitionStatus] | None, Query(description="One status or several.")] = None,
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
     """Answer with a page of the user's definitions, the newest first.
 
-    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` tells the end.
+    With a filter by `ACTIVE` or `RUNNING` a page may be shorter than `limit`; only `next_cursor` shows the end.
     """
     caller = principal_in(request.scope)
     if not caller.sees(user_id):
-        raise ForbiddenError("only an admin lists the definitions of others")
+        raise ForbiddenError("only an admin may list the definitions of other users")
     return await _list(parts, user_id=user_id, statuses=tuple(status or ()), limit=limit, cursor=cursor)
 
 
@@ -218,7 +220,7 @@ async def list_definitions_of_user(
     openapi_extra=json_body("TriggerFields"),
 )
 async def preview_trigger(request: Request, parts: PartsOf, count: _Count = _SHOWN) -> Response:
-    """Answer with the next firings of a trigger that is not saved: `trigger_type`, `trigger_args`, bounds, jitter."""
+    """Answer with the next firings of a trigger, without saving it: `trigger_type`, `trigger_args`, bounds, jitter."""
     table, slots = await parts.control.preview_of(await _document(request), count)
     return json_response({"items": preview_records(table, slots)})
 
@@ -268,7 +270,7 @@ async def preview_definition(
     parts: PartsOf,
     count: _Count = _SHOWN,
 ) -> Response:
-    """Answer with the next firings; of a paused definition with those that it would have."""
+    """Answer with the next firings; for a paused definition with those that it would have."""
     control = await _owned(request, parts, task_def_id)
     table, slots = await control.preview(task_def_id, count)
     return json_response({"items": preview_records(table, slots)})
@@ -293,13 +295,13 @@ async def list_definition_changes(
     return json_response({"items": [change_record(change) for change in found], "next_cursor": following})
 
 
-# --- moves
+# --- change
 
 
 @router.post("/tasks/{task_def_id}/pause", operation_id="pause_task_definition", **_PAUSE)
 @router.post(f"{PATH}/{{task_def_id}}/pause", **_PAUSE)
 async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
-    """Stop firing. What runs goes on."""
+    """Stop firing. Running instances go on."""
     return await _moved(request, parts, task_def_id, TaskControl.pause)
 
 
@@ -313,14 +315,14 @@ async def resume_definition(request: Request, task_def_id: DefinitionId, parts: 
 @router.post("/tasks/{task_def_id}/cancel", operation_id="cancel_task_definition", **_CANCEL)
 @router.post(f"{PATH}/{{task_def_id}}/cancel", **_CANCEL)
 async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
-    """End it for good; its instances are cancelled too."""
+    """End the definition for good. Its instances are cancelled too."""
     return await _moved(request, parts, task_def_id, TaskControl.cancel)
 
 
 @router.post("/tasks/{task_def_id}/trigger", operation_id="trigger_task_definition", **_TRIGGER)
 @router.post(f"{PATH}/{{task_def_id}}/trigger", **_TRIGGER)
 async def trigger_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None) -> Response:
-    """Run one instance now, whatever the schedule; also while it is paused."""
+    """Run one instance now, whatever the schedule, also while the definition is paused."""
     control = await _owned(request, parts, task_def_id)
     firing = await control.trigger(task_def_id, actor=principal_in(request.scope).name, key=key)
     return json_response(firing_record(firing, "pending"), 202)
@@ -330,9 +332,9 @@ async def trigger_definition(request: Request, task_def_id: DefinitionId, parts:
     f"{PATH}/{{task_def_id}}/backfill",
     access=SUBMIT.audited("definition.backfill"),
     status_code=202,
-    summary="Run slots of the past",
+    summary="Run past slots",
     response_model=Backfill,
-    response_description="They were made.",
+    response_description="The instances are created.",
     responses={**_CHECK, **problems("definition_not_found", "illegal_definition_move")},
     openapi_extra=json_body("BackfillRequest"),
 )
@@ -358,7 +360,7 @@ async def backfill_definition(
     access=SUBMIT.audited("definition.edit"),
     summary="Edit a definition",
     response_model=DefinitionRecord,
-    response_description="The definition after it.",
+    response_description="The definition after the change.",
     responses={**_CHECK, **problems("definition_not_found", "illegal_definition_move", "definition_changed")},
     openapi_extra=json_body("DefinitionEdit"),
 )
@@ -366,9 +368,9 @@ async def edit_definition(
     request: Request,
     task_def_id: DefinitionId,
     parts: PartsOf,
-    rev: Annotated[int | None, Query(description="Only if it still has this `rev`.")] = None,
+    rev: Annotated[int | None, Query(description="Edit only if the definition still has this `rev`.")] = None,
 ) -> Response:
-    """Change the fields that the body names, keep the rest; an interval that stays the same keeps its phase."""
+    """Change the fields that the body names and keep the rest. An unchanged interval keeps its phase."""
     control = await _owned(request, parts, task_def_id)
     document = await _confined(await _document(request), principal_in(request.scope), parts)
     return json_response(
@@ -376,11 +378,11 @@ async def edit_definition(
     )
 
 
-# --- parts
+# --- shared steps
 
 
 async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskControl:
-    """Return task control; raises `DefinitionNotFoundError` for what is not the caller's."""
+    """Return task control; raises `DefinitionNotFoundError` for a definition of another user."""
     caller = principal_in(request.scope)
     if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
         raise DefinitionNotFoundError(definition_id)
@@ -388,7 +390,7 @@ async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskCont
 
 
 async def _moved(request: Request, parts: Parts, definition_id: str, move: _Move) -> Response:
-    """Make a move that may carry a note, and answer with the definition."""
+    """Make a move, with the note of the body if it has one, and answer with the definition."""
     control = await _owned(request, parts, definition_id)
     note = (await _read(request, MoveRequest)).note
     return json_response(_record(await move(control, definition_id, actor=principal_in(request.scope).name, note=note)))

@@ -33,7 +33,7 @@ GroupName = Annotated[str, Path(description="The group's name.", examples=["defa
     responses=problems("store_unavailable"),
 )
 async def list_groups(parts: PartsOf) -> Response:
-    """Answer with all groups: those that had tasks, and those of the configuration."""
+    """Answer with all groups: those that had tasks, and those in the configuration."""
     found = await parts.store.groups(also=("default", *parts.settings.groups))
     return json_response({"groups": [group_record(parts, stats) for stats in found]})
 
@@ -43,14 +43,14 @@ class PauseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "the bank is down"}]})
 
-    note: Annotated[str | None, Field(max_length=500, description="For others who wonder.")] = None
+    note: Annotated[str | None, Field(max_length=500, description="A note for other operators.")] = None
 
 
 @router.post(
     "/groups/{name:path}/pause",
     access=ADMIN.audited("group.pause"),
     summary="Pause a group",
-    description="Its tasks are accepted and wait; what runs goes on. Paused again, it gets the new note.",
+    description="Its tasks are accepted and wait. Running tasks go on. Pausing a paused group replaces the note.",
     response_model=Group,
     responses=problems(
         "malformed_json", "group_not_found", "unsupported_media_type", "invalid_request", "store_unavailable"
@@ -67,7 +67,7 @@ async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | No
     "/groups/{name:path}/resume",
     access=ADMIN.audited("group.resume"),
     summary="Resume a group",
-    description="What waits goes to its workers, in order. Resuming a group that is not paused changes nothing.",
+    description="Waiting tasks go to its workers, in order. Resuming a group that is not paused changes nothing.",
     response_model=Group,
     responses=problems("group_not_found", "store_unavailable"),
 )
@@ -79,7 +79,7 @@ async def resume_group(name: GroupName, parts: PartsOf) -> Response:
 
 
 class LimitsRequest(BaseModel):
-    """What a group is to be limited to, across all its workers: one of the two or both."""
+    """The limits of a group across all its workers: one of the two or both."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -90,17 +90,17 @@ class LimitsRequest(BaseModel):
 
     max_running: Annotated[
         int | None,
-        Field(strict=True, ge=1, le=MAX_RUNNING, description="Tasks that run at once; `null` is any number."),
+        Field(strict=True, ge=1, le=MAX_RUNNING, description="Tasks that run at once; `null` means any number."),
     ] = None
     rate: Annotated[
         str | None,
         Field(
             description="Most starts within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day (`1/d`), spread"
-            " over it; `null` is any number.",
+            " over it; `null` means any number.",
             json_schema_extra={"pattern": "^[1-9][0-9]{0,8}/[smhd]$"},
         ),
     ] = None
-    note: Annotated[str | None, Field(max_length=500, description="For others who wonder.")] = None
+    note: Annotated[str | None, Field(max_length=500, description="A note for other operators.")] = None
 
     @field_validator("rate")
     @classmethod
@@ -123,8 +123,8 @@ class LimitsRequest(BaseModel):
     "/groups/{name:path}/limits",
     access=ADMIN.audited("group.limit"),
     summary="Limit a group",
-    description="At most so many of its tasks run at once, and so many start per time, however many workers serve it."
-    " Replaces what it was limited to. What runs goes on; what is over the limit waits.",
+    description="Limits how many tasks of the group run at once and how many start per time, whatever the number of "
+    "its workers. Replaces the limits that the group had. Running tasks go on; tasks above a limit wait.",
     response_model=Group,
     responses=problems("group_not_found", "invalid_request", "store_unavailable"),
 )
@@ -139,8 +139,8 @@ async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) ->
 @router.delete(
     "/groups/{name:path}/limits",
     access=ADMIN.audited("group.unlimit"),
-    summary="Limit a group no longer",
-    description="What waits goes to its workers, in order. For a group without limits it changes nothing.",
+    summary="Remove a group's limits",
+    description="Waiting tasks go to the workers of the group, in order. For a group without limits nothing changes.",
     response_model=Group,
     responses=problems("group_not_found", "store_unavailable"),
 )
@@ -155,7 +155,7 @@ async def unlimit_group(name: GroupName, parts: PartsOf) -> Response:
     "/groups/{name:path}",
     access=READ,
     summary="Read a group",
-    description="One group as it is now: one that had tasks, has workers or is in the configuration.",
+    description="The present state of a group that had tasks, has workers or is in the configuration.",
     response_model=Group,
     responses=problems("group_not_found", "store_unavailable"),
 )
@@ -165,7 +165,7 @@ async def read_group(name: GroupName, parts: PartsOf) -> Response:
 
 
 async def _known_group(parts: Parts, name: str) -> GroupStats:
-    """Return a group that had tasks, has workers or is configured; raises `GroupNotFoundError`."""
+    """Return a group that had tasks, has workers or is in the configuration; raises `GroupNotFoundError`."""
     for stats in await parts.store.groups(also=("default", *parts.settings.groups)):
         if stats.name == name:
             return stats

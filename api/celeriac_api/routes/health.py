@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can work."""
+"""Whether the process is alive, and whether it can accept work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from celeriac_api.routing import Router
 
 router = Router(tags=["operations"])
 
-#: Longest wait for a part's answer (seconds): probes give up after a few.
+#: Longest wait for the answer of a part (seconds). Probes give up after a few.
 _PATIENCE_S: Final = 2.0
 
 
@@ -31,11 +31,11 @@ _PATIENCE_S: Final = 2.0
     "/healthz",
     access=OPEN,
     summary="Is the process alive?",
-    description="Answers without asking any other part: a store that is away is no reason to restart this process.",
+    description="Answers without asking any other part: an unavailable store is not a reason to restart this process.",
     response_model=Alive,
 )
 async def healthz() -> Response:
-    """Answer, and ask nobody."""
+    """Answer without asking any other part."""
     return json_response({"alive": True, "version": __version__})
 
 
@@ -44,8 +44,9 @@ async def healthz() -> Response:
     access=OPEN,
     summary="Do its parts answer?",
     description=(
-        "200 when work can be taken, else 503 with the same `parts`. The history (`ledger`) is not needed for that: "
-        "while it is away the store keeps what it will record, so it only says how far it is behind."
+        "200 if this process can accept work, otherwise 503 with the same `parts`. The history (`ledger`) is not "
+        "needed for that: while it is unavailable, the store keeps what it will record. Its part says how far "
+        "it is behind."
     ),
     response_model=Ready,
     responses=problems("store_unavailable"),
@@ -77,9 +78,9 @@ async def _ledger(parts: Parts, ledger: Ledger) -> dict[str, Any]:
         return {"ok": False, "detail": str(exc)}
     if lag.recording:
         detail = f"{lag.entries} events behind" + (f", the oldest since {lag.seconds:.1f} s" if lag.entries else "")
-        detail += "; going through all records again" if lag.resyncing else ""
+        detail += "; reading all records again" if lag.resyncing else ""
     else:
-        detail = "nobody has recorded so far: `celeriac beat` does"
+        detail = "nothing has been recorded yet: run `celeriac beat`"
     return {"ok": lag.recording, "detail": detail, "behind_events": lag.entries, "behind_s": lag.seconds}
 
 

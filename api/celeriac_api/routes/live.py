@@ -1,4 +1,4 @@
-"""What changes on the platform, pushed: the stream behind the dashboard; and what runs now."""
+"""The stream of all changes on the platform, which the dashboard shows, and the tasks that run now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
 
-#: Of a record, what the stream leaves out: it may be large.
+#: The fields of a record that the stream leaves out, because they may be large.
 _LARGE: Final = ("payload", "result", "metadata")
 
 _EXAMPLE = """\
@@ -93,10 +93,11 @@ class LiveStream:
     access=STREAM,
     summary="Watch everything",
     description=(
-        "Server-sent events for a dashboard: `state` (groups, workers, and how many tasks wait for a time) at the "
-        "beginning and when it changes; `tasks` (the tasks that changed, newest change first, without payload, result "
-        "and metadata, some times a second and bounded: `left_out` says how many changes are not told); `rates` once "
-        "a second. A client that comes back with `Last-Event-ID` is told what changed meanwhile."
+        "Server-sent events for a dashboard. `state` (groups, workers, and how many tasks wait for a time) comes at "
+        "the beginning and when it changes. `tasks` has the tasks that changed, newest change first, without payload, "
+        "result and metadata. It comes several times a second and is bounded: `left_out` is the number of missing "
+        "changes. `rates` comes once a second. A client that comes back with `Last-Event-ID` gets what changed "
+        "meanwhile."
     ),
     response_class=Response,
     responses={
@@ -110,7 +111,9 @@ class LiveStream:
 async def watch_everything(
     parts: PartsOf,
     caller: CallerOf,
-    last_event_id: Annotated[str | None, Header(description="The id of the last event that was received.")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The id of the last event that the client received.")
+    ] = None,
     last_event_id_query: Annotated[
         str | None, Query(alias="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,
@@ -126,7 +129,7 @@ async def watch_everything(
     "/running",
     access=READ,
     summary="List what runs now",
-    description="The tasks that workers have in hand, the last started first, straight from the store; without "
+    description="The tasks that workers run, the last started first, read from the store, without "
     "payload, result and metadata.",
     response_model=RunningTasks,
     responses=problems("invalid_request", "store_unavailable"),
@@ -134,9 +137,9 @@ async def watch_everything(
 async def list_running(
     parts: PartsOf,
     caller: CallerOf,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Tasks at most.")] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="The most tasks to list.")] = 200,
 ) -> Response:
-    """Answer with what runs."""
+    """Answer with the running tasks."""
     tasks = await running_tasks(parts.store, limit, user_id=None if caller.admin else caller.own_user)
     return json_response({"tasks": [_light_record(task) for task in tasks if caller.sees(task.user_id)]})
 
@@ -151,7 +154,7 @@ def _light_record(task: Task) -> dict[str, Any]:
 def _state_record(parts: Parts, state: PlatformActivity, caller: Principal) -> dict[str, Any]:
     return {
         "groups": [group_record(parts, stats) for stats in state.groups],
-        # They tell of hosts, and of everybody's tasks.
+        # Workers show hosts, and the tasks of all users.
         "workers": [worker_record(worker) for worker in state.workers] if caller.admin else [],
         "delayed": state.delayed,
     }

@@ -28,8 +28,8 @@ celeriac_queue_depth{group="default"} 12.0
     access=READ,
     summary="Read the metrics",
     description=(
-        "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store, the same at "
-        "every replica. `scope=process`: this process. Left out, both."
+        "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store and the same at "
+        "every replica. `scope=process`: this process. Without `scope`: both."
     ),
     responses={
         200: {

@@ -19,7 +19,7 @@ router = Router(prefix="/api/v1", tags=["operations"])
     "/workers",
     access=ADMIN,
     summary="List the workers",
-    description="Each worker process that reported lately; one that died disappears within the lease time.",
+    description="Each worker process that reported recently. A worker that died disappears within the lease time.",
     response_model=Workers,
     responses=problems("store_unavailable"),
 )

@@ -1,4 +1,4 @@
-"""Who may call what over gRPC: an interceptor ahead of every service, with a table of its own.
+"""Who may call which method over gRPC: an interceptor ahead of every service, with its own table.
 
 A credential comes as metadata: `authorization: Bearer TOKEN`, or `x-api-key`.
 """
@@ -22,7 +22,7 @@ from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.limits import check_rate, principal_buckets
 from celeriac_api.rpc.failures import abort
 
-#: `/SERVICE/METHOD` → its scope; None is for whoever is known. What is not here is refused.
+#: `/SERVICE/METHOD` → its scope; None admits every known caller. A method that is not here is refused.
 METHODS: Final[Mapping[str, Scope | None]] = {
     "/task.TaskService/CreateTask": Scope.SUBMIT,
     "/task.TaskService/GetTaskStatus": Scope.READ,
@@ -35,7 +35,7 @@ _caller: ContextVar[Principal | None] = ContextVar("caller", default=None)
 
 
 def caller() -> Principal:
-    """Return who calls; raises `AuthenticationError` where no interceptor has looked."""
+    """Return the caller; raises `AuthenticationError` if no interceptor has checked the call."""
     principal = _caller.get()
     if principal is None:
         raise AuthenticationError("show a credential first")
@@ -43,7 +43,7 @@ def caller() -> Principal:
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
-    """Lets a call through once it is known who makes it, and that they may."""
+    """Admits a call after it has checked the caller and their scopes."""
 
     def __init__(self, access: AccessSettings, *, host: str, authenticator: Authenticator) -> None:
         self._on = access.on
@@ -52,7 +52,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._buckets = principal_buckets(access, host=host)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Return the method's handler, or one that looks at the call first."""
+        """Return the method's handler, or one that checks the call first."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if handler is None or method.startswith(_OPEN):
@@ -60,14 +60,14 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         return _guarded(handler, partial(self._admit, method, dict(handler_call_details.invocation_metadata or ())))
 
     async def _admit(self, method: str, metadata: Mapping[str, Any], context: Any) -> None:
-        """Leave for the method who calls, or end the call."""
+        """Remember the caller for the method, or end the call with an error."""
         try:
             address = address_of(context.peer(), str(metadata.get("x-forwarded-for", "")), self._proxies)
             principal = await self._principal(metadata, address)
             check_rate(self._buckets, principal.name, "too many calls")
             if self._on:
                 if method not in METHODS:
-                    raise ForbiddenError(f"nobody may call {method}")
+                    raise ForbiddenError(f"{method} may not be called")
                 if (scope := METHODS[method]) is not None:
                     principal.demand(scope)
         except CeleriacError as exc:
@@ -90,9 +90,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
 
 def address_of(peer: str, forwarded: str, proxies: Sequence[IPv4Network | IPv6Network]) -> str:
-    """Return the address that a call comes from: of `peer` as gRPC writes it, or what a trusted proxy forwarded.
+    """Return the address that a call comes from: that of `peer`, which gRPC writes, or what a trusted proxy forwarded.
 
-    Of several in `forwarded` it is the last one that is no proxy itself, since a caller may have written those before.
+    If `forwarded` has several, it is the last one that is not a proxy itself, because a caller may have written the
+    addresses before it.
     """
     kind, _, place = unquote(peer).partition(":")
     if kind not in ("ipv4", "ipv6"):

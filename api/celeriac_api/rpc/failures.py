@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses, by the one table of all front doors, with details that programs can read."""
+"""Errors as gRPC statuses, from the one table of all front doors, with details that programs can read."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from celeriac_api.http.problems import Row, row_of
 
 log = logging.getLogger(__name__)
 
-#: Who the reasons in `ErrorInfo` are named by.
+#: The domain of the reasons in `ErrorInfo`.
 DOMAIN: Final = "celeriac"
 #: Where gRPC clients look for `google.rpc.Status` (gRPC's richer error model).
 _DETAILS_KEY: Final = "grpc-status-details-bin"
-_INTERNAL: Final = "the server met an error of its own; its log says more"
+_INTERNAL: Final = "the server has an internal error; its log says more"
 
 
 async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Exception) -> NoReturn:
-    """End the call with the status that stands for `error`."""
+    """End the call with the status of `error`."""
     row = row_of(error)
     code = grpc.StatusCode[row.grpc]
     if not isinstance(error, CeleriacError) or code is grpc.StatusCode.INTERNAL:

@@ -1,4 +1,4 @@
-"""`celeriac grpc`: a process that serves gRPC and nothing else. The API process serves the same beside HTTP."""
+"""`celeriac grpc`: a process that serves only gRPC. The API process serves the same beside HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from celeriac_api.rpc.server import RpcServer
 
 
 def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
-    """Serve until SIGTERM or SIGINT; returns the exit code. A taken port is said on standard error."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. Standard error says if the port is taken."""
     del options
     try:
         asyncio.run(_serve(settings))

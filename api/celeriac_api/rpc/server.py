@@ -19,17 +19,17 @@ from celeriac_proto.task import task_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-#: How long calls may go on once the process was asked to stop (seconds).
+#: How long calls may go on after the process was asked to stop (seconds).
 _GRACE_S: Final = 2.0
 
 _OPTIONS: Final = [
-    # Otherwise a second process would share the port silently, and a taken one would be no error.
+    # Otherwise a second process would silently share the port, and a taken port would not be an error.
     ("grpc.so_reuseport", 0),
 ]
 
 
 class RpcServer:
-    """Serves gRPC on `host` and `port` (0 takes a free one; see `port` once it is started)."""
+    """Serves gRPC on `host` and `port`. Port 0 takes a free one, and `port` has it after the start."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
 
     async def start(self) -> None:
-        """Bind and serve; raises `SettingsError` when the port is taken."""
+        """Bind and serve; raises `SettingsError` if the port is taken."""
         server = grpc.aio.server(options=_OPTIONS, interceptors=[self._interceptor])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         service = task_service.TaskService(files=self._files, tasks=self._tasks)
@@ -78,7 +78,7 @@ class RpcServer:
         log.info("gRPC on %s:%d", host, self.port)
 
     async def stop(self) -> None:
-        """Refuse new calls, let running ones end, close. Idempotent."""
+        """Refuse new calls, let running ones end, and close. Idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None

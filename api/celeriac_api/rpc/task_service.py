@@ -1,4 +1,4 @@
-"""The gRPC `TaskService` (docs/task-service.md): takes a file over as a task, and answers for the task's state."""
+"""The gRPC `TaskService` (docs/task-service.md): takes a file over as a task, and answers with the task's state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from celeriac_proto.task import task_pb2, task_pb2_grpc
 
 NAME: Final = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
 
-#: What the service calls the states of the life cycle.
+#: The names that the service has for the states of the life cycle.
 _STATUS: Final = {
     Status.SCHEDULED: task_pb2.PENDING,
     Status.PENDING: task_pb2.PENDING,
@@ -46,7 +46,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
     async def GetTaskStatus(  # noqa: N802 - gRPC's spelling
         self, request: task_pb2.GetTaskStatusRequest, context: Any
     ) -> task_pb2.GetTaskStatusResponse:
-        """Answer for a task's state, whoever made and processes it."""
+        """Answer with a task's state, for tasks of any origin and type."""
         async with _statuses(context):
             if not request.task_id:
                 raise InvalidSubmissionError([Violation("task_id", "is empty")])
@@ -71,7 +71,7 @@ def state_of(task: Task) -> task_pb2.GetTaskStatusResponse:
 
 @asynccontextmanager
 async def _statuses(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """End the call with the right status for what is raised inside."""
+    """End the call with the status of the error that is raised inside."""
     try:
         yield
     except Exception as exc:

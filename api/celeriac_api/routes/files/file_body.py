@@ -1,4 +1,4 @@
-"""Streams a request's body to the disk: constant memory, whatever the size."""
+"""Streams the body of a request to the disk, with constant memory whatever its size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celeriac.files.service import Files
 from celeriac.files.uploads import UploadWriter
 from celeriac_api.http.problems import RequestError
 
-#: Gathered before a thread is asked to write: fewer hops, little memory (bytes).
+#: So much is gathered before a thread writes it (bytes): fewer hops, little memory.
 _BLOCK: Final = 1024**2
 
 
@@ -34,7 +34,7 @@ async def write_stream(intake: Files, writer: UploadWriter, chunks: AsyncIterato
 
 
 class MultipartFile:
-    """The field `file` of a multipart form, as it comes in; other fields are read over."""
+    """The field `file` of a multipart form, as it arrives. Other fields are skipped."""
 
     def __init__(self, request: Request, boundary: bytes, *, digest_body: bool) -> None:
         self.file_name = ""
@@ -61,13 +61,13 @@ class MultipartFile:
         self._ready: list[bytes] = []
 
     async def head(self) -> None:
-        """Read until the file begins; raises `RequestError` when there is none."""
+        """Read until the file begins; raises `RequestError` if there is none."""
         while not self._found:
             if not await self._read():
                 raise _no_file("the form has no field `file`")
 
     async def content(self) -> AsyncIterator[bytes]:
-        """Yield the file; raises `RequestError` when the form is cut off or holds two."""
+        """Yield the file; raises `RequestError` if the form is cut off or has two files."""
         while True:
             for data in self._ready:
                 yield data
@@ -86,7 +86,7 @@ class MultipartFile:
         try:
             self._parser.write(chunk)
         except FormParserError as exc:
-            raise RequestError("bad_request", f"the body is no multipart form: {exc}") from exc
+            raise RequestError("bad_request", f"the body is not a multipart form: {exc}") from exc
         return True
 
     def _part_begins(self) -> None:

@@ -1,4 +1,4 @@
-"""Files: stream one in, read what is known of it, drop it."""
+"""Files: upload one, read its facts, remove it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from celeriac_api.routing import Router
 PATH: Final = "/api/v1/files"
 router = Router(prefix=PATH, tags=["files"])
 
-FileId = Annotated[str, Path(description="The id that the upload was answered with.", examples=[FILE_ID])]
+FileId = Annotated[str, Path(description="The id in the answer to the upload.", examples=[FILE_ID])]
 
 _DIGEST: Final = "MOFJVevxNSJm3C/4Bn5oEEYH51CrudOzZYK4r5CfzFg="
 _BODY: Final = {
@@ -48,12 +48,14 @@ _BODY: Final = {
     "parameters": [
         request_header(
             "X-Checksum-Sha256",
-            "The file's sha-256, to be checked.",
+            "The sha-256 of the file, which is checked.",
             example="30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58",
             pattern="^[0-9a-fA-F]{64}$",
         ),
         request_header("Repr-Digest", "The same (RFC 9530).", example=f"sha-256=:{_DIGEST}:"),
-        request_header("Content-Digest", "That of the body as it is sent (RFC 9530).", example=f"sha-256=:{_DIGEST}:"),
+        request_header(
+            "Content-Digest", "The sha-256 of the body as it is sent (RFC 9530).", example=f"sha-256=:{_DIGEST}:"
+        ),
     ],
 }
 _PROBLEMS: Final = problems(
@@ -75,23 +77,22 @@ _PROBLEMS: Final = problems(
     summary="Upload a file",
     description=(
         "A multipart form with a field `file`, or the bare file with `?filename=` (also as `PUT /api/v1/files/NAME`: "
-        "`curl -T NAME HOST/api/v1/files/`). It is streamed to the disk. A "
-        "digest sent along (`X-Checksum-Sha256`, `Content-Digest`, `Repr-Digest`, `Digest`) is checked. The `file_id` "
-        "goes into the payload of a `file_process` task, which takes the file over; one that no task takes is removed "
-        "in time."
+        "`curl -T NAME HOST/api/v1/files/`). It is streamed to the disk. A digest sent along (`X-Checksum-Sha256`, "
+        "`Content-Digest`, `Repr-Digest`, `Digest`) is checked. The `file_id` goes into the payload of a "
+        "`file_process` task, which takes the file over. A file that no task takes is removed in time."
     ),
     status_code=201,
     response_model=UploadedFile,
-    response_description="The file was taken in.",
+    response_description="The file is stored.",
     responses={201: {"headers": location("what is known of it", f"{PATH}/{FILE_ID}")}, **_PROBLEMS},
     openapi_extra=_BODY,
 )
 async def upload_file(
     request: Request,
     parts: PartsOf,
-    filename: Annotated[str | None, Query(description="The file's name, where the body is the bare file.")] = None,
+    filename: Annotated[str | None, Query(description="The name of the file, if the body is the bare file.")] = None,
 ) -> Response:
-    """Take in one file and answer what it is."""
+    """Store one file and answer with its facts."""
     try:
         boundary = boundary_of(request.headers.get("content-type", ""))
         stored = await (
@@ -110,20 +111,20 @@ async def upload_file(
 async def upload_named_file(
     request: Request, parts: PartsOf, filename: Annotated[str, Path(description="The file's name.")]
 ) -> Response:
-    """Take in one file whose name is the last part of the path."""
+    """Store one file whose name is the last part of the path."""
     return await upload_file(request, parts, filename)
 
 
 @router.get(
     "/{file_id}",
     access=READ,
-    summary="Read what is known of an upload",
-    description="Name, size, media type and digest of a whole file that no task has taken.",
+    summary="Read an upload",
+    description="Name, size, media type and digest of a complete file that no task has taken.",
     response_model=FileFacts,
     responses=problems("file_not_found"),
 )
 async def read_file(file_id: FileId, parts: PartsOf) -> Response:
-    """Answer with the facts of a whole file."""
+    """Answer with the facts of a complete file."""
     area = parts.files.uploads
     stored = await parts.files.stream(area.digest, await parts.files.run(area.look_up, file_id))
     facts = {"filename": stored.info.name, "media_type": stored.info.media_type}
@@ -134,7 +135,7 @@ async def read_file(file_id: FileId, parts: PartsOf) -> Response:
 @router.delete(
     "/{file_id}",
     access=SUBMIT,
-    summary="Drop an upload",
+    summary="Remove an upload",
     description="Removes a file that no task has taken.",
     status_code=204,
     response_description="It is gone.",
@@ -174,7 +175,7 @@ async def _form(request: Request, parts: Parts, boundary: bytes, name: str | Non
         await write_stream(parts.files, writer, form.content())
         found = await parts.files.stream(writer.digest)
         digests.check(found, expected)
-        # By the letter it is the digest of the whole form; who computed it of the file alone meant well.
+        # Strictly it is the digest of the whole form. That of the file alone is accepted too, as some clients send it.
         if form.body_sha256 is not None and body_digest != form.body_sha256.digest():
             digests.check(found, body_digest)
         return await parts.files.stream(writer.finish)

@@ -42,20 +42,20 @@ router = Router(prefix=PATH, tags=["uploads"], streams_bodies=True)
 
 
 class _OffsetError(CeleriacError):
-    """The client goes on from another place than where the upload is."""
+    """The client continues at another offset than that of the upload."""
 
     code = "wrong_offset"
 
 
-#: What the protocol calls by other numbers than the rest of this API.
+#: The errors for which the protocol has other statuses than the rest of this API.
 _ROWS: Final = {
     ChecksumMismatchError.code: Row(460, "Checksum mismatch", "INVALID_ARGUMENT", 1008),
     FileBusyError.code: Row(423, "Locked", "ABORTED", 1013),
 }
 
 _RESUMABLE: Final = {"Tus-Resumable": header("The protocol's version.", example=VERSION)}
-_OFFSET: Final = header("How much has arrived: where to go on.", "integer", 1048576)
-_EXPIRES: Final = header("When it is removed unless more comes.", example="Fri, 01 Feb 2030 08:00:00 GMT")
+_OFFSET: Final = header("How much has arrived (bytes), and so where to continue.", "integer", 1048576)
+_EXPIRES: Final = header("When the upload is removed if no more arrives.", example="Fri, 01 Feb 2030 08:00:00 GMT")
 _PLACE: Final = {**_RESUMABLE, "Upload-Offset": _OFFSET, "Upload-Expires": _EXPIRES}
 _LENGTH: Final = "Size of the whole file (bytes)."
 _METADATA: Final = "Names with their values in base64: `filename`, `filetype`."
@@ -67,13 +67,13 @@ _ASKED_VERSION: Final = request_header(
 )
 _ASKED_CHECKSUM: Final = request_header(
     "Upload-Checksum",
-    "The chunk's digest: sha1, sha256 or md5, in base64.",
+    "The digest of the chunk: sha1, sha256 or md5, in base64.",
     example="sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
 )
 
 
 def _tus_problems(*causes: str | CeleriacError) -> Responses:
-    """Return `responses` with the statuses that the protocol wants, and its header on them."""
+    """Return `responses` with the statuses and the header of the protocol."""
     found = problems("invalid_header", "unsupported_version", *causes, rows=_ROWS)
     for answer in found.values():
         answer["headers"] = {**answer.get("headers", {}), **_RESUMABLE}
@@ -84,7 +84,7 @@ Handler = Callable[..., Awaitable[Response]]
 
 
 def _in_tus_terms(handler: Handler) -> Handler:
-    """Check the protocol's version, and answer errors with its numbers and headers."""
+    """Check the version of the protocol, and answer errors with its statuses and headers."""
 
     @functools.wraps(handler)
     async def answer(request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -110,13 +110,13 @@ def _in_tus_terms(handler: Handler) -> Handler:
     summary="What the server supports",
     description=f"tus {VERSION}: the extensions, the largest upload, the digests.",
     status_code=204,
-    response_description="In its headers.",
+    response_description="The answer is in the headers.",
     responses={
         204: {
             "headers": {
                 **_RESUMABLE,
-                "Tus-Version": header("The versions.", example=VERSION),
-                "Tus-Extension": header("The extensions.", example=EXTENSIONS),
+                "Tus-Version": header("The versions of the protocol.", example=VERSION),
+                "Tus-Extension": header("The extensions of the protocol.", example=EXTENSIONS),
                 "Tus-Max-Size": header("The largest upload (bytes).", "integer", 21474836480),
                 "Tus-Checksum-Algorithm": header("The digests.", example=",".join(ALGORITHMS)),
             }
@@ -142,10 +142,11 @@ async def read_upload_options(parts: PartsOf) -> Response:
     "",
     access=SUBMIT,
     summary="Begin a resumable upload",
-    description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`); a chunk may come along.",
+    description=f"tus {VERSION}: `Upload-Length`, `Upload-Metadata` (`filename`, `filetype`). The body may be the "
+    "first chunk.",
     status_code=201,
     response_class=Response,
-    response_description="There is room for it; nothing or the first chunk has arrived.",
+    response_description="The upload can begin. Nothing or the first chunk has arrived.",
     responses={
         201: {"headers": {**location("the upload", f"{PATH}/{FILE_ID}"), **_PLACE}},
         **_tus_problems(
@@ -168,7 +169,7 @@ async def read_upload_options(parts: PartsOf) -> Response:
 )
 @_in_tus_terms
 async def create_upload(request: Request, parts: PartsOf) -> Response:
-    """Make room for the upload, and take in its first chunk if it came along."""
+    """Begin the upload, and store its first chunk if the body has one."""
     length = _number(request, "upload-length")
     metadata = request.headers.get("upload-metadata", "")
     names = _metadata(metadata)
@@ -200,9 +201,9 @@ async def create_upload(request: Request, parts: PartsOf) -> Response:
     "/{file_id}",
     access=SUBMIT,
     summary="How far an upload has come",
-    description=f"tus {VERSION}: where to go on, and what the upload was begun with. All of it is in the headers.",
+    description=f"tus {VERSION}: the offset to continue at, and the metadata. The answer is in the headers.",
     response_class=Response,
-    response_description="In its headers.",
+    response_description="The answer is in the headers.",
     responses={
         200: {
             "headers": {
@@ -217,7 +218,7 @@ async def create_upload(request: Request, parts: PartsOf) -> Response:
 )
 @_in_tus_terms
 async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) -> Response:
-    """Answer with the offset to go on from."""
+    """Answer with the offset to continue at."""
     area = parts.files.uploads
     offset = await parts.files.run(area.offset, file_id)
     info = await parts.files.run(area.info, file_id)
@@ -231,10 +232,10 @@ async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) 
 @router.patch(
     "/{file_id}",
     access=SUBMIT,
-    summary="Go on with an upload",
-    description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and `Upload-Checksum` if you like.",
+    summary="Continue an upload",
+    description=f"tus {VERSION}: `Upload-Offset`, a body of {CHUNK_TYPE}, and optionally `Upload-Checksum`.",
     status_code=204,
-    response_description="The chunk has arrived.",
+    response_description="The chunk is stored.",
     responses={
         204: {"headers": _PLACE},
         **_tus_problems(
@@ -264,7 +265,7 @@ async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) 
 )
 @_in_tus_terms
 async def append_to_upload(request: Request, file_id: FileId, parts: PartsOf) -> Response:
-    """Take in a chunk."""
+    """Store a chunk."""
     offset = _number(request, "upload-offset")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CHUNK_TYPE:
         raise RequestError("unsupported_media_type", f"a chunk is {CHUNK_TYPE}")
@@ -282,7 +283,7 @@ async def append_to_upload(request: Request, file_id: FileId, parts: PartsOf) ->
 @router.delete(
     "/{file_id}",
     access=SUBMIT,
-    summary="Give an upload up",
+    summary="Give up an upload",
     description=f"tus {VERSION}: removes what has arrived.",
     status_code=204,
     response_description="It is gone.",
@@ -297,7 +298,7 @@ async def drop_upload(request: Request, file_id: FileId, parts: PartsOf) -> Resp
 
 
 async def _append(request: Request, parts: Parts, writer: UploadWriter) -> None:
-    """Write the body to the upload's end, and finish it when that was all. The writer is closed in any case."""
+    """Append the body to the upload, and finish it if it is complete. The writer is closed in any case."""
     intake = parts.files
     checksum = _checksum(request)
     try:
@@ -347,7 +348,7 @@ def _checksum(request: Request) -> tuple[str, bytes] | None:
     try:
         return algorithm.lower(), base64.b64decode(value, validate=True)
     except binascii.Error as exc:
-        raise RequestError("invalid_header", "Upload-Checksum holds no base64") from exc
+        raise RequestError("invalid_header", "the digest in Upload-Checksum is not base64") from exc
 
 
 def _metadata(text: str) -> dict[str, str]:
