@@ -79,9 +79,8 @@ async def test_an_upload_is_not_stored_compressed_in_silence(client: httpx.Async
     sent = {"Content-Encoding": "gzip", "Content-Type": "text/csv"}
     answer = await client.put("/api/v1/files/numbers.csv", content=packed, headers=sent)
     assert answer.status_code == 415
-    assert (
-        answer.json()["detail"] == f"{SAID.format('gzip')}; if the file itself is compressed, leave the header out too"
-    )
+    said = f"{SAID.format('gzip')}; if the file itself is compressed, leave the header out too"
+    assert answer.json()["detail"] == said
     assert not [name for name in content(tmp_path / "data") if "uploads" in name and not name.endswith("lock")]
     # A compressed file is a file like any other.
     kept = await client.put("/api/v1/files/numbers.csv.gz", content=packed, headers={"Content-Type": "text/csv"})
