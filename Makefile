@@ -60,7 +60,7 @@ bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per 
 	$(BIN)/python bench/dispatch.py $(ARGS)
 	$(BIN)/python bench/notify.py $(ARGS)
 	$(BIN)/python bench/recorder.py $(ARGS)
-	$(BIN)/python bench/ledger_pages.py $(ARGS)
+	$(BIN)/python bench/history_pages.py $(ARGS)
 	$(BIN)/python bench/scheduler.py $(ARGS)
 
 ci: lint types ## Run what CI runs

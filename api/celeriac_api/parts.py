@@ -11,9 +11,9 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from celeriac.access.authenticator import Authenticator
-from celeriac.errors import LedgerMissingError
+from celeriac.errors import HistoryMissingError
 from celeriac.files.service import Files
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
@@ -61,23 +61,25 @@ class Parts:
     credentials: CredentialCheck
     metrics: ProcessMetrics
     #: None if no database is configured.
-    ledger: Ledger | None = None
+    history_or_none: History | None = None
     #: None if no database is configured.
     definitions: TaskControl | None = None
 
     @property
     def control(self) -> TaskControl:
-        """Task control; raises `LedgerMissingError` if there is no database."""
+        """Task control; raises `HistoryMissingError` if there is no database."""
         if self.definitions is None:
-            raise LedgerMissingError("definitions need a database: set DATABASE_URL, and run `celeriac migrate`")
+            raise HistoryMissingError("definitions need a database: set DATABASE_URL, and run `celeriac migrate`")
         return self.definitions
 
     @property
-    def history(self) -> Ledger:
-        """The ledger; raises `LedgerMissingError` if there is none."""
-        if self.ledger is None:
-            raise LedgerMissingError("this installation keeps no history: set DATABASE_URL, and run `celeriac migrate`")
-        return self.ledger
+    def history(self) -> History:
+        """The history; raises `HistoryMissingError` if there is no database."""
+        if self.history_or_none is None:
+            raise HistoryMissingError(
+                "this installation keeps no history: set DATABASE_URL, and run `celeriac migrate`"
+            )
+        return self.history_or_none
 
 
 def parts_in(scope: Mapping[str, Any]) -> Parts:
@@ -120,10 +122,10 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(TaskStore(settings.redis_url or "", settings.store))
         # Work is accepted without a database too: history answers once the database is available and migrated.
-        ledger: Ledger | None = None
+        history: History | None = None
         if settings.database_url is not None:
-            ledger = Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
-            await stack.enter_async_context(ledger)
+            history = History(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+            await stack.enter_async_context(history)
         types = TypeCatalog(registry, store)
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
@@ -148,7 +150,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,
             ),
-            tasks=Tasks(store=store, types=types, settings=settings, history=ledger, intakes={FILES: files}),
+            tasks=Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files}),
             files=files,
             gateway=gateway,
             calls=calls,
@@ -156,8 +158,8 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             authenticator=authenticator,
             credentials=CredentialCheck(authenticator, failures_per_minute=settings.access.failure_limit),
             metrics=metrics,
-            ledger=ledger,
+            history_or_none=history,
             definitions=None
-            if ledger is None
-            else TaskControl(store=store, ledger=ledger, types=types.containing, settings=settings),
+            if history is None
+            else TaskControl(store=store, history=history, types=types.containing, settings=settings),
         )

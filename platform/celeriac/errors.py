@@ -18,8 +18,8 @@
     ├── AuthenticationError (PermissionError)  a credential is missing or not valid
     ├── ForbiddenError (PermissionError)  … the caller may not do this
     ├── RateLimitedError              too much at once: try again later
-    ├── LedgerUnavailableError (ConnectionError)  the SQL database cannot be reached
-    │   └── LedgerMissingError            … it has no tables, or older ones: run `celeriac migrate`
+    ├── HistoryUnavailableError (ConnectionError)  the SQL database cannot be reached
+    │   └── HistoryMissingError            … it has no tables, or older ones: run `celeriac migrate`
     ├── StaleClaimError                   another worker owns this attempt now
     ├── ApiError                          the API answered a client with an error that has no class here
     ├── ApiUnavailableError (ConnectionError)  the API could not be reached within a client's retries
@@ -219,13 +219,13 @@ class RateLimitedError(CeleriacError):
         super().__init__(f"{message}: try again in {retry_after_s:.1f} s")
 
 
-class LedgerUnavailableError(CeleriacError, ConnectionError):
+class HistoryUnavailableError(CeleriacError, ConnectionError):
     """The database of the history cannot be reached, or refuses to work."""
 
     code = "ledger_unavailable"
 
 
-class LedgerMissingError(LedgerUnavailableError):
+class HistoryMissingError(HistoryUnavailableError):
     """The history cannot be used: no database is configured, or its tables are missing or of another version."""
 
     code = "ledger_missing"

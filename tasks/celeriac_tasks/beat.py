@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import celery.beat
 
-from celeriac.errors import LedgerUnavailableError, StoreUnavailableError
+from celeriac.errors import HistoryUnavailableError, StoreUnavailableError
 from celeriac.execution.loop_thread import LoopThread
 from celeriac.schedules.scheduler import Scheduler as DefinitionScheduler
 from celeriac.schedules.scheduler_process import scheduler_on
@@ -47,7 +47,7 @@ class Scheduler(celery.beat.Scheduler):
         """Fire what is due; returns the seconds until the next look."""
         try:
             return self._thread.wait(self._step())
-        except (StoreUnavailableError, LedgerUnavailableError) as exc:
+        except (StoreUnavailableError, HistoryUnavailableError) as exc:
             log.warning("beat waits: %s", exc)
         except Exception:
             log.exception("a step failed; beat goes on")

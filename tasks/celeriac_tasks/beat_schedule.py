@@ -14,7 +14,7 @@ from celery.schedules import crontab, schedule
 from kombu.utils.json import dumps
 
 from celeriac.database.engine import create_engine
-from celeriac.errors import CeleriacError, LedgerUnavailableError
+from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
 from celeriac.schedules.sql.definitions import DefinitionBook
@@ -87,7 +87,7 @@ class BeatScheduleImport(Role):
         try:
             self._app.load_types()
             await import_beat_schedule(self._app, self._store, origins=[CELERYCONFIG])
-        except LedgerUnavailableError as exc:
+        except HistoryUnavailableError as exc:
             log.debug("beat_schedule waits for the database: %s", exc)
             return _AGAIN_S
         return _DONE_S

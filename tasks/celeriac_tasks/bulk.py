@@ -18,8 +18,8 @@ import orjson
 from celeriac.errors import (
     CeleriacError,
     ChangedTaskError,
+    HistoryUnavailableError,
     IllegalTransitionError,
-    LedgerUnavailableError,
     QueueFullError,
     SkipRetry,
     StoreUnavailableError,
@@ -27,7 +27,7 @@ from celeriac.errors import (
     TaskNotFoundError,
 )
 from celeriac.handlers.context import Context
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.model import ms_from_utc
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
@@ -80,22 +80,22 @@ class BulkHandler:
         try:
             async with (
                 TaskStore(self._settings.redis_url, self._settings.store) as store,
-                Ledger(
+                History(
                     self._settings.database_url, statement_timeout_s=self._settings.ledger.statement_timeout
-                ) as ledger,
+                ) as history,
             ):
-                return await _Operation(payload, ctx, store, ledger).run()
-        except (LedgerUnavailableError, StoreUnavailableError) as exc:
+                return await _Operation(payload, ctx, store, history).run()
+        except (HistoryUnavailableError, StoreUnavailableError) as exc:
             raise TaskError(str(exc), code=exc.code) from exc
 
 
 class _Operation:
-    def __init__(self, payload: BulkPayload, ctx: Context, store: TaskStore, ledger: Ledger) -> None:
+    def __init__(self, payload: BulkPayload, ctx: Context, store: TaskStore, history: History) -> None:
         self._action = payload.action
         self._targets = payload.targets
         self._ctx = ctx
         self._store = store
-        self._ledger = ledger
+        self._history = history
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> dict[str, Any]:
@@ -104,14 +104,14 @@ class _Operation:
         targets = await self._bounded()
         if noted is None:
             await self._catch_up()
-            place.matched = await self._ledger.count(targets)
+            place.matched = await self._history.count(targets)
         while True:
             if place.page:
                 await self._act(place)
                 await self._report(place)
             if place.last:
                 break
-            found = await self._ledger.find(targets, sort=Sort.CREATED, limit=_PAGE, cursor=place.cursor)
+            found = await self._history.find(targets, sort=Sort.CREATED, limit=_PAGE, cursor=place.cursor)
             place.page = [(kept.task.task_id, kept.rev) for kept in found.tasks if self._is_meant(kept.task)]
             place.cursor, place.last = found.next_cursor, found.next_cursor is None
             await self._note(place)
@@ -166,7 +166,7 @@ class _Operation:
                     await self._store.cancel(task_id, f"cancelled with others by {self._ctx.task_id}")
                 else:
                     await self._retry(task_id, rev)
-            except (StoreUnavailableError, LedgerUnavailableError):
+            except (StoreUnavailableError, HistoryUnavailableError):
                 raise
             except CeleriacError as exc:
                 return exc
@@ -182,7 +182,7 @@ class _Operation:
             except TaskNotFoundError:
                 if kept is not None:
                     raise
-                kept = (await self._ledger.get(task_id)).record
+                kept = (await self._history.get(task_id)).record
             except QueueFullError:
                 # Its workers make room; until then nothing else is worth trying either.
                 await asyncio.sleep(_LOOK_S)

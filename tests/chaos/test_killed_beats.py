@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
@@ -70,12 +70,12 @@ async def test_every_slot_fires_exactly_once_whoever_is_killed(valkey_url: str, 
     settings = Settings.model_validate(
         {"redis_url": valkey_url, "database_url": database_url, "max_queue_length": 10**6}
     )
-    async with TaskStore(valkey_url, settings.store) as store, Ledger(database_url) as ledger:
+    async with TaskStore(valkey_url, settings.store) as store, History(database_url) as history:
 
         async def types(_: str) -> Any:
             return registry
 
-        control = TaskControl(store=store, ledger=ledger, types=types, settings=settings)
+        control = TaskControl(store=store, history=history, types=types, settings=settings)
         document = {
             "user_id": 1,
             "task": {"type": "http_test.echo", "payload": {}},
@@ -93,7 +93,7 @@ async def test_every_slot_fires_exactly_once_whoever_is_killed(valkey_url: str, 
             await beats.harass(SECONDS)
 
             async def all_fired() -> bool:
-                async with ledger.engine.connect() as connection:
+                async with history.engine.connect() as connection:
                     rows = await connection.execute(
                         text(
                             "SELECT (SELECT count(*) FROM celeriac_definitions WHERE next_ms IS NOT NULL),"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.model import Claim, Event, Failure, Progress, Submission
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
@@ -100,13 +100,13 @@ async def test_twenty_kills_in_mid_batch_lose_and_double_nothing(
             return lag.entries == 0 and not lag.resyncing
 
         await eventually(caught_up, because="a recorder that lives catches up", timeout_s=90)
-    async with Ledger(database_url) as ledger:
-        assert await ledger.count(TaskFilter()) == len(load.ids)
-        assert await ledger.count(TaskFilter(tag=("load",))) == len(load.ids)
+    async with History(database_url) as history:
+        assert await history.count(TaskFilter()) == len(load.ids)
+        assert await history.count(TaskFilter(tag=("load",))) == len(load.ids)
         for task_id in load.ids:
-            kept = await ledger.get(task_id)
+            kept = await history.get(task_id)
             assert task_record(kept.task) == task_record(await store.get(task_id))
-            assert _ids(await ledger.events(task_id)) == _ids(await all_events(store, task_id))
+            assert _ids(await history.events(task_id)) == _ids(await all_events(store, task_id))
 
 
 def _ids(events: list[Event]) -> list[str]:

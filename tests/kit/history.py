@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.recorder import Recorder
 from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.settings import Settings
@@ -16,12 +16,12 @@ from celeriac.store.watching.feed import EventFeed
 
 
 @asynccontextmanager
-async def recording(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, Ledger]]:
-    """Yield a recorder that records when it is told to, and the ledger that it fills."""
-    async with Ledger(database_url) as ledger:
+async def recording(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, History]]:
+    """Yield a recorder that records when it is told to, and the history that it fills."""
+    async with History(database_url) as history:
         feed = EventFeed(store, consumer=f"test-{secrets.token_hex(4)}")
         try:
-            yield Recorder(feed=feed, engine=ledger.engine, ledger=settings.ledger, lease_s=settings.lease), ledger
+            yield Recorder(feed=feed, engine=history.engine, ledger=settings.ledger, lease_s=settings.lease), history
         finally:
             await feed.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.model import Claim, Failure, Task
 from celeriac.schedules.scheduler import Scheduler
 from celeriac.schedules.scheduler_process import scheduler_on
@@ -43,7 +43,7 @@ class Desk:
     control: TaskControl
     scheduler: Scheduler
     store: TaskStore
-    ledger: Ledger
+    history: History
 
     async def create(self, **fields: Any) -> str:
         """Create a definition of an echo task every minute, unless the fields say otherwise."""
@@ -107,7 +107,7 @@ class Desk:
             await self.store.complete(claim, '"done"')
 
     async def rows(self, statement: str) -> list[Any]:
-        async with self.ledger.engine.connect() as connection:
+        async with self.history.engine.connect() as connection:
             return list((await connection.execute(text(statement))).all())
 
 
@@ -123,8 +123,8 @@ async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[De
 
     assert settings.database_url is not None
     async with (
-        Ledger(settings.database_url) as ledger,
+        History(settings.database_url) as history,
         scheduler_on(store, settings, clock=clock) as scheduler,
     ):
-        control = TaskControl(store=store, ledger=ledger, types=types, settings=settings, clock=clock)
-        yield Desk(clock, control, scheduler, store, ledger)
+        control = TaskControl(store=store, history=history, types=types, settings=settings, clock=clock)
+        yield Desk(clock, control, scheduler, store, history)

@@ -158,7 +158,7 @@ class Guard:
     async def _check_owner(self, parts: Parts, principal: Principal, task_id: str) -> None:
         """Raise `TaskNotFoundError` for another user's task, as for a task that does not exist.
 
-        Raises `LedgerUnavailableError` if only the history could tell the owner, and it is unavailable.
+        Raises `HistoryUnavailableError` if only the history could tell the owner, and it is unavailable.
         """
         known, owner = await parts.store.owner(task_id)
         if not known:

@@ -16,11 +16,11 @@ from celeriac.errors import (
     FileNotAllowedError,
     ForbiddenError,
     GroupNotFoundError,
+    HistoryMissingError,
+    HistoryUnavailableError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
     InvalidSubmissionError,
-    LedgerMissingError,
-    LedgerUnavailableError,
     NoWorkerError,
     PayloadTooLargeError,
     QueueFullError,
@@ -88,8 +88,8 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     NoWorkerError("default"),
     TooManyWatchersError(100),
     StoreUnavailableError("the store does not answer"),
-    LedgerUnavailableError("the database of the history does not answer"),
-    LedgerMissingError("there is no history: no database is configured"),
+    HistoryUnavailableError("the database of the history does not answer"),
+    HistoryMissingError("there is no history: no database is configured"),
 )
 
 #: By code.

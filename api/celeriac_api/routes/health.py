@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from celeriac import __version__
 from celeriac.errors import CeleriacError, StoreUnavailableError
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.store.watching.feed import EventFeed
 from celeriac_api.access.rights import OPEN
 from celeriac_api.http.problems import TABLE, instance_of, problem
@@ -54,8 +54,8 @@ async def healthz() -> Response:
 async def readyz(request: Request, parts: PartsOf) -> Response:
     """Answer with the state of each part."""
     state = {"store": await _store(parts)}
-    if parts.ledger is not None:
-        state["ledger"] = await _ledger(parts, parts.ledger)
+    if parts.history_or_none is not None:
+        state["ledger"] = await _history(parts, parts.history_or_none)
     if state["store"]["ok"]:
         return json_response({"ready": True, "parts": state})
     return problem(
@@ -67,10 +67,10 @@ async def readyz(request: Request, parts: PartsOf) -> Response:
     )
 
 
-async def _ledger(parts: Parts, ledger: Ledger) -> dict[str, Any]:
+async def _history(parts: Parts, history: History) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            await ledger.check()
+            await history.check()
             lag = await EventFeed(parts.store, consumer="").lag()
     except TimeoutError:
         return {"ok": False, "detail": f"no answer within {_PATIENCE_S:g} s"}

@@ -13,7 +13,7 @@ from celeriac.access.authenticator import Authenticator
 from celeriac.errors import CeleriacError
 from celeriac.files.service import Files
 from celeriac.files.sweeping import file_roles
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
@@ -49,7 +49,7 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
         history = None
         if settings.database_url is not None:
             history = await stack.enter_async_context(
-                Ledger(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+                History(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
             )
         tasks = Tasks(
             store=store,

@@ -21,7 +21,7 @@ from celeriac.tasks.types.file_process import FILES
 
 if TYPE_CHECKING:
     from celeriac.files.service import Files
-    from celeriac.history.history import KeptTask, Ledger
+    from celeriac.history.history import History, KeptTask
 
 T = TypeVar("T")
 
@@ -61,14 +61,14 @@ def on_tasks(settings: Settings, url: str, work: Callable[[Tasks], Awaitable[T]]
     return on_store(settings, url, on)
 
 
-def on_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Connect to the history, run `work` and disconnect; raises `LedgerMissingError` where there is none."""
+def on_history(settings: Settings, work: Callable[[History], Awaitable[T]]) -> T:
+    """Connect to the history, run `work` and disconnect; raises `HistoryMissingError` where there is none."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
-    from celeriac.history.history import Ledger
+    from celeriac.history.history import History
 
     async def run() -> T:
-        async with Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as ledger:
-            return await work(ledger)
+        async with History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as history:
+            return await work(history)
 
     return asyncio.run(run())
 
@@ -91,36 +91,36 @@ class _HistoryOnDemand:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
-        self._ledger: Ledger | None = None
+        self._history: History | None = None
 
     async def check(self) -> None:
-        """See `Ledger.check`."""
+        """See `History.check`."""
         await (await self._connected()).check()
 
     async def get(self, task_id: str) -> KeptTask:
-        """See `Ledger.get`."""
+        """See `History.get`."""
         return await (await self._connected()).get(task_id)
 
     async def count(self, task_filter: TaskFilter) -> int:
-        """See `Ledger.count`."""
+        """See `History.count`."""
         return await (await self._connected()).count(task_filter)
 
     async def events(self, task_id: str, **chosen: Any) -> list[Event]:
-        """See `Ledger.events`."""
+        """See `History.events`."""
         return await (await self._connected()).events(task_id, **chosen)
 
     async def log_lines(self, task_id: str, **chosen: Any) -> list[LogLine]:
-        """See `Ledger.log_lines`."""
+        """See `History.log_lines`."""
         return await (await self._connected()).log_lines(task_id, **chosen)
 
-    async def _connected(self) -> Ledger:
-        from celeriac.history.history import Ledger
+    async def _connected(self) -> History:
+        from celeriac.history.history import History
 
-        if self._ledger is None:
-            self._ledger = await self._stack.enter_async_context(
-                Ledger(self._settings.history_url, statement_timeout_s=self._settings.ledger.statement_timeout)
+        if self._history is None:
+            self._history = await self._stack.enter_async_context(
+                History(self._settings.history_url, statement_timeout_s=self._settings.ledger.statement_timeout)
             )
-        return self._ledger
+        return self._history
 
 
 class _FilesOnDemand:

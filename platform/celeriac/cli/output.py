@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from celeriac.errors import CeleriacError, LedgerUnavailableError, QueueFullError, StoreUnavailableError
+from celeriac.errors import CeleriacError, HistoryUnavailableError, QueueFullError, StoreUnavailableError
 
 #: Exit codes beside 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
 FAILED: Final = 1
@@ -15,7 +15,7 @@ WRONG_INPUT: Final = 2
 NOT_NOW: Final = 3
 INTERRUPTED: Final = 130
 
-_LATER: Final = (StoreUnavailableError, LedgerUnavailableError, QueueFullError)
+_LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
 
 
 def print_json(document: Any, *, one_line: bool = False) -> None:

@@ -12,10 +12,10 @@ from celeriac.errors import (
     ApiError,
     CeleriacError,
     GroupNotFoundError,
+    HistoryMissingError,
+    HistoryUnavailableError,
     IllegalTransitionError,
     InvalidSubmissionError,
-    LedgerMissingError,
-    LedgerUnavailableError,
     PayloadTooLargeError,
     QueueFullError,
     StoreUnavailableError,
@@ -114,9 +114,9 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
             case "store_unavailable":
                 return StoreUnavailableError(detail)
             case "ledger_unavailable":
-                return LedgerUnavailableError(detail)
+                return HistoryUnavailableError(detail)
             case "ledger_missing":
-                return LedgerMissingError(detail)
+                return HistoryMissingError(detail)
     except (KeyError, TypeError):
         pass  # a server of another version may leave fields out
     return ApiError(detail, status=int(problem.get("status") or 0), code=code)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
+from celeriac.errors import HistoryMissingError, HistoryUnavailableError, SettingsError
 
 #: Execution option of connections that write: with it, SQLite takes its write lock at the beginning.
 WRITING: Final = "celeriac_writing"
@@ -130,7 +130,7 @@ def tell_sqlite(connection: Any, *, busy_ms: int) -> None:
 
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection that sees one state of the database; raises `LedgerUnavailableError`."""
+    """Yield a connection that sees one state of the database; raises `HistoryUnavailableError`."""
     with translated():
         async with engine.connect() as connection:
             yield connection
@@ -138,7 +138,7 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @contextlib.asynccontextmanager
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection in a transaction that is committed at the end; raises `LedgerUnavailableError`."""
+    """Yield a connection in a transaction that is committed at the end; raises `HistoryUnavailableError`."""
     with translated():
         async with engine.connect() as connection:
             await connection.execution_options(**{WRITING: True})
@@ -159,10 +159,10 @@ def translated() -> Iterator[None]:
         raise RowRefusedError(plain(exc)) from exc
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
         if is_missing(exc):
-            raise LedgerMissingError("the database has no tables of this version: run `celeriac migrate`") from exc
+            raise HistoryMissingError("the database has no tables of this version: run `celeriac migrate`") from exc
         if isinstance(exc, DataError | IntegrityError):
             raise RowRefusedError(plain(exc)) from exc
-        raise LedgerUnavailableError(f"the database cannot be used: {plain(exc)}") from exc
+        raise HistoryUnavailableError(f"the database cannot be used: {plain(exc)}") from exc
 
 
 def is_missing(exc: BaseException) -> bool:

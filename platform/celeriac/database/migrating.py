@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.engine import RowRefusedError, database_of, reading, tell_sqlite, translated
-from celeriac.errors import LedgerMissingError, LedgerUnavailableError, SettingsError
+from celeriac.errors import HistoryMissingError, HistoryUnavailableError, SettingsError
 
 #: The newest migration. Processes of the version before must keep working after each migration.
 HEAD: Final = "0002"
@@ -27,7 +27,7 @@ _LOCK: Final = 0x63656C65726961
 def migrate(database_url: str) -> tuple[str | None, str]:
     """Create or change the tables; returns the versions before (None: there were none) and after. Blocks.
 
-    Raises `LedgerUnavailableError`, and `SettingsError` if the URL is not valid.
+    Raises `HistoryUnavailableError`, and `SettingsError` if the URL is not valid.
     """
     engine = _engine(database_url)
     try:
@@ -39,17 +39,17 @@ def migrate(database_url: str) -> tuple[str | None, str]:
                 _upgrade(connection)
             return before, max(before or HEAD, HEAD)
     except RowRefusedError as exc:
-        raise LedgerUnavailableError(f"the database refused to be migrated: {exc}") from exc
+        raise HistoryUnavailableError(f"the database refused to be migrated: {exc}") from exc
     finally:
         engine.dispose()
 
 
 async def check(engine: AsyncEngine) -> None:
-    """Raise `LedgerMissingError` unless the tables are of this version or a later one."""
+    """Raise `HistoryMissingError` unless the tables are of this version or a later one."""
     async with reading(engine) as connection:
         version = (await connection.execute(_READ_VERSION)).scalar()
     if version is None or version < HEAD:
-        raise LedgerMissingError(
+        raise HistoryMissingError(
             f"the database's tables are of version {version}, {HEAD} is needed: run `celeriac migrate`"
         )
 

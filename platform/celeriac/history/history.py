@@ -44,15 +44,15 @@ class Page:
     next_cursor: str | None
 
 
-class Ledger:
-    """A process's connection to the history; belongs to one event loop. All calls raise `LedgerUnavailableError`."""
+class History:
+    """A process's connection to the history; belongs to one event loop. All calls raise `HistoryUnavailableError`."""
 
     def __init__(self, database_url: str, *, statement_timeout_s: float = 30.0) -> None:
         self.url = shown(database_url)
         self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
 
     async def check(self) -> None:
-        """Raise `LedgerMissingError` unless the tables exist in this version."""
+        """Raise `HistoryMissingError` unless the tables exist in this version."""
         await check(self.engine)
 
     async def stop(self) -> None:

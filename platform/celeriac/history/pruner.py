@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from celeriac.database.engine import reading, writing
 from celeriac.database.task_tables import events, tags, tasks
-from celeriac.errors import LedgerUnavailableError
+from celeriac.errors import HistoryUnavailableError
 from celeriac.model import Status
 from celeriac.settings import Retentions
 from celeriac.store.roles.role import Role
@@ -58,7 +58,7 @@ class Pruner(Role):
             if await self._prune_lost():
                 return _BREATH_S
             await self._optimize()
-        except LedgerUnavailableError as exc:
+        except HistoryUnavailableError as exc:
             log.debug("history cannot be pruned at the moment: %s", exc)
         return _INTERVAL_S
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.migrating import check
-from celeriac.errors import LedgerUnavailableError
+from celeriac.errors import HistoryUnavailableError
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import Status
@@ -65,7 +65,7 @@ class Recorder(Role):
                 await check(self._engine)
                 self._checked = True
             pause_s = await self._step()
-        except LedgerUnavailableError as exc:
+        except HistoryUnavailableError as exc:
             if not self._away_s:
                 log.warning("history cannot be recorded at the moment; the store keeps the events: %s", exc)
             self._away_s = min(self._away_s * 2 or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)

@@ -57,7 +57,7 @@ class Writer:
         """Write `rows` (by task id) and the events of `entries`, all or nothing.
 
         A task of `entries` without a row has lost its record; what its events say is written instead.
-        Raises `LedgerUnavailableError`. Data that the database refuses is left out, and logged.
+        Raises `HistoryUnavailableError`. Data that the database refuses is left out, and logged.
         """
         ended = _rows_of_events([entry for entry in entries if entry.task_id not in rows])
         events = event_rows(entries, progress=self._progress)

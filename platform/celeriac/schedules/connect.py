@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import celeriac.tasks.types.file_process
 import celeriac.tasks.types.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac.errors import SettingsError
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.schedules.service import TaskControl
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
@@ -31,5 +31,5 @@ async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]
     async def types(_: str) -> TypeLookup:
         return KnownTypes(registry, await store.task_types())
 
-    async with store, Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as ledger:
-        yield TaskControl(store=store, ledger=ledger, types=types, settings=settings)
+    async with store, History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as history:
+        yield TaskControl(store=store, history=history, types=types, settings=settings)

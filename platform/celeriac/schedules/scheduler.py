@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from celeriac.errors import CeleriacError, IllegalTransitionError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.errors import CeleriacError, HistoryUnavailableError, IllegalTransitionError, TaskNotFoundError
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Decision, Definition, DefinitionStatus, Open
 from celeriac.schedules.firing import FiringLine
@@ -63,7 +63,7 @@ class Scheduler(Role):
         """Fire what is due and keep house; returns the seconds until the next look."""
         try:
             pause_s = await self._step()
-        except LedgerUnavailableError as exc:
+        except HistoryUnavailableError as exc:
             if not self._away:
                 log.warning("definitions wait for the database: %s", exc)
             self._away = True

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
@@ -71,16 +71,16 @@ class Seen:
 class TaskControl:
     """A process's access to task control; belongs to one event loop.
 
-    Raises `LedgerUnavailableError` and `StoreUnavailableError` wherever a store is away.
+    Raises `HistoryUnavailableError` and `StoreUnavailableError` wherever a store is away.
     """
 
     def __init__(
-        self, *, store: TaskStore, ledger: Ledger, types: Types, settings: Settings, clock: Clock | None = None
+        self, *, store: TaskStore, history: History, types: Types, settings: Settings, clock: Clock | None = None
     ) -> None:
         self.settings = settings
         self.store = store
-        self._ledger = ledger
-        self.book = DefinitionBook(ledger.engine)
+        self._history = history
+        self.book = DefinitionBook(history.engine)
         self.desk = FiringDesk(self.book)
         self._line = FiringLine(store=store, desk=self.desk, settings=settings)
         self._types = types
@@ -179,7 +179,7 @@ class TaskControl:
         Those that history does not know yet are there too. Raises `BadCursorError`, `DefinitionNotFoundError`.
         """
         await self.book.get(definition_id)
-        return await page_of_instances(self.store, self._ledger, self.book, definition_id, limit=limit, cursor=cursor)
+        return await page_of_instances(self.store, self._history, self.book, definition_id, limit=limit, cursor=cursor)
 
     # --- moves
 

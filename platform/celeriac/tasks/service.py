@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from celeriac.access.principal import LOCAL, Principal
 from celeriac.errors import (
     CeleriacError,
+    HistoryMissingError,
     IllegalTransitionError,
-    LedgerMissingError,
     StoreUnavailableError,
     TaskNotFoundError,
 )
@@ -25,7 +25,7 @@ from celeriac.tasks.confining import confined, confined_payload
 from celeriac.tasks.request import SubmitRequest, read_batch_item
 from celeriac.tasks.secret_fields import restored
 from celeriac.tasks.submission import NewPayload, build_submission, checked_payload, known_type
-from celeriac.tasks.timeline import START, History, Timeline
+from celeriac.tasks.timeline import START, TaskHistory, Timeline
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Tasks:
         store: TaskStore,
         types: TypeCatalog,
         settings: Settings,
-        history: History | None = None,
+        history: TaskHistory | None = None,
         intakes: Mapping[str, Intake] | None = None,
     ) -> None:
         self.store = store
@@ -168,7 +168,7 @@ class Tasks:
     async def find(self, task_id: str) -> Task:
         """Return the task, from the history once the store let it go.
 
-        Raises `TaskNotFoundError`, and `LedgerUnavailableError` while only the history could know.
+        Raises `TaskNotFoundError`, and `HistoryUnavailableError` while only the history could know.
         """
         return await self.timeline.find(task_id)
 
@@ -268,7 +268,7 @@ class Tasks:
     ) -> Submitted:
         """Submit the operation that cancels or retries all tasks which a filter selects (see `BulkPayload`).
 
-        Raises as `submit` does, and `LedgerMissingError` or `LedgerUnavailableError` without a history.
+        Raises as `submit` does, and `HistoryMissingError` or `HistoryUnavailableError` without a history.
         """
         request = SubmitRequest(type=BULK.name, payload=dict(wanted))
         await self._needed_history().check()
@@ -280,7 +280,7 @@ class Tasks:
         payload: BulkPayload = BULK.validate(reached)
         return await self._needed_history().count(payload.targets)
 
-    def _needed_history(self) -> History:
+    def _needed_history(self) -> TaskHistory:
         if self.history is None:
-            raise LedgerMissingError("no history is kept here: set DATABASE_URL, and run `celeriac migrate`")
+            raise HistoryMissingError("no history is kept here: set DATABASE_URL, and run `celeriac migrate`")
         return self.history

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from celeriac.errors import LedgerMissingError, LedgerUnavailableError, TaskNotFoundError
+from celeriac.errors import HistoryMissingError, HistoryUnavailableError, TaskNotFoundError
 from celeriac.model import Event, LogLine, Task, severity, stream_position
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ START: Final = (-1, 0)
 _PAGE: Final = 500
 
 
-class History(Protocol):
-    """What the service of tasks asks of the history; every method raises `LedgerUnavailableError`."""
+class TaskHistory(Protocol):
+    """What the service of tasks asks of the history; every method raises `HistoryUnavailableError`."""
 
     async def check(self) -> None:
-        """Raise `LedgerMissingError` unless the tables are there, in this version."""
+        """Raise `HistoryMissingError` unless the tables are there, in this version."""
 
     async def get(self, task_id: str) -> KeptTask:
         """Return one task; raises `TaskNotFoundError`."""
@@ -48,24 +48,24 @@ class History(Protocol):
 class Timeline:
     """Reads tasks, their events and their logs from store and history, as one."""
 
-    def __init__(self, store: TaskStore, history: History | None) -> None:
+    def __init__(self, store: TaskStore, history: TaskHistory | None) -> None:
         self._store = store
         self._history = history
 
     async def find(self, task_id: str) -> Task:
-        """Return the task; raises `TaskNotFoundError`, `StoreUnavailableError`, `LedgerUnavailableError`."""
+        """Return the task; raises `TaskNotFoundError`, `StoreUnavailableError`, `HistoryUnavailableError`."""
         try:
             return await self._store.get(task_id)
         except TaskNotFoundError:
             return (await self.kept(task_id)).task
 
     async def kept(self, task_id: str) -> KeptTask:
-        """Return the task as the history has it; raises `TaskNotFoundError`, `LedgerUnavailableError`."""
+        """Return the task as the history has it; raises `TaskNotFoundError`, `HistoryUnavailableError`."""
         if self._history is None:
             raise TaskNotFoundError(task_id)
         try:
             return await self._history.get(task_id)
-        except LedgerMissingError:
+        except HistoryMissingError:
             # Without tables nothing was ever recorded, which is an answer too.
             raise TaskNotFoundError(task_id) from None
 
@@ -118,7 +118,7 @@ class Timeline:
             if self._history is not None:
                 # Also for a task that the store has: it may have come back from the history, without its past.
                 found = {**await _walk(kept, wanted, after, count), **found}
-        except LedgerUnavailableError:
+        except HistoryUnavailableError:
             if not known:
                 raise
         return [found[position] for position in sorted(found)][:count]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import CeleriacError
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import ExecutorAddress, read_address
 from celeriac.store.counts import read_state
@@ -156,13 +156,13 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
 
 
 async def _history(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
-    ledger = Ledger(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
+    history = History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
-        await ledger.check()
+        await history.check()
     finally:
-        await ledger.stop()
-    yield ok("history", ledger.url)
-    if ledger.url.startswith("sqlite") and not is_loopback(settings.host):
+        await history.stop()
+    yield ok("history", history.url)
+    if history.url.startswith("sqlite") and not is_loopback(settings.host):
         yield warning(
             "history",
             "SQLite, while this serves other machines: processes elsewhere cannot share it",

@@ -185,7 +185,7 @@ class Up:
         return store.url
 
     async def _migrate(self, database_url: str) -> None:
-        """Bring the tables of the history to this version; raises `SettingsError` and `LedgerUnavailableError`."""
+        """Bring the tables of the history to this version; raises `SettingsError` and `HistoryUnavailableError`."""
         # Imported here: the processes that import this module for less should start fast.
         from celeriac.database.migrating import migrate
 

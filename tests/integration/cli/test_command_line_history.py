@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celeriac.database.migrating import migrate
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.roles import keeping
 from celeriac.model import Claim, Failure, LogLine, Progress, Submission, ms_from_utc
 from celeriac.settings import Settings
@@ -28,11 +28,11 @@ def settings(valkey_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def ledger(settings: Settings, store: TaskStore) -> AsyncIterator[Ledger]:
+async def history(settings: Settings, store: TaskStore) -> AsyncIterator[History]:
     """A history that is recorded while the test runs."""
     assert settings.database_url is not None
     migrate(settings.database_url)
-    async with keeping(store, settings), Ledger(settings.database_url) as reading:
+    async with keeping(store, settings), History(settings.database_url) as reading:
         yield reading
 
 
@@ -67,21 +67,21 @@ async def ended(store: TaskStore, task_id: str, *, failing: bool = False, **fiel
     await eventually(later, because="the store's clock goes on", interval_s=0.0005)
 
 
-async def recorded(ledger: Ledger, **numbers: int) -> None:
+async def recorded(history: History, **numbers: int) -> None:
     """Wait until the history has so many tasks of each status."""
     for status, number in numbers.items():
 
         async def enough(status: str = status, number: int = number) -> bool:
-            return await ledger.count(TaskFilter.model_validate({"status": status})) == number
+            return await history.count(TaskFilter.model_validate({"status": status})) == number
 
         await eventually(enough, because=f"{number} {status} tasks are recorded")
 
 
-async def test_list_shows_tasks_by_filter(ledger: Ledger, store: TaskStore, cli: Any) -> None:
+async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cli: Any) -> None:
     for n in range(3):
         await ended(store, f"good-{n}", user_id="ann", tags=("red",))
     await ended(store, "bad-1", failing=True, group="media")
-    await recorded(ledger, completed=3, failed=1)
+    await recorded(history, completed=3, failed=1)
 
     code, out, err = await cli("list")
     assert (code, err) == (0, "")
@@ -123,7 +123,7 @@ async def test_list_shows_tasks_by_filter(ledger: Ledger, store: TaskStore, cli:
     ],
 )
 async def test_what_is_wrong_is_one_line_and_exit_code_2(
-    ledger: Ledger, cli: Any, arguments: list[str], text: str
+    history: History, cli: Any, arguments: list[str], text: str
 ) -> None:
     code, out, err = await cli(*arguments)
     assert (code, out) == (2, "")
@@ -141,10 +141,10 @@ async def test_without_a_history_it_is_said_what_to_do(store: TaskStore, cli: An
     assert (await cli("cancel", "t-1"))[0] == 0
 
 
-async def test_dead_letters_are_listed_shown_and_retried(ledger: Ledger, store: TaskStore, cli: Any) -> None:
+async def test_dead_letters_are_listed_shown_and_retried(history: History, store: TaskStore, cli: Any) -> None:
     await ended(store, "good")
     await ended(store, "bad", failing=True, payload='{"text": "old"}')
-    await recorded(ledger, completed=1, failed=1)
+    await recorded(history, completed=1, failed=1)
     _, out, _ = await cli("dead", "list")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["bad"]
     _, out, _ = await cli("dead", "show", "bad", "--json")
@@ -163,12 +163,12 @@ async def test_dead_letters_are_listed_shown_and_retried(ledger: Ledger, store: 
 
 
 async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
-    ledger: Ledger, store: TaskStore, cli: Any
+    history: History, store: TaskStore, cli: Any
 ) -> None:
     await ended(store, "good")
     await ended(store, "bad", failing=True)
-    await recorded(ledger, completed=1, failed=1)
-    await eventually(lambda: ledger.log_lines("bad"), because="the log of what failed is recorded")
+    await recorded(history, completed=1, failed=1)
+    await eventually(lambda: history.log_lines("bad"), because="the log of what failed is recorded")
     await forget(store, "good", "bad")
     _, out, _ = await cli("log", "bad")
     assert out.splitlines()[0].endswith(" #1 error    the disk is full")
@@ -191,10 +191,10 @@ async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
     assert isinstance(await store.claim("bad", worker="w-1"), Claim)
 
 
-async def test_many_are_counted_before_they_are_touched(ledger: Ledger, store: TaskStore, cli: Any) -> None:
+async def test_many_are_counted_before_they_are_touched(history: History, store: TaskStore, cli: Any) -> None:
     for n in range(3):
         await ended(store, f"bad-{n}", failing=True)
-    await recorded(ledger, failed=3)
+    await recorded(history, failed=3)
     assert await cli("retry", "--type", "shout", "--dry-run") == (0, "3 tasks match\n", "")
     _, out, _ = await cli("cancel", "--type", "shout", "--dry-run", "--json")
     assert json.loads(out) == {"matched": 0}
@@ -207,10 +207,10 @@ async def test_many_are_counted_before_they_are_touched(ledger: Ledger, store: T
     assert (entry["action"], entry["target"], entry["status"]) == ("task.bulk", task.task_id, "done")
 
 
-async def test_stats_count_and_time(ledger: Ledger, store: TaskStore, cli: Any) -> None:
+async def test_stats_count_and_time(history: History, store: TaskStore, cli: Any) -> None:
     for n in range(4):
         await ended(store, f"t-{n}", failing=n == 0)
-    await recorded(ledger, completed=3, failed=1)
+    await recorded(history, completed=3, failed=1)
     code, out, err = await cli("stats", "--since", "1h")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:] if line}

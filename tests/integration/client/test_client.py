@@ -19,9 +19,9 @@ from celeriac.errors import (
     ApiError,
     ApiUnavailableError,
     BatchRefusedError,
+    HistoryMissingError,
     IllegalTransitionError,
     InvalidSubmissionError,
-    LedgerMissingError,
     PayloadTooLargeError,
     QueueFullError,
     TaskCancelledError,
@@ -215,9 +215,9 @@ async def test_an_api_that_is_away_is_an_error_after_the_retries(kind: str) -> N
 
 
 async def test_an_api_without_a_history_says_so_at_once(patient: AnyClient) -> None:
-    with pytest.raises(LedgerMissingError, match="DATABASE_URL"):
+    with pytest.raises(HistoryMissingError, match="DATABASE_URL"):
         await asyncio.wait_for(collect(patient.list()), 5)
-    with pytest.raises(LedgerMissingError):
+    with pytest.raises(HistoryMissingError):
         await run(patient.bulk_count, "retry", type=ECHO)
 
 

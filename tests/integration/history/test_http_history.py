@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.pruner import Pruner
 from celeriac.history.recorder import Recorder
 from celeriac.model import Failure, LogLine, Progress, Submission
@@ -19,7 +19,7 @@ from celeriac.tasks.filter import TaskFilter
 from tests.kit.api.http_serving import claim, serving, submit, watch
 from tests.kit.history import claimed, completed, failed, forget, record_all, recording
 
-Kept = tuple[Recorder, Ledger]
+Kept = tuple[Recorder, History]
 
 
 @pytest.fixture
@@ -307,34 +307,34 @@ async def test_readiness_tells_how_far_history_is_behind(
 async def test_each_type_leaves_store_and_history_at_its_own_time(
     store: TaskStore, settings: Settings, kept: Kept
 ) -> None:
-    recorder, ledger = kept
+    recorder, history = kept
     for number in range(3):
         await completed(store, f"s{number}", type="short", retention_ms=2000, tags=("x",))
         await completed(store, f"l{number}", type="long")
     assert 0 < await store.redis.pttl("task:s0") <= 2000
     assert await store.redis.pttl("task:l0") > 80_000_000
     await record_all(recorder, store)
-    pruner = Pruner(engine=ledger.engine, store=store, retentions=settings.retentions)
+    pruner = Pruner(engine=history.engine, store=store, retentions=settings.retentions)
     assert await pruner.step() < 1
     assert await pruner.step() == 60
-    assert await ledger.count(TaskFilter()) == 3
-    assert await ledger.count(TaskFilter(tag=("x",))) == 0
-    assert not await ledger.events("s0")
-    assert await ledger.events("l0")
+    assert await history.count(TaskFilter()) == 3
+    assert await history.count(TaskFilter(tag=("x",))) == 0
+    assert not await history.events("s0")
+    assert await history.events("l0")
 
 
 async def test_open_tasks_that_the_store_lost_are_pruned_in_the_end(
     store: TaskStore, settings: Settings, kept: Kept
 ) -> None:
-    recorder, ledger = kept
+    recorder, history = kept
     for number in range(3):
         await store.submit(Submission(task_id=f"t{number}", type="demo"))
     await record_all(recorder, store)
     await forget(store, "t0", "t1")
     at_once = settings.model_copy(update={"ledger_retention": -1.0})
-    pruner = Pruner(engine=ledger.engine, store=store, retentions=at_once.retentions)
+    pruner = Pruner(engine=history.engine, store=store, retentions=at_once.retentions)
     await pruner.step()
-    assert [k.task.task_id for k in (await ledger.find(TaskFilter())).tasks] == ["t2"]
+    assert [k.task.task_id for k in (await history.find(TaskFilter())).tasks] == ["t2"]
 
 
 async def test_the_log_of_a_failed_task_is_there_when_the_store_has_let_it_go(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import reading
 from celeriac.history import queries
-from celeriac.history.history import KeptTask, Ledger
+from celeriac.history.history import History, KeptTask
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
@@ -42,27 +42,27 @@ def record(number: int, **fields: str) -> dict[str, str]:
     return found | fields
 
 
-async def fill(ledger: Ledger, numbers: range) -> None:
-    writer = Writer(ledger.engine, progress="last")
+async def fill(history: History, numbers: range) -> None:
+    writer = Writer(history.engine, progress="last")
     for start in range(numbers.start, numbers.stop, 5000):
         rows = [row_of(record(number)) for number in range(start, min(start + 5000, numbers.stop))]
         await writer.write({row["task_id"]: row for row in rows}, [])
 
 
 @pytest.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    async with Ledger(database_url) as connected:
+async def history(database_url: str) -> AsyncIterator[History]:
+    async with History(database_url) as connected:
         yield connected
 
 
 async def walk(
-    ledger: Ledger, task_filter: TaskFilter, sort: Sort = Sort.CREATED_DOWN, limit: int = 50
+    history: History, task_filter: TaskFilter, sort: Sort = Sort.CREATED_DOWN, limit: int = 50
 ) -> list[KeptTask]:
     """Read all pages."""
     found: list[KeptTask] = []
     cursor = None
     while True:
-        page = await ledger.find(task_filter, sort=sort, limit=limit, cursor=cursor)
+        page = await history.find(task_filter, sort=sort, limit=limit, cursor=cursor)
         assert len(page.tasks) <= limit
         found += page.tasks
         if page.next_cursor is None:
@@ -96,33 +96,33 @@ FILTERS: list[tuple[dict[str, Any], Check]] = [
 
 
 @pytest.mark.parametrize("sort", list(Sort))
-async def test_every_filter_selects_what_it_says_in_order_each_once(ledger: Ledger, sort: Sort) -> None:
+async def test_every_filter_selects_what_it_says_in_order_each_once(history: History, sort: Sort) -> None:
     records = [record(number) for number in range(600)]
-    await fill(ledger, range(600))
+    await fill(history, range(600))
     field = sort.by
     for conditions, matches in FILTERS:
         task_filter = TaskFilter.model_validate(conditions)
         expected = sorted(
             ((r[field], r["task_id"]) for r in records if matches(r) and field in r), reverse=sort.descending
         )
-        found = await walk(ledger, task_filter, sort, limit=37)
+        found = await walk(history, task_filter, sort, limit=37)
         assert [kept.task.task_id for kept in found] == [task_id for _, task_id in expected], conditions
         if not field.startswith("finished"):
-            assert await ledger.count(task_filter) == len(expected), conditions
+            assert await history.count(task_filter) == len(expected), conditions
 
 
-async def test_pages_stay_correct_while_tasks_arrive_and_change(ledger: Ledger) -> None:
-    await fill(ledger, range(500))
-    writer = Writer(ledger.engine, progress="last")
+async def test_pages_stay_correct_while_tasks_arrive_and_change(history: History) -> None:
+    await fill(history, range(500))
+    writer = Writer(history.engine, progress="last")
     seen: list[str] = []
     cursor, number = None, 500
     while True:
-        page = await ledger.find(TaskFilter(), limit=20, cursor=cursor)
+        page = await history.find(TaskFilter(), limit=20, cursor=cursor)
         seen += [kept.task.task_id for kept in page.tasks]
         cursor = page.next_cursor
         if cursor is None:
             break
-        await fill(ledger, range(number, number + 30))
+        await fill(history, range(number, number + 30))
         number += 30
         changed = row_of(record(random.Random(number).randrange(500), status="CANCELLED", rev="9"))
         await writer.write({changed["task_id"]: changed}, [])
@@ -133,26 +133,26 @@ def _newest_first(count: int) -> list[int]:
     return sorted(range(count), key=lambda n: (n // 3, record(n)["task_id"]), reverse=True)
 
 
-async def test_what_is_long_is_left_out_of_lists_and_named(ledger: Ledger) -> None:
-    writer = Writer(ledger.engine, progress="last")
+async def test_what_is_long_is_left_out_of_lists_and_named(history: History) -> None:
+    writer = Writer(history.engine, progress="last")
     long, short = '"' + "x" * 70_000 + '"', '"short"'
     for task_id, payload, result in (("a", f'{{"p":{long}}}', long), ("b", "{}", short), ("c", "{}", "null")):
         row = row_of({**record(0), "task_id": task_id, "payload": payload, "result": result})
         await writer.write({task_id: row}, [])
-    found = {kept.task.task_id: kept for kept in await walk(ledger, TaskFilter())}
+    found = {kept.task.task_id: kept for kept in await walk(history, TaskFilter())}
     assert (found["a"].omitted, found["a"].task.payload, found["a"].task.result) == (("payload", "result"), None, None)
     assert (found["b"].omitted, found["b"].task.result) == ((), "short")
     assert found["c"].omitted == ()
-    assert len((await ledger.get("a")).task.result) == 70_000
+    assert len((await history.get("a")).task.result) == 70_000
 
 
 @pytest.mark.timeout(240)
-async def test_a_page_far_behind_costs_what_the_first_one_costs(ledger: Ledger) -> None:
+async def test_a_page_far_behind_costs_what_the_first_one_costs(history: History) -> None:
     """Look at 100,000 tasks; what counts is the plan, and the rows that PostgreSQL says it touched."""
-    await fill(ledger, range(MANY))
-    sqlite = ledger.engine.dialect.name == "sqlite"
+    await fill(history, range(MANY))
+    sqlite = history.engine.dialect.name == "sqlite"
     if not sqlite:
-        async with ledger.engine.connect() as connection:
+        async with history.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.execute(text("VACUUM ANALYZE celeriac_tasks"))
     middle = BEGIN_MS + MANY // 3 // 2
@@ -170,18 +170,18 @@ async def test_a_page_far_behind_costs_what_the_first_one_costs(ledger: Ledger) 
     ):
         task_filter = TaskFilter.model_validate(conditions)
         for after in (None, Cursor(sort, middle, "8")):
-            plan = await explain(ledger, queries.page(task_filter, sort, 51, after))
+            plan = await explain(history, queries.page(task_filter, sort, 51, after))
             if sqlite:
                 assert_along_indexes(plan)
             else:
                 assert_few_rows(plan, conditions)
 
 
-async def explain(ledger: Ledger, statement: Any) -> list[Any]:
-    dialect = ledger.engine.dialect
+async def explain(history: History, statement: Any) -> list[Any]:
+    dialect = history.engine.dialect
     compiled = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     prefix = "EXPLAIN QUERY PLAN" if dialect.name == "sqlite" else "EXPLAIN (ANALYZE, FORMAT JSON)"
-    async with reading(ledger.engine) as connection:
+    async with reading(history.engine) as connection:
         reply = await connection.exec_driver_sql(f"{prefix} {compiled}")
         return [row[-1] for row in reply.all()]
 

@@ -15,8 +15,8 @@ from sqlalchemy import create_engine
 
 from celeriac.database.migrating import HEAD, VERSION_TABLE, migrate
 from celeriac.database.task_tables import metadata
-from celeriac.errors import LedgerMissingError, LedgerUnavailableError
-from celeriac.history.history import Ledger
+from celeriac.errors import HistoryMissingError, HistoryUnavailableError
+from celeriac.history.history import History
 from tests.kit.databases import KINDS, empty_database
 from tests.kit.servers import free_port
 
@@ -24,12 +24,12 @@ from tests.kit.servers import free_port
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_migrations_make_what_the_tables_say(kind: str, tmp_path: Path) -> None:
     with empty_database(kind, tmp_path) as url:
-        async with Ledger(url) as ledger:
-            with pytest.raises(LedgerMissingError, match="celeriac migrate"):
-                await ledger.check()
+        async with History(url) as history:
+            with pytest.raises(HistoryMissingError, match="celeriac migrate"):
+                await history.check()
             assert migrate(url) == (None, HEAD)
             assert migrate(url) == (HEAD, HEAD)
-            await ledger.check()
+            await history.check()
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
@@ -54,11 +54,11 @@ def test_a_new_file_takes_many_first_connections_at_once(tmp_path: Path) -> None
 
 async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
-    with pytest.raises(LedgerUnavailableError, match="cannot be used"):
+    with pytest.raises(HistoryUnavailableError, match="cannot be used"):
         migrate(url)
-    async with Ledger(url) as ledger:
-        with pytest.raises(LedgerUnavailableError, match="cannot be used"):
-            await ledger.get("t")
+    async with History(url) as history:
+        with pytest.raises(HistoryUnavailableError, match="cannot be used"):
+            await history.get("t")
 
 
 def test_the_command_migrates_without_a_store(tmp_path: Path) -> None:

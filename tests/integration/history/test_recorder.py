@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from celeriac.database.migrating import migrate
-from celeriac.errors import LedgerMissingError, TaskNotFoundError
-from celeriac.history.history import Ledger
+from celeriac.errors import HistoryMissingError, TaskNotFoundError
+from celeriac.history.history import History
 from celeriac.history.recorder import Recorder
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
@@ -49,13 +49,13 @@ async def test_what_is_recorded_reads_like_the_store_s_own_record(
     await store.submit(Submission(task_id="gone", type="demo"))
     await store.cancel("gone")
     await claimed(store, "running")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
         for task_id in ("full", "dead", "later", "again", "gone", "running"):
-            assert (await ledger.get(task_id)).task == await store.get(task_id)
-            assert await ledger.events(task_id) == await store.events(task_id)
+            assert (await history.get(task_id)).task == await store.get(task_id)
+            assert await history.events(task_id) == await store.events(task_id)
         with pytest.raises(TaskNotFoundError):
-            await ledger.get("nobody")
+            await history.get("nobody")
 
 
 async def test_the_latest_state_wins_in_whatever_order_and_however_often_it_is_written(
@@ -69,22 +69,22 @@ async def test_the_latest_state_wins_in_whatever_order_and_however_often_it_is_w
     await store.cancel("t")
     states.append(await store.redis.hgetall("task:t"))
     entries = (await EventFeed(store, consumer="c").read(100)).entries
-    async with Ledger(database_url) as ledger:
-        writer = Writer(ledger.engine, progress="last")
+    async with History(database_url) as history:
+        writer = Writer(history.engine, progress="last")
         shuffled = [*states, *states, *states]
         random.Random(7).shuffle(shuffled)
         for state in shuffled:
             await writer.write({"t": row_of(state)}, entries)
-        kept = await ledger.get("t")
+        kept = await history.get("t")
         assert task_record(kept.task) == task_record(await store.get("t"))
-        assert [event.id for event in await ledger.events("t")] == [event.id for event in await store.events("t")]
+        assert [event.id for event in await history.events("t")] == [event.id for event in await store.events("t")]
 
 
 async def test_only_the_last_report_of_each_attempt_is_kept(
     store: TaskStore, database_url: str, settings: Settings
 ) -> None:
     claim = await claimed(store, "t")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         for number in range(1, 6):
             await store.progress(claim, number, Progress(number, "first", "", 1))
             await record_all(recorder, store)
@@ -95,13 +95,13 @@ async def test_only_the_last_report_of_each_attempt_is_kept(
             await store.progress(claim, number, Progress(number, "second", "", 1))
         await store.complete(claim, "1")
         await record_all(recorder, store)
-        reports = [event.fields for event in await ledger.events("t", kinds=("progress",))]
+        reports = [event.fields for event in await history.events("t", kinds=("progress",))]
         assert [(r["stage"], r["percentage"], r["attempt"]) for r in reports] == [
             ("first", "5", "1"),
             ("second", "3", "2"),
         ]
         every = [event.id for event in await store.events("t") if event.kind == "status"]
-        assert [event.id for event in await ledger.events("t", kinds=("status",))] == every
+        assert [event.id for event in await history.events("t", kinds=("status",))] == every
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("all", 3), ("none", 0)])
@@ -112,9 +112,9 @@ async def test_progress_can_be_kept_or_left_out(
     claim = await claimed(store, "t")
     for number in range(1, 4):
         await store.progress(claim, number, Progress(number, "", "", 1))
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
-        assert len(await ledger.events("t", kinds=("progress",))) == kept
+        assert len(await history.events("t", kinds=("progress",))) == kept
 
 
 async def test_recorders_share_the_work_and_one_takes_over_what_a_dead_one_had_read(
@@ -125,7 +125,7 @@ async def test_recorders_share_the_work_and_one_takes_over_what_a_dead_one_had_r
     dead = EventFeed(store, consumer="dead")
     assert len((await dead.read(70)).entries) == 70
     async with (
-        recording(store, database_url, settings) as (one, ledger),
+        recording(store, database_url, settings) as (one, history),
         recording(store, database_url, settings) as (
             other,
             _,
@@ -139,11 +139,11 @@ async def test_recorders_share_the_work_and_one_takes_over_what_a_dead_one_had_r
             return not lag.entries
 
         await eventually(all_recorded, because="everything is recorded after the lease of the dead one")
-        page = await ledger.find(EVERYTHING, limit=100)
+        page = await history.find(EVERYTHING, limit=100)
         assert {kept.task.status for kept in page.tasks} == {Status.COMPLETED}
         assert len(page.tasks) == 60
         for number in range(60):
-            ids = [event.id for event in await ledger.events(f"t{number}")]
+            ids = [event.id for event in await history.events(f"t{number}")]
             assert ids == [event.id for event in await store.events(f"t{number}")]
         await dead.retire(unseen_s=0)
         assert not await store.redis.xinfo_consumers(keys.EVENTS, GROUP)
@@ -154,17 +154,17 @@ async def test_a_task_whose_record_was_gone_before_is_told_by_its_events(
 ) -> None:
     await completed(store, "unseen", group="media")
     await store.submit(Submission(task_id="seen", type="demo", payload='{"kept":1}'))
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await forget(store, "unseen")
         await record_all(recorder, store)
         claim = await store.claim("seen", worker="w")
         await store.fail(claim, Failure("broken", "boom\x00", False), 0)  # type: ignore[arg-type]
         await forget(store, "seen")
         await record_all(recorder, store)
-        unseen, seen = (await ledger.get("unseen")).task, (await ledger.get("seen")).task
+        unseen, seen = (await history.get("unseen")).task, (await history.get("seen")).task
         assert (unseen.type, unseen.group, unseen.status, unseen.attempt) == ("demo", "media", Status.COMPLETED, 1)
         assert unseen.finished_at is not None
-        assert len(await ledger.events("unseen")) == 4
+        assert len(await history.events("unseen")) == 4
         assert (seen.payload, seen.status, seen.error) == (
             {"kept": 1},
             Status.FAILED,
@@ -175,7 +175,7 @@ async def test_a_task_whose_record_was_gone_before_is_told_by_its_events(
 async def test_a_stream_trimmed_before_it_was_recorded_is_made_good_from_the_records(
     store: TaskStore, database_url: str, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await completed(store, "first")
         await record_all(recorder, store)
         for number in range(300):
@@ -184,10 +184,10 @@ async def test_a_stream_trimmed_before_it_was_recorded_is_made_good_from_the_rec
         await store.submit(Submission(task_id="last", type="demo"))
         await record_all(recorder, store)
         assert "trimmed before it was recorded" in caplog.text
-        assert await ledger.count(EVERYTHING) == 302
+        assert await history.count(EVERYTHING) == 302
         for task_id in ("t0", "t150", "t299"):
-            assert task_record((await ledger.get(task_id)).task) == task_record(await store.get(task_id))
-            assert [e.id for e in await ledger.events(task_id)] == [e.id for e in await store.events(task_id)]
+            assert task_record((await history.get(task_id)).task) == task_record(await store.get(task_id))
+            assert [e.id for e in await history.events(task_id)] == [e.id for e in await store.events(task_id)]
         await record_all(recorder, store)
         assert not await store.redis.hexists(keys.LEDGER, "resync")
 
@@ -198,9 +198,9 @@ async def test_a_ledger_that_comes_later_takes_in_what_the_store_still_holds(
     for number in range(20):
         await completed(store, f"t{number}")
     await store.redis.xtrim(keys.EVENTS, maxlen=5, approximate=False)
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
-        assert await ledger.count(EVERYTHING) == 20
+        assert await history.count(EVERYTHING) == 20
 
 
 async def test_recording_waits_for_a_database_that_is_not_migrated_and_catches_up(
@@ -208,15 +208,15 @@ async def test_recording_waits_for_a_database_that_is_not_migrated_and_catches_u
 ) -> None:
     with empty_database("sqlite", tmp_path) as url:
         await completed(store, "t")
-        async with recording(store, url, settings) as (recorder, ledger):
-            with pytest.raises(LedgerMissingError, match="celeriac migrate"):
-                await ledger.check()
+        async with recording(store, url, settings) as (recorder, history):
+            with pytest.raises(HistoryMissingError, match="celeriac migrate"):
+                await history.check()
             assert [await recorder.step(), await recorder.step()] == [0.5, 1.0]
             assert "celeriac migrate" in caplog.text
             assert (await EventFeed(store, consumer="").lag()).entries == 4
             migrate(url)
             await record_all(recorder, store)
-            assert (await ledger.get("t")).task.status is Status.COMPLETED
+            assert (await history.get("t")).task.status is Status.COMPLETED
             assert "recorded again" in caplog.text
 
 
@@ -226,7 +226,7 @@ async def test_recording_catches_up_after_the_database_was_away(
     with empty_database("postgresql", tmp_path) as url, psycopg.connect(SERVER, autocommit=True) as operator:
         migrate(url)
         name = url.rpartition("/")[2]
-        async with recording(store, url, settings) as (recorder, ledger):
+        async with recording(store, url, settings) as (recorder, history):
             await completed(store, "before")
             await record_all(recorder, store)
             operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -239,8 +239,8 @@ async def test_recording_catches_up_after_the_database_was_away(
             assert lag.seconds > 0
             operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             await record_all(recorder, store)
-            assert await ledger.count(EVERYTHING) == 31
-            assert await ledger.count(TaskFilter(status=(Status.COMPLETED,))) == 31
+            assert await history.count(EVERYTHING) == 31
+            assert await history.count(TaskFilter(status=(Status.COMPLETED,))) == 31
 
 
 async def test_data_that_the_database_refuses_keeps_nothing_else_out(
@@ -249,11 +249,11 @@ async def test_data_that_the_database_refuses_keeps_nothing_else_out(
     await completed(store, "good")
     await completed(store, "odd", priority=3)
     await completed(store, "good too")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         refused = _RefusingWriter(recorder)
         await record_all(recorder, store)
         assert refused.row["rev"] == 2**70
-        assert await ledger.count(EVERYTHING) == 2
+        assert await history.count(EVERYTHING) == 2
         assert "odd is left out of the history" in caplog.text
 
 
@@ -295,12 +295,12 @@ async def test_the_same_id_made_anew_after_it_was_forgotten_replaces_the_old_tas
     store: TaskStore, database_url: str, settings: Settings
 ) -> None:
     await completed(store, "t")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
         await forget(store, "t")
         await store.submit(Submission(task_id="t", type="demo", payload='{"second":true}'))
         await record_all(recorder, store)
-        assert (await ledger.get("t")).task.payload == {"second": True}
+        assert (await history.get("t")).task.payload == {"second": True}
 
 
 async def test_a_record_that_cannot_be_read_keeps_nothing_else_out(
@@ -310,9 +310,9 @@ async def test_a_record_that_cannot_be_read_keeps_nothing_else_out(
     await store.redis.xadd(keys.EVENTS, {"task_id": "foreign", "kind": "note"})
     await store.redis.xadd(keys.EVENTS, {"nothing": "ours"})
     await completed(store, "good")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
-        assert await ledger.count(EVERYTHING) == 1
+        assert await history.count(EVERYTHING) == 1
 
 
 async def logged(store: TaskStore, task_id: str, *texts: str) -> Claim:
@@ -333,17 +333,17 @@ async def test_the_last_lines_of_the_logs_that_are_wanted_outlive_the_store(
     await store.complete(await logged(store, "fine", *"abcde"), "1")
     await logged(store, "running", "a")
     await failed(store, "silent")
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await record_all(recorder, store)
         lines = {task_id: await store.log_lines(task_id) for task_id in ("dead", "fine", "running", "silent")}
         for task_id, of_store in lines.items():
-            assert await ledger.log_lines(task_id) == (of_store[-3:] if task_id in expected else [])
-            assert await ledger.events(task_id) == await store.events(task_id)
+            assert await history.log_lines(task_id) == (of_store[-3:] if task_id in expected else [])
+            assert await history.events(task_id) == await store.events(task_id)
         if "dead" in expected:
             # A page goes on after the line before it.
-            assert [line.message for line in await ledger.log_lines("dead", count=2)] == ["c", "d"]
+            assert [line.message for line in await history.log_lines("dead", count=2)] == ["c", "d"]
             ms, seq = lines["dead"][3].id.split("-")
-            assert [line.message for line in await ledger.log_lines("dead", after=(int(ms), int(seq)))] == ["e"]
+            assert [line.message for line in await history.log_lines("dead", after=(int(ms), int(seq)))] == ["e"]
         # Written again, and after more attempts, each line is there once.
         await store.retry("dead")
         again = await store.claim("dead", worker="w")
@@ -353,14 +353,14 @@ async def test_the_last_lines_of_the_logs_that_are_wanted_outlive_the_store(
         await EventFeed(store, consumer="c").ask_for_resync()
         await record_all(recorder, store)
         if "dead" in expected:
-            assert [line.message for line in await ledger.log_lines("dead")] == ["c", "d", "e", "again"]
+            assert [line.message for line in await history.log_lines("dead")] == ["c", "d", "e", "again"]
 
 
 async def test_a_resynchronisation_brings_the_logs_too(store: TaskStore, database_url: str, settings: Settings) -> None:
     await store.fail(await logged(store, "dead", "a", "b"), Failure("broken", "boom", False), 0)
     await store.redis.delete(keys.EVENTS)
-    async with recording(store, database_url, settings) as (recorder, ledger):
+    async with recording(store, database_url, settings) as (recorder, history):
         await EventFeed(store, consumer="c").ask_for_resync()
         await failed(store, "other")
         await record_all(recorder, store)
-        assert [line.message for line in await ledger.log_lines("dead")] == ["a", "b"]
+        assert [line.message for line in await history.log_lines("dead")] == ["a", "b"]

@@ -12,7 +12,7 @@ import pytest
 
 from celeriac.errors import TaskError
 from celeriac.handlers.context import Context
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.recorder import Recorder
 from celeriac.model import Claim, Failure, Status, Submission
 from celeriac.settings import Settings
@@ -23,7 +23,7 @@ from tests.kit.api.http_serving import serving
 from tests.kit.history import claimed, completed, failed, forget, record_all, recording
 from tests.kit.waiting import eventually
 
-Kept = tuple[Recorder, Ledger]
+Kept = tuple[Recorder, History]
 
 
 @pytest.fixture

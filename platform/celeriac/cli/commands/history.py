@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from celeriac.cli.connection import on_ledger
+from celeriac.cli.connection import on_history
 from celeriac.cli.filters import filtered, read_moment
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_error, print_json, print_line
@@ -20,7 +20,7 @@ from celeriac.tasks.filter import Sort, TaskFilter
 from celeriac.tasks.record import task_record
 
 if TYPE_CHECKING:
-    from celeriac.history.history import KeptTask, Ledger
+    from celeriac.history.history import History, KeptTask
 
 #: Bars that fit beside a number on a terminal.
 _BARS: Final = 60
@@ -61,9 +61,9 @@ def list_tasks(
 def show_tasks(settings: Settings, chosen: TaskFilter, *, sort: Sort, limit: int, as_json: bool) -> None:
     """Write up to `limit` (0 is all) tasks of the history, as a table or as lines of JSON."""
 
-    async def work(ledger: Ledger) -> tuple[list[Task], bool]:
+    async def work(history: History) -> tuple[list[Task], bool]:
         tasks: list[Task] = []
-        async for kept in walk(ledger, chosen, sort=sort, limit=limit + 1 if limit else 0):
+        async for kept in walk(history, chosen, sort=sort, limit=limit + 1 if limit else 0):
             if limit and len(tasks) == limit:
                 return tasks, True
             if as_json:
@@ -71,7 +71,7 @@ def show_tasks(settings: Settings, chosen: TaskFilter, *, sort: Sort, limit: int
             tasks.append(kept.task)
         return tasks, False
 
-    tasks, more = on_ledger(settings, work)
+    tasks, more = on_history(settings, work)
     if not as_json:
         header = ("ID", "TYPE", "QUEUE", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR")
         print_table(header, [_row(task) for task in tasks], empty="no task matches")
@@ -79,12 +79,12 @@ def show_tasks(settings: Settings, chosen: TaskFilter, *, sort: Sort, limit: int
         print_error(f"there are more: these are the first {limit} (see --limit)")
 
 
-async def walk(ledger: Ledger, chosen: TaskFilter, *, sort: Sort, limit: int) -> AsyncIterator[KeptTask]:
+async def walk(history: History, chosen: TaskFilter, *, sort: Sort, limit: int) -> AsyncIterator[KeptTask]:
     """Yield up to `limit` (0 is all) tasks of the history, read page by page."""
     cursor: str | None = None
     seen = 0
     while True:
-        page = await ledger.find(chosen, sort=sort, limit=min(_PAGE, limit - seen) if limit else _PAGE, cursor=cursor)
+        page = await history.find(chosen, sort=sort, limit=min(_PAGE, limit - seen) if limit else _PAGE, cursor=cursor)
         for kept in page.tasks:
             yield kept
         seen += len(page.tasks)
@@ -114,11 +114,11 @@ def stats(
     span = span_of(start, end, bucket, most=_BARS)
     settings, _ = joined_settings(config, data_dir)
 
-    async def work(ledger: Ledger) -> dict[str, Any]:
-        chart = await ledger.stats(span.start_ms, span.end_ms, span.bucket_ms, task_type=type_, queue=queue)
+    async def work(history: History) -> dict[str, Any]:
+        chart = await history.stats(span.start_ms, span.end_ms, span.bucket_ms, task_type=type_, queue=queue)
         return chart_record(span, chart)
 
-    record = on_ledger(settings, work)
+    record = on_history(settings, work)
     if as_json:
         print_json(record)
         return

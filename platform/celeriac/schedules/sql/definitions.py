@@ -46,7 +46,7 @@ def cursor_behind(definition: Definition) -> str:
 
 
 class DefinitionBook:
-    """Reads and changes definitions. Everything raises `LedgerUnavailableError`."""
+    """Reads and changes definitions. Everything raises `HistoryUnavailableError`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine

@@ -50,7 +50,7 @@ class Glance:
 
 
 class FiringDesk:
-    """The beats' transactions. Everything raises `LedgerUnavailableError`."""
+    """The beats' transactions. Everything raises `HistoryUnavailableError`."""
 
     def __init__(self, book: DefinitionBook) -> None:
         self._book = book

@@ -24,7 +24,7 @@ from machine import versions
 
 from celeriac.database.cursor import Cursor
 from celeriac.database.migrating import migrate
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
@@ -41,10 +41,10 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-async def fill(ledger: Ledger, count: int) -> None:
+async def fill(history: History, count: int) -> None:
     """Write `count` finished tasks."""
     chance = random.Random(1)
-    writer = Writer(ledger.engine, progress="last")
+    writer = Writer(history.engine, progress="last")
     for start in range(0, count, 5000):
         rows = {}
         for number in range(start, min(start + 5000, count)):
@@ -66,13 +66,13 @@ async def fill(ledger: Ledger, count: int) -> None:
         await writer.write(rows, [])
 
 
-async def walk(ledger: Ledger, task_filter: TaskFilter, limit: int) -> list[float]:
+async def walk(history: History, task_filter: TaskFilter, limit: int) -> list[float]:
     """Return how long each page took (ms)."""
     times: list[float] = []
     cursor = None
     while True:
         began = time.perf_counter()
-        page = await ledger.find(task_filter, limit=limit, cursor=cursor)
+        page = await history.find(task_filter, limit=limit, cursor=cursor)
         times.append((time.perf_counter() - began) * 1000)
         cursor = page.next_cursor
         if cursor is None:
@@ -82,15 +82,15 @@ async def walk(ledger: Ledger, task_filter: TaskFilter, limit: int) -> list[floa
 async def measure(url: str, count: int, limit: int) -> dict[str, dict[str, float]]:
     """Return the times of each filter."""
     found: dict[str, dict[str, float]] = {}
-    async with Ledger(url) as ledger:
-        await fill(ledger, count)
-        async with ledger.engine.connect() as connection:
+    async with History(url) as history:
+        await fill(history, count)
+        async with history.engine.connect() as connection:
             await connection.exec_driver_sql("ANALYZE")
             await connection.commit()
         for name, conditions in FILTERS.items():
             task_filter = TaskFilter.model_validate(conditions)
-            await ledger.find(task_filter, limit=limit, cursor=Cursor(Sort.CREATED_DOWN, BEGIN_MS, "").encoded())
-            times = await walk(ledger, task_filter, limit)
+            await history.find(task_filter, limit=limit, cursor=Cursor(Sort.CREATED_DOWN, BEGIN_MS, "").encoded())
+            times = await walk(history, task_filter, limit)
             tenth = max(len(times) // 10, 1)
             found[name] = {
                 "pages": len(times),
@@ -151,7 +151,7 @@ def main() -> None:
             document[kind] = asyncio.run(measure(url, options.tasks, options.limit))
         print(f"\n{kind}, {options.tasks:,} finished tasks\n\n{report(document[kind])}")
     if options.json:
-        write_json(options.json, "ledger_pages", document)
+        write_json(options.json, "history_pages", document)
 
 
 if __name__ == "__main__":
