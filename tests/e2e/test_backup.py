@@ -76,7 +76,10 @@ async def test_what_was_backed_up_is_there_after_everything_is_lost_and_goes_on(
             assert told.endswith(f"Start it with: celeriac up --data-dir {backup}\n")
             assert os.listdir(backup.parent) == ["today"]
             code, _, complaint = await back_up(data_dir, backup)
-            assert (code, complaint) == (2, f"celeriac: {backup} is there already: a backup is never written over\n")
+            assert (code, complaint) == (
+                2,
+                f"celeriac: {backup} exists already and is not overwritten: name a new folder\n",
+            )
             lost = await submit(api, "mail.send", mail)
         # Nothing is stopped in order: all of it is killed at the end of the block, and its folder is gone.
     shutil.rmtree(data_dir)
@@ -143,10 +146,10 @@ async def test_a_backup_of_a_platform_that_was_killed_has_what_it_kept(tmp_path:
 
 async def test_a_backup_that_cannot_be_made_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     code, _, complaint = await back_up(tmp_path / "data", tmp_path / "backup")
-    assert (code, complaint) == (2, "celeriac: there is no folder data\n")
+    assert (code, complaint) == (2, "celeriac: there is no data folder data: name the right one with --data-dir\n")
     (tmp_path / "data").mkdir()
     code, _, complaint = await back_up(tmp_path / "data", tmp_path / "data" / "backup")
-    assert (code, "lies in the data folder data: choose a folder outside of it" in complaint) == (2, True)
+    assert (code, "is inside the data folder data: name a folder outside of it" in complaint) == (2, True)
     (tmp_path / "data" / "broken.db").write_text("this is no database, however long it is " * 20)
     code, _, complaint = await back_up(tmp_path / "data", tmp_path / "backup")
     assert code == 2

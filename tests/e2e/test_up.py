@@ -103,7 +103,7 @@ async def test_up_says_where_everything_is_and_runs_a_task(project: Path, data_d
         assert json.loads(out.splitlines()[-1])["result"] == {"text": "HI"}
 
         code, out, _ = await up.cli("doctor", "--json")
-        assert {"append-only file on, brought to the disk every second by `celeriac up`"} <= {
+        assert {"append-only file on, synced to the disk every second by `celeriac up`"} <= {
             finding["detail"] for finding in json.loads(out)["findings"] if finding["state"] == "ok"
         }
 
@@ -353,7 +353,7 @@ async def test_ctrl_c_ends_deaf_children_too_within_its_time(project: Path, data
         assert await up.stop() == 0
         assert up.children() == []
         # It is told when the platform's own parts have ended, and has what is left of the two seconds.
-        assert re.search(r"deaf did not stop in [012](\.\d)? s: killing it", up.text), up.text
+        assert re.search(r"deaf did not stop within [012](\.\d)? s: killing it", up.text), up.text
 
 
 async def test_a_second_ctrl_c_kills_at_once(project: Path, data_dir: Path) -> None:

@@ -96,7 +96,7 @@ async def test_stop_asks_first_and_kills_what_does_not_listen(supervisor: Superv
     pids = list(supervisor.pids.values())
     await supervisor.stop(timeout_s=0.5)
     assert seen.of("polite") == ["up", "bye"]
-    assert seen.said("deaf did not stop in 0.5 s: killing it")
+    assert seen.said("deaf did not stop within 0.5 s: killing it")
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert supervisor.pids == {}
 

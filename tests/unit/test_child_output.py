@@ -117,7 +117,7 @@ def test_a_held_terminal_holds_nobody_up_and_what_it_missed_is_counted() -> None
     terminal.go_on.set()
     screen.close(timeout_s=10)
     shown = terminal.getvalue().splitlines()
-    assert shown[1] == "up     | 7 lines were dropped: the output is read too slowly"
+    assert shown[1] == "up     | 7 lines were dropped, because the output was read too slowly"
     assert shown[2] == "api    | 7"
     assert len(shown) == 1 + 1 + MOST_WAITING
 

@@ -68,7 +68,10 @@ def test_a_program_is_told_the_port_of_its_service() -> None:
 
 @pytest.mark.parametrize(
     ("address", "text"),
-    [(None, "there is no gRPC service 'demo'; known are: none"), ("unix:/run/x", "'demo' has not one port")],
+    [
+        (None, "there is no gRPC service 'demo'; known are: none"),
+        ("unix:/run/x", "'demo' needs an address with exactly one port"),
+    ],
 )
 def test_a_port_that_no_service_has_is_refused_at_once(address: str | None, text: str) -> None:
     services = {} if address is None else {"demo": {"address": address}}
@@ -79,7 +82,7 @@ def test_a_port_that_no_service_has_is_refused_at_once(address: str | None, text
 
 @pytest.mark.parametrize(
     ("processes", "text"),
-    [({"api": "x"}, "up.processes.api.*choose another"), ({"a": "'"}, "up.processes.a"), ({"a": " "}, "no command")],
+    [({"api": "x"}, "up.processes.api.*choose another"), ({"a": "'"}, "up.processes.a"), ({"a": " "}, "is empty")],
 )
 def test_a_program_that_cannot_be_started_is_refused_at_once(processes: dict[str, str], text: str) -> None:
     with pytest.raises(SettingsError, match=text):

@@ -1,7 +1,8 @@
-"""Copies what a `celeriac up` keeps in its data folder, while it runs: store, database, uploads and secret.
+"""Copy the data folder of a `celeriac up`, also while it runs: store, database, uploads and secret.
 
-The database is copied before the store: what happens in between, the store tells it later. A store or a database of
-the operator's own and the files of tasks are not in the data folder, and have their own means (docs/operations.md).
+The database is copied before the store. What happens in between is in the copied store, from which the copied database
+is brought up to date later. An operator's own store or database and the files of tasks are not in the data folder:
+they are backed up by other means (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from celeriac.settings import Settings
 from celeriac.store.server.log_at_rest import log_at_rest
 from celeriac.store.task_store import TaskStore
 
-#: Where the embedded store is, and its files there that a copy needs: the log of all writes, and the password.
+#: Folder of the embedded store, and in it the append-only log. A copy needs this and the file `password`.
 _STORE: Final = "valkey"
 _LOG: Final = "appendonlydir"
-#: Files of a run, not of what it keeps. SQLite's own copy has what its -wal and -shm hold.
+#: Files that are not copied: those of the current run, and databases, which SQLite itself copies (-wal, -shm included).
 _OF_A_RUN: Final = ("run.json", "*.lock", "*.db", "*.db-wal", "*.db-shm", _STORE)
 
 
 def back_up(settings: Settings, target: Path) -> int:
-    """Copy the data folder to `target`, which must not be there; returns the size of the copy in bytes.
+    """Copy the data folder to `target`, which must not exist; returns the size of the copy in bytes.
 
-    It is at its place when it is whole. Raises `SettingsError` and `StoreUnavailableError`.
+    `target` appears when the copy is complete. Raises `SettingsError` or `StoreUnavailableError`.
     """
     data_dir = settings.data_dir
     if not data_dir.is_dir():
-        raise SettingsError(f"there is no folder {data_dir}")
+        raise SettingsError(f"there is no data folder {data_dir}: name the right one with --data-dir")
     if target.exists():
-        raise SettingsError(f"{target} is there already: a backup is never written over")
+        raise SettingsError(f"{target} exists already and is not overwritten: name a new folder")
     if target.resolve().is_relative_to(data_dir.resolve()):
-        raise SettingsError(f"{target} lies in the data folder {data_dir}: choose a folder outside of it")
+        raise SettingsError(f"{target} is inside the data folder {data_dir}: name a folder outside of it")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def back_up(settings: Settings, target: Path) -> int:
         size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
         draft.rename(target)
     except StoreUnavailableError:
-        raise  # it is an OSError too, and says more
+        raise  # it is an OSError too, with a better message
     except (OSError, sqlite3.Error) as exc:
         raise SettingsError(f"cannot copy {data_dir} to {target}: {_reason(exc)}") from exc
     finally:
@@ -72,11 +73,11 @@ def _copy_file(source: str, target: str) -> None:
     except FileNotFoundError:
         if Path(source).exists():
             raise
-        # An upload that a task has taken, or that was dropped, meanwhile.
+        # The file was an upload that a task has taken over meanwhile, or that was deleted.
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copy an SQLite database as it is at one moment, whoever writes to it."""
+    """Copy an SQLite database as it is at one moment, while other processes may write to it."""
     address = f"{source.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
@@ -95,7 +96,7 @@ def _copy_log(source: Path, target: Path) -> None:
 
 @asynccontextmanager
 async def _log_at_rest(settings: Settings) -> AsyncIterator[None]:
-    """Keep the log's files as they are, where a server runs that could exchange them."""
+    """Keep a running server from replacing the files of its log inside this block."""
     installation = read_installation(settings.data_dir)
     if installation is None:
         yield
@@ -108,12 +109,12 @@ async def _log_at_rest(settings: Settings) -> AsyncIterator[None]:
         except StoreUnavailableError:
             if is_alive(installation.pid):
                 raise
-            # The file is of a run that was killed, and its server is gone too.
+            # run.json is from a run that was killed; its server is gone too.
         yield
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:
     if isinstance(error, shutil.Error):
-        # It holds (source, target, reason) of each file.
+        # Its argument is a list of (source, target, reason), one for each file.
         return str(error.args[0][0][2])
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,4 +1,4 @@
-"""What children write, line by line to the terminal: bounded, and never in anybody's way."""
+"""The output of children: read line by line, bounded, and written to the terminal without holding anything up."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import orjson
 from celeriac.logs import redact
 from celeriac.model import rfc3339
 
-#: Characters of a line that are shown; the rest of it is dropped.
+#: Bytes of a line that are shown; the rest of it is dropped.
 LONGEST_LINE = 8192
-#: Lines that wait for a slow terminal; the oldest are dropped and counted.
+#: Lines that may wait for a slow terminal; beyond it, the oldest are dropped and counted.
 MOST_WAITING = 5000
 
-#: What clears the rest of a line; control characters, but for a tab and a program's colours (`ESC[1;31m`).
+#: The sequence that clears the rest of a line, and all control characters except tabs and colours (`ESC[1;31m`).
 _ERASE = re.compile(r"\x1b\[[012]?K")
 _STEERING = re.compile(r"(?!\t|\x1b\[[\d;:]{0,32}m)[\x00-\x1f\x7f-\x9f]")
 _COLOURS = ("36", "32", "33", "35", "34", "96", "92", "93", "95", "94")
 
 
 class LineReader(asyncio.Protocol):
-    """Cuts a child's output into lines of at most `LONGEST_LINE` bytes and passes each on."""
+    """Splits a child's output into lines and passes each on, cut to `LONGEST_LINE` bytes."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -37,7 +37,7 @@ class LineReader(asyncio.Protocol):
         self.closed = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Take some output, and pass on the lines that it completes."""
         *complete, rest = data.split(b"\n")
         for part in complete:
             self._keep(part)
@@ -66,9 +66,9 @@ class LineReader(asyncio.Protocol):
 class Screen:
     """Writes lines of several roles to one stream, from a thread of its own.
 
-    A terminal that is held (Ctrl-S) or a reader that is slow stops neither `up` nor a child: lines
-    that find no room are dropped, and how many is said. With `as_json`, each line is one JSON
-    object: a child's own where it is one already, else `{timestamp, role, event}`.
+    A paused terminal (Ctrl-S) or a slow reader stops neither `up` nor a child: lines beyond `MOST_WAITING` are dropped,
+    and a line tells how many. With `as_json`, each line is one JSON object: the child's own line if that is one
+    already, else `{timestamp, role, event}`.
     """
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool = False, colours: bool | None = None) -> None:
@@ -85,18 +85,18 @@ class Screen:
         self._writer.start()
 
     def line(self, role: str, text: str) -> None:
-        """Show one line of `role`, without secrets and without what would steer a terminal, whoever wrote it."""
+        """Show one line of `role`, without secrets and without control sequences that would steer the terminal."""
         if self._colours:
-            text = text.rpartition("\r")[2]  # of a line that was written over again and again, what is seen at last
+            text = text.rpartition("\r")[2]  # a progress bar overwrites its line: only the last version is shown
         text = _STEERING.sub("\N{REPLACEMENT CHARACTER}", _ERASE.sub("", redact(text)))
         self._put(self._render(role, f"{text}\x1b[0m" if "\x1b" in text else text))
 
     def block(self, role: str, text: str) -> None:
-        """Show several lines as they are, without a prefix (as one event in JSON)."""
+        """Show several lines as they are, without a prefix; as JSON they are one event."""
         self._put(self._json(role, text) if self._as_json else text)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what waits, for `timeout_s` at most."""
+        """Write the lines that wait, for at most `timeout_s`."""
         with self._news:
             self._closing = True
             self._news.notify()
@@ -119,14 +119,14 @@ class Screen:
                 lines = list(self._waiting)
                 self._waiting.clear()
                 if self._dropped:
-                    note = f"{self._dropped} lines were dropped: the output is read too slowly"
+                    note = f"{self._dropped} lines were dropped, because the output was read too slowly"
                     lines.insert(0, self._render("up", note))
                     self._dropped = 0
             try:
                 self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                # Nobody reads any more (`up | head`): that is no reason to stop.
+                # The reader is gone (`up | head`). The platform goes on without it.
                 continue
 
     def _render(self, role: str, text: str) -> str:

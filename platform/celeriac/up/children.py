@@ -1,4 +1,4 @@
-"""The children of `celeriac up`: which there are, and the command line and environment of each."""
+"""The children of `celeriac up`: their command lines and environments."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from celeriac.settings.executor_address import read_address
 from celeriac.up.embedded import EmbeddedStore
 from celeriac.up.supervisor import ChildSpec
 
-#: The embedded store's role.
+#: The role of the embedded store.
 STORE = "valkey-server"
-#: In a command line of the operator's: the port of a service's address, which is so written once.
+#: The placeholder in an operator's command line for the port of a service, so that the port is configured once.
 _PORT_OF: Final = re.compile(r"\{grpc_services\.([^{}\s]+)\.port\}")
 
 
 def child_environment(
     settings: Settings, *, redis_url: str, database_url: str, config: Path | None, environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what every child finds in its environment; secrets go this way, never by command line.
+    """Return the environment of every child. Secrets are passed this way, never on a command line.
 
-    Only names of settings are set: a program of the operator's may load the same settings.
+    Only names of settings are set, so an operator's own program can load the same settings.
     """
     child = {
         **environ,
@@ -38,13 +38,13 @@ def child_environment(
         "CELERIAC_HOST": settings.host,
         "CELERIAC_PORT": str(settings.port),
         "CELERIAC_GRPC_PORT": str(settings.grpc_port),
-        # Children write to a pipe: what is for people must not turn into JSON for that.
+        # Children write to a pipe, for which `auto` would choose JSON; people are to read it.
         "CELERIAC_LOG_FORMAT": "json" if settings.log_format == "json" else "console",
         "PYTHONUNBUFFERED": "1",
     }
     if config is not None:
         child["CELERIAC_CONFIG"] = str(config)
-    # Older spellings of the same, which would win or contradict.
+    # Other names for the same settings, which would win or contradict.
     for name in ("CELERIAC_REDIS_URL", "CELERIAC_DATABASE_URL", "REDIS_ADDR", "REDIS_PASSWORD", "REDIS_DB"):
         child.pop(name, None)
     child.pop("TASK_GRPC_PORT", None)
@@ -52,7 +52,7 @@ def child_environment(
 
 
 def store_child(store: EmbeddedStore, environ: Mapping[str, str]) -> ChildSpec:
-    """Return the embedded store: it works in its folder, and shuts down in order when `up` dies."""
+    """Return the embedded store's process. It runs in its own folder and shuts down in order if `up` dies."""
     return ChildSpec(STORE, store.argv, environ, cwd=store.folder, orphan_signal=signal.SIGTERM)
 
 
@@ -71,9 +71,9 @@ def platform_commands(settings: Settings, *, config: Path | None, insecure: bool
 
 
 def _flower_command(port: int) -> tuple[str, ...]:
-    """Return Flower's command line: it has no sign-in of ours, so it listens on this machine's own address alone."""
+    """Return Flower's command line. It does not know our authentication, so it listens on loopback only."""
     if find_spec("flower") is None:
-        raise SettingsError("Flower is not installed: pip install 'celeriac[flower]'")
+        raise SettingsError("Flower is not installed: run pip install 'celeriac[flower]'")
     address = ("--address=127.0.0.1", f"--port={port}")
     return (sys.executable, "-m", "celery", "-A", "celeriac_tasks", "flower", *address)
 
@@ -83,19 +83,21 @@ def user_commands(
 ) -> dict[str, tuple[str, ...]]:
     """Return the command lines of the operator's own programs (`up.processes`), which run without a shell.
 
-    Raises `SettingsError` for a name of a role of our own, for a command line that cannot be read, and for a port of a
-    service that has none.
+    Raises `SettingsError` for the name of one of our own roles, for a command line that cannot be parsed, and for the
+    port of a service that has none.
     """
     commands = {}
     for name, text in processes.items():
         if name in taken or name == "up":
-            raise SettingsError(f"up.processes.{name}: the name is one of Celeriac's own processes, choose another")
+            raise SettingsError(
+                f"up.processes.{name}: {name!r} is the name of one of Celeriac's own processes: choose another"
+            )
         try:
             words = shlex.split(text)
         except ValueError as exc:
-            raise SettingsError(f"up.processes.{name}: {exc} in {text!r}") from exc
+            raise SettingsError(f"up.processes.{name}: {text!r} cannot be parsed: {exc}") from exc
         if not words:
-            raise SettingsError(f"up.processes.{name}: there is no command line")
+            raise SettingsError(f"up.processes.{name}: the command line is empty")
         if words[0] in ("python", "python3"):
             words[0] = sys.executable
         commands[name] = tuple(_with_ports(word, name, services) for word in words)
@@ -105,7 +107,7 @@ def user_commands(
 def executor_places(
     processes: Mapping[str, str], services: Mapping[str, GrpcService]
 ) -> dict[tuple[str, int], tuple[str, str]]:
-    """Return where programs of the operator's are to listen: host and port → the program's name and the service's."""
+    """Return where the operator's programs will listen: host and port → the names of the program and the service."""
     return {
         _place(services, name, service): (name, service)
         for name, text in processes.items()
@@ -118,11 +120,11 @@ def _with_ports(word: str, name: str, services: Mapping[str, GrpcService]) -> st
 
 
 def _place(services: Mapping[str, GrpcService], name: str, service: str) -> tuple[str, int]:
-    """Return host and port of a service that the program `name` asks for; raises `SettingsError`."""
+    """Return host and port of the service that the program `name` refers to; raises `SettingsError`."""
     if service not in services:
         there = ", ".join(sorted(services)) or "none"
         raise SettingsError(f"up.processes.{name}: there is no gRPC service {service!r}; known are: {there}")
     hosts = read_address(services[service].address).hosts
     if len(hosts) != 1:
-        raise SettingsError(f"up.processes.{name}: the address of the gRPC service {service!r} has not one port")
+        raise SettingsError(f"up.processes.{name}: the gRPC service {service!r} needs an address with exactly one port")
     return hosts[0]

@@ -1,4 +1,4 @@
-"""Brings what the embedded store has written to the disk, once a second."""
+"""Sync the embedded store's writes to the disk, once a second."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _INTERVAL_S = 1.0
 class DiskSync(Role):
     """Does what `appendfsync everysec` would do, without its gap (docs/decisions/0013).
 
-    While a sync of its own is under way, the server answers before it has handed a write to the system, and
-    would lose it if it were killed. So it leaves syncing to this process, and hands every write over first.
+    While the server syncs by itself, it may answer before it has passed a write to the operating system, and would
+    lose that write if it were killed. So this process syncs, and the server passes on every write before it answers.
     """
 
-    def __init__(self, store: EmbeddedStore, *, say: Callable[[str], None]) -> None:
+    def __init__(self, *, store: EmbeddedStore, say: Callable[[str], None]) -> None:
         super().__init__()
         self._store = store
         self._say = say
         self._failed = False
 
     async def step(self) -> float:
-        """Sync once. Where that fails the server does it itself from now on, and refuses writes until it can."""
+        """Sync once. If that fails, the server syncs by itself from now on, and refuses writes until it can."""
         try:
             await asyncio.to_thread(self._sync)
         except OSError as exc:
             if not self._failed:
-                self._say(f"cannot bring the store's append-only file to the disk: {exc.strerror or exc}")
+                self._say(f"cannot sync the store's append-only file to the disk: {exc.strerror or exc}")
             self._failed = True
             with suppress(OSError, TimeoutError):
                 await self._store.sync_by_itself()
@@ -53,6 +53,6 @@ def _to_disk(handle: int) -> None:
     if sys.platform == "darwin":
         import fcntl
 
-        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # there, fsync reaches no further than the drive's cache
+        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # on macOS, fsync only reaches the drive's cache
     elif sys.platform != "win32":
         os.fdatasync(handle)

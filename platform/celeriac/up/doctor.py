@@ -1,6 +1,6 @@
-"""`celeriac doctor`: look at every dependency, setting and clock, and say what to do.
+"""`celeriac doctor`: check every dependency, setting and clock, and advise what to do.
 
-Each check is a function that yields findings; one that cannot be made is a finding too. Nothing is changed.
+Each check is a function that yields findings. A check that fails is a finding too. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from celeriac.up.ports import is_loopback
 
 #: Longest wait for anything (seconds).
 _PATIENCE_S: Final = 3.0
-#: Difference of clocks worth a word (seconds): times of day in records are the server's, so people get confused.
+#: Difference of clocks that is reported (seconds): records have the store's times, which then confuse people.
 _CLOCK_S: Final = 2.0
-#: Answer of the store that is slow enough to be felt in each submission (seconds).
+#: An answer of the store that takes longer than this slows each submission down noticeably (seconds).
 _SLOW_S: Final = 0.02
-#: Wait of the next task of a group that somebody should know of (seconds).
+#: A task that has waited longer than this is reported (seconds).
 _OLD_S: Final = 300.0
-#: Open files that a thousand connections and tasks need.
+#: How many open files a thousand connections and tasks need.
 _OPEN_FILES: Final = 4096
 _FREE_BYTES: Final = 1024**3
 
 
 class State(StrEnum):
-    """How a finding is meant."""
+    """How serious a finding is."""
 
     OK = "ok"
-    WARNING = "warning"  #: it works, and something should be done
+    WARNING = "warning"  #: it works, but something should be done
     FAILURE = "failure"  #: it does not work
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one thing, and what to do about it where something is to be done."""
+    """What was found about one subject, and what to do about it; `advice` is empty if nothing needs to be done."""
 
     subject: str
     state: State
@@ -58,26 +58,26 @@ class Finding:
 
 
 def ok(subject: str, detail: str) -> Finding:
-    """Return a finding that needs nothing."""
+    """Return a finding about which nothing needs to be done."""
     return Finding(subject, State.OK, detail)
 
 
 def warning(subject: str, detail: str, advice: str) -> Finding:
-    """Return a finding to look at some day."""
+    """Return a finding about which something should be done."""
     return Finding(subject, State.WARNING, detail, advice)
 
 
 def failure(subject: str, detail: str, advice: str) -> Finding:
-    """Return a finding that keeps the platform from working."""
+    """Return a finding that prevents the platform from working."""
     return Finding(subject, State.FAILURE, detail, advice)
 
 
-#: A check: looks at one part.
+#: Checks one part.
 Check = Callable[[Settings, TaskStore], AsyncIterator[Finding]]
 
 
 async def examine(settings: Settings, redis_url: str, *, quick: bool = False) -> AsyncIterator[Finding]:
-    """Yield what is found, part by part. `quick`: only whether store and history answer, for health checks."""
+    """Yield the findings, part by part. `quick` only checks whether store and history answer, for health checks."""
     store = TaskStore(redis_url, settings.store, patience_s=0)
     checks: list[Check] = [_store, _history]
     if not quick:
@@ -89,9 +89,7 @@ async def examine(settings: Settings, redis_url: str, *, quick: bool = False) ->
                     async for finding in check(settings, store):
                         yield finding
             except TimeoutError:
-                yield failure(
-                    _subject(check), f"no answer within {_PATIENCE_S * 3:g} s", "look at its log and its load"
-                )
+                yield failure(_subject(check), f"no answer within {_PATIENCE_S * 3:g} s", "check its log and its load")
             except CeleriacError as exc:
                 yield failure(_subject(check), str(exc), _ADVICE.get(_subject(check), "see above"))
     finally:
@@ -100,8 +98,8 @@ async def examine(settings: Settings, redis_url: str, *, quick: bool = False) ->
 
 _ADVICE: Final = {
     "store": "start the server, or correct REDIS_URL",
-    "work": "the store has to answer first",
-    "history": "start the database or correct DATABASE_URL; `celeriac migrate` makes the tables",
+    "work": "mend the store first",
+    "history": "start the database, or correct DATABASE_URL; `celeriac migrate` makes the tables",
 }
 
 
@@ -114,42 +112,44 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
     yield ok("store", f"{facts.kind} {facts.version} answers in {facts.answer_s * 1000:.1f} ms")
     if facts.role != "master":
         yield failure(
-            "store", f"the server is a {facts.role}", "point REDIS_URL at the primary: a replica takes no work"
+            "store", f"the server is a {facts.role}", "set REDIS_URL to the primary: a replica accepts no tasks"
         )
     if facts.eviction != "noeviction":
         yield failure(
             "store",
-            f"maxmemory-policy is {facts.eviction}: accepted tasks may be thrown away",
-            "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file",
+            f"maxmemory-policy is {facts.eviction}: the server may delete accepted tasks",
+            "run CONFIG SET maxmemory-policy noeviction, and set it in its configuration file too",
         )
     if not facts.append_only:
         yield warning(
             "store",
-            "no append-only file: accepted tasks are lost when the server dies",
-            "CONFIG SET appendonly yes, and the same in its configuration file",
+            "there is no append-only file: accepted tasks are lost when the server dies",
+            "run CONFIG SET appendonly yes, and set it in its configuration file too",
         )
     elif facts.append_fsync == "no" and Path(facts.folder) == settings.data_dir.resolve() / "valkey":
-        yield ok("store", "append-only file on, brought to the disk every second by `celeriac up`")
+        yield ok("store", "append-only file on, synced to the disk every second by `celeriac up`")
     elif facts.append_fsync == "no":
-        yield warning("store", "appendfsync is no: the kernel decides when to write", "CONFIG SET appendfsync everysec")
+        yield warning(
+            "store", "appendfsync is no: the kernel decides when to write", "run CONFIG SET appendfsync everysec"
+        )
     else:
         yield ok("store", f"append-only file on, appendfsync {facts.append_fsync}")
     if not facts.last_write_ok:
-        yield failure("store", "its last write to disk failed", "look at its log: the disk may be full")
+        yield failure("store", "its last write to disk failed", "check its log: the disk may be full")
     if facts.max_memory_bytes and facts.memory_bytes > 0.8 * facts.max_memory_bytes:
         yield warning(
             "store",
-            f"{facts.memory_bytes / facts.max_memory_bytes:.0%} of maxmemory is used; at 100 % no work is accepted",
+            f"{facts.memory_bytes / facts.max_memory_bytes:.0%} of maxmemory is used; at 100 % no tasks are accepted",
             "give it more memory, or shorten `retention`",
         )
     if facts.answer_s > _SLOW_S:
-        yield warning("store", f"a call takes {facts.answer_s * 1000:.0f} ms", "bring it nearer, or look at its load")
+        yield warning("store", f"a call takes {facts.answer_s * 1000:.0f} ms", "move it nearer, or check its load")
     if abs(facts.clock_ahead_s) > _CLOCK_S:
         direction = "ahead of" if facts.clock_ahead_s > 0 else "behind"
         yield warning(
             "clock",
-            f"this machine's clock is {abs(facts.clock_ahead_s):.1f} s {direction} the store's, which decides",
-            "turn NTP on, on both machines",
+            f"this machine's clock is {abs(facts.clock_ahead_s):.1f} s {direction} the store's, which sets all times",
+            "turn on NTP on both machines",
         )
     else:
         yield ok("clock", "agrees with the store's")
@@ -165,7 +165,7 @@ async def _history(settings: Settings, store: TaskStore) -> AsyncIterator[Findin
     if history.url.startswith("sqlite") and not is_loopback(settings.host):
         yield warning(
             "history",
-            "SQLite, while this serves other machines: processes elsewhere cannot share it",
+            "SQLite cannot be shared by processes on other machines, and this server listens for those",
             "set DATABASE_URL to a PostgreSQL server",
         )
 
@@ -176,37 +176,37 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
     if not workers:
         waiting = sum(group.waiting for group in state.groups.values())
         yield (failure if waiting else warning)(
-            "work", f"no worker lives; {waiting} tasks wait", "start `celeriac worker`"
+            "work", f"no worker is running; {waiting} tasks wait", "start `celeriac worker`"
         )
     else:
         yield ok(
             "work",
-            f"workers: {len(workers)}; tasks that run: {sum(group.running for group in state.groups.values())}",
+            f"workers: {len(workers)}; running tasks: {sum(group.running for group in state.groups.values())}",
         )
     for name, group in state.groups.items():
         if workers and group.unserved:
             yield failure(
                 "work",
-                f"{group.unserved} tasks wait in {name!r}, which nobody serves",
-                f"celeriac worker --groups {name} (for tasks of type remote: a remote worker)",
+                f"{group.unserved} tasks wait in {name!r}, which no worker serves",
+                f"start `celeriac worker --groups {name}` (for tasks of type remote: a remote worker)",
             )
         elif group.waiting and group.age_s > _OLD_S:
             yield warning(
                 "work",
-                f"the next of {group.waiting} tasks in {name!r} has waited for {group.age_s:.0f} s",
-                "start more workers, or see whether the group is paused (`celeriac groups`)",
+                f"the first of {group.waiting} tasks in {name!r} has waited for {group.age_s:.0f} s",
+                "start more workers, or check whether the group is paused (`celeriac groups`)",
             )
     lag = await EventFeed(store, consumer="").lag()
     if not lag.recording:
-        yield warning("beat", "nobody has recorded history so far", "start `celeriac beat`")
+        yield warning("beat", "history has never been recorded", "start `celeriac beat`")
     elif lag.seconds > _OLD_S:
         yield warning(
             "beat",
-            f"history is {lag.entries} events behind, the oldest {lag.seconds:.0f} s old",
+            f"history lacks {lag.entries} events, the oldest {lag.seconds:.0f} s old",
             "start `celeriac beat`",
         )
     else:
-        yield ok("beat", f"history is {lag.entries} events behind")
+        yield ok("beat", f"history lacks {lag.entries} events")
 
 
 async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
@@ -219,19 +219,19 @@ async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
                 pass
         except OSError as exc:
             yield failure(
-                "files", f"{name}: {folder} cannot be written: {exc.strerror}", "change its owner or its setting"
+                "files", f"{name}: {folder} cannot be written: {exc.strerror}", "change its owner, or its setting"
             )
             continue
         free = shutil.disk_usage(existing).free
         if free < _FREE_BYTES:
-            yield warning("files", f"{name}: {free / 1024**2:.0f} MiB are free at {existing}", "make room")
+            yield warning("files", f"{name}: {free / 1024**2:.0f} MiB are free at {existing}", "free some space")
         else:
             yield ok("files", f"{name}: {folder}, {free / 1024**3:.0f} GiB free")
     if _device(settings.files.storage_path) != _device(settings.upload_folder()):
         yield warning(
             "files",
-            "uploads and storage lie on different filesystems: each handoff is a copy",
-            "set files.upload_path to a folder beside files.storage_path",
+            "uploads and storage are on different filesystems: each handoff copies the file",
+            "set files.upload_path to a folder next to files.storage_path",
         )
 
 
@@ -250,12 +250,12 @@ async def _executors(settings: Settings, store: TaskStore) -> AsyncIterator[Find
                 "executors", f"{name}: nothing listens at {service.address} ({why})", "start it, or correct its address"
             )
         else:
-            answer = "accepts connections" if asked else "is looked up by gRPC alone, not tried here"
+            answer = "accepts connections" if asked else "can only be read by gRPC, and was not tried"
             yield ok("executors", f"{name}: {service.address} {answer}")
 
 
 async def _connect(address: ExecutorAddress) -> bool:
-    """Connect to all that an address names; returns False where it can be read by gRPC only."""
+    """Connect to every place that an address names; returns False if only gRPC can read it."""
     for host, port in address.hosts:
         _, writer = await asyncio.open_connection(host, port)
         writer.close()
@@ -267,21 +267,18 @@ async def _connect(address: ExecutorAddress) -> bool:
 
 async def _access(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
     access = settings.access
-    on = access.enabled if access.enabled is not None else bool(access.jwt_secret or access.jwks)
-    if on:
-        yield ok("access", "callers must say who they are")
+    if access.on:
+        yield ok("access", "callers must authenticate")
     elif is_loopback(settings.host):
-        yield ok("access", f"no authentication, and only this machine reaches {settings.host}")
+        yield ok("access", f"no authentication; only this machine can reach {settings.host}")
     else:
-        yield failure(
-            "access", f"{settings.host} is reachable from other machines, without authentication", "set JWT_SECRET"
-        )
+        yield failure("access", f"other machines can reach {settings.host} without authentication", "set JWT_SECRET")
     secret = access.jwt_secret.get_secret_value() if access.jwt_secret else ""
     if secret and len(secret.encode()) < 32:
-        yield warning("access", "JWT_SECRET is shorter than 32 bytes", "openssl rand -hex 32")
-    if on and access.tls is None and not is_loopback(settings.host):
+        yield warning("access", "JWT_SECRET is shorter than 32 bytes", "use the output of `openssl rand -hex 32`")
+    if access.on and access.tls is None and not is_loopback(settings.host):
         yield warning(
-            "access", "tokens travel without TLS", "set access.tls, or let only a TLS proxy reach this address"
+            "access", "tokens are sent without TLS", "set access.tls, or let only a TLS proxy reach this address"
         )
 
 
@@ -291,7 +288,9 @@ async def _machine(settings: Settings, store: TaskStore) -> AsyncIterator[Findin
 
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < _OPEN_FILES:
-            yield warning("machine", f"{soft} open files are allowed", f"ulimit -n {_OPEN_FILES} or more")
+            yield warning(
+                "machine", f"{soft} open files are allowed", f"run `ulimit -n {_OPEN_FILES}` or more before the start"
+            )
         else:
             yield ok("machine", f"{soft} open files are allowed")
     yield ok("machine", f"Python {sys.version.split()[0]} on {socket.gethostname()}")

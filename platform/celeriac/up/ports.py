@@ -1,4 +1,4 @@
-"""TCP ports on this machine: which are free, and a good one for a server that must come back on the same."""
+"""TCP ports on this machine: find out which are free, and choose one that is still free after a restart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether `host` (an address or `localhost`) is reachable from this machine only."""
+    """Return whether `host` (an address or `localhost`) can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -25,25 +25,25 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_open_address(host: str, *, insecure: bool, authenticated: bool = False) -> None:
-    """Raise `SettingsError` for an address that others can reach, unless callers must authenticate, or `insecure`."""
+    """Raise `SettingsError` if other machines can reach `host` without authentication, unless `insecure`."""
     if not insecure and not authenticated and not is_loopback(host):
         raise SettingsError(
-            f"--host {host} is reachable from other machines, and no authentication is configured: anybody there could"
-            " run tasks. Set JWT_SECRET (32 random characters or more) or JWKS_URL, use --host 127.0.0.1, or add"
-            " --insecure where the network itself keeps strangers out"
+            f"other machines can reach --host {host}, and no authentication is configured: anybody there could run"
+            " tasks. Set JWT_SECRET (32 random characters or more) or JWKS_URL, use --host 127.0.0.1, or add"
+            " --insecure if the network itself keeps strangers out"
         )
 
 
 def is_free(host: str, port: int) -> bool:
-    """Say whether a server could listen on `host:port` now.
+    """Return whether a server could listen on `host:port` now.
 
-    Raises `OSError` where it could not for another reason than the port (no such address, port reserved).
+    Raises `OSError` if it could not for another reason than a port in use (no such address, a reserved port).
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     with socket.socket(family, kind, protocol) as probe:
-        # As servers do: connections of an earlier run in TIME_WAIT are no obstacle, a listener is.
+        # As servers do: connections of an earlier run in TIME_WAIT do not matter, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -58,15 +58,15 @@ def is_free(host: str, port: int) -> bool:
 def pick_port(host: str = "127.0.0.1", *, but_not: int = 0) -> int:
     """Return a random free port below the ephemeral range, other than `but_not`.
 
-    In that range the kernel would hand the port to some outgoing connection while the server is
-    down for a moment; a client that reconnects in a loop could even end up connected to itself.
+    From that range the kernel could give the port to an outgoing connection while the server restarts. A client that
+    reconnects in a loop could even connect to itself.
     """
     highest = min(_HIGHEST, _first_ephemeral() - 1)
     candidates = range(_LOWEST, highest + 1) if highest > _LOWEST + 1000 else range(1024 + 1, 65_536)
     for port in random.sample(candidates, k=200):
         if port != but_not and is_free(host, port):
             return port
-    raise OSError(errno.EADDRINUSE, f"found no free port on {host}")
+    raise OSError(errno.EADDRINUSE, f"there is no free port on {host}")
 
 
 def _first_ephemeral() -> int:

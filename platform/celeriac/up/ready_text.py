@@ -1,4 +1,4 @@
-"""What `celeriac up` says when everything runs: where it is, and a first task to paste."""
+"""The text that `celeriac up` prints when everything runs: the addresses, and a first task to paste."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from celeriac.installation.run_file import Installation
 from celeriac.settings import GrpcServices, Settings
 
-#: Types that need a service, a file or a remote worker besides.
+#: Types that also need a service, a file or a remote worker.
 _BUILT_IN = frozenset({"grpc_task", "file_process", "remote"})
 
 
@@ -28,14 +28,14 @@ def ready_text(
 ) -> str:
     """Return the text; `store` describes the store without its password, `types` are the announced task types.
 
-    `command` is what to type for `celeriac` here.
+    `command` is how `celeriac` is called here.
     """
     tasks = f"{installation.http}/api/v1/tasks"
     body = shlex.quote(json.dumps(example_task(settings.grpc_services, types)))
     folder = (
         "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
     )
-    # Quoted so that the shell that pastes it mints the token: none is printed.
+    # The shell into which it is pasted makes the token: none is printed here.
     bearer = f' -H "Authorization: Bearer $({command} token --user me{folder})"' if settings.access.on else ""
     flower = f"\n  Flower      http://127.0.0.1:{settings.up.flower_port}" if settings.up.flower else ""
     return f"""
@@ -50,18 +50,18 @@ Celeriac {installation.version} is ready.
   data        {settings.data_dir}
   workers     {settings.up.workers}{flower}
 
-Submit a task, then watch it (put the id of the answer in the place of ID):
+Submit a task, then watch it (replace ID by the id in the answer):
 
   curl -s -X POST {tasks} -H 'Content-Type: application/json'{bearer} -d {body}
   {command} watch ID{folder}
   curl -N{bearer} {tasks}/ID/progress/stream
 
-Ctrl-C stops everything; started again, it goes on where it was.
+Ctrl-C stops everything. The next start continues where this one stopped.
 """
 
 
 def own_command() -> str:
-    """Return what to type for `celeriac`: the bare name where the shell finds it, else the path it was started by."""
+    """Return how to call `celeriac`: by its name if the shell finds it, else by the path that it was started by."""
     if shutil.which("celeriac"):
         return "celeriac"
     started = Path(sys.argv[0])
@@ -76,7 +76,7 @@ def _without_login(url: str) -> str:
 
 
 def example_task(services: GrpcServices, types: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a submission that works here: for the example executor, of a type of the user's, or of `celeriac.demo`."""
+    """Return a submission that works here: for the example executor, of a user's own type, or of `celeriac.demo`."""
     if services.enabled and "demo" in services.services:
         return {"type": "grpc_task", "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}}}
     for name in sorted(types):
@@ -86,7 +86,7 @@ def example_task(services: GrpcServices, types: Mapping[str, Mapping[str, Any]])
 
 
 def example_value(schema: Mapping[str, Any]) -> Any:
-    """Return a value that fits a simple JSON schema: its own example or default where it has one."""
+    """Return a value that fits a simple JSON schema: its example or default, if it has one."""
     return _example(schema, schema, depth=0)
 
 

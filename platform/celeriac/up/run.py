@@ -40,20 +40,21 @@ from celeriac.up.ports import is_free, pick_port, refuse_open_address
 from celeriac.up.ready_text import own_command, ready_text
 from celeriac.up.supervisor import ChildSpec, Supervisor
 
-#: The store gets this long to write what it has, after everything else has ended.
+#: How long the store may take to write and end, after everything else has ended (seconds).
 _STORE_STOP_S = 3.0
-#: Of `up.stop_timeout`, what is left to the operator's own programs whatever the others need; at most a quarter of it,
-#: and no more than workers leave that let tasks go on for `worker.shutdown_grace` and then give them back.
+#: The part of `up.stop_timeout` that is reserved for the operator's own programs (seconds). It is at most a quarter of
+#: it, and leaves workers the time that they need for `worker.shutdown_grace` and for giving tasks back.
 _PROGRAMS_STOP_S = 2.0
 _GIVE_BACK_S = STOP_GRACE_S + 1.0
-#: The least that anybody gets.
+#: The least time that any process gets (seconds).
 _LEAST_STOP_S = 0.5
-#: Young deaths of the store before the first answer after which `up` gives up.
+#: `up` gives up after the store has died this many times before its first answer.
 _STORE_TRIES = 6
-#: How often readiness is looked at, and how long until it is said what is still missing.
+#: How often readiness is checked, and after how long a line tells what is still missing (seconds).
 _LOOK_S, _PATIENCE_S = 0.1, 20.0
 
-#: Programs that pass signals on (`timeout`, `make`, shells) send one Ctrl-C twice: that is not a second one.
+#: Programs that pass signals on (`timeout`, `make`, shells) send one Ctrl-C twice. Within this time (seconds), two are
+#: one.
 _DOUBLE_SIGNAL_S = 0.2
 
 
@@ -159,23 +160,23 @@ class Up:
         """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
         if self._settings.redis_url is not None:
             async with TaskStore(self._settings.redis_url, self._settings.store):
-                return self._settings.redis_url  # it is there and fit to use, or this said why not
+                return self._settings.redis_url  # connecting to it has raised if it cannot be used
         store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
         with _writing(self._data_dir):
             store.prepare()
         self._supervisor.run(store_child(store, {**os.environ, MARK: str(self._data_dir)}))
         if not store.syncs:
-            self._disk_sync = DiskSync(store, say=self._say)
+            self._disk_sync = DiskSync(store=store, say=self._say)
             await self._disk_sync.start()
         clock = asyncio.get_running_loop().time
         said_at = clock()
         while not self._stopping.is_set() and (answer := await store.ping()) is not Answer.PONG:
             if self._supervisor.deaths(STORE) >= _STORE_TRIES:
                 raise StoreUnavailableError(
-                    f"the embedded store does not start; its own words are above, its files are in {store.folder}"
+                    f"the embedded store does not start; its own messages are above, its files are in {store.folder}"
                 )
             if STORE not in self._supervisor.pids and self._supervisor.deaths(STORE):
-                # It may have lost its port between our look and its start. Nobody knows that port yet.
+                # Another program may have taken its port before it started. No other process knows that port yet.
                 store.prepare()
             if clock() - said_at > _PATIENCE_S:
                 said_at = clock()
@@ -186,7 +187,7 @@ class Up:
 
     async def _migrate(self, database_url: str) -> None:
         """Bring the tables of the history to this version; raises `SettingsError` and `HistoryUnavailableError`."""
-        # Imported here: the processes that import this module for less should start fast.
+        # Imported here, because other processes import this module too and should start fast.
         from celeriac.database.migrating import migrate
 
         before, after = await asyncio.to_thread(migrate, database_url)
@@ -194,7 +195,7 @@ class Up:
             self._say(f"migrated the database from version {before} to {after}")
 
     async def _announce(self, redis_url: str) -> None:
-        """Say "ready" once the API answers and a worker of ours is registered."""
+        """Print the ready text once the API answers and one of our workers is registered."""
         assert self._installation is not None
         clock = asyncio.get_running_loop().time
         started, said = clock(), False
@@ -203,7 +204,7 @@ class Up:
             while missing := await self._missing(store):
                 if not said and clock() - started > _PATIENCE_S:
                     said = True
-                    self._say(f"not ready yet: {' and '.join(missing)}; it keeps trying")
+                    self._say(f"not ready yet: {' and '.join(missing)}; still trying")
                 await asyncio.sleep(_LOOK_S)
             types: dict[str, dict[str, Any]] = {}
             with contextlib.suppress(StoreUnavailableError):
@@ -223,7 +224,7 @@ class Up:
 
     def _announced(self, announcer: asyncio.Task[None]) -> None:
         if not announcer.cancelled() and (error := announcer.exception()) is not None:
-            self._say(f"cannot tell whether everything is ready: {error!r}")
+            self._say(f"cannot find out whether everything is ready: {error!r}")
 
     async def _missing(self, store: TaskStore) -> list[str]:
         missing = []
@@ -231,14 +232,14 @@ class Up:
         if not await answers_healthz(host.strip("[]"), port, tls=self._settings.access.tls):
             missing.append(f"GET {self._http}/healthz does not answer")
         if self._settings.up.workers:
-            # Presence of a worker that was killed a moment ago may still be there: only our own count.
+            # A worker of an earlier run that was just killed may still be registered: only our own count.
             own = set(self._supervisor.pids.values())
             try:
                 workers = await store.workers()
             except StoreUnavailableError:
                 workers = []
             if not any(worker.pid in own for worker in workers):
-                missing.append("no worker has registered")
+                missing.append("no worker has registered yet")
         return missing
 
     def _check_ports(self) -> None:
@@ -252,18 +253,21 @@ class Up:
             try:
                 free = is_free(host, port)
             except OSError as exc:
-                raise SettingsError(f"cannot listen on {host}:{port} ({exc.strerror or exc}): see {option}") from exc
+                raise SettingsError(
+                    f"cannot listen on {host}:{port} ({exc.strerror or exc}): correct {option}"
+                ) from exc
             if not free:
                 raise SettingsError(
-                    f"port {port} on {host} is taken by another program: stop that one, or choose another port"
+                    f"port {port} on {host} is in use by another program: stop that program, or choose another port"
                     f" with {option}"
                 )
         self._check_executor_ports()
 
     def _check_executor_ports(self) -> None:
-        """Raise `SettingsError` where a program that `up` starts could not listen: it would be started for ever.
+        """Raise `SettingsError` if a program that `up` starts could not listen on its port.
 
-        Worse, tasks would go to whoever has its port: the executor of another `up`, as a rule.
+        Otherwise `up` would start it again and again, and tasks would go to the program that has the port: usually the
+        executor of another `up`.
         """
         for (host, port), (name, service) in executor_places(
             self._settings.up.processes, self._settings.grpc_services.services
@@ -273,14 +277,14 @@ class Up:
                 free = is_free(host, port)
             except OSError as exc:
                 raise SettingsError(
-                    f"{name} cannot listen on {host}:{port} ({exc.strerror or exc}): see {setting}"
+                    f"{name} cannot listen on {host}:{port} ({exc.strerror or exc}): correct {setting}"
                 ) from exc
             if not free:
                 shown = f"[{host}]" if ":" in host else host
                 variable = f"CELERIAC_{setting.replace('.', '__').upper()}={shown}:{pick_port(host)}"
                 raise SettingsError(
-                    f"port {port} on {host}, on which {name} is to listen, is taken by another program (perhaps that of"
-                    f" another `celeriac up`): stop that one, or give {service} another address ({setting}), as in"
+                    f"port {port} on {host}, on which {name} is to listen, is in use by another program (perhaps of"
+                    f" another `celeriac up`): stop that program, or give {service} another address ({setting}), such as"
                     f" {variable}"
                 )
 
@@ -288,10 +292,10 @@ class Up:
         now = asyncio.get_running_loop().time()
         if not self._stopping.is_set():
             self._asked_at = now
-            self._say(f"{signal.Signals(number).name}: stopping (once more kills at once)")
+            self._say(f"{signal.Signals(number).name}: stopping (a second signal kills at once)")
             self._stopping.set()
         elif now - self._asked_at > _DOUBLE_SIGNAL_S:
-            self._say("killing everything")
+            self._say("killing all processes")
             self._supervisor.kill()
 
     async def _stop_children(self) -> None:
@@ -302,10 +306,10 @@ class Up:
         kept_back_s = min(_PROGRAMS_STOP_S, limit_s / 4, max(spare_s, _LEAST_STOP_S)) if self._programs else 0.0
         ours = [name for name in self._supervisor.names if name in self._commands]
         await self._supervisor.stop(ours, timeout_s=limit_s - kept_back_s)
-        # Only now: among them are the executors of what our workers were running until here.
+        # Only now, because they may be the executors of tasks that our workers ran until here.
         programs = [name for name in self._supervisor.names if name != STORE]
         await self._supervisor.stop(programs, timeout_s=max(stop_by - clock(), _LEAST_STOP_S))
-        # The store goes last: until then the others hand back what they were doing.
+        # The store is last: until then the others give back their tasks.
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
         if self._disk_sync is not None:
             await self._disk_sync.stop()
@@ -317,12 +321,12 @@ class Up:
         self._installation = replace(self._installation, pids=pids)
         try:
             write_installation(self._data_dir, self._installation)
-        except OSError as exc:  # a full disk must not end the supervision
+        except OSError as exc:  # a full disk must not end everything
             self._say(f"cannot write run.json: {exc}")
 
     def _show(self, role: str, line: str) -> None:
         if role == STORE and "overcommit" in line:
-            return  # a hint for hosts whose store forks to save: ours appends, and only forks to tidy up
+            return  # a hint for stores that fork to save; ours appends, and forks only to rewrite its log
         self._screen.line(role, line)
 
     def _say(self, text: str) -> None:
@@ -332,10 +336,10 @@ class Up:
 async def answers_healthz(
     host: str, port: int, *, timeout_s: float = 2.0, tls: ServerTlsSettings | None = None
 ) -> bool:
-    """Say whether `GET /healthz` is answered 200 there; where clients need a certificate, whether somebody listens."""
+    """Return whether `GET /healthz` is answered 200; if clients need a certificate, whether anything listens there."""
     context: ssl.SSLContext | None = None
     if tls is not None:
-        # It is our own server on this machine, whose certificate is for another name.
+        # This is our own server on this machine; its certificate is for another name.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -359,15 +363,15 @@ async def answers_healthz(
 
 @contextlib.contextmanager
 def _writing(data_dir: Path) -> Iterator[None]:
-    """Say of what cannot be written inside this block that it is the data folder's."""
+    """Raise an `OSError` of this block as a `SettingsError` about the data folder."""
     try:
         yield
     except OSError as exc:
-        raise SettingsError(f"cannot use the data folder {data_dir} ({exc.strerror}): see --data-dir") from exc
+        raise SettingsError(f"cannot use the data folder {data_dir} ({exc.strerror}): correct --data-dir") from exc
 
 
 def _reachable(host: str) -> str:
-    """Return how this machine reaches a server that listens on `host`, as it stands in a URL."""
+    """Return the host by which this machine reaches a server that listens on `host`, as written in a URL."""
     if host in ("", "0.0.0.0"):  # noqa: S104 - it is replaced here
         return "127.0.0.1"
     if host == "::":

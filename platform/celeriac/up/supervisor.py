@@ -1,4 +1,4 @@
-"""ChildSpec processes that are kept running: started, watched, started again, and ended together."""
+"""Keep child processes running: start them, watch them, start them again, and end them together."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pathlib import Path
 from celeriac.up.child_output import LineReader
 from celeriac.up.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
 
-#: The first pause before a child is started again, and the longest.
+#: The first and the longest pause before a child is started again (seconds).
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
-#: A child that lived this long counts as healthy: its next pause is the first one again.
+#: A child that lived this long (seconds) counts as healthy: its next pause is the first one again.
 HEALTHY_AFTER_S = 30.0
-#: How long the last lines of a dead child may take to arrive.
+#: How long the last lines of a dead child may take to arrive (seconds).
 _DRAIN_S = 1.0
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """A child to keep running: what it is called and how it is started."""
+    """A child to keep running: its name and how it is started."""
 
     name: str
     argv: tuple[str, ...]
     environ: Mapping[str, str]
     cwd: Path | None = None
-    #: What the kernel sends it when this process dies.
+    #: The signal that the kernel sends it when this process dies.
     orphan_signal: signal.Signals = signal.SIGKILL
 
 
 def restart_delay_s(deaths: int) -> float:
-    """Return the pause after this many deaths in a row (1 = the first)."""
+    """Return the pause (seconds) after this many deaths in a row (1 = the first)."""
     return float(min(FIRST_DELAY_S * 2 ** min(deaths - 1, 10), LONGEST_DELAY_S))
 
 
 def describe_exit(returncode: int) -> str:
-    """Say how a process ended, from `Popen.returncode`."""
+    """Return in words how a process ended; `returncode` is that of `Popen`."""
     if returncode >= 0:
         return f"exited with code {returncode}"
     try:
@@ -62,11 +62,10 @@ class _Child:
 class Supervisor:
     """Keeps roles running until they are stopped.
 
-    Must be used from the loop of the main thread: the children's tie to their parent follows the
-    thread that forks, and the end of a child is heard through SIGCHLD. Every child leads a session
-    of its own, so a terminal's Ctrl-C reaches only this process, and what a child leaves behind can
-    be ended as a group. `on_line(role, line)` gets their output and the supervisor's own words
-    (role `up`); `on_pids(pids)` is called at each start of one.
+    It must be used from the event loop of the main thread: children are tied to the thread that forks them, and SIGCHLD
+    tells of their end. Every child leads its own session, so Ctrl-C in a terminal reaches only this process, and the
+    processes that a child leaves behind can be ended as a group. `on_line(role, line)` receives the children's output
+    and the supervisor's own lines (role `up`); `on_pids(pids)` is called whenever a child is started.
     """
 
     def __init__(self, *, on_line: Callable[[str, str], None], on_pids: Callable[[dict[str, int]], None]) -> None:
@@ -75,13 +74,13 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
 
     async def start(self) -> None:
-        """Listen for the end of children."""
+        """Begin to listen for the end of children."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
     def run(self, spec: ChildSpec) -> None:
-        """Start `role` and keep it running."""
+        """Start a child and keep it running."""
         if spec.name in self._children:
-            raise ValueError(f"role {spec.name!r} runs already")
+            raise ValueError(f"the role {spec.name!r} is already running")
         child = self._children[spec.name] = _Child(spec)
         child.task = asyncio.create_task(self._keep_running(child), name=f"supervise {spec.name}")
 
@@ -100,11 +99,11 @@ class Supervisor:
         return list(self._children)
 
     def deaths(self, name: str) -> int:
-        """Return how often in a row a role died young."""
+        """Return how many times in a row a role died soon after its start."""
         return self._children[name].deaths
 
     async def stop(self, names: Iterable[str] | None = None, *, timeout_s: float) -> None:
-        """End roles (all where none is named) together: SIGTERM, and SIGKILL after `timeout_s`. Idempotent."""
+        """End roles (default: all) together: SIGTERM, and SIGKILL after `timeout_s`. Idempotent."""
         children = [self._children[name] for name in (list(self._children) if names is None else names)]
         tasks = [child.task for child in children if child.task is not None]
         for child in children:
@@ -115,14 +114,16 @@ class Supervisor:
             if late:
                 for child in children:
                     if child.task in late:
-                        self._on_line("up", f"{child.spec.name} did not stop in {round(timeout_s, 1):g} s: killing it")
+                        self._on_line(
+                            "up", f"{child.spec.name} did not stop within {round(timeout_s, 1):g} s: killing it"
+                        )
                         self._signal_group(child, signal.SIGKILL)
                 await asyncio.wait(late)
         for child in children:
             self._children.pop(child.spec.name, None)
 
     def kill(self) -> None:
-        """End everything at once; a `stop` that waits will return."""
+        """Kill everything at once. A `stop` that is waiting returns then."""
         for child in self._children.values():
             child.stopping.set()
             self._signal_group(child, signal.SIGKILL)
@@ -141,7 +142,7 @@ class Supervisor:
                 await asyncio.wait_for(child.stopping.wait(), delay)
 
     async def _run_once(self, child: _Child) -> str:
-        """Run the child once and return how that ended."""
+        """Run the child once; returns in words how it ended."""
         loop = asyncio.get_running_loop()
         try:
             process = self._spawn(child.spec)
@@ -153,11 +154,11 @@ class Supervisor:
             lambda: LineReader(lambda line: self._on_line(child.spec.name, line)), process.stdout
         )
         self._on_pids(self.pids)
-        if child.stopping.is_set():  # between fork and here
+        if child.stopping.is_set():  # `stop` was called between fork and here
             self._signal(child, signal.SIGTERM)
-        self._reap()  # its SIGCHLD may have come before anybody waited for it
+        self._reap()  # its SIGCHLD may have arrived before `exited` was there
         returncode = await child.exited
-        # What it forked must go with it: it would hold ports, or run on unsupervised.
+        # Its own children must end too: they would hold ports, or run unsupervised.
         self._signal_group(child, signal.SIGKILL)
         await asyncio.wait([reader.closed], timeout=_DRAIN_S)
         transport.close()
@@ -196,6 +197,6 @@ class Supervisor:
 
     def _signal_group(self, child: _Child, number: signal.Signals) -> None:
         if child.process is not None:
-            # The leader may be gone; the group lives as long as one member does.
+            # The leader may be gone: the group exists as long as one member does.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.process.pid, number)

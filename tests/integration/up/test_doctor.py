@@ -39,7 +39,7 @@ async def test_a_fresh_installation_lacks_its_tables_and_a_worker(examine: Any, 
     assert code == 1
     (history,) = found["failure"]
     assert (history["subject"], "celeriac migrate" in history["advice"]) == ("history", True)
-    assert {"no worker lives; 0 tasks wait", "nobody has recorded history so far"} <= {
+    assert {"no worker is running; 0 tasks wait", "history has never been recorded"} <= {
         finding["detail"] for finding in found["warning"]
     }
     (tmp_path / ".celeriac").mkdir(exist_ok=True)
@@ -54,11 +54,11 @@ async def test_a_fresh_installation_lacks_its_tables_and_a_worker(examine: Any, 
 async def test_tasks_that_nobody_serves_are_a_failure(examine: Any, store: TaskStore) -> None:
     await store.submit(Submission(task_id="t", type="demo", group="lonely"))
     _, found = await examine()
-    assert "no worker lives; 1 tasks wait" in {finding["detail"] for finding in found["failure"]}
+    assert "no worker is running; 1 tasks wait" in {finding["detail"] for finding in found["failure"]}
     await store.renew("w", [], {"kind": "celery", "groups": "other", "started_ms": "1"})
     _, found = await examine()
     (lonely,) = [finding for finding in found["failure"] if finding["subject"] == "work"]
-    assert lonely["advice"] == "celeriac worker --groups lonely (for tasks of type remote: a remote worker)"
+    assert lonely["advice"] == "start `celeriac worker --groups lonely` (for tasks of type remote: a remote worker)"
 
 
 async def test_a_store_that_may_throw_tasks_away_is_a_failure(examine: Any, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_what_it_answered_is_in_its_file_also_while_the_disk_is_busy(
                 assert grown > size, "a write was answered and is nowhere but in the server's memory"
                 size = grown
 
-    sync = DiskSync(store, say=print)
+    sync = DiskSync(store=store, say=print)
     syncs: list[float] = []
     writing = asyncio.create_task(asyncio.to_thread(write_until, syncs))
     while not writing.done():
@@ -65,7 +65,7 @@ async def test_a_disk_that_fails_is_the_servers_affair(
     """It refuses writes until its own syncs succeed; ours could only say so."""
     store, _ = embedded
     said: list[str] = []
-    sync = DiskSync(store, say=said.append)
+    sync = DiskSync(store=store, say=said.append)
     await sync.step()
     with redis.Redis.from_url(store.url, decode_responses=True) as client:
         assert client.config_get("appendfsync") == {"appendfsync": "no"}
@@ -78,4 +78,4 @@ async def test_a_disk_that_fails_is_the_servers_affair(
         await sync.step()
         await sync.step()
         assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
-    assert said == ["cannot bring the store's append-only file to the disk: Input/output error"]
+    assert said == ["cannot sync the store's append-only file to the disk: Input/output error"]
