@@ -284,8 +284,8 @@ class Up:
                 variable = f"CELERIAC_{setting.replace('.', '__').upper()}={shown}:{pick_port(host)}"
                 raise SettingsError(
                     f"port {port} on {host}, on which {name} is to listen, is in use by another program (perhaps of"
-                    f" another `celeriac up`): stop that program, or give {service} another address ({setting}), such as"
-                    f" {variable}"
+                    f" another `celeriac up`): stop that program, or give {service} another address ({setting}), such"
+                    f" as {variable}"
                 )
 
     def _stop_or_kill(self, number: signal.Signals) -> None:
