@@ -296,7 +296,7 @@ async def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, op
         code, _, err = await celeriac("up", *arguments, "--data-dir", str(tmp_path / "data"))
     assert code == 2
     assert err.count("\n") == 1
-    assert f"port {port} on 127.0.0.1 is taken" in err
+    assert f"port {port} on 127.0.0.1 is in use" in err
     assert option in err
     assert not (tmp_path / "data" / "valkey").exists()
 
@@ -309,7 +309,7 @@ async def test_a_second_quickstart_says_whose_port_is_taken_and_how_to_give_it_a
         ports = ["--port", "0", "--grpc-port", "0", "--data-dir", str(tmp_path / "data")]
         code, _, err = await celeriac("up", *quickstart, *ports, cwd=REPOSITORY, **{variable: f"127.0.0.1:{port}"})
     assert (code, err.count("\n")) == (2, 1)
-    assert f"port {port} on 127.0.0.1, on which demo-executor is to listen, is taken" in err
+    assert f"port {port} on 127.0.0.1, on which demo-executor is to listen, is in use" in err
     assert not (tmp_path / "data" / "valkey").exists()
     # What it says to set is all that it takes.
     advice = err.split()[-1]
@@ -330,7 +330,7 @@ async def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path)
     for name in ("locked", "passworded"):
         code, _, err = await celeriac("up", "--port", "0", "--grpc-port", "0", "--data-dir", str(tmp_path / name))
         assert code == 2
-        assert err == f"celeriac: cannot use the data folder {tmp_path / name} (Is a directory): see --data-dir\n"
+        assert err == f"celeriac: cannot use the data folder {tmp_path / name} (Is a directory): correct --data-dir\n"
 
 
 async def test_an_open_address_is_refused_without_insecure(tmp_path: Path) -> None:
