@@ -1,4 +1,4 @@
-"""The Celery app: settings to Celery's configuration, registered types to Celery tasks."""
+"""The Celery app: turns settings into Celery's configuration and registered types into Celery tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TRANSPORT: Final = "celeriac_tasks.engine.transport:Transport"
 
 
 class CeleriacApp(Celery):
-    """A Celery app whose tasks have records. `load_types` completes it."""
+    """A Celery app whose tasks have records. Call `load_types` to complete it."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
@@ -50,7 +50,7 @@ class CeleriacApp(Celery):
                 "submit": PublishedCalls(self),
             }
         self.steps["consumer"].update({FollowGroups, BatchEvents})
-        # Receivers are held weakly: the app keeps them alive.
+        # Celery holds signal receivers weakly, so the app keeps them alive.
         self._celeriac_signals = signals
 
     def load_types(self) -> None:
@@ -60,7 +60,7 @@ class CeleriacApp(Celery):
         self._types_loaded = True
         settings = self.celeriac_settings
         load(settings.imports)
-        # Also where no service is configured: then its tasks fail with the reason instead of waiting for ever.
+        # Installed even if no service is configured: its tasks then fail with the reason instead of waiting for ever.
         install(settings, self.celeriac_registry)
         bulk.install(settings, self.celeriac_registry)
         file_process.install(settings, self.celeriac_registry)
@@ -72,7 +72,8 @@ class CeleriacApp(Celery):
     def record(self, call: messages.Call, *, queue: str, within_limits: bool = True) -> Submitted:
         """Submit a published call of one of our tasks.
 
-        Raises kombu's `OperationalError` when the store is away, as Celery has it for brokers, and `QueueFullError`.
+        Raises kombu's `OperationalError` if the store is unavailable, as Celery does for a broker, and
+        `QueueFullError` if the group's queue is full.
         """
         submission = self.submission_of(call, group=queue)
         try:
@@ -81,9 +82,9 @@ class CeleriacApp(Celery):
             raise OperationalError(str(exc)) from exc
 
     def submission_of(self, call: messages.Call, *, group: str) -> Submission:
-        """Return the submission that a published call of one of our tasks amounts to.
+        """Return the submission for a published call of one of our tasks.
 
-        Raises `InvalidSubmissionError` for arguments that do not fit a registered type.
+        Raises `InvalidSubmissionError` if the arguments do not fit the registered type.
         """
         name, settings = call.headers["task"], self.celeriac_settings
         task_type = self.registered_type(name)
@@ -97,14 +98,15 @@ class CeleriacApp(Celery):
         return submission_of_call(published, settings, task_type)
 
     def registered_type(self, name: str) -> TaskType | None:
-        """Return the task type of this name that this process can run, None for a plain Celery task."""
+        """Return the task type with this name if this process can run it, or None for a plain Celery task."""
         task_type = self.celeriac_registry.get(name)
         return task_type if task_type is not None and task_type.handler is not None else None
 
     def send_task(self, name: str, *args: Any, producer: Any = None, **options: Any) -> Any:
-        """Publish a task as Celery does; with another broker than Redis the record comes first.
+        """Publish a task as Celery does.
 
-        The message then follows through the outbox (see `outbox.py`), so nothing exists only as a message.
+        If the broker is not the store, the record is written first and the outbox sends the message afterwards
+        (see `outbox.py`), so no task exists only as a message.
         """
         ours = isinstance(self.tasks.get(name), CeleriacTask)
         if producer is not None or not ours or not self.celeriac_settings.other_broker:
@@ -113,18 +115,18 @@ class CeleriacApp(Celery):
             with self._recording_producers.acquire(block=True) as recording:
                 result = super().send_task(name, *args, producer=recording, **options)
         if ours and isinstance(self.backend, RecordBackend):
-            # Workers ignore it, whoever asks for it does not.
+            # `task_ignore_result` is meant for workers; the caller can still read the result from the record.
             result.ignored = False
         return result
 
     @cached_property
     def records(self) -> StoreChannel:
-        """The store, for threads of Celery's and of programs that publish."""
+        """The store, for Celery's threads and for the threads of programs that publish tasks."""
         return StoreChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings.store)
 
     @cached_property
     def _recording_producers(self) -> ProducerPool:
-        """Producers on the store, whose channels submit what they are given."""
+        """Producers on the store; their channels submit each published task."""
         options = {"submit": PublishedCalls(self)}
         store = Connection(self.celeriac_settings.redis_url, transport=_TRANSPORT, transport_options=options)
         limit = self.conf.broker_pool_limit or 1
@@ -132,13 +134,13 @@ class CeleriacApp(Celery):
 
 
 class PublishedCalls:
-    """What our transport does first with a message that is published: submit it, if it is a call of our tasks."""
+    """A hook of our transport: submits a published message if it calls one of our tasks."""
 
     def __init__(self, app: CeleriacApp) -> None:
         self._app = app
 
     def __call__(self, queue: str, message: dict[str, Any]) -> bool:
-        """Submit; returns False for what is not ours to record: replies, events, tasks of other people."""
+        """Submit the message; returns False for messages without a record: replies, events, other apps' tasks."""
         headers = message.get("headers") or {}
         if not headers.get("id") or messages.has_record(headers):
             return False
@@ -148,12 +150,12 @@ class PublishedCalls:
         return True
 
     def __json__(self) -> str:
-        """Return a name: workers show the options of their transport to operators, as JSON."""
+        """Return a name, because workers show their transport options to operators as JSON."""
         return "celeriac"
 
 
 def create_app(settings: Settings) -> CeleriacApp:
-    """Return a complete app for these settings; `celeryconfig.py` in the current folder has the last word."""
+    """Return a complete app for these settings; `celeryconfig.py` in the current folder overrides them."""
     app = CeleriacApp(settings)
     app.load_types()
     return app
@@ -164,9 +166,9 @@ _process_app_lock = threading.Lock()
 
 
 def process_app(settings: Callable[[], Settings]) -> CeleriacApp:
-    """Return the one app of this process, made of `settings` by the first call; its types may not be loaded yet.
+    """Return the only app of this process; the first call creates it from `settings`. Its types may not be loaded yet.
 
-    It is there before its types are: among them are modules of plain Celery tasks that register with it.
+    The app must exist before its types are loaded, because modules of plain Celery tasks register with it.
     """
     global _process_app
     with _process_app_lock:
@@ -176,43 +178,43 @@ def process_app(settings: Callable[[], Settings]) -> CeleriacApp:
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Return the Celery configuration that the platform needs; each line is a decision."""
+    """Return the Celery configuration that the platform needs; each line is a deliberate decision."""
     on_redis = not settings.other_broker
     return {
         "broker_url": settings.broker_url or settings.redis_url,
-        # Record and message in one step, one client per channel.
+        # Writes the record and the message in one step, with one client per channel.
         **({"broker_transport": _TRANSPORT} if on_redis else {}),
         "broker_transport_options": (
-            # The record, its lease and the sweep do better what kombu's acknowledgement emulation
-            # does, at half of the cost (docs/decisions/0002).
+            # The record, its lease and the sweep replace kombu's acknowledgement emulation: they give
+            # more at half the cost (docs/decisions/0002).
             {
                 "ack_emulation": False,
                 "socket_keepalive": True,
                 "health_check_interval": 25,
-                # A server that has gone silent must not hold a worker for ever; longer than any answer takes.
+                # A silent server must not block a worker for ever; this is longer than any answer takes.
                 "socket_timeout": 10,
                 "socket_connect_timeout": 5,
             }
             if on_redis
-            # What the broker has not confirmed goes back to the outbox.
+            # A message that the broker has not confirmed goes back to the outbox.
             else {"confirm_publish": True}
         ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # The record is the result: workers write none, `AsyncResult` reads the record.
+        # The record holds the result: workers do not write another one, and `AsyncResult` reads the record.
         "task_ignore_result": True,
         "result_backend": "celeriac_tasks.engine.results:RecordBackend",
-        # Queue name = group, through the default exchange: no bindings that could get lost.
+        # The queue has the group's name and uses the default exchange, so there are no bindings to lose.
         "task_default_queue": "default",
         "task_default_exchange": "",
         "task_default_routing_key": "default",
         "task_create_missing_queues": True,
-        # The default is the last to be served; on Redis that is 9.
+        # The default priority is served last; on Redis that is 9.
         "task_default_priority": 9 if on_redis else 0,
         "task_acks_late": True,
         **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.engine.pool:TaskPool"}),
         "worker_concurrency": settings.worker.concurrency,
-        # Definitions in SQL, entries of beat_schedule among them.
+        # Definitions are in SQL, and so are the entries of beat_schedule.
         "beat_scheduler": "celeriac_tasks.beat:Scheduler",
         # A message leaves its queue only when a slot is free.
         "worker_prefetch_multiplier": 1,
@@ -221,7 +223,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": settings.worker.send_events,
-        # Published on the store's connection, where nobody listens, if the broker is another one.
+        # With another broker these events would go to the store's connection, where no monitor listens.
         "task_send_sent_event": settings.worker.send_events and on_redis,
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -231,6 +233,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _asks_for_prefork(arguments: Sequence[str]) -> bool:
-    """Whether this is `celery worker -P prefork`: Celery takes that for its default, which a setting overrides."""
+    """Whether this is `celery worker -P prefork`: Celery treats that as its default, which a setting overrides."""
     joined = " ".join(arguments)
     return any(f" {option}prefork" in joined for option in ("-P ", "-P", "--pool ", "--pool="))

@@ -1,4 +1,4 @@
-"""The base of all Celery tasks of the app: in any pool, an attempt is claimed first and ended in the record."""
+"""The base classes of the app's Celery tasks: in every pool, an attempt starts with a claim and ends in the record."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from celeriac_tasks.engine import messages
 from celeriac_tasks.engine.follow_up import publish_follow_up
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
-#: Name of the running attempt in a Celery request.
+#: The attribute of a Celery request that holds the running attempt.
 _ATTEMPT: Final = "celeriac_attempt"
 
 
 class CeleriacTask(Task):
     """A Celery task with a record.
 
-    Plain Celery tasks run as ever; an exception fails them for good, `self.retry()` and
-    `autoretry_for` wait in the store. A refused claim (a duplicate or stale message) runs nothing.
+    Plain Celery tasks run as they do on stock Celery. An exception fails the task for good; `self.retry()` and
+    `autoretry_for` wait in the store. If the claim is refused (a duplicate or stale message), nothing runs.
     """
 
     abstract = True
     Strategy = "celeriac_tasks.engine.arrivals:strategy"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one attempt; Celery's tracer calls this in the pool's process or thread."""
+        """Run one attempt. Celery's tracer calls this in the pool's process or thread."""
         request = self.request
         if request.called_directly or request.is_eager or getattr(request, _ATTEMPT, None) is not None:
-            # A plain function call, also of a running task to itself.
+            # A plain function call; a running task may also call itself.
             return super().__call__(*args, **kwargs)
         runtime = self._runtime()
         attempt = runtime.wait(runtime.runner.begin(request.id))
@@ -60,22 +60,22 @@ class CeleriacTask(Task):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Fail this attempt and run the next one later, as in Celery; the waiting is the store's.
+        """Fail this attempt and run the next one later, as in Celery; meanwhile the task waits in the store.
 
-        New `args` and `kwargs` replace those of the record. What decides where and how the task runs
-        (`queue`, `priority`, …) was decided at its submission: such options raise `TypeError`.
+        New `args` and `kwargs` replace those of the record. The submission fixed where and how the task runs
+        (`queue`, `priority`, …), so such options raise `TypeError`.
         """
         request = self.request
         attempt: Attempt | None = getattr(request, _ATTEMPT, None)
         if attempt is None:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         if options:
-            raise TypeError(f"retry() cannot change {', '.join(sorted(options))} here: publish another task instead")
+            raise TypeError(f"retry() cannot change {', '.join(sorted(options))}: publish another task instead")
         claim = attempt.claim
         limit = claim.max_retries if max_retries is None else max_retries
-        # A retry by hand grants the attempts anew, so those of the request do not say how many were used.
+        # A manual retry grants all attempts again, so the request's own count does not tell how many were used.
         if limit <= claim.retries:
-            raise exc or MaxRetriesExceededError(f"{self.name}[{request.id}] used up its {limit} retries")
+            raise exc or MaxRetriesExceededError(f"{self.name}[{request.id}] has used up its {limit} retries")
         allowed = claim.attempts_allowed - claim.max_retries + limit
         if args is not None or kwargs is not None or allowed != claim.attempts_allowed:
             attempt.amendment = self._amendment(args, kwargs, limit, allowed)
@@ -88,8 +88,8 @@ class CeleriacTask(Task):
         return retry
 
     def replace(self, sig: Any, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: Celery would run another task under this one's id, which has its record already."""
-        raise NotImplementedError(f"replace() is not possible here: publish {sig.task} as a task of its own")
+        """Raise `NotImplementedError`: Celery would run another task under an id that already has a record."""
+        raise NotImplementedError(f"replace() is not supported: publish {sig.task} as a separate task")
 
     def _amendment(self, args: Any, kwargs: Any, limit: int, allowed: int) -> Amendment:
         request = self.request
@@ -125,7 +125,7 @@ class CeleriacTask(Task):
             return runtime.wait(runner.give_back(attempt) if exc.requeue else runner.fail_for_good(attempt, exc))
         except Ignore:
             value = None
-        except BaseException as exc:  # a SystemExit too is this task's end, and not the worker's
+        except BaseException as exc:  # even a SystemExit ends only this task, not the worker
             return runtime.wait(runner.fail_for_good(attempt, exc))
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 
@@ -140,7 +140,7 @@ class CeleriacTask(Task):
 
 
 class RegisteredTask(CeleriacTask):
-    """A task type of the registry as Celery sees it; our own pool passes it by, every other pool calls it."""
+    """A registered task type as Celery sees it. Other pools call it; our own pool goes straight to the runner."""
 
     abstract = True
 

@@ -1,4 +1,4 @@
-"""A broker other than the store: messages that follow their records, and how many wait there."""
+"""A broker other than the store: publishes messages after their records, and tells whether a queue is empty."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ log = logging.getLogger(__name__)
 
 
 class Broker:
-    """The broker of a Celery app, asked from an event loop.
+    """The broker of a Celery app, for use from an event loop.
 
-    kombu blocks, and its connections belong to one thread each: so all happens on a thread of this object's.
-    `publish` raises what kombu raises; the next call connects anew.
+    kombu blocks, and each of its connections belongs to one thread, so this object does all its work on its own
+    thread. `publish` raises kombu's errors; after an error the next call connects again.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._thread = DaemonThreads(1, name="broker")
         self._producer: Any = None
-        # Apart from those the worker consumes from, and with the same arguments.
+        # Kept apart from the queues that the worker consumes from, but with the same arguments.
         self._queues: Any = app.amqp.Queues(app.conf.task_queues)
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Publish; returns when the broker has taken them all, by confirmation where it knows that."""
+        """Publish the messages; returns when the broker has taken (and, if it can, confirmed) all of them."""
         await self._on_thread(self._publish, messages)
 
     async def is_empty(self, group: str) -> bool:
-        """Whether no message waits in the group's queue, for sure; a queue that nobody has made yet is empty."""
+        """Whether the group's queue is certainly empty; a queue that does not exist yet is empty."""
         try:
             return bool(await self._on_thread(self._is_empty, group))
         except Exception as exc:
-            log.debug("group %s: the broker does not say what waits there: %s", group, exc)
+            log.debug("group %s: cannot ask the broker how many messages wait: %s", group, exc)
             return False
 
     async def close(self) -> None:
@@ -75,7 +75,7 @@ class Broker:
     def _publish(self, messages: Sequence[OutgoingMessage]) -> None:
         producer = self._connected()
         for group in {message.group for message in messages}:
-            # Each time: a message for a queue that is gone would vanish without a word.
+            # Declared each time, because a message for a missing queue would be lost silently.
             self._queue(group)(producer.channel).declare()
         for message in messages:
             envelope = json.loads(message.envelope)
@@ -88,7 +88,7 @@ class Broker:
                 headers=envelope["headers"],
                 correlation_id=properties["correlation_id"],
                 reply_to=properties["reply_to"] or None,
-                # Here the higher one is served first, as with our own; it needs a queue with x-max-priority.
+                # The higher number is served first, as in our own priorities; the queue needs x-max-priority.
                 priority=message.priority,
                 delivery_mode=2,
             )
@@ -97,7 +97,7 @@ class Broker:
         producer = self._connected()
         try:
             found = self._queue(group)(producer.channel).queue_declare(passive=True)
-        except producer.connection.channel_errors:  # there is none of this name; the channel is closed by that
+        except producer.connection.channel_errors:  # the queue does not exist, and the error closed the channel
             self._disconnect()
             return True
         return int(found.message_count) == 0

@@ -1,4 +1,4 @@
-"""Steps of Celery's consumer (docs.celeryq.dev, "Extensions and Bootsteps")."""
+"""Bootsteps of Celery's consumer (docs.celeryq.dev, "Extensions and Bootsteps")."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 
-#: How long an event may wait for others (seconds), and how many go out together.
+#: How long an event may wait for others (seconds), and how many events are sent together.
 _EVENT_INTERVAL_S = 0.1
 _EVENT_BATCH = 500
 
 
 class FollowGroups(bootsteps.StartStopStep):
-    """Serves every group, also those that appear later (`--groups '*'`).
+    """Makes the worker serve every group, including groups that appear later (`--groups '*'`).
 
-    Looks for new groups on an interval, and tells the runtime which ones the worker serves.
+    Looks for new groups at an interval, and tells the runtime which groups the worker serves.
     """
 
     requires = ("celery.worker.consumer:Tasks",)
@@ -27,14 +27,14 @@ class FollowGroups(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._timer: Any = None
-        # `celery worker -Q a,b` chose its queues itself.
+        # `celery worker -Q a,b` names its queues, so it does not follow.
         queues = consumer.app.amqp.queues
         chosen = set(queues.consume_from) == {consumer.app.conf.task_default_queue}
         self._follows = chosen and consumer.app.celeriac_settings.worker.groups == "*"
 
     def start(self, consumer: Any) -> None:
-        """Begin; Celery calls this after each (re)connection."""
-        # Other pools than ours have no runtime in this process yet.
+        """Start looking for groups; Celery calls this after each (re)connection."""
+        # With a pool other than ours, this process does not have a runtime yet.
         slots = consumer.pool.num_processes or 1
         runtime = current_runtime(consumer.app, worker_id=consumer.hostname, concurrency=slots, serves=True)
         self._publish(consumer, runtime)
@@ -44,7 +44,7 @@ class FollowGroups(bootsteps.StartStopStep):
             )
 
     def stop(self, consumer: Any) -> None:
-        """End."""
+        """Stop looking for groups."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -66,16 +66,16 @@ class FollowGroups(bootsteps.StartStopStep):
 
 
 class BatchEvents(bootsteps.StartStopStep):
-    """Sends task events in batches by time, not one message per turn of the loop.
+    """Sends task events in timed batches instead of one message per turn of the loop.
 
-    An event costs as much to publish as a no-op task to run; those who look (Flower) see it a tenth
-    of a second later, with its own timestamp.
+    Publishing an event costs as much as running a no-op task. Monitors such as Flower see the event a tenth
+    of a second later, with its original timestamp.
     """
 
     requires = ("celery.worker.consumer:Events",)
 
     def start(self, consumer: Any) -> None:
-        """Take over when the dispatcher's buffer is flushed; Celery calls this after each (re)connection."""
+        """Take over the flushing of the dispatcher's buffer; Celery calls this after each (re)connection."""
         dispatcher = consumer.event_dispatcher
         if dispatcher is None or consumer.hub is None:
             return

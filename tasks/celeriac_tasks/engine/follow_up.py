@@ -1,4 +1,4 @@
-"""What follows a Celery task: the next link of its chain, and its callbacks."""
+"""The follow-up of a Celery task: the next link of its chain, and its callbacks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from uuid import UUID, uuid5
 
 from celery.canvas import Signature, signature
 
-#: The space of the ids that callbacks get, which Celery would draw anew with each publication.
+#: The namespace of callback ids. Celery would draw a new random id for each publication.
 _CALLBACKS: Final = UUID("5f0c2a52-8a52-4c55-9d8a-6a2c6b1d3b5e")
 
 
 def publish_follow_up(app: Any, request: Any, value: Any) -> None:
-    """Publish what follows the task of `request`, and leave nothing of it to Celery's tracer.
+    """Publish the follow-up of the task of `request`, so that Celery's tracer does not publish it again.
 
-    To be called before the task's end is recorded: a process that dies in between runs the task again,
-    and publishes the same ids, of which each is submitted once. Groups and chords stay with the tracer.
+    Call this before the task's end is recorded. If the process dies in between, the task runs again and
+    publishes the same ids, and each id is submitted only once. The tracer still publishes groups and chords.
     """
     family = {"parent_id": request.id, "root_id": request.root_id or request.id}
     left_to_tracer = []
@@ -28,7 +28,7 @@ def publish_follow_up(app: Any, request: Any, value: Any) -> None:
             left_to_tracer.append(callback)
     request.callbacks = left_to_tracer or None
     if request.chain:
-        # The links of a chain have had their ids since it was published.
+        # The links of a chain already got their ids when the chain was published.
         *further, link = request.chain
         following = signature(link, app=app)
         if type(following) is Signature:

@@ -1,7 +1,7 @@
-"""Celery messages as the platform sees them: which have a record, and what a record keeps of the others.
+"""Celery messages as the platform reads them: whether a message has a record, and what the record keeps of it.
 
 Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's virtual transports.
-The message that the platform itself writes is built in `celeriac/store/lua/shared/messages.lua`.
+`celeriac/store/lua/shared/messages.lua` builds the messages that the platform itself writes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kombu.utils.json import dumps
 from celeriac.model import Delivery, ms_from_utc
 from celeriac.tasks.submission import CeleryCall
 
-#: Header of every message whose task has a record.
+#: A header of every message whose task has a record.
 HEADER: Final = "celeriac"
-#: Its values: the platform built the message, the payload is in the record only; or Celery built it, and the
-#: record keeps it.
+#: Values of the header. BUILT: the platform built the message, and only the record has the payload.
+#: KEPT: Celery built the message, and the record keeps it.
 BUILT, KEPT = 1, 2
-#: What stands for "as often as you like" in a record.
+#: The `max_retries` of a record that means "retry without a limit".
 UNLIMITED_RETRIES: Final = 1_000_000
 
 _JSON: Final = "application/json"
@@ -36,7 +36,7 @@ _TOP_PRIORITY: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a Celery task as it was published; `body` is not compressed any more."""
+    """A published call of a Celery task, with its `body` decompressed."""
 
     headers: Mapping[str, Any]
     body: bytes
@@ -45,23 +45,23 @@ class Call:
     properties: Mapping[str, Any]
 
     def arguments(self) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-        """Return (args, kwargs, embed); raises kombu's `ContentDisallowed` for anything but JSON, or `DecodeError`."""
+        """Return (args, kwargs, embed); raises kombu's `ContentDisallowed` if it is not JSON, or `DecodeError`."""
         args, kwargs, embed = serialization.loads(self.body, self.content_type, self.content_encoding, accept={_JSON})
         return list(args), dict(kwargs), dict(embed or {})
 
 
 def has_record(headers: Mapping[str, Any] | None) -> bool:
-    """Whether the task of the message with these headers was submitted already."""
+    """Whether the task of the message with these headers has already been submitted."""
     return HEADER in (headers or {})
 
 
 def built_here(headers: Mapping[str, Any]) -> bool:
-    """Whether the platform built the message: there is nothing in it that Celery would have to do."""
+    """Whether the platform built the message, so that it holds nothing for Celery to do."""
     return headers.get(HEADER) == BUILT
 
 
 def call_of_envelope(message: Mapping[str, Any]) -> Call:
-    """Return the call in a message as kombu's virtual transports store it."""
+    """Return the call in a message, in the form in which kombu's virtual transports store it."""
     headers, properties = dict(message["headers"]), message["properties"]
     body = message["body"]
     raw = base64.b64decode(body) if properties.get("body_encoding") == "base64" else str(body).encode()
@@ -76,7 +76,7 @@ def call_of_envelope(message: Mapping[str, Any]) -> Call:
 
 
 def call_of_message(message: Any, decoded: Any) -> Call:
-    """Return the call in a `kombu.Message`; `decoded` is its payload where it has protocol 1."""
+    """Return the call in a `kombu.Message`; `decoded` is its payload if the message uses protocol 1."""
     headers = {name: value for name, value in (message.headers or {}).items() if name != "compression"}
     if decoded is None and "args" not in message.payload:
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
@@ -89,27 +89,27 @@ def call_of_message(message: Any, decoded: Any) -> Call:
 
 
 def plain_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the payload (JSON object) of a call of a plain Celery task."""
+    """Return the payload (a JSON object) for a call of a plain Celery task."""
     return json.dumps({"args": list(args), "kwargs": dict(kwargs)}, default=str)
 
 
 def registered_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the payload of a registered type called as a Celery task: its keywords, or one mapping and keywords."""
+    """Return the payload for a registered type called as a Celery task: its keywords, or one mapping and keywords."""
     if len(args) == 1 and isinstance(args[0], Mapping):
         return json.dumps({**args[0], **kwargs}, default=str)
     return json.dumps({"args": list(args), **kwargs} if args else dict(kwargs), default=str)
 
 
 def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[str, Any]) -> str:
-    """Return a protocol-2 body as base64."""
+    """Return the body of a protocol-2 message as base64."""
     return base64.b64encode(dumps([list(args), dict(kwargs), dict(embed)]).encode()).decode()
 
 
 def celery_call(call: Call, *, group: str, delivery: Delivery, max_retries: int | None, registered: bool) -> CeleryCall:
-    """Return what a published call says of how to run it.
+    """Return how a published call asks to be run.
 
-    Its time and expiry become the record's, so no worker ever holds it in memory until then. A call of a
-    registered type that belongs to no canvas needs nothing of its message.
+    The record takes over its ETA and expiry, so no worker holds the call in memory until it is due. The record
+    does not keep the message if the call is of a registered type and does not belong to a canvas.
     """
     args, kwargs, embed = call.arguments()
     limit_s = next((seconds for seconds in call.headers.get("timelimit") or () if seconds), None)
@@ -130,7 +130,7 @@ def celery_call(call: Call, *, group: str, delivery: Delivery, max_retries: int 
 
 
 def _kept(call: Call, queue: str) -> str:
-    """Return the envelope to send whenever the task is due; `store/lua` puts the number of retries in."""
+    """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count."""
     priority = call.properties.get("priority")
     return json.dumps(
         {
@@ -153,7 +153,7 @@ def _kept(call: Call, queue: str) -> str:
 
 
 def _priority(priority: Any, delivery: Delivery) -> int:
-    """Return the task's priority (9 is served first); in Celery's lists on Redis 0 is."""
+    """Return the task's priority (9 is served first). In Celery's lists on Redis, 0 is served first."""
     served = min(max(int(priority or 0), 0), _TOP_PRIORITY)
     return served if delivery is Delivery.BROKER else _TOP_PRIORITY - served
 

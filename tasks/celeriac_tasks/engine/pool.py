@@ -1,8 +1,8 @@
-"""Celery's pool for the platform: one event loop for thousands of async tasks, threads for the rest.
+"""A Celery pool: one event loop for thousands of async tasks, and threads for all others.
 
-A `BasePool` as Celery documents it for custom pools (`worker_pool = "celeriac_tasks.engine.pool:TaskPool"`).
-Tasks of registered types skip Celery's tracer: the runner claims, runs and ends them. Every other
-Celery task keeps the tracer and its full semantics, in a thread.
+A `BasePool`, as Celery documents custom pools (`worker_pool = "celeriac_tasks.engine.pool:TaskPool"`).
+Tasks of registered types skip Celery's tracer: the runner claims, runs and ends them. All other Celery tasks
+run in a thread, under the tracer and with its full semantics.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_REPR = 200
 
 
 class _Job:
-    """One message that Celery handed over: `accepted` and `done` tell it how that goes on."""
+    """One message that Celery handed over; `accepted` and `done` report its progress to Celery."""
 
     __slots__ = ("accepted", "args", "done", "registered", "target")
 
@@ -47,11 +47,11 @@ class _Job:
         self.args = args
         self.accepted = accepted
         self.done = done
-        self.registered = registered  # the runner does it all; else Celery's tracer does
+        self.registered = registered  # True: the runner runs it; False: Celery's tracer does
 
 
 class _Lane:
-    """Jobs of one kind: those that wait for a slot, and how many run."""
+    """Jobs of one kind: the jobs that wait for a slot, and the number of running jobs."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -60,10 +60,11 @@ class _Lane:
 
 
 class _HeavyLane(_Lane):
-    """The jobs of a type that limits itself. They may wait for minutes, and their messages are sent again meanwhile.
+    """The jobs of a type with its own concurrency limit.
 
-    Those stay here (unclaimed: whoever is free first may have the task), each once, so that a worker
-    whose heavy slots are taken goes on with everything else.
+    A job may wait here for minutes, and the sweep sends its message again meanwhile, so each task is kept only
+    once. It stays unclaimed: the first worker with a free slot may claim it. A worker whose heavy slots are all
+    taken can still run everything else.
     """
 
     def __init__(self, limit: int) -> None:
@@ -72,9 +73,9 @@ class _HeavyLane(_Lane):
 
 
 class TaskPool(BasePool):
-    """Runs up to `limit` tasks at once, those that need a thread up to `worker.threads`.
+    """Runs up to `limit` tasks at once; at most `worker.threads` of them in threads.
 
-    Lives on Celery's thread; hands work to the runtime's loop and back.
+    Celery's thread calls it; it hands jobs to the runtime's loop and results back to Celery's loop.
     """
 
     signal_safe = False
@@ -86,19 +87,19 @@ class TaskPool(BasePool):
         hostname = self.options["initargs"][1]
         self._runtime: Runtime = current_runtime(self.app, worker_id=hostname, concurrency=self.limit, serves=True)
         self._pid = self._runtime.pid
-        #: Apart from those of the handlers: a tracer may wait for a handler of a registered type.
+        #: Separate from the handlers' threads, because a tracer may wait for a handler of a registered type.
         self._tracers = DaemonThreads(self._runtime.settings.worker.threads, name="tracer")
         self._hub: Any = None
-        #: Async handlers, and whatever needs a thread.
+        #: Async handlers have one lane; all work that needs a thread has the other.
         self._async_lane = _Lane(self.limit)
         self._thread_lane = _Lane(min(self._runtime.settings.worker.threads, self.limit))
-        #: One for each type that says how many of it may run at once.
+        #: One lane for each type that limits its own concurrency.
         self._heavy_lanes: dict[str, _HeavyLane] = {
             task_type.name: _HeavyLane(task_type.concurrency)
             for task_type in self._runtime.registry
             if task_type.concurrency is not None and task_type.handler is not None
         }
-        # Jobs for the loop, calls for Celery: each filled by one side, emptied by the other in batches.
+        # Jobs go to the runtime's loop, calls go to Celery. One side fills a queue, the other empties it in batches.
         self._jobs: deque[tuple[_Lane, _Job]] = deque()
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._jobs_announced = False
@@ -107,23 +108,23 @@ class TaskPool(BasePool):
         self._stopping = False
 
     def on_stop(self) -> None:
-        """Warm shutdown: what runs may finish within the grace, what is left is given back."""
+        """Warm shutdown: let running tasks finish within the grace period, then give back the rest."""
         self._stopping = True
         self._runtime.stop(self._runtime.settings.worker.shutdown_grace)
         self._deliver()
 
     def on_terminate(self) -> None:
-        """Cold shutdown: give everything back now."""
+        """Cold shutdown: give back all tasks now."""
         self._stopping = True
         self._runtime.stop(0)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Called by Celery at each (re)connection with the loop its consumer runs on."""
+        """Take the loop of Celery's consumer; Celery calls this at each (re)connection."""
         self._hub = hub
         self._calls_announced = False
         hub.call_soon(self._deliver)
 
-    def on_apply(  # the timeouts of plain tasks are in their records
+    def on_apply(  # it ignores Celery's timeouts: the records have them
         self,
         target: Callable[..., Any],
         args: Any = None,
@@ -132,9 +133,9 @@ class TaskPool(BasePool):
         accept_callback: Any = None,
         **_: Any,
     ) -> None:
-        """Take one task. Celery calls this on its loop, so nothing here waits."""
+        """Take one task. Celery calls this on its loop, so it must not block."""
         name, _, request, *_ = args
-        # A registered type in a canvas needs the tracer for what follows it, as a plain task does.
+        # A registered type in a canvas needs the tracer for its follow-up, as a plain task does.
         task_type = self._runtime.registry.get(name) if messages.built_here(request) else None
         registered = task_type is not None and task_type.handler is not None
         lane = self._thread_lane
@@ -146,23 +147,22 @@ class TaskPool(BasePool):
             self._runtime.loop.call_soon_threadsafe(self._take_jobs)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
-        """Do nothing to a process: `task_revoked` becomes a cancellation, which reaches the attempt (signals.py)."""
+        """Do nothing: `task_revoked` becomes a cancellation, which stops the attempt (see `signals.py`)."""
 
     def grow(self, n: int = 1) -> None:
-        """Run `n` more tasks at once."""
+        """Allow `n` more tasks at once."""
         self.limit += n
         self._async_lane.limit = self.limit
 
     def shrink(self, n: int = 1) -> None:
-        """Run `n` fewer tasks at once, as they finish."""
+        """Allow `n` fewer tasks at once; running tasks finish first."""
         self.grow(max(-n, 1 - self.limit))
 
     @property
     def num_processes(self) -> int:
-        """How many messages Celery may hold before it takes no more.
+        """The number of messages that Celery may hold before it stops taking more.
 
-        When functions queue for a thread it is the least there is: what this process cannot start
-        soon is better left to others.
+        It falls to 1 while functions queue for a thread: other workers can start those messages sooner.
         """
         return 1 if len(self._thread_lane.waiting) > self._thread_lane.limit // 4 else self.limit
 
@@ -191,7 +191,7 @@ class TaskPool(BasePool):
             self._fill(lane)
 
     def _fill(self, lane: _Lane) -> None:
-        # What finds no slot waits unclaimed: whoever is free first may have it.
+        # A job without a slot stays unclaimed, so that the first worker with a free slot can claim it.
         while lane.waiting and lane.running < lane.limit and not self._stopping:
             lane.running += 1
             job = lane.waiting.popleft()
@@ -204,7 +204,7 @@ class TaskPool(BasePool):
             self._call(job.accepted, self._pid, time.monotonic())
             self._call(job.done, await (self._run_registered(job) if job.registered else self._run_plain(job)))
         except Exception as exc:
-            log.exception("task %s: the pool failed", job.args[1])
+            log.exception("task %s: error in the pool", job.args[1])
             self._call(job.done, (1, _exception_info(exc), 0.0))
         finally:
             lane.running -= 1
@@ -219,7 +219,7 @@ class TaskPool(BasePool):
     # --- back to Celery
 
     def _call(self, function: Callable[..., Any] | None, *args: Any) -> None:
-        """Have Celery's loop call `function`, in order; from any thread."""
+        """Make Celery's loop call `function`, in order; may be called from any thread."""
         if function is None:
             return
         self._calls.append((function, args))
@@ -237,19 +237,19 @@ class TaskPool(BasePool):
             try:
                 function(*args)
             except Exception:
-                # Events and acknowledgements are for lookers-on; the record has been written.
-                log.debug("Celery could not be told", exc_info=True)
+                # Only monitors need these events and acknowledgements; the record has been written.
+                log.debug("cannot report the end of a task to Celery", exc_info=True)
 
 
 def _celery_result(outcome: Outcome) -> tuple[int, Any, float]:
-    """Return what Celery's request takes: (failed, representation or ExceptionInfo, seconds)."""
+    """Return an outcome as Celery's request expects it: (failed, representation or ExceptionInfo, seconds)."""
     if outcome.status is Status.COMPLETED:
         return 0, repr(outcome.value)[:_MAX_REPR], outcome.runtime_s
     if outcome.status is Status.RETRYING:
         return 1, _exception_info(Retry(exc=outcome.error)), outcome.runtime_s
     if outcome.status is Status.FAILED and outcome.error is not None:
         return 1, _exception_info(outcome.error), outcome.runtime_s
-    # Cancelled, given back, refused: Celery has nothing to report of it.
+    # Cancelled, given back or refused: Celery has nothing to report.
     return 1, _exception_info(Ignore(outcome.note)), outcome.runtime_s
 
 

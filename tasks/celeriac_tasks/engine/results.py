@@ -1,7 +1,7 @@
-"""Celery's view of what became of a task: `AsyncResult` reads the record.
+"""Celery's result backend: `AsyncResult` reads the record of a task.
 
-Nothing is written here. A record is there from the submission on and has the result, so `task_ignore_result` holds for
-workers, and a result needs no place of its own.
+This backend writes nothing. The record exists from the submission on and holds the result, so workers run with
+`task_ignore_result`, and results need no storage of their own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from celery.exceptions import TaskRevokedError, TimeoutError, WorkerLostError
 from celeriac.errors import StoreUnavailableError, TaskFailedError, TaskTimeoutError
 from celeriac.model import Failure, Status, Task
 
-#: How long `get` sleeps between two looks: at first, and at most (seconds).
+#: How long `get` sleeps between two reads: at first, and at most (seconds).
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
-#: How long it asks a store that is away, where nobody set a time (seconds).
+#: How long `get` retries while the store is unavailable, if the caller sets no timeout (seconds).
 _PATIENCE_S: Final = 15.0
 
 _STATES: Final = {
@@ -33,20 +33,21 @@ _STATES: Final = {
     Status.FAILED: states.FAILURE,
     Status.CANCELLED: states.REVOKED,
 }
-#: The message of a plain exception, as `Runner` writes it: `ValueError: what was wrong`.
+#: The message of a plain exception as `Runner` writes it, such as `ValueError: the page is missing`.
 _PLAIN: Final = re.compile(r"(\w+)(?:: (.*))?", re.DOTALL)
 
 
 class RecordBackend(BaseBackend):
     """A result backend that reads records.
 
-    `get` raises what the handler raised where that is one of Python's own exceptions, `TaskTimeoutError`,
-    `WorkerLostError` or `TaskRevokedError` for what these mean, and else `TaskFailedError` with code and message. An id
-    that has no record is PENDING, as Celery has it: the tasks of a chain get theirs when it is their turn.
+    `get` raises the handler's own exception if it is one of Python's builtin exceptions. It raises `TaskTimeoutError`,
+    `WorkerLostError` or `TaskRevokedError` for a timeout, a lost worker or a cancellation, and `TaskFailedError` with
+    code and message for all other failures. An id without a record is PENDING, as in Celery: a task of a chain gets
+    its record when its turn comes.
     """
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
-        """Return the state of a task as Celery's results read it."""
+        """Return the state of a task as Celery's results expect it."""
         task = self.app.records.find(task_id)
         if task is None:
             return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": None}
@@ -80,7 +81,7 @@ class RecordBackend(BaseBackend):
     ) -> dict[str, Any]:
         """Return the state of a task once it has ended; raises Celery's `TimeoutError` after `timeout` seconds.
 
-        A store that is away is asked again until then; without a `timeout`, for `_PATIENCE_S`.
+        While the store is unavailable, it retries until then; without a `timeout`, for `_PATIENCE_S`.
         """
         give_up_at = None if timeout is None else time.monotonic() + timeout
         pause_s, heard_at = _FIRST_PAUSE_S, time.monotonic()
@@ -97,31 +98,31 @@ class RecordBackend(BaseBackend):
                     raise
             left_s = None if give_up_at is None else give_up_at - time.monotonic()
             if left_s is not None and left_s <= 0:
-                raise TimeoutError(f"task {task_id} has not ended within {timeout:g} s")
+                raise TimeoutError(f"task {task_id} did not end within {timeout:g} s")
             time.sleep(pause_s if left_s is None else min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, interval)
 
     def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
-        """Do nothing: the record has it."""
+        """Do nothing: the record has the result."""
         return result
 
     def forget(self, task_id: str) -> None:
-        """Do nothing: records go by their retention."""
+        """Do nothing: the retention of a record decides when it is deleted."""
 
     def save_group(self, group_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Refuse, as `restore_group` and `delete_group` do: a group has no record, its tasks have."""
-        raise NotImplementedError("groups are not saved: keep the ids of their tasks")
+        """Raise `NotImplementedError`: a Celery group does not have a record, only its tasks do."""
+        raise NotImplementedError("groups cannot be saved: keep the ids of their tasks instead")
 
     restore_group = delete_group = save_group
 
     def as_uri(self, include_password: bool = False) -> str:
-        """Return what Celery's banner shows."""
+        """Return the address that Celery's banner shows."""
         return "celeriac://"
 
 
 def exception_of(task: Task) -> Exception:
     """Return the exception that `AsyncResult.get` raises for a task that has not completed."""
-    # Programs of other people may write a status and no error.
+    # External programs may write a status without an error.
     failure = task.error or Failure("cancelled" if task.status is Status.CANCELLED else "failed", "", False)
     text = failure.message
     match failure.code:
@@ -138,7 +139,7 @@ def exception_of(task: Task) -> Exception:
             if isinstance(kind, type) and issubclass(kind, Exception):
                 try:
                     found_again: Exception = kind(found[2] or "")
-                except TypeError:  # UnicodeDecodeError wants more than a text
+                except TypeError:  # UnicodeDecodeError, for example, needs more than a text
                     return TaskFailedError(task.task_id, failure.code, text)
                 return found_again
     return TaskFailedError(task.task_id, failure.code, text)

@@ -1,7 +1,7 @@
-"""What a worker process has once: an event loop in a thread, the store, the runner, the background roles.
+"""The runtime of a worker process: an event loop in a thread, the store, the runner and the background roles.
 
-Celery's own loop stays as it is; platform code runs beside it, on this one. A forked child gets a
-runtime of its own when it first needs one.
+Each process has one. Celery's own loop stays as it is; platform code runs beside it, on the runtime's loop.
+A forked child gets its own runtime when it first needs one.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: How long a worker waits for a store that is away before it gives an attempt up (seconds).
+#: How long a worker waits for an unavailable store before it abandons an attempt (seconds).
 _PATIENCE_S = 60.0
-#: How long the end of a process waits for what is still to be said to others (seconds).
+#: How long a process that ends may take to disconnect and deregister (seconds).
 _GOODBYE_S = 3.0
 
 
 class Runtime:
-    """The platform's part of a worker process. `serves` is false in processes that only run attempts for another."""
+    """The platform's part of a worker process. `serves` is false in a pool's child, which only runs attempts."""
 
     def __init__(self, app: Any, *, worker_id: str, concurrency: int, serves: bool) -> None:
         self._app = app
@@ -52,7 +52,7 @@ class Runtime:
         self.worker_id = worker_id
         self.concurrency = concurrency
         self.pid = os.getpid()
-        #: The groups this worker serves now, for those who look; changed by whoever adds a queue.
+        #: The groups that this worker serves now, for display. The step that adds a queue updates them.
         self.groups: tuple[str, ...] = ()
         self._serves = serves
         self._stopping = False
@@ -60,7 +60,7 @@ class Runtime:
         self._roles: list[Role] = []
         self._history = AsyncExitStack()
         self._thread = LoopThread("celeriac-runtime", new_loop=_new_event_loop)
-        #: Where attempts run. It outlives `stop`, for threads that still call it then, in vain.
+        #: Attempts run here. The loop outlives `stop`, because threads may still call it then, without effect.
         self.loop: asyncio.AbstractEventLoop
         self.store: TaskStore
         self.runner: Runner
@@ -69,24 +69,24 @@ class Runtime:
     # --- life
 
     def start(self) -> None:
-        """Start the loop, connect, begin to renew leases; raises what keeps that from working."""
+        """Start the loop, connect to the store, and start to renew leases; raises the error if one of these fails."""
         self._thread.start()
         self.loop = self._thread.loop
         self.wait(self._start())
 
     def stop(self, grace_s: float) -> None:
-        """Let running attempts go on for `grace_s`, give back what is left, and disconnect. Idempotent."""
+        """Let running attempts continue for `grace_s`, give back the rest, and disconnect. Idempotent."""
         if self._thread.running and not self._stopping:
             self._stopping = True
             self.wait(self._stop(grace_s))
             self._thread.stop(abandon=True)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and wait for it, from any other thread."""
+        """Run a coroutine on the loop and wait for its result; may be called from any other thread."""
         return self._thread.wait(work)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine on the loop."""
+        """Run a coroutine on the loop without waiting for it."""
         return self._thread.submit(work)
 
     async def _start(self) -> None:
@@ -110,7 +110,7 @@ class Runtime:
             LeaseKeeper(store=self.store, runner=self.runner, worker_id=self.worker_id, facts=self._facts)
         )
         if self._serves:
-            # Any number may run; with each worker having them, nothing waits for a beat that is down.
+            # Any number may run. Every worker has them, so no task waits for a beat that is down.
             self._roles += background_roles(self.store, Broker(self._app) if self.settings.other_broker else None)
             await self.store.announce_types(
                 {
@@ -129,7 +129,7 @@ class Runtime:
         for role in self._roles:
             await role.start()
         if self._serves and self.settings.ledger.in_workers:
-            # Imported here: most workers have no use for a database.
+            # Imported here because most workers do not use a database.
             from celeriac.history.roles import keeping
 
             await self._history.enter_async_context(keeping(self.store, self.settings, pruning=False))
@@ -140,7 +140,7 @@ class Runtime:
             async with asyncio.timeout(_GOODBYE_S):
                 await self._disconnect()
         except (TimeoutError, StoreUnavailableError) as exc:
-            log.warning("left without a word, for the store is away: %s", exc)
+            log.warning("stopped without deregistering, because the store is unavailable: %s", exc)
 
     async def _disconnect(self) -> None:
         await self._history.aclose()
@@ -185,7 +185,7 @@ _lock = threading.Lock()
 
 
 def current_runtime(app: Any, *, worker_id: str, concurrency: int = 1, serves: bool = False) -> Runtime:
-    """Return the runtime of this process, started; made on the first call (and again after a fork)."""
+    """Return the running runtime of this process; the first call (and the first after a fork) starts it."""
     global _current
     with _lock:
         if _current is None or _current.pid != os.getpid():
@@ -198,6 +198,6 @@ def current_runtime(app: Any, *, worker_id: str, concurrency: int = 1, serves: b
 
 
 def stop_runtime() -> None:
-    """Stop the runtime of this process, if it has one: what still runs is given back."""
+    """Stop the runtime of this process, if it has one, and give back the tasks that still run."""
     if _current is not None and _current.pid == os.getpid():
         _current.stop(0)

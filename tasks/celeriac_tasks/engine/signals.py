@@ -1,4 +1,4 @@
-"""Celery's signals and commands that mean something to a task's record."""
+"""Receivers for the signals and remote-control commands of Celery that affect a task's record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def cancel_revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
-    """Cancel in the record what Celery revoked."""
+    """Cancel the record of a task that Celery revoked."""
     if sender is None or request is None or not hasattr(sender.app, "celeriac_settings"):
         return
     runtime = current_runtime(sender.app, worker_id=str(request.hostname))
@@ -24,16 +24,16 @@ def cancel_revoked(sender: Any = None, request: Any = None, **_: Any) -> None:
 
 
 def stop_with_process(**_: Any) -> None:
-    """Disconnect, and give back what a pool of Celery's own left."""
+    """Disconnect, and give back the tasks that one of Celery's own pools left running."""
     stop_runtime()
 
 
 @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
 def revoke_in_record(state: Any, task_id: Any, terminate: bool = False, **options: Any) -> Any:
-    """Cancel tasks: Celery's `revoke` (also Flower's button), which remembers nothing in a worker's memory here.
+    """Cancel tasks. Replaces Celery's `revoke` (and Flower's button); the worker keeps nothing in its memory.
 
-    A waiting task ends at once, a running one as by `POST .../cancel`. With `terminate` Celery may kill
-    a pool's process besides.
+    A waiting task ends at once; a running task ends as it does after `POST .../cancel`. With `terminate`,
+    Celery may also kill the pool's process.
     """
     ours = hasattr(state.app, "celeriac_settings")
     celerys_answer = revoke(state, task_id, terminate=terminate, **options) if terminate or not ours else None
@@ -50,7 +50,7 @@ async def _cancel(runtime: Runtime, task_ids: Iterable[str]) -> None:
         try:
             await runtime.store.cancel(task_id, "revoked in Celery")
         except CeleriacError as exc:
-            log.info("task %s was revoked, its record stays as it is: %s", task_id, exc)
+            log.info("task %s was revoked, but its record cannot be cancelled: %s", task_id, exc)
 
 
 signals.task_revoked.connect(cancel_revoked)

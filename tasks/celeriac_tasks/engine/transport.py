@@ -1,11 +1,13 @@
-"""kombu's Redis transport with three changes: one client per channel, record and message in one step, batches.
+"""kombu's Redis transport with three changes.
 
-kombu builds a new client object for each message it publishes, which costs more than the message.
-And it would publish a task that nothing but the message knows of; here a task of ours is submitted,
-so that a plain `.delay()` is as safe as a submission over HTTP. And where BRPOP brings one message
-per round trip, a backlog is taken in one more call for all free slots; what a dying worker had taken
-and not claimed is sent again by the sweep, as with BRPOP. `_put`, `_create_client` and `_brpop_read`
-are what kombu's virtual transports leave to their implementations (pinned to one minor of kombu).
+1. One client per channel. kombu builds a new client object for each message, which costs more than the message.
+2. Record and message in one step. kombu would publish a task that exists only as a message. Here the channel
+   submits the task, so a plain `.delay()` is as safe as a submission over HTTP.
+3. Batches. BRPOP brings one message per round trip. If there is a backlog, one more call takes messages for all
+   free slots. The sweep sends a message again if a dying worker took it without a claim, as with BRPOP.
+
+`_put`, `_create_client` and `_brpop_read` are the methods that kombu's virtual transports leave to their
+implementations (pinned to one minor version of kombu).
 """
 
 from __future__ import annotations
@@ -25,32 +27,32 @@ from celeriac.store.server.channel import pop_messages
 
 log = logging.getLogger(__name__)
 
-#: A BRPOP answered faster than this found its message waiting (seconds).
+#: If BRPOP answers faster than this, its message was already waiting (seconds).
 _BACKLOG_S = 0.005
-#: Messages taken at once; bounds what a dying worker can have taken in vain.
+#: At most this many messages are taken at once; it bounds what a dying worker can have taken without a claim.
 _MOST_AT_ONCE = 32
 
-#: Submits a message to the store; returns whether it did.
+#: Submits a message to the store; returns True if it did.
 Submit = Callable[[str, dict[str, Any]], bool]
 
 
 class QoS(virtual.QoS):
-    """What a channel has delivered and nobody acknowledged yet."""
+    """The messages that a channel has delivered and the worker has not acknowledged yet."""
 
     def restore_unacked(self) -> list[Any]:
-        """Put it back into its queues, as at every orderly end; returns nothing that an operator had to see to.
+        """Put the messages back into their queues at an orderly shutdown; returns an empty list.
 
-        Over a connection that is gone that is impossible, and no loss: the records are in the store, and the sweep
-        sends their messages again. kombu would call it a panic and dump the messages into a file.
+        This fails if the connection is broken, but nothing is lost: the records are in the store, and the sweep
+        sends their messages again. kombu would report a panic and dump the messages into a file.
         """
         unrestored = super().restore_unacked()
         if unrestored:
-            log.info("%d messages were under way when the connection broke: they are sent again", len(unrestored))
+            log.info("%d messages were in flight when the connection broke; they will be sent again", len(unrestored))
         return []
 
 
 class Channel(kombu_redis.Channel):
-    """See the module. `submit` comes from the transport options of the app."""
+    """A channel with the changes that the module describes. `submit` comes from the app's transport options."""
 
     submit: Submit | None = None
     from_transport_options: tuple[str, ...] = (*kombu_redis.Channel.from_transport_options, "submit")
@@ -80,7 +82,7 @@ class Channel(kombu_redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         waited_s = monotonic() - (self._brpop_sent_at or 0)
         delivered = super()._brpop_read(**options)
-        # An answer that came at once means that more is waiting.
+        # An immediate answer means that more messages wait.
         if delivered and waited_s < _BACKLOG_S:
             self._take_backlog(self.connection.last_delivered)
         return delivered
@@ -95,15 +97,15 @@ class Channel(kombu_redis.Channel):
 
 
 def _envelope(message: bytes) -> Any:
-    """Return a message as kombu would read it; only what holds values of Python's own takes kombu's reader."""
+    """Return a message as kombu would read it; kombu's slower reader is used only for values with a Python type."""
     return loads(bytes_to_str(message)) if b'"__type__"' in message else orjson.loads(message)
 
 
 class Transport(kombu_redis.Transport):
-    """Select it with `broker_transport = "celeriac_tasks.engine.transport:Transport"`."""
+    """The transport; select it with `broker_transport = "celeriac_tasks.engine.transport:Transport"`."""
 
     Channel = Channel
-    #: The queue of the message that was delivered last.
+    #: The queue of the most recently delivered message.
     last_delivered = ""
 
     def _deliver(self, message: Any, queue: str) -> None:

@@ -232,7 +232,7 @@ async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
         "chord([add.s(n, 1, 0.5) for n in range(5)])(total_of.s()).get(timeout=60)",
         "(group(add.s(n, n) for n in range(3)) | total_of.s() | add.s(1)).apply_async().get(timeout=60)",
     ) == [113, [2 * n for n in range(20)], 15, 15, 7]
-    refused = ["NotImplementedError", "groups are not saved: keep the ids of their tasks"]
+    refused = ["NotImplementedError", "groups cannot be saved: keep the ids of their tasks instead"]
     assert await evaluate(
         workers, "group([add.s(1)]).apply_async().save()", "app.GroupResult.restore('any')"
     ) == [refused, refused]  # fmt: skip
