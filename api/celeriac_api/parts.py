@@ -14,7 +14,7 @@ from celeriac.access.authenticator import Authenticator
 from celeriac.errors import HistoryMissingError
 from celeriac.files.service import Files
 from celeriac.history.history import History
-from celeriac.schedules.service import TaskControl
+from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.task_store import TaskStore
@@ -63,14 +63,14 @@ class Parts:
     #: None if no database is configured.
     history_or_none: History | None = None
     #: None if no database is configured.
-    definitions: TaskControl | None = None
+    schedules_or_none: Schedules | None = None
 
     @property
-    def control(self) -> TaskControl:
-        """Task control; raises `HistoryMissingError` if there is no database."""
-        if self.definitions is None:
+    def schedules(self) -> Schedules:
+        """The service of definitions; raises `HistoryMissingError` if there is no database."""
+        if self.schedules_or_none is None:
             raise HistoryMissingError("definitions need a database: set DATABASE_URL, and run `celeriac migrate`")
-        return self.definitions
+        return self.schedules_or_none
 
     @property
     def history(self) -> History:
@@ -159,7 +159,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             credentials=CredentialCheck(authenticator, failures_per_minute=settings.access.failure_limit),
             metrics=metrics,
             history_or_none=history,
-            definitions=None
+            schedules_or_none=None
             if history is None
-            else TaskControl(store=store, history=history, types=types.containing, settings=settings),
+            else Schedules(store=store, history=history, types=types.containing, settings=settings),
         )

@@ -195,7 +195,7 @@ async def celeriac(mode: str, count: int) -> dict[str, Any]:
     from celeriac.database.migrating import migrate
     from celeriac.database.schedule_tables import definitions
     from celeriac.schedules.definition import Definition, DefinitionStatus, Spec, TaskTriggerType
-    from celeriac.schedules.scheduler_process import scheduler_on, scheduling
+    from celeriac.schedules.running_scheduler import scheduler_on, scheduling
     from celeriac.schedules.sql.rows import definition_row
     from celeriac.settings import Settings
     from celeriac.store.task_store import TaskStore

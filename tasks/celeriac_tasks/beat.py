@@ -14,8 +14,8 @@ import celery.beat
 
 from celeriac.errors import HistoryUnavailableError, StoreUnavailableError
 from celeriac.execution.loop_thread import LoopThread
+from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.schedules.scheduler import Scheduler as DefinitionScheduler
-from celeriac.schedules.scheduler_process import scheduler_on
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedule

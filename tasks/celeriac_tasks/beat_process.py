@@ -14,7 +14,7 @@ from typing import Any
 
 from celeriac.errors import SettingsError
 from celeriac.history.roles import keeping
-from celeriac.schedules.scheduler_process import scheduling
+from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.background import background_roles

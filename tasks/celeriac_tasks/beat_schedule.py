@@ -17,7 +17,7 @@ from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
-from celeriac.schedules.sql.definitions import DefinitionBook
+from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
@@ -59,19 +59,19 @@ def definitions_of(app: Any, entries: Mapping[str, Any], now_ms: int) -> list[De
 
 
 async def import_entries(
-    book: DefinitionBook, found: Iterable[Definition], now_ms: int, *, origins: Collection[str]
+    definitions: DefinitionTable, found: Iterable[Definition], now_ms: int, *, origins: Collection[str]
 ) -> None:
     """Store the definitions of entries, change those that changed, end those of `origins` that are gone."""
-    known = {definition.definition_id: definition for definition in await book.all_from("celery")}
+    known = {definition.definition_id: definition for definition in await definitions.all_from("celery")}
     for definition in found:
         if known.pop(definition.definition_id, None) is None:
             change = Change(now_ms, "create", _ACTOR, None, {})
-            await book.insert(transitions.begun(definition, now_ms, paused=False, change=change))
+            await definitions.insert(transitions.begun(definition, now_ms, paused=False, change=change))
         else:
-            await book.change(definition.definition_id, _updating(definition, now_ms))
+            await definitions.change(definition.definition_id, _updating(definition, now_ms))
     for gone in known.values():
         if gone.spec.metadata.get(ORIGIN) in origins and gone.status not in _OVER:
-            await book.change(gone.definition_id, lambda d, _: _removed(d, now_ms))
+            await definitions.change(gone.definition_id, lambda d, _: _removed(d, now_ms))
 
 
 class BeatScheduleImport(Role):
@@ -101,7 +101,7 @@ async def import_beat_schedule(app: Any, store: TaskStore, *, origins: Collectio
         now_ms = await server_ms(store)
         found = definitions_of(app, dict(app.conf.beat_schedule or {}), now_ms)
         chosen = [definition for definition in found if definition.spec.metadata[ORIGIN] in origins]
-        await import_entries(DefinitionBook(engine), chosen, now_ms, origins=origins)
+        await import_entries(DefinitionTable(engine), chosen, now_ms, origins=origins)
     finally:
         await engine.dispose()
 

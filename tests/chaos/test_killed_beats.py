@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from celeriac.history.history import History
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.schedules.service import TaskControl
+from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
@@ -75,7 +75,7 @@ async def test_every_slot_fires_exactly_once_whoever_is_killed(valkey_url: str, 
         async def types(_: str) -> Any:
             return registry
 
-        control = TaskControl(store=store, history=history, types=types, settings=settings)
+        schedules = Schedules(store=store, history=history, types=types, settings=settings)
         document = {
             "user_id": 1,
             "task": {"type": "http_test.echo", "payload": {}},
@@ -85,7 +85,7 @@ async def test_every_slot_fires_exactly_once_whoever_is_killed(valkey_url: str, 
             # A machine that is overloaded fires late; late is no reason to leave slots out here.
             "misfire": "fire_all",
         }
-        made = [(await control.create(document, actor="tester"))[0].definition for _ in range(DEFINITIONS)]
+        made = [(await schedules.create(document, actor="tester"))[0].definition for _ in range(DEFINITIONS)]
         beats = Beats(valkey_url, database_url)
         try:
             for _ in range(BEATS):

@@ -14,9 +14,9 @@ import pytest
 
 from celeriac.database.migrating import migrate
 from celeriac.errors import IllegalDefinitionMoveError
-from celeriac.schedules.connect import control_on
+from celeriac.schedules.connection import connected_schedules
 from celeriac.schedules.definition import Definition
-from celeriac.schedules.service import TaskControl
+from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from tests.kit.command_line import clean_environment
 from tests.kit.waiting import eventually
@@ -77,12 +77,12 @@ def running(project: Path, settings: Settings, *command: str) -> Iterator[subpro
         process.wait()
 
 
-async def entries(control: TaskControl) -> dict[str, Definition]:
-    return {str(d.name): d for d in await control.book.all_from("celery")}
+async def entries(schedules: Schedules) -> dict[str, Definition]:
+    return {str(d.name): d for d in await schedules.definitions.all_from("celery")}
 
 
-async def results(control: TaskControl, definition_id: str) -> list[Any]:
-    found, _ = await control.instances(definition_id, limit=100)
+async def results(schedules: Schedules, definition_id: str) -> list[Any]:
+    found, _ = await schedules.instances(definition_id, limit=100)
     return [(task.extra["scheduled_at"], task.result) for task in found if task.status == "COMPLETED"]
 
 
@@ -91,7 +91,7 @@ async def test_celerys_beat_fires_definitions_and_its_own_entries(valkey_url: st
     settings = Settings(redis_url=valkey_url, database_url=f"sqlite:///{project}/history.db")
     migrate(str(settings.database_url))
     beat = ("celery", "-A", "celeriac_tasks", "beat", "--loglevel", "INFO")
-    async with control_on(settings, valkey_url) as control:
+    async with connected_schedules(settings, valkey_url) as schedules:
         document = {
             "user_id": 1,
             "task": {"type": "http_test.echo", "payload": {}},
@@ -100,7 +100,7 @@ async def test_celerys_beat_fires_definitions_and_its_own_entries(valkey_url: st
         }
         from tests.kit.api import http_serving  # noqa: F401 - its task types
 
-        own = (await control.create(document, actor="tester"))[0].definition.definition_id
+        own = (await schedules.create(document, actor="tester"))[0].definition.definition_id
         with (
             running(project, settings, "celeriac", "worker"),
             running(project, settings, *beat),
@@ -108,29 +108,29 @@ async def test_celerys_beat_fires_definitions_and_its_own_entries(valkey_url: st
         ):
 
             async def all_ran() -> bool:
-                found = await entries(control)
+                found = await entries(schedules)
                 return set(found) == {"add", "greet", "nightly"} and all(
-                    [len(await results(control, found[name].definition_id)) >= 3 for name in ("add", "greet")]
+                    [len(await results(schedules, found[name].definition_id)) >= 3 for name in ("add", "greet")]
                 )
 
             await eventually(all_ran, because="entries run on a worker", timeout_s=60)
-            found = await entries(control)
+            found = await entries(schedules)
             for name, result in (("add", 5), ("greet", "hello ann")):
-                ran = await results(control, found[name].definition_id)
+                ran = await results(schedules, found[name].definition_id)
                 assert {value for _, value in ran} == {result} or name == "add", ran
                 assert len({slot for slot, _ in ran}) == len(ran), "each slot ran once, with two beats"
             assert found["greet"].group == "greeters"
-            assert (await control.book.get(own)).fired >= 2
+            assert (await schedules.definitions.get(own)).fired >= 2
             with pytest.raises(IllegalDefinitionMoveError, match="beat_schedule"):
-                await control.cancel(found["add"].definition_id, actor="tester")
-            await control.pause(found["add"].definition_id, actor="tester")
+                await schedules.cancel(found["add"].definition_id, actor="tester")
+            await schedules.pause(found["add"].definition_id, actor="tester")
         # What is taken out of the configuration ends; what was paused stays so.
         (project / "celeryconfig.py").write_text(CONFIG.replace('"nightly"', '"daily"'))
         with running(project, settings, *beat):
 
             async def changed() -> bool:
-                now = await entries(control)
+                now = await entries(schedules)
                 return "daily" in now and now["nightly"].status == "CANCELLED"
 
             await eventually(changed, because="the entries follow the configuration", timeout_s=60)
-            assert (await entries(control))["add"].status == "PAUSED"
+            assert (await entries(schedules))["add"].status == "PAUSED"

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from celeriac.history.history import History
 from celeriac.model import Claim, Failure, Task
+from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.schedules.scheduler import Scheduler
-from celeriac.schedules.scheduler_process import scheduler_on
-from celeriac.schedules.service import TaskControl
+from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api import http_serving  # noqa: F401 - its task types
@@ -36,11 +36,11 @@ class ManualClock:
 
 
 @dataclass
-class Desk:
+class SchedulesKit:
     """Everything of task control that a test uses."""
 
     clock: ManualClock
-    control: TaskControl
+    schedules: Schedules
     scheduler: Scheduler
     store: TaskStore
     history: History
@@ -54,7 +54,7 @@ class Desk:
             "trigger_args": {"interval": 60},
             **fields,
         }
-        seen, created = await self.control.create(document, actor="tester")
+        seen, created = await self.schedules.create(document, actor="tester")
         assert created
         return seen.definition.definition_id
 
@@ -71,7 +71,7 @@ class Desk:
 
     async def instances(self, definition_id: str) -> list[Task]:
         """Return all instances, the oldest slot first."""
-        found, cursor = await self.control.instances(definition_id, limit=500)
+        found, cursor = await self.schedules.instances(definition_id, limit=500)
         assert cursor is None
         return sorted(found, key=lambda task: (task.extra["scheduled_at"], task.created_at))
 
@@ -86,12 +86,12 @@ class Desk:
 
     async def counters(self, definition_id: str) -> dict[str, int]:
         """Return the counters that are not zero."""
-        definition = (await self.control.get(definition_id)).definition
+        definition = (await self.schedules.get(definition_id)).definition
         names = ("fired", "skipped", "missed", "buffered", "succeeded", "failed", "cancelled")
         return {name: getattr(definition, name) for name in names if getattr(definition, name)}
 
     async def status(self, definition_id: str) -> str:
-        return (await self.control.get(definition_id)).status.value
+        return (await self.schedules.get(definition_id)).status.value
 
     async def claim(self, task: Task) -> Claim:
         claim = await self.store.claim(task.task_id, worker="w")
@@ -112,7 +112,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[Desk]:
+async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[SchedulesKit]:
     """Yield task control on `settings.database_url`, at `BEGIN_MS`."""
     from celeriac.tasks.registry import registry
 
@@ -126,5 +126,5 @@ async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[De
         History(settings.database_url) as history,
         scheduler_on(store, settings, clock=clock) as scheduler,
     ):
-        control = TaskControl(store=store, history=history, types=types, settings=settings, clock=clock)
-        yield Desk(clock, control, scheduler, store, history)
+        schedules = Schedules(store=store, history=history, types=types, settings=settings, clock=clock)
+        yield SchedulesKit(clock, schedules, scheduler, store, history)

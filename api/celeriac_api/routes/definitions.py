@@ -22,7 +22,7 @@ from celeriac.schedules.record import (
     preview_records,
 )
 from celeriac.schedules.request import BackfillRequest, MoveRequest
-from celeriac.schedules.service import MAX_PREVIEW, Seen, TaskControl
+from celeriac.schedules.service import MAX_PREVIEW, CurrentDefinition, Schedules
 from celeriac.tasks.request import IDEMPOTENCY_KEY
 from celeriac.violations import violations_of
 from celeriac_api.access.caller import principal_in
@@ -75,11 +75,11 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 class _Move(Protocol):
-    """A method of `TaskControl` that takes a note."""
+    """A method of `Schedules` that takes a note."""
 
     def __call__(
-        self, control: TaskControl, definition_id: str, /, *, actor: str, note: str | None
-    ) -> Awaitable[Seen]: ...
+        self, schedules: Schedules, definition_id: str, /, *, actor: str, note: str | None
+    ) -> Awaitable[CurrentDefinition]: ...
 
 
 _CREATE: Final[dict[str, Any]] = {
@@ -144,7 +144,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
     # The caller's own id keeps its form: 7 stays a number.
     if not caller.admin and isinstance(document, dict) and str(document.get("user_id")) != caller.user_id:
         document = {**document, "user_id": caller.user_id}
-    seen, created = await parts.control.create(document, actor=caller.name, key=key)
+    seen, created = await parts.schedules.create(document, actor=caller.name, key=key)
     location = {"Location": f"{PATH}/{seen.definition.definition_id}"}
     return json_response(_record(seen), 201 if created else 200, location)
 
@@ -221,7 +221,7 @@ async def list_definitions_of_user(
 )
 async def preview_trigger(request: Request, parts: PartsOf, count: _Count = _SHOWN) -> Response:
     """Answer with the next firings of a trigger, without saving it: `trigger_type`, `trigger_args`, bounds, jitter."""
-    table, slots = await parts.control.preview_of(await _document(request), count)
+    table, slots = await parts.schedules.preview_of(await _document(request), count)
     return json_response({"items": preview_records(table, slots)})
 
 
@@ -229,10 +229,10 @@ async def preview_trigger(request: Request, parts: PartsOf, count: _Count = _SHO
 @router.get(f"{PATH}/{{task_def_id}}", **_LOOK)
 async def read_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Answer with the definition, its next ten firings and its last ten instances."""
-    control = await _owned(request, parts, task_def_id)
-    seen = await control.get(task_def_id)
-    table, slots = await control.preview(task_def_id, _SHOWN)
-    last, _ = await control.instances(task_def_id, limit=_SHOWN)
+    schedules = await _owned(request, parts, task_def_id)
+    seen = await schedules.get(task_def_id)
+    table, slots = await schedules.preview(task_def_id, _SHOWN)
+    last, _ = await schedules.instances(task_def_id, limit=_SHOWN)
     paused = seen.definition.status is DefinitionStatus.PAUSED
     return json_response(
         {
@@ -249,9 +249,9 @@ async def list_instances(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
 ) -> Response:
     """Answer with a page of instances, the newest first."""
-    control = await _owned(request, parts, task_def_id)
+    schedules = await _owned(request, parts, task_def_id)
     try:
-        tasks, following = await control.instances(task_def_id, limit=limit, cursor=cursor)
+        tasks, following = await schedules.instances(task_def_id, limit=limit, cursor=cursor)
     except BadCursorError as exc:
         raise _bad_cursor(exc) from exc
     return json_response({"items": [instance_record(t, task_def_id) for t in tasks], "next_cursor": following})
@@ -271,8 +271,8 @@ async def preview_definition(
     count: _Count = _SHOWN,
 ) -> Response:
     """Answer with the next firings; for a paused definition with those that it would have."""
-    control = await _owned(request, parts, task_def_id)
-    table, slots = await control.preview(task_def_id, count)
+    schedules = await _owned(request, parts, task_def_id)
+    table, slots = await schedules.preview(task_def_id, count)
     return json_response({"items": preview_records(table, slots)})
 
 
@@ -287,9 +287,9 @@ async def list_definition_changes(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, limit: _Limit = 50, cursor: _Cursor = None
 ) -> Response:
     """Answer with who did what, the newest first."""
-    control = await _owned(request, parts, task_def_id)
+    schedules = await _owned(request, parts, task_def_id)
     try:
-        found, following = await control.book.changes(task_def_id, limit=limit, cursor=cursor)
+        found, following = await schedules.definitions.changes(task_def_id, limit=limit, cursor=cursor)
     except BadCursorError as exc:
         raise _bad_cursor(exc) from exc
     return json_response({"items": [change_record(change) for change in found], "next_cursor": following})
@@ -302,29 +302,29 @@ async def list_definition_changes(
 @router.post(f"{PATH}/{{task_def_id}}/pause", **_PAUSE)
 async def pause_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Stop firing. Running instances go on."""
-    return await _moved(request, parts, task_def_id, TaskControl.pause)
+    return await _moved(request, parts, task_def_id, Schedules.pause)
 
 
 @router.post("/tasks/{task_def_id}/resume", operation_id="resume_task_definition", **_RESUME)
 @router.post(f"{PATH}/{{task_def_id}}/resume", **_RESUME)
 async def resume_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """Fire again, from the next slot on."""
-    return await _moved(request, parts, task_def_id, TaskControl.resume)
+    return await _moved(request, parts, task_def_id, Schedules.resume)
 
 
 @router.post("/tasks/{task_def_id}/cancel", operation_id="cancel_task_definition", **_CANCEL)
 @router.post(f"{PATH}/{{task_def_id}}/cancel", **_CANCEL)
 async def cancel_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf) -> Response:
     """End the definition for good. Its instances are cancelled too."""
-    return await _moved(request, parts, task_def_id, TaskControl.cancel)
+    return await _moved(request, parts, task_def_id, Schedules.cancel)
 
 
 @router.post("/tasks/{task_def_id}/trigger", operation_id="trigger_task_definition", **_TRIGGER)
 @router.post(f"{PATH}/{{task_def_id}}/trigger", **_TRIGGER)
 async def trigger_definition(request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None) -> Response:
     """Run one instance now, whatever the schedule, also while the definition is paused."""
-    control = await _owned(request, parts, task_def_id)
-    firing = await control.trigger(task_def_id, actor=principal_in(request.scope).name, key=key)
+    schedules = await _owned(request, parts, task_def_id)
+    firing = await schedules.trigger(task_def_id, actor=principal_in(request.scope).name, key=key)
     return json_response(firing_record(firing, "pending"), 202)
 
 
@@ -342,9 +342,9 @@ async def backfill_definition(
     request: Request, task_def_id: DefinitionId, parts: PartsOf, key: _Key = None
 ) -> Response:
     """Run each slot from `start` to `end`, both included."""
-    control = await _owned(request, parts, task_def_id)
+    schedules = await _owned(request, parts, task_def_id)
     wanted = await _read(request, BackfillRequest)
-    firings = await control.backfill(
+    firings = await schedules.backfill(
         task_def_id,
         wanted.start,
         wanted.end,
@@ -371,29 +371,31 @@ async def edit_definition(
     rev: Annotated[int | None, Query(description="Edit only if the definition still has this `rev`.")] = None,
 ) -> Response:
     """Change the fields that the body names and keep the rest. An unchanged interval keeps its phase."""
-    control = await _owned(request, parts, task_def_id)
+    schedules = await _owned(request, parts, task_def_id)
     document = await _confined(await _document(request), principal_in(request.scope), parts)
     return json_response(
-        _record(await control.edit(task_def_id, document, actor=principal_in(request.scope).name, rev=rev))
+        _record(await schedules.edit(task_def_id, document, actor=principal_in(request.scope).name, rev=rev))
     )
 
 
 # --- shared steps
 
 
-async def _owned(request: Request, parts: Parts, definition_id: str) -> TaskControl:
+async def _owned(request: Request, parts: Parts, definition_id: str) -> Schedules:
     """Return task control; raises `DefinitionNotFoundError` for a definition of another user."""
     caller = principal_in(request.scope)
-    if not caller.admin and not caller.sees((await parts.control.book.get(definition_id)).user_id):
+    if not caller.admin and not caller.sees((await parts.schedules.definitions.get(definition_id)).user_id):
         raise DefinitionNotFoundError(definition_id)
-    return parts.control
+    return parts.schedules
 
 
 async def _moved(request: Request, parts: Parts, definition_id: str, move: _Move) -> Response:
     """Make a move, with the note of the body if it has one, and answer with the definition."""
-    control = await _owned(request, parts, definition_id)
+    schedules = await _owned(request, parts, definition_id)
     note = (await _read(request, MoveRequest)).note
-    return json_response(_record(await move(control, definition_id, actor=principal_in(request.scope).name, note=note)))
+    return json_response(
+        _record(await move(schedules, definition_id, actor=principal_in(request.scope).name, note=note))
+    )
 
 
 async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
@@ -407,13 +409,13 @@ async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
 
 async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chosen: Any) -> Response:
     try:
-        found, following = await parts.control.find(statuses=statuses, **chosen)
+        found, following = await parts.schedules.find(statuses=statuses, **chosen)
     except BadCursorError as exc:
         raise _bad_cursor(exc) from exc
     return json_response({"items": [_record(seen) for seen in found], "next_cursor": following})
 
 
-def _record(seen: Seen) -> dict[str, Any]:
+def _record(seen: CurrentDefinition) -> dict[str, Any]:
     return definition_record(seen.definition, seen.status)
 
 

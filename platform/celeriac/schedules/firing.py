@@ -13,7 +13,7 @@ from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavail
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Definition, Firing, Outcome, content_of, content_payload
-from celeriac.schedules.sql.firings import FiringDesk, Planned
+from celeriac.schedules.sql.firings import FiringTable, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.submission import Instance, instance_of
@@ -46,12 +46,12 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
     return instance_of(run, instance, settings)
 
 
-class FiringLine:
+class FiringSubmitter:
     """Submits planned firings and marks them; what is refused stays planned, or counts as missed."""
 
-    def __init__(self, *, store: TaskStore, desk: FiringDesk, settings: Settings) -> None:
+    def __init__(self, *, store: TaskStore, firings: FiringTable, settings: Settings) -> None:
         self._store = store
-        self._desk = desk
+        self._firings = firings
         self._settings = settings
 
     async def submit(self, planned: Sequence[Planned], now_ms: int) -> int:
@@ -74,9 +74,9 @@ class FiringLine:
             elif not isinstance(reply, StoreUnavailableError):
                 log.warning("a firing of definition %s is missed: %s", definition.definition_id, reply)
                 missed[firing.task_id] = Outcome("MISSED", now_ms, str(reply))
-        await self._desk.submitted(done)
+        await self._firings.submitted(done)
         if missed or withdrawn:
-            await self._desk.settle(
+            await self._firings.settle(
                 {**missed, **withdrawn}, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms)
             )
         return len(done)

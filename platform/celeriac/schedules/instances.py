@@ -5,7 +5,7 @@ from __future__ import annotations
 from celeriac.database.cursor import Cursor
 from celeriac.history.history import History
 from celeriac.model import Task, ms_from_utc
-from celeriac.schedules.sql.definitions import DefinitionBook
+from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.store import keys
 from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
@@ -13,12 +13,18 @@ from celeriac.tasks.filter import Sort, TaskFilter
 
 
 async def page_of_instances(
-    store: TaskStore, history: History, book: DefinitionBook, definition_id: str, *, limit: int, cursor: str | None
+    store: TaskStore,
+    history: History,
+    definitions: DefinitionTable,
+    definition_id: str,
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[Task], str | None]:
     """Return up to `limit` instances, the newest first, and the next page's cursor; raises `BadCursorError`."""
     after = None if cursor is None else Cursor.decode(cursor, Sort.CREATED_DOWN)
     # First what is unrecorded: an instance that is recorded in between is in both, rather than in none.
-    fresh_ids = [firing.task_id for firing in await book.unrecorded(definition_id)]
+    fresh_ids = [firing.task_id for firing in await definitions.unrecorded(definition_id)]
     page = await history.find(TaskFilter(definition_id=definition_id), limit=limit + 1, cursor=cursor)
     found = {kept.task.task_id: kept.task for kept in page.tasks}
     going_on = [task_id for task_id, task in found.items() if not task.status.final]

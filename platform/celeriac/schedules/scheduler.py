@@ -10,9 +10,9 @@ from typing import Final
 from celeriac.errors import CeleriacError, HistoryUnavailableError, IllegalTransitionError, TaskNotFoundError
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Decision, Definition, DefinitionStatus, Open
-from celeriac.schedules.firing import FiringLine
-from celeriac.schedules.instance_ends import settle
-from celeriac.schedules.sql.firings import FiringDesk, Glance
+from celeriac.schedules.firing import FiringSubmitter
+from celeriac.schedules.settling import settle
+from celeriac.schedules.sql.firings import DueWork, FiringTable
 from celeriac.settings import ScheduleSettings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
@@ -43,17 +43,17 @@ class Scheduler(Role):
         self,
         *,
         store: TaskStore,
-        desk: FiringDesk,
-        line: FiringLine,
+        firings: FiringTable,
+        submitter: FiringSubmitter,
         schedule: ScheduleSettings,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
         self._store = store
-        self._desk = desk
+        self._firings = firings
         self._settings = schedule
         self._clock: Clock = clock or (lambda: server_ms(store))
-        self._line = line
+        self._submitter = submitter
         self._looked_until = ""
         self._kept_ms = 0
         self._pruned_ms = 0
@@ -73,12 +73,12 @@ class Scheduler(Role):
 
     async def _step(self) -> float:
         now_ms = await self._clock()
-        seen = await self._glance(now_ms)
+        seen = await self._due_work(now_ms)
         tick_ms = self._settings.tick * 1000
         held = False
         if seen.next_ms is not None and seen.next_ms <= now_ms:
             held = not await self._fire(now_ms, seen)
-            seen = await self._glance(now_ms)
+            seen = await self._due_work(now_ms)
         # A clock that a test turns back keeps house too.
         if not 0 <= now_ms - self._kept_ms < tick_ms:
             await self._keep_house(now_ms, seen)
@@ -89,47 +89,47 @@ class Scheduler(Role):
             return _HELD_S if held else 0
         return min(tick_ms, seen.next_ms - now_ms) / 1000
 
-    async def _glance(self, now_ms: int) -> Glance:
-        return await self._desk.glance(now_ms, older_ms=round(self._settings.takeover * 1000))
+    async def _due_work(self, now_ms: int) -> DueWork:
+        return await self._firings.due_work(now_ms, older_ms=round(self._settings.takeover * 1000))
 
-    async def _fire(self, now_ms: int, seen: Glance) -> bool:
+    async def _fire(self, now_ms: int, seen: DueWork) -> bool:
         """Fire one batch; returns whether there was one that nobody else had hold of."""
         if seen.opened:
-            await settle(self._store, self._desk, await self._desk.awaited_ids(now_ms, _LOOKED_AT), now_ms)
+            await settle(self._store, self._firings, await self._firings.awaited_ids(now_ms, _LOOKED_AT), now_ms)
 
         def decide(definition: Definition, unended: Open) -> Decision:
             return transitions.fire(definition, unended, now_ms, most=_SLOTS, max_buffered=self._settings.max_buffered)
 
-        planned, due = await self._desk.claim(now_ms, self._settings.batch, decide)
-        await self._line.submit(planned, now_ms)
+        planned, due = await self._firings.claim(now_ms, self._settings.batch, decide)
+        await self._submitter.submit(planned, now_ms)
         return due > 0
 
-    async def _keep_house(self, now_ms: int, seen: Glance) -> None:
+    async def _keep_house(self, now_ms: int, seen: DueWork) -> None:
         if seen.orphans:
             takeover_ms = round(self._settings.takeover * 1000)
-            orphans = await self._desk.take_over(now_ms, older_ms=takeover_ms, limit=self._settings.batch)
-            await self._line.submit(orphans, now_ms)
+            orphans = await self._firings.take_over(now_ms, older_ms=takeover_ms, limit=self._settings.batch)
+            await self._submitter.submit(orphans, now_ms)
         if seen.cancels:
             await self._cancel()
         if seen.opened:
             if seen.buffered:
-                await settle(self._store, self._desk, await self._desk.awaited_ids(-1, _LOOKED_AT), now_ms)
-            some = await self._desk.open_ids(self._looked_until, _LOOKED_AT)
+                await settle(self._store, self._firings, await self._firings.awaited_ids(-1, _LOOKED_AT), now_ms)
+            some = await self._firings.open_ids(self._looked_until, _LOOKED_AT)
             self._looked_until = some[-1] if len(some) == _LOOKED_AT else ""
-            await settle(self._store, self._desk, some, now_ms)
+            await settle(self._store, self._firings, some, now_ms)
         if seen.buffered:
-            released = await self._desk.release(
+            released = await self._firings.release(
                 now_ms, self._settings.batch, lambda d: d.status is not DefinitionStatus.PAUSED
             )
-            await self._line.submit(released, now_ms)
+            await self._submitter.submit(released, now_ms)
         if not 0 <= now_ms - self._pruned_ms < _PRUNE_MS:
             keep_ms = round(self._settings.retention * 1000)
-            while await self._desk.prune(now_ms, keep_ms=keep_ms, limit=_PRUNED) >= _PRUNED:
+            while await self._firings.prune(now_ms, keep_ms=keep_ms, limit=_PRUNED) >= _PRUNED:
                 await asyncio.sleep(0)
             self._pruned_ms = now_ms
 
     async def _cancel(self) -> None:
-        for task_id in await self._desk.to_cancel(_LOOKED_AT):
+        for task_id in await self._firings.to_cancel(_LOOKED_AT):
             await cancel_instance(self._store, task_id)
 
 

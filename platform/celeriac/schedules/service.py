@@ -1,4 +1,4 @@
-"""Task control: what people do with definitions, the same for HTTP, Python and the command line."""
+"""The service of schedules: what users do with definitions, the same for HTTP, Python and the command line."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from celeriac.schedules.definition import (
     instance_id,
     timetable_of,
 )
-from celeriac.schedules.firing import FiringLine
-from celeriac.schedules.instance_ends import settle
+from celeriac.schedules.firing import FiringSubmitter
 from celeriac.schedules.instances import page_of_instances
 from celeriac.schedules.record import definition_record, shown_task
 from celeriac.schedules.request import (
@@ -39,8 +38,9 @@ from celeriac.schedules.request import (
     read_trigger,
 )
 from celeriac.schedules.scheduler import Clock, cancel_instance
-from celeriac.schedules.sql.definitions import DefinitionBook, cursor_behind
-from celeriac.schedules.sql.firings import FiringDesk
+from celeriac.schedules.settling import settle
+from celeriac.schedules.sql.definitions import DefinitionTable, cursor_after
+from celeriac.schedules.sql.firings import FiringTable
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import Settings
@@ -54,22 +54,22 @@ MAX_PREVIEW: Final = 1000
 #: Open instances whose end a look at one definition counts by itself.
 _SETTLED: Final = 1000
 #: Pages that are looked through to fill one.
-_LOOKS: Final = 20
+_MOST_PAGES: Final = 20
 
 #: Returns the types in which a name is to be looked up.
 Types = Callable[[str], Awaitable[TypeLookup]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CurrentDefinition:
     """A definition and how it looks now: RUNNING is what its instances say."""
 
     definition: Definition
     status: DefinitionStatus
 
 
-class TaskControl:
-    """A process's access to task control; belongs to one event loop.
+class Schedules:
+    """A process's access to definitions; belongs to one event loop.
 
     Raises `HistoryUnavailableError` and `StoreUnavailableError` wherever a store is away.
     """
@@ -80,15 +80,15 @@ class TaskControl:
         self.settings = settings
         self.store = store
         self._history = history
-        self.book = DefinitionBook(history.engine)
-        self.desk = FiringDesk(self.book)
-        self._line = FiringLine(store=store, desk=self.desk, settings=settings)
+        self.definitions = DefinitionTable(history.engine)
+        self.firings = FiringTable(self.definitions)
+        self._submitter = FiringSubmitter(store=store, firings=self.firings, settings=settings)
         self._types = types
         self._clock: Clock = clock or (lambda: server_ms(store))
 
     # --- making and looking
 
-    async def create(self, document: object, *, actor: str, key: str | None = None) -> tuple[Seen, bool]:
+    async def create(self, document: object, *, actor: str, key: str | None = None) -> tuple[CurrentDefinition, bool]:
         """Store a definition; returns it, and whether it is new.
 
         With `key` a repeated call answers with the first one's definition. An instance that is due at once is
@@ -119,42 +119,42 @@ class TaskControl:
         )
         change = Change(now_ms, "create", actor, request.note, {})
         decision = transitions.begun(definition, now_ms, paused=request.paused, change=change)
-        if not await self.book.insert(decision):
+        if not await self.definitions.insert(decision):
             return await self.get(definition_id), False
         await self._submit(decision, now_ms)
         return await self.get(definition_id), True
 
-    async def get(self, definition_id: str) -> Seen:
+    async def get(self, definition_id: str) -> CurrentDefinition:
         """Return a definition as it is now; raises `DefinitionNotFoundError`."""
-        definition = await self.book.get(definition_id)
-        ids = [f.task_id for f in await self.book.open_firings([definition_id]) if f.state is FiringState.OPEN]
+        definition = await self.definitions.get(definition_id)
+        ids = [f.task_id for f in await self.definitions.open_firings([definition_id]) if f.state is FiringState.OPEN]
         if not ids:
-            return Seen(definition, definition.status)
-        going_on = await settle(self.store, self.desk, ids[:_SETTLED], await self._clock())
+            return CurrentDefinition(definition, definition.status)
+        going_on = await settle(self.store, self.firings, ids[:_SETTLED], await self._clock())
         if len(going_on) < len(ids):
-            definition = await self.book.get(definition_id)
-        return Seen(definition, _look(definition, going_on))
+            definition = await self.definitions.get(definition_id)
+        return CurrentDefinition(definition, _status_now(definition, going_on))
 
     async def find(
         self, *, statuses: Sequence[DefinitionStatus] = (), limit: int, cursor: str | None = None, **chosen: Any
-    ) -> tuple[list[Seen], str | None]:
+    ) -> tuple[list[CurrentDefinition], str | None]:
         """Return a page of definitions as they look now, the newest first, and the next page's cursor.
 
         RUNNING is not stored, so which of the active ones run is seen page by page: a page is filled up from the
         following ones, and where matches are rare it may be shorter than `limit`. None as the cursor is the end.
-        `chosen` are further filters of `DefinitionBook.find`. Raises `BadCursorError`.
+        `chosen` are further filters of `DefinitionTable.find`. Raises `BadCursorError`.
         """
         running, active = DefinitionStatus.RUNNING in statuses, DefinitionStatus.ACTIVE in statuses
         stored = {DefinitionStatus.ACTIVE if status is DefinitionStatus.RUNNING else status for status in statuses}
-        found: list[Seen] = []
-        for _ in range(_LOOKS):
-            page = await self.book.find(
+        found: list[CurrentDefinition] = []
+        for _ in range(_MOST_PAGES):
+            page = await self.definitions.find(
                 statuses=tuple(stored), unended=running and not active, limit=limit, cursor=cursor, **chosen
             )
-            for seen in await self.look(page.definitions):
+            for seen in await self.current(page.definitions):
                 if not statuses or seen.status in statuses:
                     if len(found) == limit:
-                        return found, cursor_behind(found[-1].definition)
+                        return found, cursor_after(found[-1].definition)
                     found.append(seen)
             cursor = page.next_cursor
             # A full page is the last one only if nothing that matches follows.
@@ -162,49 +162,51 @@ class TaskControl:
                 break
         return found, cursor
 
-    async def look(self, definitions: Sequence[Definition]) -> list[Seen]:
+    async def current(self, definitions: Sequence[Definition]) -> list[CurrentDefinition]:
         """Return many definitions as they look now."""
-        firings = await self.book.open_firings([d.definition_id for d in definitions])
+        firings = await self.definitions.open_firings([d.definition_id for d in definitions])
         opened = [f for f in firings if f.state is FiringState.OPEN]
-        going_on = await settle(self.store, self.desk, [f.task_id for f in opened], await self._clock())
+        going_on = await settle(self.store, self.firings, [f.task_id for f in opened], await self._clock())
         of: dict[str, dict[str, Status]] = {}
         for firing in opened:
             if firing.task_id in going_on:
                 of.setdefault(firing.definition_id, {})[firing.task_id] = going_on[firing.task_id]
-        return [Seen(d, _look(d, of.get(d.definition_id, {}))) for d in definitions]
+        return [CurrentDefinition(d, _status_now(d, of.get(d.definition_id, {}))) for d in definitions]
 
     async def instances(self, definition_id: str, *, limit: int, cursor: str | None = None) -> tuple[list[Task], Any]:
         """Return a page of a definition's instances, the newest first, and the next page's cursor.
 
         Those that history does not know yet are there too. Raises `BadCursorError`, `DefinitionNotFoundError`.
         """
-        await self.book.get(definition_id)
-        return await page_of_instances(self.store, self._history, self.book, definition_id, limit=limit, cursor=cursor)
+        await self.definitions.get(definition_id)
+        return await page_of_instances(
+            self.store, self._history, self.definitions, definition_id, limit=limit, cursor=cursor
+        )
 
     # --- moves
 
-    async def pause(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+    async def pause(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
         """Stop firing; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         return await self._changed(
             definition_id, lambda d, _: transitions.paused(d, now_ms, actor=actor, note=note), now_ms
         )
 
-    async def resume(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+    async def resume(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
         """Fire again; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         return await self._changed(
             definition_id, lambda d, unended: transitions.resumed(d, unended, now_ms, actor=actor, note=note), now_ms
         )
 
-    async def cancel(self, definition_id: str, *, actor: str, note: str | None = None) -> Seen:
+    async def cancel(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
         """End it for good, its instances too; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         seen = await self._changed(
             definition_id, lambda d, _: transitions.cancelled(d, now_ms, actor=actor, note=note), now_ms
         )
         # At once where that is possible; a beat sees to the rest, also if this process dies now.
-        for firing in await self.book.open_firings([definition_id]):
+        for firing in await self.definitions.open_firings([definition_id]):
             if firing.state is FiringState.OPEN:
                 await cancel_instance(self.store, firing.task_id)
         return seen
@@ -223,7 +225,7 @@ class TaskControl:
             if await self._made_before([task_id]):
                 slot_ms = await self._slot_ms(task_id, now_ms)
                 return Firing(task_id, definition_id, slot_ms, "manual", FiringState.OPEN, slot_ms)
-        await self.book.change(definition_id, decide)
+        await self.definitions.change(definition_id, decide)
         await self._submit(made[-1], now_ms)
         return made[-1].firings[0]
 
@@ -249,7 +251,7 @@ class TaskControl:
 
         if start > end:
             raise InvalidSubmissionError([Violation("end", "is before start")])
-        table = (await self.book.get(definition_id)).timetable().without_start()
+        table = (await self.definitions.get(definition_id)).timetable().without_start()
         slots = list(islice(table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms)), most + 1))
         if not slots:
             raise InvalidSubmissionError([Violation("end", "no slot lies from start to end, up to now")])
@@ -266,11 +268,13 @@ class TaskControl:
             )
             return made[-1]
 
-        await self.book.change(definition_id, decide)
+        await self.definitions.change(definition_id, decide)
         await self._submit(made[-1], now_ms)
         return list(made[-1].firings)
 
-    async def edit(self, definition_id: str, document: object, *, actor: str, rev: int | None = None) -> Seen:
+    async def edit(
+        self, definition_id: str, document: object, *, actor: str, rev: int | None = None
+    ) -> CurrentDefinition:
         """Change what `document` names and keep the rest; null takes a value back to its default.
 
         With `rev`, a definition that changed since is left alone: `ChangedDefinitionError`.
@@ -282,7 +286,7 @@ class TaskControl:
             message = f"cannot be edited; what can: {', '.join(sorted(EDITABLE))}"
             raise InvalidSubmissionError([Violation(str(unknown[0])[:100], message)])
         now_ms = await self._settled_now(definition_id)
-        known = await self.book.get(definition_id)
+        known = await self.definitions.get(definition_id)
         transitions.refuse_read_only(known, "edit")
         before = request_document(known)
         merged = {name: value for name, value in {**before, **document}.items() if value is not None}
@@ -329,7 +333,7 @@ class TaskControl:
 
     async def preview(self, definition_id: str, count: int) -> tuple[Timetable, list[int]]:
         """Return the next `count` slots, of a paused definition those that it would have."""
-        definition = await self.book.get(definition_id)
+        definition = await self.definitions.get(definition_id)
         over = definition.status in (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
         table = definition.timetable()
         if over or definition.trigger_type is TaskTriggerType.IMMEDIATE:
@@ -363,8 +367,8 @@ class TaskControl:
         """Return those of the instances that a request of the same key has made, however long ago."""
         known = await self.store.known(task_ids)
         found = {task_id for task_id, there in zip(task_ids, known, strict=True) if there}
-        found |= await self.desk.known(task_ids)
-        return found | set(await self.desk.recorded_ends(task_ids))
+        found |= await self.firings.known(task_ids)
+        return found | set(await self.firings.recorded_ends(task_ids))
 
     async def _slot_ms(self, task_id: str, otherwise_ms: int) -> int:
         """Return the slot of an instance by its record; `otherwise_ms` where the store has let it go."""
@@ -377,14 +381,14 @@ class TaskControl:
     async def _settled_now(self, definition_id: str) -> int:
         """Count the ends of a definition's instances, so that a move meets it as it is; returns the moment."""
         now_ms = await self._clock()
-        firings = await self.book.open_firings([definition_id])
+        firings = await self.definitions.open_firings([definition_id])
         ids = [f.task_id for f in firings if f.state is FiringState.OPEN]
-        await settle(self.store, self.desk, ids[:_SETTLED], now_ms)
+        await settle(self.store, self.firings, ids[:_SETTLED], now_ms)
         return now_ms
 
     async def _changed(
         self, definition_id: str, decide: Callable[[Definition, Open], Decision | None], now_ms: int
-    ) -> Seen:
+    ) -> CurrentDefinition:
         made: list[Decision] = []
 
         def remember(definition: Definition, unended: Open) -> Decision | None:
@@ -393,7 +397,7 @@ class TaskControl:
                 made.append(decision)
             return decision
 
-        await self.book.change(definition_id, remember)
+        await self.definitions.change(definition_id, remember)
         if made:
             await self._submit(made[-1], now_ms)
         return await self.get(definition_id)
@@ -401,10 +405,10 @@ class TaskControl:
     async def _submit(self, decision: Decision, now_ms: int) -> None:
         planned = [(decision.after, f) for f in decision.firings if f.state is FiringState.PLANNED]
         if planned:
-            await self._line.submit(planned, now_ms)
+            await self._submitter.submit(planned, now_ms)
 
 
-def _look(definition: Definition, going_on: Mapping[str, Status]) -> DefinitionStatus:
+def _status_now(definition: Definition, going_on: Mapping[str, Status]) -> DefinitionStatus:
     running = any(status is Status.PROCESSING for status in going_on.values())
     if running and definition.status is DefinitionStatus.ACTIVE:
         return DefinitionStatus.RUNNING

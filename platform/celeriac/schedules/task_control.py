@@ -20,7 +20,7 @@ from celeriac.schedules.definition import TaskTriggerType
 from celeriac.settings import Settings
 
 if TYPE_CHECKING:
-    from celeriac.schedules.service import TaskControl
+    from celeriac.schedules.service import Schedules
 
 T = TypeVar("T")
 
@@ -64,28 +64,28 @@ class TaskControlService:
             "trigger_args": None if trigger_args is None else dict(trigger_args),
             **options,
         }
-        seen, _ = self._call(lambda control: control.create(document, actor=_ACTOR))
+        seen, _ = self._call(lambda schedules: schedules.create(document, actor=_ACTOR))
         return seen.definition.definition_id
 
     def pause_schedule(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
         """Stop firing; returns the definition."""
-        return self._shown(lambda control: control.pause(task_def_id, actor=_ACTOR, note=note))
+        return self._shown(lambda schedules: schedules.pause(task_def_id, actor=_ACTOR, note=note))
 
     def resume_schedule(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
         """Fire again, from the next slot on; returns the definition."""
-        return self._shown(lambda control: control.resume(task_def_id, actor=_ACTOR, note=note))
+        return self._shown(lambda schedules: schedules.resume(task_def_id, actor=_ACTOR, note=note))
 
     def cancel_task(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
         """End it for good, its instances too; returns the definition."""
-        return self._shown(lambda control: control.cancel(task_def_id, actor=_ACTOR, note=note))
+        return self._shown(lambda schedules: schedules.cancel(task_def_id, actor=_ACTOR, note=note))
 
     def trigger_immediately(self, task_def_id: str) -> str:
         """Run one instance now, whatever the schedule; returns its task id."""
-        return self._call(lambda control: control.trigger(task_def_id, actor=_ACTOR)).task_id
+        return self._call(lambda schedules: schedules.trigger(task_def_id, actor=_ACTOR)).task_id
 
     def get_task_definition(self, task_def_id: str) -> dict[str, Any]:
         """Return the definition, with `status`, `next_run_at` and `last_outcome`."""
-        return self._shown(lambda control: control.get(task_def_id))
+        return self._shown(lambda schedules: schedules.get(task_def_id))
 
     def get_task_instances(
         self, task_def_id: str, *, limit: int = 500, cursor: str | None = None
@@ -93,27 +93,27 @@ class TaskControlService:
         """Return up to `limit` instances, the newest first."""
         from celeriac.schedules.record import instance_record
 
-        tasks, _ = self._call(lambda control: control.instances(task_def_id, limit=limit, cursor=cursor))
+        tasks, _ = self._call(lambda schedules: schedules.instances(task_def_id, limit=limit, cursor=cursor))
         return [instance_record(task, task_def_id) for task in tasks]
 
     def get_user_tasks(self, user_id: int | str, *, limit: int = 500) -> list[dict[str, Any]]:
         """Return up to `limit` definitions of a user, the newest first."""
         from celeriac.schedules.record import definition_record
 
-        async def work(control: TaskControl) -> list[dict[str, Any]]:
-            page = await control.book.find(user_id=str(user_id), limit=limit)
-            return [definition_record(s.definition, s.status) for s in await control.look(page.definitions)]
+        async def work(schedules: Schedules) -> list[dict[str, Any]]:
+            page = await schedules.definitions.find(user_id=str(user_id), limit=limit)
+            return [definition_record(s.definition, s.status) for s in await schedules.current(page.definitions)]
 
         return self._call(work)
 
     def edit_task(self, task_def_id: str, **fields: Any) -> dict[str, Any]:
         """Change the named fields and keep the rest; returns the definition."""
-        return self._shown(lambda control: control.edit(task_def_id, fields, actor=_ACTOR))
+        return self._shown(lambda schedules: schedules.edit(task_def_id, fields, actor=_ACTOR))
 
     def backfill(self, task_def_id: str, start: datetime, end: datetime, *, one_by_one: bool = False) -> list[str]:
         """Run the slots of a range that has been, both ends included; returns the task ids."""
         firings = self._call(
-            lambda control: control.backfill(task_def_id, start, end, actor=_ACTOR, one_by_one=one_by_one)
+            lambda schedules: schedules.backfill(task_def_id, start, end, actor=_ACTOR, one_by_one=one_by_one)
         )
         return [firing.task_id for firing in firings]
 
@@ -124,13 +124,13 @@ class TaskControlService:
         if connection is not None:
             connection.close()
 
-    def _shown(self, work: Callable[[TaskControl], Coroutine[Any, Any, Any]]) -> dict[str, Any]:
+    def _shown(self, work: Callable[[Schedules], Coroutine[Any, Any, Any]]) -> dict[str, Any]:
         from celeriac.schedules.record import definition_record
 
         seen = self._call(work)
         return definition_record(seen.definition, seen.status)
 
-    def _call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
+    def _call(self, work: Callable[[Schedules], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
             if self._connection is None:
                 self._connection = _Connection(*self._found())
@@ -161,7 +161,7 @@ class _Connection:
             self._thread.stop()
             raise
 
-    def call(self, work: Callable[[TaskControl], Coroutine[Any, Any, T]]) -> T:
+    def call(self, work: Callable[[Schedules], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of task control and wait for it."""
         return self._thread.wait(work(self._control))
 
@@ -170,11 +170,11 @@ class _Connection:
         self._thread.wait(self._open.aclose())
         self._thread.stop()
 
-    async def _connect(self, settings: Settings, url: str) -> TaskControl:
+    async def _connect(self, settings: Settings, url: str) -> Schedules:
         # Here, so that `import celeriac` does not import SQLAlchemy.
-        from celeriac.schedules.connect import control_on
+        from celeriac.schedules.connection import connected_schedules
 
-        return await self._open.enter_async_context(control_on(settings, url))
+        return await self._open.enter_async_context(connected_schedules(settings, url))
 
 
 #: The service of this process.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from celeriac.database.migrating import migrate
-from celeriac.schedules.scheduler_process import scheduler_on
+from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.settings import Settings
 from celeriac.store.audit import AuditLog
 from celeriac.store.task_store import TaskStore

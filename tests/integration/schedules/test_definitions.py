@@ -16,10 +16,10 @@ from celeriac.errors import (
     InvalidSubmissionError,
 )
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.schedules.scheduler_process import scheduler_on
+from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.kit.schedules import BEGIN_MS, Desk, task_control
+from tests.kit.schedules import BEGIN_MS, SchedulesKit, task_control
 
 MINUTES = [60 * n for n in range(1, 61)]
 
@@ -30,7 +30,7 @@ def settings(valkey_url: str, database_url: str) -> Settings:
 
 
 @pytest.fixture
-async def desk(store: TaskStore, settings: Settings) -> AsyncIterator[Desk]:
+async def kit(store: TaskStore, settings: Settings) -> AsyncIterator[SchedulesKit]:
     async with task_control(store, settings) as made:
         yield made
 
@@ -42,107 +42,107 @@ def at(seconds: float) -> str:
 # --- firing
 
 
-async def test_an_interval_fires_each_slot_once_and_does_not_drift(desk: Desk) -> None:
-    definition_id = await desk.create()
-    await desk.run_for(294, step_s=7)
-    assert await desk.slots(definition_id) == [60, 120, 180, 240]
-    (first, *_) = await desk.instances(definition_id)
-    record = await desk.store.get(first.task_id)
+async def test_an_interval_fires_each_slot_once_and_does_not_drift(kit: SchedulesKit) -> None:
+    definition_id = await kit.create()
+    await kit.run_for(294, step_s=7)
+    assert await kit.slots(definition_id) == [60, 120, 180, 240]
+    (first, *_) = await kit.instances(definition_id)
+    record = await kit.store.get(first.task_id)
     assert (record.type, record.user_id, record.extra["trigger"]) == ("http_test.echo", "7", "schedule")
     assert record.metadata["schedule"]["task_def_id"] == definition_id
-    assert (await desk.control.get(definition_id)).definition.next_ms == BEGIN_MS + 300_000
+    assert (await kit.schedules.get(definition_id)).definition.next_ms == BEGIN_MS + 300_000
 
 
-async def test_a_moment_fires_once_and_then_the_definition_is_complete(desk: Desk) -> None:
-    definition_id = await desk.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(90)})
-    await desk.run_for(89)
-    assert await desk.slots(definition_id) == []
-    await desk.run_for(2)
-    assert await desk.slots(definition_id) == [90]
-    assert await desk.status(definition_id) == "ACTIVE"
-    (task,) = await desk.instances(definition_id)
-    claim = await desk.claim(task)
-    assert await desk.status(definition_id) == "RUNNING"
-    await desk.store.complete(claim, '"done"')
-    assert await desk.status(definition_id) == "COMPLETED"
-    await desk.run_for(1000, step_s=100)
-    assert await desk.slots(definition_id) == [90]
+async def test_a_moment_fires_once_and_then_the_definition_is_complete(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(90)})
+    await kit.run_for(89)
+    assert await kit.slots(definition_id) == []
+    await kit.run_for(2)
+    assert await kit.slots(definition_id) == [90]
+    assert await kit.status(definition_id) == "ACTIVE"
+    (task,) = await kit.instances(definition_id)
+    claim = await kit.claim(task)
+    assert await kit.status(definition_id) == "RUNNING"
+    await kit.store.complete(claim, '"done"')
+    assert await kit.status(definition_id) == "COMPLETED"
+    await kit.run_for(1000, step_s=100)
+    assert await kit.slots(definition_id) == [90]
 
 
-async def test_at_once_means_before_the_answer(desk: Desk) -> None:
-    definition_id = await desk.create(
+async def test_at_once_means_before_the_answer(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(
         trigger_type="IMMEDIATE", trigger_args=None, task=None, content="hello", group="readers"
     )
-    (task,) = await desk.instances(definition_id)
+    (task,) = await kit.instances(definition_id)
     data = task.payload["data"]
     assert (task.type, task.group) == ("remote", "readers")
     assert (data["content"], data["user_id"], data["task_def_id"]) == ("hello", 7, definition_id)
 
 
-async def test_the_same_creation_sent_many_times_at_once_makes_one_definition(desk: Desk) -> None:
+async def test_the_same_creation_sent_many_times_at_once_makes_one_definition(kit: SchedulesKit) -> None:
     document = {"user_id": 7, "task": {"type": "http_test.echo", "payload": {}}, "trigger_type": "IMMEDIATE"}
-    made = await asyncio.gather(*(desk.control.create(document, actor="tester", key="k") for _ in range(20)))
+    made = await asyncio.gather(*(kit.schedules.create(document, actor="tester", key="k") for _ in range(20)))
     assert sum(created for _, created in made) == 1
     (definition_id,) = {seen.definition.definition_id for seen, _ in made}
-    assert len(await desk.instances(definition_id)) == 1
+    assert len(await kit.instances(definition_id)) == 1
 
 
 async def test_what_dies_between_planning_and_submitting_is_submitted_by_another(
-    desk: Desk, settings: Settings
+    kit: SchedulesKit, settings: Settings
 ) -> None:
-    definition_id = await desk.create(max_runs=2)
-    desk.clock.pass_s(120)
+    definition_id = await kit.create(max_runs=2)
+    kit.clock.pass_s(120)
 
     async def dies(*_: Any) -> int:
         raise asyncio.CancelledError
 
-    first = desk.scheduler
-    first._line.submit = dies  # type: ignore[method-assign]
+    first = kit.scheduler
+    first._submitter.submit = dies  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
         await first.step()
-    assert await desk.slots(definition_id) == []
-    assert len(await desk.rows("SELECT 1 FROM celeriac_firings WHERE state = 'planned'")) == 2
-    desk.clock.pass_s(settings.schedule.takeover)
-    async with scheduler_on(desk.store, settings, clock=desk.clock) as second:
+    assert await kit.slots(definition_id) == []
+    assert len(await kit.rows("SELECT 1 FROM celeriac_firings WHERE state = 'planned'")) == 2
+    kit.clock.pass_s(settings.schedule.takeover)
+    async with scheduler_on(kit.store, settings, clock=kit.clock) as second:
         await second.step()
-    assert await desk.slots(definition_id) == [60, 120]
+    assert await kit.slots(definition_id) == [60, 120]
 
 
-async def test_what_dies_after_submitting_runs_once(desk: Desk, settings: Settings) -> None:
-    definition_id = await desk.create(max_runs=1)
-    desk.clock.pass_s(60)
+async def test_what_dies_after_submitting_runs_once(kit: SchedulesKit, settings: Settings) -> None:
+    definition_id = await kit.create(max_runs=1)
+    kit.clock.pass_s(60)
 
     async def dies(*_: Any) -> None:
         raise asyncio.CancelledError
 
-    desk.scheduler._desk.submitted = dies  # type: ignore[method-assign]
+    kit.scheduler._firings.submitted = dies  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):
-        await desk.scheduler.step()
-    (task,) = await desk.store.read(("KEYS", "task:*"))
+        await kit.scheduler.step()
+    (task,) = await kit.store.read(("KEYS", "task:*"))
     assert len(task) == 1
     task_id = task[0].removeprefix("task:")
-    await desk.end(await desk.store.get(task_id))
-    desk.clock.pass_s(60)
-    async with scheduler_on(desk.store, settings, clock=desk.clock) as second:
+    await kit.end(await kit.store.get(task_id))
+    kit.clock.pass_s(60)
+    async with scheduler_on(kit.store, settings, clock=kit.clock) as second:
         await second.step()
-    assert (await desk.store.read(("KEYS", "task:*")))[0] == task
-    assert (await desk.store.get(task_id)).status == "COMPLETED"
-    assert await desk.status(definition_id) == "COMPLETED"
+    assert (await kit.store.read(("KEYS", "task:*")))[0] == task
+    assert (await kit.store.get(task_id)).status == "COMPLETED"
+    assert await kit.status(definition_id) == "COMPLETED"
 
 
-async def test_many_beats_fire_each_slot_once(desk: Desk, settings: Settings) -> None:
-    ids = [await desk.create(trigger_args={"interval": 1}) for _ in range(20)]
+async def test_many_beats_fire_each_slot_once(kit: SchedulesKit, settings: Settings) -> None:
+    ids = [await kit.create(trigger_args={"interval": 1}) for _ in range(20)]
     async with (
-        scheduler_on(desk.store, settings, clock=desk.clock) as second,
-        scheduler_on(desk.store, settings, clock=desk.clock) as third,
+        scheduler_on(kit.store, settings, clock=kit.clock) as second,
+        scheduler_on(kit.store, settings, clock=kit.clock) as third,
     ):
         for _ in range(5):
-            desk.clock.pass_s(1)
+            kit.clock.pass_s(1)
             for _ in range(3):
-                await asyncio.gather(*(beat.step() for beat in (desk.scheduler, second, third)))
+                await asyncio.gather(*(beat.step() for beat in (kit.scheduler, second, third)))
     for definition_id in ids:
-        assert await desk.slots(definition_id) == [1, 2, 3, 4, 5]
-        assert await desk.counters(definition_id) == {"fired": 5}
+        assert await kit.slots(definition_id) == [1, 2, 3, 4, 5]
+        assert await kit.counters(definition_id) == {"fired": 5}
 
 
 # --- misfires: an hour without a beat
@@ -157,248 +157,250 @@ async def test_many_beats_fire_each_slot_once(desk: Desk, settings: Settings) ->
         ({"misfire": "fire_all", "catchup_window": 299}, MINUTES[-5:], 55),
     ],
 )
-async def test_an_hour_without_a_beat(desk: Desk, fields: dict[str, Any], slots: list[int], missed: int) -> None:
-    definition_id = await desk.create(**fields)
-    desk.clock.pass_s(3600)
-    await desk.fire()
-    assert await desk.slots(definition_id) == slots
-    desk.clock.pass_s(60)
-    await desk.fire()
-    assert await desk.slots(definition_id) == [*slots, 3660]
+async def test_an_hour_without_a_beat(kit: SchedulesKit, fields: dict[str, Any], slots: list[int], missed: int) -> None:
+    definition_id = await kit.create(**fields)
+    kit.clock.pass_s(3600)
+    await kit.fire()
+    assert await kit.slots(definition_id) == slots
+    kit.clock.pass_s(60)
+    await kit.fire()
+    assert await kit.slots(definition_id) == [*slots, 3660]
     expected = {"fired": len(slots) + 1, "missed": missed}
-    assert await desk.counters(definition_id) == {name: n for name, n in expected.items() if n}
+    assert await kit.counters(definition_id) == {name: n for name, n in expected.items() if n}
 
 
-async def test_a_moment_that_passed_without_a_beat_runs_late_or_never(desk: Desk) -> None:
-    late = await desk.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)})
-    never = await desk.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)}, misfire="skip")
-    desk.clock.pass_s(3600)
-    await desk.fire()
-    assert await desk.slots(late) == [60]
-    assert await desk.slots(never) == []
-    assert await desk.status(never) == "COMPLETED"
+async def test_a_moment_that_passed_without_a_beat_runs_late_or_never(kit: SchedulesKit) -> None:
+    late = await kit.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)})
+    never = await kit.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)}, misfire="skip")
+    kit.clock.pass_s(3600)
+    await kit.fire()
+    assert await kit.slots(late) == [60]
+    assert await kit.slots(never) == []
+    assert await kit.status(never) == "COMPLETED"
 
 
 # --- overlap
 
 
-async def test_overlap_skip_leaves_slots_out_while_one_runs(desk: Desk) -> None:
-    definition_id = await desk.create(overlap="skip")
-    await desk.run_for(180, step_s=60)
-    assert await desk.slots(definition_id) == [60]
-    await desk.end((await desk.instances(definition_id))[0])
-    await desk.run_for(60, step_s=60)
-    assert await desk.slots(definition_id) == [60, 240]
-    assert await desk.counters(definition_id) == {"fired": 2, "skipped": 2, "succeeded": 1}
+async def test_overlap_skip_leaves_slots_out_while_one_runs(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(overlap="skip")
+    await kit.run_for(180, step_s=60)
+    assert await kit.slots(definition_id) == [60]
+    await kit.end((await kit.instances(definition_id))[0])
+    await kit.run_for(60, step_s=60)
+    assert await kit.slots(definition_id) == [60, 240]
+    assert await kit.counters(definition_id) == {"fired": 2, "skipped": 2, "succeeded": 1}
 
 
 @pytest.mark.parametrize(
     ("overlap", "slots", "skipped"), [("queue_one", [60, 120], 2), ("queue_all", [60, 120, 180, 240], 0)]
 )
-async def test_overlap_queue_runs_one_after_the_other(desk: Desk, overlap: str, slots: list[int], skipped: int) -> None:
-    definition_id = await desk.create(overlap=overlap, end_at=at(240))
-    await desk.run_for(240, step_s=60)
+async def test_overlap_queue_runs_one_after_the_other(
+    kit: SchedulesKit, overlap: str, slots: list[int], skipped: int
+) -> None:
+    definition_id = await kit.create(overlap=overlap, end_at=at(240))
+    await kit.run_for(240, step_s=60)
     for number in range(len(slots)):
-        assert await desk.slots(definition_id) == slots[: number + 1]
-        await desk.end((await desk.instances(definition_id))[-1])
-        await desk.run_for(1)
-    counters = await desk.counters(definition_id)
+        assert await kit.slots(definition_id) == slots[: number + 1]
+        await kit.end((await kit.instances(definition_id))[-1])
+        await kit.run_for(1)
+    counters = await kit.counters(definition_id)
     assert counters["fired"] == counters["succeeded"] == len(slots)
     assert counters.get("skipped", 0) == skipped
-    assert await desk.status(definition_id) == "COMPLETED"
+    assert await kit.status(definition_id) == "COMPLETED"
 
 
-async def test_overlap_cancel_previous_waits_until_it_has_stopped(desk: Desk) -> None:
-    definition_id = await desk.create(overlap="cancel_previous")
-    await desk.run_for(60, step_s=60)
-    (first,) = await desk.instances(definition_id)
-    claim = await desk.claim(first)
-    await desk.run_for(120, step_s=60)
-    assert await desk.slots(definition_id) == [60], "it has been asked to stop and has not"
-    assert (await desk.store.get(first.task_id)).cancel_requested
-    await desk.store.settle_cancelled(claim)
-    await desk.run_for(1)
-    assert await desk.slots(definition_id) == [60, 180], "the last one takes its place"
-    assert await desk.counters(definition_id) == {"fired": 3, "skipped": 1, "buffered": 2, "cancelled": 1}
+async def test_overlap_cancel_previous_waits_until_it_has_stopped(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(overlap="cancel_previous")
+    await kit.run_for(60, step_s=60)
+    (first,) = await kit.instances(definition_id)
+    claim = await kit.claim(first)
+    await kit.run_for(120, step_s=60)
+    assert await kit.slots(definition_id) == [60], "it has been asked to stop and has not"
+    assert (await kit.store.get(first.task_id)).cancel_requested
+    await kit.store.settle_cancelled(claim)
+    await kit.run_for(1)
+    assert await kit.slots(definition_id) == [60, 180], "the last one takes its place"
+    assert await kit.counters(definition_id) == {"fired": 3, "skipped": 1, "buffered": 2, "cancelled": 1}
 
 
-async def test_overlap_allow_runs_beside(desk: Desk) -> None:
-    definition_id = await desk.create()
-    await desk.run_for(180, step_s=60)
-    assert await desk.slots(definition_id) == [60, 120, 180]
+async def test_overlap_allow_runs_beside(kit: SchedulesKit) -> None:
+    definition_id = await kit.create()
+    await kit.run_for(180, step_s=60)
+    assert await kit.slots(definition_id) == [60, 120, 180]
 
 
 # --- bounds
 
 
-async def test_start_end_and_number_of_runs_bound_it(desk: Desk) -> None:
-    definition_id = await desk.create(start_at=at(600), end_at=at(720))
-    limited = await desk.create(max_runs=2)
-    await desk.run_for(1200, step_s=60)
-    assert await desk.slots(definition_id) == [600, 660, 720]
-    assert await desk.slots(limited) == [60, 120]
-    for task in await desk.instances(limited):
-        await desk.end(task)
-    assert await desk.status(limited) == "COMPLETED"
+async def test_start_end_and_number_of_runs_bound_it(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(start_at=at(600), end_at=at(720))
+    limited = await kit.create(max_runs=2)
+    await kit.run_for(1200, step_s=60)
+    assert await kit.slots(definition_id) == [600, 660, 720]
+    assert await kit.slots(limited) == [60, 120]
+    for task in await kit.instances(limited):
+        await kit.end(task)
+    assert await kit.status(limited) == "COMPLETED"
 
 
-async def test_jitter_moves_the_firing_and_not_the_slot(desk: Desk) -> None:
-    definition_id = await desk.create(jitter=30)
-    due_ms = (await desk.control.get(definition_id)).definition.next_ms
+async def test_jitter_moves_the_firing_and_not_the_slot(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(jitter=30)
+    due_ms = (await kit.schedules.get(definition_id)).definition.next_ms
     assert due_ms is not None
     assert 60_000 <= due_ms - BEGIN_MS <= 90_000
-    desk.clock.ms = due_ms - 1
-    await desk.fire()
-    assert await desk.slots(definition_id) == []
-    desk.clock.ms = due_ms
-    await desk.fire()
-    assert await desk.slots(definition_id) == [60]
+    kit.clock.ms = due_ms - 1
+    await kit.fire()
+    assert await kit.slots(definition_id) == []
+    kit.clock.ms = due_ms
+    await kit.fire()
+    assert await kit.slots(definition_id) == [60]
 
 
-async def test_failures_in_a_row_pause_it(desk: Desk) -> None:
-    definition_id = await desk.create(pause_on_failure=2)
+async def test_failures_in_a_row_pause_it(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(pause_on_failure=2)
     for failing in (True, False, True, True):
-        await desk.run_for(60, step_s=60)
-        await desk.end((await desk.instances(definition_id))[-1], failing=failing)
-    await desk.run_for(300, step_s=60)
-    assert await desk.slots(definition_id) == [60, 120, 180, 240]
-    seen = await desk.control.get(definition_id)
+        await kit.run_for(60, step_s=60)
+        await kit.end((await kit.instances(definition_id))[-1], failing=failing)
+    await kit.run_for(300, step_s=60)
+    assert await kit.slots(definition_id) == [60, 120, 180, 240]
+    seen = await kit.schedules.get(definition_id)
     assert seen.status == "PAUSED"
     assert seen.definition.note == "2 instances in a row failed; the last one: boom"
-    await desk.control.resume(definition_id, actor="tester")
-    await desk.run_for(60, step_s=60)
-    assert len(await desk.slots(definition_id)) == 5
+    await kit.schedules.resume(definition_id, actor="tester")
+    await kit.run_for(60, step_s=60)
+    assert len(await kit.slots(definition_id)) == 5
 
 
 async def test_a_full_queue_is_waited_for_and_then_counts_as_missed(store: TaskStore, settings: Settings) -> None:
     tight = settings.model_copy(update={"max_queue_length": 1})
-    async with TaskStore(str(settings.redis_url), tight.store) as tight_store, task_control(tight_store, tight) as desk:
-        definition_id = await desk.create(trigger_args={"interval": 50}, max_runs=2)
-        await desk.run_for(104, step_s=1)
-        assert await desk.slots(definition_id) == [50]
-        await desk.run_for(100, step_s=1)
-        assert await desk.counters(definition_id) == {"fired": 1, "missed": 1}
+    async with TaskStore(str(settings.redis_url), tight.store) as tight_store, task_control(tight_store, tight) as kit:
+        definition_id = await kit.create(trigger_args={"interval": 50}, max_runs=2)
+        await kit.run_for(104, step_s=1)
+        assert await kit.slots(definition_id) == [50]
+        await kit.run_for(100, step_s=1)
+        assert await kit.counters(definition_id) == {"fired": 1, "missed": 1}
 
 
 # --- moves
 
 
-async def test_pause_resume_trigger_and_cancel(desk: Desk) -> None:
-    definition_id = await desk.create()
-    await desk.control.pause(definition_id, actor="ann", note="holidays")
-    assert (await desk.control.pause(definition_id, actor="ann")).definition.note == "holidays", "no change, no error"
-    await desk.run_for(150, step_s=10)
-    assert await desk.slots(definition_id) == []
-    firing = await desk.control.trigger(definition_id, actor="ann")
+async def test_pause_resume_trigger_and_cancel(kit: SchedulesKit) -> None:
+    definition_id = await kit.create()
+    await kit.schedules.pause(definition_id, actor="ann", note="holidays")
+    assert (await kit.schedules.pause(definition_id, actor="ann")).definition.note == "holidays", "no change, no error"
+    await kit.run_for(150, step_s=10)
+    assert await kit.slots(definition_id) == []
+    firing = await kit.schedules.trigger(definition_id, actor="ann")
     assert firing.trigger == "manual"
-    assert [task.task_id for task in await desk.instances(definition_id)] == [firing.task_id]
-    await desk.control.resume(definition_id, actor="ann")
-    await desk.control.resume(definition_id, actor="ann")
-    await desk.run_for(60, step_s=10)
-    assert await desk.slots(definition_id) == [150, 180], "the phase is that of the beginning"
-    running = await desk.claim((await desk.instances(definition_id))[1])
-    assert await desk.status(definition_id) == "RUNNING"
-    await desk.control.cancel(definition_id, actor="ann")
-    assert (await desk.store.get(firing.task_id)).status == "CANCELLED"
-    assert (await desk.store.get(running.task_id)).cancel_requested
-    await desk.run_for(120, step_s=60)
-    assert len(await desk.instances(definition_id)) == 2
-    for move in (desk.control.pause, desk.control.resume, desk.control.cancel, desk.control.trigger):
+    assert [task.task_id for task in await kit.instances(definition_id)] == [firing.task_id]
+    await kit.schedules.resume(definition_id, actor="ann")
+    await kit.schedules.resume(definition_id, actor="ann")
+    await kit.run_for(60, step_s=10)
+    assert await kit.slots(definition_id) == [150, 180], "the phase is that of the beginning"
+    running = await kit.claim((await kit.instances(definition_id))[1])
+    assert await kit.status(definition_id) == "RUNNING"
+    await kit.schedules.cancel(definition_id, actor="ann")
+    assert (await kit.store.get(firing.task_id)).status == "CANCELLED"
+    assert (await kit.store.get(running.task_id)).cancel_requested
+    await kit.run_for(120, step_s=60)
+    assert len(await kit.instances(definition_id)) == 2
+    for move in (kit.schedules.pause, kit.schedules.resume, kit.schedules.cancel, kit.schedules.trigger):
         with pytest.raises(IllegalDefinitionMoveError, match="is cancelled: cannot"):
             await move(definition_id, actor="ann")  # type: ignore[operator]
-    trail, _ = await desk.control.book.changes(definition_id, limit=50)
+    trail, _ = await kit.schedules.definitions.changes(definition_id, limit=50)
     assert [change.action for change in reversed(trail)] == ["create", "pause", "trigger", "resume", "cancel"]
 
 
-async def test_a_completed_one_may_only_be_triggered(desk: Desk) -> None:
-    definition_id = await desk.create(trigger_type="IMMEDIATE", trigger_args={})
-    await desk.end((await desk.instances(definition_id))[0])
-    for move in (desk.control.pause, desk.control.resume, desk.control.cancel):
+async def test_a_completed_one_may_only_be_triggered(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(trigger_type="IMMEDIATE", trigger_args={})
+    await kit.end((await kit.instances(definition_id))[0])
+    for move in (kit.schedules.pause, kit.schedules.resume, kit.schedules.cancel):
         with pytest.raises(IllegalDefinitionMoveError, match="is completed: cannot"):
             await move(definition_id, actor="ann")  # type: ignore[operator]
-    await desk.control.trigger(definition_id, actor="ann", key="k")
-    await desk.control.trigger(definition_id, actor="ann", key="k")
-    assert len(await desk.instances(definition_id)) == 2
-    await desk.end((await desk.instances(definition_id))[1])
-    assert await desk.status(definition_id) == "COMPLETED"
+    await kit.schedules.trigger(definition_id, actor="ann", key="k")
+    await kit.schedules.trigger(definition_id, actor="ann", key="k")
+    assert len(await kit.instances(definition_id)) == 2
+    await kit.end((await kit.instances(definition_id))[1])
+    assert await kit.status(definition_id) == "COMPLETED"
     for unknown in ("no-such-id", "", "\x00"):
         with pytest.raises(DefinitionNotFoundError):
-            await desk.control.get(unknown)
+            await kit.schedules.get(unknown)
 
 
-async def test_a_range_of_the_past_is_filled_back(desk: Desk) -> None:
-    definition_id = await desk.create(paused=True)
-    desk.clock.pass_s(3600)
+async def test_a_range_of_the_past_is_filled_back(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(paused=True)
+    kit.clock.pass_s(3600)
     begin = utc_from_ms(BEGIN_MS)
     arguments = (definition_id, begin + timedelta(seconds=120), begin + timedelta(seconds=240))
-    firings = await desk.control.backfill(*arguments, actor="ann", key="once")
+    firings = await kit.schedules.backfill(*arguments, actor="ann", key="once")
     assert [firing.trigger for firing in firings] == ["backfill"] * 3
-    await desk.control.backfill(*arguments, actor="ann", key="once")
-    assert await desk.slots(definition_id) == [120, 180, 240]
+    await kit.schedules.backfill(*arguments, actor="ann", key="once")
+    assert await kit.slots(definition_id) == [120, 180, 240]
     with pytest.raises(InvalidSubmissionError, match="no slot"):
-        await desk.control.backfill(
+        await kit.schedules.backfill(
             definition_id, begin + timedelta(seconds=1), begin + timedelta(seconds=59), actor="ann"
         )
-    earlier = await desk.create(paused=True)
-    await desk.control.backfill(earlier, begin, begin + timedelta(seconds=60), actor="ann")
-    assert await desk.slots(earlier) == [0, 60], "also before it was made, in its phase"
-    other = await desk.create(paused=True)
-    desk.clock.pass_s(600)
-    await desk.control.backfill(
+    earlier = await kit.create(paused=True)
+    await kit.schedules.backfill(earlier, begin, begin + timedelta(seconds=60), actor="ann")
+    assert await kit.slots(earlier) == [0, 60], "also before it was made, in its phase"
+    other = await kit.create(paused=True)
+    kit.clock.pass_s(600)
+    await kit.schedules.backfill(
         other, begin + timedelta(seconds=3660), begin + timedelta(seconds=9999), actor="ann", one_by_one=True
     )
-    assert len(await desk.instances(other)) == 1
-    await desk.end((await desk.instances(other))[0])
-    await desk.control.resume(other, actor="ann")
-    await desk.run_for(1)
-    assert await desk.slots(other) == [3660, 3720]
+    assert len(await kit.instances(other)) == 1
+    await kit.end((await kit.instances(other))[0])
+    await kit.schedules.resume(other, actor="ann")
+    await kit.run_for(1)
+    assert await kit.slots(other) == [3660, 3720]
 
 
-async def test_an_edit_keeps_what_it_does_not_name(desk: Desk) -> None:
-    definition_id = await desk.create(name="report", jitter=0, metadata={"team": "blue"})
-    await desk.run_for(70, step_s=10)
-    edited = await desk.control.edit(definition_id, {"name": "better", "overlap": "skip"}, actor="ann")
+async def test_an_edit_keeps_what_it_does_not_name(kit: SchedulesKit) -> None:
+    definition_id = await kit.create(name="report", jitter=0, metadata={"team": "blue"})
+    await kit.run_for(70, step_s=10)
+    edited = await kit.schedules.edit(definition_id, {"name": "better", "overlap": "skip"}, actor="ann")
     spec = edited.definition.spec
     assert (edited.definition.name, spec.overlap, spec.metadata) == ("better", "skip", {"team": "blue"})
-    await desk.run_for(60, step_s=10)
-    assert await desk.slots(definition_id) == [60], "the phase is kept; the first one has not ended"
-    await desk.control.edit(definition_id, {"trigger_args": {"interval": 10}, "overlap": "allow"}, actor="ann")
-    await desk.run_for(20, step_s=5)
-    assert await desk.slots(definition_id) == [60, 140, 150]
+    await kit.run_for(60, step_s=10)
+    assert await kit.slots(definition_id) == [60], "the phase is kept; the first one has not ended"
+    await kit.schedules.edit(definition_id, {"trigger_args": {"interval": 10}, "overlap": "allow"}, actor="ann")
+    await kit.run_for(20, step_s=5)
+    assert await kit.slots(definition_id) == [60, 140, 150]
     with pytest.raises(ChangedDefinitionError):
-        await desk.control.edit(definition_id, {"name": "old"}, actor="ann", rev=1)
+        await kit.schedules.edit(definition_id, {"name": "old"}, actor="ann", rev=1)
     for document, field in (({"user_id": 8}, "user_id"), ({"trigger_args": {"interval": -1}}, "trigger_args.interval")):
         with pytest.raises(InvalidSubmissionError) as refused:
-            await desk.control.edit(definition_id, document, actor="ann")
+            await kit.schedules.edit(definition_id, document, actor="ann")
         assert refused.value.violations[0].field == field
-    trail, _ = await desk.control.book.changes(definition_id, limit=2)
+    trail, _ = await kit.schedules.definitions.changes(definition_id, limit=2)
     assert trail[1].changed == {"name": ["report", "better"], "overlap": ["allow", "skip"]}
 
 
-async def test_what_ended_is_deleted_after_its_time(desk: Desk, settings: Settings) -> None:
-    definition_id = await desk.create(trigger_type="IMMEDIATE", trigger_args={})
-    await desk.end((await desk.instances(definition_id))[0])
-    assert await desk.status(definition_id) == "COMPLETED"
-    desk.clock.pass_s(settings.schedule.retention + 60)
-    await desk.fire()
+async def test_what_ended_is_deleted_after_its_time(kit: SchedulesKit, settings: Settings) -> None:
+    definition_id = await kit.create(trigger_type="IMMEDIATE", trigger_args={})
+    await kit.end((await kit.instances(definition_id))[0])
+    assert await kit.status(definition_id) == "COMPLETED"
+    kit.clock.pass_s(settings.schedule.retention + 60)
+    await kit.fire()
     with pytest.raises(DefinitionNotFoundError):
-        await desk.control.get(definition_id)
-    assert await desk.rows("SELECT 1 FROM celeriac_firings") == []
-    assert await desk.rows("SELECT 1 FROM celeriac_definition_changes") == []
+        await kit.schedules.get(definition_id)
+    assert await kit.rows("SELECT 1 FROM celeriac_firings") == []
+    assert await kit.rows("SELECT 1 FROM celeriac_definition_changes") == []
 
 
-async def test_a_moment_that_passes_while_it_is_paused_is_a_misfire(desk: Desk) -> None:
+async def test_a_moment_that_passes_while_it_is_paused_is_a_misfire(kit: SchedulesKit) -> None:
     ids = [
-        await desk.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)}, misfire=misfire)
+        await kit.create(trigger_type="SCHEDULED", trigger_args={"run_at": at(60)}, misfire=misfire)
         for misfire in ("fire_once", "skip")
     ]
     for definition_id in ids:
-        await desk.control.pause(definition_id, actor="ann")
-    desk.clock.pass_s(600)
-    await desk.fire()
+        await kit.schedules.pause(definition_id, actor="ann")
+    kit.clock.pass_s(600)
+    await kit.fire()
     for definition_id, slots in zip(ids, ([60], []), strict=True):
-        assert await desk.slots(definition_id) == []
-        await desk.control.resume(definition_id, actor="ann")
-        await desk.fire()
-        assert await desk.slots(definition_id) == slots
-    assert await desk.status(ids[1]) == "COMPLETED"
+        assert await kit.slots(definition_id) == []
+        await kit.schedules.resume(definition_id, actor="ann")
+        await kit.fire()
+        assert await kit.slots(definition_id) == slots
+    assert await kit.status(ids[1]) == "COMPLETED"

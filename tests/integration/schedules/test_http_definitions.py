@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
-from celeriac.schedules.scheduler_process import scheduling
+from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import AccessSettings, Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.openapi import definition_schemas as shapes

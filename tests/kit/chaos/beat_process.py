@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from celeriac.schedules.scheduler_process import scheduling
+from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 

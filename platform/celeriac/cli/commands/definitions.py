@@ -21,7 +21,7 @@ from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import DefinitionStatus
 
 if TYPE_CHECKING:
-    from celeriac.schedules.service import Seen, TaskControl
+    from celeriac.schedules.service import CurrentDefinition, Schedules
 
 T = TypeVar("T")
 
@@ -52,12 +52,12 @@ def list_definitions(
 ) -> None:
     """List definitions, the newest first."""
 
-    async def work(control: TaskControl) -> list[dict[str, Any]]:
+    async def work(schedules: Schedules) -> list[dict[str, Any]]:
         statuses = () if status is None else (status,)
-        found: list[Seen] = []
+        found: list[CurrentDefinition] = []
         cursor: str | None = None
         while len(found) < limit:
-            more, cursor = await control.find(
+            more, cursor = await schedules.find(
                 statuses=statuses, limit=limit - len(found), cursor=cursor, user_id=user_id, group=group
             )
             found += more
@@ -65,7 +65,7 @@ def list_definitions(
                 break
         return [_record(seen) for seen in found]
 
-    found = _on_control(config, data_dir, work)
+    found = _on_schedules(config, data_dir, work)
     if as_json:
         print_json({"items": found})
         return
@@ -91,11 +91,11 @@ def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir =
     """Show a definition, its next ten firings, its last ten instances and what was done to it."""
     from celeriac.schedules.record import change_record, instance_record, preview_records
 
-    async def work(control: TaskControl) -> dict[str, Any]:
-        seen = await control.get(definition_id)
-        table, slots = await control.preview(definition_id, 10)
-        tasks, _ = await control.instances(definition_id, limit=10)
-        trail, _ = await control.book.changes(definition_id, limit=10)
+    async def work(schedules: Schedules) -> dict[str, Any]:
+        seen = await schedules.get(definition_id)
+        table, slots = await schedules.preview(definition_id, 10)
+        tasks, _ = await schedules.instances(definition_id, limit=10)
+        trail, _ = await schedules.definitions.changes(definition_id, limit=10)
         return {
             **_record(seen),
             "next_runs": [] if seen.status is DefinitionStatus.PAUSED else preview_records(table, slots),
@@ -103,7 +103,7 @@ def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir =
             "changes": [change_record(change) for change in trail],
         }
 
-    found = _on_control(config, data_dir, work)
+    found = _on_schedules(config, data_dir, work)
     if as_json:
         print_json(found)
         return
@@ -164,11 +164,11 @@ def create(
         **({} if options is None else _object("options", options)),
     }
 
-    async def work(control: TaskControl) -> dict[str, Any]:
-        seen, _ = await control.create(document, actor=_ACTOR)
+    async def work(schedules: Schedules) -> dict[str, Any]:
+        seen, _ = await schedules.create(document, actor=_ACTOR)
         return _record(seen)
 
-    made = _on_control(config, data_dir, work, lambda made: ("definition.create", made["task_def_id"]))
+    made = _on_schedules(config, data_dir, work, lambda made: ("definition.create", made["task_def_id"]))
     if as_json:
         print_json(made)
     else:
@@ -184,7 +184,7 @@ def edit(
 ) -> None:
     """Change fields of a definition and keep the rest; null takes a value back to its default."""
     document = _object("fields", fields)
-    _move("edit", lambda control: control.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
+    _move("edit", lambda schedules: schedules.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
 
 
 def pause(
@@ -195,7 +195,7 @@ def pause(
     config: Config = None,
 ) -> None:
     """Stop firing. What runs goes on."""
-    _move("pause", lambda control: control.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move("pause", lambda schedules: schedules.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
 
 
 def resume(
@@ -206,7 +206,9 @@ def resume(
     config: Config = None,
 ) -> None:
     """Fire again, from the next slot on."""
-    _move("resume", lambda control: control.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move(
+        "resume", lambda schedules: schedules.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir
+    )
 
 
 def cancel(
@@ -217,7 +219,9 @@ def cancel(
     config: Config = None,
 ) -> None:
     """End it for good; its instances are cancelled too."""
-    _move("cancel", lambda control: control.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
+    _move(
+        "cancel", lambda schedules: schedules.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir
+    )
 
 
 def trigger(
@@ -226,10 +230,10 @@ def trigger(
     """Run one instance now, whatever the schedule, and print its task's id."""
     from celeriac.schedules.record import firing_record
 
-    firing = _on_control(
+    firing = _on_schedules(
         config,
         data_dir,
-        lambda control: control.trigger(definition_id, actor=_ACTOR),
+        lambda schedules: schedules.trigger(definition_id, actor=_ACTOR),
         lambda _: ("definition.trigger", definition_id),
     )
     if as_json:
@@ -248,7 +252,7 @@ def preview(
     """Show the next firings."""
     from celeriac.schedules.record import preview_records
 
-    table, slots = _on_control(config, data_dir, lambda control: control.preview(definition_id, count))
+    table, slots = _on_schedules(config, data_dir, lambda schedules: schedules.preview(definition_id, count))
     items = preview_records(table, slots)
     if as_json:
         print_json({"items": items})
@@ -270,10 +274,10 @@ def backfill(
 
     now = datetime.now(UTC)
     first, last = read_moment("from", start, now), now if end is None else read_moment("to", end, now)
-    firings = _on_control(
+    firings = _on_schedules(
         config,
         data_dir,
-        lambda control: control.backfill(definition_id, first, last, actor=_ACTOR, one_by_one=one_by_one),
+        lambda schedules: schedules.backfill(definition_id, first, last, actor=_ACTOR, one_by_one=one_by_one),
         lambda _: ("definition.backfill", definition_id),
     )
     if as_json:
@@ -282,24 +286,24 @@ def backfill(
         print_line(f"{len(firings)} slots run again")
 
 
-def _on_control(
+def _on_schedules(
     config: Path | None,
     data_dir: Path | None,
-    work: Callable[[TaskControl], Awaitable[T]],
+    work: Callable[[Schedules], Awaitable[T]],
     audited: Callable[[T], tuple[str, str]] | None = None,
 ) -> T:
     """Do `work`; `audited` says of its outcome which action it was, and on which definition."""
     # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
-    from celeriac.schedules.connect import control_on
+    from celeriac.schedules.connection import connected_schedules
 
     settings, url = joined_settings(config, data_dir)
     import_from_here()
 
     async def run() -> T:
-        async with control_on(settings, url) as control:
-            found = await work(control)
+        async with connected_schedules(settings, url) as schedules:
+            found = await work(schedules)
             if audited is not None:
-                await note_action(control.store, *audited(found))
+                await note_action(schedules.store, *audited(found))
             return found
 
     return asyncio.run(run())
@@ -307,15 +311,15 @@ def _on_control(
 
 def _move(
     action: str,
-    work: Callable[[TaskControl], Awaitable[Seen]],
+    work: Callable[[Schedules], Awaitable[CurrentDefinition]],
     as_json: bool,
     config: Path | None,
     data_dir: Path | None,
 ) -> None:
-    def audited(seen: Seen) -> tuple[str, str]:
+    def audited(seen: CurrentDefinition) -> tuple[str, str]:
         return f"definition.{action}", seen.definition.definition_id
 
-    record = _record(_on_control(config, data_dir, work, audited))
+    record = _record(_on_schedules(config, data_dir, work, audited))
     if as_json:
         print_json(record)
     else:

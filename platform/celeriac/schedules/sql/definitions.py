@@ -40,12 +40,12 @@ class DefinitionPage:
     next_cursor: str | None
 
 
-def cursor_behind(definition: Definition) -> str:
+def cursor_after(definition: Definition) -> str:
     """Return the cursor of the page that begins behind a definition."""
     return Cursor(Sort.CREATED_DOWN, definition.created_ms, definition.definition_id).encoded()
 
 
-class DefinitionBook:
+class DefinitionTable:
     """Reads and changes definitions. Everything raises `HistoryUnavailableError`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -99,7 +99,7 @@ class DefinitionBook:
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).mappings().all()
         found = [definition_of(row) for row in rows[:limit]]
-        return DefinitionPage(found, cursor_behind(found[-1]) if len(rows) > limit else None)
+        return DefinitionPage(found, cursor_after(found[-1]) if len(rows) > limit else None)
 
     async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
         """Return the planned, buffered and open firings of these definitions."""

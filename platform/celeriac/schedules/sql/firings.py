@@ -21,7 +21,7 @@ from celeriac.database.task_tables import tasks
 from celeriac.history.rows import clean
 from celeriac.model import Status
 from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, Open, Outcome
-from celeriac.schedules.sql.definitions import DefinitionBook, open_counts
+from celeriac.schedules.sql.definitions import DefinitionTable, open_counts
 from celeriac.schedules.sql.rows import definition_of, firing_of
 
 _d: Final = definitions.c
@@ -35,7 +35,7 @@ Planned = tuple[Definition, Firing]
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class DueWork:
     """When the next definition is due, and what of firings is waiting for a beat."""
 
     next_ms: int | None
@@ -49,14 +49,14 @@ class Glance:
     opened: bool
 
 
-class FiringDesk:
+class FiringTable:
     """The beats' transactions. Everything raises `HistoryUnavailableError`."""
 
-    def __init__(self, book: DefinitionBook) -> None:
-        self._book = book
-        self._engine = book.engine
+    def __init__(self, table: DefinitionTable) -> None:
+        self._table = table
+        self._engine = table.engine
 
-    async def glance(self, now_ms: int, *, older_ms: int) -> Glance:
+    async def due_work(self, now_ms: int, *, older_ms: int) -> DueWork:
         """Return whether there is anything to do: some steps into indexes, however many definitions there are."""
         planned = exists().where(_f.state == _PLANNED, _f.taken_ms <= now_ms - older_ms)
         statement = select(
@@ -68,7 +68,7 @@ class FiringDesk:
         )
         async with reading(self._engine) as connection:
             next_ms, orphans, cancels, buffered, opened = (await connection.execute(statement)).one()
-        return Glance(next_ms, bool(orphans), bool(cancels), bool(buffered), bool(opened))
+        return DueWork(next_ms, bool(orphans), bool(cancels), bool(buffered), bool(opened))
 
     async def claim(
         self, now_ms: int, limit: int, decide: Callable[[Definition, Open], Decision]
@@ -89,7 +89,7 @@ class FiringDesk:
             found = [definition_of(row) for row in (await connection.execute(due)).mappings()]
             counts = await open_counts(connection, [d.definition_id for d in found])
             decisions = [decide(d, counts.get(d.definition_id, Open())) for d in found]
-            await self._book.write(connection, decisions)
+            await self._table.write(connection, decisions)
         return [(d.after, f) for d in decisions for f in d.firings if f.state is FiringState.PLANNED], len(found)
 
     async def take_over(self, now_ms: int, *, older_ms: int, limit: int) -> list[Planned]:
@@ -206,7 +206,7 @@ class FiringDesk:
                 for d in held
                 if d.definition_id in ended
             ]
-            await self._book.write(connection, decisions)
+            await self._table.write(connection, decisions)
             errors = {f.task_id: o.error for found in ended.values() for f, o in found if o.status == "MISSED"}
             for task_id, error in errors.items():
                 await connection.execute(

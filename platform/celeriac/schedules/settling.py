@@ -12,7 +12,7 @@ from typing import Final
 from celeriac.model import Status
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Outcome
-from celeriac.schedules.sql.firings import FiringDesk
+from celeriac.schedules.sql.firings import FiringTable
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import standings
 
@@ -20,7 +20,7 @@ from celeriac.store.watching.standings import standings
 _LOST_MS: Final = 120_000
 
 
-async def settle(store: TaskStore, desk: FiringDesk, task_ids: Sequence[str], now_ms: int) -> dict[str, Status]:
+async def settle(store: TaskStore, firings: FiringTable, task_ids: Sequence[str], now_ms: int) -> dict[str, Status]:
     """Look at open instances and count those that have ended; returns the status of those that have not."""
     if not task_ids:
         return {}
@@ -32,11 +32,11 @@ async def settle(store: TaskStore, desk: FiringDesk, task_ids: Sequence[str], no
     }
     gone = [task_id for task_id, standing in found.items() if standing is None]
     if gone:
-        recorded = await desk.recorded_ends(gone)
+        recorded = await firings.recorded_ends(gone)
         outcomes |= {task_id: outcome for task_id, outcome in recorded.items() if outcome is not None}
         unknown = [task_id for task_id in gone if task_id not in outcomes]
-        for task_id in await desk.planned_before(unknown, now_ms - _LOST_MS) if unknown else ():
+        for task_id in await firings.planned_before(unknown, now_ms - _LOST_MS) if unknown else ():
             outcomes[task_id] = Outcome("UNKNOWN", now_ms, "the store lost its record")
     if outcomes:
-        await desk.settle(outcomes, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms))
+        await firings.settle(outcomes, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms))
     return {task_id: s.status for task_id, s in found.items() if s is not None and not s.status.final}

@@ -1,4 +1,4 @@
-"""The scheduler, for whichever process runs it."""
+"""A scheduler on the database of the settings: in `celeriac beat` and in Celery's beat."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from celeriac.database.engine import create_engine
-from celeriac.schedules.firing import FiringLine
+from celeriac.schedules.firing import FiringSubmitter
 from celeriac.schedules.scheduler import Clock, Scheduler
-from celeriac.schedules.sql.definitions import DefinitionBook
-from celeriac.schedules.sql.firings import FiringDesk
+from celeriac.schedules.sql.definitions import DefinitionTable
+from celeriac.schedules.sql.firings import FiringTable
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 
@@ -20,9 +20,9 @@ async def scheduler_on(store: TaskStore, settings: Settings, *, clock: Clock | N
     assert settings.database_url is not None
     engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
-        desk = FiringDesk(DefinitionBook(engine))
-        line = FiringLine(store=store, desk=desk, settings=settings)
-        yield Scheduler(store=store, desk=desk, line=line, schedule=settings.schedule, clock=clock)
+        firings = FiringTable(DefinitionTable(engine))
+        submitter = FiringSubmitter(store=store, firings=firings, settings=settings)
+        yield Scheduler(store=store, firings=firings, submitter=submitter, schedule=settings.schedule, clock=clock)
     finally:
         await engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Task control for programs that connect by themselves: Python and the command line."""
+"""The service of schedules for programs that connect by themselves: Python and the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import celeriac.tasks.types.file_process
 import celeriac.tasks.types.grpc_task  # noqa: F401 - these register the built-in task types
 from celeriac.errors import SettingsError
 from celeriac.history.history import History
-from celeriac.schedules.service import TaskControl
+from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.catalog import KnownTypes, TypeLookup
@@ -17,8 +17,8 @@ from celeriac.tasks.registry import load, registry
 
 
 @contextlib.asynccontextmanager
-async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]:
-    """Yield task control on the store at `url` and on the settings' database."""
+async def connected_schedules(settings: Settings, url: str) -> AsyncIterator[Schedules]:
+    """Yield the service of schedules on the store at `url` and on the settings' database."""
     # The modules need not be importable from the folder in which a command is typed: then the types are those that
     # workers announce.
     with contextlib.suppress(SettingsError):
@@ -32,4 +32,4 @@ async def control_on(settings: Settings, url: str) -> AsyncIterator[TaskControl]
         return KnownTypes(registry, await store.task_types())
 
     async with store, History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout) as history:
-        yield TaskControl(store=store, history=history, types=types, settings=settings)
+        yield Schedules(store=store, history=history, types=types, settings=settings)
