@@ -19,8 +19,8 @@ from celeriac.tasks.registry import load, registry
 @contextlib.asynccontextmanager
 async def connected_schedules(settings: Settings, url: str) -> AsyncIterator[Schedules]:
     """Yield the service of schedules on the store at `url` and on the settings' database."""
-    # The modules need not be importable from the folder in which a command is typed: then the types are those that
-    # workers announce.
+    # The modules may not be importable from the folder in which a command is run. Then only the types that workers
+    # announce are known.
     with contextlib.suppress(SettingsError):
         load(settings.imports)
     try:

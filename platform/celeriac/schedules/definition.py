@@ -1,6 +1,6 @@
-"""The nouns of task control: a definition (the rule), its firings (what became of its slots), its changes.
+"""The data of schedules: a definition (the rule), its firings (what became of its slots) and its changes.
 
-Pure data; moments are milliseconds since the epoch by the store's clock.
+Moments are milliseconds since the epoch, by the store's clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from celeriac.schedules.times.rules import (
 )
 from celeriac.schedules.times.timetable import Timetable
 
-#: What ids of instances are derived under (a random UUID of this project's).
+#: The namespace from which ids of instances derive (a random UUID).
 _NAMESPACE: Final = uuid.UUID("5b0c2f5e-9c1d-4a53-8f0e-0b7c3d1e9a42")
 
 
@@ -42,7 +42,7 @@ class TaskTriggerType(StrEnum):
 
 
 class DefinitionStatus(StrEnum):
-    """Where a definition is. RUNNING is how an active one looks while an instance of it runs; it is not stored."""
+    """The status of a definition. An active one shows as RUNNING while an instance runs; that is not stored."""
 
     ACTIVE = "ACTIVE"
     PAUSED = "PAUSED"
@@ -52,37 +52,37 @@ class DefinitionStatus(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What becomes of a slot while an earlier instance has not ended."""
+    """What happens to a slot while an earlier instance has not ended."""
 
-    ALLOW = "allow"  #: it runs beside the other
+    ALLOW = "allow"  #: it runs beside the earlier one
     SKIP = "skip"  #: it does not run
-    QUEUE_ONE = "queue_one"  #: it runs afterwards, if no other one waits already
+    QUEUE_ONE = "queue_one"  #: it runs afterwards, unless another one waits already
     QUEUE_ALL = "queue_all"  #: it runs afterwards, all one after the other
-    CANCEL_PREVIOUS = "cancel_previous"  #: the other one is cancelled, then it runs
+    CANCEL_PREVIOUS = "cancel_previous"  #: the earlier one is cancelled, then it runs
 
 
 class FiringState(StrEnum):
-    """Where a firing is on its way to be a task."""
+    """The state of a firing."""
 
-    PLANNED = "planned"  #: decided and written down, not yet known to be submitted
+    PLANNED = "planned"  #: written, and perhaps not submitted yet
     BUFFERED = "buffered"  #: waits for an earlier instance to end
-    OPEN = "open"  #: submitted; has not ended as far as is known
+    OPEN = "open"  #: submitted; its end is not known yet
     ENDED = "ended"  #: its end is counted
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What the author of a definition said, checked; stored as one JSON text."""
+    """What the author of a definition set, checked; stored as one JSON text."""
 
     #: As the author wrote it: a number or a text.
     user_id: int | str | None
     content: str
     trigger_args: dict[str, Any]
-    #: From where intervals count.
+    #: The moment from which intervals are counted.
     anchor_ms: int
-    #: The task to run as the author wrote it; None for whoever takes the group's content.
+    #: The task to run as the author wrote it; None if the content goes to the workers of the group.
     task: dict[str, Any] | None
-    #: The same with everything filled in that settings and task types say: see `schedules/firing.py`.
+    #: The same with the defaults of settings and task types; see `schedules/firing.py`.
     run: dict[str, Any]
     misfire: Misfire = Misfire.FIRE_ONCE
     misfire_grace_ms: int = 60_000
@@ -92,7 +92,7 @@ class Spec:
     end_ms: int | None = None
     max_runs: int | None = None
     jitter_ms: int = 0
-    #: Failures in a row after which it pauses itself.
+    #: It is paused after this many failures in a row.
     pause_on_failure: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -102,20 +102,20 @@ class Spec:
 
     @property
     def misfire_policy(self) -> MisfirePolicy:
-        """What becomes of slots that nobody fired in time."""
+        """What happens to slots that no beat fired in time."""
         return MisfirePolicy(Misfire(self.misfire), self.misfire_grace_ms, self.catchup_window_ms)
 
 
 @lru_cache(maxsize=8192)
 def spec_of(text: str) -> Spec:
-    """Read a stored spec; fields of a later version are left alone."""
+    """Read a stored spec; fields of a later version are ignored."""
     known = {name: value for name, value in orjson.loads(text).items() if name in Spec.__slots__}
     return Spec(**{**known, "overlap": Overlap(known["overlap"]), "misfire": Misfire(known["misfire"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A definition as its row says. Counters count since its creation."""
+    """A definition as its row has it. Counters count from its creation."""
 
     definition_id: str
     rev: int
@@ -128,7 +128,7 @@ class Definition:
     group: str
     spec: Spec
     note: str | None
-    #: The next slot and when it is due; None when there is none, or while it is paused.
+    #: The next slot and when it is due; None if there is none, and while it is paused.
     next_slot_ms: int | None
     next_ms: int | None
     created_ms: int
@@ -146,7 +146,7 @@ class Definition:
     failures_in_row: int = 0
     last_slot_ms: int | None = None
     last_task_id: str | None = None
-    #: Of the instance that ended last: id, status, moment, message of its failure.
+    #: The instance that ended last: its id, status, end and error message.
     outcome_task_id: str | None = None
     outcome_status: str | None = None
     outcome_ms: int | None = None
@@ -154,17 +154,17 @@ class Definition:
 
     @property
     def read_only(self) -> bool:
-        """Whether it lives in Celery's configuration."""
+        """Whether it comes from Celery's configuration."""
         return self.source == "celery"
 
     def timetable(self) -> Timetable:
-        """Return when it fires."""
+        """Return its timetable."""
         return timetable_of(self.trigger_type, self.spec, self.definition_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A slot that was decided to run, under the id that its task has."""
+    """A slot that will run or has run, with the id of its task."""
 
     task_id: str
     definition_id: str
@@ -189,17 +189,17 @@ class Change:
 
 
 def instance_id(definition_id: str, trigger: str, key: int | str) -> str:
-    """Return the id of the task of a slot: whoever derives it, whenever, comes to the same one."""
+    """Return the id of the task of a slot; all processes derive the same id at any time."""
     return str(uuid.uuid5(_NAMESPACE, f"{definition_id}:{trigger}:{key}"))
 
 
 def content_of(content: str | None, user_id: int | str | None, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what an executor of a definition's content gets; `facts` are about the instance."""
+    """Return what the executor of a definition's content gets; `facts` describe the instance."""
     return {"content": content or "", "user_id": user_id, **facts}
 
 
 def content_payload(task_type: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return `data` as the payload of a task type: remote workers have it in an envelope."""
+    """Return `data` as the payload of a task type; remote workers get it in an envelope."""
     return {"model": "default", "data": data} if task_type == "remote" else data
 
 
@@ -228,7 +228,7 @@ def _rule(args: dict[str, Any], timezone: str, anchor_ms: int, start_ms: int | N
     if (interval := args.get("interval")) is not None:
         every_us = round(float(interval) * 1_000_000)
         offset_ms = round(float(args.get("offset") or 0) * 1000)
-        # With a start the first slot is the start itself, without one it is an interval after the creation.
+        # With a start, the first slot is the start itself; without one, it is one interval after the creation.
         if start_ms is not None:
             return Interval(every_us, start_ms + offset_ms, 0)
         return Interval(every_us, anchor_ms + offset_ms, 0 if offset_ms else 1)
@@ -257,12 +257,12 @@ def moment_ms(text: str, timezone: str | None) -> int:
     try:
         return ms_from_utc(moment)
     except (OverflowError, OSError) as exc:
-        raise ValueError("is beyond what a calendar can write") from exc
+        raise ValueError("is too far from the present; use a year from 1 to 9999") from exc
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What of a definition has not ended: planned and submitted instances, and those that wait for them."""
+    """The instances of a definition that have not ended: planned and submitted ones, and those that wait for them."""
 
     running: int = 0
     buffered: int = 0
@@ -275,7 +275,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an instance ended. `status` is a final one of the task, or `MISSED`: it never came to be one."""
+    """How an instance ended. `status` is a final status of the task, or `MISSED` if it never became a task."""
 
     status: str
     finished_ms: int
@@ -284,12 +284,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a step makes of a definition; written in the transaction that read it, or not at all."""
+    """The result of a transition; it is written in the transaction that read the definition, or not at all."""
 
     after: Definition
     firings: tuple[Firing, ...] = ()
-    #: Ask every instance that is planned or open to stop.
+    #: Cancel all planned and open instances.
     cancel_open: bool = False
-    #: Forget the instances that wait for an earlier one.
+    #: Delete the instances that wait for an earlier one.
     drop_buffered: bool = False
     change: Change | None = None

@@ -1,4 +1,4 @@
-"""From a firing to a task: an ordinary submission under the id that derives from definition and slot."""
+"""Makes a task of a firing: an ordinary submission under an id that derives from definition and slot."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
 
 
 class FiringSubmitter:
-    """Submits planned firings and marks them; what is refused stays planned, or counts as missed."""
+    """Submits planned firings and marks them as submitted; a refused one stays planned, or counts as missed."""
 
     def __init__(self, *, store: TaskStore, firings: FiringTable, settings: Settings) -> None:
         self._store = store
@@ -55,9 +55,9 @@ class FiringSubmitter:
         self._settings = settings
 
     async def submit(self, planned: Sequence[Planned], now_ms: int) -> int:
-        """Submit firings, in batches of one round trip; returns how many the store has now.
+        """Submit firings, in batches of one round trip; returns how many of them the store has now.
 
-        Raises nothing about a single one. A store that is away leaves them planned: somebody takes them over.
+        A single firing does not raise. If the store is away, firings stay planned, and a beat takes them over.
         """
         wanted = [(definition, firing) for definition, firing in planned if not firing.cancel]
         withdrawn = {firing.task_id: Outcome("CANCELLED", now_ms) for _, firing in planned if firing.cancel}
@@ -85,6 +85,6 @@ class FiringSubmitter:
         try:
             submission = submission_of(definition, firing, self._settings)
         except (KeyError, ValueError) as exc:
-            # A row that a later version wrote.
+            # A later version wrote the row.
             raise InvalidSubmissionError([]) from exc
         return await self._store.submit(submission)

@@ -1,4 +1,4 @@
-"""A definition's instances: from history, with the present of those that go on, and what history does not know yet."""
+"""A definition's instances from history, completed from the store: running ones, and those not recorded yet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def page_of_instances(
 ) -> tuple[list[Task], str | None]:
     """Return up to `limit` instances, the newest first, and the next page's cursor; raises `BadCursorError`."""
     after = None if cursor is None else Cursor.decode(cursor, Sort.CREATED_DOWN)
-    # First what is unrecorded: an instance that is recorded in between is in both, rather than in none.
+    # Unrecorded ones first: an instance that is recorded meanwhile is then in both, and not in neither.
     fresh_ids = [firing.task_id for firing in await definitions.unrecorded(definition_id)]
     page = await history.find(TaskFilter(definition_id=definition_id), limit=limit + 1, cursor=cursor)
     found = {kept.task.task_id: kept.task for kept in page.tasks}

@@ -13,7 +13,7 @@ from celeriac.tasks.secret_fields import masked
 
 
 def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:
-    """Return a definition; `status` is how it looks now."""
+    """Return a definition; `status` is its present status."""
     spec = definition.spec
     outcome = None
     if definition.outcome_task_id is not None:
@@ -94,7 +94,7 @@ def instance_record(task: Task, definition_id: str) -> dict[str, Any]:
 
 
 def firing_record(firing: Firing, status: str) -> dict[str, Any]:
-    """Return a firing that is no task yet."""
+    """Return a firing that is not a task yet."""
     return {
         "task_id": firing.task_id,
         "task_def_id": firing.definition_id,
@@ -116,7 +116,7 @@ def change_record(change: Change) -> dict[str, Any]:
 
 
 def preview_records(table: Timetable, slots: Sequence[int]) -> list[dict[str, Any]]:
-    """Return coming firings: the slot, and when it is due with its jitter."""
+    """Return future firings: the slot, and when it is due with its jitter."""
     return [{"scheduled_at": _moment(slot), "due_at": _moment(table.due(slot))} for slot in slots]
 
 

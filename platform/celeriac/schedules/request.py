@@ -1,4 +1,4 @@
-"""From what a caller wrote to a definition: the checks that every front door shares. Pure."""
+"""Checks what a caller wrote and makes a definition of it, for all front doors. Pure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def _user_id(value: Any) -> int | str:
 
 def _group(value: str) -> str:
     if GROUP_NAME.fullmatch(value) is None:
-        raise ValueError("is no name for a group: use 1 to 128 letters, digits and _ . : - after a letter or digit")
+        raise ValueError(
+            "is not a group name; use 1 to 128 letters, digits and _ . : -, beginning with a letter or digit"
+        )
     return value
 
 
@@ -64,7 +66,7 @@ def _failures(value: Any) -> Any:
 
 
 class TriggerFields(BaseModel):
-    """When something fires: what a preview needs, and a definition has."""
+    """When something fires: the part of a definition that a preview needs."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -84,7 +86,7 @@ class TriggerFields(BaseModel):
     ] = None
     start_at: Annotated[AwareDatetime | None, Field(description="No slot before; an interval counts from it.")] = None
     end_at: Annotated[AwareDatetime | None, Field(description="No slot after.")] = None
-    jitter: Annotated[_Duration, Field(description="Each slot fires up to this much later, always by the same.")] = 0
+    jitter: Annotated[_Duration, Field(description="Each slot fires up to this much later.")] = 0
 
     @field_validator("trigger_type", mode="before")
     @classmethod
@@ -118,41 +120,46 @@ class DefinitionRequest(TriggerFields):
     ] = None
     name: Annotated[str | None, Field(min_length=1, max_length=200, description="A name for people.")] = None
     group: Annotated[
-        Annotated[str, AfterValidator(_group)], Field(description="Who gets the content where no `task` is named.")
+        Annotated[str, AfterValidator(_group)],
+        Field(description="The group whose workers get the content if no `task` is given."),
     ] = "default"
     task: Annotated[
         dict[str, Any] | None,
         Field(description="What runs: a submission (`type`, `payload`, `queue`, …) without times."),
     ] = None
-    misfire: Annotated[Misfire, Field(description="Slots that fell due while no beat ran.")] = Misfire.FIRE_ONCE
+    misfire: Annotated[Misfire, Field(description="What happens to slots that fell due while no beat ran.")] = (
+        Misfire.FIRE_ONCE
+    )
     misfire_grace: Annotated[
         _Duration | None, Field(description="How late the first due slot may be and still count as on time.")
     ] = None
     catchup_window: Annotated[_Duration | None, Field(description="How far back `fire_all` goes.")] = None
-    overlap: Annotated[Overlap, Field(description="While an earlier instance has not ended.")] = Overlap.ALLOW
-    max_runs: Annotated[int | None, Field(strict=True, ge=1, description="Scheduled firings, then it is complete.")] = (
-        None
-    )
+    overlap: Annotated[
+        Overlap, Field(description="What happens to a slot while an earlier instance has not ended.")
+    ] = Overlap.ALLOW
+    max_runs: Annotated[
+        int | None, Field(strict=True, ge=1, description="It is complete after this many scheduled firings.")
+    ] = None
     pause_on_failure: Annotated[
         Annotated[int, Field(ge=1)] | None,
         BeforeValidator(_failures),
-        Field(description="Pause after so many failed instances in a row; `true` is 1."),
+        Field(description="Pause after this many failed instances in a row; `true` means 1."),
     ] = None
-    paused: Annotated[bool, Field(description="Begin as paused.")] = False
-    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="Why it is as it is.")] = None
+    paused: Annotated[bool, Field(description="Create it paused.")] = False
+    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="A reason, for people.")] = None
     metadata: Annotated[dict[str, Any] | None, Field(description="Copied to each instance.")] = None
 
 
 class MoveRequest(BaseModel):
-    """A move of a definition, with a reason."""
+    """A reason for a change of a definition."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "holidays"}]})
 
-    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="Why.")] = None
+    note: Annotated[str | None, Field(max_length=MAX_NOTE, description="The reason, for people.")] = None
 
 
 class BackfillRequest(BaseModel):
-    """Which slots of the past to run."""
+    """Which past slots to run."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -160,13 +167,13 @@ class BackfillRequest(BaseModel):
     )
 
     start: Annotated[AwareDatetime, Field(description="Slots from here on, this one included.")]
-    end: Annotated[AwareDatetime, Field(description="Slots up to here, this one included; none that is to come.")]
-    one_by_one: Annotated[bool, Field(description="Each one after the one before has ended.")] = False
+    end: Annotated[AwareDatetime, Field(description="Slots up to here, this one included; future slots are left out.")]
+    one_by_one: Annotated[bool, Field(description="Start each instance after the one before has ended.")] = False
 
 
 _T = TypeVar("_T", bound=TriggerFields)
 
-#: What an edit may name.
+#: The fields that can be edited.
 EDITABLE: Final = frozenset(DefinitionRequest.model_fields) - {"user_id", "paused"}
 
 
@@ -181,7 +188,7 @@ def read_definition(document: object) -> DefinitionRequest:
     if request.user_id is None:
         raise InvalidSubmissionError([Violation("user_id", "is required")])
     if request.content is None and request.task is None:
-        raise InvalidSubmissionError([Violation("content", "is required where no `task` is named")])
+        raise InvalidSubmissionError([Violation("content", "is required if no `task` is given")])
     return request
 
 
@@ -195,14 +202,14 @@ def _read(document: object, model: type[_T]) -> _T:
 
 
 def check_timetable(trigger: TriggerFields, spec: Spec, now_ms: int) -> None:
-    """Raise `InvalidSubmissionError` for a schedule that has no slot to come."""
+    """Raise `InvalidSubmissionError` for a schedule that will never fire."""
     if trigger.start_at is not None and trigger.end_at is not None and trigger.start_at > trigger.end_at:
-        raise InvalidSubmissionError([Violation("end_at", "is before start_at")])
+        raise InvalidSubmissionError([Violation("end_at", "must not be before start_at")])
     if trigger.trigger_type is TaskTriggerType.IMMEDIATE:
         return
     if timetable_of(trigger.trigger_type, spec, "").after(now_ms) is None:
         field = "end_at" if trigger.end_at is not None else "trigger_args"
-        raise InvalidSubmissionError([Violation(field, "leaves no moment at which this would ever run")])
+        raise InvalidSubmissionError([Violation(field, "leaves no moment at which this could run")])
 
 
 def build_spec(
@@ -272,7 +279,7 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
         field = "task"
         for name in ("delay", "run_at", "user_id", "idempotency_key"):
             if name in document:
-                raise InvalidSubmissionError([Violation(f"task.{name}", "does not belong to a definition's task")])
+                raise InvalidSubmissionError([Violation(f"task.{name}", "is not possible in the task of a definition")])
     document["metadata"] = {**(request.metadata or {}), **(document.get("metadata") or {})} or None
     if user_id is not None:
         document["user_id"] = user_id

@@ -16,7 +16,7 @@ from celeriac.store.task_store import TaskStore
 
 @contextlib.asynccontextmanager
 async def scheduler_on(store: TaskStore, settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Scheduler]:
-    """Yield a scheduler that has not been started, on `database_url`."""
+    """Yield a scheduler on `database_url`; the caller starts it."""
     assert settings.database_url is not None
     engine = create_engine(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:

@@ -1,4 +1,4 @@
-"""Fires what is due. Any number may run; whoever dies leaves nothing undone that another one would not do."""
+"""Fires what is due. Any number may run; if one dies, another one does what it left undone."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from celeriac.store.watching.standings import server_ms
 
 log = logging.getLogger(__name__)
 
-#: Returns the moment by which everything goes (ms): the store's clock, or a test's.
+#: Returns the present time (ms), by the store's clock or a test's.
 Clock = Callable[[], Awaitable[int]]
 
-#: Open instances that are looked at in one step.
+#: Most open instances that one step looks at.
 _LOOKED_AT: Final = 1000
-#: Slots of one definition that one transaction fires.
+#: Most slots of one definition that one transaction fires.
 _SLOTS: Final = 1000
-#: Pause while another beat has hold of what is due (seconds).
+#: Pause while another beat holds what is due (seconds).
 _HELD_S: Final = 0.02
-#: How often what nobody needs is deleted (ms), and how much at once.
+#: How often old rows are deleted (ms), and how many at once.
 _PRUNE_MS: Final = 30_000
 _PRUNED: Final = 1000
 #: Pause while the database is away (seconds).
@@ -60,12 +60,12 @@ class Scheduler(Role):
         self._away = False
 
     async def step(self) -> float:
-        """Fire what is due and keep house; returns the seconds until the next look."""
+        """Fire what is due, and do the housekeeping; returns the seconds until the next step."""
         try:
             pause_s = await self._step()
         except HistoryUnavailableError as exc:
             if not self._away:
-                log.warning("definitions wait for the database: %s", exc)
+                log.warning("definitions cannot fire until the database is back: %s", exc)
             self._away = True
             return _AWAY_S
         self._away = False
@@ -79,7 +79,7 @@ class Scheduler(Role):
         if seen.next_ms is not None and seen.next_ms <= now_ms:
             held = not await self._fire(now_ms, seen)
             seen = await self._due_work(now_ms)
-        # A clock that a test turns back keeps house too.
+        # The housekeeping also runs if a test turns the clock back.
         if not 0 <= now_ms - self._kept_ms < tick_ms:
             await self._keep_house(now_ms, seen)
             self._kept_ms = now_ms
@@ -93,7 +93,7 @@ class Scheduler(Role):
         return await self._firings.due_work(now_ms, older_ms=round(self._settings.takeover * 1000))
 
     async def _fire(self, now_ms: int, seen: DueWork) -> bool:
-        """Fire one batch; returns whether there was one that nobody else had hold of."""
+        """Fire one batch; returns False if another beat holds everything that is due."""
         if seen.opened:
             await settle(self._store, self._firings, await self._firings.awaited_ids(now_ms, _LOOKED_AT), now_ms)
 
@@ -134,10 +134,10 @@ class Scheduler(Role):
 
 
 async def cancel_instance(store: TaskStore, task_id: str) -> None:
-    """Ask an instance to stop; one that has ended, or is not there any more, needs nothing."""
+    """Cancel an instance, unless it has ended or no longer exists."""
     try:
         await store.cancel(task_id, "cancelled with its definition")
     except (TaskNotFoundError, IllegalTransitionError):
         pass
     except CeleriacError as exc:
-        log.info("instance %s is not cancelled yet: %s", task_id, exc)
+        log.info("instance %s could not be cancelled yet: %s", task_id, exc)

@@ -51,18 +51,18 @@ from celeriac.tasks.secret_fields import restored
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000
-#: Open instances whose end a look at one definition counts by itself.
+#: Most open instances whose ends are counted when one definition is read.
 _SETTLED: Final = 1000
-#: Pages that are looked through to fill one.
+#: Most pages that are read to fill one page.
 _MOST_PAGES: Final = 20
 
-#: Returns the types in which a name is to be looked up.
+#: Returns the types among which a name is looked up.
 Types = Callable[[str], Awaitable[TypeLookup]]
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentDefinition:
-    """A definition and how it looks now: RUNNING is what its instances say."""
+    """A definition and its present status; it is RUNNING while an instance runs."""
 
     definition: Definition
     status: DefinitionStatus
@@ -91,8 +91,8 @@ class Schedules:
     async def create(self, document: object, *, actor: str, key: str | None = None) -> tuple[CurrentDefinition, bool]:
         """Store a definition; returns it, and whether it is new.
 
-        With `key` a repeated call answers with the first one's definition. An instance that is due at once is
-        submitted before this returns, or by a beat if the store is away just then.
+        With `key`, a repeated call returns the definition of the first call. An instance that is due at once is
+        submitted before this returns; if the store is away, a beat submits it later.
         Raises `InvalidSubmissionError` that names the fields.
         """
         request = read_definition(document)
@@ -125,7 +125,7 @@ class Schedules:
         return await self.get(definition_id), True
 
     async def get(self, definition_id: str) -> CurrentDefinition:
-        """Return a definition as it is now; raises `DefinitionNotFoundError`."""
+        """Return a definition with its present status; raises `DefinitionNotFoundError`."""
         definition = await self.definitions.get(definition_id)
         ids = [f.task_id for f in await self.definitions.open_firings([definition_id]) if f.state is FiringState.OPEN]
         if not ids:
@@ -138,10 +138,10 @@ class Schedules:
     async def find(
         self, *, statuses: Sequence[DefinitionStatus] = (), limit: int, cursor: str | None = None, **chosen: Any
     ) -> tuple[list[CurrentDefinition], str | None]:
-        """Return a page of definitions as they look now, the newest first, and the next page's cursor.
+        """Return a page of definitions with their present status, the newest first, and the next page's cursor.
 
-        RUNNING is not stored, so which of the active ones run is seen page by page: a page is filled up from the
-        following ones, and where matches are rare it may be shorter than `limit`. None as the cursor is the end.
+        RUNNING is not stored, so each page of active definitions is checked. A page is filled up from the following
+        ones; if matches are rare, it may be shorter than `limit`. The cursor None means: this is the last page.
         `chosen` are further filters of `DefinitionTable.find`. Raises `BadCursorError`.
         """
         running, active = DefinitionStatus.RUNNING in statuses, DefinitionStatus.ACTIVE in statuses
@@ -157,13 +157,13 @@ class Schedules:
                         return found, cursor_after(found[-1].definition)
                     found.append(seen)
             cursor = page.next_cursor
-            # A full page is the last one only if nothing that matches follows.
+            # A full page is the last one only if no match follows.
             if cursor is None or (len(found) == limit and running == active):
                 break
         return found, cursor
 
     async def current(self, definitions: Sequence[Definition]) -> list[CurrentDefinition]:
-        """Return many definitions as they look now."""
+        """Return many definitions with their present status."""
         firings = await self.definitions.open_firings([d.definition_id for d in definitions])
         opened = [f for f in firings if f.state is FiringState.OPEN]
         going_on = await settle(self.store, self.firings, [f.task_id for f in opened], await self._clock())
@@ -176,7 +176,7 @@ class Schedules:
     async def instances(self, definition_id: str, *, limit: int, cursor: str | None = None) -> tuple[list[Task], Any]:
         """Return a page of a definition's instances, the newest first, and the next page's cursor.
 
-        Those that history does not know yet are there too. Raises `BadCursorError`, `DefinitionNotFoundError`.
+        It includes instances that history does not have yet. Raises `BadCursorError`, `DefinitionNotFoundError`.
         """
         await self.definitions.get(definition_id)
         return await page_of_instances(
@@ -200,19 +200,19 @@ class Schedules:
         )
 
     async def cancel(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
-        """End it for good, its instances too; raises `IllegalDefinitionMoveError`."""
+        """End a definition for good, and cancel its instances; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         seen = await self._changed(
             definition_id, lambda d, _: transitions.cancelled(d, now_ms, actor=actor, note=note), now_ms
         )
-        # At once where that is possible; a beat sees to the rest, also if this process dies now.
+        # At once if possible; a beat cancels the rest, even if this process dies now.
         for firing in await self.definitions.open_firings([definition_id]):
             if firing.state is FiringState.OPEN:
                 await cancel_instance(self.store, firing.task_id)
         return seen
 
     async def trigger(self, definition_id: str, *, actor: str, key: str | None = None) -> Firing:
-        """Run one instance now; raises `IllegalDefinitionMoveError`. With `key` a repeated call runs none."""
+        """Run one instance now; raises `IllegalDefinitionMoveError`. With `key`, repeated calls run only one."""
         now_ms = await self._settled_now(definition_id)
         made: list[Decision] = []
 
@@ -241,8 +241,8 @@ class Schedules:
     ) -> list[Firing]:
         """Run the slots from `start` to `end` (both included) that lie in the past; returns the firings.
 
-        With `key` a repeated call runs none again.
-        Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` for a range with too many slots or none.
+        With `key`, a repeated call does not run a slot again. Raises `IllegalDefinitionMoveError`, and
+        `InvalidSubmissionError` for a range without slots or with too many.
         """
         now_ms = await self._settled_now(definition_id)
         most = self.settings.schedule.max_backfill
@@ -250,13 +250,13 @@ class Schedules:
         name = key or uuid.uuid4().hex
 
         if start > end:
-            raise InvalidSubmissionError([Violation("end", "is before start")])
+            raise InvalidSubmissionError([Violation("end", "must not be before start")])
         table = (await self.definitions.get(definition_id)).timetable().without_start()
         slots = list(islice(table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms)), most + 1))
         if not slots:
-            raise InvalidSubmissionError([Violation("end", "no slot lies from start to end, up to now")])
+            raise InvalidSubmissionError([Violation("end", "there is no past slot from start to end")])
         if len(slots) > most:
-            raise InvalidSubmissionError([Violation("end", f"the range holds more than {most} slots: split it")])
+            raise InvalidSubmissionError([Violation("end", f"the range has more than {most} slots: split it")])
         if key is not None:
             ids = [instance_id(definition_id, f"backfill:{key}", slot) for slot in slots]
             before = await self._made_before(ids)
@@ -275,15 +275,15 @@ class Schedules:
     async def edit(
         self, definition_id: str, document: object, *, actor: str, rev: int | None = None
     ) -> CurrentDefinition:
-        """Change what `document` names and keep the rest; null takes a value back to its default.
+        """Change the fields in `document` and keep the others; null restores the default of a field.
 
-        With `rev`, a definition that changed since is left alone: `ChangedDefinitionError`.
+        With `rev`, a definition that has changed since then stays as it is: `ChangedDefinitionError`.
         Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` that names the fields.
         """
         if not isinstance(document, dict):
             raise InvalidSubmissionError([Violation("", "must be a JSON object")])
         if unknown := [name for name in document if name not in EDITABLE]:
-            message = f"cannot be edited; what can: {', '.join(sorted(EDITABLE))}"
+            message = f"cannot be edited; these fields can: {', '.join(sorted(EDITABLE))}"
             raise InvalidSubmissionError([Violation(str(unknown[0])[:100], message)])
         now_ms = await self._settled_now(definition_id)
         known = await self.definitions.get(definition_id)
@@ -332,7 +332,7 @@ class Schedules:
     # --- previews
 
     async def preview(self, definition_id: str, count: int) -> tuple[Timetable, list[int]]:
-        """Return the next `count` slots, of a paused definition those that it would have."""
+        """Return the next `count` slots; for a paused definition, those that it would have."""
         definition = await self.definitions.get(definition_id)
         over = definition.status in (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
         table = definition.timetable()
@@ -364,14 +364,14 @@ class Schedules:
         return await self._types(name if isinstance(name, str) else "")
 
     async def _made_before(self, task_ids: Sequence[str]) -> set[str]:
-        """Return those of the instances that a request of the same key has made, however long ago."""
+        """Return those instances that a request with the same key has made, however long ago."""
         known = await self.store.known(task_ids)
         found = {task_id for task_id, there in zip(task_ids, known, strict=True) if there}
         found |= await self.firings.known(task_ids)
         return found | set(await self.firings.recorded_ends(task_ids))
 
     async def _slot_ms(self, task_id: str, otherwise_ms: int) -> int:
-        """Return the slot of an instance by its record; `otherwise_ms` where the store has let it go."""
+        """Return the slot of an instance from its record, or `otherwise_ms` if the store no longer has the record."""
         try:
             slot = (await self.store.get(task_id)).extra.get("scheduled_at")
         except TaskNotFoundError:
@@ -379,7 +379,7 @@ class Schedules:
         return otherwise_ms if slot is None else ms_from_utc(datetime.fromisoformat(slot))
 
     async def _settled_now(self, definition_id: str) -> int:
-        """Count the ends of a definition's instances, so that a move meets it as it is; returns the moment."""
+        """Count the ends of a definition's instances, so that it is up to date; returns the present time (ms)."""
         now_ms = await self._clock()
         firings = await self.definitions.open_firings([definition_id])
         ids = [f.task_id for f in firings if f.state is FiringState.OPEN]
@@ -416,7 +416,7 @@ def _status_now(definition: Definition, going_on: Mapping[str, Status]) -> Defin
 
 
 def _with_secrets(document: dict[str, Any], known: Definition) -> dict[str, Any]:
-    """Return an edited document with each secret that it shows as `***` as the definition has it."""
+    """Return an edited document in which each secret that reads `***` has the value from the definition."""
     task, before = document.get("task"), known.spec.task
     if not isinstance(task, dict) or before is None or task.get("type") != before.get("type"):
         return document
@@ -425,7 +425,7 @@ def _with_secrets(document: dict[str, Any], known: Definition) -> dict[str, Any]
 
 
 def _with_life(new: Definition, now: Definition) -> Definition:
-    """Return what was edited, with what happened to it in the meantime."""
+    """Return the edited definition with everything that happened to the definition meanwhile."""
     return replace(
         now,
         trigger_type=new.trigger_type,
@@ -452,7 +452,7 @@ def bare_spec(request: DefinitionRequest, args: dict[str, Any], now_ms: int) -> 
 
 
 def request_document(definition: Definition) -> dict[str, Any]:
-    """Return a definition as the request that would make it: what an edit begins with."""
+    """Return a definition as the request that would make it; an edit starts from that."""
     record = definition_record(definition, definition.status)
     names = [*EDITABLE, "user_id"]
     document = {name: record[name] for name in names if record.get(name) is not None}

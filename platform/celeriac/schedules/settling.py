@@ -1,7 +1,7 @@
-"""Learning that instances have ended: from their records, or from history when the store let them go.
+"""Finds out which instances have ended: from their records, or from history if the store no longer has them.
 
-Looked up, not listened for: what was open before a restart is looked at like the rest, and two who look count an
-end once.
+The ends are looked up instead of listened for. So instances from before a restart are handled like all others, and an
+end counts once even if two processes find it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from celeriac.schedules.sql.firings import FiringTable
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import standings
 
-#: An instance without a record anywhere counts as ended when it was planned this long ago (ms): the store lost it.
+#: An instance without any record counts as ended when it was planned this long ago (ms): the store lost it.
 _LOST_MS: Final = 120_000
 
 

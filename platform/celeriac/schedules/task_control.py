@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Who the audit trail says it was.
+#: The actor in the audit trail.
 _ACTOR: Final = "python"
 
 
 class TaskControlService:
-    """The verbs of task control.
+    """The service of definitions, synchronous.
 
     It finds the stores by `REDIS_URL` and `DATABASE_URL`, or by the data folder and the configuration of a running
     `celeriac up` (`CELERIAC_DATA_DIR`, `CELERIAC_CONFIG`, else the defaults in the current folder). A forked child
@@ -55,7 +55,7 @@ class TaskControlService:
     ) -> str:
         """Store a definition and return its id; `options` are the further fields of `POST /tasks`.
 
-        An `IMMEDIATE` one runs at once.
+        An `IMMEDIATE` definition runs at once.
         """
         document = {
             "user_id": user_id,
@@ -76,11 +76,11 @@ class TaskControlService:
         return self._shown(lambda schedules: schedules.resume(task_def_id, actor=_ACTOR, note=note))
 
     def cancel_task(self, task_def_id: str, note: str | None = None) -> dict[str, Any]:
-        """End it for good, its instances too; returns the definition."""
+        """End a definition for good, and cancel its instances; returns the definition."""
         return self._shown(lambda schedules: schedules.cancel(task_def_id, actor=_ACTOR, note=note))
 
     def trigger_immediately(self, task_def_id: str) -> str:
-        """Run one instance now, whatever the schedule; returns its task id."""
+        """Run one instance now, independent of the schedule; returns its task id."""
         return self._call(lambda schedules: schedules.trigger(task_def_id, actor=_ACTOR)).task_id
 
     def get_task_definition(self, task_def_id: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class TaskControlService:
         return self._shown(lambda schedules: schedules.edit(task_def_id, fields, actor=_ACTOR))
 
     def backfill(self, task_def_id: str, start: datetime, end: datetime, *, one_by_one: bool = False) -> list[str]:
-        """Run the slots of a range that has been, both ends included; returns the task ids."""
+        """Run the past slots of a range, both ends included; returns the task ids."""
         firings = self._call(
             lambda schedules: schedules.backfill(task_def_id, start, end, actor=_ACTOR, one_by_one=one_by_one)
         )
@@ -142,14 +142,14 @@ class TaskControlService:
         return joined_settings(self._config, self._data_dir)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child."""
+        """Start anew in a forked child."""
         keep_inherited(self._connection)
         self._lock = threading.Lock()
         self._connection = None
 
 
 class _Connection:
-    """Task control, on an event loop in a thread."""
+    """The service of definitions on an event loop in a thread."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._thread = LoopThread("task-control")
@@ -162,7 +162,7 @@ class _Connection:
             raise
 
     def call(self, work: Callable[[Schedules], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine of task control and wait for it."""
+        """Run a coroutine of the service and wait for it."""
         return self._thread.wait(work(self._control))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a definition becomes by each thing that can happen to it. Pure: one function per event."""
+"""The transitions of a definition, one pure function for each thing that can happen to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from celeriac.schedules.definition import (
 )
 from celeriac.schedules.times.backlog import backlog_of
 
-_READ_ONLY = "it is an entry of Celery's beat_schedule: change it there"
+_READ_ONLY = "it comes from Celery's beat_schedule: change it there"
 
 
 def begun(definition: Definition, now_ms: int, *, paused: bool, change: Change) -> Decision:
@@ -35,7 +35,7 @@ def begun(definition: Definition, now_ms: int, *, paused: bool, change: Change) 
 
 
 def fire(definition: Definition, unended: Open, now_ms: int, *, most: int, max_buffered: int) -> Decision:
-    """Return what is to be done of a definition that is due: its firings, counted, and its next slot."""
+    """Return the decision about a definition that is due: its firings, its counters and its next slot."""
     assert definition.next_slot_ms is not None
     spec = definition.spec
     table = definition.timetable()
@@ -45,7 +45,7 @@ def fire(definition: Definition, unended: Open, now_ms: int, *, most: int, max_b
     if spec.max_runs is not None:
         left = max(spec.max_runs - definition.fired, 0)
         if len(firings) >= left:
-            # Slots that overlap left out do not count as runs; what comes after the last run is no slot any more.
+            # Slots that were skipped because of an overlap do not count as runs. No slot follows the last run.
             firings, following = firings[:left], None
     after = replace(
         definition,
@@ -65,7 +65,7 @@ def fire(definition: Definition, unended: Open, now_ms: int, *, most: int, max_b
 def _overlapped(
     definition: Definition, slots: Sequence[int], unended: Open, now_ms: int, max_buffered: int
 ) -> tuple[list[Firing], int, bool]:
-    """Return the firings of slots, how many were left out, and whether what was before is to be cancelled."""
+    """Return the firings of slots, how many slots were skipped, and whether earlier instances should be cancelled."""
     overlap = definition.spec.overlap
     if overlap is Overlap.ALLOW or not slots:
         return [_firing(definition, slot, now_ms) for slot in slots], 0, False
@@ -89,7 +89,7 @@ def _overlapped(
 
 
 def settled(definition: Definition, ended: Sequence[tuple[Firing, Outcome]], unended: Open, now_ms: int) -> Decision:
-    """Count how instances ended; pause after failures in a row; complete it when nothing more is to come."""
+    """Count the ends of instances; pause after failures in a row; complete the definition if nothing will follow."""
     after, change = definition, None
     for firing, outcome in sorted(ended, key=lambda pair: (pair[1].finished_ms, pair[0].slot_ms)):
         after = _counted(after, firing, outcome)
@@ -100,7 +100,7 @@ def settled(definition: Definition, ended: Sequence[tuple[Firing, Outcome]], une
             after, status=DefinitionStatus.PAUSED, next_ms=None, next_slot_ms=None, note=note[:2000], updated_ms=now_ms
         )
         change = Change(now_ms, "pause", "celeriac", after.note, {})
-    # One that is paused may have slots to come; only the two kinds that fire once have not.
+    # A paused loop may have further slots; the two kinds that fire once do not.
     waiting = after.status is DefinitionStatus.ACTIVE or (
         after.status is DefinitionStatus.PAUSED
         and after.trigger_type is not TaskTriggerType.LOOP
@@ -138,7 +138,7 @@ def _counted(definition: Definition, firing: Firing, outcome: Outcome) -> Defini
 
 
 def paused(definition: Definition, now_ms: int, *, actor: str, note: str | None) -> Decision | None:
-    """Stop firing; None where it is paused already."""
+    """Stop firing; None if it is paused already."""
     _refuse(definition, "pause", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.status is DefinitionStatus.PAUSED:
         return None
@@ -155,7 +155,7 @@ def paused(definition: Definition, now_ms: int, *, actor: str, note: str | None)
 
 
 def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, note: str | None) -> Decision | None:
-    """Fire again, from the next slot on; None where it is active already."""
+    """Fire again, from the next slot on; None if it is active already."""
     _refuse(definition, "resume", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.status is not DefinitionStatus.PAUSED:
         return None
@@ -174,7 +174,7 @@ def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, n
         if fresh:
             return _fire_now(after, now_ms, change)
     elif definition.trigger_type is TaskTriggerType.SCHEDULED:
-        # Its moment may have passed while it was paused: then it is a misfire like any other.
+        # If its moment passed while it was paused, it is a misfire like others.
         following = definition.timetable().after(-1) if fresh else None
     else:
         following = _next(after, now_ms)
@@ -185,7 +185,7 @@ def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, n
 
 
 def cancelled(definition: Definition, now_ms: int, *, actor: str, note: str | None, inside: bool = False) -> Decision:
-    """End it for good, with what runs of it. `inside`: by whoever put a read-only one there."""
+    """End it for good, and cancel its instances. `inside`: the caller may end read-only definitions."""
     _refuse(definition, "cancel", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.read_only and not inside:
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, "cancel", _READ_ONLY)
@@ -194,7 +194,7 @@ def cancelled(definition: Definition, now_ms: int, *, actor: str, note: str | No
 
 
 def triggered(definition: Definition, now_ms: int, *, actor: str, key: str) -> Decision:
-    """Run one instance now, whatever the schedule says; `key` names it among others."""
+    """Run one instance now, independent of the schedule; the same `key` gives the same instance."""
     _refuse(definition, "trigger", DefinitionStatus.CANCELLED)
     firing = Firing(
         task_id=instance_id(definition.definition_id, "manual", key),
@@ -222,7 +222,7 @@ def backfilled(
     key: str,
     one_by_one: bool,
 ) -> Decision:
-    """Run the slots of a range that has been; `one_by_one`: each after the one before has ended."""
+    """Run past slots; `one_by_one`: each instance starts after the one before has ended."""
     _refuse(definition, "back-fill", DefinitionStatus.CANCELLED)
     firings = [
         Firing(
@@ -245,11 +245,11 @@ def backfilled(
 def edited(
     definition: Definition, new: Definition, unended: Open, now_ms: int, *, actor: str, changed: dict[str, Any]
 ) -> Decision:
-    """Put `new` (of the same id) in the place of a definition; it fires from its next slot on."""
+    """Replace a definition by `new` (with the same id), which fires from its next slot on."""
     _refuse(definition, "edit", DefinitionStatus.CANCELLED)
     after = replace(new, rev=definition.rev + 1, updated_ms=now_ms)
     if definition.status is not DefinitionStatus.PAUSED:
-        # IMMEDIATE fires when it is made, not when it is edited.
+        # An IMMEDIATE definition fires when it is made, not when it is edited.
         following = None if new.trigger_type is TaskTriggerType.IMMEDIATE else _next(new, now_ms)
         after = _awaiting(replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None), following)
         if following is None and not unended.any:
@@ -258,7 +258,7 @@ def edited(
 
 
 def refuse_read_only(definition: Definition, wanted: str) -> None:
-    """Raise `IllegalDefinitionMoveError` for what lives in Celery's configuration."""
+    """Raise `IllegalDefinitionMoveError` if the definition comes from Celery's configuration."""
     if definition.read_only:
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, wanted, _READ_ONLY)
 
@@ -285,7 +285,7 @@ def _ended(definition: Definition, status: DefinitionStatus, now_ms: int) -> Def
 
 
 def _reopened(definition: Definition) -> Definition:
-    """Return a completed definition as one that has something to do; its next end completes it again."""
+    """Return a completed definition as an active one; the end of its next instance completes it again."""
     if definition.status is DefinitionStatus.COMPLETED:
         return replace(definition, status=DefinitionStatus.ACTIVE, ended_ms=None)
     return definition

@@ -1,7 +1,7 @@
-"""Definitions in SQL: reading them, and changing one in a transaction of its own.
+"""Definitions in SQL: reading them, and changing one of them in its own transaction.
 
-Whoever changes a definition or plans its firings holds its row (`FOR UPDATE`, or SQLite's only write lock), so
-that each decision is made on what is, and written with it or not at all.
+A process that changes a definition or plans its firings holds the row (`FOR UPDATE`, or SQLite's only write lock). So
+each decision is made from the present state, and written in the same transaction or not at all.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from celeriac.tasks.filter import Sort
 _d: Final = definitions.c
 _f: Final = firings.c
 
-#: Open instances that are looked at of the definitions of one page.
+#: Most open instances that are read for the definitions of one page.
 _MOST_OPEN: Final = 5000
-#: Instances of a definition that history does not know yet, and that a list shows nevertheless.
+#: Most instances of a definition that a list adds because history does not have them yet.
 _MOST_UNRECORDED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class DefinitionPage:
-    """Some definitions of a list, the newest first; `next_cursor` None is the end."""
+    """Some definitions of a list, the newest first; `next_cursor` is None on the last page."""
 
     definitions: list[Definition]
     next_cursor: str | None
 
 
 def cursor_after(definition: Definition) -> str:
-    """Return the cursor of the page that begins behind a definition."""
+    """Return the cursor of the page that begins after a definition."""
     return Cursor(Sort.CREATED_DOWN, definition.created_ms, definition.definition_id).encoded()
 
 
 class DefinitionTable:
-    """Reads and changes definitions. Everything raises `HistoryUnavailableError`."""
+    """Reads and changes definitions. All calls raise `HistoryUnavailableError`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
@@ -73,7 +73,7 @@ class DefinitionTable:
         limit: int,
         cursor: str | None = None,
     ) -> DefinitionPage:
-        """Return a page of definitions, the newest first; `unended` leaves out active ones of which nothing may run.
+        """Return a page of definitions, the newest first; `unended` leaves out active ones without open instances.
 
         Raises `BadCursorError`.
         """
@@ -109,7 +109,7 @@ class DefinitionTable:
             return [firing_of(row) for row in (await connection.execute(statement)).mappings()]
 
     async def unrecorded(self, definition_id: str) -> list[Firing]:
-        """Return the submitted firings that history has not recorded yet, the newest first."""
+        """Return the submitted firings that history does not have yet, the newest first."""
         known = exists().where(tasks.c.task_id == _f.task_id)
         states = [FiringState.OPEN.value, FiringState.ENDED.value]
         statement = (
@@ -138,7 +138,7 @@ class DefinitionTable:
         return [change_of(row) for row in rows[:limit]], following
 
     async def all_from(self, source: str) -> list[Definition]:
-        """Return every definition from a source that lives somewhere else: there are few of them."""
+        """Return all definitions of a source outside the API; there are few of them."""
         async with reading(self.engine) as connection:
             rows = await connection.execute(select(definitions).where(_d.source == source))
             return [definition_of(row) for row in rows.mappings()]
@@ -146,9 +146,9 @@ class DefinitionTable:
     # --- changing
 
     async def insert(self, decision: Decision) -> bool:
-        """Store a new definition with its first firings; returns False where its id is taken."""
+        """Store a new definition with its first firings; returns False if its id is taken."""
         async with writing(self.engine) as connection:
-            # In one step: another process may be storing the same one.
+            # In one statement: another process may store the same definition at this moment.
             inserted = await connection.execute(self._insert_new.values(definition_row(decision.after)))
             if inserted.first() is None:
                 return False
@@ -156,9 +156,9 @@ class DefinitionTable:
             return True
 
     async def change(self, definition_id: str, decide: Callable[[Definition, Open], Decision | None]) -> Definition:
-        """Let `decide` look at a definition and write what it says; returns the definition after it.
+        """Call `decide` with a definition and write its decision; returns the definition after it.
 
-        What `decide` raises ends it with nothing written. Raises `DefinitionNotFoundError`.
+        If `decide` raises, nothing is written. Raises `DefinitionNotFoundError`.
         """
         async with writing(self.engine) as connection:
             definition = await _one(connection, _plain(definition_id), lock=True)
@@ -170,14 +170,14 @@ class DefinitionTable:
             return decision.after
 
     async def write(self, connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
-        """Write decisions about definitions that the transaction holds."""
+        """Write decisions about definitions that the transaction has locked."""
         rows = [{f"v_{k}": v for k, v in definition_row(decision.after).items()} for decision in decisions]
         if rows:
             await connection.execute(_UPDATE, rows)
         await self.write_rest(connection, decisions)
 
     async def write_rest(self, connection: AsyncConnection, decisions: Sequence[Decision]) -> None:
-        """Write what decisions say beyond the definitions' own rows."""
+        """Write the parts of decisions that are not in the definitions' rows."""
         for decision in decisions:
             mine = _f.definition_id == decision.after.definition_id
             if decision.drop_buffered:
@@ -213,7 +213,7 @@ async def _one(connection: AsyncConnection, definition_id: str, *, lock: bool = 
 
 
 async def open_counts(connection: AsyncConnection, definition_ids: Iterable[str]) -> dict[str, Open]:
-    """Return what has not ended, by definition; those without are left out."""
+    """Return the numbers of firings that have not ended, by definition, for definitions that have any."""
     ids = list(definition_ids)
     if not ids:
         return {}

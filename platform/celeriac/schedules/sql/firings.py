@@ -1,9 +1,9 @@
-"""What beats do to firings, each in one transaction; any number of them at once.
+"""Firings in SQL: what beats do with them, each step in one transaction. Any number of beats may run.
 
-The order that survives a `kill -9` at every point: (1) claiming a due definition writes down its firings *and* moves it
-on, together; (2) the firings are submitted, under ids that derive from definition and slot; (3) they are
-marked as submitted. Whoever dies between leaves planned firings behind, which another one submits again: an id that the
-store knows answers `known`.
+This order survives a `kill -9` at any point: (1) one transaction claims a due definition, writes its firings and moves
+the definition to its next slot; (2) the firings are submitted, under ids that derive from definition and slot; (3) they
+are marked as submitted. If a beat dies in between, planned firings are left, and another beat submits them again; the
+store recognises ids that it has.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _PLANNED, _OPEN = FiringState.PLANNED.value, FiringState.OPEN.value
 _BUFFERED, _ENDED = FiringState.BUFFERED.value, FiringState.ENDED.value
 _FINAL: Final = [status.value for status in Status if status.final]
 
-#: A firing together with the definition that it is of.
+#: A firing with its definition.
 Planned = tuple[Definition, Firing]
 
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """When the next definition is due, and what of firings is waiting for a beat."""
+    """When the next definition is due, and which kinds of firings wait for a beat."""
 
     next_ms: int | None
-    #: Planned and not submitted for too long.
+    #: Some were planned and not submitted for too long.
     orphans: bool
-    #: Open and to be cancelled.
+    #: Some are open and should be cancelled.
     cancels: bool
-    #: Waiting for an earlier one.
+    #: Some wait for an earlier instance.
     buffered: bool
-    #: Submitted, perhaps ended.
+    #: Some were submitted and may have ended.
     opened: bool
 
 
 class FiringTable:
-    """The beats' transactions. Everything raises `HistoryUnavailableError`."""
+    """The transactions of beats. All calls raise `HistoryUnavailableError`."""
 
     def __init__(self, table: DefinitionTable) -> None:
         self._table = table
         self._engine = table.engine
 
     async def due_work(self, now_ms: int, *, older_ms: int) -> DueWork:
-        """Return whether there is anything to do: some steps into indexes, however many definitions there are."""
+        """Return whether there is anything to do; it costs a few index lookups for any number of definitions."""
         planned = exists().where(_f.state == _PLANNED, _f.taken_ms <= now_ms - older_ms)
         statement = select(
             select(func.min(_d.next_ms)).where(_d.next_ms.is_not(None)).scalar_subquery(),
@@ -73,9 +73,9 @@ class FiringTable:
     async def claim(
         self, now_ms: int, limit: int, decide: Callable[[Definition, Open], Decision]
     ) -> tuple[list[Planned], int]:
-        """Move up to `limit` due definitions on, with their firings written down.
+        """Claim up to `limit` due definitions: write their firings, and move them to their next slots.
 
-        Returns the firings to submit now, and how many definitions were due. Definitions that another beat holds
+        Returns the firings to submit now, and how many definitions were claimed. Definitions that another beat holds
         are skipped.
         """
         due = (
@@ -93,7 +93,7 @@ class FiringTable:
         return [(d.after, f) for d in decisions for f in d.firings if f.state is FiringState.PLANNED], len(found)
 
     async def take_over(self, now_ms: int, *, older_ms: int, limit: int) -> list[Planned]:
-        """Take firings in hand that somebody wrote down and did not submit: it died, or was refused."""
+        """Take over firings that a beat planned and did not submit: it died, or the store refused them."""
         waiting = (
             select(firings)
             .where(_f.state == _PLANNED, _f.taken_ms <= now_ms - older_ms)
@@ -106,7 +106,7 @@ class FiringTable:
             if not ids:
                 return []
             await connection.execute(update(firings).where(_f.task_id.in_(ids)).values(taken_ms=now_ms))
-            # Of what history knows, a submission got through: it only was not marked.
+            # A firing that history has was submitted, only not marked.
             known = set(
                 (await connection.execute(select(tasks.c.task_id).where(tasks.c.task_id.in_(ids)))).scalars().all()
             )
@@ -130,15 +130,15 @@ class FiringTable:
     # --- following instances to their ends
 
     async def open_ids(self, after: str, limit: int) -> list[str]:
-        """Return up to `limit` ids of open firings behind `after`, in order: for going round all of them."""
+        """Return up to `limit` ids of open firings after the id `after`, in order."""
         statement = select(_f.task_id).where(_f.state == _OPEN, _f.task_id > after).order_by(_f.task_id).limit(limit)
         async with reading(self._engine) as connection:
             return list((await connection.execute(statement)).scalars())
 
     async def awaited_ids(self, due_ms: int, limit: int) -> list[str]:
-        """Return the ids of open firings whose end somebody waits for.
+        """Return the ids of open firings whose ends are needed soon.
 
-        Those of definitions with a buffered firing, and of those due until `due_ms` that heed overlap.
+        These are the firings of definitions that have a buffered firing, or that are due until `due_ms`.
         """
         buffered = select(_f.definition_id).where(_f.state == _BUFFERED).distinct()
         due = select(_d.definition_id).where(_d.next_ms <= due_ms)
@@ -151,13 +151,13 @@ class FiringTable:
             return list((await connection.execute(statement)).scalars())
 
     async def to_cancel(self, limit: int) -> list[str]:
-        """Return the ids of open firings that are to be cancelled."""
+        """Return the ids of open firings that should be cancelled."""
         statement = select(_f.task_id).where(_f.cancel_ms.is_not(None), _f.state == _OPEN).limit(limit)
         async with reading(self._engine) as connection:
             return list((await connection.execute(statement)).scalars())
 
     async def recorded_ends(self, task_ids: Sequence[str]) -> dict[str, Outcome | None]:
-        """Return what history says of tasks that the store let go; None of one that has not ended there."""
+        """Return the ends of tasks according to history; None for a task that has not ended there."""
         c = tasks.c
         statement = select(c.task_id, c.status, c.finished_ms, c.updated_ms, c.error_message).where(
             c.task_id.in_(task_ids)
@@ -182,7 +182,7 @@ class FiringTable:
         outcomes: Mapping[str, Outcome],
         decide: Callable[[Definition, list[tuple[Firing, Outcome]], Open], Decision],
     ) -> None:
-        """Count the ends of firings, each once, however many beats and readers saw it."""
+        """Count the ends of firings, each once, even if several beats and readers see it."""
         ids = list(outcomes)
         async with writing(self._engine) as connection:
             rows = await connection.execute(select(_f.definition_id).where(_f.task_id.in_(ids), _f.state != _ENDED))
@@ -214,7 +214,7 @@ class FiringTable:
                 )
 
     async def release(self, now_ms: int, limit: int, allowed: Callable[[Definition], bool]) -> list[Planned]:
-        """Let the first buffered firing go of each definition whose instances have all ended; returns them."""
+        """Release the first buffered firing of each definition whose instances have all ended; returns them."""
         other = firings.alias()
         busy = exists().where(other.c.definition_id == _f.definition_id, other.c.state.in_([_PLANNED, _OPEN]))
         free = select(_f.definition_id).where(_f.state == _BUFFERED, ~busy).distinct().limit(limit)
@@ -248,9 +248,9 @@ class FiringTable:
     # --- keeping house
 
     async def prune(self, now_ms: int, *, keep_ms: int, limit: int) -> int:
-        """Delete what nobody needs any more; returns how many rows went.
+        """Delete rows that are no longer needed; returns how many.
 
-        Ended firings that history has; definitions that ended `keep_ms` ago, and audit entries of that age.
+        These are ended firings that history has, definitions that ended `keep_ms` ago, and audit entries of that age.
         """
         recorded = exists().where(tasks.c.task_id == _f.task_id, tasks.c.finished_ms.is_not(None))
         ended = (
@@ -279,7 +279,7 @@ class FiringTable:
 
 
 async def _hold(connection: AsyncConnection, names: Sequence[str]) -> list[Definition]:
-    """Lock definitions, in one order; those that somebody else holds are left for the next time."""
+    """Lock definitions, always in the same order; those that another process holds are skipped until the next time."""
     rows = await connection.execute(
         select(definitions)
         .where(_d.definition_id.in_(names))

@@ -1,4 +1,4 @@
-"""Between definitions, firings and changes as data, and their rows."""
+"""Translates definitions, firings and changes between data and rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from celeriac.schedules.definition import (
 )
 
 _FIELDS: Final = tuple(field.name for field in fields(Definition))
-#: What a definition's row is read and written as, where the names are the same.
+#: The columns of a definition that have the names of its fields.
 _SAME: Final = tuple(name for name in _FIELDS if name not in ("group", "spec", "status", "trigger_type"))
 
-#: Keeps apart what one process does within a millisecond.
+#: Distinguishes the changes that one process makes within a millisecond.
 _numbers: Final = count()
 
 
@@ -67,7 +67,7 @@ def firing_of(row: Any) -> Firing:
 
 
 def firing_row(firing: Firing) -> dict[str, Any]:
-    """Return the row of a firing that is new."""
+    """Return the row of a new firing."""
     return {
         "task_id": firing.task_id,
         "definition_id": firing.definition_id,

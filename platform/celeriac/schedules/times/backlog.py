@@ -1,4 +1,4 @@
-"""What to fire of the slots that are due, and what counts as missed."""
+"""Decides which of the due slots fire, and which count as missed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from celeriac.schedules.times.timetable import Timetable
 
 
 class Misfire(StrEnum):
-    """What becomes of slots that fell due while nobody was there to fire them."""
+    """What happens to slots that fell due while no beat ran."""
 
     SKIP = "skip"  #: none of them runs
-    FIRE_ONCE = "fire_once"  #: one runs, for the last of them
-    FIRE_ALL = "fire_all"  #: all run, those of the catch-up window
+    FIRE_ONCE = "fire_once"  #: one instance runs, for the last of them
+    FIRE_ALL = "fire_all"  #: all slots in the catch-up window run
 
 
 @dataclass(frozen=True, slots=True)
 class MisfirePolicy:
-    """`grace_ms`: how late the first one may be for all to count as on time. `window_ms` is the catch-up window."""
+    """If the first slot is at most `grace_ms` late, all count as on time. `window_ms` is the catch-up window."""
 
     misfire: Misfire = Misfire.FIRE_ONCE
     grace_ms: int = 60_000
@@ -27,7 +27,7 @@ class MisfirePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Slots to fire in their order, the number of missed ones, and the slot that comes then (None: no more)."""
+    """The slots to fire in order, the number of missed slots, and the slot after them (None: there is no other)."""
 
     fire: tuple[int, ...]
     missed: int
@@ -35,9 +35,9 @@ class Backlog:
 
 
 def backlog_of(table: Timetable, slot: int, now_ms: int, policy: MisfirePolicy, *, most: int) -> Backlog:
-    """Decide about the slots from `slot` (the next one) on that are due at `now_ms`; at most `most` to fire.
+    """Decide about the slots from `slot` (the next one) on that are due at `now_ms`; at most `most` fire.
 
-    Where more are to be fired, the following slot is one that is due already: ask again.
+    If more should fire, the following slot is due already: call again.
     """
     if table.due(slot) > now_ms:
         return Backlog((), 0, slot)
@@ -56,7 +56,7 @@ def backlog_of(table: Timetable, slot: int, now_ms: int, policy: MisfirePolicy, 
         return Backlog(collected.fire, missed, collected.following)
     last, count = slot, 1
     if slot <= now_ms - table.jitter_ms:
-        # All of these are due, whatever their jitter.
+        # All of these are due, even with the longest jitter.
         last, count = table.last(slot, now_ms - table.jitter_ms)
     following = table.after(last)
     while following is not None and table.due(following) <= now_ms:

@@ -1,7 +1,7 @@
 """The rules of a schedule: each says which moments follow a moment. Moments are milliseconds since the epoch.
 
 All rules answer the same two questions: `after(ms)`, the first moment later than `ms`, and `until(ms)`,
-the last one that is not later; None where there is none.
+the last one that is not later; None if there is none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-#: Beyond this moment nothing is scheduled: the end of the year 2999, inside what every database and calendar writes.
+#: Nothing is scheduled after this moment: the end of the year 2999, which all databases and calendars can express.
 LAST_MS: Final = 32_503_679_999_999
 #: What nicknames of cron mean.
 NICKNAMES: Final = {
@@ -60,8 +60,8 @@ class Once:
 class Interval:
     """`anchor_ms` plus every multiple of the interval from the `first` on (0 or 1).
 
-    Each moment is counted from the anchor, never from the one before, so that nothing adds up: neither
-    lateness nor what an interval has beyond whole milliseconds.
+    Each moment is computed from the anchor and not from the moment before. So neither lateness nor fractions of
+    milliseconds add up.
     """
 
     every_us: int
@@ -94,9 +94,9 @@ class Interval:
 class Cron:
     """A cron expression in a time zone: five fields, or six with the seconds first.
 
-    Daylight saving is that of Debian's cron for expressions that name hour and minute: what falls into the
-    hour that is left out runs right after it, what falls into the repeated hour runs once. Expressions with a
-    star there, and those with seconds, follow the clock on the wall.
+    Daylight saving works as in Debian's cron for expressions that name hour and minute: a moment in the skipped hour
+    moves to the end of that hour, and a moment in the repeated hour happens once. Expressions with a star there, and
+    those with seconds, follow the wall clock.
     """
 
     expression: str
@@ -111,7 +111,7 @@ class Cron:
 
     def until(self, ms: int) -> int | None:
         """Return the last moment not later than `ms`."""
-        # Forward only, so that both directions agree on every day of the year: from ever further back.
+        # Search forward only, from ever earlier moments, so that both directions give the same moments.
         span_ms = 2000
         while span_ms < ms + 2**41:
             start = max(ms - span_ms, 0)
@@ -126,7 +126,7 @@ class Cron:
         return None
 
     def matches(self, ms: int) -> bool:
-        """Whether the clock on the wall shows a moment of this expression; without seconds, its whole minute does."""
+        """Return whether the wall clock shows a moment of this expression; without seconds, the whole minute counts."""
         wall = datetime.fromtimestamp(ms / 1000, zone(self.timezone))
         fields = _fields(self.expression)
         return (
@@ -138,7 +138,7 @@ class Cron:
         )
 
     def _from(self, ms: int) -> Iterator[int]:
-        # In the repeated hour cronsim may begin with a moment that is past: the callers compare.
+        # In the repeated hour, cronsim may begin with a past moment; the callers compare.
         start = datetime.fromtimestamp(ms // 1000, zone(self.timezone))
         for moment in CronSim(self.expression, start):
             yield round(moment.timestamp()) * 1000
@@ -148,14 +148,14 @@ def cron_of(expression: str, timezone: str) -> Cron:
     """Return the rule of an expression or nickname; raises `ValueError` that says what is wrong."""
     text = " ".join(NICKNAMES.get(expression.strip().lower(), expression).split())
     if text.startswith("@"):
-        raise ValueError(f"there is no nickname {expression!r}; known are: {', '.join(NICKNAMES)}")
+        raise ValueError(f"unknown nickname {expression!r}; known are: {', '.join(NICKNAMES)}")
     number = len(text.split())
     if number not in (5, 6):
         raise ValueError(f"has {number} fields; write five (minute hour day month weekday) or six (second first)")
     try:
         CronSim(text, datetime(2000, 1, 1, tzinfo=UTC))
     except (CronSimError, ValueError) as exc:
-        raise ValueError(f"{expression!r} is no cron expression: {str(exc).lower() or 'it cannot be read'}") from exc
+        raise ValueError(f"{expression!r} is not a cron expression: {str(exc).lower() or 'it cannot be read'}") from exc
     zone(timezone)
     return Cron(text, timezone)
 
@@ -166,7 +166,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        raise ValueError(f"there is no time zone {name!r}: use an IANA name such as Europe/Berlin or UTC") from exc
+        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as Europe/Berlin or UTC") from exc
 
 
 @lru_cache(maxsize=1024)
@@ -176,7 +176,7 @@ def _fields(expression: str) -> CronSim:
 
 @dataclass(frozen=True, slots=True)
 class CronExclusion:
-    """Leaves out what the clock on the wall shows as a moment of `cron`."""
+    """Leaves out the moments of `cron`, by the wall clock."""
 
     cron: Cron
 

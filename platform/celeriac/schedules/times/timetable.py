@@ -1,7 +1,7 @@
-"""A definition's timetable: its rules joined, without what is left out, within its bounds.
+"""A definition's timetable: the slots of all its rules, without its exclusions, within its bounds.
 
-A *slot* is a moment that the rules name; it is *due* at the slot plus its jitter. What an instance is told, and
-what its id is made of, is the slot.
+A *slot* is a moment that the rules give. It is *due* at the slot plus its jitter. The instance gets the slot, and its
+id derives from the slot.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 
 from celeriac.schedules.times.rules import Exclusion, Interval, Rule
 
-#: Slots in a row that may be left out one by one before a timetable counts as empty.
+#: After this many excluded slots in a row, a timetable counts as empty.
 _MOST_EXCLUDED: Final = 20_000
-#: A number of intervals that reaches back before any calendar.
+#: A number of intervals that reaches back before any possible date.
 _ALWAYS: Final = -(10**15)
-#: Slots that are counted one by one; a gap of more is counted as this many.
+#: Most slots that are counted one by one; a larger number counts as this many.
 MOST_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """`start_ms` and `end_ms` are included; `seed` makes the jitter of a slot the same wherever it is asked for."""
+    """`start_ms` and `end_ms` are included. With the same `seed`, a slot has the same jitter in all processes."""
 
     rules: tuple[Rule, ...]
     exclusions: tuple[Exclusion, ...] = ()
@@ -33,7 +33,7 @@ class Timetable:
     seed: str = ""
 
     def after(self, ms: int) -> int | None:
-        """Return the first slot later than `ms`, None where there is none."""
+        """Return the first slot later than `ms`, or None if there is none."""
         if self.start_ms is not None:
             ms = max(ms, self.start_ms - 1)
         for _ in range(_MOST_EXCLUDED):
@@ -54,12 +54,12 @@ class Timetable:
             slot = self.after(slot)
 
     def without_start(self) -> Timetable:
-        """Return the timetable as if it had always been: in the same phase, with the same slots left out."""
+        """Return the timetable without its start: with the same phase and the same exclusions."""
         rules = tuple(replace(rule, first=_ALWAYS) if isinstance(rule, Interval) else rule for rule in self.rules)
         return replace(self, rules=rules, start_ms=None)
 
     def due(self, slot: int) -> int:
-        """Return the moment at which a slot fires: up to `jitter_ms` later, evenly spread, always the same."""
+        """Return when a slot fires: up to `jitter_ms` later, evenly spread, and the same at each call."""
         if not self.jitter_ms:
             return slot
         digest = blake2b(f"{self.seed}:{slot}".encode(), digest_size=8).digest()
@@ -68,7 +68,7 @@ class Timetable:
     def last(self, first_slot: int, until_ms: int) -> tuple[int, int]:
         """Return the last slot from `first_slot` (a slot) to `until_ms`, and how many there are, both included.
 
-        Costs little however long the time is: beyond `MOST_COUNTED` the number is that, unless it is plain arithmetic.
+        It is fast for any span of time: the count ends at `MOST_COUNTED`, unless it needs no loop (a single interval).
         """
         bounded = until_ms if self.end_ms is None else min(until_ms, self.end_ms)
         rule = self.rules[0]
@@ -83,7 +83,7 @@ class Timetable:
         return last_slot, count
 
     def _latest(self, known: int, until_ms: int) -> int:
-        """Return the last slot not later than `until_ms`, at least `known`, from the end of the time."""
+        """Return the last slot that is not later than `until_ms`, searching backwards down to `known`."""
         ms = until_ms
         for _ in range(_MOST_EXCLUDED):
             slot = max((moment for rule in self.rules if (moment := rule.until(ms)) is not None), default=known)

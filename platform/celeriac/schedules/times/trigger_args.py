@@ -1,4 +1,4 @@
-"""The arguments of triggers as callers write them: checked, with the name of the field that is wrong. Pure."""
+"""Checks the arguments of triggers as callers write them; errors name the wrong field. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celeriac.schedules.definition import TaskTriggerType, moment_ms
 from celeriac.schedules.times.rules import cron_of, zone
 from celeriac.tasks.request import MAX_DELAY_S
 
-#: Rules and exclusions of one definition.
+#: Most rules, and most exclusions, of one definition.
 MAX_RULES: Final = 50
 
 
@@ -21,8 +21,8 @@ def checked_args(
 ) -> dict[str, Any]:
     """Return the trigger's arguments, JSON-ready; raises `InvalidSubmissionError` about `trigger_args.FIELD`.
 
-    `min_interval_s` is the shortest interval that is accepted. `now_ms` is what "in the future" means; None for a
-    definition that is edited elsewhere.
+    `min_interval_s` is the shortest interval that is accepted. A moment must be later than `now_ms`; with None, it may
+    be in the past.
     """
     args = {name: _plain(value) for name, value in (given or {}).items() if value is not None}
     match trigger_type:
@@ -33,12 +33,12 @@ def checked_args(
             _timezone(args)
             name = "run_date" if "run_date" in args and "run_at" not in args else "run_at"
             if name not in args:
-                raise _wrong("run_at", "is required: the moment to run at")
+                raise _wrong("run_at", "is required: the moment at which it runs")
             if "run_at" in args and "run_date" in args:
-                raise _wrong("run_date", "is another name of run_at: give one of them")
+                raise _wrong("run_date", "means the same as run_at: give only one of them")
             run_ms = _moment(name, args[name], args.get("timezone"))
             if now_ms is not None and run_ms <= now_ms:
-                raise _wrong(name, "is in the past: name a moment that is to come")
+                raise _wrong(name, "is in the past: give a moment in the future")
         case TaskTriggerType.LOOP:
             _check_loop(args, min_interval_s)
     return args
@@ -49,10 +49,10 @@ def _check_loop(args: dict[str, Any], min_interval_s: float) -> None:
     _timezone(args)
     if "rules" in args:
         if own := [name for name in ("interval", "offset", "cron", "cron_expression") if name in args]:
-            raise _wrong(own[0], "belongs into one of the rules")
+            raise _wrong(own[0], "is not possible beside rules: put it into one of them")
         rules = _objects(args, "rules")
         if not rules:
-            raise _wrong("rules", "is empty")
+            raise _wrong("rules", "must not be empty")
         for i, rule in enumerate(rules):
             _only(rule, ("interval", "offset", "cron", "cron_expression", "timezone"), f"rules.{i}.")
             _timezone(rule, f"rules.{i}.")
@@ -66,13 +66,13 @@ def _check_loop(args: dict[str, Any], min_interval_s: float) -> None:
 def _check_rule(rule: dict[str, Any], min_interval_s: float, at: str) -> None:
     kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
     if not kinds:
-        raise _wrong(f"{at}interval", "is required: seconds between two runs, or `cron` in its place")
+        raise _wrong(f"{at}interval", "is required: seconds between two runs; or give `cron` instead")
     if len(kinds) > 1:
-        raise _wrong(f"{at}{kinds[1]}", f"excludes {kinds[0]}: give one of them")
+        raise _wrong(f"{at}{kinds[1]}", f"is not possible together with {kinds[0]}: give only one of them")
     value = rule[kinds[0]]
     if kinds[0] != "interval":
         if "offset" in rule:
-            raise _wrong(f"{at}offset", "belongs to an interval")
+            raise _wrong(f"{at}offset", "is only possible with an interval")
         if not isinstance(value, str):
             raise _wrong(f"{at}{kinds[0]}", "must be a text such as '0 8 * * *'")
         try:
@@ -83,7 +83,7 @@ def _check_rule(rule: dict[str, Any], min_interval_s: float, at: str) -> None:
     if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
         raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
     if value < min_interval_s:
-        raise _wrong(f"{at}interval", f"is below the least that this installation allows ({min_interval_s:g} s)")
+        raise _wrong(f"{at}interval", f"is shorter than this installation allows ({min_interval_s:g} s)")
     if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
         raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
 
@@ -92,11 +92,11 @@ def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> No
     _only(entry, ("cron", "date", "from", "to", "timezone"), f"{at}.")
     _timezone(entry, f"{at}.")
     if sorted(set(entry) - {"timezone"}) not in (["cron"], ["date"], ["from", "to"]):
-        raise _wrong(at, "names one of: cron; date; from and to")
+        raise _wrong(at, "must have exactly one of: cron; date; from and to")
     if "from" in entry:
         zone_name = entry.get("timezone") or timezone
         if _moment(f"{at}.from", entry["from"], zone_name) >= _moment(f"{at}.to", entry["to"], zone_name):
-            raise _wrong(f"{at}.to", "is not after `from`")
+            raise _wrong(f"{at}.to", "must be after `from`")
         return
     try:
         if "cron" in entry:
@@ -115,8 +115,8 @@ def _wrong(name: str, message: str) -> InvalidSubmissionError:
 def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
     for name in args:
         if name not in known:
-            names = f"known are: {', '.join(known)}" if known else "this trigger takes none"
-            raise _wrong(f"{at}{str(name)[:100]}", f"there is no such argument; {names}")
+            names = f"known are: {', '.join(known)}" if known else "this trigger has no arguments"
+            raise _wrong(f"{at}{str(name)[:100]}", f"is not an argument of this trigger; {names}")
 
 
 def _objects(args: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def _objects(args: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise _wrong(name, "must be a list of objects")
     if len(found) > MAX_RULES:
-        raise _wrong(name, f"holds {len(found)} entries, above the limit of {MAX_RULES}")
+        raise _wrong(name, f"has {len(found)} entries, above the limit of {MAX_RULES}")
     return found
 
 
