@@ -1,1 +1,1 @@
-"""Celeriac on Celery: the app, the pool, the base task, and what runs an attempt."""
+"""Celeriac on Celery: the app, the pool, the base task, and the handlers of the built-in task types."""

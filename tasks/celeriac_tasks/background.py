@@ -13,7 +13,7 @@ from celeriac_tasks.outbox import OutboxPublisher
 
 
 def background_roles(store: TaskStore, broker: Broker | None) -> list[Role]:
-    """Return the roles that keep tasks moving; `broker` is Celery's, if that is not the store itself."""
+    """Return the roles that keep tasks moving; pass Celery's `broker` if it is not the store itself."""
     roles: list[Role] = [Promoter(store=store), Reaper(store=store), ExternalWatcher(store=store)]
     if broker is None:
         return [*roles, Sweeper(store=store)]

@@ -1,7 +1,7 @@
 """`celery -A celeriac_tasks beat`: Celery's beat process around our scheduler.
 
-It fires definitions, and the entries of `beat_schedule` as definitions. Any number may run, beside any
-number of `celeriac beat`.
+It fires definitions, and it turns the entries of `beat_schedule` into definitions. Any number of these processes
+may run, together with any number of `celeriac beat` processes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedul
 
 log = logging.getLogger(__name__)
 
-#: How long a step waits for a store that is away (seconds), and the pause after one that failed.
+#: How long a step waits for an unavailable store, and the pause after a failed step (seconds).
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.5
 
 
 class Scheduler(celery.beat.Scheduler):
-    """Celery's scheduler by name and interface (`beat_scheduler`); what is due is in the database."""
+    """A scheduler with Celery's interface (`beat_scheduler`) that reads the due definitions from the database."""
 
     def setup_schedule(self) -> None:
-        """Connect; runs once, when the process starts."""
+        """Connect. Celery calls this once, when the process starts."""
         self._settings: Settings = self.app.celeriac_settings
         self.max_interval = self._settings.schedule.tick
         self._thread = LoopThread("definitions")
@@ -44,30 +44,30 @@ class Scheduler(celery.beat.Scheduler):
         self._thread.wait(self._connect())
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Fire what is due; returns the seconds until the next look."""
+        """Fire the definitions that are due; returns the seconds until the next call."""
         try:
             return self._thread.wait(self._step())
         except (StoreUnavailableError, HistoryUnavailableError) as exc:
-            log.warning("beat waits: %s", exc)
+            log.warning("beat waits until the store and the database are available: %s", exc)
         except Exception:
-            log.exception("a step failed; beat goes on")
+            log.exception("a step of beat failed; beat continues")
         return _PAUSE_S
 
     def sync(self) -> None:
-        """Do nothing: everything is written down already."""
+        """Do nothing: the database already has everything."""
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
         if self._closed:
             return
-        # First: a signal's handler closes in the midst of a step, and the end of the process does once more.
+        # Set first: a signal handler may call this during a step, and the end of the process calls it again.
         self._closed = True
         self._thread.wait(self._open.aclose())
         self._thread.stop()
 
     @property
     def info(self) -> str:
-        """What the start of the process prints."""
+        """The line that Celery prints when the process starts."""
         return "    . db -> definitions in SQL"
 
     async def _connect(self) -> None:

@@ -1,6 +1,7 @@
-"""`celeriac beat`: the background roles in a process of their own. Any number may run.
+"""`celeriac beat`: a process for the background roles. Any number may run.
 
-Workers have those that keep tasks moving too; history is recorded here (and in workers with `ledger.in_workers`).
+Workers also run the roles that keep tasks moving. This process records the history as well, as workers with
+`ledger.in_workers` do.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)
 
-#: How long the start waits for a store that is not there yet (seconds).
+#: How long the process waits for the store when it starts (seconds).
 _PATIENCE_S = 60.0
 
 

@@ -1,4 +1,4 @@
-"""Entries of Celery's own `beat_schedule` as read-only definitions, fired like all others."""
+"""Imports the entries of Celery's `beat_schedule` as read-only definitions, which fire like all others."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ log = logging.getLogger(__name__)
 
 _NAMESPACE: Final = uuid.UUID("2a1f7a36-4f0e-4b0e-8a53-9c0f0f4f7c11")
 _ACTOR: Final = "celery"
-#: Where an entry is written, as its definition's metadata say: in `celeryconfig.py`, or in code.
+#: The metadata field that says where an entry comes from: `celeryconfig.py` or code.
 ORIGIN: Final = "origin"
 CELERYCONFIG: Final = "celeryconfig"
 CODE: Final = "code"
 _OVER: Final = (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
-#: Pause while the database is away, and after the import (seconds).
+#: The pause while the database is unavailable, and after the import (seconds).
 _AGAIN_S: Final = 2.0
 _DONE_S: Final = 3600.0
-#: What of an entry's `options` means something here.
+#: The `options` of an entry that have an effect here.
 _OPTIONS: Final = {"queue", "priority", "expires", "routing_key", "exchange"}
 
 
 def definition_id_of(name: str) -> str:
-    """Return the id of an entry: the same for every beat that has it."""
+    """Return the definition id of an entry, which is the same in every beat process."""
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def definitions_of(app: Any, entries: Mapping[str, Any], now_ms: int) -> list[Definition]:
-    """Return the definitions of `beat_schedule` entries; what cannot be one is said in the log and left out."""
+    """Return the definitions for `beat_schedule` entries; an invalid entry is logged and left out."""
     found = []
     for name, entry in entries.items():
         try:
             found.append(_definition(app, name, dict(entry), now_ms))
         except (ValueError, TypeError, KeyError, CeleriacError) as exc:
-            log.error("beat_schedule: the entry %r is not fired: %s", name, exc)
+            log.error("beat_schedule: the entry %r is invalid and will not fire: %s", name, exc)
     return found
 
 
 async def import_entries(
     definitions: DefinitionTable, found: Iterable[Definition], now_ms: int, *, origins: Collection[str]
 ) -> None:
-    """Store the definitions of entries, change those that changed, end those of `origins` that are gone."""
+    """Store new definitions, update changed ones, and cancel those of `origins` whose entry no longer exists."""
     known = {definition.definition_id: definition for definition in await definitions.all_from("celery")}
     for definition in found:
         if known.pop(definition.definition_id, None) is None:
@@ -75,7 +75,7 @@ async def import_entries(
 
 
 class BeatScheduleImport(Role):
-    """Imports the entries of `celeryconfig.py` once the database is there, in a process that is no Celery beat."""
+    """Imports the entries of `celeryconfig.py` once the database is available, in a process that is not Celery beat."""
 
     def __init__(self, *, app: Any, store: TaskStore) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class BeatScheduleImport(Role):
         self._store = store
 
     async def step(self) -> float:
-        """Import, and be done with it."""
+        """Import the entries, or try again soon if the database is unavailable."""
         try:
             self._app.load_types()
             await import_beat_schedule(self._app, self._store, origins=[CELERYCONFIG])
@@ -110,7 +110,7 @@ def _updating(new: Definition, now_ms: int) -> Callable[[Definition, Open], Deci
     def decide(old: Definition, unended: Open) -> Decision | None:
         spec = replace(new.spec, anchor_ms=old.spec.anchor_ms)
         if old.status is DefinitionStatus.CANCELLED:
-            # It was taken out of the configuration and is back.
+            # The entry was removed from the configuration and is back.
             old = replace(old, status=DefinitionStatus.ACTIVE, ended_ms=None)
         elif spec.dumped() == old.spec.dumped() and old.status is not DefinitionStatus.COMPLETED:
             return None
@@ -164,7 +164,7 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
 
 
 def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return what every instance has in common: what publishing the call would have submitted."""
+    """Return the template of every instance: the submission that publishing the call would make."""
     expires = options.pop("expires", None)
     if isinstance(expires, timedelta):
         expires = expires.total_seconds()
@@ -196,13 +196,14 @@ def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:
 
 
 def _cron_args(given: Any, timezone: str) -> dict[str, Any]:
-    """Return cron arguments for a crontab, from the numbers that Celery made of its words."""
+    """Return cron arguments for a crontab, built from the numbers that Celery parsed."""
     minute, hour = _numbers(given.minute, 60, 0), _numbers(given.hour, 24, 0)
     day, month = _numbers(given.day_of_month, 31, 1), _numbers(given.month_of_year, 12, 1)
     weekday = _numbers(given.day_of_week, 7, 0)
     args: dict[str, Any] = {"cron": f"{minute} {hour} {day} {month} {weekday}", "timezone": timezone}
     if day != "*" and weekday != "*":
-        # Celery wants both, cron either: the days come from one, what the other does not name is left out.
+        # Celery requires both day fields to match, cron only one. So the rule uses the day of the month and excludes
+        # the weekdays that the entry does not name.
         others = ",".join(str(n) for n in range(7) if n not in given.day_of_week)
         args = {
             "cron": f"{minute} {hour} {day} {month} *",

@@ -1,8 +1,8 @@
-"""The handler of `celeriac.bulk`: walks through the history along the filter and acts on each task in the store.
+"""The handler of `celeriac.bulk`: finds the tasks of a filter in the history and acts on each one in the store.
 
-Where it is, it notes in the store before each page. So it may be killed at any moment: the next attempt
-repeats that page, and what was done already is recognised (a retry by its nonce, a cancelled task by its status).
-A task that changed since the history saw it is skipped, not retried a second time.
+Before each page it saves its position in the store, so it may be killed at any moment. The next attempt repeats
+that page and recognises finished work: a retry by its nonce, a cancelled task by its status. A task that has
+changed since the history recorded it is skipped, not retried a second time.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from celeriac.tasks.filter import Sort, TaskFilter
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 
-#: Tasks between two notes, and of those at once on their way.
+#: How many tasks are one page, and how many of them are changed at once.
 _PAGE: Final = 200
 _AT_ONCE: Final = 50
-#: How long the history may take to catch up with what was there when the operation began (seconds).
+#: How long the history may take to record everything that existed when the operation began (seconds).
 _CATCH_UP_S: Final = 30.0
-#: Pause between two looks at a history that is behind, or a group that is full (seconds).
+#: The pause before another look at a history that lags or a group that is full (seconds).
 _LOOK_S: Final = 0.2
-#: Failures of which the result tells.
+#: At most this many failures are listed in the result.
 _TOLD: Final = 20
 
 
 @dataclass(slots=True)
 class _Place:
-    """How far the operation is: `page` are the tasks (id, revision) on which it acts now."""
+    """The position of the operation; `page` lists the tasks (id, revision) on which it acts now."""
 
     matched: int = 0
     done: int = 0
@@ -67,16 +67,16 @@ class _Place:
 
 
 class BulkHandler:
-    """Runs bulk operations, on connections of its own."""
+    """Runs bulk operations on its own connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def __call__(self, payload: BulkPayload, ctx: Context) -> dict[str, Any]:
-        """Act on all tasks that the filter selects; returns how many there were and what became of them."""
+        """Act on all tasks that the filter selects; returns how many matched and how they ended."""
         assert self._settings.redis_url is not None
         if self._settings.database_url is None:
-            raise SkipRetry("this worker knows no history: set DATABASE_URL", code="ledger_unavailable")
+            raise SkipRetry("this worker does not have a history database: set DATABASE_URL", code="ledger_unavailable")
         try:
             async with (
                 TaskStore(self._settings.redis_url, self._settings.store) as store,
@@ -116,22 +116,22 @@ class _Operation:
             place.cursor, place.last = found.next_cursor, found.next_cursor is None
             await self._note(place)
         result = {name: getattr(place, name) for name in ("done", "skipped", "failed")}
-        # Counted again: what matched at first may have ended before its turn came.
+        # Counted again, because a task that matched at first may have ended before its turn came.
         return {"matched": sum(result.values()), **result, "errors": place.errors}
 
     async def _bounded(self) -> TaskFilter:
-        """Return the filter without what came after this operation."""
-        # What came in the same millisecond came before it, for whoever asked for both in turn.
+        """Return the filter, limited to tasks that were submitted before this operation."""
+        # A caller may submit a task and then this operation within the same millisecond: the task counts as earlier.
         created_at = (await self._store.get(self._ctx.task_id)).created_at + timedelta(milliseconds=1)
         bounds: dict[str, Any] = {}
-        # What is retried here and fails again ends later than this.
+        # A task that this operation retries and that fails again ends after this time, so it is not found twice.
         for name in ("created_before", *(["finished_before"] if self._action == "retry" else [])):
             before = getattr(self._targets, name)
             bounds[name] = created_at if before is None else min(before, created_at)
         return self._targets.model_copy(update=bounds)
 
     async def _catch_up(self) -> None:
-        """Wait until everything that came before this operation is in the history."""
+        """Wait until the history has recorded everything that happened before this operation."""
         began_ms = ms_from_utc((await self._store.get(self._ctx.task_id)).created_at)
         feed = EventFeed(self._store, consumer="")
         for _ in range(round(_CATCH_UP_S / _LOOK_S)):
@@ -139,7 +139,7 @@ class _Operation:
             if lag.recording and lag.recorded_until_ms > began_ms:
                 return
             await asyncio.sleep(_LOOK_S)
-        raise TaskError("the history is behind, so it does not know all tasks yet", code="ledger_behind")
+        raise TaskError("the history lags, so it does not have all tasks yet", code="ledger_behind")
 
     def _is_meant(self, task: Any) -> bool:
         if task.type == BULK.name and self._targets.type != BULK.name:
@@ -184,7 +184,7 @@ class _Operation:
                     raise
                 kept = (await self._history.get(task_id)).record
             except QueueFullError:
-                # Its workers make room; until then nothing else is worth trying either.
+                # The group's workers will make room; until then, other retries would most likely fail too.
                 await asyncio.sleep(_LOOK_S)
 
     async def _note(self, place: _Place) -> None:

@@ -1,7 +1,8 @@
-"""The app of this process: what `celery -A celeriac_tasks ...` finds, and where plain Celery tasks register.
+"""The app of this process: `celery -A celeriac_tasks ...` finds it here, and plain Celery tasks register with it.
 
-In a process that has none yet, it is made of the settings in the environment and in the file. Where these name no
-store, it is that of the `celeriac up` that runs on the data folder: a script beside it can call `.delay()`.
+If the process does not have an app yet, it is created from the settings in the environment and the file. If these
+do not name a store, the app uses the store of the `celeriac up` that runs on the data folder, so that a script
+beside it can call `.delay()`.
 """
 
 from __future__ import annotations
@@ -17,5 +18,5 @@ def _settings() -> Settings:
 
 
 app = process_app(_settings)
-# After the name exists: modules of plain Celery tasks import it from here.
+# Loaded only now, because modules of plain Celery tasks import `app` from here.
 app.load_types()

@@ -1,4 +1,4 @@
-"""Renews the leases of all that a process runs, and its presence, in one call."""
+"""Renews the leases of all attempts of a process, together with the worker's presence, in one call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celeriac.store.task_store import TaskStore
 
 
 class LeaseKeeper(Role):
-    """Renews three times per lease, so that two renewals in a row may get lost."""
+    """Renews three times per lease, so that a lease survives two lost renewals in a row."""
 
     def __init__(
         self, *, store: TaskStore, runner: Runner, worker_id: str, facts: Callable[[], dict[str, str] | None]
@@ -22,6 +22,6 @@ class LeaseKeeper(Role):
         self._facts = facts
 
     async def step(self) -> float:
-        """Renew once; stop what was lost or cancelled meanwhile."""
+        """Renew once, and stop the attempts that were lost or cancelled meanwhile."""
         await self._runner.leases.renew(self._store, self._worker_id, self._facts())
         return self._store.settings.lease / 3

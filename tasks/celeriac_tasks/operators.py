@@ -1,4 +1,4 @@
-"""What an operator edits: `celeryconfig.py`."""
+"""The Celery settings that an operator edits: `celeryconfig.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def operators_settings() -> dict[str, Any]:
-    """Return what `celeryconfig.py` in the current folder (or on the path) says, if there is one."""
+    """Return the settings of `celeryconfig.py` in the current folder or on the path; empty if there is none."""
     if importlib.util.find_spec("celeryconfig") is None:
         return {}
     module = importlib.import_module("celeryconfig")

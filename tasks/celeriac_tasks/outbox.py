@@ -11,7 +11,7 @@ from celeriac_tasks.engine.broker import Broker
 
 log = logging.getLogger(__name__)
 
-#: Messages published together, and how long one look at an empty outbox waits (seconds).
+#: How many messages are published together, and how long a step waits on an empty outbox (seconds).
 _BATCH: Final = 100
 _WAIT_S: Final = 1.0
 _PAUSE_WITHOUT_BROKER_S: Final = 1.0
@@ -20,8 +20,8 @@ _PAUSE_WITHOUT_BROKER_S: Final = 1.0
 class OutboxPublisher(Role):
     """Takes ids from the outbox and publishes their messages.
 
-    A submission writes its record and the id in one step. What a publisher had taken when it died is
-    found by the sweep; what the broker did not take goes back.
+    A submission writes its record and the id in one step. If a publisher dies, the sweep finds the tasks whose ids
+    it had taken. If the broker does not accept a message, its id goes back to the outbox.
     """
 
     def __init__(self, *, store: TaskStore, broker: Broker) -> None:
@@ -35,7 +35,7 @@ class OutboxPublisher(Role):
         await self._broker.close()
 
     async def step(self) -> float:
-        """Publish one batch, once there is one."""
+        """Wait for ids in the outbox and publish one batch."""
         ids = await self._store.take_outgoing(_BATCH, wait_s=_WAIT_S)
         if not ids:
             return 0
@@ -44,10 +44,10 @@ class OutboxPublisher(Role):
             await self._broker.publish(await self._store.outgoing_messages(ids))
             published = True
         except Exception as exc:
-            log.warning("%d messages wait in the outbox for the broker: %s", len(ids), exc)
+            log.warning("the broker did not accept %d messages, which stay in the outbox: %s", len(ids), exc)
             return _PAUSE_WITHOUT_BROKER_S
         finally:
             if not published:
-                # Some may have been, all the same: a second message of a task is refused at its claim.
+                # Some may have been published all the same; a worker's claim refuses a task's second message.
                 await self._store.return_outgoing(ids)
         return 0

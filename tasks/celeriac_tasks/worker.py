@@ -1,4 +1,4 @@
-"""`celeriac worker`: a Celery worker for some groups, or for all."""
+"""`celeriac worker`: a Celery worker for some or all groups."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from celery.platforms import SecurityWarning
 from celeriac.settings import Settings
 from celeriac_tasks.engine.app import process_app
 
-#: New objects between two looks for reference cycles.
+#: How many new objects trigger a garbage collection.
 _GC_THRESHOLD: Final = 20_000
 
 
 def main(settings: Settings, options: dict[str, Any]) -> int:
-    """Run a worker until it is told to stop; returns its exit code.
+    """Run a worker until it receives a signal to stop; returns its exit code.
 
-    Groups and concurrency are settings by now (`worker.groups`, `worker.concurrency`).
+    The command line has already put groups and concurrency into the settings (`worker.groups`,
+    `worker.concurrency`).
     """
     del options
-    # Celery warns of running as root because of pickle; this app accepts nothing but JSON.
+    # Celery warns against running as root because of pickle; this app accepts only JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # A line for each received message would drown the rest; the record and its events say more.
+    # A line for each received message would hide everything else; the record and its events say more.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     app = process_app(lambda: settings)
     app.load_types()
-    # What is loaded now stays: no need to look at it for garbage again and again, nor 700 objects after 700.
+    # Everything loaded so far stays in use, so the garbage collector need not scan it again. The default threshold
+    # of 700 new objects would make it run too often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 10, 10)
@@ -46,8 +48,8 @@ def main(settings: Settings, options: dict[str, Any]) -> int:
         task_events=settings.worker.send_events,
         quiet=True,
     )
-    # Of tasks that it would deliver again when the store was away: here a claim decides that. Making the worker shows
-    # these warnings always, so this comes after it.
+    # Celery warns that it may deliver tasks again after the broker was unavailable; here the claim decides. Creating
+    # the worker resets the filter for these warnings, so this line comes after it.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
     worker.start()
     return int(worker.exitcode or 0)

@@ -1,4 +1,4 @@
-"""How a channel to an executor is opened, and what every call on it carries."""
+"""Opens a channel to an executor, and builds the metadata that every call carries."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import grpc
 from celeriac.errors import TaskError
 from celeriac.settings import ResolvedGrpcService, TlsSettings
 
-#: Channel options with a reason each; message sizes are added by `open_channel`.
+#: Channel options, each with its reason; `open_channel` adds the message sizes.
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    # A peer that vanished without a word is noticed by pings. Servers refuse a client ("too many
-    # pings") that pings a quiet connection more often than every 5 minutes, by default in C++, Python,
-    # Java and Go alike, and would end all its streams. Between the pings, the health check on the
-    # same connection does that job: unacknowledged bytes end the connection after the ping's timeout.
+    # Pings detect a peer that vanished silently. By default, servers in C++, Python, Java and Go refuse
+    # a client ("too many pings") that pings a quiet connection more often than every 5 minutes, and end
+    # all its streams. Between the pings, the health check on the same connection detects a vanished
+    # peer: unacknowledged bytes end the connection after the ping's timeout.
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # An executor that comes back is found within a second (the default grows to two minutes), and
-    # one attempt to connect to a host that swallows packets ends before the health check's patience.
+    # An executor that comes back is found within a second (gRPC's default grows to two minutes). An
+    # attempt to connect to a host that drops packets ends before the health check times out.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 4_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Executors are dialled directly: an HTTP proxy in the environment of the worker is meant for the web.
+    # Executors are reached directly: an HTTP proxy in the worker's environment is meant for the web.
     ("grpc.enable_http_proxy", 0),
-    # Two services at the same address keep a connection each, so that their channels share no fate.
+    # Two services at the same address each have their own connection, so that one failure does not affect both.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-#: A number of a JSON text may be two bytes ("1,"); as `Value` in a list it is eleven.
+#: How much larger a Struct can be than its JSON text: a number may take two bytes in JSON ("1,"), and it takes
+#: eleven as a `Value` in a list.
 _STRUCT_OVER_JSON: Final = 6
 
 _METADATA_NAME: Final = re.compile(r"[0-9a-z_.-]+")
@@ -38,10 +39,10 @@ _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 def open_channel(service: ResolvedGrpcService, *, max_result_bytes: int) -> grpc.aio.Channel:
-    """Open a channel, which connects when first used; raises `TaskError` where a PEM file cannot be read.
+    """Open a channel, which connects when first used; raises `TaskError` if a PEM file cannot be read.
 
-    `max_result_bytes` is the limit of a result as JSON text: a message that holds such a result is
-    accepted. What may be sent is limited by the submission; what an executor takes, it says itself.
+    `max_result_bytes` is the limit of a result as JSON text; the channel accepts a message that holds such a
+    result. The submission already limits what is sent, and the executor has its own limit for what it accepts.
     """
     options = [
         *OPTIONS,
@@ -58,17 +59,17 @@ def open_channel(service: ResolvedGrpcService, *, max_result_bytes: int) -> grpc
 def call_metadata(service: ResolvedGrpcService) -> tuple[tuple[str, str | bytes], ...]:
     """Return the metadata of every call; raises `TaskError` for a pair that HTTP/2 cannot carry.
 
-    Names are lower-cased as HTTP/2 wants, values of `…-bin` are bytes.
+    Names are in lower case, as HTTP/2 requires; values of names that end in `-bin` are bytes.
     """
     pairs: list[tuple[str, str | bytes]] = []
     for given, secret in service.metadata.items():
         name, value = given.lower(), secret.get_secret_value()
         binary = name.endswith("-bin")
-        # Checked here because gRPC's own error would repeat the value, which is a secret.
+        # Checked here because gRPC's own error would show the value, which is a secret.
         if not _METADATA_NAME.fullmatch(name) or not (binary or _METADATA_VALUE.fullmatch(value)):
             raise TaskError(
-                f"metadata {given!r} of the gRPC service at {service.address} cannot be sent: a name is of letters,"
-                " digits and _ . -, a value of printable ASCII",
+                f"metadata {given!r} of the gRPC service at {service.address} cannot be sent: use letters, digits"
+                " and _ . - in the name, and printable ASCII in the value",
                 code="invalid_settings",
             )
         pairs.append((name, value.encode() if binary else value))
@@ -89,5 +90,5 @@ def _pem(path: Path | None) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError as exc:
-        # Retried: certificates are mounted late and rotated.
+        # Retried, because certificates may be mounted late or rotated.
         raise TaskError(f"cannot read the TLS file {path}: {exc.strerror}", code="invalid_settings") from exc

@@ -1,4 +1,4 @@
-"""The handler of `grpc_task`: from a task to its service."""
+"""The handler of `grpc_task`: finds a task's service and runs the task there."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class GrpcTaskHandler:
     """Runs `grpc_task` tasks; one per process, used from one event loop.
 
-    Services are connected to when a task first names them. gRPC is imported then, not before: a
-    process that has touched it must not fork any more, and one that never does starts faster.
+    It connects to a service when a task first names it, and imports gRPC only then: a process that has used gRPC
+    must not fork any more, and a process that does not need gRPC starts faster.
     """
 
     def __init__(self, services: GrpcServices, *, max_result_bytes: int, progress_buffer: int) -> None:
@@ -29,14 +29,14 @@ class GrpcTaskHandler:
         self._services: dict[str, ExecutorService] = {}
 
     async def __call__(self, payload: GrpcTaskPayload, ctx: Context) -> dict[str, Any]:
-        """Return the `TaskResult.data` of the service's method; raises the `TaskError` that says how it failed."""
+        """Run the service's method and return its `TaskResult.data`; raises a `TaskError` if it fails."""
         if problem := service_problem(payload.service, self._configured):
             code, message = problem
             raise SkipRetry(message, code=code)
         return await self._service(payload.service).execute(payload, ctx)
 
     async def close(self) -> None:
-        """Close all channels; calls that still run are dropped."""
+        """Close all channels and drop the calls that still run."""
         services, self._services = self._services, {}
         for service in services.values():
             await service.close()

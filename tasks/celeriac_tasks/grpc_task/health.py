@@ -1,4 +1,4 @@
-"""What is known of an executor's health, and how fresh that is."""
+"""The cached health of an executor, and how long it stays valid."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from celeriac.errors import ExecutorLostError
 
 log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
-#: Longest time for which an unhealthy verdict is believed: an executor that is back must not
-#: go on failing tasks until the next regular check.
+#: An unhealthy verdict is valid for at most this long, so that an executor that has recovered does not
+#: fail tasks until the next regular check.
 MAX_UNHEALTHY_AGE_S = 1.0
 
 
 class Health:
     """The verdict of an executor's last HealthCheck, shared by all tasks of this process.
 
-    `probe` makes one check and returns None (healthy) or the reason why not; it bounds itself in
-    time. A healthy verdict is believed for `interval_s`, an unhealthy one for half of
-    `retry_delay_s` at most, so that a retried task sees a new check. Any number of tasks that ask
-    at once share one check. While tasks come or run, the verdict is renewed in the background on
-    its interval (which also notices a peer that vanished under a silent stream, because the check
-    uses the same connection); an executor that nobody uses is left alone.
+    `probe` makes one check and returns None (healthy) or the reason why the executor is unhealthy; it has its own
+    timeout. A healthy verdict is valid for `interval_s`. An unhealthy verdict is valid for at most half of
+    `retry_delay_s`, so that a retried task gets a new check. Tasks that ask at the same time share one check.
+    While tasks arrive or run, a background check renews the verdict every `interval_s`; because it uses the same
+    connection, it also detects a peer that vanished under a silent stream. An unused executor is not checked.
     """
 
     def __init__(
@@ -52,9 +51,9 @@ class Health:
         self._used = False
 
     async def require(self) -> None:
-        """Return if the executor is healthy; raises `ExecutorLostError` (`service_unhealthy`) if not.
+        """Raise `ExecutorLostError` (`service_unhealthy`) unless the executor is healthy.
 
-        Costs nothing while the verdict is fresh, one HealthCheck otherwise.
+        While the verdict is fresh this costs nothing; otherwise it makes one HealthCheck.
         """
         self._used = True
         problem = self._problem if self._fresh() else await self._shared_check()
@@ -67,7 +66,7 @@ class Health:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Count a running call: as long as there is one, the verdict is kept fresh."""
+        """Count a running call; the verdict is kept fresh while there is one."""
         self._running += 1
         try:
             yield
@@ -76,11 +75,11 @@ class Health:
             self._used = True
 
     def forget(self) -> None:
-        """Drop the verdict: a call has just shown that it may be wrong."""
+        """Drop the verdict, because a call has just shown that it may be wrong."""
         self._checked_at = None
 
     async def close(self) -> None:
-        """End the check and the renewal under way, if any."""
+        """Cancel a running check and the background renewal, if there are any."""
         for task in (self._renewal, self._check):
             if task is not None:
                 task.cancel()
@@ -97,14 +96,14 @@ class Health:
     async def _shared_check(self) -> str | None:
         if self._check is None:
             self._check = asyncio.create_task(self._run_check(), name=f"health check of {self._service}")
-        # Shielded: the first to ask may be cancelled while others wait for the same answer.
+        # Shielded, because the first task that asks may be cancelled while others wait for the same answer.
         return await asyncio.shield(self._check)
 
     async def _run_check(self) -> str | None:
         try:
             problem = await self._probe()
         except Exception as exc:
-            log.exception("health check broke", service=self._service)
+            log.exception("the health check raised an error", service=self._service)
             problem = f"the check itself failed: {exc}"
         finally:
             self._check = None
@@ -118,7 +117,7 @@ class Health:
             while self._used or self._running:
                 self._used = False
                 await asyncio.sleep(self._interval_s)
-                # Somebody may just have waited for a check: one per interval is enough.
+                # A task may have just made a check; one per interval is enough.
                 if (self._used or self._running) and self._age_s() > self._interval_s / 2:
                     await self._shared_check()
         finally:

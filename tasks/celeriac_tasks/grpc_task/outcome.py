@@ -1,4 +1,4 @@
-"""What an executor's answer, or the status its stream ended with, means for the task."""
+"""Turns an executor's answer, or the status that ended its stream, into the task's result or error."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from celeriac.errors import ExecutorLostError, SkipRetry, TaskError, TaskTimeout
 from celeriac_proto.grpc_task.v1 import task_pb2
 from celeriac_tasks.grpc_task.struct_json import struct_to
 
-#: gRPC's own words, on either side, for a message above a size limit (status RESOURCE_EXHAUSTED).
+#: gRPC's own text, on either side, for a message above a size limit (status RESOURCE_EXHAUSTED).
 _TOO_LARGE: Final = "message larger than max"
-#: What a server that stops, or is gone, ends its streams with.
+#: The statuses of streams whose server stops or is gone.
 _LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def result_of(service: str, result: task_pb2.TaskResult) -> dict[str, Any]:
-    """Return the data of a completed task; raises `TaskError`, or `SkipRetry`, for any other status."""
+    """Return the data of a completed task; raises `TaskError` or `SkipRetry` for any other status."""
     data = struct_to(result.data)
     match result.status:
         case task_pb2.TASK_STATUS_COMPLETED:
@@ -33,29 +33,31 @@ def result_of(service: str, result: task_pb2.TaskResult) -> dict[str, Any]:
 
 
 def error_of(service: str, error: task_pb2.ErrorDetail) -> TaskError:
-    """Return an executor's `ErrorDetail` as the exception that fails the task accordingly."""
+    """Return the exception for an executor's `ErrorDetail`: `TaskError` if it is retryable, else `SkipRetry`."""
     kind = TaskError if error.retryable else SkipRetry
-    message = error.message or f"gRPC service {service!r} reported the error {error.code or 'without a name'}"
+    message = (
+        error.message or f"gRPC service {service!r} reported an error without a message (code: {error.code or 'none'})"
+    )
     return kind(message, code=error.code or "task_failed")
 
 
 def status_error(service: str, method: str, failure: grpc.aio.AioRpcError, timeout_s: float) -> TaskError:
-    """Return the status that ended a stream as the exception that fails the task accordingly."""
+    """Return the exception for the status that ended a stream."""
     status = failure.code()
     details = failure.details() or ""
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TaskTimeoutError(f"gRPC service {service!r} did not finish {method!r} within {timeout_s:g} s")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
-        # The same work would give the same message again.
+        # Another attempt would produce the same message again.
         return SkipRetry(f"gRPC service {service!r}: {details}", code="too_large")
-    # Whatever the status, the stream had neither result nor error, so the attempt is retried (docs/grpc-task.md): an
-    # executor that is being deployed may not know a method yet, or a token may be renewed. To fail for good, an
-    # executor answers `ErrorDetail`.
+    # For every other status the stream had neither a result nor an error, so the attempt is retried
+    # (docs/grpc-task.md): an executor that is being deployed may not have a method yet, or a token may be renewed.
+    # To fail for good, an executor answers with `ErrorDetail`.
     code = status.name.lower()
     kind = ExecutorLostError if status in _LOST else TaskError
     return kind(f"gRPC service {service!r}: {details or code}", code=code)
 
 
 def _said(data: dict[str, Any]) -> str | None:
-    """Return the text with which a failed result explains itself, if there is one."""
+    """Return the explanation in the data of a failed result, if there is one."""
     return next((text for key in ("error", "message") if isinstance(text := data.get(key), str) and text), None)

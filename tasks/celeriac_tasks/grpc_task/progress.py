@@ -1,4 +1,4 @@
-"""From the stream's progress messages to the task's context, no faster than asked for."""
+"""Relays progress messages from the stream to the task's context, no faster than the task asks for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from celeriac_tasks.grpc_task.struct_json import whole
 
 log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
-#: Reports of one stream that may be on their way to the store: enough to fill its batches, few
-#: enough that a service which reports faster is slowed by its own stream.
+#: How many reports of one stream may be on their way to the store: enough to fill its batches, and few
+#: enough that a service which reports faster is slowed down through its own stream.
 MAX_ON_THEIR_WAY = 64
 
 
@@ -37,13 +37,13 @@ class _Report:
 
 
 class ProgressRelay:
-    """Passes on the reports of one stream, in order, at most one per `interval_s`.
+    """Passes on the reports of one stream in order, at most one per `interval_s`.
 
-    With an interval, the first report goes out at once; later ones within it replace each other and
-    the newest goes out when it has passed, or at `flush`. Without one, each report goes out.
-    At most `window` reports are on their way to the store; beyond, `report` waits, and so the stream.
-    Holds at most one timer. A report that cannot be stored is dropped: an executor's work is worth
-    more than a report on it, and whether the claim still holds is the runner's to say.
+    With an interval, the first report is sent at once. Later reports within the interval replace each other, and
+    the newest is sent when the interval ends or at `flush`. Without an interval, every report is sent.
+    At most `window` reports are on their way to the store; beyond that, `report` waits, which slows the stream.
+    It holds at most one timer. A report that cannot be stored is dropped: the executor's work is worth more than
+    a report about it, and the runner decides whether the claim still holds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ProgressRelay:
         self._on_their_way: dict[asyncio.Future[None], None] = {}
 
     async def report(self, percentage: float, stage: str, message: str, timestamp_ms: int) -> None:
-        """Take one report: `percentage` is put into 0 to 100, a `timestamp_ms` of 0 is now."""
+        """Take one report; `percentage` is limited to 0 to 100, and a `timestamp_ms` of 0 means now."""
         self._held = _Report(
             percentage=0 if math.isnan(percentage) else whole(min(max(percentage, 0.0), 100.0)),
             stage=stage,
@@ -82,7 +82,7 @@ class ProgressRelay:
         self._send()
 
     async def flush(self) -> None:
-        """Send what is held and wait until nothing is on its way any more."""
+        """Send the held report, and wait until all reports are stored or dropped."""
         self.close()
         if self._held is not None:
             await self._room()
@@ -91,14 +91,14 @@ class ProgressRelay:
             await asyncio.wait(list(self._on_their_way))
 
     def close(self) -> None:
-        """Stop the timer; what is held stays held."""
+        """Stop the timer; a held report stays held."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def _room(self) -> None:
         while len(self._on_their_way) >= self._window:
-            # `wait`, not `await`: cancelling this stream must not cancel what the store was given.
+            # `wait`, not `await`: cancelling this stream must not cancel a report that the store already has.
             await asyncio.wait((next(iter(self._on_their_way)),))
 
     def _interval_passed(self) -> None:
@@ -124,4 +124,4 @@ class ProgressRelay:
     def _settled(self, stored: asyncio.Future[None]) -> None:
         self._on_their_way.pop(stored, None)
         if not stored.cancelled() and (problem := stored.exception()) is not None:
-            log.info("a progress report could not be stored", problem=str(problem))
+            log.info("cannot store a progress report", problem=str(problem))

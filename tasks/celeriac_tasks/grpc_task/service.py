@@ -1,4 +1,4 @@
-"""One executor as this process sees it: a channel, its health, and the calls."""
+"""One executor as this process sees it: a channel, its health and the calls."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from celeriac_tasks.grpc_task.struct_json import struct_from
 
 log = structlog.get_logger("celeriac.tasks.types.grpc_task")
 
-#: An executor that needs longer to say that it is well is not.
+#: An executor that needs longer to answer a health check counts as unhealthy.
 HEALTH_TIMEOUT_S: Final = 5.0
-#: How long an executor may take to hear of a cancellation; the task ends cancelled either way.
+#: How long the CancelTask call may take; the task ends as cancelled either way.
 CANCEL_TIMEOUT_S: Final = 2.0
-#: How long a stream may stay open after its result, so that the executor can end it in order.
+#: How long a stream may stay open after its result, so that the executor can end it properly.
 LINGER_S: Final = 0.2
 
 Stream = grpc.aio.UnaryStreamCall[task_pb2.ExecuteTaskRequest, task_pb2.ExecuteTaskResponse]
 
 
 class ExecutorService:
-    """The service `name`. Belongs to the loop it was made in; holds any number of concurrent streams.
+    """The service `name`. It belongs to the loop that created it, and holds any number of concurrent streams.
 
-    One channel, and so one connection to one server, also where the name resolves to several:
+    It has one channel and so one connection to one server, even if the name resolves to several servers:
     CancelTask has to reach the server that runs the task.
     """
 
@@ -48,7 +48,7 @@ class ExecutorService:
         self._service = service
         self._metadata = call_metadata(service)
         self._channel = open_channel(service, max_result_bytes=max_result_bytes)
-        # The generated stub takes any channel, in code without annotations.
+        # The generated stub does not have annotations; it accepts any channel.
         self._stub = cast(Any, task_pb2_grpc.TaskExecutorServiceStub)(self._channel)
         self._health = Health(
             service=name,
@@ -60,15 +60,15 @@ class ExecutorService:
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def execute(self, payload: GrpcTaskPayload, ctx: Context) -> dict[str, Any]:
-        """Run one attempt and return the result's data; raises the `TaskError` that says how it failed.
+        """Run one attempt and return the result's data; raises a `TaskError` if it fails.
 
-        Cancelled, it drops the stream. Only where somebody asked for that (`stop_reason` "cancel") the
-        executor is told by CancelTask first: for any other reason the same task may already run
-        there again on behalf of another worker.
+        A cancellation drops the stream. If a caller cancelled the task (`stop_reason` "cancel"), the executor
+        receives CancelTask first. For any other reason it does not, because the same task may already run there
+        again for another worker.
         """
         timeout_ms = payload.options.timeout_ms or max(1, round(self._service.timeout * 1000))
         if ctx.timeout_s is not None:
-            # The attempt ends then, whatever the call may take: the executor should know how long it has.
+            # The attempt ends then, whatever timeout the call has, so the executor should know how long it has.
             timeout_ms = min(timeout_ms, max(1, round(ctx.timeout_s * 1000)))
         request = self._request(payload, ctx, timeout_ms)
         await self._health.require()
@@ -80,8 +80,8 @@ class ExecutorService:
                 interval_s=(payload.options.progress_interval_ms or 0) / 1000,
                 window=self._max_reports,
             )
-            # Read by a task of its own: gRPC drops a stream whose reader is cancelled, and CancelTask has to
-            # arrive while the executor still runs the task.
+            # A separate asyncio task reads the stream: gRPC drops a stream whose reader is cancelled, and CancelTask
+            # has to arrive while the executor still runs the task.
             reading = asyncio.create_task(self._read(stream, answered, relay, payload, timeout_ms / 1000))
             reading.add_done_callback(_take_note)
             try:
@@ -98,7 +98,7 @@ class ExecutorService:
             return reading.result()
 
     async def close(self) -> None:
-        """End the checks, let cancellations under way reach the executor, and close the channel."""
+        """Stop the checks, let running CancelTask calls finish, and close the channel."""
         await self._health.close()
         if self._farewells:
             await asyncio.wait(self._farewells)
@@ -134,13 +134,13 @@ class ExecutorService:
         payload: GrpcTaskPayload,
         timeout_s: float,
     ) -> dict[str, Any]:
-        """Relay the stream's progress until its result or error; what follows those is ignored."""
+        """Relay the stream's progress until its result or error; later messages are ignored."""
         ending: task_pb2.ExecuteTaskResponse | None = None
         failure: grpc.aio.AioRpcError | None = None
         try:
             async for message in stream:
                 answered()
-                # gRPC logs a message that it cannot read, and yields None for it.
+                # gRPC logs a message that it cannot parse, and yields None for it.
                 kind = None if message is None else message.WhichOneof("event")
                 if kind == "progress" and payload.options.enable_progress:
                     progress = message.progress
@@ -165,7 +165,7 @@ class ExecutorService:
         return result_of(self._name, ending.result)
 
     async def _say_cancelled(self, task_id: str) -> None:
-        """Send CancelTask and wait for the answer; a second cancellation ends the waiting, not the call."""
+        """Send CancelTask and wait for the answer; a second cancellation ends the wait, not the call."""
         farewell = asyncio.create_task(self._cancel_task(task_id))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
@@ -176,7 +176,7 @@ class ExecutorService:
         try:
             answer = await self._stub.CancelTask(request, timeout=CANCEL_TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as exc:
-            # The stream is dropped next, which an executor sees too.
+            # The stream is dropped next, which the executor notices as well.
             log.info("CancelTask failed", service=self._name, task_id=task_id, status=exc.code().name)
         else:
             log.debug("CancelTask answered", service=self._name, task_id=task_id, success=answer.success)
@@ -195,7 +195,7 @@ class ExecutorService:
 
 
 async def _linger(stream: Stream) -> None:
-    """Let the executor end the stream by itself after its result, for a moment; ignore what it still sends."""
+    """Give the executor a moment to end the stream after its result; ignore further messages."""
     with suppress(TimeoutError, grpc.aio.AioRpcError):
         async with asyncio.timeout(LINGER_S):
             async for _ in stream:
@@ -203,6 +203,6 @@ async def _linger(stream: Stream) -> None:
 
 
 def _take_note(reading: asyncio.Task[dict[str, Any]]) -> None:
-    """Read the outcome, so that asyncio does not report one which a cancellation has overtaken as lost."""
+    """Read the outcome, so that asyncio does not report an exception as never retrieved after a cancellation."""
     if not reading.cancelled():
         reading.exception()

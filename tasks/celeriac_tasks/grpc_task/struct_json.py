@@ -1,8 +1,8 @@
-"""`google.protobuf.Struct` from and to JSON values.
+"""Converts `google.protobuf.Struct` from and to JSON values.
 
-A Struct knows one kind of number, the double. Integers are exact up to 2^53; beyond, the nearest
-double travels. On the way back a whole double within that range is an integer again (the sender's
-`2.0` and `2` are the same message), NaN and the infinities, which JSON lacks, are None.
+A Struct has one kind of number, the double. Integers are exact up to 2^53; a larger integer is sent as the nearest
+double. On the way back, a whole double within that range becomes an integer again (the sender's `2.0` and `2` are
+the same message). NaN and the infinities, which JSON lacks, become None.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import Struct, Value
 
-#: Up to here every integer is a double of its own.
+#: Up to this number, every integer has an exact double.
 MAX_EXACT_INTEGER: Final = 2**53
 
 
 def struct_from(data: Mapping[str, Any]) -> Struct:
-    """Return `data` as a Struct; raises `ValueError` where a value has no place in one."""
+    """Return `data` as a Struct; raises `ValueError` if a Struct cannot hold a value."""
     struct = Struct()
     try:
         struct.update(data)
@@ -33,7 +33,7 @@ def struct_to(struct: Struct) -> dict[str, Any]:
 
 
 def whole(number: float) -> float:
-    """Return a whole double that is exact as the integer it stands for; any other as it is."""
+    """Return a whole double in the exact range as an integer, and any other number unchanged."""
     return int(number) if abs(number) <= MAX_EXACT_INTEGER and number.is_integer() else number
 
 

@@ -1,1 +1,1 @@
-"""Remote workers as Celery's monitors (Flower, `celery inspect`) see workers of Celery's own."""
+"""Shows remote workers to Celery's monitors (Flower, `celery inspect`) as if they were Celery workers."""

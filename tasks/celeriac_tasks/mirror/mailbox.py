@@ -1,4 +1,4 @@
-"""Hears Celery's remote control for all remote workers, in one thread with a connection of its own."""
+"""Receives Celery's remote-control commands for all remote workers, in one thread with its own connection."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kombu.pidbox import Node
 
 log = logging.getLogger(__name__)
 
-#: Pause before a connection that broke is made again (seconds).
+#: The pause before a reconnection (seconds).
 _PAUSE_S: Final = 2.0
 #: How long the thread may take to end (seconds).
 _JOIN_S: Final = 3.0
 
-#: A worker's answer to a command: hostname, method, arguments. Raises `KeyError` for what it does not know.
+#: Returns a worker's answer to a command (hostname, method, arguments). Raises `KeyError` for an unknown command.
 Answer = Callable[[str, str, Mapping[str, Any]], Any]
 
 
 class ControlMailbox:
-    """Answers commands for the hostnames in `hostnames`, which may be replaced at any time."""
+    """Answers commands for the workers in `hostnames`, which the owner may replace at any time."""
 
     def __init__(self, app: Any, *, answer: Answer) -> None:
         self._app = app
@@ -33,11 +33,11 @@ class ControlMailbox:
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
         self.hostnames: tuple[str, ...] = ()
-        #: When a monitor was last heard (monotonic seconds).
+        #: When a monitor last sent a command (monotonic seconds).
         self.heard_at = float("-inf")
 
     def start(self) -> None:
-        """Begin to listen. Idempotent."""
+        """Start to listen. Idempotent."""
         if self._thread is None or not self._thread.is_alive():
             self._ending = threading.Event()
             self._thread = threading.Thread(
@@ -46,7 +46,7 @@ class ControlMailbox:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening; blocks for a moment. Idempotent."""
+        """Stop listening; blocks for at most a few seconds. Idempotent."""
         self._ending.set()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -58,14 +58,14 @@ class ControlMailbox:
                 self._consume(ending)
             except Exception as exc:
                 if not ending.is_set():
-                    log.debug("remote control: %s, trying again", exc)
+                    log.debug("remote control: connecting again after an error: %s", exc)
                     ending.wait(_PAUSE_S)
 
     def _consume(self, ending: threading.Event) -> None:
         with self._app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             channel = connection.channel()
-            # One queue for all; what is meant for whom is in the messages.
+            # One queue serves all workers; each message names the workers that it addresses.
             listener = Node(f"mirror.{default_nodename(None)}", mailbox=self._app.control.mailbox, channel=channel)
             consumer = listener.listen(callback=lambda body, message: self._heard(body, message, channel))
             try:
@@ -90,7 +90,7 @@ class ControlMailbox:
             except _SilentError:
                 continue
             except Exception as exc:
-                log.warning("remote control: %s for %s: %s", body["method"], hostname, exc)
+                log.warning("remote control: the command %s for %s failed: %s", body["method"], hostname, exc)
 
 
 class _Handler:
@@ -101,9 +101,9 @@ class _Handler:
         try:
             return self._answer(self._hostname, self._method, arguments)
         except KeyError:
-            # An error would be taken for an answer: who does not know a command says nothing.
+            # kombu would send an error as an answer; a worker stays silent about a command that it does not know.
             raise _SilentError from None
 
 
 class _SilentError(BaseException):
-    """Passes through kombu, which answers with every `Exception`."""
+    """An error that passes through kombu, which would send any `Exception` as an answer."""

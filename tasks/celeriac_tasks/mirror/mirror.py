@@ -37,30 +37,31 @@ from celeriac_tasks.mirror.translation import (
 
 log = logging.getLogger(__name__)
 
-#: How long this process is the one that shows, unless it says so again (seconds).
+#: How long this process holds the role unless it renews it (seconds).
 _HELD_S: Final = 9.0
-#: Pause between two looks at the events while somebody looks at us, and between others (seconds).
+#: The pause between two steps: while a monitor watches, and otherwise (seconds).
 _STEP_S, _IDLE_S = 0.25, 2.0
-#: How often the workers are looked at: for so many of them, one second. And at least while nobody looks at us.
+#: How often the list of workers is read: one second apart for this many workers, more for more. While no monitor
+#: watches, at least `_UNWATCHED_S` seconds apart.
 _WORKERS_PER_S: Final = 100
 _UNWATCHED_S: Final = 5.0
-#: After its last command a monitor counts as gone (seconds). Flower sends one every five.
+#: How long after its last command a monitor counts as watching (seconds). Flower sends one every five seconds.
 _WATCHED_S: Final = 300.0
-#: Entries of the stream that are read at once, and pages in one step; what is beyond is skipped.
+#: How many stream entries are one page, and how many pages one step reads; the rest is skipped.
 _PAGE, _PAGES = 1000, 4
-#: After entries were skipped, how long workers are asked what they run (seconds): they say so a little later.
+#: How long, after entries were skipped, the workers' own lists of tasks are read (seconds); they lag a little.
 _CATCH_UP_S: Final = 15.0
-#: Runs that are followed; of more, the oldest are not shown to their end.
+#: At most this many runs are followed; beyond that, the end of the oldest runs is not shown.
 _MOST_RUNS: Final = 10_000
-#: Commands that only say that somebody looks.
+#: Commands that only tell that a monitor watches.
 _GREETINGS: Final = frozenset({"enable_events", "disable_events", "heartbeat"})
 
 
 class RemoteMirror(Role):
-    """Any number may run; one at a time holds the role. It is idle while no monitor has been heard.
+    """Publishes Celery events for remote workers. Any number may run; one at a time holds the role.
 
-    A lens, not a record: what a busy stream brings faster than it can be shown is left out, and what then has
-    ended is found out from the records.
+    It is idle until a monitor sends a command. Its events are not a complete record: if the stream is faster than
+    it can publish, it skips entries and learns from the records which runs have ended.
     """
 
     def __init__(self, *, store: TaskStore, app: Any, most_workers: int) -> None:
@@ -75,18 +76,19 @@ class RemoteMirror(Role):
         self._workers: dict[str, WorkerInfo] = {}
         self._workers_due = 0.0
         self._told_of_many = False
-        #: When each worker's heart was last shown to beat (monotonic seconds).
+        #: When the last heartbeat of each worker was sent (monotonic seconds).
         self._beat_at: dict[str, float] = {}
         self._processed: Counter[str] = Counter()
         self._runs: OrderedDict[str, RemoteRun] = OrderedDict()
-        #: Until when runs may be unknown whose beginning was skipped (monotonic seconds), and whether to ask now.
+        #: Until when unknown runs are possible because their start was skipped (monotonic seconds).
+        #: `_to_catch_up` says whether to look for them now.
         self._catching_up_until = float("-inf")
         self._to_catch_up = False
-        #: Where in the stream we are; None while nobody looks.
+        #: The position in the stream; None while no monitor watches.
         self._position: str | None = None
 
     async def stop(self) -> None:
-        """End the loop and let another process go on. Idempotent."""
+        """End the loop and release the role to another process. Idempotent."""
         await super().stop()
         await asyncio.to_thread(self._mailbox.stop)
         await asyncio.to_thread(self._sender.close)
@@ -95,17 +97,17 @@ class RemoteMirror(Role):
             try:
                 await self._watch.let_go()
             except CeleriacError as exc:
-                log.debug("the role runs out by itself: %s", exc)
+                log.debug("cannot release the role of the mirror, so it expires: %s", exc)
 
     async def step(self) -> float:
-        """Show what is new."""
+        """Publish events for what is new."""
         now = time.monotonic()
         if now > self._held_until - _HELD_S * 2 / 3 and not await self._hold(now):
             return _HELD_S / 3
         if now >= self._workers_due:
             await self._look_at_workers(now)
         watched = now - self._mailbox.heard_at <= _WATCHED_S
-        # Once more after the last worker has left: to say so.
+        # One more step after the last worker has left, to send its offline event.
         if not watched or not (self._workers or self._beat_at):
             self._position = None
             self._runs.clear()
@@ -117,13 +119,13 @@ class RemoteMirror(Role):
             try:
                 await asyncio.to_thread(self._sender.send, events)
             except (KombuError, OperationalError, OSError) as exc:
-                log.debug("events for monitors could not be sent: %s", exc)
+                log.debug("cannot send events to monitors: %s", exc)
         return _STEP_S
 
     async def _hold(self, now: float) -> bool:
         if not await self._watch.hold(_HELD_S):
             if self._held_until:
-                log.info("another process shows the remote workers to Celery's monitors now")
+                log.info("another process now shows the remote workers to Celery's monitors")
             self._held_until, self._workers, self._workers_due = 0.0, {}, 0.0
             await asyncio.to_thread(self._mailbox.stop)
             return False
@@ -139,7 +141,7 @@ class RemoteMirror(Role):
         if total > len(workers) and total > self._most_workers and not self._told_of_many:
             self._told_of_many = True
             log.warning(
-                "Celery's monitors are shown %d of %d remote workers (dispatch.mirror_workers)", len(workers), total
+                "Celery's monitors see only %d of %d remote workers (dispatch.mirror_workers)", len(workers), total
             )
         self._workers = {worker.worker_id: worker for worker in workers}
         self._to_catch_up = now < self._catching_up_until
@@ -156,7 +158,7 @@ class RemoteMirror(Role):
                 counts = {"active": active[worker_id], "processed": self._processed[worker_id]}
                 events.append(heartbeat(worker, kind, **counts))
                 if last is None:
-                    # Monitors call a worker alive by its heartbeats only.
+                    # Monitors recognise a live worker only by its heartbeats.
                     events.append(heartbeat(worker, "worker-heartbeat", **counts))
         for worker_id in [known for known in self._beat_at if known not in self._workers]:
             processed = self._processed.pop(worker_id, 0)
@@ -175,7 +177,7 @@ class RemoteMirror(Role):
         events = await self._translated(page.items)
         self._position = page.position
         if page.more:
-            # The platform is faster than monitors are worth: go on with what happens from now on.
+            # The stream is faster than the mirror, so it skips to the newest entry.
             self._position = await self._watch.newest()
             self._catching_up_until = time.monotonic() + _CATCH_UP_S
             self._to_catch_up = True
@@ -201,20 +203,20 @@ class RemoteMirror(Role):
             run = self._runs.get(change.task_id)
             begins = change.status == Status.PROCESSING
             if run is not None and (run.attempt >= change.attempt if begins else run.attempt > change.attempt > 0):
-                continue  # the record has told it before the event
+                continue  # the mirror already learned this from the record
             if run is not None:
                 del self._runs[change.task_id]
                 events += self._end(run, change, preview)
             if begins and preview is not None:
                 payload, group = preview.payload, preview.group
-                # The record may be further on already.
+                # Built from the event, because the record may already be at a later state.
                 events += self._follow(
                     RemoteRun(change.task_id, change.worker, group, change.attempt, change.at_ms, payload)
                 )
         return events
 
     async def _begin(self, task_ids: list[str], known: Mapping[str, Preview]) -> list[CeleryEvent]:
-        """Show what runs already."""
+        """Publish the start of the runs that are already under way."""
         previews = known or await self._watch.previews(task_ids)
         events: list[CeleryEvent] = []
         for preview in previews.values():
@@ -227,7 +229,7 @@ class RemoteMirror(Role):
         return events
 
     async def _catch_up(self) -> list[CeleryEvent]:
-        """End the runs whose end was skipped, and begin those whose beginning was."""
+        """Publish the end of runs whose end was skipped, and the start of runs whose start was skipped."""
         events: list[CeleryEvent] = []
         previews = await self._watch.previews(list(self._runs))
         now_ms = round(time.time() * 1000)
@@ -265,7 +267,7 @@ class RemoteMirror(Role):
         return answer(method, worker, runs, processed=self._processed[worker.worker_id], broker=self._broker)
 
     def _revoke(self, worker_id: str, arguments: Mapping[str, Any]) -> Any:
-        """Cancel tasks: those that the worker runs, and for all workers one cancels what none of them runs."""
+        """Cancel the tasks that this worker runs; the first worker also cancels those that no worker runs."""
         named = arguments.get("task_id") or ()
         task_ids = [named] if isinstance(named, str) else [str(task_id) for task_id in named]
         first = next(iter(self._workers), None) == worker_id
@@ -280,4 +282,4 @@ class RemoteMirror(Role):
             try:
                 await self._watch.cancel(task_id, "revoked in Celery")
             except CeleriacError as exc:
-                log.info("task %s was revoked, its record stays as it is: %s", task_id, exc)
+                log.info("task %s was revoked, but its record cannot be cancelled: %s", task_id, exc)

@@ -1,4 +1,4 @@
-"""Sends Celery events under any hostname; blocking, for a thread."""
+"""Sends Celery events under any hostname. It blocks, so call it in a thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celeriac_tasks.mirror.translation import CeleryEvent
 
 
 class EventSender:
-    """A connection for `celeryev`, made when it is first needed; belongs to one thread at a time."""
+    """A sender for the `celeryev` exchange. It connects when first used, and only one thread may use it at a time."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class EventSender:
         self._producer: Any = None
 
     def send(self, events: Sequence[CeleryEvent]) -> None:
-        """Publish in order; raises what kombu raises, and connects anew the next time."""
+        """Publish the events in order; raises kombu's errors, and the next call connects again."""
         try:
             self._send(events)
         except Exception:

@@ -1,6 +1,6 @@
-"""Remote workers and tasks in Celery's words: hostnames, event fields, answers to `inspect`.
+"""Translates remote workers and tasks into Celery's terms: hostnames, event fields, answers to `inspect`.
 
-The event fields are those of docs.celeryq.dev, "Event Reference"; the answers those of `celery/worker/control.py`.
+The event fields follow docs.celeryq.dev, "Event Reference"; the answers follow `celery/worker/control.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import celeriac
 from celeriac.model import Status, WorkerInfo
 from celeriac.store.watching.remote_watch import Change, Preview
 
-#: Seconds between two heartbeats of a worker; monitors call it offline after twice that.
+#: Seconds between two heartbeats of a worker; monitors show it as offline after twice that time.
 HEARTBEAT_S: Final = 10.0
 
 _SOFTWARE: Final = {"sw_ident": "celeriac", "sw_ver": celeriac.__version__, "sw_sys": platform.system()}
@@ -22,7 +22,7 @@ _SOFTWARE: Final = {"sw_ident": "celeriac", "sw_ver": celeriac.__version__, "sw_
 
 @dataclass(frozen=True, slots=True)
 class CeleryEvent:
-    """An event as `celeryev` carries it; `timestamp` in seconds, None is now."""
+    """An event as `celeryev` carries it; `timestamp` is in seconds, and None means now."""
 
     type: str
     hostname: str
@@ -32,7 +32,7 @@ class CeleryEvent:
 
 @dataclass(frozen=True, slots=True)
 class RemoteRun:
-    """A task that runs on a remote worker, as far as it has been shown."""
+    """A run of a task on a remote worker, as the monitors know it."""
 
     task_id: str
     worker_id: str
@@ -43,23 +43,23 @@ class RemoteRun:
 
 
 def hostname(worker_id: str) -> str:
-    """Return a worker's name for Celery."""
+    """Return the hostname that Celery's monitors show for a worker."""
     return f"remote@{worker_id}"
 
 
 def task_name(group: str) -> str:
-    """Return the name that tasks of a group have for Celery: monitors search, count and chart by it."""
+    """Return the task name that monitors show for tasks of a group; they search, count and chart by it."""
     return f"remote.{group}"
 
 
 def heartbeat(worker: WorkerInfo, kind: str, *, active: int, processed: int) -> CeleryEvent:
-    """Return `worker-online`, `worker-heartbeat` or `worker-offline`."""
+    """Return an event of the given kind: `worker-online`, `worker-heartbeat` or `worker-offline`."""
     load = {"active": active, "processed": processed, "loadavg": [0.0, 0.0, 0.0]}
     return CeleryEvent(kind, hostname(worker.worker_id), None, {"freq": HEARTBEAT_S, **load, **_SOFTWARE})
 
 
 def began(run: RemoteRun) -> list[CeleryEvent]:
-    """Return what says that a worker got a task and runs it."""
+    """Return the events that say that a worker received a task and started it."""
     at, host = run.began_ms / 1000, hostname(run.worker_id)
     received = {
         "uuid": run.task_id,
@@ -79,7 +79,7 @@ def began(run: RemoteRun) -> list[CeleryEvent]:
 
 
 def ended(run: RemoteRun, change: Change, result: str) -> CeleryEvent:
-    """Return what says how a run ended."""
+    """Return the event that says how a run ended."""
     host, at = hostname(run.worker_id), change.at_ms / 1000
     said = f"{change.code}: {change.message}" if change.code else change.message
     failure = {"uuid": run.task_id, "exception": said, "traceback": said}
@@ -97,12 +97,12 @@ def ended(run: RemoteRun, change: Change, result: str) -> CeleryEvent:
 
 
 def run_of(preview: Preview, began_ms: int) -> RemoteRun:
-    """Return the run of a record that is processed."""
+    """Return the run of a record whose status is PROCESSING."""
     return RemoteRun(preview.task_id, preview.owner, preview.group, preview.attempt, began_ms, preview.payload)
 
 
 def answer(method: str, worker: WorkerInfo, runs: Iterable[RemoteRun], *, processed: int, broker: str) -> Any:
-    """Return a worker's answer to a command of `celery inspect`; raises `KeyError` for one that it does not know."""
+    """Return a worker's answer to a command of `celery inspect`; raises `KeyError` for an unknown command."""
     host = hostname(worker.worker_id)
     match method:
         case "ping":

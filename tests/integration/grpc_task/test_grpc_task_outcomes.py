@@ -94,7 +94,7 @@ async def test_the_time_limit_of_the_task_is_the_deadline_where_it_is_shorter(
     [
         ({"error": {"code": "bad", "message": "no", "retryable": False}}, SkipRetry, "bad", "no"),
         ({"error": {"code": "busy", "message": "later", "retryable": True}}, TaskError, "busy", "later"),
-        ({"error": {}}, SkipRetry, "task_failed", "gRPC service 'svc' reported the error without a name"),
+        ({"error": {}}, SkipRetry, "task_failed", "reported an error without a message (code: none)"),
         ({"result": {"error": "it broke"}, "status": 2}, TaskError, "task_failed", "it broke"),
         ({"result": {"message": "so sad"}, "status": 2}, TaskError, "task_failed", "so sad"),
         ({"result": {}, "status": 2}, TaskError, "task_failed", "gRPC service 'svc' reported a failure"),
