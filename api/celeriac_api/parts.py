@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import HistoryMissingError
 from celeriac.files.service import Files
+from celeriac.groups.service import Groups
 from celeriac.history.history import History
 from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
@@ -49,6 +50,7 @@ class Parts:
     #: The WebSockets of users that are open.
     connections: Connections
     tasks: Tasks
+    groups: Groups
     files: Files
     #: The remote workers that are connected to this process.
     gateway: Gateway
@@ -151,6 +153,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most_per_user=settings.notifications.max_connections_per_user,
             ),
             tasks=Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files}),
+            groups=Groups(store=store, queues=settings.queues),
             files=files,
             gateway=gateway,
             calls=calls,

@@ -96,8 +96,10 @@ class GroupNotFoundError(CeleriacError, LookupError):
 
     code = "group_not_found"
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, *, known: Sequence[str] = ()) -> None:
         self.group = group
+        #: The groups that exist, as far as the code that raised this knows them.
+        self.known = known
         super().__init__(f"there is no group {group!r}")
 
 

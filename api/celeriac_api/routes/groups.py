@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import Response
 
-from celeriac.errors import GroupNotFoundError
-from celeriac.limits.rules import MAX_RUNNING, Rate
-from celeriac.model import GroupStats
-from celeriac.tasks.record import limits_record, pause_record
+from celeriac.groups.record import group_record
+from celeriac.limits.rules import MAX_RUNNING, StartRate
 from celeriac_api.access.rights import ADMIN, READ
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Group, Groups
-from celeriac_api.parts import Parts, PartsOf
+from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
@@ -34,8 +32,8 @@ GroupName = Annotated[str, Path(description="The group's name.", examples=["defa
 )
 async def list_groups(parts: PartsOf) -> Response:
     """Answer with all groups: those that had tasks, and those in the configuration."""
-    found = await parts.store.groups(also=("default", *parts.settings.groups))
-    return json_response({"groups": [group_record(parts, stats) for stats in found]})
+    found = await parts.groups.all()
+    return json_response({"groups": [group_record(group, parts.groups.queues) for group in found]})
 
 
 class PauseRequest(BaseModel):
@@ -58,9 +56,8 @@ class PauseRequest(BaseModel):
 )
 async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | None = None) -> Response:
     """Pause and answer with the group."""
-    await _known_group(parts, name)
-    await parts.store.pause(name, (wanted.note if wanted is not None else None) or "")
-    return json_response(group_record(parts, await parts.store.group(name)))
+    await parts.groups.pause(name, (wanted.note if wanted is not None else None) or "")
+    return json_response(group_record(await parts.groups.get(name), parts.groups.queues))
 
 
 @router.post(
@@ -73,9 +70,8 @@ async def pause_group(name: GroupName, parts: PartsOf, wanted: PauseRequest | No
 )
 async def resume_group(name: GroupName, parts: PartsOf) -> Response:
     """Resume and answer with the group."""
-    await _known_group(parts, name)
-    await parts.store.resume(name)
-    return json_response(group_record(parts, await parts.store.group(name)))
+    await parts.groups.resume(name)
+    return json_response(group_record(await parts.groups.get(name), parts.groups.queues))
 
 
 class LimitsRequest(BaseModel):
@@ -107,7 +103,7 @@ class LimitsRequest(BaseModel):
     def _readable(cls, text: str | None) -> str | None:
         if text is not None:
             try:
-                Rate.parse(text)
+                StartRate.parse(text)
             except ValueError as exc:
                 raise ValueError(f"{text!r} {exc}") from exc
         return text
@@ -130,10 +126,9 @@ class LimitsRequest(BaseModel):
 )
 async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) -> Response:
     """Limit and answer with the group."""
-    await _known_group(parts, name)
-    rate = None if wanted.rate is None else Rate.parse(wanted.rate)
-    await parts.store.limit(name, max_running=wanted.max_running, rate=rate, note=wanted.note or "")
-    return json_response(group_record(parts, await parts.store.group(name)))
+    rate = None if wanted.rate is None else StartRate.parse(wanted.rate)
+    await parts.groups.limit(name, max_running=wanted.max_running, rate=rate, note=wanted.note or "")
+    return json_response(group_record(await parts.groups.get(name), parts.groups.queues))
 
 
 @router.delete(
@@ -146,9 +141,8 @@ async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) ->
 )
 async def unlimit_group(name: GroupName, parts: PartsOf) -> Response:
     """Remove the limits and answer with the group."""
-    await _known_group(parts, name)
-    await parts.store.unlimit(name)
-    return json_response(group_record(parts, await parts.store.group(name)))
+    await parts.groups.unlimit(name)
+    return json_response(group_record(await parts.groups.get(name), parts.groups.queues))
 
 
 @router.get(
@@ -161,26 +155,4 @@ async def unlimit_group(name: GroupName, parts: PartsOf) -> Response:
 )
 async def read_group(name: GroupName, parts: PartsOf) -> Response:
     """Answer with one group."""
-    return json_response(group_record(parts, await _known_group(parts, name)))
-
-
-async def _known_group(parts: Parts, name: str) -> GroupStats:
-    """Return a group that had tasks, has workers or is in the configuration; raises `GroupNotFoundError`."""
-    for stats in await parts.store.groups(also=("default", *parts.settings.groups)):
-        if stats.name == name:
-            return stats
-    raise GroupNotFoundError(name)
-
-
-def group_record(parts: Parts, stats: GroupStats) -> dict[str, Any]:
-    """Return a group as every route writes it."""
-    return {
-        "name": stats.name,
-        "waiting": stats.waiting,
-        "running": stats.running,
-        "workers": stats.workers,
-        "unserved": stats.unserved,
-        "max_queue_length": parts.settings.queues.limit_of(stats.name),
-        "paused": pause_record(stats.pause),
-        "limits": limits_record(stats.limits),
-    }
+    return json_response(group_record(await parts.groups.get(name), parts.groups.queues))

@@ -10,6 +10,7 @@ from fastapi import Header, Query
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
+from celeriac.groups.record import group_record
 from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
 from celeriac.tasks.record import task_record, worker_record
@@ -21,7 +22,6 @@ from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import RunningTasks
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.routes.groups import group_record
 from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
@@ -153,7 +153,7 @@ def _light_record(task: Task) -> dict[str, Any]:
 
 def _state_record(parts: Parts, state: PlatformActivity, caller: Principal) -> dict[str, Any]:
     return {
-        "groups": [group_record(parts, stats) for stats in state.groups],
+        "groups": [group_record(stats, parts.groups.queues) for stats in state.groups],
         # Workers show hosts, and the tasks of all users.
         "workers": [worker_record(worker) for worker in state.workers] if caller.admin else [],
         "delayed": state.delayed,

@@ -1,4 +1,4 @@
-"""Run a command's coroutine on a connected store, on the service of tasks, or on the history."""
+"""Run a command's coroutine on a connected store, on the service of tasks or of groups, or on the history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.access.principal import Principal
-from celeriac.errors import SettingsError
+from celeriac.errors import GroupNotFoundError, InvalidSubmissionError, SettingsError, Violation
+from celeriac.groups.service import Groups
 from celeriac.installation.discovery import import_from_here
 from celeriac.model import Event, LogLine, Submission, Submitted
 from celeriac.settings import Settings
@@ -57,6 +58,22 @@ def on_tasks(settings: Settings, url: str, work: Callable[[Tasks], Awaitable[T]]
                 intakes={FILES: _FilesOnDemand(store, settings)},
             )
             return await work(tasks)
+
+    return on_store(settings, url, on)
+
+
+def on_groups(settings: Settings, url: str, work: Callable[[Groups], Awaitable[T]]) -> T:
+    """Connect, run `work` on the service of groups and disconnect; raises as `on_store` does.
+
+    The error for an unknown group lists the groups that exist: the name is most likely a typing error.
+    """
+
+    async def on(store: TaskStore) -> T:
+        try:
+            return await work(Groups(store=store, queues=settings.queues))
+        except GroupNotFoundError as exc:
+            message = f"{exc}; there are {', '.join(exc.known)}"
+            raise InvalidSubmissionError([Violation("name", message)]) from exc
 
     return on_store(settings, url, on)
 

@@ -9,7 +9,7 @@ from typing import Any
 from celeriac.client.calls import Call, group_path
 from celeriac.client.inputs import to_json
 from celeriac.errors import ApiError
-from celeriac.limits.rules import Limits, Rate
+from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import GroupStats, Pause
 
 
@@ -34,7 +34,7 @@ def group_of(record: Mapping[str, Any]) -> GroupStats:
             if limits is None
             else Limits(
                 max_running=limits["max_running"],
-                rate=None if limits["rate"] is None else Rate.parse(limits["rate"]),
+                rate=None if limits["rate"] is None else StartRate.parse(limits["rate"]),
                 at=datetime.fromisoformat(limits["at"]),
                 note=limits["note"],
             ),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from celeriac.errors import InvalidSubmissionError, Violation
+
 #: Highest limit of tasks that run at once.
 MAX_RUNNING: Final = 1_000_000
 #: The periods of a rate, by the letter that stands for them (ms).
@@ -17,7 +19,7 @@ _RATE: Final = re.compile(r"([0-9]{1,9})/([smhd])")
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class StartRate:
     """At most `starts` starts within any `per_ms` milliseconds."""
 
     starts: int
@@ -41,11 +43,19 @@ class Rate:
         return f"{self.starts}/{letter}"
 
 
+def check_limits(max_running: int | None, rate: StartRate | None) -> None:
+    """Raise `InvalidSubmissionError` if neither limit is given, or `max_running` is out of range."""
+    if max_running is None and rate is None:
+        raise InvalidSubmissionError([Violation("max_running", "give max_running, rate or both")])
+    if max_running is not None and not 1 <= max_running <= MAX_RUNNING:
+        raise InvalidSubmissionError([Violation("max_running", f"must be between 1 and {MAX_RUNNING}")])
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of a group, since when, and the operator's note; None means without a limit of this kind."""
 
     max_running: int | None
-    rate: Rate | None
+    rate: StartRate | None
     at: datetime
     note: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from celeriac.limits.rules import Limits, Rate
+from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import Claim, Failure, LogLine, Pause, Progress, Status, Task, WorkerInfo, utc_from_ms
 
 #: Fields that the core knows; what else a record holds is `Task.extra`.
@@ -105,7 +105,7 @@ def limits_from_json(text: str) -> Limits:
     noted = orjson.loads(text)
     return Limits(
         max_running=noted.get("max_running"),
-        rate=Rate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
+        rate=StartRate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
         at=utc_from_ms(float(noted["since_ms"])),
         note=str(noted.get("note", "")),
     )

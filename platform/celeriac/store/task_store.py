@@ -21,7 +21,7 @@ from celeriac.errors import (
     TaskNotFoundError,
     Violation,
 )
-from celeriac.limits.rules import MAX_RUNNING, Limits, Rate
+from celeriac.limits.rules import Limits, StartRate
 from celeriac.logs import redact, without_secrets
 from celeriac.model import (
     Claim,
@@ -285,7 +285,6 @@ class TaskStore(StoreReader):
 
     async def pause(self, group: str, note: str = "") -> Pause:
         """Pause a group: its tasks are accepted and wait; running ones continue. Pausing again replaces the note."""
-        _check_group(group)
         noted = orjson.dumps({"note": note[:MAX_TEXT]}).decode()
         return Pause(utc_from_ms(int(await self._one("pause", group, noted))), note[:MAX_TEXT])
 
@@ -306,17 +305,9 @@ class TaskStore(StoreReader):
                 break
 
     async def limit(
-        self, group: str, *, max_running: int | None = None, rate: Rate | None = None, note: str = ""
+        self, group: str, *, max_running: int | None = None, rate: StartRate | None = None, note: str = ""
     ) -> Limits:
-        """Limit how many tasks of a group run at once, and how many start per time; replaces its former limits.
-
-        Running tasks continue. Raises `InvalidSubmissionError` if neither limit is given, or for less than one task.
-        """
-        _check_group(group)
-        if max_running is None and rate is None:
-            raise InvalidSubmissionError([Violation("max_running", "give max_running, rate or both")])
-        if max_running is not None and not 1 <= max_running <= MAX_RUNNING:
-            raise InvalidSubmissionError([Violation("max_running", f"must be between 1 and {MAX_RUNNING}")])
+        """Replace the limits of a group: how many tasks run at once, and how many start per time."""
         wanted: dict[str, Any] = {"note": note[:MAX_TEXT]}
         if max_running is not None:
             wanted["max_running"] = max_running
@@ -367,11 +358,6 @@ class TaskStore(StoreReader):
     async def return_outgoing(self, ids: Sequence[str]) -> None:
         """Put ids that could not be published back into the outbox, to be taken next."""
         await self._patiently(lambda: self.redis.rpush(keys.OUTBOX, *reversed(ids)))
-
-
-def _check_group(group: str) -> None:
-    if keys.reserved(group):
-        raise InvalidSubmissionError([Violation("group", f"a group cannot be named {group!r}: the name is reserved")])
 
 
 def number_text(value: float) -> str:

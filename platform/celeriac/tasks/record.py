@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac.limits.rules import Limits
 from celeriac.model import (
     Failure,
     LogLine,
-    Pause,
     Progress,
     Status,
     Task,
@@ -160,23 +158,6 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
         "models": list(worker.models),
         "running_tasks": list(worker.tasks),
     }
-
-
-def limits_record(limits: Limits | None) -> dict[str, Any] | None:
-    """Return a group's limits as every front door writes them, None if it has none."""
-    if limits is None:
-        return None
-    return {
-        "max_running": limits.max_running,
-        "rate": None if limits.rate is None else str(limits.rate),
-        "at": rfc3339(limits.at),
-        "note": limits.note,
-    }
-
-
-def pause_record(pause: Pause | None) -> dict[str, Any] | None:
-    """Return a group's pause as every front door writes it, None while it is not paused."""
-    return None if pause is None else {"at": rfc3339(pause.at), "note": pause.note}
 
 
 def log_line_record(line: LogLine) -> dict[str, Any]:

@@ -340,15 +340,26 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert "no worker has announced" in (await cli("types"))[1]
     await store.announce_types(SHOUT)
     await store.submit(Submission("t-1", "shout", group="loud"))
-    assert (await cli("groups"))[1].splitlines() == ["GROUP  WAITING  RUNNING  WORKERS", "loud   1        0        0"]
+    assert (await cli("groups"))[1].splitlines() == [
+        "GROUP    WAITING  RUNNING  WORKERS",
+        "default  0        0        0",
+        "loud     1        0        0",
+    ]
     _, out, _ = await cli("groups", "--json")
-    assert json.loads(out) == {
-        "groups": [
-            {"name": "loud", "waiting": 1, "running": 0, "workers": 0, "unserved": 1, "paused": None, "limits": None}
-        ]
+    default, loud = json.loads(out)["groups"]
+    assert default["name"] == "default"
+    assert loud == {
+        "name": "loud",
+        "waiting": 1,
+        "running": 0,
+        "workers": 0,
+        "unserved": 1,
+        "max_queue_length": store.settings.queues.max_length,
+        "paused": None,
+        "limits": None,
     }
     assert "paused since" in (await cli("groups", "pause", "loud", "--note", "at night"))[1]
-    assert (await cli("groups"))[1].splitlines()[1].endswith(": at night")
+    assert (await cli("groups"))[1].splitlines()[2].endswith(": at night")
     assert (await cli("groups", "resume", "loud"))[1] == "loud goes on\n"
     assert (await cli("groups", "resume", "loud"))[1] == "loud was not paused\n"
     assert "there is no group 'luod'; there are default, loud" in (await cli("groups", "pause", "luod"))[2]
@@ -363,8 +374,8 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert limited[1] == (
         "loud is limited to 5 running, 100/m starting; `celeriac groups unlimit loud` lets it go on without\n"
     )
-    assert (await cli("groups"))[1].splitlines()[1].endswith("5 running, 100/m starting: as agreed")
-    assert json.loads((await cli("groups", "--json"))[1])["groups"][0]["limits"]["rate"] == "100/m"
+    assert (await cli("groups"))[1].splitlines()[2].endswith("5 running, 100/m starting: as agreed")
+    assert json.loads((await cli("groups", "--json"))[1])["groups"][1]["limits"]["rate"] == "100/m"
     assert (await cli("groups", "unlimit", "loud"))[1] == "loud has no limits any more\n"
     assert (await cli("groups", "unlimit", "loud"))[1] == "loud had no limits\n"
     noted = [e["action"] for e in await AuditLog(store).page()]
@@ -401,7 +412,7 @@ async def test_a_group_is_drained_when_what_ran_has_ended(store: TaskStore, cli:
         0,
         "loud is empty and paused, 1 wait; `celeriac groups resume loud` lets it go on",
     )
-    assert (await cli("groups"))[1].splitlines()[1].endswith(": new disks")
+    assert (await cli("groups"))[1].splitlines()[2].endswith(": new disks")
     assert [(e["action"], e["target"]) for e in await AuditLog(store).page()] == [("group.drain", "loud")] * 2
     assert "is not a duration" in (await cli("groups", "drain", "loud", "--timeout", "soon"))[2]
 

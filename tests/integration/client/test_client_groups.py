@@ -8,7 +8,7 @@ import pytest
 
 from celeriac.access.principal import Scope
 from celeriac.errors import ApiError, GroupNotFoundError, InvalidSubmissionError
-from celeriac.limits.rules import Rate
+from celeriac.limits.rules import StartRate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.either_client import AnyClient, connected, run
@@ -54,7 +54,7 @@ async def test_a_group_is_paused_and_resumed(client: AnyClient, store: TaskStore
 async def test_a_group_is_limited_and_limited_no_longer(client: AnyClient, store: TaskStore) -> None:
     limited = await run(client.limit_group, "default", max_running=5, rate="100/m", note="as agreed")
     assert limited.limits == (await store.group("default")).limits
-    assert (limited.limits.max_running, limited.limits.rate) == (5, Rate(100, 60_000))
+    assert (limited.limits.max_running, limited.limits.rate) == (5, StartRate(100, 60_000))
     assert limited.limits.note == "as agreed"
     replaced = await run(client.limit_group, "default", rate="1/d")
     assert (replaced.limits.max_running, str(replaced.limits.rate)) == (None, "1/d")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from celeriac.limits.rules import Rate
+from celeriac.limits.rules import StartRate
 from celeriac.model import Delivery, Failure, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -86,7 +86,7 @@ async def test_what_a_worker_serves_is_not_unserved(client: httpx.AsyncClient, s
 async def test_what_holds_a_group_back_shows(client: httpx.AsyncClient, store: TaskStore) -> None:
     await submit(client, queue="media")
     await store.limit("media", max_running=5, rate=None)
-    await store.limit("mail", max_running=None, rate=Rate.parse("10/s"))
+    await store.limit("mail", max_running=None, rate=StartRate.parse("10/s"))
     await store.pause("mail")
     samples = await read(client)
     assert [value(samples, "celeriac_group_paused", group=name) for name in ("media", "mail")] == [0, 1]

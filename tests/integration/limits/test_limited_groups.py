@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis as redis_sync
 
-from celeriac.limits.rules import Rate
+from celeriac.limits.rules import StartRate
 from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -225,7 +225,7 @@ async def test_no_second_sees_more_starts_than_the_rate_and_none_waits_for_ever(
     store: TaskStore, client: redis_sync.Redis
 ) -> None:
     ids = [f"t{n}" for n in range(60)]
-    await store.limit("g", rate=Rate.parse("30/s"))
+    await store.limit("g", rate=StartRate.parse("30/s"))
     await submit(store, *ids)
     promoter = Promoter(store=store)
     await promoter.start()
@@ -247,7 +247,7 @@ async def test_no_second_sees_more_starts_than_the_rate_and_none_waits_for_ever(
 async def test_a_rate_is_kept_within_one_batch_and_counts_every_attempt(
     store: TaskStore, client: redis_sync.Redis
 ) -> None:
-    await store.limit("g", rate=Rate.parse("1/h"))
+    await store.limit("g", rate=StartRate.parse("1/h"))
     await submit(store, "a", "b", "c", max_retries=3)
     (granted,) = await run_messages(store, client)
     await store.fail(granted, Failure("x", "x", True), 0)
@@ -262,17 +262,17 @@ async def test_a_rate_is_kept_within_one_batch_and_counts_every_attempt(
 
 
 async def test_changing_a_limit_does_not_give_a_rate_anew(store: TaskStore, client: redis_sync.Redis) -> None:
-    await store.limit("g", rate=Rate.parse("1/h"))
+    await store.limit("g", rate=StartRate.parse("1/h"))
     await submit(store, "a", "b", "c")
     assert len(await run_messages(store, client)) == 1
-    await store.limit("g", rate=Rate.parse("1/h"), note="the same")
+    await store.limit("g", rate=StartRate.parse("1/h"), note="the same")
     assert len(await run_messages(store, client)) == 0
     await store.limit("g", max_running=2)
     assert len(await run_messages(store, client)) == 1
 
 
 async def test_a_rate_and_a_limit_of_running_tasks_hold_together(store: TaskStore, client: redis_sync.Redis) -> None:
-    await store.limit("g", max_running=1, rate=Rate.parse("1/h"))
+    await store.limit("g", max_running=1, rate=StartRate.parse("1/h"))
     await submit(store, "a", "b", "c")
     (running,) = await run_messages(store, client)
     await store.complete(running, "1")
@@ -284,7 +284,7 @@ async def test_a_rate_and_a_limit_of_running_tasks_hold_together(store: TaskStor
 
 
 async def test_a_clock_that_was_set_back_stops_no_group(store: TaskStore, client: redis_sync.Redis) -> None:
-    await store.limit("g", rate=Rate.parse("10/s"))
+    await store.limit("g", rate=StartRate.parse("10/s"))
     seconds, _ = client.time()
     client.hset(keys.group("g"), "next_start_ms", str((int(seconds) + 3600) * 1000))
     await submit(store, "a")
@@ -370,14 +370,14 @@ async def test_the_outbox_of_another_broker_gets_one_message_per_place(
 @pytest.mark.parametrize(
     ("text", "rate"),
     [
-        ("5/s", Rate(5, 1000)),
-        ("100/m", Rate(100, 60_000)),
-        ("10/h", Rate(10, 3_600_000)),
-        (" 1/d ", Rate(1, 86_400_000)),
+        ("5/s", StartRate(5, 1000)),
+        ("100/m", StartRate(100, 60_000)),
+        ("10/h", StartRate(10, 3_600_000)),
+        (" 1/d ", StartRate(1, 86_400_000)),
     ],
 )
-def test_a_rate_is_read_and_written(text: str, rate: Rate) -> None:
-    assert Rate.parse(text) == rate
+def test_a_rate_is_read_and_written(text: str, rate: StartRate) -> None:
+    assert StartRate.parse(text) == rate
     assert str(rate) == text.strip()
 
 
@@ -408,7 +408,7 @@ async def test_groups_are_limited_over_http(valkey_url: str) -> None:
 
 def test_a_span_as_long_as_the_rate_never_holds_one_start_too_many() -> None:
     """The rule of store/lua/shared/limits.lua, checked for all starts as early as it allows."""
-    for rate in (Rate(1, 1000), Rate(7, 1000), Rate(100, 60_000), Rate(9_999, 1000)):
+    for rate in (StartRate(1, 1000), StartRate(7, 1000), StartRate(100, 60_000), StartRate(9_999, 1000)):
         early = min(rate.per_ms / 20, 100)
         every = -(-(rate.per_ms + early) * 1024 // rate.starts) / 1024
         next_start, now, starts = 0.0, 0.0, []

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from celeriac.limits.rules import Rate
+from celeriac.limits.rules import StartRate
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -75,7 +75,7 @@ async def test_the_places_of_a_killed_worker_are_free_again_and_the_limit_holds(
 
 
 async def test_a_rate_holds_and_leaves_other_groups_alone(workers: Workers, store: TaskStore) -> None:
-    await store.limit("g", rate=Rate.parse("20/s"))
+    await store.limit("g", rate=StartRate.parse("20/s"))
     await workers.start(store)
     ids = [await submit(store, "noop", group="g") for _ in range(50)]
     others = [await submit(store, "noop", group="h") for _ in range(20)]

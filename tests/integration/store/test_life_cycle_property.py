@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
-from celeriac.limits.rules import Rate
+from celeriac.limits.rules import StartRate
 from celeriac.model import (
     Claim,
     Delivery,
@@ -53,7 +53,7 @@ LONG_AGO_MS = 1000
 #: Few, so that much happens to each.
 MOST_TASKS = 5
 #: So low that one start uses it up until `a_rate_allows_the_next` gives it back.
-RATE = Rate.parse("1/d")
+RATE = StartRate.parse("1/d")
 #: Whose tasks they are, in turn.
 USERS = ("7", None, "7", "8")
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from celeriac.cli.auditing import note as note_action
-from celeriac.cli.connection import on_store
+from celeriac.cli.connection import on_groups
 from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import NOT_NOW, print_json, print_line, printable
 from celeriac.cli.tables import print_table
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.groups.record import group_record
+from celeriac.groups.service import Groups
 from celeriac.installation.discovery import joined_settings
-from celeriac.limits.rules import Limits, Rate
+from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import GroupStats, Pause, rfc3339
 from celeriac.settings import parse_duration_s
-from celeriac.store.task_store import TaskStore
-from celeriac.tasks.record import limits_record, pause_record
 
 #: Pause between two looks at a group that is being drained (seconds).
 _LOOK_S: Final = 0.5
@@ -39,12 +39,12 @@ def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, 
         return
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> list[GroupStats]:
-        return await store.groups()
+    async def work(groups: Groups) -> list[GroupStats]:
+        return await groups.all()
 
-    found = on_store(settings, url, work)
+    found = on_groups(settings, url, work)
     if as_json:
-        print_json({"groups": [_group(group) for group in found]})
+        print_json({"groups": [group_record(group, settings.queues) for group in found]})
         return
     headings: tuple[str, ...] = ("GROUP", "WAITING", "RUNNING", "WORKERS")
     rows = [_group_row(group) for group in found]
@@ -54,7 +54,7 @@ def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, 
     if any(group.limits for group in found):
         headings = (*headings, "LIMITS")
         rows = [(*row, _limits(group.limits)) for row, group in zip(rows, found, strict=True)]
-    print_table(headings, rows, empty="no group has had a task yet, and no worker serves one by name")
+    print_table(headings, rows, empty="there are no groups")
 
 
 _Name = Annotated[str, typer.Argument(help="The group's name.")]
@@ -69,13 +69,12 @@ def pause(
     """Hold a group back: its tasks are accepted and wait, what runs goes on."""
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> Pause:
-        await _check_group(store, name)
-        paused = await store.pause(name, note)
-        await note_action(store, "group.pause", name)
+    async def work(groups: Groups) -> Pause:
+        paused = await groups.pause(name, note)
+        await note_action(groups.store, "group.pause", name)
         return paused
 
-    paused = on_store(settings, url, work)
+    paused = on_groups(settings, url, work)
     print_line(f"{name} is paused since {rfc3339(paused.at)}; `celeriac groups resume {name}` lets it go on")
 
 
@@ -83,13 +82,12 @@ def resume(name: _Name, data_dir: DataDir = None, config: Config = None) -> None
     """Let a paused group go on."""
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> bool:
-        await _check_group(store, name)
-        resumed = await store.resume(name)
-        await note_action(store, "group.resume", name)
+    async def work(groups: Groups) -> bool:
+        resumed = await groups.resume(name)
+        await note_action(groups.store, "group.resume", name)
         return resumed
 
-    print_line(f"{name} goes on" if on_store(settings, url, work) else f"{name} was not paused")
+    print_line(f"{name} goes on" if on_groups(settings, url, work) else f"{name} was not paused")
 
 
 def drain(
@@ -106,21 +104,20 @@ def drain(
         raise InvalidSubmissionError([Violation("timeout", f"{timeout!r} {exc}")]) from exc
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> GroupStats:
-        await _check_group(store, name)
-        await store.pause(name, note)
-        await note_action(store, "group.drain", name)
+    async def work(groups: Groups) -> GroupStats:
+        await groups.pause(name, note)
+        await note_action(groups.store, "group.drain", name)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + patience_s
         told = -1
-        while (found := await store.group(name)).running and loop.time() < give_up_at:
+        while (found := await groups.get(name)).running and loop.time() < give_up_at:
             if found.running != told:
                 told = found.running
                 print_line(f"{told} of {name} still run")
             await asyncio.sleep(_LOOK_S)
         return found
 
-    found = on_store(settings, url, work)
+    found = on_groups(settings, url, work)
     if found.running:
         print_line(f"{found.running} of {name} still run after {timeout}; it stays paused")
         raise typer.Exit(NOT_NOW)
@@ -141,18 +138,17 @@ def limit(
 ) -> None:
     """Limit how many tasks of a group run at once, and how many start per time; replaces what it was limited to."""
     try:
-        wanted = None if rate is None else Rate.parse(rate)
+        wanted = None if rate is None else StartRate.parse(rate)
     except ValueError as exc:
         raise InvalidSubmissionError([Violation("rate", f"{rate!r} {exc}")]) from exc
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> Limits:
-        await _check_group(store, name)
-        limits = await store.limit(name, max_running=max_running, rate=wanted, note=note)
-        await note_action(store, "group.limit", name)
+    async def work(groups: Groups) -> Limits:
+        limits = await groups.limit(name, max_running=max_running, rate=wanted, note=note)
+        await note_action(groups.store, "group.limit", name)
         return limits
 
-    told = _limits(on_store(settings, url, work), noted=False)
+    told = _limits(on_groups(settings, url, work), noted=False)
     print_line(f"{name} is limited to {told}; `celeriac groups unlimit {name}` lets it go on without")
 
 
@@ -160,22 +156,12 @@ def unlimit(name: _Name, data_dir: DataDir = None, config: Config = None) -> Non
     """Limit a group no longer."""
     settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> bool:
-        await _check_group(store, name)
-        unlimited = await store.unlimit(name)
-        await note_action(store, "group.unlimit", name)
+    async def work(groups: Groups) -> bool:
+        unlimited = await groups.unlimit(name)
+        await note_action(groups.store, "group.unlimit", name)
         return unlimited
 
-    print_line(f"{name} has no limits any more" if on_store(settings, url, work) else f"{name} had no limits")
-
-
-async def _check_group(store: TaskStore, name: str) -> None:
-    """Raise `InvalidSubmissionError` for a name that is most likely a typing error."""
-    known = {group.name for group in await store.groups(also=("default", *store.settings.queues.groups))}
-    if name not in known:
-        raise InvalidSubmissionError(
-            [Violation("name", f"there is no group {name!r}; there are {', '.join(sorted(known))}")]
-        )
+    print_line(f"{name} has no limits any more" if on_groups(settings, url, work) else f"{name} had no limits")
 
 
 def _group_row(group: GroupStats) -> tuple[object, ...]:
@@ -194,15 +180,3 @@ def _limits(limits: Limits | None, *, noted: bool = True) -> str:
     parts = [] if limits.max_running is None else [f"{limits.max_running} running"]
     parts += [] if limits.rate is None else [f"{limits.rate} starting"]
     return ", ".join(parts) + (f": {printable(limits.note)}" if noted and limits.note else "")
-
-
-def _group(group: GroupStats) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "waiting": group.waiting,
-        "running": group.running,
-        "workers": group.workers,
-        "unserved": group.unserved,
-        "paused": pause_record(group.pause),
-        "limits": limits_record(group.limits),
-    }
