@@ -337,7 +337,7 @@ async def test_a_range_of_the_past_is_filled_back(kit: SchedulesKit) -> None:
     assert [firing.trigger for firing in firings] == ["backfill"] * 3
     await kit.schedules.backfill(*arguments, actor="ann", key="once")
     assert await kit.slots(definition_id) == [120, 180, 240]
-    with pytest.raises(InvalidSubmissionError, match="no slot"):
+    with pytest.raises(InvalidSubmissionError, match="no past slot"):
         await kit.schedules.backfill(
             definition_id, begin + timedelta(seconds=1), begin + timedelta(seconds=59), actor="ann"
         )
