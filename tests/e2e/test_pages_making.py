@@ -137,7 +137,7 @@ def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page
     page.get_by_role("dialog").get_by_role("button", name="Keep as it is").click()
     expect(row).to_contain_text("paused")
     row.get_by_role("button", name="Cancel").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel definition").click()
     expect(row).to_contain_text("cancelled")
     expect(row.get_by_role("button")).to_have_count(0)
     assert httpx.get(f"{url}/api/v1/definitions/{definition_id}").json()["status"] == "CANCELLED"
@@ -145,7 +145,7 @@ def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page
 
 def test_a_definition_by_interval_and_one_for_a_moment(page: Page) -> None:
     page.goto("/dashboard#/definitions")
-    for name, choose in (("often", "Every …"), ("once", "Once, at a moment")):
+    for name, choose in (("often", "Every …"), ("once", "Once")):
         page.get_by_role("button", name="New definition").click()
         form = page.get_by_role("dialog", name="New definition")
         form.get_by_label("Name").fill(name)
@@ -156,7 +156,7 @@ def test_a_definition_by_interval_and_one_for_a_moment(page: Page) -> None:
             form.get_by_label("Unit").select_option("minutes")
         else:
             form.get_by_role("button", name="Create").click()
-            expect(form.get_by_role("alert")).to_contain_text("Choose the moment")
+            expect(form.get_by_role("alert")).to_contain_text("Choose the time")
             form.get_by_role("textbox", name="Moment").fill("2045-03-26T12:30:00")
         expect(form.get_by_text(re.compile("^Next: "))).to_be_visible()
         form.get_by_role("button", name="Create").click()

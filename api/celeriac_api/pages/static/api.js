@@ -1,9 +1,9 @@
-// The HTTP API. Addresses are relative to this file, so it works below any path.
+// Calls of the HTTP API. Addresses are relative to this file, so it works below any path.
 
 export const ROOT = new URL("../../", import.meta.url);
 const BASE = new URL("api/v1/", ROOT);
 
-/** What the API refused: `status`, `code`, and a text for people. */
+/** A refusal by the API: `status`, `code`, and a text for people. */
 export class Problem extends Error {
   constructor(status, document) {
     super(document?.detail || document?.title || `the server answered ${status}`);
@@ -54,7 +54,7 @@ export const post = (path, body, options) => ask("POST", path, { body: body ?? {
 export const put = (path, body, options) => ask("PUT", path, { body, ...options });
 export const remove = (path, options) => ask("DELETE", path, options);
 
-/** A key for one intended action, so that a repeated request does it once. */
+/** Return a key for one action, so that a repeated request performs it once. */
 export const onceKey = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 export const segment = (text) => encodeURIComponent(text);

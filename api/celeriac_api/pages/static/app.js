@@ -1,4 +1,4 @@
-// The frame: navigation, routes in the address after `#`, keys, the state of the live stream.
+// The frame of the dashboard: navigation, routes in the address after `#`, keys, the state of the live stream.
 
 import { ROOT } from "./api.js";
 import { h, icon, setText } from "./dom.js";
@@ -15,7 +15,7 @@ import * as task from "./views/task.js";
 import * as tasks from "./views/tasks.js";
 import * as workers from "./views/workers.js";
 
-// Loaded together, so that a page that is open when the server goes away still opens the others.
+// All views are loaded at once, so that they still open after the server has gone away.
 const SECTIONS = [
   { path: "overview", name: "Overview", key: "o", view: overview },
   { path: "tasks", name: "Tasks", key: "t", view: tasks },
@@ -47,7 +47,7 @@ async function show() {
   for (const link of nav.querySelectorAll(".links a")) {
     if (link.dataset.path === section.path) {
       link.setAttribute("aria-current", "page");
-      // Not scrollIntoView: that would scroll the page, too.
+      // Not scrollIntoView, because that would scroll the page too.
       const strip = link.parentElement;
       if (strip.scrollWidth > strip.clientWidth) strip.scrollLeft = link.offsetLeft - strip.clientWidth / 2 + link.clientWidth / 2;
     } else link.removeAttribute("aria-current");
@@ -61,10 +61,13 @@ async function show() {
   main.replaceChildren(root);
   document.title = `${place.id ?? section.name} · Celeriac`;
   scrollTo(0, 0);
-  // As after the load of a page: whoever uses the keyboard, or listens, is at the beginning of what is new.
+  // As after loading a page: keyboard and screen reader users are at the beginning of the new view.
   if (mine > 1) main.focus({ preventScroll: true });
   if (section.admin && !me.admin) {
-    root.append(h("div", { class: "head" }, h("h1", {}, section.name)), h("div", { class: "card empty" }, h("strong", {}, "Only admins see this"), "It tells of the tasks of all users."));
+    root.append(
+      h("div", { class: "head" }, h("h1", {}, section.name)),
+      h("div", { class: "card empty" }, h("strong", {}, "Only admins see this"), "It shows the tasks of all users."),
+    );
     return;
   }
   const view = section.path === "tasks" && place.id ? task : section.view;
@@ -81,7 +84,13 @@ function build() {
       "div",
       { class: "links" },
       SECTIONS.map((section) =>
-        h("a", { href: `#/${section.path}`, class: section.admin ? "admin-only" : null, dataset: { path: section.path } }, icon(section.path), section.name, (counts[section.path] = h("span", { class: "count hide-small" }))),
+        h(
+          "a",
+          { href: `#/${section.path}`, class: section.admin ? "admin-only" : null, dataset: { path: section.path } },
+          icon(section.path),
+          section.name,
+          (counts[section.path] = h("span", { class: "count hide-small" })),
+        ),
       ),
     ),
     h(
@@ -90,8 +99,20 @@ function build() {
       h("div", { class: "link-state", dataset: { state: "connecting" } }, h("i"), h("span", {}, "Connecting")),
       h("a", { href: new URL("test-worker", ROOT).href, title: "A worker in this browser" }, icon("plug"), h("span", {}, "Test worker")),
       h("a", { href: new URL("docs", ROOT).href, title: "API reference" }, icon("docs"), h("span", {}, "API reference")),
-      h("button", { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" }, icon("theme"), h("span", {}, "Light or dark"), h("kbd", {}, "L")),
-      h("button", { type: "button", onclick: shortcuts, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts" }, icon("help"), h("span", {}, "Shortcuts"), h("kbd", {}, "?")),
+      h(
+        "button",
+        { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" },
+        icon("theme"),
+        h("span", {}, "Light or dark"),
+        h("kbd", {}, "L"),
+      ),
+      h(
+        "button",
+        { type: "button", onclick: shortcuts, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts" },
+        icon("help"),
+        h("span", {}, "Shortcuts"),
+        h("kbd", {}, "?"),
+      ),
     ),
   );
   const state = nav.querySelector(".link-state");
@@ -101,7 +122,7 @@ function build() {
     state.dataset.state = now;
     state.title = texts[now];
     setText(state.lastElementChild, texts[now]);
-    // What could not be shown is tried again.
+    // Load again what could not be shown.
     if (now === "live" && lost && main.querySelector("[data-broken]")) show();
     lost = now === "lost" || now === "silent" || (lost && now !== "live");
   });
@@ -116,18 +137,25 @@ function build() {
   document.getElementById("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
 }
 
-/** Leave out what only admins may see or do, and add the way out where somebody has signed in. */
+/** Hide what only admins may see or do, and add a button to sign out if the user has signed in. */
 async function fitToSession(tools) {
   const { signed_in: signedIn, user_id: user, admin, submit } = await session;
   if (!admin) document.documentElement.dataset.role = "user";
   if (!submit) document.documentElement.dataset.submit = "no";
   if (!signedIn) return;
   const out = async () => {
-    // Not a form: with no referrer a browser names no origin for one.
+    // Not a form, because without a referrer a browser sends no origin for it.
     await fetch(new URL("sign-out", ROOT), { method: "POST", redirect: "manual" });
     location.reload();
   };
-  tools.append(h("button", { type: "button", onclick: out, "aria-label": "Sign out", title: user ? `Sign out ${user}` : "Sign out" }, icon("out"), h("span", { class: "clip" }, user ? `Sign out ${user}` : "Sign out")));
+  tools.append(
+    h(
+      "button",
+      { type: "button", onclick: out, "aria-label": "Sign out", title: user ? `Sign out ${user}` : "Sign out" },
+      icon("out"),
+      h("span", { class: "clip" }, user ? `Sign out ${user}` : "Sign out"),
+    ),
+  );
 }
 
 // --- keys
@@ -150,7 +178,18 @@ function shortcuts() {
       "div",
       { class: "inside" },
       h("h2", {}, "Keyboard shortcuts"),
-      h("dl", { class: "shortcuts" }, keys.map(([pressed, text]) => [h("dt", {}, pressed.map((key) => h("kbd", {}, key))), h("dd", {}, text)])),
+      h(
+        "dl",
+        { class: "shortcuts" },
+        keys.map(([pressed, text]) => [
+          h(
+            "dt",
+            {},
+            pressed.map((key) => h("kbd", {}, key)),
+          ),
+          h("dd", {}, text),
+        ]),
+      ),
       h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Close")),
     ),
   );

@@ -1,11 +1,11 @@
-// Charts of our own: bars and lines over time, in SVG, with a cursor that tells the figures.
+// Charts: bars and lines over time, in SVG, with a cursor that shows the figures.
 
 import { h, s } from "./dom.js";
 import { axisTime, fullTime } from "./format.js";
 
 const PAD = { left: 46, right: 6, top: 10, bottom: 22 };
 
-/** The next round number at or above `value`; of a `whole` one the half is whole, too. */
+/** Return the next round number at or above `value`. If `whole`, half of it is a whole number too. */
 function ceiling(value, whole) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -53,10 +53,18 @@ export class Chart {
     const points = this.#points;
     const bars = this.series.filter((one) => one.kind === "bar");
     const lines = this.series.filter((one) => one.kind === "line");
-    const highest = Math.max(0, ...points.map((p) => Math.max(bars.reduce((sum, one) => sum + (p[one.key] ?? 0), 0), ...lines.map((one) => p[one.key] ?? 0))));
+    const highest = Math.max(
+      0,
+      ...points.map((p) =>
+        Math.max(
+          bars.reduce((sum, one) => sum + (p[one.key] ?? 0), 0),
+          ...lines.map((one) => p[one.key] ?? 0),
+        ),
+      ),
+    );
     if (points.length < 2 || (highest === 0 && lines.length && !bars.length)) {
       this.#svg = null;
-      this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? "Nothing in this time" : "Loading"));
+      this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? "Nothing in this time span" : "Loading"));
       return;
     }
     const top = this.steps?.find((step) => step >= highest) ?? ceiling(this.whole ? Math.max(highest, 4) : highest, this.whole);
@@ -83,7 +91,16 @@ export class Chart {
         const value = p[one.key] ?? 0;
         if (!value) continue;
         const tall = Math.max(1.5, (value / top) * inner.height);
-        svg.append(s("rect", { class: one.tone, x: PAD.left + step * i + gap / 2, y: y(floor) - tall, width: Math.max(0.8, step - gap), height: tall, rx: step > 6 ? 1.5 : 0 }));
+        svg.append(
+          s("rect", {
+            class: one.tone,
+            x: PAD.left + step * i + gap / 2,
+            y: y(floor) - tall,
+            width: Math.max(0.8, step - gap),
+            height: tall,
+            rx: step > 6 ? 1.5 : 0,
+          }),
+        );
         floor += value;
       }
     }
@@ -113,7 +130,9 @@ export class Chart {
     this.#tip ??= this.#root.appendChild(h("div", { class: "tip" }));
     this.#tip.replaceChildren(
       h("b", {}, fullTime(p.at).replace(/ [A-Z+\-0-9:]*$/, "")),
-      ...this.series.map((one) => h("div", {}, h("span", {}, one.name), h("span", {}, p[one.key] === null || p[one.key] === undefined ? "–" : this.format(p[one.key])))),
+      ...this.series.map((one) =>
+        h("div", {}, h("span", {}, one.name), h("span", {}, p[one.key] === null || p[one.key] === undefined ? "–" : this.format(p[one.key]))),
+      ),
     );
     const half = this.#tip.offsetWidth;
     this.#tip.style.setProperty("left", `${x(i) + 14 + half > width ? x(i) - half - 14 : x(i) + 14}px`);
@@ -127,7 +146,7 @@ export class Chart {
   }
 }
 
-/** The stretches of points that have a value, as [[index, value], …]. */
+/** Return the runs of points that have a value, as [[index, value], …]. */
 function runs(points, key) {
   const found = [];
   let run = [];
@@ -142,9 +161,15 @@ function runs(points, key) {
   return found;
 }
 
-/** A small line without axes: how something went lately. */
+/** Return a small line without axes for recent values. */
 export function sparkline(values, { width = 120, height = 28 } = {}) {
   const top = Math.max(1, ...values);
-  const d = values.map((v, i) => `${i ? "L" : "M"}${((i / Math.max(1, values.length - 1)) * width).toFixed(1)} ${(height - 2 - (v / top) * (height - 4)).toFixed(1)}`).join("");
-  return s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" }, s("path", { d, fill: "none", stroke: "var(--accent)", "stroke-width": 1.5 }));
+  const d = values
+    .map((v, i) => `${i ? "L" : "M"}${((i / Math.max(1, values.length - 1)) * width).toFixed(1)} ${(height - 2 - (v / top) * (height - 4)).toFixed(1)}`)
+    .join("");
+  return s(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
+    s("path", { d, fill: "none", stroke: "var(--accent)", "stroke-width": 1.5 }),
+  );
 }

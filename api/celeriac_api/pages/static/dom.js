@@ -1,4 +1,4 @@
-// Builds elements. Text is always text: nothing here takes HTML.
+// Builds elements. Text is always text: no function here accepts HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -7,7 +7,7 @@ function fill(element, attributes, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "dataset") Object.assign(element.dataset, value);
-    // By the object model: a style attribute is not allowed by the page's policy.
+    // Through the object model, because the page's policy forbids style attributes.
     else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
     else if (name === "value" || name === "checked" || name === "disabled") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
@@ -29,7 +29,7 @@ export function s(tag, attributes, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Set an element's text, if it is another one. */
+/** Set the text of an element if it changed. */
 export function setText(element, text) {
   const wanted = String(text);
   if (element.textContent !== wanted) element.textContent = wanted;
@@ -62,7 +62,9 @@ const PATHS = {
   dead: "M8 5v3.500M8 11.200v.1M7 2.300 1.600 11.800A1.200 1.200 0 0 0 2.600 13.500h10.800a1.200 1.200 0 0 0 1-1.700L9 2.300a1.150 1.150 0 0 0-2 0z",
   definitions: "M2.500 3.500h11v10h-11zM2.500 6.500h11M5.500 2v3M10.500 2v3M5.500 9.500h2.500",
   search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.700 10.700 14 14",
-  theme: "M8 2.500v-1M8 14.500v-1M2.500 8h-1M14.500 8h-1M4.100 4.100l-.7-.7M12.600 12.600l-.7-.7M4.100 11.900l-.7.7M12.600 3.400l-.7.700M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
+  theme:
+    "M8 2.500v-1M8 14.500v-1M2.500 8h-1M14.500 8h-1M4.100 4.100l-.7-.7M12.600 12.600l-.7-.7M4.100 11.900l-.7.7M12.600 3.400l-.7.700" +
+    "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
   help: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM6.300 6.300A1.750 1.750 0 0 1 9.700 7c0 1.200-1.700 1.500-1.700 2.400M8 11.300v.1",
   docs: "M3 2.500h7l3 3v8H3zM10 2.500v3h3M5.500 8.500h5M5.500 11h5",
   copy: "M5.500 5.500h8v8h-8zM3.500 10.500h-1v-8h8v1",
@@ -71,5 +73,17 @@ const PATHS = {
 };
 
 export function icon(name) {
-  return s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true", fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round" }, s("path", { d: PATHS[name] }));
+  return s(
+    "svg",
+    {
+      viewBox: "0 0 16 16",
+      "aria-hidden": "true",
+      fill: "none",
+      stroke: "currentColor",
+      "stroke-width": 1.5,
+      "stroke-linecap": "round",
+      "stroke-linejoin": "round",
+    },
+    s("path", { d: PATHS[name] }),
+  );
 }

@@ -1,4 +1,4 @@
-// Numbers, times and JSON as people read them.
+// Writes numbers, times and JSON for people.
 
 import { h } from "./dom.js";
 
@@ -24,14 +24,17 @@ export function duration(ms) {
   return two(Math.floor(s / 86400), s % 86400, 3600, "dh");
 }
 
-/** Durations that an axis ends at (ms): their halves read well, too. */
-export const DURATIONS = [2, 4, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 4e3, 10e3, 20e3, 40e3, 60e3, 120e3, 240e3, 600e3, 1200e3, 2400e3, 3600e3, 7200e3, 14400e3, 43200e3, 86400e3];
+/** Durations at which an axis may end (ms). Half of each is easy to read too. */
+export const DURATIONS = [
+  2, 4, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 4e3, 10e3, 20e3, 40e3, 60e3, 120e3, 240e3, 600e3, 1200e3, 2400e3, 3600e3, 7200e3, 14400e3, 43200e3, 86400e3,
+];
 
-/** How long ago, short: "now", "12 s", "5 m", "3 h", "2 d"; "in 5 m" where it is to come. */
+/** How long ago, in short: "now", "12 s", "5 m", "3 h", "2 d"; "in 5 m" for the future. */
 export function ago(moment, now = Date.now()) {
   if (!moment) return "–";
   const s = (now - Date.parse(moment)) / 1000;
-  const short = (v) => (v < 60 ? `${Math.floor(v)} s` : v < 3600 ? `${Math.floor(v / 60)} m` : v < 86400 ? `${Math.floor(v / 3600)} h` : `${Math.floor(v / 86400)} d`);
+  const short = (v) =>
+    v < 60 ? `${Math.floor(v)} s` : v < 3600 ? `${Math.floor(v / 60)} m` : v < 86400 ? `${Math.floor(v / 3600)} h` : `${Math.floor(v / 86400)} d`;
   if (s < -1) return `in ${short(-s)}`;
   return s < 1 ? "now" : short(s);
 }
@@ -39,7 +42,7 @@ export function ago(moment, now = Date.now()) {
 export const clockTime = (moment) => clock.format(new Date(moment));
 export const fullTime = (moment) => full.format(new Date(moment));
 
-/** A label for a chart's axis; `spanMs` is the whole chart's. */
+/** A label for the axis of a chart; `spanMs` is the time span of the chart. */
 export function axisTime(moment, spanMs) {
   const date = new Date(moment);
   return spanMs > 2 * 86400000 ? day.format(date) : minute.format(date);
@@ -49,16 +52,16 @@ export function timeElement(moment) {
   return moment ? h("time", { datetime: moment, title: fullTime(moment) }, `${clockTime(moment)}`) : "–";
 }
 
-/** One line of JSON for a preview. */
+/** Return one line of JSON as a preview. */
 export function preview(value, most = 160) {
   if (value === null || value === undefined) return "";
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }
 
-/** A <pre> with JSON, keys and values told apart. Beyond `most` characters plain text: colours cost elements. */
+/** Return a <pre> with coloured JSON. Above `most` characters it is plain text, because colours cost elements. */
 export function jsonBlock(value, most = 40000) {
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "null";
+  const text = typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "null");
   const block = h("pre", { class: "code", tabindex: 0 });
   if (typeof value === "string" || text.length > most) {
     block.textContent = text;
@@ -78,7 +81,7 @@ export function jsonBlock(value, most = 40000) {
 
 export const shortId = (id) => (id.length > 13 ? id.slice(0, 8) : id);
 
-/** How long the attempt ran, or has been running (ms), null where it has not begun. */
+/** Return how long the attempt ran or has been running (ms), or null if it has not begun. */
 export function ranFor(task, now = Date.now()) {
   if (!task.started_at) return null;
   const end = task.finished_at ? Date.parse(task.finished_at) : task.status === "processing" ? now : Date.parse(task.updated_at);

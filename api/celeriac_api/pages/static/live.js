@@ -1,12 +1,12 @@
-// What the server pushes, shared by all views: changed tasks, groups, workers, rates.
+// The live stream of the server, shared by all views: changed tasks, groups, workers, rates.
 
 import { address, get } from "./api.js";
 
-/** A page that nobody looks at lets go of the stream after this time (ms). */
+/** A hidden page closes the stream after this time (ms). */
 const HIDDEN_MS = 60000;
-/** Rates come every second while the server reads its store. Without any for this time the store does not answer (ms). */
+/** Rates come every second while the server can read its store. Without any for this time, the store does not answer (ms). */
 const SILENT_MS = 8000;
-/** Seconds of rates that are kept for drawing. */
+/** How many seconds of rates are kept for drawing. */
 const KEPT_RATES = 300;
 
 class Live extends EventTarget {
@@ -19,7 +19,7 @@ class Live extends EventTarget {
   #hiddenTimer = null;
   #position = null;
   #heardAt = 0;
-  /** The state comes first on each connection; from then on all changes of tasks are told. */
+  /** The state comes first on each connection. After that the stream has all changes of tasks. */
   #told = false;
 
   start() {
@@ -34,7 +34,7 @@ class Live extends EventTarget {
     this.#open();
   }
 
-  /** Call `listener(detail)` for each message of a kind (`told`: what changes from now on is); returns what ends that. */
+  /** Call `listener(detail)` for each message of a kind, and for `told` once the stream is complete; returns how to end it. */
   on(kind, listener) {
     const wrapped = (event) => listener(event.detail);
     this.addEventListener(kind, wrapped);
@@ -50,10 +50,10 @@ class Live extends EventTarget {
     };
     this.#source.onerror = () => {
       this.#become("lost");
-      // A refusal ends an EventSource for good; the server may just be restarting.
+      // A refusal ends an EventSource for good. The server may just be restarting.
       if (this.#source?.readyState === EventSource.CLOSED) {
         this.#source = null;
-        // An EventSource does not tell why. Where the credential is no longer good, this does, and leads to the sign-in.
+        // An EventSource does not say why. If the credential has expired, this request does, and leads to the sign-in page.
         get("../../dashboard/session").catch(() => {});
         setTimeout(() => this.#source || document.hidden || this.#open(), 3000);
       }

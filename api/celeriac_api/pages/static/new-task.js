@@ -1,4 +1,4 @@
-// A task by hand: its type and its payload, which begins as an example of what the type takes.
+// The form for a new task: its type and its payload, which begins with an example for the type.
 
 import { get, onceKey, post } from "./api.js";
 import { h, setText } from "./dom.js";
@@ -6,11 +6,15 @@ import { complain, dialog } from "./ui.js";
 
 export const newTaskButton = (kind = "primary") => h("button", { class: `button ${kind} submit-only`, type: "button", onclick: newTask }, "New task");
 
-/** The fields that say what runs. `read()` returns `{type, payload}`, or throws with a text for people. */
+/** Return the fields for type and payload. `read()` returns `{type, payload}`, or throws with a text for people. */
 export async function taskFields() {
   const [{ task_types: types }, { first, payloads }] = await Promise.all([get("task-types"), get("../../dashboard/examples")]);
   const known = new Map(types.map((one) => [one.name, one]));
-  const type = h("select", { class: "field", required: true }, types.map((one) => h("option", {}, one.name)));
+  const type = h(
+    "select",
+    { class: "field", required: true },
+    types.map((one) => h("option", {}, one.name)),
+  );
   const about = h("p", { class: "small muted" });
   const payload = h("textarea", { class: "field", rows: 8, spellcheck: "false", autocapitalize: "off" });
   const choose = () => {
@@ -28,13 +32,13 @@ export async function taskFields() {
         return { type: type.value, payload: JSON.parse(payload.value) };
       } catch (error) {
         payload.setAttribute("aria-invalid", "true");
-        throw new Error(`The payload is no JSON: ${error.message}`);
+        throw new Error(`The payload is not JSON: ${error.message}`);
       }
     },
   };
 }
 
-/** A dialog that sends what is filled in; `send()` resolves with where to go then. */
+/** Open a dialog that sends its fields; `send()` resolves with the address to open then. */
 export async function form({ title, action, fields, send }) {
   const target = await dialog((close) => {
     const trouble = h("p", { class: "error-text", role: "alert" });
@@ -50,8 +54,14 @@ export async function form({ title, action, fields, send }) {
         button.disabled = false;
       }
     };
-    return h("form", { method: "dialog", onsubmit: submit }, h("h2", {}, title), fields, trouble,
-      h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Cancel"), button));
+    return h(
+      "form",
+      { method: "dialog", onsubmit: submit },
+      h("h2", {}, title),
+      fields,
+      trouble,
+      h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Cancel"), button),
+    );
   });
   if (target) location.hash = target;
 }
@@ -64,15 +74,22 @@ async function newTask() {
     complain(error);
     return;
   }
-  const group = h("input", { class: "field", placeholder: "that of the type", autocomplete: "off", spellcheck: "false" });
+  const group = h("input", { class: "field", placeholder: "group of the type", autocomplete: "off", spellcheck: "false" });
   const delay = h("input", { class: "field", placeholder: "none", autocomplete: "off", spellcheck: "false" });
   const key = onceKey();
   await form({
     title: "New task",
     action: "Submit",
-    fields: [what.element, h("div", { class: "pair" }, h("label", { class: "label" }, "Group", group), h("label", { class: "label" }, "Delay (30s, 10m, 1h)", delay))],
+    fields: [
+      what.element,
+      h("div", { class: "pair" }, h("label", { class: "label" }, "Group", group), h("label", { class: "label" }, "Delay (30s, 10m, 1h)", delay)),
+    ],
     async send() {
-      const body = { ...what.read(), ...(group.value.trim() ? { queue: group.value.trim() } : {}), ...(delay.value.trim() ? { delay: delay.value.trim() } : {}) };
+      const body = {
+        ...what.read(),
+        ...(group.value.trim() ? { queue: group.value.trim() } : {}),
+        ...(delay.value.trim() ? { delay: delay.value.trim() } : {}),
+      };
       const { task_id: id } = await post("tasks", body, { headers: { "Idempotency-Key": key } });
       return `#/tasks/${encodeURIComponent(id)}`;
     },

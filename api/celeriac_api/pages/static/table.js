@@ -1,12 +1,12 @@
-// A list of any length: only the rows in sight exist as elements.
+// A list of any length. Only the visible rows exist as elements.
 
 import { h } from "./dom.js";
 
 const SPARE = 8;
 
 /**
- * Rows of one height in a scroller. `render(item, row)` fills an anchor, `key(item)` is what tells items apart,
- * `href(item)` where Enter and a click lead, `more()` is called when the end comes near.
+ * Rows of one height in a scroller. `render(item, row)` fills a link, `key(item)` identifies an item, `href(item)` is
+ * the address that Enter and a click open, and `more()` is called near the end.
  */
 export class VirtualList {
   items = [];
@@ -48,7 +48,7 @@ export class VirtualList {
     this.draw(true);
   }
 
-  /** Draw again; `all`: also the rows that are there already. */
+  /** Draw the rows; if `all`, also those that exist already. */
   draw(all = false) {
     const { key, href, render, more } = this.#options;
     const height = this.rowHeight;
@@ -84,7 +84,7 @@ export class VirtualList {
     if (more && last > this.items.length - 30) more();
   }
 
-  /** Draw one item again, if it is in sight. */
+  /** Draw one item again if it is visible. */
   refresh(item) {
     const row = this.#rows.get(this.#options.key(item));
     if (row) this.#options.render(item, row);
@@ -111,7 +111,8 @@ export class VirtualList {
       this.selected = this.#options.key(this.items[next]);
       const top = next * this.rowHeight;
       if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
-      else if (top + this.rowHeight > this.scroller.scrollTop + this.scroller.clientHeight) this.scroller.scrollTop = top + this.rowHeight - this.scroller.clientHeight;
+      else if (top + this.rowHeight > this.scroller.scrollTop + this.scroller.clientHeight)
+        this.scroller.scrollTop = top + this.rowHeight - this.scroller.clientHeight;
       this.draw();
     }
   }

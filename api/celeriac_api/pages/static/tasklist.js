@@ -1,4 +1,4 @@
-// A list of tasks that fills itself page by page and follows what is pushed.
+// A list of tasks. It loads page by page and follows the live stream.
 
 import { get } from "./api.js";
 import { h, setText } from "./dom.js";
@@ -8,12 +8,15 @@ import { VirtualList } from "./table.js";
 import { complain, throttle } from "./ui.js";
 
 const PAGE = 200;
-/** When a list is read once more (ms): the history follows what is pushed with a short delay, so a list that was read just then lacks it. */
+/**
+ * When a list is read once more (ms). The history follows the live stream with a short delay, so a list that was read
+ * in between lacks the latest changes.
+ */
 const LATER = [1500, 6000];
-/** Tasks kept in one list; whoever looks for more needs a filter. */
+/** One list keeps at most this many tasks. To find others, use a filter. */
 const MOST = 50000;
 
-/** Whether a pushed record belongs into a list with this query. */
+/** Return whether a record of the live stream belongs into a list with this query. */
 export function matches(task, query) {
   const words = (value) => (Array.isArray(value) ? value : String(value).split(",")).filter(Boolean);
   if (query.status && !words(query.status).includes(task.status)) return false;
@@ -34,11 +37,11 @@ export class TaskList {
   #done = false;
   #fresh = new Map();
   #known = new Map();
-  /** What was pushed while a list was on its way: the answer may be older than that. */
+  /** The changes that arrived while a list was being read: the answer may be older. */
   #heard = null;
   #later = [];
 
-  /** `columns`: names of the head; `render(task, row)`; `path`: of the route that lists. */
+  /** `columns` are the names in the head, `render(task, row)` fills a row, and `path` is the route that lists. */
   constructor({ path = "tasks", columns, render, label, empty, onchange, className = "", nouns = ["task", "tasks"] }) {
     this.path = path;
     this.empty = empty;
@@ -109,7 +112,7 @@ export class TaskList {
     }
   }
 
-  /** Take what the history has by now and nobody pushed. */
+  /** Add what the history has by now and the live stream did not have. */
   async #catchUp(query) {
     const page = await get(this.path, { ...query, limit: PAGE }).catch(() => null);
     if (!page || query !== this.#query || this.#loading) return;
@@ -148,7 +151,7 @@ export class TaskList {
       this.#heard?.set(task.task_id, task);
       const held = this.#known.get(task.task_id);
       if (held) {
-        // What is pushed has no payload: keep the one that is known.
+        // Records of the live stream have no payload: keep the known one.
         Object.assign(held, task);
         if (!matches(held, this.#query)) {
           this.#known.delete(task.task_id);
@@ -158,8 +161,8 @@ export class TaskList {
       } else if (matches(task, this.#query)) this.#fresh.set(task.task_id, task);
       else this.#fresh.delete(task.task_id);
     }
-    setText(this.lag, leftOut ? `${number(leftOut)} more changes, too many to show each` : "");
-    // What was not told is read, if somebody looks at the newest.
+    setText(this.lag, leftOut ? `${number(leftOut)} more changes, too many to show` : "");
+    // Read the changes that the stream left out, if the newest tasks are visible.
     if (leftOut && this.list.atTop) this.#readAgain();
     if (changed) this.#set(this.items.filter((task) => this.#known.has(task.task_id)));
     if (this.#fresh.size) {
@@ -181,7 +184,7 @@ export class TaskList {
     if (!fresh.length) return;
     for (const task of fresh) this.#known.set(task.task_id, task);
     const by = this.path === "dead" ? "finished_at" : "created_at";
-    // Newest first; those that are pushed may come in any order.
+    // Newest first. The live stream may deliver tasks in any order.
     const merged = fresh.concat(this.items).sort((a, b) => (a[by] < b[by] ? 1 : a[by] > b[by] ? -1 : 0));
     const kept = merged.slice(0, MOST);
     for (const task of merged.slice(MOST)) this.#known.delete(task.task_id);

@@ -1,34 +1,46 @@
-// A task's log: read page by page, then asked again for what is new while the task goes on.
+// The log of a task. It is read page by page, and again for new lines while the task goes on.
 
 import { get } from "./api.js";
 import { h, icon } from "./dom.js";
 import { clockTime, fullTime } from "./format.js";
 import { copy } from "./ui.js";
 
-/** Lines that are shown; the log itself may have more. */
+/** How many lines are shown. The log itself may have more. */
 const SHOWN = 1000;
 const PAGE = 1000;
 const AGAIN_MS = 1500;
 
 const value = (one) => (typeof one === "string" ? one : JSON.stringify(one));
 
-/** A line; `begins` where the one before was of another attempt. */
+/** Return a line; `begins` means that the previous line belongs to another attempt. */
 function row(line, begins) {
   const { traceback, ...data } = line.data;
   const more = Object.entries(data).map(([name, one]) => [h("span", { class: "key" }, `${name}=`), value(one), " "]);
-  return h("li", { dataset: { level: line.level } },
+  return h(
+    "li",
+    { dataset: { level: line.level } },
     begins ? h("div", { class: "attempt small muted" }, `attempt ${line.attempt}`) : null,
     h("time", { datetime: line.at, title: `${fullTime(line.at)}, attempt ${line.attempt}` }, clockTime(line.at)),
     h("span", { class: "level" }, line.level),
-    h("div", { class: "said" }, h("span", {}, line.message), more.length ? [" ", h("span", { class: "data" }, more)] : null, traceback ? h("pre", { class: "trace", tabindex: 0 }, traceback) : null));
+    h(
+      "div",
+      { class: "said" },
+      h("span", {}, line.message),
+      more.length ? [" ", h("span", { class: "data" }, more)] : null,
+      traceback ? h("pre", { class: "trace", tabindex: 0 }, traceback) : null,
+    ),
+  );
 }
 
 const plain = (line) => {
   const { traceback, ...data } = line.data;
-  return [line.at, `#${line.attempt}`, line.level, line.message, ...Object.entries(data).map(([name, one]) => `${name}=${value(one)}`)].join(" ") + (traceback ? `\n${traceback}` : "");
+  return (
+    [line.at, `#${line.attempt}`, line.level, line.message, ...Object.entries(data).map(([name, one]) => `${name}=${value(one)}`)].join(" ") +
+    (traceback ? `\n${traceback}` : "")
+  );
 };
 
-/** A card that shows the log of the task at `path` (`tasks/ID`); hidden while there is none. */
+/** A card with the log of the task at `path` (`tasks/ID`). It is hidden while the log is empty. */
 export class TaskLog {
   #path;
   #lines = [];
@@ -40,13 +52,26 @@ export class TaskLog {
 
   constructor(path) {
     this.#path = path;
-    this.card = h("section", { class: "card", hidden: true },
-      h("header", {}, h("h2", {}, "Log"), this.#count,
-        h("button", { class: "button small quiet", type: "button", onclick: () => copy(this.#lines.map(plain).join("\n"), "Log copied") }, icon("copy"), "Copy")),
-      this.#list);
+    this.card = h(
+      "section",
+      { class: "card", hidden: true },
+      h(
+        "header",
+        {},
+        h("h2", {}, "Log"),
+        this.#count,
+        h(
+          "button",
+          { class: "button small quiet", type: "button", onclick: () => copy(this.#lines.map(plain).join("\n"), "Log copied") },
+          icon("copy"),
+          "Copy",
+        ),
+      ),
+      this.#list,
+    );
   }
 
-  /** Read what is new, and go on doing so until `follow(false)`. */
+  /** Read new lines, and go on until `follow(false)`. */
   follow(wanted) {
     clearTimeout(this.#timer);
     if (this.#ended) return;

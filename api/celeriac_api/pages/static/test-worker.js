@@ -1,4 +1,4 @@
-// A worker in this browser: a person takes the tasks of a group and answers them by hand.
+// A worker in the browser: a person takes the tasks of a group and answers them by hand.
 
 import { ROOT, post } from "./api.js";
 import { h, icon, setText } from "./dom.js";
@@ -6,9 +6,9 @@ import { clockTime, duration, jsonBlock, shortId } from "./format.js";
 import { note } from "./ui.js";
 import { RemoteWorker, SkipRetry, TaskError } from "./worker-sdk/celeriac-worker.js";
 
-/** Messages that the log keeps. */
+/** How many messages the log keeps. */
 const KEPT = 300;
-/** Ended tasks that stay in sight. */
+/** How many ended tasks stay visible. */
 const ENDED = 3;
 
 const main = document.getElementById("main");
@@ -31,7 +31,7 @@ const choices = h(
   {},
   h("label", { class: "label" }, "Group", fields.group),
   h("label", { class: "label" }, "Models", fields.models),
-  h("label", { class: "label" }, "At once", fields.concurrency),
+  h("label", { class: "label" }, "Tasks at once", fields.concurrency),
   h("label", { class: "label" }, "Token", fields.token),
 );
 const connectButton = h("button", { class: "button primary", type: "submit" }, icon("plug"), "Connect");
@@ -43,7 +43,10 @@ function connect(event) {
     worker.stop();
     return;
   }
-  const models = fields.models.value.split(",").map((name) => name.trim()).filter(Boolean);
+  const models = fields.models.value
+    .split(",")
+    .map((name) => name.trim())
+    .filter(Boolean);
   try {
     worker = new RemoteWorker(ROOT.href, take, {
       group: fields.group.value,
@@ -94,15 +97,10 @@ function show(state, detail) {
 // --- tasks
 
 const tasks = h("div", { class: "column", role: "group", "aria-live": "polite", "aria-label": "Tasks" });
-const nothing = h(
-  "section",
-  { class: "card empty" },
-  h("strong", {}, "No task in hand"),
-  "Connect, and the tasks of the group come here, one after another.",
-);
+const nothing = h("section", { class: "card empty" }, h("strong", {}, "No task"), "Connect, and the tasks of the group appear here, one after the other.");
 const automatic = h("input", { type: "checkbox" });
 
-/** The handler: shows a task, and returns or throws what the person decides. */
+/** The handler of tasks: shows a task, and returns or throws what the person decides. */
 function take(task) {
   if (automatic.checked) return { echo: task.data ?? task.messages };
   return new Promise((resolve, reject) => {
@@ -164,7 +162,7 @@ function taskCard(task, resolve, reject) {
       result.removeAttribute("aria-invalid");
     } catch (error) {
       result.setAttribute("aria-invalid", "true");
-      note(`the result is no JSON: ${error.message}`, "bad");
+      note(`The result is not JSON: ${error.message}`, "bad");
       return;
     }
     card.answered("completed");
@@ -185,11 +183,21 @@ function taskCard(task, resolve, reject) {
     { class: "body" },
     jsonBlock(task.payload),
     h("div", { class: "sliding" }, h("label", { class: "muted small", for: id }, "Progress"), slider, percent, message),
-    h("form", { class: "row", onsubmit: sendPart }, h("label", { class: "label" }, "Part of the result, for callers that stream", part), h("button", { class: "button", type: "submit" }, "Send part")),
+    h(
+      "form",
+      { class: "row", onsubmit: sendPart },
+      h("label", { class: "label" }, "Part of the result, for callers that stream", part),
+      h("button", { class: "button", type: "submit" }, "Send part"),
+    ),
     h(
       "div",
       { class: "answers" },
-      h("form", { class: "answer", onsubmit: complete }, h("label", { class: "label" }, "Result, as JSON", result), h("div", {}, h("button", { class: "button primary", type: "submit" }, "Complete"))),
+      h(
+        "form",
+        { class: "answer", onsubmit: complete },
+        h("label", { class: "label" }, "Result, as JSON", result),
+        h("div", {}, h("button", { class: "button primary", type: "submit" }, "Complete")),
+      ),
       h(
         "form",
         { class: "answer", onsubmit: fail },
@@ -230,7 +238,7 @@ function taskCard(task, resolve, reject) {
   return card;
 }
 
-/** What the parts so far were put together to, where the result is a text. */
+/** Return the text of the parts so far, if the result is a text. */
 function readText(json) {
   try {
     const value = JSON.parse(json);
@@ -250,7 +258,7 @@ async function submit(event) {
   try {
     data = JSON.parse(tryData.value);
   } catch (error) {
-    note(`this is no JSON: ${error.message}`, "bad");
+    note(`The data is not JSON: ${error.message}`, "bad");
     return;
   }
   try {
@@ -264,7 +272,7 @@ async function submit(event) {
 // --- the log
 
 const lines = h("ol", { class: "log", tabindex: "0", "aria-label": "Messages" });
-const silence = h("p", { class: "empty" }, "What goes over the wire shows here.");
+const silence = h("p", { class: "empty" }, "Messages between this page and the server appear here.");
 
 function remember(direction, what, message) {
   silence.hidden = true;
@@ -279,7 +287,7 @@ function remember(direction, what, message) {
     h("time", {}, clockTime(Date.now())),
   );
   const entry = h("details", { class: direction }, line);
-  // The text is made when somebody looks.
+  // The text is built only when it is opened.
   if (message !== null) entry.addEventListener("toggle", () => entry.append(jsonBlock(message)), { once: true });
   lines.prepend(h("li", {}, entry));
   while (lines.children.length > KEPT) lines.lastElementChild.remove();
@@ -296,11 +304,22 @@ document
   .getElementById("tools")
   .append(
     h("a", { class: "button quiet", href: new URL("dashboard", ROOT).href }, "Dashboard"),
-    h("button", { class: "button quiet icon", type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" }, icon("theme")),
+    h(
+      "button",
+      { class: "button quiet icon", type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" },
+      icon("theme"),
+    ),
   );
 
 main.replaceChildren(
-  h("div", { class: "title" }, h("h1", {}, "Test worker"), badge, identity, h("p", {}, "This page is a remote worker. It takes the tasks of a group, and you answer them by hand.")),
+  h(
+    "div",
+    { class: "title" },
+    h("h1", {}, "Test worker"),
+    badge,
+    identity,
+    h("p", {}, "This page is a remote worker. It takes the tasks of a group, and you answer them by hand."),
+  ),
   h("section", { class: "card", "aria-label": "Connection" }, h("form", { class: "body connect", onsubmit: connect }, choices, connectButton)),
   h(
     "div",
@@ -312,10 +331,22 @@ main.replaceChildren(
       h(
         "section",
         { class: "card" },
-        h("header", {}, h("h2", {}, "Give yourself a task")),
-        h("form", { class: "body try", onsubmit: submit }, h("label", { class: "label" }, "Data, as JSON", tryData), h("label", { class: "check" }, automatic, "Answer by itself, with what was sent"), h("div", {}, h("button", { class: "button", type: "submit" }, "Submit"))),
+        h("header", {}, h("h2", {}, "Submit a task to yourself")),
+        h(
+          "form",
+          { class: "body try", onsubmit: submit },
+          h("label", { class: "label" }, "Data, as JSON", tryData),
+          h("label", { class: "check" }, automatic, "Answer automatically with the data that was sent"),
+          h("div", {}, h("button", { class: "button", type: "submit" }, "Submit")),
+        ),
       ),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Messages"), h("button", { class: "button quiet small", type: "button", onclick: forget }, "Clear")), silence, lines),
+      h(
+        "section",
+        { class: "card" },
+        h("header", {}, h("h2", {}, "Messages"), h("button", { class: "button quiet small", type: "button", onclick: forget }, "Clear")),
+        silence,
+        lines,
+      ),
     ),
   ),
 );

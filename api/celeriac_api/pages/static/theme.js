@@ -1,4 +1,4 @@
-// Loaded before the page is drawn, so that a dark room stays dark. The choice is kept in this browser only.
+// Sets the theme before the page is drawn, so that it does not flash. The choice is kept in this browser only.
 
 const KEY = "celeriac.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -7,7 +7,7 @@ function chosen() {
   try {
     return localStorage.getItem(KEY);
   } catch {
-    return null; // storage may be forbidden; the system's choice stands
+    return null; // storage may be forbidden: then the theme of the system applies
   }
 }
 
@@ -20,11 +20,11 @@ function apply() {
 globalThis.toggleTheme = () => {
   const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   try {
-    // What the system says anyway is not a choice: it follows the system again.
+    // If the choice equals the theme of the system, follow the system again.
     if (next === (system.matches ? "dark" : "light")) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, next);
   } catch {
-    // not kept, but shown
+    // storage may be forbidden: the choice lasts until the page is closed
   }
   document.documentElement.dataset.theme = next;
   dispatchEvent(new CustomEvent("themechange", { detail: next }));

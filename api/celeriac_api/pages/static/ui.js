@@ -1,10 +1,10 @@
-// Notes that pass, dialogs that ask, the clipboard.
+// Short notes, dialogs, the clipboard, and limits on how often a function runs.
 
 import { h } from "./dom.js";
 
-/** Show a note for a few seconds; `kind` "bad" for what went wrong. */
+/** Show a note for a few seconds; `kind` is "bad" for an error. */
 export function note(content, kind = "") {
-  // What went wrong is read out at once, the rest when there is a pause.
+  // Screen readers read an error at once, and other notes at the next pause.
   const element = h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, content);
   const shelf = document.getElementById("notes");
   shelf.append(element);
@@ -12,12 +12,12 @@ export function note(content, kind = "") {
   setTimeout(() => element.remove(), kind === "bad" ? 9000 : 5000);
 }
 
-/** Say what an API call failed with. */
+/** Show why a call of the API failed. */
 export function complain(error) {
   if (error.name !== "AbortError") note(error.message, "bad");
 }
 
-/** Open a dialog of `content`; resolves with what `close(value)` was given, null when it was dismissed. */
+/** Open a dialog that `build(close)` returns; resolves with the value passed to `close`, or null if it was dismissed. */
 export function dialog(build) {
   return new Promise((resolve) => {
     let answer = null;
@@ -42,7 +42,7 @@ export function dialog(build) {
   });
 }
 
-/** Ask before something is done; resolves with true or false. With `note`, with its text or null. */
+/** Ask for confirmation; resolves with true or false. With `noteLabel`, it resolves with the text of the note or null. */
 export async function confirm({ title, text, action, danger = false, noteLabel = null }) {
   const answer = await dialog((close) => {
     const field = noteLabel ? h("input", { class: "field", maxlength: 200, autocomplete: "off" }) : null;
@@ -67,7 +67,7 @@ export async function copy(text, what = "Copied") {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without a secure context there is no clipboard API.
+    // The clipboard API exists only in a secure context.
     const area = h("textarea", { class: "visually-hidden", value: text });
     document.body.append(area);
     area.select();
@@ -77,7 +77,7 @@ export async function copy(text, what = "Copied") {
   note(what);
 }
 
-/** Call `work` at most once every `ms`, the last call always. */
+/** Call `work` at most once every `ms`. The last call always happens. */
 export function throttle(work, ms) {
   let timer = null;
   let again = false;

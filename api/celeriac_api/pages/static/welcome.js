@@ -1,10 +1,10 @@
-// What somebody sees first, who has no task yet: what this is, and a first task to watch.
+// The welcome on an empty installation: what Celeriac is, and an example task to watch.
 
 import { ROOT, address, get, onceKey, post } from "./api.js";
 import { h, icon } from "./dom.js";
 import { complain, copy } from "./ui.js";
 
-/** Fill `place` and show it, where there is no task yet. */
+/** Fill `place` and show it if there are no tasks yet. */
 export async function greet(place, me) {
   const { items } = await get("tasks", { limit: 1 });
   if (items.length) return;
@@ -21,13 +21,48 @@ export async function greet(place, me) {
     }
   };
   const command = first && `curl -s -X POST ${address("tasks").href} -H 'Content-Type: application/json' -d '${JSON.stringify(first)}'`;
-  place.replaceChildren(h("section", { class: "card welcome", "aria-labelledby": "welcome" },
-    h("h2", { id: "welcome" }, "Celeriac runs work in the background"),
-    h("p", { class: "muted" }, "Programs hand in tasks over HTTP, gRPC or Python, workers run them, and an accepted task is never lost. Here you watch each one, cancel it, run it again, and find it later."),
-    h("div", { class: "actions" },
-      first ? h("button", { class: "button primary", type: "button", onclick: run }, "Run an example task") : null,
-      h("a", { class: "button", href: new URL("docs", ROOT).href }, "API reference"),
-      h("a", { class: "button", href: new URL("test-worker", ROOT).href }, "Be a worker yourself")),
-    command ? h("div", {}, h("p", { class: "small muted" }, "The same from a terminal:"), h("div", { class: "command" }, h("pre", { class: "code", tabindex: 0 }, command), h("button", { class: "button quiet icon", type: "button", "aria-label": "Copy the command", title: "Copy the command", onclick: () => copy(command, "Command copied") }, icon("copy")))) : null));
+  place.replaceChildren(
+    h(
+      "section",
+      { class: "card welcome", "aria-labelledby": "welcome" },
+      h("h2", { id: "welcome" }, "Celeriac runs work in the background"),
+      h(
+        "p",
+        { class: "muted" },
+        "Programs submit tasks over HTTP, gRPC or Python. Workers run them, and an accepted task is never lost. " +
+          "Here you can watch each task, cancel it, run it again, and find it later.",
+      ),
+      h(
+        "div",
+        { class: "actions" },
+        first ? h("button", { class: "button primary", type: "button", onclick: run }, "Run an example task") : null,
+        h("a", { class: "button", href: new URL("docs", ROOT).href }, "API reference"),
+        h("a", { class: "button", href: new URL("test-worker", ROOT).href }, "Be a worker yourself"),
+      ),
+      command
+        ? h(
+            "div",
+            {},
+            h("p", { class: "small muted" }, "The same from a terminal:"),
+            h(
+              "div",
+              { class: "command" },
+              h("pre", { class: "code", tabindex: 0 }, command),
+              h(
+                "button",
+                {
+                  class: "button quiet icon",
+                  type: "button",
+                  "aria-label": "Copy the command",
+                  title: "Copy the command",
+                  onclick: () => copy(command, "Command copied"),
+                },
+                icon("copy"),
+              ),
+            ),
+          )
+        : null,
+    ),
+  );
   place.hidden = false;
 }

@@ -1,11 +1,11 @@
 /**
  * A user's own Celeriac tasks, live. One ES module without dependencies, for browsers and Node.
  *
- * The token goes in the first message, so that it is in no address and no log. Every message has an id;
- * after a lost connection the client goes on from the last one, or is told that it cannot, and gets a snapshot.
+ * The token is sent in the first message, so that it appears in no address and no log. Every message has an id. After a
+ * lost connection the client goes on after the last one. If the server cannot, it says so and sends a snapshot.
  */
 
-/** The server refused the credential, or the client misbehaved: coming back with the same one helps nobody. */
+/** The server refused the credential, or the client misbehaved: connecting again in the same way does not help. */
 const REFUSED = 1008;
 
 /** Exponential backoff with full jitter; `failures` counts attempts in a row without a connection, `random` is in [0, 1). */
@@ -23,16 +23,16 @@ export class NotificationClient {
   #refusals = 0;
   #timer = null;
   #heartbeat = null;
-  /** Single tasks, each with the last of its own events that came. */
+  /** Single tasks, each with the id of its last event. */
   #single = new Map();
-  /** Counts attempts, so that what an earlier one brings late is ignored. */
+  /** Counts attempts, so that late messages of an earlier one are ignored. */
   #attempt = 0;
 
   constructor(url, userId, options) {
     this.#options = { reconnectMaxMs: 30000, heartbeatMs: 25000, heartbeatTimeoutMs: 10000, ...options };
     this.#options.WebSocket ??= globalThis.WebSocket;
-    if (!this.#options.WebSocket) throw new TypeError('no WebSocket here: pass one, e.g. that of the package ws');
-    if (!this.#options.token) throw new TypeError('a token is needed, or a function that fetches one');
+    if (!this.#options.WebSocket) throw new TypeError('this JavaScript has no WebSocket: pass one, for example that of the package ws');
+    if (!this.#options.token) throw new TypeError('pass a token, or a function that fetches one');
     const base = new URL(url, globalThis.location?.href);
     base.protocol = base.protocol.replace('http', 'ws');
     base.pathname = `${base.pathname.replace(/\/$/, '')}/api/task/ws/task/${encodeURIComponent(userId)}`;
@@ -45,7 +45,7 @@ export class NotificationClient {
     return this.#state;
   }
 
-  /** Call `listener` on an event; returns what ends that. */
+  /** Call `listener` on an event; returns a function that ends this. */
   on(event, listener) {
     const listeners = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, listeners.add(listener));
@@ -97,7 +97,7 @@ export class NotificationClient {
     socket.onmessage = ({ data }) => {
       if (attempt === this.#attempt) this.#take(data);
     };
-    // Told by `close` as well; without a listener some runtimes end the program.
+    // `close` reports it as well. Without a listener some runtimes end the program.
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => {
       if (attempt === this.#attempt) this.#closed(code, reason);
@@ -134,7 +134,7 @@ export class NotificationClient {
         this.#emit('error', message);
         break;
     }
-    // After the listeners: whoever stops in one of them goes on with this message.
+    // After the listeners: a client that stops in one of them gets this message again later.
     if (message.id) this.lastId = message.id;
   }
 
@@ -142,7 +142,7 @@ export class NotificationClient {
     const wasOpen = this.#state === 'open';
     this.#drop();
     if (code === REFUSED && !wasOpen && ++this.#refusals >= 2) {
-      // Refused twice in a row, also with what a function fetched anew.
+      // Refused twice in a row, also with a token that the function fetched again.
       this.#emit('error', { code: 'refused', message: reason || 'the server refused the token' });
       this.#become('closed');
       return;
@@ -156,7 +156,7 @@ export class NotificationClient {
     this.#timer = setTimeout(() => void this.#open(), pause);
   }
 
-  /** Something came: ask for a sign of life when it has been quiet for a while, and give up on a dead line. */
+  /** A message arrived: send a ping after a quiet while, and give up a dead connection. */
   #beat() {
     clearTimeout(this.#heartbeat);
     const attempt = this.#attempt;
@@ -181,7 +181,7 @@ export class NotificationClient {
     try {
       socket?.close();
     } catch {
-      // It never opened.
+      // The connection never opened.
     }
   }
 

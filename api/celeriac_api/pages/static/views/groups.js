@@ -1,4 +1,4 @@
-// Groups: what waits and runs, who serves them; hold one up and let it go on, limit what it does at once.
+// Groups: their tasks and workers; pause and resume a group, and limit it.
 
 import { get, post, put, remove, segment } from "../api.js";
 import { bar, h, statusBadge } from "../dom.js";
@@ -6,7 +6,7 @@ import { ago, number } from "../format.js";
 import { live } from "../live.js";
 import { complain, confirm, dialog, note } from "../ui.js";
 
-/** What a group is limited to; marked while it is full and more waits. */
+/** Return the limits of a group, marked if the group is full and more tasks wait. */
 function limitsOf({ limits, running, waiting }) {
   const full = limits.max_running && running >= limits.max_running && waiting;
   const parts = [limits.max_running ? `${number(limits.max_running)} running` : null, limits.rate ? `${limits.rate} starting` : null];
@@ -18,14 +18,48 @@ export function show(root, { ending }) {
   const body = h("tbody", {});
   const rows = new Map();
   root.append(
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Groups"), h("p", {}, "A group is who runs a task. While one is paused its tasks are accepted and wait."))),
-    h("section", { class: "card scroll-x" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, h("th", {}, "Group"), h("th", { class: "number" }, "Waiting"), h("th", { class: "hide-small" }, "Of its limit"), h("th", { class: "number hide-small" }, "Running"), h("th", { class: "number" }, "Workers"), h("th", { class: "admin-only" }, h("span", { class: "visually-hidden" }, "Actions")))),
-      body)),
+    h(
+      "div",
+      { class: "head" },
+      h(
+        "div",
+        { class: "grow" },
+        h("h1", {}, "Groups"),
+        h("p", {}, "The workers of a group run its tasks. While a group is paused, its tasks are accepted and wait."),
+      ),
+    ),
+    h(
+      "section",
+      { class: "card scroll-x" },
+      h(
+        "table",
+        { class: "plain" },
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", {}, "Group"),
+            h("th", { class: "number" }, "Waiting"),
+            h("th", { class: "hide-small" }, "Queue limit"),
+            h("th", { class: "number hide-small" }, "Running"),
+            h("th", { class: "number" }, "Workers"),
+            h("th", { class: "admin-only" }, h("span", { class: "visually-hidden" }, "Actions")),
+          ),
+        ),
+        body,
+      ),
+    ),
   );
 
   async function pause(name) {
-    const text = await confirm({ title: `Pause ${name}?`, text: "What runs goes on. What waits, and what comes, waits until you resume.", action: "Pause", noteLabel: "Note for others (optional)" });
+    const text = await confirm({
+      title: `Pause ${name}?`,
+      text: "Running tasks go on. Waiting and new tasks wait until you resume the group.",
+      action: "Pause",
+      noteLabel: "Note for other operators (optional)",
+    });
     if (text === null) return;
     await change(name, act(name, "pause", { note: text || null }), `${name} is paused`);
   }
@@ -36,15 +70,25 @@ export function show(root, { ending }) {
       const rate = h("input", { class: "field", maxlength: 12, autocomplete: "off", placeholder: "5/s, 100/m, 10/h or 1/d", value: limits?.rate ?? "" });
       const text = h("input", { class: "field", maxlength: 200, autocomplete: "off", value: limits?.note ?? "" });
       const given = () => ({ max_running: most.value ? Number(most.value) : null, rate: rate.value.trim() || null, note: text.value || null });
-      return h("form", { method: "dialog", onsubmit: (event) => (event.preventDefault(), close(given())) },
+      return h(
+        "form",
+        { method: "dialog", onsubmit: (event) => (event.preventDefault(), close(given())) },
         h("h2", {}, `Limit ${name}`),
-        h("p", { class: "muted" }, "Across all its workers. What is over a limit waits; what runs goes on. Leave both empty for no limit."),
+        h(
+          "p",
+          { class: "muted" },
+          "The limits apply across all workers of the group. Tasks above a limit wait, and running tasks go on. Leave both fields empty for no limit.",
+        ),
         h("label", { class: "label" }, "Running at once", most),
         h("label", { class: "label" }, "Starts per time", rate),
-        h("label", { class: "label" }, "Note for others (optional)", text),
-        h("footer", {},
+        h("label", { class: "label" }, "Note for other operators (optional)", text),
+        h(
+          "footer",
+          {},
           h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
-          h("button", { class: "button primary", type: "submit" }, "Set")));
+          h("button", { class: "button primary", type: "submit" }, "Set"),
+        ),
+      );
     });
     if (wanted === null) return;
     const path = `groups/${segment(name)}/limits`;
@@ -73,17 +117,51 @@ export function show(root, { ending }) {
       if (known?.key === key) continue;
       const share = (100 * group.waiting) / group.max_queue_length;
       const cells = [
-        h("td", {}, h("a", { href: `#/tasks?queue=${segment(group.name)}` }, h("b", {}, group.name)),
-          group.paused ? h("div", { class: "small muted" }, statusBadge("paused"), ` ${group.paused.at ? `${ago(group.paused.at)} ago`.replace("now ago", "now") : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`) : null,
-          group.limits ? limitsOf(group) : null),
+        h(
+          "td",
+          {},
+          h("a", { href: `#/tasks?queue=${segment(group.name)}` }, h("b", {}, group.name)),
+          group.paused
+            ? h(
+                "div",
+                { class: "small muted" },
+                statusBadge("paused"),
+                ` ${group.paused.at ? `${ago(group.paused.at)} ago`.replace("now ago", "now") : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`,
+              )
+            : null,
+          group.limits ? limitsOf(group) : null,
+        ),
         h("td", { class: "number" }, number(group.waiting)),
-        h("td", { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` }, bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "of its limit")),
-        h("td", { class: "number hide-small" }, group.limits?.max_running ? `${number(group.running)} of ${number(group.limits.max_running)}` : number(group.running)),
-        h("td", { class: "number" }, group.unserved ? h("span", { class: "error-text", title: `${number(group.workers)} serve it` }, `none for ${number(group.unserved)}`) : number(group.workers)),
-        h("td", { class: "actions-cell admin-only" },
-          h("button", { class: "button small", type: "button", onclick: () => limit(group) }, "Limit"), " ", group.paused
-          ? h("button", { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), `${group.name} goes on`) }, "Resume")
-          : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, "Pause")),
+        h(
+          "td",
+          { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` },
+          bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "share of the queue limit"),
+        ),
+        h(
+          "td",
+          { class: "number hide-small" },
+          group.limits?.max_running ? `${number(group.running)} of ${number(group.limits.max_running)}` : number(group.running),
+        ),
+        h(
+          "td",
+          { class: "number" },
+          group.unserved
+            ? h("span", { class: "error-text", title: `${number(group.workers)} workers serve the group` }, `none for ${number(group.unserved)}`)
+            : number(group.workers),
+        ),
+        h(
+          "td",
+          { class: "actions-cell admin-only" },
+          h("button", { class: "button small", type: "button", onclick: () => limit(group) }, "Limit"),
+          " ",
+          group.paused
+            ? h(
+                "button",
+                { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), `${group.name} is resumed`) },
+                "Resume",
+              )
+            : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, "Pause"),
+        ),
       ];
       if (known) {
         known.row.replaceChildren(...cells);
@@ -104,6 +182,9 @@ export function show(root, { ending }) {
   }
 
   if (live.groups) draw(live.groups);
-  else get("groups").then(({ groups }) => draw(groups)).catch(complain);
+  else
+    get("groups")
+      .then(({ groups }) => draw(groups))
+      .catch(complain);
   ending(live.on("state", ({ groups }) => draw(groups)));
 }

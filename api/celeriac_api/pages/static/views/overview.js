@@ -1,4 +1,4 @@
-// How the platform is doing: counters, charts of the last hours, what failed last, what runs.
+// The state of the platform: counters, charts of the last hours, the last failures, the running tasks.
 
 import { get } from "../api.js";
 import { Chart, sparkline } from "../chart.js";
@@ -38,12 +38,20 @@ export function show(root, { ending, me }) {
   const spans = h("div", { class: "segments", role: "group", "aria-label": "Time span" });
   for (const name of Object.keys(SPANS)) {
     spans.append(
-      h("button", { type: "button", "aria-pressed": String(name === span), onclick: () => {
-        span = name;
-        sessionStorage.setItem(SPAN_KEY, name);
-        for (const one of spans.children) one.setAttribute("aria-pressed", String(one.textContent === name));
-        loadCharts().catch(complain);
-      } }, name),
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(name === span),
+          onclick: () => {
+            span = name;
+            sessionStorage.setItem(SPAN_KEY, name);
+            for (const one of spans.children) one.setAttribute("aria-pressed", String(one.textContent === name));
+            loadCharts().catch(complain);
+          },
+        },
+        name,
+      ),
     );
   }
   const chartCard = (title, series, options) => {
@@ -54,48 +62,99 @@ export function show(root, { ending, me }) {
     const card = h(
       "section",
       { class: "card chart-card" },
-      h("header", {}, h("h2", {}, title), h("div", { class: "legend" }, series.map((one) => h("span", {}, h("i", { class: `swatch-${swatch[one.tone]}` }), one.name)))),
+      h(
+        "header",
+        {},
+        h("h2", {}, title),
+        h(
+          "div",
+          { class: "legend" },
+          series.map((one) => h("span", {}, h("i", { class: `swatch-${swatch[one.tone]}` }), one.name)),
+        ),
+      ),
       h("div", { class: "body" }, area),
     );
     return { chart, card };
   };
-  const throughput = chartCard("Tasks ended", [
-    { key: "completed", name: "completed", kind: "bar", tone: "good" },
-    { key: "failed", name: "failed", kind: "bar", tone: "bad" },
-  ], { format: number, whole: true });
-  const waits = chartCard("Wait for a worker", [
-    { key: "wait50", name: "p50", kind: "line", tone: "accent", area: true },
-    { key: "wait95", name: "p95", kind: "line", tone: "warn" },
-  ], { format: duration, steps: DURATIONS });
-  const runs = chartCard("Run time", [
-    { key: "run50", name: "p50", kind: "line", tone: "accent", area: true },
-    { key: "run95", name: "p95", kind: "line", tone: "warn" },
-  ], { format: duration, steps: DURATIONS });
+  const throughput = chartCard(
+    "Tasks ended",
+    [
+      { key: "completed", name: "completed", kind: "bar", tone: "good" },
+      { key: "failed", name: "failed", kind: "bar", tone: "bad" },
+    ],
+    { format: number, whole: true },
+  );
+  const waits = chartCard(
+    "Wait for a worker",
+    [
+      { key: "wait50", name: "p50", kind: "line", tone: "accent", area: true },
+      { key: "wait95", name: "p95", kind: "line", tone: "warn" },
+    ],
+    { format: duration, steps: DURATIONS },
+  );
+  const runs = chartCard(
+    "Run time",
+    [
+      { key: "run50", name: "p50", kind: "line", tone: "accent", area: true },
+      { key: "run95", name: "p95", kind: "line", tone: "warn" },
+    ],
+    { format: duration, steps: DURATIONS },
+  );
 
-  // --- groups, what runs, what failed
+  // --- groups, running tasks, failed tasks
   const depths = h("div", { class: "depths" });
-  const groupsCard = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Queue depth by group"), h("a", { href: "#/groups", class: "small" }, "All groups")), h("div", { class: "body" }, depths));
+  const groupsCard = h(
+    "section",
+    { class: "card" },
+    h("header", {}, h("h2", {}, "Queue depth by group"), h("a", { href: "#/groups", class: "small" }, "All groups")),
+    h("div", { class: "body" }, depths),
+  );
   const running = h("div", {});
-  const runningCard = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Running now"), h("a", { href: "#/tasks?status=processing", class: "small" }, "All running")), running);
+  const runningCard = h(
+    "section",
+    { class: "card" },
+    h("header", {}, h("h2", {}, "Running now"), h("a", { href: "#/tasks?status=processing", class: "small" }, "All running")),
+    running,
+  );
   const failures = h("div", {});
-  const failuresCard = h("section", { class: "card" }, h("header", {}, h("h2", {}, "Failed last"), h("a", { href: "#/dead", class: "small" }, "Dead letters")), failures);
+  const failuresCard = h(
+    "section",
+    { class: "card" },
+    h("header", {}, h("h2", {}, "Last failures"), h("a", { href: "#/dead", class: "small" }, "Dead letters")),
+    failures,
+  );
   const trouble = h("div", { class: "notice warn", role: "status", hidden: true });
   const welcome = h("div", { hidden: true });
 
   root.append(
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Overview"), h("p", {}, "Background work: what came, what runs, what ended.")), spans, newTaskButton("")),
+    h(
+      "div",
+      { class: "head" },
+      h("div", { class: "grow" }, h("h1", {}, "Overview"), h("p", {}, "Background work: what was submitted, what runs, what ended.")),
+      spans,
+      newTaskButton(""),
+    ),
     trouble,
     welcome,
-    h("div", { class: "counters" }, Object.values(counters).map((one) => one.card)),
+    h(
+      "div",
+      { class: "counters" },
+      Object.values(counters).map((one) => one.card),
+    ),
     h("div", { class: "charts" }, throughput.card, groupsCard, waits.card, runs.card),
     h("div", { class: "charts" }, runningCard, failuresCard),
   );
 
-  // --- what fills them
+  // --- data
   let points = [];
   const point = (bucket) => ({
-    at: bucket.at, completed: bucket.completed, failed: bucket.failed,
-    wait50: bucket.wait?.p50_ms ?? null, wait95: bucket.wait?.p95_ms ?? null, run50: bucket.run?.p50_ms ?? null, run95: bucket.run?.p95_ms ?? null,
+    at: bucket.at,
+    completed: bucket.completed,
+    failed: bucket.failed,
+    wait50: bucket.wait?.p50_ms ?? null,
+    wait95: bucket.wait?.p95_ms ?? null,
+    run50: bucket.run?.p50_ms ?? null,
+    run95: bucket.run?.p95_ms ?? null,
   });
   const draw = () => [throughput, waits, runs].forEach(({ chart }) => chart.set(points));
   async function loadCharts() {
@@ -107,7 +166,7 @@ export function show(root, { ending, me }) {
     well();
     draw();
   }
-  /** Only the newest buckets change: the others are not asked for again. */
+  /** Load only the newest buckets, because the others do not change. */
   async function tail() {
     const [ms, bucket] = SPANS[span];
     const wanted = span;
@@ -128,10 +187,32 @@ export function show(root, { ending, me }) {
     setText(counters.failed.more, ended ? `${((100 * stats.total.failed) / ended).toFixed(1)} % of ${number(ended)}` : "nothing ended");
     failures.replaceChildren(
       dead.items.length
-        ? h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("tbody", {}, dead.items.map((task) => h("tr", {},
-            h("td", {}, h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type), h("div", { class: "small muted clip-lines" }, (task.error?.message ?? "").slice(0, 110))),
-            h("td", { class: "number faint nowrap", title: task.finished_at }, ago(task.finished_at)))))))
-        : h("div", { class: "empty" }, h("strong", {}, "Nothing failed"), "What fails for good is listed here."),
+        ? h(
+            "div",
+            { class: "scroll-x" },
+            h(
+              "table",
+              { class: "plain" },
+              h(
+                "tbody",
+                {},
+                dead.items.map((task) =>
+                  h(
+                    "tr",
+                    {},
+                    h(
+                      "td",
+                      {},
+                      h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type),
+                      h("div", { class: "small muted clip-lines" }, (task.error?.message ?? "").slice(0, 110)),
+                    ),
+                    h("td", { class: "number faint nowrap", title: task.finished_at }, ago(task.finished_at)),
+                  ),
+                ),
+              ),
+            ),
+          )
+        : h("div", { class: "empty" }, h("strong", {}, "Nothing failed"), "Tasks that fail for good are listed here."),
     );
   }
   const failedSoon = throttle(() => loadFailed().catch(missing), 4000);
@@ -164,9 +245,18 @@ export function show(root, { ending, me }) {
       ...shown.map((one) => {
         const meter = bar(0, null, `${one.name}: waiting`);
         setBar(meter, (100 * one.waiting) / deepest);
-        return h("div", { class: "depth" },
-          h("span", { class: "clip" }, h("a", { href: `#/tasks?queue=${encodeURIComponent(one.name)}` }, one.name), one.paused ? [" ", statusBadge("paused")] : null),
-          h("span", { class: "muted" }, `${number(one.waiting)} waiting · ${number(one.running)} running`), meter);
+        return h(
+          "div",
+          { class: "depth" },
+          h(
+            "span",
+            { class: "clip" },
+            h("a", { href: `#/tasks?queue=${encodeURIComponent(one.name)}` }, one.name),
+            one.paused ? [" ", statusBadge("paused")] : null,
+          ),
+          h("span", { class: "muted" }, `${number(one.waiting)} waiting · ${number(one.running)} running`),
+          meter,
+        );
       }),
     );
   }
@@ -176,10 +266,32 @@ export function show(root, { ending, me }) {
     const list = [...rows.values()].sort((a, b) => (a.started_at < b.started_at ? 1 : -1)).slice(0, 6);
     running.replaceChildren(
       list.length
-        ? h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("tbody", {}, list.map((task) => h("tr", {},
-            h("td", {}, h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type), h("div", { class: "small faint mono" }, shortId(task.task_id))),
-            h("td", {}, bar(task.progress.percentage, null), h("div", { class: "small muted clip-lines" }, task.progress.stage || task.queue)),
-            h("td", { class: "number faint nowrap" }, duration(ranFor(task))))))))
+        ? h(
+            "div",
+            { class: "scroll-x" },
+            h(
+              "table",
+              { class: "plain" },
+              h(
+                "tbody",
+                {},
+                list.map((task) =>
+                  h(
+                    "tr",
+                    {},
+                    h(
+                      "td",
+                      {},
+                      h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type),
+                      h("div", { class: "small faint mono" }, shortId(task.task_id)),
+                    ),
+                    h("td", {}, bar(task.progress.percentage, null), h("div", { class: "small muted clip-lines" }, task.progress.stage || task.queue)),
+                    h("td", { class: "number faint nowrap" }, duration(ranFor(task))),
+                  ),
+                ),
+              ),
+            ),
+          )
         : h("div", { class: "empty" }, h("strong", {}, "Nothing runs"), "Submit a task: ", h("code", {}, "celeriac submit --help")),
     );
   }
@@ -196,29 +308,40 @@ export function show(root, { ending, me }) {
     const ms = last.reduce((sum, rate) => sum + rate.span_ms, 0);
     const ended = last.reduce((sum, rate) => sum + rate.completed + rate.failed + rate.cancelled, 0);
     const each = (1000 * ended) / ms;
-    counters.throughput.value.replaceChildren(each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)), " ", h("small", { class: "unit" }, "/ s"));
-    counters.throughput.more.replaceChildren(sparkline(live.rates.slice(-60).map((rate) => ((rate.completed + rate.failed + rate.cancelled) * 1000) / rate.span_ms), { width: 110, height: 22 }));
+    counters.throughput.value.replaceChildren(
+      each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)),
+      " ",
+      h("small", { class: "unit" }, "/ s"),
+    );
+    counters.throughput.more.replaceChildren(
+      sparkline(
+        live.rates.slice(-60).map((rate) => ((rate.completed + rate.failed + rate.cancelled) * 1000) / rate.span_ms),
+        { width: 110, height: 22 },
+      ),
+    );
   }
 
   if (live.groups) showState(live);
   showRates();
   ending(live.on("state", showState));
   ending(live.on("rates", showRates));
-  ending(live.on("tasks", ({ tasks }) => {
-    for (const task of tasks) {
-      if (task.status === "processing") rows.set(task.task_id, task);
-      else rows.delete(task.task_id);
-      if (task.status === "failed") failedSoon();
-    }
-    if (rows.size > 400) loadRunning().catch(() => {});
-    drawRunning();
-  }));
+  ending(
+    live.on("tasks", ({ tasks }) => {
+      for (const task of tasks) {
+        if (task.status === "processing") rows.set(task.task_id, task);
+        else rows.delete(task.task_id);
+        if (task.status === "failed") failedSoon();
+      }
+      if (rows.size > 400) loadRunning().catch(() => {});
+      drawRunning();
+    }),
+  );
   greet(welcome, me).catch(() => {});
   loadCharts().catch(missing);
   loadRunning().catch(complain);
   failedSoon();
   const timers = [
-    // The history is a moment behind what the events tell, so it is asked again and again.
+    // The history is slightly behind the events, so it is read again and again.
     setInterval(() => document.hidden || (tail().catch(missing), failedSoon()), 5000),
     setInterval(() => document.hidden || loadRunning().catch(() => {}), 30000),
     setInterval(drawRunning, 1000),

@@ -1,4 +1,4 @@
-// The log of requests: what callers handed to remote workers, and what came back.
+// The log of requests: what callers sent to remote workers, and what the workers answered.
 
 import { get } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
@@ -10,7 +10,7 @@ import { throttle } from "../ui.js";
 const TYPE = "remote";
 const TABS = { "": "All", "pending,scheduled,retrying": "Waiting", processing: "Running", completed: "Completed", failed: "Failed" };
 
-/** What was asked: the last message of a conversation, or the data. */
+/** Return the request: the last message of a chat, or the data. */
 function request(payload) {
   const last = payload?.messages?.at?.(-1);
   return last ? preview(last.content ?? last) : preview(payload?.data ?? payload);
@@ -24,7 +24,13 @@ function answer(task) {
 
 function render(task, row) {
   if (!row.cells) {
-    row.cells = { status: statusBadge(task.status), asked: h("code", { class: "clip" }), answered: h("code", { class: "clip" }), ran: h("span", { class: "time" }), age: h("span", { class: "time", title: fullTime(task.created_at) }) };
+    row.cells = {
+      status: statusBadge(task.status),
+      asked: h("code", { class: "clip" }),
+      answered: h("code", { class: "clip" }),
+      ran: h("span", { class: "time" }),
+      age: h("span", { class: "time", title: fullTime(task.created_at) }),
+    };
     const { status, asked, answered, ran, age } = row.cells;
     row.append(h("span", {}, status), h("span", { class: "clip" }, task.queue), asked, answered, ran, age);
   }
@@ -32,7 +38,7 @@ function render(task, row) {
   cells.status.dataset.status = task.status;
   setText(cells.status, task.status);
   setText(cells.asked, task.payload === undefined ? "…" : request(task.payload));
-  setText(cells.answered, task.status === "processing" ? task.worker ?? "" : answer(task));
+  setText(cells.answered, task.status === "processing" ? (task.worker ?? "") : answer(task));
   cells.answered.classList.toggle("error-text", task.status === "failed");
   setText(cells.ran, task.started_at ? duration(ranFor(task)) : "");
   setText(cells.age, ago(task.created_at));
@@ -47,18 +53,36 @@ export function show(root, { query: given, ending }) {
     nouns: ["request", "requests"],
     render,
     label: "Requests",
-    empty: () => [h("strong", {}, "No requests"), "What callers send to remote workers (", h("code", {}, "POST /api/openai"), ", ", h("code", {}, "/v1/chat/completions"), ") is listed here."],
+    empty: () => [
+      h("strong", {}, "No requests"),
+      "Calls to remote workers (",
+      h("code", {}, "POST /api/openai"),
+      ", ",
+      h("code", {}, "/v1/chat/completions"),
+      ") are listed here.",
+    ],
     onchange: () => missing(),
   });
   ending(() => list.end());
   const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
   const load = () => {
-    tabs.replaceChildren(...Object.entries(TABS).map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === status), onclick: () => ((status = value), load()) }, text)));
+    tabs.replaceChildren(
+      ...Object.entries(TABS).map(([value, text]) =>
+        h("button", { type: "button", "aria-pressed": String(value === status), onclick: () => ((status = value), load()) }, text),
+      ),
+    );
     return list.load({ type: TYPE, status });
   };
-  // What is pushed has no payload and no result: fetch those of rows that are new or have ended.
+  // The live stream has no payloads and results, so those of new and ended rows are read here.
   const missing = throttle(async () => {
-    const wanted = list.items.slice(0, 60).filter((task) => task.payload === undefined || (task.status === "completed" && task.result === undefined) || (task.status === "completed" && task.result === null && !task.looked));
+    const wanted = list.items
+      .slice(0, 60)
+      .filter(
+        (task) =>
+          task.payload === undefined ||
+          (task.status === "completed" && task.result === undefined) ||
+          (task.status === "completed" && task.result === null && !task.looked),
+      );
     for (const task of wanted.slice(0, 20)) {
       task.looked = task.status === "completed";
       try {
@@ -70,6 +94,14 @@ export function show(root, { query: given, ending }) {
     }
   }, 800);
   ending(live.on("tasks", ({ tasks }) => tasks.some((task) => task.type === TYPE) && setTimeout(missing, 50)));
-  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Requests"), h("p", {}, "What callers asked of remote workers, and what they were answered."))), tabs, list.element);
+  root.append(
+    h(
+      "div",
+      { class: "head" },
+      h("div", { class: "grow" }, h("h1", {}, "Requests"), h("p", {}, "What callers asked remote workers, and what these answered.")),
+    ),
+    tabs,
+    list.element,
+  );
   load();
 }

@@ -1,4 +1,4 @@
-// One task: how far it is, what happened to it, what it was given and what it returned; and what can be done.
+// One task: its progress, its timeline, its payload and its result, and the actions on it.
 
 import { address, get, onceKey, post, segment } from "../api.js";
 import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
@@ -8,9 +8,9 @@ import { TaskLog } from "../tasklog.js";
 import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
 
 const FINAL = ["completed", "failed", "cancelled"];
-/** Events that are shown; of a long one, progress reports give way first. */
+/** How many events the timeline shows. In a long one, progress reports are left out first. */
 const EVENTS = 200;
-/** How long after a refused stream it is asked for again. */
+/** After this time a refused stream is opened again (ms). */
 const AGAIN_MS = 3000;
 
 export function show(root, { id, ending, me }) {
@@ -38,22 +38,63 @@ export function show(root, { id, ending, me }) {
   const result = h("div", { class: "body" });
   const resultCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Result"), h("span", { class: "actions" })), result);
   const log = new TaskLog(path);
-  const body = h("div", { class: "task-body", hidden: true },
-    h("div", { class: "stack" },
+  const body = h(
+    "div",
+    { class: "task-body", hidden: true },
+    h(
+      "div",
+      { class: "stack" },
       progressCard,
       error,
       resultCard,
       log.card,
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Payload"), h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.payload, null, 2), "Payload copied") }, icon("copy"), "Copy")), payload)),
-    h("div", { class: "stack" },
+      h(
+        "section",
+        { class: "card" },
+        h(
+          "header",
+          {},
+          h("h2", {}, "Payload"),
+          h(
+            "button",
+            { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.payload, null, 2), "Payload copied") },
+            icon("copy"),
+            "Copy",
+          ),
+        ),
+        payload,
+      ),
+    ),
+    h(
+      "div",
+      { class: "stack" },
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Facts")), h("div", { class: "body" }, facts)),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Timeline")), h("div", { class: "body" }, timeline))));
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Timeline")), h("div", { class: "body" }, timeline)),
+    ),
+  );
 
   root.append(
     h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/tasks" }, "Tasks"), " / ", id),
-    h("div", { class: "task-head" },
-      h("div", { class: "grow" }, h("h1", {}, title, badge), h("span", { class: "id" }, id, h("button", { class: "button small quiet icon", type: "button", "aria-label": "Copy the id", title: "Copy the id", onclick: () => copy(id, "Id copied") }, icon("copy")))),
-      actions),
+    h(
+      "div",
+      { class: "task-head" },
+      h(
+        "div",
+        { class: "grow" },
+        h("h1", {}, title, badge),
+        h(
+          "span",
+          { class: "id" },
+          id,
+          h(
+            "button",
+            { class: "button small quiet icon", type: "button", "aria-label": "Copy the id", title: "Copy the id", onclick: () => copy(id, "Id copied") },
+            icon("copy"),
+          ),
+        ),
+      ),
+      actions,
+    ),
     body,
   );
 
@@ -74,15 +115,37 @@ export function show(root, { id, ending, me }) {
     error.hidden = !task.error;
     if (task.error) {
       error.replaceChildren(
-        h("header", {}, h("h2", {}, status === "retrying" || status === "processing" ? "Last attempt failed" : "Error"), h("span", { class: "chip" }, h("span", { class: "clip", title: task.error.code }, task.error.code))),
-        h("div", { class: "body" }, task.error.message.includes("\n") ? h("pre", { class: "error-text trace", tabindex: 0 }, task.error.message) : h("p", { class: "error-text" }, task.error.message)));
+        h(
+          "header",
+          {},
+          h("h2", {}, status === "retrying" || status === "processing" ? "Last attempt failed" : "Error"),
+          h("span", { class: "chip" }, h("span", { class: "clip", title: task.error.code }, task.error.code)),
+        ),
+        h(
+          "div",
+          { class: "body" },
+          task.error.message.includes("\n")
+            ? h("pre", { class: "error-text trace", tabindex: 0 }, task.error.message)
+            : h("p", { class: "error-text" }, task.error.message),
+        ),
+      );
     }
     resultCard.hidden = status !== "completed";
     if (status === "completed") {
-      result.replaceChildren(task.result === null ? h("p", { class: "muted" }, "It returned nothing.") : jsonBlock(task.result));
-      resultCard.querySelector(".actions").replaceChildren(
-        ...(task.type === "file_process" || task.result?.result_file_path ? [h("a", { class: "button small", href: address(`${path}/file`).href, download: "" }, "Download the file")] : []),
-        h("button", { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.result, null, 2), "Result copied") }, icon("copy"), "Copy"));
+      result.replaceChildren(task.result === null ? h("p", { class: "muted" }, "The task returned nothing.") : jsonBlock(task.result));
+      resultCard
+        .querySelector(".actions")
+        .replaceChildren(
+          ...(task.type === "file_process" || task.result?.result_file_path
+            ? [h("a", { class: "button small", href: address(`${path}/file`).href, download: "" }, "Download the file")]
+            : []),
+          h(
+            "button",
+            { class: "button small quiet", type: "button", onclick: () => copy(JSON.stringify(task.result, null, 2), "Result copied") },
+            icon("copy"),
+            "Copy",
+          ),
+        );
     }
     if (payload.firstChild?.source !== JSON.stringify(task.payload)) {
       const block = jsonBlock(task.payload);
@@ -93,33 +156,52 @@ export function show(root, { id, ending, me }) {
 
   function drawProgress(progress) {
     const shown = task.status === "completed" ? 100 : progress.percentage;
-    // A task that has reported nothing is not at zero: nobody knows.
+    // The progress of a task without a report is unknown, not zero.
     const known = shown > 0 || progress.stage || progress.message;
     progressCard.hidden = !known && FINAL.includes(task.status);
     setText(percent, known ? `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %` : "–");
-    setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · ") || { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] || "");
+    setText(
+      stage,
+      [progress.stage, progress.message].filter(Boolean).join(" · ") ||
+        { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] ||
+        "",
+    );
     setBar(meter, shown, task.status);
   }
 
   function drawFacts() {
-    const fact = (name, value) => (value === null || value === undefined || value === false || value === "" || (Array.isArray(value) && !value.length) ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
-    const moment = (at) => at && h("time", { datetime: at, title: fullTime(at) }, `${clockTime(at)} (${Date.parse(at) > Date.now() ? ago(at) : `${ago(at)}${ago(at) === "now" ? "" : " ago"}`})`);
-    facts.replaceChildren(...[
-      fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),
-      // Retried by hand, a task has more attempts than it was submitted with.
-      fact("Attempt", task.attempt > task.max_retries + 1 ? task.attempt : `${task.attempt} of up to ${task.max_retries + 1}`),
-      fact("Worker", task.worker && (me.admin ? h("a", { href: "#/workers", class: "mono" }, task.worker) : h("span", { class: "mono" }, task.worker))),
-      fact("Priority", task.priority || null),
-      fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
-      fact("Tags", task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, h("span", { class: "clip", title: tag }, tag)), " "])),
-      fact("Submitted", moment(task.created_at)),
-      fact("Started", moment(task.started_at)),
-      fact("Ended", moment(task.finished_at)),
-      fact("Ran", task.started_at && duration(ranFor(task))),
-      fact("Runs at", !FINAL.includes(task.status) && moment(task.run_at)),
-      fact("Expires", !FINAL.includes(task.status) && moment(task.expires_at)),
-      fact("Metadata", Object.keys(task.metadata ?? {}).length ? h("code", {}, JSON.stringify(task.metadata)) : null),
-    ].filter(Boolean));
+    const fact = (name, value) =>
+      value === null || value === undefined || value === false || value === "" || (Array.isArray(value) && !value.length)
+        ? null
+        : h("div", {}, h("dt", {}, name), h("dd", {}, value));
+    const moment = (at) =>
+      at &&
+      h(
+        "time",
+        { datetime: at, title: fullTime(at) },
+        `${clockTime(at)} (${Date.parse(at) > Date.now() ? ago(at) : `${ago(at)}${ago(at) === "now" ? "" : " ago"}`})`,
+      );
+    facts.replaceChildren(
+      ...[
+        fact("Group", h("a", { href: `#/tasks?queue=${segment(task.queue)}` }, task.queue)),
+        // A task that was retried by hand has more attempts than it was submitted with.
+        fact("Attempt", task.attempt > task.max_retries + 1 ? task.attempt : `${task.attempt} of up to ${task.max_retries + 1}`),
+        fact("Worker", task.worker && (me.admin ? h("a", { href: "#/workers", class: "mono" }, task.worker) : h("span", { class: "mono" }, task.worker))),
+        fact("Priority", task.priority || null),
+        fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
+        fact(
+          "Tags",
+          task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, h("span", { class: "clip", title: tag }, tag)), " "]),
+        ),
+        fact("Submitted", moment(task.created_at)),
+        fact("Started", moment(task.started_at)),
+        fact("Ended", moment(task.finished_at)),
+        fact("Ran", task.started_at && duration(ranFor(task))),
+        fact("Runs at", !FINAL.includes(task.status) && moment(task.run_at)),
+        fact("Expires", !FINAL.includes(task.status) && moment(task.expires_at)),
+        fact("Metadata", Object.keys(task.metadata ?? {}).length ? h("code", {}, JSON.stringify(task.metadata)) : null),
+      ].filter(Boolean),
+    );
   }
 
   function drawActions() {
@@ -130,7 +212,7 @@ export function show(root, { id, ending, me }) {
     } else if (!FINAL.includes(task.status) && !task.cancel_requested) wanted.push(button("Cancel task", cancel, "danger"));
     if (task.type === "file_process") wanted.unshift(h("a", { class: "button", href: address(`${path}/original`).href, download: "" }, "Original"));
     const key = wanted.map((one) => one.textContent).join();
-    // A button under somebody's finger must not be made anew.
+    // Do not replace a button that a user may be pressing.
     if (actions.dataset.key !== key) {
       actions.dataset.key = key;
       actions.replaceChildren(...wanted);
@@ -138,13 +220,38 @@ export function show(root, { id, ending, me }) {
   }
 
   function drawTimeline() {
-    const words = { pending: "Waits for a worker", scheduled: "Scheduled", processing: "Started", retrying: "Attempt failed, will retry", completed: "Completed", failed: "Failed", cancelled: "Cancelled" };
+    const words = {
+      pending: "Waits for a worker",
+      scheduled: "Scheduled",
+      processing: "Started",
+      retrying: "Attempt failed, will retry",
+      completed: "Completed",
+      failed: "Failed",
+      cancelled: "Cancelled",
+    };
     const shown = events.length > EVENTS ? events.filter((event, i) => event.kind === "status" || i > events.length - EVENTS) : events;
-    timeline.replaceChildren(...shown.slice(-EVENTS).reverse().map((event) =>
-      event.kind === "status"
-        ? h("li", { dataset: { status: event.status, kind: "status" } }, h("b", {}, words[event.status] ?? event.status, event.attempt > 1 && event.status === "processing" ? ` (attempt ${event.attempt})` : ""), h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
-            event.error ? h("p", {}, event.error.message.slice(0, 400)) : event.worker ? h("p", { class: "mono" }, event.worker) : null)
-        : h("li", { dataset: { kind: "progress" } }, h("span", {}, `${Math.round(event.percentage)} %`, event.stage ? ` · ${event.stage}` : ""), h("time", { datetime: event.at }, clockTime(event.at)), event.message ? h("p", {}, event.message) : null)));
+    timeline.replaceChildren(
+      ...shown
+        .slice(-EVENTS)
+        .reverse()
+        .map((event) =>
+          event.kind === "status"
+            ? h(
+                "li",
+                { dataset: { status: event.status, kind: "status" } },
+                h("b", {}, words[event.status] ?? event.status, event.attempt > 1 && event.status === "processing" ? ` (attempt ${event.attempt})` : ""),
+                h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
+                event.error ? h("p", {}, event.error.message.slice(0, 400)) : event.worker ? h("p", { class: "mono" }, event.worker) : null,
+              )
+            : h(
+                "li",
+                { dataset: { kind: "progress" } },
+                h("span", {}, `${Math.round(event.percentage)} %`, event.stage ? ` · ${event.stage}` : ""),
+                h("time", { datetime: event.at }, clockTime(event.at)),
+                event.message ? h("p", {}, event.message) : null,
+              ),
+        ),
+    );
   }
   const timelineSoon = throttle(drawTimeline, 250);
 
@@ -169,7 +276,7 @@ export function show(root, { id, ending, me }) {
     drawTimeline();
   }
 
-  /** Follow the task's own stream: it has each report, and continues by itself where it was. */
+  /** Follow the stream of this task. It has every report, and continues where it was after a lost connection. */
   function follow() {
     source?.close();
     if (gone) return;
@@ -197,14 +304,14 @@ export function show(root, { id, ending, me }) {
     });
     source.onerror = () => {
       if (source.readyState !== EventSource.CLOSED) return;
-      // Refused: its record is gone, or the server is just starting, or its store is away.
+      // It was refused: the record is gone, the server is starting, or its store is unavailable.
       ended = true;
       clearTimeout(again);
       again = setTimeout(resume, AGAIN_MS);
     };
   }
 
-  /** Look whether somebody else has retried what had ended; it may have ended again since. */
+  /** Check whether another user has retried the ended task. It may have ended again since. */
   async function look() {
     const { status, attempt } = task;
     await load();
@@ -213,7 +320,7 @@ export function show(root, { id, ending, me }) {
     if (!FINAL.includes(task.status)) follow();
   }
 
-  /** Follow what has not ended, once the server answers. */
+  /** Follow the task if it has not ended, as soon as the server answers. */
   async function resume() {
     try {
       await load();
@@ -239,14 +346,18 @@ export function show(root, { id, ending, me }) {
   }
 
   async function cancel() {
-    const text = task.status === "processing" ? "It runs: it is asked to stop and ends shortly after." : "It has not begun and will not run.";
-    if (await confirm({ title: "Cancel this task?", text, action: "Cancel task", danger: true })) await act(() => post(`${path}/cancel`), "Cancellation asked for");
+    const text =
+      task.status === "processing" ? "The task is running. It is asked to stop, and ends shortly after." : "The task has not begun, and will not run.";
+    if (await confirm({ title: "Cancel this task?", text, action: "Cancel task", danger: true }))
+      await act(() => post(`${path}/cancel`), "Cancellation requested");
   }
 
   async function retry() {
-    if (await confirm({ title: "Run this task again?", text: "It goes back to its group with the same payload and all its attempts.", action: "Retry" })) {
+    if (
+      await confirm({ title: "Run this task again?", text: "The task goes back to its group with the same payload and all its attempts.", action: "Retry" })
+    ) {
       const key = onceKey();
-      await act(() => post(`${path}/retry`, {}, { headers: { "Idempotency-Key": key } }), "It waits for a worker again");
+      await act(() => post(`${path}/retry`, {}, { headers: { "Idempotency-Key": key } }), "The task waits for a worker again");
     }
   }
 
@@ -263,32 +374,54 @@ export function show(root, { id, ending, me }) {
           close(true);
         } catch (failure) {
           field.setAttribute("aria-invalid", "true");
-          setText(trouble, failure instanceof SyntaxError ? `This is no JSON: ${failure.message}` : failure.message);
+          setText(trouble, failure instanceof SyntaxError ? `The payload is not JSON: ${failure.message}` : failure.message);
         }
       };
-      return h("form", { method: "dialog", onsubmit: send }, h("h2", {}, "Edit the payload and retry"), field, trouble,
-        h("footer", {}, h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"), h("button", { class: "button primary", type: "submit" }, "Retry with this payload")));
+      return h(
+        "form",
+        { method: "dialog", onsubmit: send },
+        h("h2", {}, "Edit the payload and retry"),
+        field,
+        trouble,
+        h(
+          "footer",
+          {},
+          h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
+          h("button", { class: "button primary", type: "submit" }, "Retry with this payload"),
+        ),
+      );
     });
-    if (changed) await act(async () => {}, "It waits for a worker again, with the new payload");
+    if (changed) await act(async () => {}, "The task waits for a worker again, with the new payload");
   }
 
   // --- life
 
-  load().then(async () => {
-    ended = FINAL.includes(task.status);
-    await loadEvents();
-    if (!ended) follow();
-    else if (heard) await look();
-  }).catch((failure) => {
-    body.replaceWith(h("div", { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } }, h("strong", {}, failure.status === 404 ? "There is no such task" : "Not available"), failure.message));
-  });
-  ending(live.on("tasks", ({ tasks }) => {
-    const mine = tasks.find((one) => one.task_id === id);
-    if (!mine) return;
-    heard = true;
-    if (task && ended && (mine.status !== task.status || mine.attempt !== task.attempt)) look().catch(complain);
-  }));
-  // What came before changes were told.
+  load()
+    .then(async () => {
+      ended = FINAL.includes(task.status);
+      await loadEvents();
+      if (!ended) follow();
+      else if (heard) await look();
+    })
+    .catch((failure) => {
+      body.replaceWith(
+        h(
+          "div",
+          { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } },
+          h("strong", {}, failure.status === 404 ? "This task does not exist" : "Not available"),
+          failure.message,
+        ),
+      );
+    });
+  ending(
+    live.on("tasks", ({ tasks }) => {
+      const mine = tasks.find((one) => one.task_id === id);
+      if (!mine) return;
+      heard = true;
+      if (task && ended && (mine.status !== task.status || mine.attempt !== task.attempt)) look().catch(complain);
+    }),
+  );
+  // The task may have changed before the stream was complete.
   ending(live.on("told", () => ((heard = true), task && ended && look().catch(() => {}))));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
   ending(() => ((gone = true), clearInterval(timer), clearTimeout(again), source?.close(), log.end()));

@@ -1,4 +1,4 @@
-// All tasks: filters in the address, rows without end, changes as they happen.
+// All tasks: filters in the address, endless rows, live changes.
 
 import { get } from "../api.js";
 import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
@@ -12,7 +12,7 @@ const SINCE = { "": "Any time", "15m": "Last 15 minutes", "1h": "Last hour", "24
 const SINCE_MS = { "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
 const NAMES = ["status", "type", "queue", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "q"];
 
-/** Fill a row: what is there already is only changed. */
+/** Fill a row, or update the elements that it has already. */
 export function renderTask(task, row) {
   if (!row.cells) {
     row.cells = {
@@ -67,16 +67,29 @@ export function show(root, { query: given, ending }) {
     empty: (asked) =>
       Object.keys(asked).some((name) => name !== "since" && asked[name])
         ? [h("strong", {}, "No task matches"), h("button", { class: "button small", type: "button", onclick: () => clear() }, "Show all tasks")]
-        : [h("strong", {}, "No tasks yet"), "What is submitted shows here, the newest first."],
+        : [h("strong", {}, "No tasks yet"), "Submitted tasks appear here, the newest first."],
   });
   ending(() => list.end());
 
-  const search = h("input", { class: "field", type: "search", placeholder: "Id, or words of an error", value: query.q ?? "", "aria-label": "Search", dataset: { search: "" }, autocomplete: "off", spellcheck: "false" });
+  const search = h("input", {
+    class: "field",
+    type: "search",
+    placeholder: "Task id, or words of an error",
+    value: query.q ?? "",
+    "aria-label": "Search",
+    dataset: { search: "" },
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
   const select = (label, first) => h("select", { class: "field", "aria-label": label }, h("option", { value: "" }, first));
   const type = select("Type", "All types");
   const queue = select("Group", "All groups");
-  const since = h("select", { class: "field", "aria-label": "Submitted" }, Object.entries(SINCE).map(([value, text]) => h("option", { value }, text)));
+  const since = h(
+    "select",
+    { class: "field", "aria-label": "Submitted" },
+    Object.entries(SINCE).map(([value, text]) => h("option", { value }, text)),
+  );
   const user = h("input", { class: "field short admin-only", placeholder: "User", "aria-label": "User", value: query.user_id ?? "", autocomplete: "off" });
   const tag = h("input", { class: "field short", placeholder: "Tag", "aria-label": "Tag", value: query.tag ?? "", autocomplete: "off" });
   since.value = query.since ?? "";
@@ -86,18 +99,32 @@ export function show(root, { query: given, ending }) {
   };
   option(type, query.type);
   option(queue, query.queue);
-  get("task-types").then(({ task_types: types }) => (types.forEach((one) => option(type, one.name)), option(type, query.type)), () => {});
-  get("groups").then(({ groups }) => (groups.forEach((one) => option(queue, one.name)), option(queue, query.queue)), () => {});
+  get("task-types").then(
+    ({ task_types: types }) => (types.forEach((one) => option(type, one.name)), option(type, query.type)),
+    () => {},
+  );
+  get("groups").then(
+    ({ groups }) => (groups.forEach((one) => option(queue, one.name)), option(queue, query.queue)),
+    () => {},
+  );
 
   function drawTabs() {
     const chosen = new Set((query.status ?? "").split(",").filter(Boolean));
     const tab = (text, status) =>
-      h("button", { type: "button", "aria-pressed": String(status ? chosen.has(status) : chosen.size === 0), onclick: (event) => {
-        // With a modifier several can be chosen.
-        const next = status === null ? new Set() : event.shiftKey || event.metaKey || event.ctrlKey ? chosen : new Set();
-        if (status !== null) chosen.has(status) && next === chosen ? next.delete(status) : next.add(status);
-        apply({ status: [...next].join(",") });
-      } }, text);
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(status ? chosen.has(status) : chosen.size === 0),
+          onclick: (event) => {
+            // With a modifier key, several statuses can be chosen.
+            const next = status === null ? new Set() : event.shiftKey || event.metaKey || event.ctrlKey ? chosen : new Set();
+            if (status !== null) chosen.has(status) && next === chosen ? next.delete(status) : next.add(status);
+            apply({ status: [...next].join(",") });
+          },
+        },
+        text,
+      );
     tabs.replaceChildren(tab("All", null), ...STATUSES.map((status) => tab(status[0].toUpperCase() + status.slice(1), status)));
   }
 
@@ -113,7 +140,7 @@ export function show(root, { query: given, ending }) {
       else delete query[name];
     }
     const text = new URLSearchParams(query).toString();
-    // Not a new page: the view stays, and the way back leads out of it.
+    // This does not add a page to the history: going back leaves the view.
     history.replaceState(null, "", `#/tasks${text ? `?${text}` : ""}`);
     drawTabs();
     load();
@@ -132,7 +159,16 @@ export function show(root, { query: given, ending }) {
 
   root.append(
     h("div", { class: "head" }, h("h1", { class: "grow" }, "Tasks"), newTaskButton()),
-    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")), type, queue, since, user, tag),
+    h(
+      "div",
+      { class: "filters" },
+      h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")),
+      type,
+      queue,
+      since,
+      user,
+      tag,
+    ),
     tabs,
     list.element,
   );

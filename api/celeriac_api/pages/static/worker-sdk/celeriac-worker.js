@@ -1,34 +1,34 @@
 /**
- * A remote worker for Celeriac: connects, takes tasks of its group, answers them, connects again.
+ * A remote worker for Celeriac. It connects, takes tasks of its group, answers them, and reconnects.
  * One ES module without dependencies, for Node 20 and later and for browsers. Types: celeriac-worker.d.ts.
  */
 
-// Close codes that say what to do next; after every other end it just connects again.
+// Close codes that say what to do next. After every other close the worker just reconnects.
 const NORMAL = 1000;
 const RESTARTING = [1001, 1012];
 const REFUSED = 1008;
 const TRY_LATER = 1013;
-/** What we close with when the server is silent; browsers allow 1000 and 3000 to 4999. */
+/** The close code for a silent server. Browsers allow 1000 and 3000 to 4999. */
 const SILENT = 4000;
-/** How long a server may take to answer that it has heard of our leaving. */
+/** How long a server may take to answer that it knows that the worker leaves (ms). */
 const ANSWER_MS = 5000;
 
-/** Answers to the handshake that no later attempt changes; only the package `ws` tells them. */
+/** Statuses of the handshake that a later attempt does not change. Only the package `ws` reports them. */
 const FINAL_ANSWERS = /\b(400|401|403|404|405|426)\b/;
 
-/** Least time between two reports of one task (ms); the last one always goes out. */
+/** The shortest time between two reports of one task (ms). The last report is always sent. */
 const REPORT_INTERVAL_MS = 50;
-/** What a line of a task's log may be, the least severe first. */
+/** The levels of a line of a task's log, the least severe first. */
 const LEVELS = ['debug', 'info', 'warning', 'error', 'critical'];
-/** Unsent bytes above which `delta` waits, and lines of logs are left out. */
+/** With more unsent bytes, `delta` waits and log lines are left out. */
 const ENOUGH_UNSENT = 1024 ** 2;
-/** Longest stack of an error that goes to a task's log (characters). */
+/** The longest stack of an error in a task's log (characters). */
 const MAX_TRACE = 6000;
-/** Results that were finished while the connection was away and are kept, in number and in characters. */
+/** How many results that were finished without a connection are kept, and how many characters of them. */
 const KEPT = 100;
 const KEPT_LENGTH = 64 * 1024 ** 2;
 
-/** Fails a task with a code; retried by the task's own policy. */
+/** Fails a task with a code. The task is retried by its own policy. */
 export class TaskError extends Error {
   name = 'TaskError';
   retryable = true;
@@ -45,14 +45,14 @@ export class SkipRetry extends TaskError {
   retryable = false;
 }
 
-/** The server does not want this worker: token, group or address is wrong. */
+/** The server refuses this worker: the token, the group or the address is wrong. */
 export class WorkerRefusedError extends Error {
   name = 'WorkerRefusedError';
 }
 
 /**
  * The pause before the next attempt to connect: exponential backoff with full jitter.
- * `failures` counts attempts in a row that led to no connection; `random` is in [0, 1).
+ * `failures` counts attempts in a row without a connection; `random` is in [0, 1).
  */
 export function pauseMs(failures, code, longestMs, random) {
   const base = code === TRY_LATER ? 5000 : 500;
@@ -91,7 +91,7 @@ class RemoteTask {
 
   progress(percentage, message = '', { stage = '' } = {}) {
     const bounded = Math.min(Math.max(Number(percentage), 0), 100);
-    if (Number.isNaN(bounded)) throw new TypeError(`a percentage is a number from 0 to 100, not ${percentage}`);
+    if (Number.isNaN(bounded)) throw new TypeError(`a percentage must be a number from 0 to 100, not ${percentage}`);
     this.#latest = { percentage: bounded, message: String(message), stage: String(stage) };
     const due = this.#reportedAt + REPORT_INTERVAL_MS - performance.now();
     if (due <= 0) this.flush();
@@ -99,7 +99,7 @@ class RemoteTask {
   }
 
   log(message, { level = 'info', data } = {}) {
-    if (!LEVELS.includes(level)) throw new TypeError(`a level is one of ${LEVELS.join(', ')}, not ${level}`);
+    if (!LEVELS.includes(level)) throw new TypeError(`a level must be one of ${LEVELS.join(', ')}, not ${level}`);
     this.#send({ type: 'log', taskId: this.id, level, message: String(message), ...(data && { data }) });
   }
 
@@ -113,7 +113,7 @@ class RemoteTask {
     this.#aborting.abort(reason);
   }
 
-  /** Send the report that waits for its moment. Called by the worker, before the answer. */
+  /** Send the report that waits. Called by the worker, before the answer. */
   flush() {
     clearTimeout(this.#timer);
     this.#timer = null;
@@ -135,11 +135,11 @@ class RemoteTask {
 class Connection {
   workerId = '';
   draining = false;
-  /** Pings that were sent, and the answers: what was sent before a ping has been heard when its answer is here. */
+  /** Pings that were sent, and their answers: everything that was sent before an answered ping has arrived. */
   pings = 0;
   pongs = 0;
 
-  /** What the socket complained of before it closed. */
+  /** The error of the socket before it closed. */
   #failure = '';
 
   constructor(socket, heard) {
@@ -157,7 +157,7 @@ class Connection {
     return this.socket.readyState === 1;
   }
 
-  /** Send a text, if it can still be; says whether it could. */
+  /** Send a text if the connection is open; returns whether it was. */
   send(text) {
     if (!this.open) return false;
     this.socket.send(text);
@@ -168,7 +168,7 @@ class Connection {
     return this.socket.bufferedAmount > ENOUGH_UNSENT;
   }
 
-  /** Wait until little is left to be sent. */
+  /** Wait until little remains unsent. */
   async room() {
     while (this.open && this.full) await sleep(10);
   }
@@ -178,7 +178,7 @@ class Connection {
   }
 }
 
-/** Connects, takes tasks, connects again. */
+/** Connects, takes tasks, and reconnects. */
 export class RemoteWorker {
   #handler;
   #options;
@@ -186,8 +186,8 @@ export class RemoteWorker {
   #announced = 0;
   #heardAt = 0;
   /**
-   * What runs, by task id: { task, connection, following }; the connection is null while it is away, `following` is how
-   * the task was given again before its cancelled run stopped.
+   * The running tasks, by id: { task, connection, following }. The connection is null while it is lost. `following` is
+   * the task if it was given again before its cancelled run stopped.
    */
   #executions = new Map();
   /** Results that may not have arrived, by task id: { answer, length }. */
@@ -197,7 +197,7 @@ export class RemoteWorker {
   #wakers = new Set();
 
   constructor(url, handler, options = {}) {
-    if (typeof handler !== 'function') throw new TypeError('the second argument is the function that does a task');
+    if (typeof handler !== 'function') throw new TypeError('the second argument must be the function that runs a task');
     this.#handler = handler;
     this.#options = {
       group: 'default',
@@ -212,7 +212,7 @@ export class RemoteWorker {
       ...options,
     };
     if (!Number.isInteger(this.#options.concurrency) || this.#options.concurrency < 1) {
-      throw new RangeError(`concurrency is a whole number above 0, not ${this.#options.concurrency}`);
+      throw new RangeError(`concurrency must be a whole number above 0, not ${this.#options.concurrency}`);
     }
     this.url = gatewayUrl(url, this.#options.group);
   }
@@ -274,7 +274,7 @@ export class RemoteWorker {
   async #connectAndServe(Socket) {
     this.#state('connecting', this.url);
     const { token, heartbeatMs } = this.#options;
-    // A browser can set no header: the token goes as a subprotocol, which no log shows.
+    // A browser cannot set headers, so the token is sent as a subprotocol, which logs do not show.
     const socket = token ? new Socket(this.url, ['celeriac', `bearer.${token}`]) : new Socket(this.url);
     const connection = new Connection(socket, (from, data) => this.#heard(from, data));
     this.#heardAt = performance.now();
@@ -289,7 +289,7 @@ export class RemoteWorker {
     return { code, reason, greeted: connection.workerId !== '' };
   }
 
-  /** Resolves when a connection was given up that does not even answer our close. */
+  /** Resolves when a connection is given up that does not even answer the close. */
   #givenUp(connection) {
     return new Promise((resolve) => {
       connection.giveUp = (reason) => resolve({ code: SILENT, reason });
@@ -321,7 +321,7 @@ export class RemoteWorker {
     this.#state('draining', '');
     this.#say(connection, { type: 'drain' });
     const until = performance.now() + this.#options.drainTimeoutMs;
-    // A task may be on its way here from before the server heard that: nothing runs only when it has answered.
+    // A task may have been sent before the server knew that. Only after its answer is it certain that nothing runs.
     this.#ping(connection);
     const owed = connection.pings;
     const answeredBy = Math.min(until, performance.now() + ANSWER_MS);
@@ -331,7 +331,7 @@ export class RemoteWorker {
     while (this.running > 0 && connection.open && performance.now() < until) {
       await this.#pause(until - performance.now());
     }
-    if (this.running > 0) this.#log('warn', `${this.running} task(s) did not finish in time: they are given back`);
+    if (this.running > 0) this.#log('warn', `${this.running} task(s) did not finish in time and are given back`);
     connection.close(NORMAL);
     setTimeout(() => connection.giveUp('stopped'), 2000).unref?.();
   }
@@ -357,7 +357,7 @@ export class RemoteWorker {
     try {
       message = JSON.parse(data);
     } catch {
-      this.#log('warn', 'the server sent something that is no message');
+      this.#log('warn', 'the server sent something that is not a message');
       return;
     }
     if (message === null || typeof message !== 'object') return;
@@ -406,11 +406,11 @@ export class RemoteWorker {
     const kept = this.#kept.get(id)?.answer;
     this.#kept.delete(id);
     if (running?.task.cancelled) {
-      // It was taken back and has not stopped yet: it begins anew when it has, and its answer is for nobody.
+      // The task was taken back and has not stopped yet. It starts again when it has; the answer of the old run is dropped.
       running.connection = null;
       running.following = { connection, message };
     } else if (running !== undefined) {
-      // It outlived its connection, and is ours again.
+      // The task outlived its connection, and belongs to this worker again.
       running.connection = connection;
     } else if (kept?.type === 'task_complete') {
       this.#say(connection, kept);
@@ -430,7 +430,7 @@ export class RemoteWorker {
     execution.task.stop(reason ?? 'cancel');
   }
 
-  /** Ask for as many tasks as there is room for beside those that go on without their connection. */
+  /** Ask for as many tasks as fit beside those that go on without their connection. */
   #announce() {
     const connection = this.#connection;
     if (connection === null || connection.draining || this.#stopped) return;
@@ -459,14 +459,14 @@ export class RemoteWorker {
     return sent;
   }
 
-  /** Whether a line of a log may go out; of those that may not it is told how many they were. */
+  /** Return whether a log line may be sent; the number of those that may not is reported later. */
   #roomForLine(execution, connection, taskId) {
     if (connection.full) {
       execution.leftOut += 1;
       return false;
     }
     if (execution.leftOut > 0) {
-      const message = `${execution.leftOut} lines were left out: they came faster than the connection took them`;
+      const message = `${execution.leftOut} lines were left out: they came faster than they could be sent`;
       execution.leftOut = 0;
       this.#say(connection, { type: 'log', taskId, level: 'warning', message });
     }
@@ -505,10 +505,10 @@ export class RemoteWorker {
     this.#wake();
   }
 
-  /** Return the message, or throw what says why it cannot be sent. */
+  /** Return the message, or throw an error that says why it cannot be sent. */
   #checked(message) {
     if (['function', 'symbol'].includes(typeof message.result)) {
-      throw new SkipRetry(`the result is a ${typeof message.result}, which JSON cannot say`, { code: 'bad_result' });
+      throw new SkipRetry(`the result is a ${typeof message.result}, which JSON cannot express`, { code: 'bad_result' });
     }
     let text;
     try {
@@ -530,7 +530,7 @@ export class RemoteWorker {
   #deliver({ task, connection }, answer) {
     if (connection !== null && this.#say(connection, answer)) return;
     if (task.cancelled) return;
-    // Its connection broke: the task may be this worker's no more. The server takes it or not.
+    // The connection broke, so the task may not belong to this worker any more. The server decides that.
     if (this.#connection !== null) this.#say(this.#connection, answer);
     this.#kept.set(task.id, { answer, length: JSON.stringify(answer).length });
     while (this.#kept.size > KEPT || sum(this.#kept.values()) > KEPT_LENGTH) {
@@ -540,15 +540,15 @@ export class RemoteWorker {
     }
   }
 
-  // --- parts
+  // --- steps
 
   #followSignals() {
     const { process } = globalThis;
     const stop = (signal) => {
-      this.#log('info', `${signal}: stopping, running tasks may finish; once more to stop at once`);
+      this.#log('info', `${signal}: stopping after the running tasks; send it again to stop at once`);
       this.stop();
     };
-    // Once: a second signal ends the process as if nobody listened.
+    // Once, so that a second signal ends the process.
     const forget = () => ['SIGTERM', 'SIGINT'].forEach((signal) => process.off(signal, stop));
     ['SIGTERM', 'SIGINT'].forEach((signal) => process.once(signal, stop));
     return forget;
@@ -585,7 +585,7 @@ function gatewayUrl(url, group) {
   const found = new URL(url);
   found.protocol = { 'http:': 'ws:', 'https:': 'wss:' }[found.protocol] ?? found.protocol;
   if (found.protocol !== 'ws:' && found.protocol !== 'wss:') {
-    throw new TypeError(`the API's address is an http or https URL, not ${url}`);
+    throw new TypeError(`the address of the API must be an http or https URL, not ${url}`);
   }
   found.pathname = `${found.pathname.replace(/\/+$/, '').replace(/\/ws$/, '')}/ws`;
   found.search = `?group=${encodeURIComponent(group)}`;
@@ -607,7 +607,7 @@ function failure(task, error, duration) {
   return { ...answer, error: error instanceof Error ? String(error) : `the handler threw ${String(error)}` };
 }
 
-/** Where an error came from, unless it was thrown on purpose. */
+/** Return where an error came from, unless it was thrown on purpose. */
 function trace(error) {
   const stack = error instanceof Error && !(error instanceof TaskError) ? error.stack : null;
   return stack ? { traceback: stack.slice(0, MAX_TRACE) } : {};
