@@ -168,7 +168,7 @@ def test_all_dead_letters_that_match_are_retried_at_once(page: Page, api: httpx.
         page.wait_for_timeout(100)
     page.get_by_role("button", name="Retry all of these").click()
     page.get_by_role("dialog").get_by_role("button", name="Retry 4").click()
-    jobs = page.locator(".card", has=page.get_by_role("heading", name="Work on many tasks"))
+    jobs = page.locator(".card", has=page.get_by_role("heading", name="Bulk operations"))
     expect(jobs).to_contain_text("4 of 4")
 
 

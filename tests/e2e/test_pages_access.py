@@ -140,7 +140,7 @@ def test_a_user_sees_own_tasks_and_may_act_on_them(page: Page, url: str) -> None
     expect(page.locator(f'.row[data-id="{own}"] .status')).to_have_text("completed")
     expect(rows).to_have_count(2)
     page.goto(f"/dashboard#/tasks/{other}")
-    expect(page.get_by_text("There is no such task")).to_be_visible()
+    expect(page.get_by_text("This task does not exist")).to_be_visible()
     page.goto(f"/dashboard#/tasks/{mine}")
     page.get_by_role("button", name="Cancel task").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel task").click()

@@ -80,7 +80,7 @@ def test_a_task_is_submitted_by_hand(page: Page) -> None:
     expect(form.get_by_label("Payload")).to_have_value('{\n  "to": "text"\n}')
     form.get_by_label("Payload").fill('{"to": ')
     form.get_by_role("button", name="Submit").click()
-    expect(form.get_by_role("alert")).to_contain_text("no JSON")
+    expect(form.get_by_role("alert")).to_contain_text("is not JSON")
     form.get_by_label("Payload").fill('{"subject": "Hello"}')
     form.get_by_role("button", name="Submit").click()
     expect(form.get_by_role("alert")).to_contain_text("payload.to")
@@ -157,7 +157,7 @@ def test_a_definition_by_interval_and_one_for_a_moment(page: Page) -> None:
         else:
             form.get_by_role("button", name="Create").click()
             expect(form.get_by_role("alert")).to_contain_text("Choose the time")
-            form.get_by_role("textbox", name="Moment").fill("2045-03-26T12:30:00")
+            form.get_by_role("textbox", name="Time, by the clock").fill("2045-03-26T12:30:00")
         expect(form.get_by_text(re.compile("^Next: "))).to_be_visible()
         form.get_by_role("button", name="Create").click()
         expect(page.get_by_role("heading", name=name)).to_be_visible()

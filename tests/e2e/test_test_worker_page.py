@@ -71,7 +71,7 @@ def test_a_person_answers_who_waits(page: Page, http: httpx.Client) -> None:
         expect(page.locator(".log")).to_contain_text("progress")
         task.get_by_label("Result, as JSON").fill("no json")
         task.get_by_role("button", name="Complete").click()
-        expect(page.locator(".note")).to_contain_text("no JSON")
+        expect(page.locator(".note")).to_contain_text("is not JSON")
         task.get_by_label("Result, as JSON").fill('{"names": ["Phobos", "Deimos"]}')
         task.get_by_role("button", name="Complete").click()
         answer = waiting.result(30).json()
@@ -105,7 +105,7 @@ def test_it_gives_itself_a_task_and_fits_a_phone_in_the_dark(browser: Browser, u
     with watched_page(browser, url, viewport={"width": 360, "height": 740}, color_scheme="dark") as page:
         connect(page, "alone")
         expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-        page.get_by_label("Answer by itself").check()
+        page.get_by_label("Answer automatically").check()
         page.get_by_role("button", name="Submit").click()
         expect(page.locator(".log summary", has_text="task_complete")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -151,7 +151,7 @@ def test_the_pages_work_over_https(up: RunningUp) -> None:
         assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")
         page.goto("/test-worker")
         page.get_by_label("Group").fill("by-hand")
-        page.get_by_label("Answer by itself").check()
+        page.get_by_label("Answer automatically").check()
         page.get_by_role("button", name="Connect").click()
         expect(page.locator(".title .status")).to_have_text("connected")
         page.get_by_role("button", name="Submit").click()
