@@ -1,4 +1,4 @@
-"""Copies a file's content by the fastest means that the kernel has for these two file systems."""
+"""Copies the content of a file by the fastest method that the kernel has for the two file systems."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ except ImportError:  # pragma: no cover - not on Windows
 
 #: `_IOW(0x94, 9, int)`, linux/fs.h: share the source's blocks (btrfs, XFS, bcachefs).
 _FICLONE: Final = 0x40049409
-#: Copied by one system call, so that a stop is seen soon (bytes).
+#: How much one system call copies; small enough to notice a stop soon (bytes).
 _PIECE: Final = 64 * 1024**2
 _BUFFER: Final = 1024**2
 
-#: What says that a means does not serve these two file systems, not that the copy failed.
+#: Errors that mean that a method does not work for these two file systems, not that the copy failed.
 _NOT_THIS_WAY: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF, errno.EPERM, errno.EACCES}
 )
 
 
 class CopyStoppedError(Exception):
-    """The copy was told to stop."""
+    """The copy was stopped."""
 
 
 def copy_content(source: int, target: int, size: int, *, stopped: Callable[[], bool] = lambda: False) -> str:
-    """Copy `size` bytes between two open files, holes as holes; returns the means that did it.
+    """Copy `size` bytes between two open files, keep holes as holes, and return the name of the method used.
 
-    Raises `FileBusyError` when the source turns out shorter, `CopyStoppedError`, and `OSError`.
+    Raises `FileBusyError` if the source became shorter, `CopyStoppedError`, and `OSError`.
     """
     if _reflink(source, target):
         return "reflink"
@@ -51,7 +51,7 @@ def copy_content(source: int, target: int, size: int, *, stopped: Callable[[], b
             if copied > 0:
                 start += copied
             elif len(means) > 1:
-                # Some file systems answer 0 where they mean that they cannot.
+                # Some file systems return 0 if they do not support the method.
                 del means[0]
             else:
                 raise FileBusyError("the file became shorter while it was copied")
@@ -68,14 +68,14 @@ def _reflink(source: int, target: int) -> bool:
 
 
 def _extents(source: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where the source has data; all of it where the file system does not say."""
+    """Yield the ranges in which the source has data; one range if the file system cannot tell."""
     position = 0
     while position < size:
         try:
             start = os.lseek(source, position, os.SEEK_DATA)
             end = os.lseek(source, start, os.SEEK_HOLE)
         except OSError as exc:
-            if exc.errno == errno.ENXIO:  # nothing but a hole follows
+            if exc.errno == errno.ENXIO:  # the rest is a hole
                 return
             start, end = position, size
         yield start, min(end, size)

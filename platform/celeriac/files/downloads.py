@@ -1,4 +1,4 @@
-"""Which file of a task may be read, and as what it is sent."""
+"""Finds the files of a task that may be downloaded, and the media type to send them with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celeriac.files.objects import ObjectStore
 from celeriac.model import Status, Task
 from celeriac.tasks.types.file_process import FILE_PROCESS
 
-#: What a browser may show: it runs no script and refers to nothing. SVG and HTML are not among it.
+#: Types that a browser may show, because they cannot run scripts or refer to other resources. SVG and HTML can.
 _INERT: Final = frozenset(
     {
         *("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/tiff"),
@@ -28,7 +28,7 @@ _INERT: Final = frozenset(
 
 @dataclass(frozen=True)
 class Download:
-    """A file to send, on the disk or in a shared storage. `name` is what a browser calls it, `etag` is a strong one."""
+    """A file to send, from the disk or a shared storage. `name` is the browser's file name; `etag` is strong."""
 
     path: str
     name: str
@@ -36,9 +36,9 @@ class Download:
     size: int
     modified_s: float
     etag: str
-    #: Of a file on the disk.
+    #: Set for a file on the disk.
     stat: os.stat_result | None = None
-    #: Where it is otherwise; `path` is its key there.
+    #: Set for a file in a shared storage; `path` is then its key there.
     objects: ObjectStore | None = None
 
     @property
@@ -48,38 +48,38 @@ class Download:
 
 
 def result_path(task: Task) -> str:
-    """Return where the result of a task is; raises `FileMissingError` while there is none."""
+    """Return the path or URL of a task's result file; raises `FileMissingError` if there is none."""
     path = task.extra.get("result_file_path")
     if task.status is not Status.COMPLETED:
-        raise FileMissingError(f"task {task.task_id} is {task.status.wire}: it has no result file")
+        raise FileMissingError(f"task {task.task_id} is {task.status.wire}: it does not have a result file yet")
     if not path:
-        raise FileMissingError(f"the result of task {task.task_id} is no file")
+        raise FileMissingError(f"the result of task {task.task_id} is not a file")
     return path
 
 
 def original_path(task: Task) -> str:
-    """Return where the file that a task works on is; raises `FileMissingError` where there is none."""
+    """Return the path or URL of the file that a task works on; raises `FileMissingError` if there is none."""
     path = task.extra.get("original_file_path")
     if not path and task.type == FILE_PROCESS.name and isinstance(task.payload, dict):
         path = task.payload.get("path")
     if not path or not isinstance(path, str):
-        raise FileMissingError(f"task {task.task_id} was given no file")
+        raise FileMissingError(f"task {task.task_id} was submitted without a file")
     return path
 
 
 def original_display_name(task: Task) -> str:
-    """Return what the original was called by whoever handed it in, as far as that is known."""
+    """Return the name that the client gave the original, or the name of the stored file if that is unknown."""
     return task.extra.get("original_file_name") or Path(original_path(task)).name
 
 
 def open_download(real: str, name: str) -> Download:
-    """Return the file at a real path that may be read; raises `FileMissingError` or `FileNotAllowedError`. Blocks."""
+    """Return the file at a checked real path; raises `FileMissingError` or `FileNotAllowedError`. Blocks."""
     try:
         found = os.lstat(real)
     except OSError as exc:
-        raise FileMissingError("the file is gone") from exc
+        raise FileMissingError("the file no longer exists") from exc
     if not stat.S_ISREG(found.st_mode):
-        raise FileNotAllowedError("that is no regular file")
+        raise FileNotAllowedError("the path is not a regular file")
     identity = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
     return Download(real, name, _sent_as(name, real), found.st_size, found.st_mtime, _etag(identity), stat=found)
 

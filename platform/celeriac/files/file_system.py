@@ -1,4 +1,4 @@
-"""The steps of a handoff on the disk. Each is one change that is there or is not; a crash falls between two."""
+"""The steps of a handoff on the disk. Each step is one atomic change, so a crash can only happen between two steps."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Final
 
 from celeriac.files.copying import copy_content
 
-#: What says that there are no hard links here, or not of this file.
+#: Errors that mean that the file system does not support hard links, or not to this file.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 class FileSystem:
-    """The system's files. `folder` is a descriptor of the folder that `name` is in."""
+    """The real file system. In all methods, `folder` is a descriptor of the folder that contains `name`."""
 
     def note(self, path: Path, text: str) -> None:
-        """Write a journal entry: a symbolic link that leads nowhere holds the text.
+        """Write a journal entry: a symbolic link whose target is the text.
 
-        It appears whole or not at all, and costs no fsync: file systems that journal their metadata
-        write it before a rename that comes after it.
+        The entry appears whole or not at all. It does not need an fsync, because file systems that journal their
+        metadata write it before a later rename.
         """
         os.symlink(text, path)
 
     def move_note(self, path: Path, to: Path) -> None:
-        """Give a journal entry another name."""
+        """Rename a journal entry."""
         os.rename(path, to)
 
     def drop_note(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class FileSystem:
         path.unlink(missing_ok=True)
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder that is not there yet."""
+        """Make a folder that does not exist yet."""
         path.mkdir()
 
     def drop_folder(self, path: Path) -> None:
@@ -42,11 +42,11 @@ class FileSystem:
         path.rmdir()
 
     def move_in(self, name: str, folder: int, to: Path) -> None:
-        """Move a file to `to`, on the same file system; nothing is there yet."""
+        """Move a file to `to`, which does not exist yet, on the same file system."""
         os.rename(name, to, src_dir_fd=folder)
 
     def move_back(self, path: Path, name: str, folder: int) -> None:
-        """Move a file to where nothing must be; raises `FileExistsError`."""
+        """Move a file to a name that must be free; raises `FileExistsError`."""
         try:
             os.link(path, name, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
@@ -60,7 +60,7 @@ class FileSystem:
             self.remove(path)
 
     def copy(self, source: int, to: Path, size: int, mode: int, *, stopped: Callable[[], bool]) -> None:
-        """Copy an open file to a new one, until it is on the disk."""
+        """Copy an open file to a new file; returns when the copy is on the disk."""
         target = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             copy_content(source, target, size, stopped=stopped)
@@ -70,7 +70,7 @@ class FileSystem:
             os.close(target)
 
     def rename(self, path: Path, to: Path) -> None:
-        """Rename a file within its folder, until that is on the disk."""
+        """Rename a file within its folder; returns when the change is on the disk."""
         os.rename(path, to)
         self.sync_folder(to.parent)
 
@@ -79,11 +79,11 @@ class FileSystem:
         path.unlink(missing_ok=True)
 
     def hide(self, name: str, folder: int, hidden: str) -> None:
-        """Give the file that was copied another name, under which nobody hands it in again."""
+        """Give the source of a copy a hidden name, so that no caller can hand it in again."""
         os.rename(name, hidden, src_dir_fd=folder, dst_dir_fd=folder)
 
     def unhide(self, hidden: str, folder: int, name: str) -> None:
-        """Give it its name back; raises `FileExistsError`."""
+        """Give the hidden source its name back; raises `FileExistsError`."""
         try:
             os.link(hidden, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
@@ -97,11 +97,11 @@ class FileSystem:
             self.remove_source(hidden, folder)
 
     def remove_source(self, name: str, folder: int) -> None:
-        """Remove the file that was copied."""
+        """Remove the source of a copy."""
         os.unlink(name, dir_fd=folder)
 
     def sync_folder(self, path: Path) -> None:
-        """Wait until what changed in a folder is on the disk."""
+        """Wait until the changes in a folder are on the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -110,7 +110,7 @@ class FileSystem:
 
 
 def _refuse_existing(name: str, folder: int) -> None:
-    """Raise `FileExistsError` if it is so; between this look and a rename there is a moment."""
+    """Raise `FileExistsError` if the name is taken. The check and a later rename are not atomic."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

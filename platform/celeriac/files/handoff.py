@@ -1,11 +1,11 @@
-"""A file becomes a task's: the step that must neither lose it nor leave it in two places.
+"""The handoff of a file to a task, which must neither lose the file nor leave it in two places.
 
-Before anything is moved, a journal entry in `{storage}/.handoff/` names the source. On the same file
-system the file is renamed; else it is copied under another name, written to the disk and renamed, and
-the source gets a hidden name, so that nobody hands it in once more; it is removed when the task's record
-is stored, and the entry says so first. Until the entry is gone, the task's folder is locked. Where the
-lock is free and the entry is there, the process died: `Leftover` goes on from whatever is on the disk,
-towards the task if its record exists, else back to the source.
+Before the file is moved, a journal entry in `{storage}/.handoff/` names the source. On the same file system the
+file is renamed. Across file systems it is copied under a temporary name, written to the disk and renamed; then the
+source gets a hidden name, so that no caller can hand it in again. When the task's record is stored, the entry is
+marked and the source is removed. The task's folder is locked until the entry is gone. If the lock is free but the
+entry exists, the process died. `Leftover` then continues from the state of the disk: it completes the handoff if
+the task's record exists, and undoes it otherwise.
 
 Everything here blocks.
 """
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 VIDEOS: Final = "videos"
 JOURNAL: Final = ".handoff"
-#: What a copy is called until it is whole.
+#: The name of a copy until it is complete.
 PARTIAL: Final = ".original.partial"
-#: A journal entry of a copy whose task's record is stored: from now on its source may be gone through us.
+#: Marks the journal entry of a copy whose task's record is stored: the handoff may now remove the source.
 STORED: Final = ".stored"
-#: A journal entry of a handoff that went back, while its submission may still arrive.
+#: Marks the journal entry of a handoff that was undone while its submission may still arrive.
 VOID: Final = ".void"
 
 _TASK_ID: Final = re.compile(r"[0-9a-f-]{36}")
@@ -45,19 +45,19 @@ _TASK_ID: Final = re.compile(r"[0-9a-f-]{36}")
 
 @dataclass(frozen=True)
 class HandedOver:
-    """A file that is in its task's folder, and is not quite the task's until `Handoff.finish`."""
+    """A file in its task's folder; it belongs to the task only after `Handoff.finish`."""
 
     task_id: str
     source: SourceFile
     target: Path
-    #: Whether the source is still there, too.
+    #: Whether the file was copied, so that its source still exists.
     copied: bool
-    #: Descriptors that hold locks: the task's folder, and the source of a copy.
+    #: Descriptors that hold the locks of the task's folder and of a copy's source.
     locks: tuple[int, ...]
 
 
 class Handoff:
-    """Hands files over to the folders of tasks below `storage`; `durable` waits for the disk also after a rename."""
+    """Hands files over to the folders of tasks below `storage`. If `durable`, a rename waits for the disk too."""
 
     def __init__(self, storage: Path, *, disk: FileSystem | None = None, durable: bool = False) -> None:
         self.storage = storage.absolute()
@@ -71,7 +71,7 @@ class Handoff:
         (self.storage / JOURNAL).mkdir(exist_ok=True)
 
     def stop(self) -> None:
-        """Stop the copies that are under way: they fail, and their sources stay."""
+        """Stop running copies: they fail, and their sources stay."""
         self._stopped.set()
 
     def folder(self, task_id: str) -> Path:
@@ -79,16 +79,16 @@ class Handoff:
         return self.storage / VIDEOS / task_id
 
     def renames(self, source: SourceFile) -> bool:
-        """Whether the handoff is probably one rename, and no copy."""
+        """Whether the handoff is probably a rename and not a copy."""
         return source.stat.st_dev == os.stat(self.storage / VIDEOS).st_dev
 
     # --- there
 
     def take(self, source: SourceFile, task_id: str, name: str) -> HandedOver:
-        """Put `source` into the task's folder as `name`; `finish` or `give_back` must follow.
+        """Put `source` into the task's folder as `name`; the caller must then call `finish` or `give_back`.
 
-        On success `source` is closed by those. Raises `FileMissingError`, `FileNotAllowedError`,
-        `FileBusyError` or `StorageFullError`: then the source is as it was and nothing else is left.
+        These two close `source`. Raises `FileMissingError`, `FileNotAllowedError`, `FileBusyError` or
+        `StorageFullError`; then the source is as it was and nothing else is left behind.
         """
         journal, folder = self._journal(task_id), self.folder(task_id)
         locks: list[int] = []
@@ -108,7 +108,7 @@ class Handoff:
             if isinstance(exc, OSError):
                 raise _refusal(exc, source.path) from exc
             if isinstance(exc, CopyStoppedError):
-                raise FileBusyError("the server is stopping: the file was not taken") from exc
+                raise FileBusyError("the server is stopping, so the file was not taken: try again later") from exc
             raise
 
     def _put(self, source: SourceFile, target: Path, locks: list[int]) -> bool:
@@ -121,7 +121,7 @@ class Handoff:
             return True
         moved = os.lstat(target)
         if (moved.st_dev, moved.st_ino) != (source.stat.st_dev, source.stat.st_ino):
-            # Another file was put there between our look and the rename.
+            # Another file was put there between the check and the rename.
             self._move_back(target, source.name, source.folder)
             raise FileBusyError(f"{source.path} was replaced while it was taken")
         if self._durable:
@@ -130,13 +130,13 @@ class Handoff:
 
     def _copy(self, source: SourceFile, target: Path, locks: list[int]) -> None:
         if not os.access(os.path.dirname(source.path), os.W_OK | os.X_OK):
-            raise FileNotAllowedError(f"{source.path} is in a folder that the server may not take files out of")
+            raise FileNotAllowedError(f"the server does not have permission to move {source.path} out of its folder")
         opened = os.open(source.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source.folder)
-        # Two handoffs of one file: the other one has it, and will remove it.
+        # If another handoff of the same file holds the lock, that one has the file and will remove it.
         locks.append(_lock_file(opened, source.path))
         free = os.statvfs(target.parent)
         if source.stat.st_blocks * 512 > free.f_bavail * free.f_frsize:
-            raise StorageFullError(f"the storage has no room for {source.stat.st_size} bytes")
+            raise StorageFullError(f"the storage does not have room for {source.stat.st_size} bytes")
         partial = target.parent / PARTIAL
         before = os.fstat(opened)
         if not source.same(before):
@@ -153,7 +153,7 @@ class Handoff:
             raise FileBusyError(f"{source.path} was written to, or replaced, while it was copied")
 
     def finish(self, handed: HandedOver) -> None:
-        """The task's record is stored: now the file is the task's alone."""
+        """Make the file the task's own, after the task's record is stored."""
         try:
             journal = self._journal(handed.task_id)
             if handed.copied:
@@ -161,14 +161,17 @@ class Handoff:
                 self._disk.remove_source(_hidden(handed.source.name, handed.target), handed.source.folder)
             self._disk.drop_note(journal)
         except OSError as exc:
-            # The journal entry is still there: the sweeper tries again.
-            log.warning("task %s: its source %s is still there: %s", handed.task_id, handed.source.path, exc)
+            # The journal entry still exists, so the sweeper tries again.
+            log.warning("task %s: cannot remove the source %s yet: %s", handed.task_id, handed.source.path, exc)
         finally:
             _close(handed.locks)
             handed.source.close()
 
     def give_back(self, handed: HandedOver, *, certain: bool = True) -> None:
-        """There will be no task: put the file where it was. `certain` says that no record can appear any more."""
+        """Put the file back where it was, because there will be no task.
+
+        `certain` means that a record of the task cannot appear any more.
+        """
         journal = self._journal(handed.task_id)
         try:
             if handed.copied:
@@ -182,8 +185,8 @@ class Handoff:
             else:
                 self._disk.move_note(journal, _void(journal))
         except OSError as exc:
-            # The journal entry is still there: the sweeper tries again.
-            log.error("task %s: %s did not go back to %s: %s", handed.task_id, handed.target, handed.source.path, exc)
+            # The journal entry still exists, so the sweeper tries again.
+            log.error("task %s: cannot move %s back to %s: %s", handed.task_id, handed.target, handed.source.path, exc)
         finally:
             _close(handed.locks)
             handed.source.close()
@@ -191,29 +194,29 @@ class Handoff:
     # --- what a crash left
 
     def left_over(self, older_than_s: float) -> Iterator[str]:
-        """Yield the tasks with a journal entry of at least this age that nobody works on, as far as one can see."""
+        """Yield the tasks whose journal entry has at least this age, so that its process may have died."""
         entries = self._entries(older_than_s)
         yield from (entry.removesuffix(STORED) for entry in entries if not entry.endswith(VOID))
 
     def voided(self) -> Iterator[tuple[str, float]]:
-        """Yield the tasks that must not come to be any more, each with the age of its entry in seconds."""
+        """Yield the tasks that must not be created any more, each with the age of its entry in seconds."""
         for entry in self._entries(0):
             if entry.endswith(VOID):
                 yield entry.removesuffix(VOID), self._age_s(entry)
 
     def forget(self, task_id: str) -> None:
-        """Drop the entry of a handoff that went back."""
+        """Drop the entry of a handoff that was undone."""
         self._disk.drop_note(_void(self._journal(task_id)))
 
     def seize(self, task_id: str) -> Leftover | None:
-        """Return the handoff that a dead process left, locked; None when somebody is at it, or nothing is left."""
+        """Return the locked handoff of a dead process; None if a process still works on it or nothing is left."""
         folder, journal = self.folder(task_id), self._journal(task_id)
         try:
             lock = _lock(folder)
         except BlockingIOError:
             return None
         except FileNotFoundError:
-            # It died before it made the folder: nothing else has happened.
+            # The process died before it made the folder, so nothing else has happened.
             self._disk.drop_note(journal)
             return None
         for entry in (journal, journal.with_name(task_id + STORED)):
@@ -248,15 +251,15 @@ class Handoff:
         try:
             self._disk.move_back(target, name, folder)
         except FileExistsError:
-            # Somebody wrote another file of this name: that one stays, ours stands beside it.
+            # A new file with this name was written meanwhile. It stays, and ours is put beside it.
             aside = _aside(name, target)
-            log.warning("%s is taken by another file: what was handed in goes back as %s", name, aside)
+            log.warning("another file is now called %s: the file that was handed in goes back as %s", name, aside)
             self._disk.move_back(target, aside, folder)
 
     def _mark_stored(self, journal: Path) -> Path:
         stored = journal.with_name(journal.name + STORED)
         self._disk.move_note(journal, stored)
-        # The source is on another file system, whose changes may reach the disk before those of this one.
+        # The source is on another file system, and its changes may reach the disk before this file system's.
         self._disk.sync_folder(journal.parent)
         return stored
 
@@ -266,7 +269,7 @@ class Handoff:
             self._disk.unhide(hidden, folder, name)
         except FileExistsError:
             aside = _aside(name, target)
-            log.warning("%s is taken by another file: what was handed in goes back as %s", name, aside)
+            log.warning("another file is now called %s: the file that was handed in goes back as %s", name, aside)
             self._disk.unhide(hidden, folder, aside)
 
     def _clear(self, folder: Path, *files: Path) -> None:
@@ -275,11 +278,11 @@ class Handoff:
         try:
             self._disk.drop_folder(folder)
         except OSError as exc:
-            log.warning("%s is not empty and stays: %s", folder, exc)
+            log.warning("cannot remove the folder %s: %s", folder, exc)
 
 
 class Leftover:
-    """A handoff that a dead process left behind. Its folder is locked until one of the two ends."""
+    """A handoff that a dead process left behind. Its folder is locked until `settle` or `release`."""
 
     def __init__(self, handoff: Handoff, task_id: str, journal: Path, note: str, lock: int) -> None:
         self.task_id = task_id
@@ -291,23 +294,23 @@ class Leftover:
         self._hidden = _hidden(os.path.basename(self.source), self._target)
 
     def release(self) -> None:
-        """Leave it as it is."""
+        """Leave the handoff as it is and release the lock."""
         os.close(self._lock)
 
     def settle(self, *, known: bool) -> str:
-        """Finish the handoff if the task's record is `known`, else undo it; returns what was done, for the log."""
+        """Finish the handoff if the task's record is `known`, else undo it; returns a description for the log."""
         disk = self._handoff._disk
         try:
             if known:
                 done = self._complete()
                 disk.drop_note(self._journal)
             elif self._journal.name.endswith(STORED):
-                log.error("task %s: its record was stored and is gone; its file is %s", self.task_id, self._target)
-                done = "kept the file of a task whose record is gone"
+                log.error("task %s: its record no longer exists, but its file does: %s", self.task_id, self._target)
+                done = "kept the file of a task whose record no longer exists"
                 disk.drop_note(self._journal)
             else:
                 done = self._undo()
-                # The record may still be on its way: the entry stays, under another name, for a while.
+                # The record may still arrive, so the entry stays under another name for a while.
                 disk.move_note(self._journal, _void(self._journal))
             return done
         finally:
@@ -345,8 +348,8 @@ class Leftover:
                 done = f"gave {self.source} its name back"
             if self._target.exists():
                 if place.holds(self._identity) or not self._is_moved():
-                    # A second name of the very file, or a copy. Its source is not gone through us: it is still
-                    # there, or was handed in once more, or its owner did away with it.
+                    # It is a second name of the same file, or a copy. This handoff did not remove the source: it
+                    # still exists, or it was handed in again, or its owner removed it.
                     disk.remove(self._target)
                     done += ", removed the copy"
                 elif place.folder >= 0:
@@ -358,13 +361,13 @@ class Leftover:
         return done
 
     def _is_moved(self) -> bool:
-        """Whether what is in place is the very file that was handed in, and no copy of it."""
+        """Whether the file in the task's folder is the one that was handed in, and not a copy of it."""
         found = os.lstat(self._target)
         return (found.st_dev, found.st_ino) == self._identity[:2]
 
 
 class _SourcePlace:
-    """Where a file came from, as it is now; `folder` is -1 where even that is gone."""
+    """The current state of the place that a file came from; `folder` is -1 if the folder no longer exists."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -386,7 +389,7 @@ class _SourcePlace:
         return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
 
     def holds(self, identity: tuple[int, ...]) -> bool:
-        """Whether the file of this identity is there, unchanged."""
+        """Whether the file with this identity is there, unchanged."""
         try:
             found = self.stat()
         except OSError:
@@ -394,7 +397,7 @@ class _SourcePlace:
         return identity == (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def has(self, name: str) -> bool:
-        """Whether the folder has a file of this name."""
+        """Whether the folder has a file with this name."""
         try:
             os.stat(name, dir_fd=self.folder, follow_symlinks=False)
         except OSError:
@@ -413,7 +416,7 @@ def _read_note(note: str) -> tuple[tuple[int, ...], str, str]:
 
 
 def _hidden(name: str, target: Path) -> str:
-    """Return what the source of a copy is called until the copy is the task's."""
+    """Return the name of a copy's source until the copy belongs to the task."""
     return f".{_aside(name, target)}"
 
 
@@ -427,7 +430,7 @@ def _void(journal: Path) -> Path:
 
 
 def _lock(folder: Path) -> int:
-    """Return a descriptor that locks the folder until it is closed, or the process dies; raises `BlockingIOError`."""
+    """Return a descriptor that locks the folder until it is closed or the process dies; raises `BlockingIOError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -442,9 +445,9 @@ def _lock_file(opened: int, path: str) -> int:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         os.close(opened)
-        raise FileBusyError(f"{path} is being handed over already") from exc
+        raise FileBusyError(f"{path} is already being handed over") from exc
     except OSError:
-        pass  # a file system without locks: two handoffs at the same moment would both get it
+        pass  # a file system without locks: two simultaneous handoffs would both get the file
     return opened
 
 
@@ -457,7 +460,7 @@ def _refusal(exc: OSError, path: str) -> CeleriacError:
     if isinstance(exc, FileNotFoundError):
         return FileMissingError(f"there is no file {path}")
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageFullError(f"the storage has no room for the file: {exc.strerror}")
+        return StorageFullError(f"the storage does not have room for the file: {exc.strerror}")
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
-        return FileNotAllowedError(f"{path} may not be taken by the server: {exc.strerror}")
-    return CeleriacError(f"{path} could not be handed over: {exc}")
+        return FileNotAllowedError(f"the server may not take {path}: {exc.strerror}")
+    return CeleriacError(f"cannot hand over {path}: {exc}")

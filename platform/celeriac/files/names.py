@@ -1,4 +1,4 @@
-"""Names and media types of files that strangers named: nothing of such a name reaches a path but its extension."""
+"""Names and media types of files that clients named. Only the extension of such a name becomes part of a path."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import Final
 
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,10}")
-#: Longest file name that is kept for display (characters).
+#: The longest file name that is kept for display (characters).
 _MAX_NAME: Final = 200
 
-#: What Python's table lacks or differs in between systems.
+#: Types that Python's own table lacks, or that differ between systems.
 _TYPES: Final = {
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
@@ -33,22 +33,22 @@ _TYPES: Final = {
 
 
 def media_type_of(name: str) -> str | None:
-    """Return the media type that a file's extension stands for, or None."""
+    """Return the media type for the extension of a file, or None."""
     extension = PurePosixPath(name).suffix.lower()
     return _TYPES.get(extension) or mimetypes.guess_type(f"x{extension}", strict=True)[0]
 
 
 def safe_extension(name: str) -> str:
-    """Return the extension of `name` with its dot, in lower case; "" unless it is a plain one."""
+    """Return the extension of `name` with its dot, in lower case; "" unless it is plain letters and digits."""
     extension = PurePosixPath(name.replace("\\", "/")).suffix.lower()
     return extension if _EXTENSION.fullmatch(extension) else ""
 
 
 def original_name(name: str, *, unknown: str) -> str:
-    """Return what an original of this name is called in its task's folder.
+    """Return the name in the task's folder for an original with this name.
 
-    A video is `original.mp4`, whatever its container (docs/task-service.md); pictures and sound keep their
-    extension; of anything else `unknown` is the extension, "" for its own.
+    A video is always `original.mp4`, whatever its container (docs/task-service.md). Pictures and sound keep their
+    extension. All other files get the extension `unknown`, or keep their own if `unknown` is "".
     """
     kind = (media_type_of(name) or "").partition("/")[0]
     if kind == "video":
@@ -60,7 +60,7 @@ def original_name(name: str, *, unknown: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """Return the last part of a name that a client gave, fit to be shown and sent back; "" if nothing is left."""
+    """Return the last part of a client's file name, safe to show and to send back; "" if nothing is left."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     printable = "".join(c for c in unicodedata.normalize("NFC", last) if c.isprintable())
     text = printable.encode("utf-8", "replace").decode().strip().lstrip(".")

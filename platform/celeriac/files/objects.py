@@ -1,10 +1,10 @@
-"""Where files live that several machines share: a small port, and what `files.storage_url` chooses.
+"""Storage for files that several machines share; `files.storage_url` selects the kind.
 
     file:///mnt/shared           a folder that every machine has mounted
-    s3://bucket/prefix           S3, or what speaks its protocol (extra `s3`)
+    s3://bucket/prefix           S3, or a storage that speaks its protocol (extra `s3`)
 
-An object is named by its key, e.g. `videos/{task_id}/result.mp4`; in records stands its URL. It is there
-whole or not at all. Everything here blocks.
+A key names an object, e.g. `videos/{task_id}/result.mp4`; records contain its URL. An object appears whole or not
+at all. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from urllib.parse import unquote, urlsplit
 from celeriac.errors import FileMissingError, FileNotAllowedError, SettingsError
 from celeriac.settings import FilesSettings
 
-#: Read at once (bytes).
+#: How much is read at once (bytes).
 PIECE: Final = 1024**2
 
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """An object as it is now; `etag` is unquoted and changes with the content."""
+    """The current facts of an object; `etag` is unquoted and changes with the content."""
 
     size: int
     etag: str
@@ -37,17 +37,17 @@ class ObjectFacts:
 
 
 class ObjectStore(ABC):
-    """Files by key. Errors: `FileMissingError`, and `OSError` for a store that is away or refuses."""
+    """Files by key. Raises `FileMissingError`, and `OSError` if the storage is unavailable or refuses."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def url_of(self, key: str) -> str:
-        """Return what stands for an object in a record."""
+        """Return the URL that names an object in records."""
         return f"{self.url}/{key}"
 
     def key_of(self, url: str) -> str:
-        """Return the key of a URL; raises `FileNotAllowedError` for one of another place."""
+        """Return the key of a URL; raises `FileNotAllowedError` if the URL is not in this storage."""
         key = url.removeprefix(f"{self.url}/")
         if key == url or any(part in ("", ".", "..") for part in key.split("/")):
             raise FileNotAllowedError(f"{url} is not in the storage")
@@ -55,11 +55,11 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def put(self, key: str, path: Path) -> None:
-        """Store a file under `key`; one that is there already is replaced."""
+        """Store a file under `key`; an existing object is replaced."""
 
     @abstractmethod
     def stat(self, key: str) -> ObjectFacts:
-        """Return what is known of an object."""
+        """Return the facts of an object."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -67,14 +67,14 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object, if it exists."""
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys below a folder-like prefix, e.g. `videos/{task_id}`."""
 
     def fetch(self, key: str, path: Path) -> None:
-        """Write an object to a local file, which appears when it is whole."""
+        """Write an object to a local file, which appears only when it is complete."""
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with draft.open("xb") as file:
@@ -86,14 +86,14 @@ class ObjectStore(ABC):
 
 
 class FolderObjects(ObjectStore):
-    """Objects as files of a folder."""
+    """Objects stored as files in a folder."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._root = Path(unquote(urlsplit(url).path))
 
     def put(self, key: str, path: Path) -> None:
-        """Store a file, on the disk when this returns."""
+        """Store a file; it is on the disk when this returns."""
         target = self._root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -107,11 +107,11 @@ class FolderObjects(ObjectStore):
             draft.unlink(missing_ok=True)
 
     def stat(self, key: str) -> ObjectFacts:
-        """Return what is known of an object."""
+        """Return the facts of an object."""
         try:
             found = (self._root / key).stat()
         except (FileNotFoundError, NotADirectoryError) as exc:
-            raise FileMissingError(f"there is no {key}") from exc
+            raise FileMissingError(f"there is no {key} in the storage") from exc
         return ObjectFacts(
             found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}", datetime.fromtimestamp(found.st_mtime, UTC)
         )
@@ -121,7 +121,7 @@ class FolderObjects(ObjectStore):
         try:
             file = (self._root / key).open("rb")
         except FileNotFoundError as exc:
-            raise FileMissingError(f"there is no {key}") from exc
+            raise FileMissingError(f"there is no {key} in the storage") from exc
         with file:
             file.seek(start)
             left = None if end is None else end - start
@@ -142,7 +142,7 @@ class FolderObjects(ObjectStore):
 
 
 def object_store(files: FilesSettings) -> ObjectStore | None:
-    """Return the storage that the settings choose, None for the local one; raises `SettingsError`."""
+    """Return the shared storage that the settings select, or None for the local disk; raises `SettingsError`."""
     url = files.storage_url
     if url is None:
         return None
@@ -153,6 +153,6 @@ def object_store(files: FilesSettings) -> ObjectStore | None:
         try:
             from celeriac.files.s3 import S3Objects
         except ImportError as exc:
-            raise SettingsError("files.storage_url: S3 needs the extra s3: pip install 'celeriac[s3]'") from exc
+            raise SettingsError("files.storage_url: S3 needs an extra: pip install 'celeriac[s3]'") from exc
         return S3Objects(url, files.s3)
     raise SettingsError(f"files.storage_url: {url!r} is neither s3://BUCKET/PREFIX nor file:///FOLDER")

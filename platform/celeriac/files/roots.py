@@ -1,4 +1,4 @@
-"""Which files may be handed in: regular ones inside the allowed roots, and nothing that is the platform's own."""
+"""Which files may be handed in: regular files inside the allowed roots, except the platform's own files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Final, Self
 from celeriac.errors import FileMissingError, FileNotAllowedError
 from celeriac.settings import FilesSettings
 
-#: A descriptor that only leads on needs no permission to list the folder.
+#: With this flag, opening a folder on the way does not need permission to list it.
 _O_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
-#: A journal entry names the file, and is a symbolic link, which holds 4,095 bytes.
+#: The longest path. A journal entry contains it and is a symbolic link, which holds at most 4,095 bytes.
 MAX_PATH_BYTES: Final = 3800
-#: In the upload area: what is not whole yet, and what is known of each upload.
+#: The folder in the upload area for unfinished files and the facts of each upload.
 INCOMING: Final = ".incoming"
 
 _KINDS: Final = {
@@ -32,9 +32,9 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that may be handed in, found without following anything that could change meanwhile.
+    """A file that may be handed in, found without following links that could change meanwhile.
 
-    `path` is its real path, `folder` an open descriptor of the folder that `name` is in.
+    `path` is its real path; `folder` is an open descriptor of the folder that contains `name`.
     """
 
     path: str
@@ -43,7 +43,7 @@ class SourceFile:
     stat: os.stat_result
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder's descriptor."""
         os.close(self.folder)
 
     def __enter__(self) -> Self:
@@ -53,21 +53,21 @@ class SourceFile:
         self.close()
 
     def same(self, other: os.stat_result) -> bool:
-        """Whether `other` is this very file, unchanged."""
+        """Whether `other` is the same file, unchanged."""
         return _identity(self.stat) == _identity(other)
 
 
 class AllowedRoots:
-    """The folders that files may come from; `protected` are folders and files in them that are nobody's to hand in."""
+    """The folders that files may come from. Nothing in `protected` may be handed in."""
 
     def __init__(self, roots: Iterable[Path], *, protected: Iterable[Path] = ()) -> None:
         self._rules = {os.path.realpath(path): False for path in protected}
-        # What an operator names as a root is one.
+        # Roots come last: a folder that an operator names as a root is one, even if it is protected.
         self._rules |= {os.path.realpath(path): True for path in roots}
 
     @classmethod
     def of(cls, files: FilesSettings, *, data_dir: Path) -> Self:
-        """Return the roots that the settings allow, without the platform's own files in them."""
+        """Return the roots that the settings allow, with the platform's own files protected."""
         storage, uploads = files.storage_path, files.upload_folder(data_dir)
         own = [data_dir / name for name in ("valkey", "run.json", "celeriac.db", "celeriac.db-wal", "celeriac.db-shm")]
         return cls(
@@ -75,7 +75,7 @@ class AllowedRoots:
         )
 
     def contain(self, path: str) -> bool:
-        """Whether a real path lies inside: the deepest folder that a rule names decides."""
+        """Whether a real path is inside the roots; the rule for the deepest folder decides."""
         while True:
             if (rule := self._rules.get(path)) is not None:
                 return rule
@@ -85,20 +85,20 @@ class AllowedRoots:
             path = parent
 
     def resolve(self, path: str) -> str:
-        """Return the real path; raises `FileNotAllowedError` where that lies outside."""
+        """Return the real path; raises `FileNotAllowedError` if it is outside the roots."""
         if not path:
             raise FileNotAllowedError("the path is empty")
         if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
-            raise FileNotAllowedError("that can be no path: it is too long, or holds a zero byte")
+            raise FileNotAllowedError("the path is not valid: it is too long or contains a zero byte")
         real = os.path.realpath(path)
         if not self.contain(real):
-            raise FileNotAllowedError(f"{path} lies outside of the folders that files may be handed in from")
+            raise FileNotAllowedError(f"{path} is outside the folders that files may come from (ALLOWED_FILE_ROOTS)")
         return real
 
     def open(self, path: str) -> SourceFile:
-        """Find a file that may be handed in; close it in the end.
+        """Find a file that may be handed in; the caller must close it.
 
-        Raises `FileNotAllowedError` for what is no regular file inside the roots, `FileMissingError`.
+        Raises `FileNotAllowedError` if it is not a regular file inside the roots, and `FileMissingError`.
         """
         real = self.resolve(path)
         try:
@@ -107,17 +107,17 @@ class AllowedRoots:
             raise FileMissingError(f"there is no file {path}") from exc
         except OSError as exc:
             if exc.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise FileNotAllowedError(f"{path} leads through something that is no folder") from exc
+                raise FileNotAllowedError(f"a part of the path {path} is not a folder") from exc
             raise FileNotAllowedError(f"{path} cannot be reached: {exc.strerror}") from exc
 
 
 def kind_of(mode: int) -> str:
-    """Return what something other than a regular file is, for people."""
-    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+    """Return a readable name for the kind of a path that is not a regular file."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def open_folder(path: str) -> int:
-    """Return a descriptor of a folder, given by its real path; no symbolic link is followed on the way."""
+    """Return a descriptor of the folder with this real path; does not follow symbolic links on the way."""
     folder = os.open("/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in filter(None, path.split("/")):

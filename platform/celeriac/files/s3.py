@@ -1,4 +1,4 @@
-"""Objects in S3, or in what speaks its protocol."""
+"""Objects in S3, or in a storage that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from celeriac.settings import S3Settings
 
 
 class S3Objects(ObjectStore):
-    """Objects of a bucket, below a prefix. Credentials come from where AWS' own tools find them."""
+    """Objects in a bucket, below a prefix. It finds credentials where AWS' own tools find them."""
 
     def __init__(self, url: str, s3: S3Settings) -> None:
         super().__init__(url)
@@ -32,12 +32,12 @@ class S3Objects(ObjectStore):
         self._store = S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
 
     def put(self, key: str, path: Path) -> None:
-        """Store a file; a large one in parts, which appear as one object."""
+        """Store a file; a large file is sent in parts, which appear as one object."""
         with _translated(key), path.open("rb") as file:
             obstore.put(self._store, key, file, max_concurrency=4)
 
     def stat(self, key: str) -> ObjectFacts:
-        """Return what is known of an object."""
+        """Return the facts of an object."""
         with _translated(key):
             meta = obstore.head(self._store, key)
         return ObjectFacts(meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
@@ -73,7 +73,7 @@ class S3Objects(ObjectStore):
 
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
-    """Raise this project's errors for obstore's."""
+    """Translate obstore's errors into this project's errors."""
     try:
         yield
     except (NotFoundError, FileNotFoundError) as exc:

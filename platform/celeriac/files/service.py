@@ -1,7 +1,6 @@
-"""The service of files: uploads, and the one way in which a file and a submission become a task.
+"""The service of files: uploads, and the only way to turn a file and a submission into a task.
 
-In this order: the id, the file's place, its folder, the handoff, the record, the message, the answer. What
-fails leaves the file where it was.
+The order is: id, path, folder, handoff, record, message, answer. If a step fails, the file is where it was.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Ts = TypeVarTuple("Ts")
 
 log = logging.getLogger(__name__)
 
-#: Threads for what takes milliseconds, for copies, which take as long as the disk does, and for uploads.
+#: Numbers of threads: for work of a few milliseconds, for copies (as slow as the disk), and for uploads.
 _QUICK: Final = 8
 _COPIES: Final = 4
 _STREAMS: Final = 8
@@ -55,13 +54,13 @@ _TYPES: Final = Registry([FILE_PROCESS])
 
 @dataclass
 class _Caller:
-    """Who waits for the answer; nobody once it has hung up."""
+    """The caller that waits for the answer; `gone` once it has hung up."""
 
     gone: bool = False
 
 
 class Files:
-    """Takes files in; belongs to one event loop. `disk` is for tests that look between the steps."""
+    """Takes files in. It belongs to one event loop. Tests pass a `disk` to look between the steps."""
 
     def __init__(self, *, store: TaskStore, settings: Settings, disk: FileSystem | None = None) -> None:
         self.settings = settings
@@ -69,7 +68,7 @@ class Files:
         self.roots = AllowedRoots.of(settings.files, data_dir=settings.data_dir)
         self.uploads = UploadArea(settings.upload_folder(), settings.files)
         self.handoff = Handoff(settings.files.storage_path, disk=disk, durable=settings.durability == "fsync")
-        #: Where the files of tasks live when they do not live in the local storage.
+        #: The shared storage for the files of tasks; None if they stay in the local storage.
         self.objects = object_store(settings.files)
         self._quick = ThreadPoolExecutor(_QUICK, thread_name_prefix="files")
         self._copies = ThreadPoolExecutor(_COPIES, thread_name_prefix="copy")
@@ -77,7 +76,7 @@ class Files:
         self._working: set[asyncio.Task[Submitted]] = set()
 
     async def stop(self) -> None:
-        """Let what is under way end; copies are given up, their sources stay. Idempotent."""
+        """Wait for running work to end. Copies are abandoned, and their sources stay. Idempotent."""
         self.handoff.stop()
         while self._working:
             await asyncio.wait(self._working)
@@ -86,20 +85,20 @@ class Files:
         self._streams.shutdown()
 
     async def run(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run something short that touches the disk, off the loop."""
+        """Run a short call that uses the disk, off the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._quick, call, *arguments)
 
     async def stream(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Run something that moves or reads much data, off the loop, so that short things need not wait for it."""
+        """Run a call that moves or reads much data, off the loop and apart from the short calls."""
         return await asyncio.get_running_loop().run_in_executor(self._streams, call, *arguments)
 
     # --- tasks
 
     async def create(self, temp_file_path: str, *, caller: Principal = LOCAL) -> Submitted:
-        """Take over a file and make the `file_process` task of it that suits it (`CreateTask`, docs/task-service.md).
+        """Take over a file and submit a `file_process` task for it (`CreateTask`, docs/task-service.md).
 
         Raises `ForbiddenError`, `FileMissingError`, `FileNotAllowedError`, `FileBusyError`, `StorageFullError`,
-        `QueueFullError` or `StoreUnavailableError`; then the file is where it was.
+        `QueueFullError` or `StoreUnavailableError`. After an error the file is where it was.
         """
         self.check_path_allowed(caller)
         name = original_name(temp_file_path, unknown=".mp4")
@@ -130,10 +129,10 @@ class Files:
         return await self._until_done(self._take_over, path, submission, name, upload)
 
     async def check(self, payload: FilePayload, caller: Principal) -> None:
-        """Raise `InvalidSubmissionError` where the file is not one that `caller` may hand in.
+        """Raise `InvalidSubmissionError` if `caller` may not hand in the file.
 
-        Nobody may name somebody else's upload. A path may be named by admins, and by all inside roots that the
-        settings name: then the operator has said which files are everybody's.
+        A caller may not name another user's upload. Admins may name any path inside the roots. Other callers may do
+        so only if the settings name the roots: then the operator has decided that these files are for everybody.
         """
         if caller.admin:
             return
@@ -150,20 +149,20 @@ class Files:
             if (upload := await self.run(self.uploads.by_path, path)) is not None and not caller.sees(
                 upload.info.owner
             ):
-                raise FileNotAllowedError(f"{payload.path} is not a file of yours")
+                raise FileNotAllowedError(f"{payload.path} is another user's upload")
         except (FileNotAllowedError, ForbiddenError) as exc:
             raise InvalidSubmissionError([Violation("payload.path", str(exc))]) from exc
 
     def check_path_allowed(self, caller: Principal) -> None:
-        """Raise `ForbiddenError` unless `caller` may name files of the server by their paths."""
+        """Raise `ForbiddenError` unless `caller` may name files on the server by their paths."""
         if not caller.admin and self.settings.files.allowed_roots is None:
             raise ForbiddenError(
-                "only an admin may name a file of the server: upload it and give its file_id, or let the operator"
-                " set ALLOWED_FILE_ROOTS"
+                "only an admin may name a file on the server: upload the file and use its file_id, or ask the operator"
+                " to set ALLOWED_FILE_ROOTS"
             )
 
     async def check_owner(self, file_id: str, caller: Principal) -> None:
-        """Raise `FileMissingError` where an upload is somebody else's, as for one that does not exist."""
+        """Raise `FileMissingError` if another user owns the upload, as if it did not exist."""
         if not caller.sees((await self.run(self.uploads.info, file_id)).owner):
             raise FileMissingError(f"there is no upload {file_id}")
 
@@ -174,7 +173,7 @@ class Files:
             except FileMissingError as exc:
                 raise InvalidSubmissionError([Violation("payload.file_id", str(exc))]) from exc
         if payload.path is None:
-            message = "is required, or payload.file_id: which file is it?"
+            message = "is required, unless payload.file_id names an upload"
             raise InvalidSubmissionError([Violation("payload.path", message)])
         try:
             return await self.run(self.real_path, payload.path)
@@ -182,20 +181,20 @@ class Files:
             raise InvalidSubmissionError([Violation("payload.path", str(exc))]) from exc
 
     def real_path(self, path: str) -> str:
-        """Return the real path of a file that a task may read: inside the roots, or any task's; blocks."""
+        """Return the real path of a file that a task may read: inside the roots, or a file of a task. Blocks."""
         videos = str((self.handoff.storage / "videos").resolve())
         real = str(Path(path).resolve()) if path and "\0" not in path else ""
         return real if real.startswith(f"{videos}/") else self.roots.resolve(path)
 
     async def _check_readable(self, path: str) -> None:
-        """Raise `InvalidSubmissionError` unless there is a file now; the worker looks again."""
+        """Raise `InvalidSubmissionError` unless the file exists now; the worker checks again."""
         if not await self.run(Path(path).exists):
             raise InvalidSubmissionError([Violation("payload.path", f"there is no file {path}")])
         if not await self.run(Path(path).is_file):
             raise InvalidSubmissionError([Violation("payload.path", f"{path} is not a file")])
 
     async def _until_done(self, work: Callable[..., Any], *arguments: Any) -> Submitted:
-        """Run `work` to its end also when the caller hangs up meanwhile: half a handoff is no state to stay in."""
+        """Run `work` to its end even if the caller hangs up meanwhile, because a handoff must not stay half done."""
         caller = _Caller()
         task: asyncio.Task[Submitted] = asyncio.create_task(work(caller, *arguments), name="handoff")
         self._working.add(task)
@@ -220,7 +219,7 @@ class Files:
             submission = replace(submission, original_file_path=place, original_file_name=shown)
             submitted = await self.store.submit(submission)
         except BaseException as exc:
-            # The answer may have been lost on its way, with the record stored.
+            # The record may have been stored even though its answer was lost.
             await self._give_back(handed, certain=not isinstance(exc, StoreUnavailableError))
             raise
         if not submitted.created:
@@ -243,14 +242,14 @@ class Files:
             raise
 
     async def _share(self, handed: HandedOver) -> str:
-        """Put the file where every machine finds it; returns what the record says of its place."""
+        """Upload the file to the shared storage, if there is one; returns the path or URL for the record."""
         if self.objects is None:
             return str(handed.target)
         key = key_of(handed.task_id, handed.target.name)
         try:
             await asyncio.get_running_loop().run_in_executor(self._copies, self.objects.put, key, handed.target)
         except OSError as exc:
-            raise StoreUnavailableError(f"the file was not stored: {exc}") from exc
+            raise StoreUnavailableError(f"the file could not be stored: {exc}") from exc
         return self.objects.url_of(key)
 
     def _finish(self, handed: HandedOver) -> None:
@@ -266,16 +265,16 @@ class Files:
 
 
 def key_of(task_id: str, name: str) -> str:
-    """Return the key of a task's file in a shared storage."""
+    """Return the key of a task's file in the shared storage."""
     return f"{VIDEOS}/{task_id}/{name}"
 
 
 def processor_for(name: str) -> str:
-    """Return the processor that `CreateTask` runs on an original of this name."""
+    """Return the processor that `CreateTask` runs on an original with this name."""
     kind = (media_type_of(name) or "").partition("/")[0]
     return {"image": "image", "audio": "probe"}.get(kind, "video")
 
 
 def _note_end(task: asyncio.Task[Submitted]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.info("a handoff whose caller hung up failed, and the file went back: %s", error)
+        log.info("the caller of a handoff hung up and the handoff failed; the file is back in its place: %s", error)

@@ -1,4 +1,4 @@
-"""The roles that put right what a crash or an absent client left behind. Any number may run on one storage."""
+"""The roles that clean up after a crash or an absent client. Any number may run on one storage."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from celeriac.store.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 
-#: How old a journal entry is before its process may be taken for dead (seconds); its lock says it for sure.
+#: How old a journal entry must be before its process may be dead (seconds); only its lock tells for certain.
 _GRACE_S: Final = 5.0
-#: How long a submission that was not answered may still arrive (seconds).
+#: How long a submission without an answer may still arrive (seconds).
 _VOID_S: Final = 3600.0
-#: How long an upload in one piece may stand still without its writer (seconds).
+#: How long an upload in one piece may make no progress without a writer (seconds).
 _DEAD_WRITER_S: Final = 60.0
 
 
 class HandoffSweeper(Role):
-    """Finishes, or undoes, the handoffs whose process died; cancels tasks whose file went back."""
+    """Finishes or undoes the handoffs whose process died; cancels tasks whose file was given back."""
 
     def __init__(
         self, *, store: TaskStore, handoff: Handoff, objects: ObjectStore | None = None, grace_s: float = _GRACE_S
@@ -41,7 +41,7 @@ class HandoffSweeper(Role):
         self._grace_s = grace_s
 
     async def step(self) -> float:
-        """Look once at each journal entry."""
+        """Check each journal entry once."""
         for task_id in await asyncio.to_thread(lambda: list(self._handoff.left_over(self._grace_s))):
             leftover = await asyncio.to_thread(self._handoff.seize, task_id)
             if leftover is None:
@@ -54,9 +54,9 @@ class HandoffSweeper(Role):
             try:
                 done = await asyncio.to_thread(leftover.settle, known=known)
             except OSError as exc:
-                log.warning("task %s: the handoff of %s cannot be settled yet: %s", task_id, leftover.source, exc)
+                log.warning("task %s: cannot settle the handoff of %s yet: %s", task_id, leftover.source, exc)
             else:
-                log.warning("task %s: the handoff of %s was cut off: %s", task_id, leftover.source, done)
+                log.warning("task %s: settled an interrupted handoff of %s: %s", task_id, leftover.source, done)
                 if self._objects is not None:
                     await asyncio.to_thread(self._tidy, self._objects, task_id, known=known)
         for task_id, age_s in await asyncio.to_thread(lambda: list(self._handoff.voided())):
@@ -64,7 +64,7 @@ class HandoffSweeper(Role):
         return self._grace_s
 
     def _tidy(self, objects: ObjectStore, task_id: str, *, known: bool) -> None:
-        """Remove what is in the wrong one of two places: the shared file without a task, or the local one of a task."""
+        """Remove the redundant copy: the local files if the task is `known`, else the files in the shared storage."""
         if known:
             shutil.rmtree(self._handoff.folder(task_id), ignore_errors=True)
             return
@@ -72,7 +72,7 @@ class HandoffSweeper(Role):
             for key in list(objects.list(f"{VIDEOS}/{task_id}")):
                 objects.delete(key)
         except OSError as exc:
-            log.warning("task %s: what was stored of it stays: %s", task_id, exc)
+            log.warning("task %s: cannot remove its files from the shared storage: %s", task_id, exc)
 
     async def _known(self, task_id: str) -> bool:
         try:
@@ -84,7 +84,7 @@ class HandoffSweeper(Role):
     async def _void(self, task_id: str, age_s: float) -> None:
         """Cancel the task if its unanswered submission has arrived after all."""
         try:
-            await self._store.cancel(task_id, "its submission was not answered, and its file went back")
+            await self._store.cancel(task_id, "its submission was not answered, so its file was given back")
         except TaskNotFoundError:
             if age_s < _VOID_S:
                 return
@@ -94,7 +94,7 @@ class HandoffSweeper(Role):
 
 
 class UploadSweeper(Role):
-    """Removes the uploads that no task took, and those that nobody goes on with."""
+    """Removes uploads that no task took, and uploads that their client did not finish."""
 
     def __init__(self, *, uploads: UploadArea, interval_s: float = 60.0) -> None:
         super().__init__()
@@ -102,10 +102,10 @@ class UploadSweeper(Role):
         self._interval_s = interval_s
 
     async def step(self) -> float:
-        """Look once at each upload."""
+        """Check each upload once."""
         for file_id in await asyncio.to_thread(self._uploads.every_id):
             if await asyncio.to_thread(self._sweep, file_id):
-                log.info("upload %s was abandoned and is removed", file_id)
+                log.info("removed the abandoned upload %s", file_id)
         return self._interval_s
 
     def _sweep(self, file_id: str) -> bool:
@@ -122,7 +122,7 @@ class UploadSweeper(Role):
 
 
 class StorageSweeper(Role):
-    """Removes the files of tasks whose record is gone, where the settings want that (`files.keep`)."""
+    """Removes the files of tasks whose record no longer exists, if the settings ask for that (`files.keep`)."""
 
     def __init__(self, *, store: TaskStore, storage: Path, keep_s: float, interval_s: float = 300.0) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class StorageSweeper(Role):
         self._interval_s = interval_s
 
     async def step(self) -> float:
-        """Look once at each task's folder."""
+        """Check each task's folder once."""
         for name in await asyncio.to_thread(_names, self._videos):
             folder = self._videos / name
             if not await asyncio.to_thread(self._old, folder):
@@ -141,7 +141,7 @@ class StorageSweeper(Role):
                 await self._store.get(name)
             except TaskNotFoundError:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-                log.info("removed the files of task %s, whose record is gone", name)
+                log.info("removed the files of task %s, whose record no longer exists", name)
             except CeleriacError:
                 break
         return self._interval_s
@@ -154,7 +154,7 @@ class StorageSweeper(Role):
 
 
 def file_roles(intake: Files) -> list[Role]:
-    """Return the roles of a process that takes files in."""
+    """Return the background roles of a process that takes files in."""
     roles: list[Role] = [
         HandoffSweeper(store=intake.store, handoff=intake.handoff, objects=intake.objects),
         UploadSweeper(uploads=intake.uploads),

@@ -1,10 +1,10 @@
-"""The upload area: files on their way in, and whole ones that wait for their task.
+"""The upload area: unfinished uploads, and complete files that wait for a task.
 
-    {area}/{file_id}.mp4              a whole file; its name is what a task may be given
-    {area}/.incoming/{file_id}.part   one that is not whole yet; locked while somebody writes to it
-    {area}/.incoming/{file_id}.json   what is known of it, from its beginning to its task
+    {area}/{file_id}.mp4              a complete file; a task may name its path
+    {area}/.incoming/{file_id}.part   an unfinished file; locked while a writer has it open
+    {area}/.incoming/{file_id}.json   the facts of an upload, from its start until a task takes it
 
-The length of an unfinished file is how far it has come; nothing else keeps count. Everything here blocks.
+The length of an unfinished file is the progress of the upload; there is no other counter. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from celeriac.files.upload_limits import check_room, check_size, check_type
 from celeriac.settings import FilesSettings
 
 _FILE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-#: How often the quota is looked at again while a file of unknown length comes in (bytes).
+#: How often the quota is checked again while a file of unknown length arrives (bytes).
 _QUOTA_STEP: Final = 64 * 1024**2
 _READ: Final = 1024**2
 
 
 @dataclass(frozen=True)
 class UploadInfo:
-    """What is known of an upload. `length` is None until the end for one whose client did not say it."""
+    """The facts of an upload. If the client did not send its length, `length` is None until the upload ends."""
 
     file_id: str
     name: str
@@ -54,16 +54,16 @@ class UploadInfo:
     length: int | None
     created_s: float
     sha256: str | None = None
-    #: As the client wrote it (tus: `Upload-Metadata`).
+    #: The text that the client sent (tus: `Upload-Metadata`).
     metadata: str = ""
     resumable: bool = False
-    #: The user who made it; None is nobody in particular.
+    #: The user who made it; None if the caller did not have a user id.
     owner: str | None = None
 
 
 @dataclass(frozen=True)
 class StoredUpload:
-    """A whole file in the upload area."""
+    """A complete file in the upload area."""
 
     info: UploadInfo
     path: Path
@@ -71,7 +71,7 @@ class StoredUpload:
 
 
 class UploadArea:
-    """The folder of uploads and its rules; any number of processes may work in it."""
+    """The folder of uploads and its rules. Any number of processes may use it at once."""
 
     def __init__(self, folder: Path, settings: FilesSettings) -> None:
         self.folder = folder.absolute()
@@ -94,9 +94,9 @@ class UploadArea:
         resumable: bool = False,
         owner: str | None = None,
     ) -> UploadInfo:
-        """Make room for a new upload.
+        """Start a new upload.
 
-        Raises `PayloadTooLargeError`, `FileTypeRefusedError` or `StorageFullError`: nothing is left then.
+        Raises `PayloadTooLargeError`, `FileTypeRefusedError` or `StorageFullError`, and then leaves nothing behind.
         """
         self.prepare()
         kind = check_type(name, media_type, self.settings)
@@ -113,7 +113,7 @@ class UploadArea:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Let one process at a time look whether there is room and take it."""
+        """Let only one process at a time check for room and take it."""
         with open(self._incoming / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -123,7 +123,7 @@ class UploadArea:
         check_room(used, uploads, wanted, self.settings)
 
     def usage(self) -> tuple[int, int]:
-        """Return what all uploads take or were promised, in bytes, and how many there are."""
+        """Return the bytes that all uploads use or have reserved, and the number of uploads."""
         used, uploads = 0, 0
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -139,16 +139,16 @@ class UploadArea:
         return used, uploads
 
     def every_id(self) -> list[str]:
-        """Return the ids of all uploads that something is known of."""
+        """Return the ids of all uploads that have facts."""
         names = os.listdir(self._incoming) if self._incoming.is_dir() else []
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     # --- writing
 
     def open(self, file_id: str) -> UploadWriter:
-        """Return a writer for an unfinished upload, its own until it is closed.
+        """Return a writer for an unfinished upload; the upload is locked until the writer is closed.
 
-        Raises `FileMissingError`, and `FileBusyError` while somebody else writes.
+        Raises `FileMissingError`, and `FileBusyError` while another writer has the upload open.
         """
         self.check_id(file_id)
         try:
@@ -164,13 +164,13 @@ class UploadArea:
             return UploadWriter(self, info, descriptor)
         except BlockingIOError as exc:
             os.close(descriptor)
-            raise FileBusyError(f"somebody else writes to the upload {file_id} right now") from exc
+            raise FileBusyError(f"another request is writing to the upload {file_id}: try again later") from exc
         except BaseException:
             os.close(descriptor)
             raise
 
     def offset(self, file_id: str) -> int:
-        """Return how many bytes of an upload are here; raises `FileMissingError`."""
+        """Return the number of bytes of an upload that have arrived; raises `FileMissingError`."""
         try:
             return self.look_up(file_id).size
         except FileMissingError:
@@ -180,7 +180,7 @@ class UploadArea:
             return offset
 
     def _peek(self, file_id: str) -> tuple[UploadInfo | None, int]:
-        """Return what is known of an unfinished upload and how far it has come, not counting unverified bytes."""
+        """Return the facts of an unfinished upload, and the number of its bytes without unverified ones."""
         try:
             info = self.info(file_id)
             offset = self._part(file_id).stat().st_size
@@ -192,16 +192,16 @@ class UploadArea:
     # --- whole files
 
     def look_up(self, file_id: str) -> StoredUpload:
-        """Return a whole upload; raises `FileMissingError`."""
+        """Return a complete upload; raises `FileMissingError`."""
         info = self.info(file_id)
         path = self.path_of(info)
         try:
             return StoredUpload(info, path, path.stat(follow_symlinks=False).st_size)
         except FileNotFoundError as exc:
-            raise FileMissingError(f"the upload {file_id} is not whole yet, or a task has taken it") from exc
+            raise FileMissingError(f"the upload {file_id} is not complete yet, or a task has taken it") from exc
 
     def digest(self, stored: StoredUpload) -> StoredUpload:
-        """Return `stored` with its sha-256, which is found out now where it came in pieces."""
+        """Return `stored` with its sha-256, which is computed now if the upload arrived in pieces."""
         if stored.info.sha256 is not None:
             return stored
         try:
@@ -214,7 +214,7 @@ class UploadArea:
         return replace(stored, info=info)
 
     def info(self, file_id: str) -> UploadInfo:
-        """Return what is known of an upload; raises `FileMissingError`."""
+        """Return the facts of an upload; raises `FileMissingError`."""
         self.check_id(file_id)
         try:
             return UploadInfo(**orjson.loads(self._info(file_id).read_bytes()))
@@ -222,11 +222,11 @@ class UploadArea:
             raise FileMissingError(f"there is no upload {file_id}") from exc
 
     def path_of(self, info: UploadInfo) -> Path:
-        """Return where a file is, or will be, once it is whole."""
+        """Return the path of an upload's file once it is complete."""
         return self.folder / f"{info.file_id}{safe_extension(info.name)}"
 
     def by_path(self, path: str) -> StoredUpload | None:
-        """Return the upload whose whole file has this real path, or None."""
+        """Return the upload whose complete file has this real path, or None."""
         found = Path(path)
         if str(found.parent) != os.path.realpath(self.folder) or not _FILE_ID.fullmatch(found.name[:36]):
             return None
@@ -237,11 +237,11 @@ class UploadArea:
         return stored if stored.path.name == found.name else None
 
     def forget(self, file_id: str) -> None:
-        """Drop what is known of an upload that a task has taken."""
+        """Remove the facts of an upload that a task has taken."""
         self._info(file_id).unlink(missing_ok=True)
 
     def discard(self, file_id: str) -> None:
-        """Remove an upload; raises `FileMissingError`, and `FileBusyError` while somebody writes to it."""
+        """Remove an upload; raises `FileMissingError`, and `FileBusyError` while a writer has it open."""
         info = self.info(file_id)
         try:
             writer = self.open(file_id)
@@ -252,7 +252,7 @@ class UploadArea:
             writer.discard()
 
     def last_touched_s(self, file_id: str) -> float:
-        """Return when something last happened to an upload, in seconds since the epoch; 0 when nothing is left."""
+        """Return the time of the last change of an upload, in seconds since the epoch; 0 if nothing is left of it."""
         moments = [0.0]
         for path in (self._info(file_id), self._part(file_id)):
             try:
@@ -263,9 +263,9 @@ class UploadArea:
 
     @staticmethod
     def check_id(file_id: str) -> None:
-        """Raise `FileMissingError` for what can be no upload's id."""
+        """Raise `FileMissingError` if the text cannot be the id of an upload."""
         if _FILE_ID.fullmatch(file_id) is None:
-            raise FileMissingError("there is no upload of this id")
+            raise FileMissingError("there is no upload with this id")
 
     # --- places
 
@@ -276,7 +276,7 @@ class UploadArea:
         return self._incoming / f"{file_id}.json"
 
     def _unverified(self, file_id: str) -> Path:
-        """A file that holds the length up to which the upload is verified, while more than that is written."""
+        """Return the path of a file that holds the verified length while an unverified chunk is written."""
         return self._incoming / f"{file_id}.unverified"
 
     def _write_info(self, info: UploadInfo) -> None:
@@ -295,7 +295,7 @@ class UploadArea:
 
 
 class UploadWriter:
-    """The one writer of an unfinished upload; its bytes go to the end of the file."""
+    """The only writer of an unfinished upload; it appends to the file."""
 
     def __init__(self, area: UploadArea, info: UploadInfo, descriptor: int) -> None:
         self.info = info
@@ -306,7 +306,7 @@ class UploadWriter:
         self._looked_at = self.offset
         self._chunk: Any = None
         self._chunk_start = 0
-        # Whoever waited for a write may be cancelled, and close, while its thread still writes.
+        # A request that waits for a write may be cancelled and close the writer while its thread still writes.
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -316,14 +316,14 @@ class UploadWriter:
         self.close()
 
     def close(self) -> None:
-        """Let others write. Idempotent."""
+        """Release the upload to other writers. Idempotent."""
         with self._lock:
             descriptor, self._descriptor = self._descriptor, -1
             if descriptor >= 0:
                 os.close(descriptor)
 
     def write(self, data: bytes) -> None:
-        """Append; raises `PayloadTooLargeError` beyond the limit or the length said, and `StorageFullError`."""
+        """Append; raises `PayloadTooLargeError` beyond the limit or the announced length, and `StorageFullError`."""
         end = self.offset + len(data)
         check_size(end, self._area.settings)
         if self.info.length is not None and end > self.info.length:
@@ -343,15 +343,15 @@ class UploadWriter:
                 view = view[written:]
 
     def begin_chunk(self, algorithm: str) -> None:
-        """From now on bytes count only when `end_chunk` has found their digest right."""
+        """Start a chunk whose bytes count only after `end_chunk` has verified their digest."""
         self._chunk = hashlib.new(algorithm, usedforsecurity=False)
         self._chunk_start = self.offset
         self._area._unverified(self.info.file_id).write_text(str(self.offset))
 
     def end_chunk(self, expected: bytes | None) -> None:
-        """Keep the chunk if its digest is `expected`; else (None: it did not come whole) drop it.
+        """Keep the chunk if its digest is `expected`; otherwise drop it. None means that the chunk is incomplete.
 
-        Raises `ChecksumMismatchError` when it is another one.
+        Raises `ChecksumMismatchError` if the digest differs.
         """
         with self._lock:
             right = expected is not None and self._chunk.digest() == expected
@@ -362,10 +362,10 @@ class UploadWriter:
             self._chunk = None
         self._area._unverified(self.info.file_id).unlink(missing_ok=True)
         if not right and expected is not None:
-            raise ChecksumMismatchError("the chunk has another checksum than the one sent with it; it was dropped")
+            raise ChecksumMismatchError("the chunk does not match the checksum sent with it: send the chunk again")
 
     def digest(self) -> bytes:
-        """Return the sha-256 of what is there so far."""
+        """Return the sha-256 of the bytes that have arrived so far."""
         if self._sha256 is None:
             self._sha256 = hashlib.sha256()
             position = 0
@@ -375,7 +375,7 @@ class UploadWriter:
         return self._sha256.digest()
 
     def finish(self) -> StoredUpload:
-        """Make the file a whole upload, on the disk; raises `StorageFullError`."""
+        """Complete the upload and write it to the disk; raises `StorageFullError`."""
         area, info = self._area, self.info
         sha256 = self._sha256.hexdigest() if self._sha256 is not None else None
         info = replace(info, length=self.offset, sha256=sha256)
@@ -389,7 +389,7 @@ class UploadWriter:
         return StoredUpload(info, path, self.offset)
 
     def discard(self) -> None:
-        """Remove the upload with all that came."""
+        """Remove the upload with all its bytes."""
         self._area._part(self.info.file_id).unlink(missing_ok=True)
         self._area._unverified(self.info.file_id).unlink(missing_ok=True)
         self._area.forget(self.info.file_id)
@@ -397,12 +397,12 @@ class UploadWriter:
 
 
 def parse_metadata(text: str) -> Mapping[str, bytes]:
-    """Read tus' `Upload-Metadata`: pairs of a key and a base64 value, separated by commas; raises `ValueError`."""
+    """Parse tus' `Upload-Metadata`: pairs of a key and a base64 value, separated by commas; raises `ValueError`."""
     found: dict[str, bytes] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = pair.partition(" ")
         if key in found:
-            raise ValueError(f"the key {key} is there twice")
+            raise ValueError(f"the key {key} appears twice")
         found[key] = base64.b64decode(value, validate=True)
     return found
 
@@ -424,7 +424,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 @contextmanager
 def _no_room() -> Iterator[None]:
-    """Say that the disk is full as what it is."""
+    """Raise `StorageFullError` if the disk is full."""
     try:
         yield
     except OSError as exc:

@@ -1,17 +1,17 @@
-"""The task type `file_process`: files processed in child processes that have limits.
+"""The task type `file_process`: processes files in child processes with resource limits.
 
-handler.py     from a task to its files: finds the input, runs the plan, puts the results into place
-source.py      the file that a task works on, checked
-workplace.py   where unfinished output is, and how finished output gets beside the original
-process.py     the worker's side of a child process: starts it, relays its reports, ends it
-child.py       the child's side: takes its limits, runs one processor, says how it went
-protocol.py    what the two say to each other
-parent_death.py   children that do not outlive their parents
-refusals.py    the errors that processors raise
-ffmpeg.py      how ffmpeg is found and run
-media.py       what ffmpeg says of a file, as facts
-pictures.py    pictures, opened with care
-processors/    the processors
+handler.py        the handler: finds the input, runs the plan, puts the results into place
+source.py         finds and checks the file that a task works on
+workplace.py      holds unfinished output, and moves finished output beside the original
+process.py        the worker's side of a child process: starts it, relays its reports, ends it
+child.py          the child's side: sets its limits, runs one processor, reports the outcome
+protocol.py       the messages between worker and child
+parent_death.py   makes a child end with its parent
+refusals.py       the errors that processors raise
+ffmpeg.py         finds and runs ffmpeg
+media.py          reads the facts of a media file from ffmpeg
+pictures.py       opens pictures safely
+processors/       the processors
 
-Nothing is imported here: the child starts with this package and should be quick.
+This module does not import anything, because the child imports the package and should start fast.
 """

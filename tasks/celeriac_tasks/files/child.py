@@ -1,7 +1,7 @@
-"""The child process of one run of a processor: takes its limits, runs it, says how it went.
+"""The child process that runs one processor once: sets its limits, runs it, reports the outcome.
 
-Started as `python -m celeriac_tasks.files.child` by `process.py`. The limits are taken before the
-processor's module is imported, and ffmpeg inherits them.
+`process.py` starts it as `python -m celeriac_tasks.files.child`. It sets the limits before it imports the
+processor's module, and ffmpeg inherits them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from celeriac_tasks.files.parent_death import die_with_parent
 from celeriac_tasks.files.protocol import Request, encode_line
 from celeriac_tasks.files.refusals import ProcessorUnavailableError, refusal_of
 
-#: Shortest time between two reports of the same stage (seconds).
+#: The shortest time between two reports of the same stage (seconds).
 _REPORT_INTERVAL_S: Final = 0.25
-#: What a process maps besides its data: code, libraries, stacks, address space that is only reserved.
+#: Address space that a process maps besides its data: code, libraries, stacks, reserved ranges (bytes).
 _ADDRESS_SPACE_BESIDES: Final = 4 * 1024**3
 _MAX_TEXT: Final = 2000
 
 
 def main() -> int:
-    """Run what standard input asks for; returns the exit code: 0, also when the run failed in an orderly way."""
-    # The worker's lines have a descriptor of their own: what libraries print goes where errors go.
+    """Run the request from standard input; returns the exit code, which is 0 even if the run reported a failure."""
+    # The lines for the worker get their own descriptor; output that libraries print goes to standard error.
     lines = os.dup(1)
     os.dup2(2, 1)
     request = Request.decode(sys.stdin.buffer.read())
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def take_limits(limits: JobLimits) -> None:
-    """Take the limits that the system holds, for this process and those it starts."""
+    """Set the system's resource limits for this process and the processes that it starts."""
     for number, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_DATA, limits.memory_bytes),
@@ -61,12 +61,12 @@ def take_limits(limits: JobLimits) -> None:
     ):
         _, hard = resource.getrlimit(number)
         capped = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with contextlib.suppress(ValueError, OSError):  # a system that knows no such limit
+        with contextlib.suppress(ValueError, OSError):  # the system does not have this limit
             resource.setrlimit(number, (capped, capped))
-    # At the soft limit comes SIGXCPU, at the hard one a SIGKILL that says nothing.
+    # The soft limit sends SIGXCPU; the hard limit sends SIGKILL, which does not tell the reason.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
-    # When the machine runs out of memory, this is what the kernel should end, and not the worker.
+    # If the machine runs out of memory, the kernel should kill this process and not the worker.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
@@ -92,17 +92,17 @@ def _imported(request: Request) -> Processor:
     importlib.import_module(module)
     processor = processors.get(request.processor)
     if processor is None or processor.function is None or processor.target != request.target:
-        raise RuntimeError(f"importing {module} registered no processor {request.processor!r}")
+        raise RuntimeError(f"the module {module} does not register a processor {request.processor!r}")
     return processor
 
 
 def _unavailable(processor: Processor, exc: ImportError) -> ProcessorUnavailableError:
     advice = f": install {processor.requires}" if processor.requires else ""
-    return ProcessorUnavailableError(f"the processor {processor.name!r} lacks something here ({exc}){advice}")
+    return ProcessorUnavailableError(f"the processor {processor.name!r} cannot run on this worker ({exc}){advice}")
 
 
 def _plain(facts: dict[str, Any]) -> Any:
-    """Return facts without what JSON lacks: NaN and the infinities are null."""
+    """Return facts as plain JSON values; NaN and the infinities become null."""
     return json.loads(json.dumps(facts), parse_constant=lambda _: None)
 
 

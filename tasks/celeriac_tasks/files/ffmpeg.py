@@ -1,7 +1,7 @@
-"""How ffmpeg is found and run by a processor, in its child process.
+"""Finds and runs ffmpeg for a processor, in its child process.
 
-Nothing in a file may make it read another file or reach a network: only demuxers of self-contained
-formats are allowed (no playlists, no lists of files), and no protocol but local files.
+A file must not be able to make ffmpeg read another file or use the network. So only demuxers of self-contained
+formats are allowed (no playlists, no lists of files), and only the protocol for local files.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from celeriac_tasks.files.refusals import (
     UnsupportedMediaError,
 )
 
-#: Demuxers of formats that hold all they need. Left out on purpose: hls, dash, concat, image sequences,
-#: sdp, and whatever else names other files or addresses.
+#: Demuxers of self-contained formats. Left out on purpose: hls, dash, concat, image sequences, sdp, and all
+#: other formats that name files or addresses.
 _DEMUXERS: Final = (
     "aac,ac3,aiff,amr,ape,asf,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,"
     "mpegvideo,mxf,nut,obu,ogg,rm,tta,w64,wav,wtv,wv"
 )
-#: Lines of ffmpeg's log that are kept, from the beginning (what it says of the file) and from the end.
+#: How many lines of ffmpeg's log are kept, both from the beginning (facts about the file) and from the end.
 _KEPT_LINES: Final = 400
 _KEPT_LINE_LENGTH: Final = 1000
 
 
 def find_ffmpeg(limits: JobLimits) -> str:
-    """Return the ffmpeg to run: that of the settings, else of PATH, else of `imageio-ffmpeg`."""
+    """Return the ffmpeg to run: from the settings, else from PATH, else from `imageio-ffmpeg`."""
     if limits.ffmpeg is not None:
         found = shutil.which(limits.ffmpeg)
         if found is None:
@@ -52,7 +52,7 @@ def find_ffmpeg(limits: JobLimits) -> str:
     found = shutil.which("ffmpeg")
     if found is not None:
         return found
-    import imageio_ffmpeg  # an ImportError names what to install
+    import imageio_ffmpeg  # an ImportError tells the user what to install
 
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
@@ -61,13 +61,13 @@ def find_ffmpeg(limits: JobLimits) -> str:
 
 
 def find_ffprobe(ffmpeg: str) -> str | None:
-    """Return the ffprobe beside this ffmpeg, or on PATH, or None."""
+    """Return the ffprobe beside this ffmpeg, else the one on PATH, else None."""
     beside = Path(ffmpeg).with_name("ffprobe")
     return shutil.which(str(beside)) or shutil.which("ffprobe")
 
 
 def input_arguments(source: Path, limits: JobLimits) -> list[str]:
-    """Return the arguments that open `source` safely; `-i` comes last."""
+    """Return the arguments that open `source` safely; the last ones are `-i` and the file."""
     return [
         "-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS,
         "-probesize", "32M", "-analyzeduration", "30M", "-max_pixels", str(limits.max_pixels),
@@ -78,9 +78,9 @@ def input_arguments(source: Path, limits: JobLimits) -> list[str]:
 def run_ffmpeg(
     arguments: Sequence[str], *, limits: JobLimits, folder: Path, on_progress: Callable[[dict[str, str]], None]
 ) -> str:
-    """Run ffmpeg to its end and return what it logged; raises the `TaskError` that says what went wrong.
+    """Run ffmpeg to its end and return its log; raises a `TaskError` if it fails.
 
-    `on_progress` gets each block of its `-progress` output, twice a second.
+    `on_progress` receives each block of its `-progress` output, twice a second.
     """
     command = [
         find_ffmpeg(limits), "-v", "error", "-nostdin", "-nostats", "-progress", "pipe:1",
@@ -105,7 +105,7 @@ def run_ffmpeg(
 
 
 def look(command: Sequence[str], folder: Path) -> tuple[int, str, str]:
-    """Run a command that looks at a file; returns its exit code, output (its first MiB) and log."""
+    """Run a command that examines a file; returns its exit code, the first MiB of its output, and its log."""
     with _popen(command, folder) as process:
         log = _Log(process.stderr)
         assert process.stdout is not None
@@ -118,20 +118,20 @@ def look(command: Sequence[str], folder: Path) -> tuple[int, str, str]:
 def _popen(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     parent_pid = os.getpid()
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return subprocess.Popen(  # noqa: S603 - no shell; every argument is ours but the path behind `file:`
+    return subprocess.Popen(  # noqa: S603 - no shell; all arguments are ours except the path after `file:`
         list(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=folder,
         env={**kept, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", "AV_LOG_FORCE_NOCOLOR": "1"},
-        # This process has one thread, and no gRPC: it may run Python between fork and exec.
+        # This process has a single thread and does not use gRPC, so it may run Python between fork and exec.
         preexec_fn=lambda: die_with_parent(parent_pid),
     )
 
 
 class _Log:
-    """Reads a log in a thread and keeps its first and last lines: a hostile file may fill gigabytes."""
+    """Reads a log in a thread and keeps its first and last lines, because a hostile file may cause gigabytes of log."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -150,51 +150,51 @@ class _Log:
                 self._last.append(text)
 
     def text(self) -> str:
-        """Return what was kept, when the stream has ended."""
+        """Wait for the end of the stream and return the kept lines."""
         self._thread.join()
         return "\n".join([*self._first, *self._last])
 
 
-#: What ffmpeg exits with when a signal ended it in good order; the only one that it gets here is SIGXCPU.
+#: ffmpeg's exit code after an orderly end by a signal; the only such signal here is SIGXCPU.
 _SIGNALLED: Final = 255
 _PICTURE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 _PREFIXES: Final = re.compile(r"(?:\[[^\]]*\] )+")
 
 
 def check_frame_size(log: str, limits: JobLimits) -> None:
-    """Raise `TooLargeError` if ffmpeg refused frames for their size."""
+    """Raise `TooLargeError` if ffmpeg refused frames because of their size."""
     for match in _PICTURE_SIZE.finditer(log):
         if int(match[1]) * int(match[2]) > limits.max_pixels:
             raise TooLargeError(
-                f"its frames have {match[1]}x{match[2]} pixels, above the limit of {limits.max_pixels}"
+                f"the frames have {match[1]}x{match[2]} pixels, above the limit of {limits.max_pixels}"
                 " (files.processing.max_pixels)"
             )
 
 
 def error_of(returncode: int, log: str) -> TaskError:
-    """Return what an ffmpeg that failed means for the task; `DamagedMediaError` if nothing special."""
+    """Return the task's error for a failed ffmpeg; `DamagedMediaError` if no other class fits."""
     said = first_words(log)
     if returncode in (-signal.SIGXCPU, _SIGNALLED):
-        return OutOfTimeError("ffmpeg used more CPU time than it may (files.processing.cpu_time)")
+        return OutOfTimeError("ffmpeg used more CPU time than the limit allows (files.processing.cpu_time)")
     if returncode == -signal.SIGXFSZ or "File too large" in log:
-        return TooLargeError("the output is larger than it may be (files.processing.max_output_bytes)")
+        return TooLargeError("the output is larger than the limit allows (files.processing.max_output_bytes)")
     if "Cannot allocate memory" in log or "malloc of size" in log or returncode == -signal.SIGKILL:
-        return OutOfMemoryError("ffmpeg needed more memory than it may have (files.processing.memory)")
+        return OutOfMemoryError("ffmpeg needed more memory than the limit allows (files.processing.memory)")
     if "No space left on device" in log:
-        return DiskFullError("there is no room for the output")
+        return DiskFullError("the disk does not have room for the output")
     if returncode < 0:
-        return ProcessorCrashedError(f"ffmpeg was ended by {signal.Signals(-returncode).name}: {said}")
+        return ProcessorCrashedError(f"ffmpeg was killed by {signal.Signals(-returncode).name}: {said}")
     if "Unknown encoder" in log:
         return ProcessorUnavailableError(f"this ffmpeg lacks an encoder ({said}): set FFMPEG_BINARY to one that has it")
     if "Decoder not found" in log or "Unknown decoder" in log:
-        return UnsupportedMediaError(f"this ffmpeg cannot decode it: {said}")
-    return DamagedMediaError(f"it is damaged, or ffmpeg cannot work on it: {said}")
+        return UnsupportedMediaError(f"this ffmpeg cannot decode the file: {said}")
+    return DamagedMediaError(f"the file is damaged, or ffmpeg cannot process it: {said}")
 
 
 def first_words(log: str) -> str:
-    """Return the first complaint of a log, without addresses and paths; "" if there is none."""
+    """Return the first complaint in a log, without addresses and paths; "" if there is none."""
     for line in log.splitlines():
-        # That it guesses the format is no complaint about the file.
+        # A line that says that ffmpeg guesses the format is not a complaint about the file.
         if (prefix := _PREFIXES.match(line)) is not None and "misdetection possible" not in line:
             return line[prefix.end() :].strip()[:300]
     return ""

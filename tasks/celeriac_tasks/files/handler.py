@@ -1,4 +1,4 @@
-"""The handler of `file_process`: from a task to its files."""
+"""The handler of `file_process`: runs a task's processors on its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class FileProcessHandler:
-    """Runs `file_process` tasks, each step in a child process; stateless, any number at once."""
+    """Runs `file_process` tasks, each step in a child process. It is stateless, so any number may run at once."""
 
     def __init__(self, files: FilesSettings, *, data_dir: Path) -> None:
         self._files = files
@@ -37,10 +37,10 @@ class FileProcessHandler:
         self._processing = files.processing
 
     async def __call__(self, payload: FilePayload, ctx: Context) -> dict[str, Any]:
-        """Return the task's result; raises the `TaskError` that says how it failed.
+        """Run the task and return its result; raises a `TaskError` if it fails.
 
-        `result_file_path` names the result, `files` everything that was made (by name: path, size, media
-        type), `facts` what the processor found out; those of a chain are told apart by step.
+        `result_file_path` is the path of the result. `files` has every output by its name, with path, size and media
+        type. `facts` has what the processor found out; for a chain, the facts of each step are under its processor.
         """
         try:
             plan = plan_of(payload, self._processing.chains)
@@ -62,7 +62,7 @@ class FileProcessHandler:
             await _to_the_end(workplace.open)
             facts, outputs = await self._run(plan, source, workplace, ctx)
             if not outputs:
-                # Also who only reads the record's `result_file_path` finds the facts.
+                # Written to a file so that a client which reads only the record's `result_file_path` finds the facts.
                 text = json.dumps(facts, indent=2).encode()
                 outputs = [await asyncio.to_thread(workplace.write, "result.json", text)]
             published = await _to_the_end(workplace.publish, outputs)
@@ -108,9 +108,9 @@ class FileProcessHandler:
 
 
 def install(settings: Settings, registry: Registry) -> FileProcessHandler:
-    """Give `file_process` its handler in `registry` and return it; raises `SettingsError` for a chain that cannot run.
+    """Give `file_process` its handler in `registry` and return it; raises `SettingsError` for an invalid chain.
 
-    A worker process runs as many at once as `files.processing.concurrency` says, by default one per CPU.
+    A worker process runs at most `files.processing.concurrency` of these tasks at once, by default one per CPU.
     """
     built_in.load()
     for name in settings.files.processing.chains:
@@ -125,7 +125,7 @@ def install(settings: Settings, registry: Registry) -> FileProcessHandler:
 
 
 def limits_of(processing: ProcessingSettings) -> JobLimits:
-    """Return what the settings allow a run."""
+    """Return the limits that the settings set for one run."""
     return JobLimits(
         memory_bytes=processing.memory,
         cpu_s=max(1, round(processing.cpu_time)),
@@ -139,16 +139,16 @@ def limits_of(processing: ProcessingSettings) -> JobLimits:
 
 
 def _reporting(steps: Sequence[Step], number: int, ctx: Context) -> Report:
-    """Return what puts a step's progress into its share of the whole."""
+    """Return a report function that maps a step's progress to its share of the whole plan."""
     weights = [step.processor.weight for step in steps]
     before, own, whole = sum(weights[:number]), weights[number], sum(weights)
 
     async def report(percentage: float, stage: str, message: str) -> None:
         overall = (before * 100 + own * percentage) / whole
         stored = asyncio.ensure_future(_awaited(ctx.progress(round(overall, 1), stage, message)))
-        # A report that cannot be stored is dropped; whether the claim still holds is the runner's to say.
+        # A report that cannot be stored is dropped; the runner decides whether the claim still holds.
         stored.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # `wait`, not `await`: cancelling this run must not cancel what the store was given.
+        # `wait`, not `await`: cancelling this run must not cancel a report that the store already has.
         await asyncio.wait([stored])
 
     return report
@@ -159,7 +159,7 @@ async def _awaited(report: Awaitable[None]) -> None:
 
 
 async def _to_the_end(function: Callable[..., T], *arguments: Any) -> T:
-    """Run `function` in a thread, to its end also when this is cancelled meanwhile."""
+    """Run `function` in a thread and wait for its end, even if this coroutine is cancelled meanwhile."""
     running = asyncio.ensure_future(asyncio.to_thread(functools.partial(function, *arguments)))
     try:
         return await asyncio.shield(running)

@@ -1,4 +1,4 @@
-"""What ffmpeg, or ffprobe where there is one, says of a file, as facts."""
+"""Reads facts about a media file from ffprobe, or from ffmpeg's log if ffprobe is missing."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _CHANNELS: Final = {"mono": 1, "stereo": 2, "quad": 4}
 
 
 def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
-    """Return what is in a file: format, duration_s (None if it says none), size_bytes, bitrate_bps, streams.
+    """Return the facts of a file: format, duration_s (None if unknown), size_bytes, bitrate_bps, streams.
 
-    Raises `UnsupportedMediaError` for what is no sound or video, or none that stands by itself.
+    Raises `UnsupportedMediaError` if the file is not sound or video, or not of a self-contained format.
     """
     path = job.source if source is None else source
     ffmpeg = find_ffmpeg(job.limits)
@@ -49,57 +49,57 @@ def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
             raise _refusal(code, log)
         facts = facts_of_ffprobe(json.loads(output))
     else:
-        # Without an output it fails, having said what there is.
+        # Without an output ffmpeg fails, but only after it has logged the streams.
         code, _, log = look([ffmpeg, "-hide_banner", "-nostdin", *input_arguments(path, job.limits)], folder)
         check_frame_size(log, job.limits)
         if code < 0 or _INPUT.search(log) is None:
             raise _refusal(code, log)
         facts = facts_of_log(log)
     if not facts["streams"]:
-        raise UnsupportedMediaError("there is neither sound nor video in it")
+        raise UnsupportedMediaError("the file contains neither sound nor video")
     return {**facts, "size_bytes": path.stat().st_size}
 
 
 def _refusal(code: int, log: str) -> TaskError:
     if "not on whitelist" in log:
-        return UnsupportedMediaError("this is no media file, or of a format that does not stand by itself")
+        return UnsupportedMediaError("the file is not a media file, or its format refers to other files")
     error = error_of(code, log)
     if error.code in (UnsupportedMediaError.code, DamagedMediaError.code):
-        return UnsupportedMediaError(f"this is no media file: {first_words(log) or 'it says nothing of itself'}")
+        return UnsupportedMediaError(f"the file is not a media file: {first_words(log) or 'its format is unknown'}")
     return error
 
 
 def check_limits(job: FileJob, facts: Mapping[str, Any]) -> None:
-    """Raise `TooLargeError` for a video that lasts longer, or has larger frames, than it may."""
+    """Raise `TooLargeError` if a video is longer, or has larger frames, than the limits allow."""
     limits = job.limits
     duration_s = facts["duration_s"]
     if duration_s is not None and duration_s > limits.max_duration_s:
         raise TooLargeError(
-            f"it lasts {duration_s:.0f} s, above the limit of {limits.max_duration_s:.0f}"
+            f"the file lasts {duration_s:.0f} s, above the limit of {limits.max_duration_s:.0f} s"
             " (files.processing.max_duration)"
         )
     for stream in facts["streams"]:
         if stream.get("width", 0) * stream.get("height", 0) > limits.max_pixels:
             raise TooLargeError(
-                f"its frames have {stream['width']}x{stream['height']} pixels, above the limit of"
+                f"the frames have {stream['width']}x{stream['height']} pixels, above the limit of"
                 f" {limits.max_pixels} (files.processing.max_pixels)"
             )
 
 
 def video_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first stream of moving pictures; raises `UnsupportedMediaError` where there is none."""
+    """Return the first stream of moving pictures; raises `UnsupportedMediaError` if there is none."""
     for stream in facts["streams"]:
         if stream["kind"] == "video" and not stream.get("cover"):
             return dict(stream)
     kinds = {"cover picture" if stream.get("cover") else stream["kind"] for stream in facts["streams"]}
-    raise UnsupportedMediaError(f"there is no video in it, only: {', '.join(sorted(kinds))}")
+    raise UnsupportedMediaError(f"the file does not contain a video, only: {', '.join(sorted(kinds))}")
 
 
 # --- from ffprobe
 
 
 def facts_of_ffprobe(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts from ffprobe's JSON."""
+    """Return the facts in ffprobe's JSON."""
     about = document.get("format", {})
     return {
         "format": about.get("format_name", ""),
@@ -151,7 +151,7 @@ def _rate(text: Any) -> float | None:
 
 
 def facts_of_log(log: str) -> dict[str, Any]:
-    """Return facts from what `ffmpeg -i` logs."""
+    """Return the facts in the log of `ffmpeg -i`."""
     opened = _INPUT.search(log)
     duration = _DURATION.search(log)
     bitrate = _BITRATE.search(log)
@@ -175,7 +175,7 @@ def facts_of_log(log: str) -> dict[str, Any]:
 def _logged_stream(match: re.Match[str]) -> dict[str, Any]:
     kind, text = match[3].lower(), match[4]
     fact: dict[str, Any] = {"index": int(match[1]), "kind": kind, "codec": re.split(r"[ ,]", text, maxsplit=1)[0]}
-    # Commas inside of brackets part nothing: "yuv420p(tv, bt709)".
+    # A comma in brackets does not separate: "yuv420p(tv, bt709)".
     parts = re.sub(r"\([^()]*\)", "", text).split(", ")
     if kind == "video":
         size = re.search(r", (\d+)x(\d+)", text)

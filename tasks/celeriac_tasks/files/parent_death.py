@@ -1,4 +1,4 @@
-"""Children that do not outlive their parents, not even one that was killed."""
+"""Makes a child process end with its parent, even if the parent is killed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import signal
 import sys
 from typing import Final
 
-#: prctl(2): the signal that this process gets when the thread that started it ends.
+#: prctl(2): sets the signal that this process receives when the thread that started it ends.
 _PR_SET_PDEATHSIG: Final = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends; ends it now if that has happened already.
+    """Ask the kernel to kill this process when its parent ends; kills it now if the parent has already ended.
 
-    Only Linux can do that; elsewhere nothing happens.
+    Only Linux supports this; on other systems the function does nothing.
     """
     if sys.platform != "linux":
         return

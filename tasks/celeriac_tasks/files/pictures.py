@@ -1,4 +1,4 @@
-"""Pictures, opened with care: only formats that stand by themselves, and none that is too large."""
+"""Opens pictures safely: only self-contained formats, and only up to a size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celeriac_tasks.files.refusals import DamagedMediaError, TooLargeError, Unsu
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: No PostScript, PDF or metafile (they run programs), nothing that is rarely looked after.
+#: PostScript, PDF and metafiles are left out because they run programs; so are formats that are rarely maintained.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO", "PPM", "AVIF")
 
 
@@ -34,17 +34,15 @@ def opened(path: Path, limits: JobLimits) -> Iterator[Image]:
         ) from exc
     except MemoryError:
         raise
-    except Exception as exc:  # parsers of formats raise whatever they like
-        raise UnsupportedMediaError(
-            f"this is no picture, or of no format that is read ({', '.join(_FORMATS)})"
-        ) from exc
+    except Exception as exc:  # Pillow's parsers raise many kinds of errors
+        raise UnsupportedMediaError(f"the file is not a picture in a supported format ({', '.join(_FORMATS)})") from exc
     with picture:
         yield picture
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Say of a picture whose pixels cannot be read that it is damaged."""
+    """Raise `DamagedMediaError` if the pixels of a picture cannot be read."""
     from PIL import Image as Images
 
     try:
@@ -58,7 +56,7 @@ def reading() -> Iterator[None]:
 
 
 def size_of(path: Path, limits: JobLimits) -> tuple[int, int]:
-    """Return a picture's width and height."""
+    """Return the width and height of a picture."""
     with opened(path, limits) as picture:
         return picture.size
 

@@ -1,4 +1,4 @@
-"""The worker's side of a processor's child process: starts it, relays its reports, ends it and all it started."""
+"""The worker's side of a processor's child process: starts it, relays its reports, and ends its process group."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from celeriac_tasks.files.refusals import (
     TooLargeError,
 )
 
-#: What is kept of the child's standard error (bytes): its end.
+#: How much of the end of the child's standard error is kept (bytes).
 _KEPT_STDERR: Final = 16 * 1024
-#: Environment that is the platform's own: addresses and secrets that a processor has no business with.
+#: The platform's own environment variables: addresses and secrets that a processor must not see.
 _NOT_FOR_CHILDREN: Final = {*WELL_KNOWN, "REDIS_ADDR", "REDIS_PASSWORD", "REDIS_DB", "JWT_SECRET"}
 
 Report = Callable[[float, str, str], Awaitable[None]]
 
 
 async def run_in_child(request: Request, report: Report) -> Done:
-    """Run a processor in a process of its own and return what it made; raises the `TaskError` that fits its failure.
+    """Run a processor in a separate process and return its outputs and facts; raises a `TaskError` if it fails.
 
-    However this ends, also by cancellation, the process and all that it started are gone.
+    When this returns, raises or is cancelled, the process and all processes that it started have ended.
     """
     process = await _started()
     tail = _Tail()
@@ -39,11 +39,11 @@ async def run_in_child(request: Request, report: Report) -> Done:
     try:
         await _send(process, request)
         answer = await _follow(process, report)
-    except ValueError as exc:  # a line that is no line, or longer than any
-        raise ProcessorCrashedError(f"the processor's process said something strange: {exc}") from exc
+    except ValueError as exc:  # an invalid line, or one that is too long
+        raise ProcessorCrashedError(f"the processor's process sent an invalid message: {exc}") from exc
     finally:
         await _ended(process)
-        # Somebody who left the session may still hold the other end.
+        # A process that left the session may still hold the other end of the pipe.
         await asyncio.wait([errors], timeout=1)
         errors.cancel()
     if isinstance(answer, Done):
@@ -74,14 +74,14 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in _NOT_FOR_CHILDREN and not name.startswith("CELERIAC_")
     }
-    # Whatever this process can import, a processor's module among it, the child can too.
+    # The child can import everything that this process can import, such as the processor's module.
     return {**own, "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path)}
 
 
 async def _send(process: asyncio.subprocess.Process, request: Request) -> None:
     assert process.stdin is not None
     if process.stdin.is_closing():
-        return  # it has ended already, and how is looked at later
+        return  # the child has already ended; the caller checks how
     with contextlib.suppress(ConnectionError):  # likewise
         process.stdin.write(request.encode())
         await process.stdin.drain()
@@ -93,7 +93,7 @@ async def _follow(process: asyncio.subprocess.Process, report: Report) -> Done |
     answer: Done | Failed | None = None
     while line := await process.stdout.readline():
         if not line.endswith(b"\n"):
-            break  # it died while it wrote
+            break  # the child died while it wrote this line
         said = decode_line(line)
         if isinstance(said, Reported):
             await report(said.percentage, said.stage, said.message)
@@ -104,7 +104,7 @@ async def _follow(process: asyncio.subprocess.Process, report: Report) -> Done |
 
 
 class _Tail:
-    """The end of a text that may be long."""
+    """Keeps the end of a text that may be long."""
 
     def __init__(self) -> None:
         self._bytes = b""
@@ -123,7 +123,7 @@ async def _keep(stream: asyncio.StreamReader | None, tail: _Tail) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Kill the whole session; its leader may have ended and left others behind."""
+    """Kill the whole session; its leader may have ended and left other processes running."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
@@ -138,14 +138,14 @@ def _error_of(failed: Failed) -> TaskError:
 def _crash(returncode: int, said: str) -> TaskError:
     last = said.splitlines()[-1][:500] if said else ""
     if returncode == -signal.SIGXCPU:
-        return OutOfTimeError("the processor used more CPU time than it may (files.processing.cpu_time)")
+        return OutOfTimeError("the processor used more CPU time than the limit allows (files.processing.cpu_time)")
     if returncode == -signal.SIGXFSZ:
-        return TooLargeError("the output is larger than it may be (files.processing.max_output_bytes)")
+        return TooLargeError("the output is larger than the limit allows (files.processing.max_output_bytes)")
     if returncode == -signal.SIGKILL or "MemoryError" in last or "Cannot allocate memory" in last:
-        # Nobody here killed it: the kernel did, for want of memory.
-        return OutOfMemoryError(f"the processor was ended for want of memory{f': {last}' if last else ''}")
+        # The platform did not kill it, so the kernel did, because memory ran out.
+        return OutOfMemoryError(f"the processor was killed because memory ran out{f': {last}' if last else ''}")
     how = f"by {_signal_name(-returncode)}" if returncode < 0 else f"with exit code {returncode}"
-    return ProcessorCrashedError(f"the processor's process was ended {how}{f': {last}' if last else ''}")
+    return ProcessorCrashedError(f"the processor's process ended {how}{f': {last}' if last else ''}")
 
 
 def _signal_name(number: int) -> str:

@@ -1,10 +1,10 @@
-"""What a worker and the child process of a processor say to each other.
+"""The messages between a worker and the child process of a processor.
 
 The worker writes one `Request` as JSON to the child's standard input and closes it. The child writes
-lines of JSON, each an array, to its standard output:
+lines to its standard output, each of them a JSON array:
 
-    ["progress", percentage, stage, message]     any number
-    ["done", [output name, ...], facts]          at the end, or
+    ["progress", percentage, stage, message]     any number of times, then one of
+    ["done", [output name, ...], facts]
     ["failed", code, message, retryable]
 """
 
@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from celeriac.tasks.types.processors import JobLimits
 
-#: Longest line of a child (bytes): what facts may be.
+#: The longest line of a child (bytes), which bounds the facts.
 MAX_LINE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is to do: `target` is `module:name`, `source` and `folder` are absolute paths."""
+    """The work for a child: `target` is `module:name`, and `source` and `folder` are absolute paths."""
 
     processor: str
     target: str
@@ -34,19 +34,19 @@ class Request:
     parent_pid: int
 
     def encode(self) -> bytes:
-        """Return it as JSON; file names that are not UTF-8 survive (as surrogates, escaped)."""
+        """Return the request as JSON; file names that are not UTF-8 are kept as escaped surrogates."""
         return json.dumps(dataclasses.asdict(self)).encode("ascii")
 
     @classmethod
     def decode(cls, text: bytes) -> Request:
-        """Return what `encode` wrote."""
+        """Return the request that `encode` wrote."""
         fields = json.loads(text)
         return cls(**{**fields, "limits": JobLimits(**fields["limits"])})
 
 
 @dataclass(frozen=True)
 class Done:
-    """A run that succeeded: names of the files in its folder, the result first, and its facts."""
+    """A successful run: the names of the files in its folder, the result first, and its facts."""
 
     outputs: tuple[str, ...]
     facts: dict[str, Any]
@@ -54,7 +54,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that failed in an orderly way."""
+    """A failed run whose error the child reported."""
 
     code: str
     message: str
@@ -71,15 +71,17 @@ class Reported:
 
 
 def encode_line(kind: str, *values: Any) -> bytes:
-    """Return a line of the child; raises `ValueError` or `TypeError` for what is not JSON, or too long."""
+    """Return a line of the child; raises `ValueError` or `TypeError` if the values are not JSON or too long."""
     line = json.dumps([kind, *values], allow_nan=False).encode("ascii") + b"\n"
     if len(line) > MAX_LINE:
-        raise ValueError(f"the facts are {len(line)} bytes as JSON, above the limit of {MAX_LINE}: write a file")
+        raise ValueError(
+            f"the facts are {len(line)} bytes as JSON, above the limit of {MAX_LINE}: write them to an output file"
+        )
     return line
 
 
 def decode_line(line: bytes) -> Done | Failed | Reported:
-    """Return what the child said; raises `ValueError` for what it cannot have said."""
+    """Return the message in a line of the child; raises `ValueError` for an invalid line."""
     match json.loads(line):
         case ["progress", float() | int() as percentage, str() as stage, str() as message]:
             return Reported(float(percentage), stage, message)
@@ -87,4 +89,4 @@ def decode_line(line: bytes) -> Done | Failed | Reported:
             return Done(tuple(names), facts)
         case ["failed", str() as code, str() as message, bool() as retryable]:
             return Failed(code, message, retryable)
-    raise ValueError("a line of the child makes no sense")
+    raise ValueError("a line of the child is not a known message")

@@ -1,4 +1,4 @@
-"""The errors that processors raise. What another run would not change fails the task for good."""
+"""The errors that processors raise. An error that another run would not change fails the task for good."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from celeriac.errors import SkipRetry, TaskError
 
 
 class UnsupportedMediaError(SkipRetry):
-    """The file is not what the processor works on."""
+    """The processor does not support the type of the file."""
 
     code = "unsupported_media"
 
 
 class DamagedMediaError(SkipRetry):
-    """The file is of the right kind, but truncated or broken."""
+    """The file has a supported type, but it is truncated or damaged."""
 
     code = "damaged_media"
 
 
 class TooLargeError(SkipRetry):
-    """The file, or what would become of it, is above a limit."""
+    """The file or its output is above a limit."""
 
     code = "too_large"
 
@@ -33,51 +33,51 @@ class BadOptionError(SkipRetry):
 
 
 class InvalidInputError(SkipRetry):
-    """The input is missing, or no file that may be processed."""
+    """The input is missing, or the task may not process it."""
 
     code = "invalid_input"
 
 
 class OutOfTimeError(SkipRetry):
-    """The run took more time than it may."""
+    """The run took more time than the limit allows."""
 
     code = "timeout"
 
 
 class OutOfMemoryError(SkipRetry):
-    """The run needed more memory than it may have."""
+    """The run needed more memory than the limit allows."""
 
     code = "out_of_memory"
 
 
 class ProcessorCrashedError(SkipRetry):
-    """The processor, or ffmpeg, was ended by a fault of its own."""
+    """The processor or ffmpeg crashed."""
 
     code = "processor_crashed"
 
 
 class DiskFullError(TaskError):
-    """There is no room for the output; retried."""
+    """The disk does not have room for the output; the task is retried."""
 
     code = "disk_full"
 
 
 class ProcessorUnavailableError(TaskError):
-    """This worker lacks what the processor needs; retried, since another may have it."""
+    """This worker lacks something that the processor needs; the task is retried, because another worker may have it."""
 
     code = "processor_unavailable"
 
 
 def refusal_of(exc: Exception) -> TaskError:
-    """Return what an exception of a processor means for the task; `processor_failed` (retried) if nothing special."""
+    """Return the task's error for an exception of a processor; `processor_failed` (retried) if no class fits."""
     if isinstance(exc, TaskError):
         return exc
     if isinstance(exc, MemoryError):
-        return OutOfMemoryError("the processor needed more memory than it may have (files.processing.memory)")
+        return OutOfMemoryError("the processor needed more memory than the limit allows (files.processing.memory)")
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError(f"there is no room for the output: {os.strerror(exc.errno)}")
+        return DiskFullError(f"the disk does not have room for the output: {os.strerror(exc.errno)}")
     if isinstance(exc, OSError) and exc.errno == errno.EFBIG:
-        return TooLargeError("the output is larger than it may be (files.processing.max_output_bytes)")
+        return TooLargeError("the output is larger than the limit allows (files.processing.max_output_bytes)")
     if isinstance(exc, OSError) and exc.errno == errno.ENOMEM:
-        return OutOfMemoryError("the system had no memory for the processor")
+        return OutOfMemoryError("the system did not have enough memory for the processor")
     return TaskError(f"{type(exc).__name__}: {exc}", code="processor_failed")

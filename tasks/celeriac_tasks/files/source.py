@@ -1,4 +1,4 @@
-"""The file that a task works on: found, and checked to be one."""
+"""Finds and checks the file that a task works on."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from celeriac_tasks.files.workplace import folder_name
 
 @dataclass(frozen=True)
 class Source:
-    """A file to work on, and the folder for what is made of it."""
+    """A file to work on, and the folder for its outputs."""
 
     path: Path
     folder: Path
-    #: The storage that it was fetched from; then the folder is this attempt's own, and goes with it.
+    #: The shared storage that the file was fetched from. If set, the folder is temporary: `close` removes it.
     objects: ObjectStore | None = None
 
     def share(self, task_id: str, paths: Sequence[Path]) -> list[str]:
-        """Return where what was made can be found: where it is, or in the storage that several machines share."""
+        """Return the places of the outputs: their local paths, or their URLs after an upload to the shared storage."""
         if self.objects is None:
             return [str(path) for path in paths]
         for path in paths:
@@ -39,16 +39,16 @@ class Source:
         return [self.objects.url_of(f"{VIDEOS}/{task_id}/{path.name}") for path in paths]
 
     def close(self) -> None:
-        """Remove the folder if it was only lent."""
+        """Remove the folder if it is temporary."""
         if self.objects is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir: Path) -> Source:
-    """Return what the task works on; raises `InvalidInputError`, or `UnsupportedMediaError` where it is empty.
+    """Return the file that the task works on; raises `InvalidInputError`, or `UnsupportedMediaError` if it is empty.
 
-    A file that was handed over is the task's own, and results stand beside it. One that the payload names
-    stays where it is, inside the allowed roots; its results go to the task's folder. Blocks.
+    A file that was handed over belongs to the task, and its results are stored beside it. A file that the payload
+    names by path stays where it is, inside the allowed roots, and its results go to the task's folder. Blocks.
     """
     handed_over = ctx.extra.get("original_file_path")
     objects = object_store(files)
@@ -60,14 +60,14 @@ def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir
         folder = files.storage_path.absolute() / VIDEOS / folder_name(ctx.task_id)
         source = Source(real_path(payload.path, files, data_dir), folder)
     else:
-        raise InvalidInputError("the task has no file: submit it with a path, or with the file_id of an upload")
+        raise InvalidInputError("the task does not have a file: submit it with a path or the file_id of an upload")
     check_file(source.path)
     source.folder.mkdir(parents=True, exist_ok=True)
     return source
 
 
 def _fetched(url: str, objects: ObjectStore, storage: Path) -> Source:
-    """Fetch a file from the shared storage to a folder for one attempt."""
+    """Fetch a file from the shared storage into a temporary folder for one attempt."""
     lent = storage.absolute() / ".fetched"
     lent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=lent))
@@ -85,9 +85,9 @@ def _fetched(url: str, objects: ObjectStore, storage: Path) -> Source:
 
 
 def real_path(path: str, files: FilesSettings, data_dir: Path) -> Path:
-    """Return `path` with its links followed; raises `InvalidInputError` unless a task may read what lies there.
+    """Return `path` with its links resolved; raises `InvalidInputError` unless a task may read the file there.
 
-    That is what could be handed over, and the files of tasks.
+    A task may read the files that could be handed over, and the files of tasks.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise InvalidInputError("the path is not absolute")
@@ -101,9 +101,9 @@ def real_path(path: str, files: FilesSettings, data_dir: Path) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Raise unless `path` is a regular file that can be read and is not empty; links are not followed."""
+    """Raise an error unless `path` is a regular, readable file that is not empty; does not follow links."""
     try:
-        # A FIFO would block, a device may do anything: neither is opened before it is known.
+        # The type is checked before the file is opened: a FIFO would block, and a device may do anything.
         kind = os.lstat(path)
         if not stat.S_ISREG(kind.st_mode):
             raise InvalidInputError(f"{path.name} is {kind_of(kind.st_mode)}, not a file")
@@ -111,7 +111,7 @@ def check_file(path: Path) -> None:
     except OSError as exc:
         raise InvalidInputError(f"{path.name} cannot be read: {exc.strerror or exc}") from exc
     except ValueError as exc:
-        raise InvalidInputError(f"the path cannot be one: {exc}") from exc
+        raise InvalidInputError(f"the path is not valid: {exc}") from exc
     try:
         opened = os.fstat(descriptor)
     finally:

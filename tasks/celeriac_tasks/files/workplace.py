@@ -1,4 +1,4 @@
-"""Where an attempt's unfinished output is, and how finished output gets beside the original."""
+"""Holds an attempt's unfinished output, and moves finished output beside the original."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def folder_name(task_id: str) -> str:
-    """Return a name for a folder of this task: its id, unless that (callers may choose one) is no plain name."""
+    """Return a folder name for this task: its id, or a hash of it if a caller chose an id that is not a plain name."""
     return task_id if _PLAIN_ID.fullmatch(task_id) else sha256(task_id.encode(errors="surrogatepass")).hexdigest()
 
 
 class Workplace:
-    """A hidden folder beside the original, removed when the attempt is over. All of it blocks."""
+    """A hidden folder beside the original, removed when the attempt ends. All methods block."""
 
     def __init__(self, target: Path, task_id: str) -> None:
         self._target = target
         self._prefix = f".work-{folder_name(task_id)}-"
         self._folder: Path | None = None
         self._steps = 0
-        #: What was put beside the original, with the inode by which it is known again.
+        #: The files that were put beside the original, with the inodes that identify them.
         self._published: list[tuple[Path, int]] = []
 
     def open(self) -> None:
-        """Make the folder; what earlier attempts of the task left behind (their worker was killed) goes first."""
+        """Make the folder; first removes the folders of earlier attempts of the task whose worker was killed."""
         for left in self._target.iterdir():
             if left.name.startswith(self._prefix):
                 shutil.rmtree(left, ignore_errors=True)
-        # A name of its own: a worker that lost its claim and has not noticed may still write to the last one.
+        # A new name each time, because a worker that has lost its claim may still write to the previous folder.
         self._folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._target))
 
     def remove(self) -> None:
-        """Remove the folder with all that was not published."""
+        """Remove the folder with everything that was not published."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -57,15 +57,15 @@ class Workplace:
         return folder
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file of ours, as a step writes its own."""
+        """Write a file into a new step folder, as a step would."""
         path = self.step_folder() / name
         path.write_bytes(content)
         return path
 
     def publish(self, files: Sequence[Path]) -> list[Path]:
-        """Put whole files beside the original, the first one last, and return where they are.
+        """Move finished files beside the original, the first one last, and return their paths.
 
-        Each is on disk before it gets its name; where one cannot be put there, none is.
+        Each file is on disk before it gets its final name. If one file cannot be moved, none is published.
         """
         try:
             for path in files:
@@ -82,7 +82,7 @@ class Workplace:
         return [target for target, _ in reversed(self._published)]
 
     def withdraw(self) -> None:
-        """Take back what was published, unless another attempt has put its own there meanwhile."""
+        """Remove the published files, unless another attempt has replaced them meanwhile."""
         for target, inode in self._published:
             with contextlib.suppress(OSError):
                 if target.stat().st_ino == inode:
@@ -91,7 +91,7 @@ class Workplace:
 
 
 def check_outputs(folder: Path, names: Sequence[str], taken: Sequence[Path]) -> list[Path]:
-    """Return the outputs of a step; raises `TaskError` for one that is missing, or no file of its folder."""
+    """Return the outputs of a step; raises `TaskError` if one is missing or not a regular file of its folder."""
     found: list[Path] = []
     for name in names:
         path = folder / name
@@ -99,7 +99,7 @@ def check_outputs(folder: Path, names: Sequence[str], taken: Sequence[Path]) -> 
         with contextlib.suppress(OSError):
             kind = os.lstat(path).st_mode
         if not is_output_name(name) or not stat.S_ISREG(kind):
-            raise TaskError(f"the processor named {name!r} as its output and did not write it", code="processor_failed")
+            raise TaskError(f"the processor did not write its output {name!r}", code="processor_failed")
         if any(other.name == name for other in taken):
             raise TaskError(f"two steps of the chain write {name!r}", code="processor_failed")
         found.append(path)

@@ -68,7 +68,7 @@ async def test_a_processor_of_somebodys_own(original: Path) -> None:
         ("skips", "my_code", "no, thanks"),
         ("no output", "processor_failed", "never.txt"),
         ("link", "processor_failed", "link.txt"),
-        ("facts too large", "processor_failed", "write a file"),
+        ("facts too large", "processor_failed", "to an output file"),
         ("no facts", "processor_failed", "mapping"),
         ("import", "processor_unavailable", "celeriac_has_no_such_module"),
     ],

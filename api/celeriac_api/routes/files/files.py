@@ -63,7 +63,7 @@ _PROBLEMS: Final = problems(
     "invalid_header",
     "invalid_request",
     "too_large",
-    FileTypeRefusedError("uploads of type text/html are not taken; video/*, image/* are"),
+    FileTypeRefusedError("uploads of type text/html are not accepted; use one of: video/*, image/*"),
     "checksum_mismatch",
     "storage_full",
 )

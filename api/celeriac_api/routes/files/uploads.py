@@ -151,7 +151,7 @@ async def read_upload_options(parts: PartsOf) -> Response:
         201: {"headers": {**location("the upload", f"{PATH}/{FILE_ID}"), **_PLACE}},
         **_tus_problems(
             "too_large",
-            FileTypeRefusedError("uploads of type text/html are not taken; video/*, image/* are"),
+            FileTypeRefusedError("uploads of type text/html are not accepted; use one of: video/*, image/*"),
             "checksum_mismatch",
             "file_busy",
             "storage_full",

@@ -9,6 +9,6 @@ _MODULES: Final = ("checksum", "compress", "image", "probe", "thumbnail", "trans
 
 
 def load() -> None:
-    """Register the functions of all of them in this process."""
+    """Register the functions of all built-in processors in this process."""
     for name in _MODULES:
         importlib.import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""Processor `compress`: a file as it is, compressed without loss."""
+"""Processor `compress`: lossless compression of any file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compress(job: FileJob, options: CompressOptions) -> dict[str, Any]:
 
 def _writer(raw: IO[bytes], algorithm: str, level: int, size: int) -> Any:
     if algorithm == "gzip":
-        # No name and no time inside: the same file always gives the same bytes.
+        # Without a name and a time, the same file always gives the same bytes.
         return gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0)
     import zstandard
 

@@ -1,4 +1,4 @@
-"""Processor `image`: a picture turned upright, resized, converted."""
+"""Processor `image`: turns a picture upright, resizes it and converts it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from celeriac_tasks.files.refusals import TooLargeError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Formats that are written, by the name that Pillow has for those that are read; anything else becomes PNG.
+#: The output format for each input format, by Pillow's name; all other input formats become PNG.
 _TARGETS: Final = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp"}
 _SUFFIXES: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 @processor("image", options=ImageOptions, requires="pillow")
 def image(job: FileJob, options: ImageOptions) -> dict[str, Any]:
-    """Write `result.jpg` (`.png`, `.webp`); returns `width`, `height`, `format` and the original's.
+    """Write `result.jpg` (`.png`, `.webp`); returns `width`, `height`, `format`, and the same of the original.
 
-    Of an animation it takes the first frame.
+    It takes the first frame of an animation.
     """
     from PIL import ImageOps
 
@@ -29,13 +29,13 @@ def image(job: FileJob, options: ImageOptions) -> dict[str, Any]:
         source_format, source_size = picture.format or "", picture.size
         job.progress(10, "reading")
         if (edges := _draft_edges(options)) is not None:
-            picture.draft("RGB", edges)  # a JPEG can be read smaller at once
+            picture.draft("RGB", edges)  # Pillow can decode a JPEG at a smaller size
         picture.load()
         exif = None if options.strip_metadata else picture.getexif()
         profile = picture.info.get("icc_profile")
         upright = ImageOps.exif_transpose(picture)
     if exif is not None:
-        exif.pop(0x0112, None)  # Orientation: it is upright now
+        exif.pop(0x0112, None)  # Orientation: the picture is upright now
     job.progress(50, "converting")
     target_format = options.format or _TARGETS.get(source_format, "png")
     result = _fitted(_in_colours(upright, target_format), options, job.limits.max_pixels)
@@ -64,12 +64,12 @@ def image(job: FileJob, options: ImageOptions) -> dict[str, Any]:
 
 def _draft_edges(options: ImageOptions) -> tuple[int, int] | None:
     edges = [edge for edge in (options.width, options.height) if edge is not None]
-    # Twice the longest edge, both ways, for it may be turned yet.
+    # Twice the longest edge in both directions, because the picture may still be turned.
     return (2 * max(edges), 2 * max(edges)) if edges and options.fit != "exact" else None
 
 
 def _in_colours(picture: Image, target_format: str) -> Image:
-    """Return the picture in a mode that the format can hold."""
+    """Return the picture in a mode that the format supports."""
     from PIL import Image as Images
 
     transparent = picture.has_transparency_data
@@ -77,7 +77,7 @@ def _in_colours(picture: Image, target_format: str) -> Image:
         return picture.convert("RGBA" if transparent else "RGB")
     if not transparent:
         return picture.convert("RGB")
-    # JPEG knows no transparency: what shows through is white.
+    # JPEG does not support transparency, so transparent parts become white.
     paper = Images.new("RGBA", picture.size, "white")
     return Images.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
 

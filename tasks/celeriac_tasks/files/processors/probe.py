@@ -1,4 +1,4 @@
-"""Processor `probe`: what is in a file of sound, video or pictures."""
+"""Processor `probe`: facts about a file of sound, video or pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celeriac_tasks.files.refusals import UnsupportedMediaError
 
 @processor("probe", options=NoOptions, requires="imageio-ffmpeg", weight=0.5)
 def probe(job: FileJob, options: NoOptions) -> dict[str, Any]:
-    """Return `format`, `duration_s`, `size_bytes`, `bitrate_bps` and `streams`; of a picture, its format and size."""
+    """Return `format`, `duration_s`, `size_bytes`, `bitrate_bps` and `streams`; for a picture, its format and size."""
     del options
     job.progress(0, "probing")
     try:

@@ -17,7 +17,7 @@ _ENCODERS: Final = {
     "png": ["-c:v", "png"],
     "webp": ["-c:v", "libwebp", "-quality", "85"],
 }
-#: JPEG is full range by definition; PNG has colours, not planes of them.
+#: JPEG is full range by definition; PNG stores RGB pixels instead of colour planes.
 _PIXELS: Final = {"jpg": "scale=out_range=pc,format=yuvj420p", "png": "format=rgb24", "webp": "format=yuv420p"}
 _DEFAULT_PERCENT: Final = 10.0
 
@@ -34,7 +34,7 @@ def thumbnail(job: FileJob, options: ThumbnailOptions) -> dict[str, Any]:
     job.progress(50, "drawing")
     _draw(job, options, at_s, target)
     if not target.exists() and options.at is None and at_s > 0:
-        # Where the last frames are rare, there may be none after the moment.
+        # If frames are rare, there may not be one after this moment.
         at_s = 0.0
         _draw(job, options, at_s, target)
     if not target.exists() or target.stat().st_size == 0:
@@ -46,10 +46,10 @@ def thumbnail(job: FileJob, options: ThumbnailOptions) -> dict[str, Any]:
 def _moment_s(duration_s: float | None, options: ThumbnailOptions) -> float:
     if options.at is not None:
         if duration_s is not None and options.at > duration_s:
-            raise BadOptionError(f"at is {options.at:g} s, and the video ends at {duration_s:g} s")
+            raise BadOptionError(f"at is {options.at:g} s, but the video ends at {duration_s:g} s")
         return options.at
     percent = _DEFAULT_PERCENT if options.percent is None else options.percent
-    # The very end has no frame any more.
+    # There is no frame at the very end.
     return round(min((duration_s or 0) * percent / 100, max((duration_s or 0) - 0.1, 0)), 3)
 
 

@@ -1,4 +1,4 @@
-"""Processor `transcode`: any video to H.264 and AAC in an MP4."""
+"""Processor `transcode`: converts any video to H.264 and AAC in an MP4."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from celeriac_tasks.files.ffmpeg import input_arguments, run_ffmpeg
 from celeriac_tasks.files.media import check_limits, media_facts, video_of
 from celeriac_tasks.files.refusals import BadOptionError, DamagedMediaError, UnsupportedMediaError
 
-#: How much shorter than its file says a video may turn out to be: headers round, sound and pictures end apart.
+#: How much shorter a video may be than its header says, because headers round, and sound and pictures end apart.
 _SHORTER_S: Final = 1.0
 _SHORTER_SHARE: Final = 0.03
-#: Share of frames that may be broken.
+#: The share of frames that may be damaged.
 _BROKEN_SHARE: Final = 0.1
 
 
 @processor("transcode", options=TranscodeOptions, requires="imageio-ffmpeg", weight=18)
 def transcode(job: FileJob, options: TranscodeOptions) -> dict[str, Any]:
-    """Write `result.mp4`; returns its `duration_s`, `width`, `height`, `fps`, `size_bytes`, and about the original."""
+    """Write `result.mp4`; returns its `duration_s`, `width`, `height`, `fps`, `size_bytes`, and facts of the source."""
     job.progress(0, "probing")
     original = media_facts(job)
     check_limits(job, original)
@@ -57,7 +57,7 @@ def _expected_s(duration_s: float | None, options: TranscodeOptions) -> float | 
     if duration_s is None:
         return None
     if options.start >= duration_s:
-        raise BadOptionError(f"start is {options.start:g} s, and the video ends at {duration_s:g} s")
+        raise BadOptionError(f"start is {options.start:g} s, but the video ends at {duration_s:g} s")
     left_s = duration_s - options.start
     return left_s if options.max_duration is None else min(left_s, options.max_duration)
 
@@ -76,7 +76,7 @@ def _input(job: FileJob, options: TranscodeOptions) -> list[str]:
 
 
 def _output(job: FileJob, options: TranscodeOptions) -> list[str]:
-    # 4:2:0 needs even edges; only players that know the pixel format and its range can show anything else.
+    # 4:2:0 needs even edges, and many players cannot show any other pixel format or range.
     height = f"min(ih,{options.height})" if options.height is not None else "ih"
     filters = [f"scale=w=-2:h='2*floor({height}/2)':out_range=tv", "setsar=1", "format=yuv420p"]
     if options.fps is not None:
@@ -96,8 +96,8 @@ def _check_whole(duration_s: float, expected_s: float) -> None:
     missing_s = expected_s - duration_s
     if missing_s > max(_SHORTER_S, _SHORTER_SHARE * expected_s) or duration_s < expected_s / 2:
         raise DamagedMediaError(
-            f"the file is truncated or damaged: it says {expected_s:.1f} s, and {duration_s:.1f} s could be read"
-            " (the option tolerate_damage keeps those)"
+            f"the file is truncated or damaged: its header says {expected_s:.1f} s, but only {duration_s:.1f} s could"
+            " be read (to keep that part, set the option tolerate_damage)"
         )
 
 
@@ -106,7 +106,7 @@ def _facts(job: FileJob, original: dict[str, Any]) -> dict[str, Any]:
     try:
         made = media_facts(job, result)
     except UnsupportedMediaError as exc:
-        raise DamagedMediaError(f"nothing playable came of it: {exc}") from exc
+        raise DamagedMediaError(f"the result cannot be played: {exc}") from exc
     video = video_of(made)
     return {
         "duration_s": made["duration_s"],
