@@ -163,9 +163,26 @@ class Task:
     run_at: datetime | None
     expires_at: datetime | None
     cancel_requested: bool
-    #: Further fields of the record that the core gives no meaning to.
-    extra: dict[str, str]
+    #: Fields that a foreign program added to the record.
+    extra: dict[str, str] = field(default_factory=dict)
+    #: All that follows is as `Submission` has it.
     tags: tuple[str, ...] = ()
+    definition_id: str | None = None
+    trigger: str | None = None
+    #: The moment that an instance of a definition is for.
+    scheduled_at: datetime | None = None
+    #: One of `Delivery`, or `none` for a task that a program runs by itself.
+    delivery: str = ""
+    #: Whether a program runs it by itself and only reports it (see `store/notified.py`).
+    notified: bool = False
+    timeout_ms: int | None = None
+    retention_ms: int | None = None
+    secret_fields: tuple[str, ...] = ()
+    celery_message: str | None = None
+    original_file_path: str | None = None
+    original_file_name: str | None = None
+    #: Where the result is, if it is a file.
+    result_file_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +199,9 @@ class Claim:
     attempts_allowed: int
     user_id: str | None
     metadata: dict[str, Any]
-    timeout_ms: int | None
-    extra: dict[str, str]
+    timeout_ms: int | None = None
+    #: The file that was handed over with the task.
+    original_file_path: str | None = None
 
     @property
     def retries(self) -> int:

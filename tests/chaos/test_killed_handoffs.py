@@ -134,11 +134,11 @@ async def test_each_file_ends_whole_in_exactly_one_place_and_each_answered_id_ha
             assert len(places) == 1, (source, places)
         for sha, task_id in handed.answered.items():
             task = await store.get(task_id)
-            assert in_storage[sha] == [Path(task.extra["original_file_path"])]
+            assert in_storage[sha] == [Path(task.original_file_path)]
         everything = {str(path) for paths in in_storage.values() for path in paths}
         # And the other way round: no task without its file, no folder without its task.
         for name in os.listdir(storage / "videos"):
-            assert (await store.get(name)).extra["original_file_path"] in everything
+            assert (await store.get(name)).original_file_path in everything
         tasks = [key async for key in store.redis.scan_iter("task:*")]
         assert len(tasks) == len(os.listdir(storage / "videos"))
     print(f"{kills} kills, {cut_off} handoffs cut off, {len(handed.answered)} of {FILES} answered")

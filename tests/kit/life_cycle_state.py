@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from celeriac.store import keys
+from celeriac.task_fields import STORED
 
 #: A synchronous `redis.Redis` that decodes replies; its annotations do not know that it does.
 Client = Any
@@ -75,6 +76,7 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
         for ttl in (record_ttl, events_ttl):
             assert (ttl > 0) == (record["status"] in FINAL), f"{task_id} is {record['status']} with a life of {ttl} ms"
         assert int(record["attempt"]) <= int(record["attempts_allowed"])
+        assert record.keys() <= STORED, "each field is in the table of fields"
         _assert_events(record, streams[task_id])
     everything = replies.pop(0)
     _assert_feeds(client, found, everything)

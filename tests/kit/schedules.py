@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -73,16 +74,11 @@ class SchedulesKit:
         """Return all instances, the oldest slot first."""
         found, cursor = await self.schedules.instances(definition_id, limit=500)
         assert cursor is None
-        return sorted(found, key=lambda task: (task.extra["scheduled_at"], task.created_at))
+        return sorted(found, key=lambda task: (_slot(task), task.created_at))
 
     async def slots(self, definition_id: str) -> list[int]:
         """Return the slots that were fired, in seconds since the beginning."""
-        from datetime import datetime
-
-        return [
-            round(datetime.fromisoformat(task.extra["scheduled_at"]).timestamp() - BEGIN_MS / 1000)
-            for task in await self.instances(definition_id)
-        ]
+        return [round(_slot(task).timestamp() - BEGIN_MS / 1000) for task in await self.instances(definition_id)]
 
     async def counters(self, definition_id: str) -> dict[str, int]:
         """Return the counters that are not zero."""
@@ -128,3 +124,8 @@ async def task_control(store: TaskStore, settings: Settings) -> AsyncIterator[Sc
     ):
         schedules = Schedules(store=store, history=history, types=types, settings=settings, clock=clock)
         yield SchedulesKit(clock, schedules, scheduler, store, history)
+
+
+def _slot(task: Task) -> datetime:
+    assert task.scheduled_at is not None, f"{task.task_id} is not an instance of a definition"
+    return task.scheduled_at

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.store.server.scripts import SHARED, every_transition, script
+from celeriac.task_fields import STORED
 
 LUA = Path(str(files("celeriac.store"))) / "lua"
 SCRIPTS = sorted(path for folder in ("transitions", "reads", "plumbing") for path in (LUA / folder).glob("*.lua"))
@@ -47,3 +48,11 @@ def test_fields_are_read_by_name(path: Path) -> None:
     for variables, named in found:
         for variable, name in zip(variables.split(", "), re.findall(r"'(\w+)'", named), strict=True):
             assert variable in (name, other.get(name)) or variable.endswith(f"_{name}"), f"{variable} = {name}"
+
+
+@pytest.mark.parametrize("path", sorted(LUA.rglob("*.lua")), ids=lambda path: path.stem)
+def test_fields_that_are_read_are_in_the_table_of_fields(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for place in (r"\bfields\(\w+((?:,\s+'\w+')+)", r"\bread\([\w.\[\]]+, \{([^}]*)", r"FIELDS\w* = \{([^}]*)"):
+        for names in re.findall(place, text):
+            assert set(re.findall(r"'(\w+)'", names)) <= STORED, path

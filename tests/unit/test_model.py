@@ -40,7 +40,7 @@ def test_a_moment_without_a_zone_is_refused() -> None:
 def test_a_retry_by_hand_starts_the_count_of_retries_again() -> None:
     first = Claim(
         task_id="t", fence="f", type="x", group="g", payload="{}", attempt=3, max_retries=2, attempts_allowed=3,
-        user_id=None, metadata={}, timeout_ms=None, extra={},
+        user_id=None, metadata={}, timeout_ms=None,
     )  # fmt: skip
     assert first.retries == 2
     assert replace(first, attempt=4, attempts_allowed=6).retries == 0

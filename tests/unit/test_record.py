@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from celeriac.model import Failure, Progress, Status, Task
+from celeriac.database.task_tables import tasks
+from celeriac.history.rows import record_of, row_of
+from celeriac.model import Failure, Progress, Status, Task, utc_from_ms
+from celeriac.store.records import task_from_hash
+from celeriac.task_fields import FIELDS, FLAG, JSON, LINES, MOMENT, NUMBER, STATUS, TEXT, WORDS
 from celeriac.tasks.record import plain_number, task_from_record, task_record
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -96,3 +101,50 @@ def test_a_record_is_read_back_as_it_was_written() -> None:
         assert task_record(task_from_record({**record, "of_a_later_version": 1})) == record
     with pytest.raises(ValueError, match="not the record of a task"):
         task_from_record({"task_id": "t"})
+
+
+#: A value of each kind, as the store has it.
+SAMPLES = {
+    TEXT: "text",
+    NUMBER: "7",
+    MOMENT: "2026-03-01T12:00:00.250Z",
+    JSON: '{"a":[1]}',
+    WORDS: '["red","blue"]',
+    LINES: "login.password\nkeys.*",
+    FLAG: "1",
+    STATUS: "FAILED",
+}
+PARTS = {"percentage": "40.5", "stage": "s", "message_text": "m", "timestamp_ms": "1234", "error_code": "c"}
+
+
+def full_record() -> dict[str, str]:
+    """Return a record that has every field."""
+    record = {field.names[0]: SAMPLES[field.kind] for field in FIELDS if field.kind in SAMPLES}
+    return {**record, **PARTS, "error_message": "e", "error_retryable": "1", "cancel_requested": record["updated_at"]}
+
+
+def test_every_field_of_a_record_is_read_from_the_store_and_comes_back_from_the_history() -> None:
+    assert {name for field in FIELDS for name in field.names} == set(full_record())
+    task = task_from_hash(full_record())
+    assert {field.name for field in dataclasses.fields(Task)} == {*(field.name for field in FIELDS), "extra"}
+    assert all(getattr(task, field.name) for field in FIELDS)
+    row = row_of(full_record())
+    assert set(row) == set(tasks.c.keys()), "each column has its field, and each field with a column has it"
+    assert {name: value for name, value in record_of(row).items() if name != "rev"} == full_record()
+
+
+def test_a_record_without_most_fields_is_read_with_their_defaults() -> None:
+    least = {"task_id": "t", "status": "PENDING"}
+    task = task_from_hash(least)
+    assert (task.type, task.group, task.payload, task.metadata) == ("", "default", {}, {})
+    assert (task.priority, task.tags, task.notified) == (0, (), False)
+    assert (task.created_at, task.started_at, task.error, task.timeout_ms) == (utc_from_ms(0), None, None, None)
+    kept = task_from_hash(record_of(row_of(least)))
+    assert (kept.task_id, kept.group, kept.attempt, kept.cancel_requested) == ("t", "default", 0, False)
+
+
+def test_fields_of_other_programs_and_of_earlier_versions_do_no_harm() -> None:
+    task = task_from_hash({"task_id": "t", "status": "PENDING", "theirs": "x", "slot_ms": "1", "started_ms": "2"})
+    assert task.extra == {"theirs": "x"}
+    row = row_of({"task_id": "t", "status": "PENDING", "theirs": "x"})
+    assert task_from_hash(record_of({**row, "extra": '{"theirs":"x","started_ms":"2"}'})).extra == {"theirs": "x"}

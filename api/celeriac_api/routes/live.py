@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import Header, Query
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from celeriac.access.principal import Principal
 from celeriac.groups.record import group_record
 from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
-from celeriac.tasks.record import task_record, worker_record
+from celeriac.tasks.record import LARGE, task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM
 from celeriac_api.http.event_stream import Events, EventStreamResponse, frame, last_event_seen
@@ -26,8 +26,6 @@ from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
 
-#: The fields of a record that the stream leaves out, because they may be large.
-_LARGE: Final = ("payload", "result", "metadata")
 
 _EXAMPLE = """\
 retry: 1000
@@ -146,7 +144,7 @@ async def list_running(
 
 def _light_record(task: Task) -> dict[str, Any]:
     record = task_record(task)
-    for name in _LARGE:
+    for name in LARGE:
         del record[name]
     return record
 

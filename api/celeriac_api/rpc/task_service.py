@@ -62,7 +62,7 @@ def state_of(task: Task) -> task_pb2.GetTaskStatusResponse:
     failed = status == task_pb2.FAILED
     return task_pb2.GetTaskStatusResponse(
         status=status,
-        result_file_path=task.extra.get("result_file_path", "") if status == task_pb2.COMPLETED else "",
+        result_file_path=(task.result_file_path or "") if status == task_pb2.COMPLETED else "",
         error_message=(task.error.message if task.error is not None else task.status.wire) if failed else "",
         created_at=rfc3339(task.created_at),
         updated_at=rfc3339(task.updated_at),

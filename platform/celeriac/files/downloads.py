@@ -49,7 +49,7 @@ class Download:
 
 def result_path(task: Task) -> str:
     """Return the path or URL of a task's result file; raises `FileMissingError` if there is none."""
-    path = task.extra.get("result_file_path")
+    path = task.result_file_path
     if task.status is not Status.COMPLETED:
         raise FileMissingError(f"task {task.task_id} is {task.status.wire}: it does not have a result file yet")
     if not path:
@@ -59,7 +59,7 @@ def result_path(task: Task) -> str:
 
 def original_path(task: Task) -> str:
     """Return the path or URL of the file that a task works on; raises `FileMissingError` if there is none."""
-    path = task.extra.get("original_file_path")
+    path = task.original_file_path
     if not path and task.type == FILE_PROCESS.name and isinstance(task.payload, dict):
         path = task.payload.get("path")
     if not path or not isinstance(path, str):
@@ -69,7 +69,7 @@ def original_path(task: Task) -> str:
 
 def original_display_name(task: Task) -> str:
     """Return the name that the client gave the original, or the name of the stored file if that is unknown."""
-    return task.extra.get("original_file_name") or Path(original_path(task)).name
+    return task.original_file_name or Path(original_path(task)).name
 
 
 def open_download(real: str, name: str) -> Download:

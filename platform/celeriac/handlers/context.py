@@ -89,9 +89,15 @@ class Context(Stoppable):
         return self._claim.metadata
 
     @property
+    def original_file_path(self) -> str | None:
+        """Where the file is that was handed over with the task, None if none was."""
+        return self._claim.original_file_path
+
+    @property
     def extra(self) -> dict[str, str]:
-        """Further fields of the record, e.g. `original_file_path` of a task that was handed a file."""
-        return self._claim.extra
+        """The same, by its name in the record, if there is a file."""
+        path = self.original_file_path
+        return {} if path is None else {"original_file_path": path}
 
     def progress(
         self, percentage: float, stage: str = "", message: str = "", *, timestamp_ms: int | None = None

@@ -10,74 +10,58 @@ import orjson
 
 from celeriac.history.durations import class_of
 from celeriac.model import ms_from_utc, rfc3339, utc_from_ms
+from celeriac.task_fields import FIELDS, FLAG, JSON, LIFE_CYCLE, LINES, MOMENT, NUMBER, STATUS, TEXT, WORDS, Kind
 
 #: Largest integer of a column.
 _MAX_INT64: Final = 2**63 - 1
 _MAX_INT32: Final = 2**31 - 1
 
-#: Column → field of the record, for texts.
+
+def _columns(*kinds: Kind) -> dict[str, str]:
+    """Return the fields of some kinds that have a column: column → name in the store."""
+    return {field.column: field.names[0] for field in FIELDS if field.column and field.kind in kinds}
+
+
+#: Column → name in the store.
 _TEXTS: Final = {
-    "task_id": "task_id",
-    "type": "type",
-    "queue": "queue",
-    "status": "status",
-    "definition_id": "definition_id",
-    "user_id": "user_id",
-    "worker": "owner",
+    **_columns(TEXT, STATUS, JSON, WORDS, LINES),
     "stage": "stage",
     "progress_message": "message_text",
     "error_code": "error_code",
     "error_message": "error_message",
-    "metadata": "metadata",
-    "tags": "tags",
-    "payload": "payload",
-    "result": "result",
 }
-#: Column → field, for moments that the record writes in RFC 3339.
-_MOMENTS: Final = {
-    "created_ms": "created_at",
-    "updated_ms": "updated_at",
-    "started_ms": "started_at",
-    "finished_ms": "finished_at",
-    "run_at_ms": "run_at",
-    "expires_ms": "expires_at",
-}
-#: Column → field, for integers; small ones first.
-_SMALL: Final = {"priority": "priority", "attempt": "attempt", "max_retries": "max_retries"}
-#: Fields that speak of the store's present, which history has no use for.
-_PASSING: Final = frozenset(
-    {
-        *("nonce", "fence", "hints", "hinted_ms", "pending_ms", "progress_seq", "attempts_allowed", "expires_ms"),
-        *("rev", "log_seq", "percentage", "timestamp_ms", "cancel_requested", "error_retryable"),
-        *("deadline_ms", "reply_to", "delta_seq", "delta_bytes"),
-        *_TEXTS.values(),
-        *_MOMENTS.values(),
-        *_SMALL.values(),
-    }
-)
+_MOMENTS: Final = _columns(MOMENT)
+_NUMBERS: Final = _columns(NUMBER)
+_FLAGS: Final = _columns(FLAG)
+#: Columns that always hold a number.
+_COUNTED: Final = {field.column for field in FIELDS if field.kind is NUMBER and field.missing == 0}
+#: What is not in the column `extra`: what has its own column, and what history has no use for.
+_ELSEWHERE: Final = LIFE_CYCLE.union(*(field.names for field in FIELDS if field.column or field.parts))
 
 
 def row_of(record: Mapping[str, str]) -> dict[str, Any]:
-    """Return the row of a record, every column of `tables.tasks` in it."""
+    """Return the row of a record, every column of `task_tables.tasks` in it."""
     get = record.get
     row: dict[str, Any] = {column: clean(get(field)) for column, field in _TEXTS.items()}
     for column, field in _MOMENTS.items():
         text = get(field)
         row[column] = ms_from_utc(datetime.fromisoformat(text)) if text else None
-    for column, field in _SMALL.items():
-        row[column] = min(int(get(field) or 0), _MAX_INT32)
+    for column, field in _NUMBERS.items():
+        text = get(field) or ("0" if column in _COUNTED else None)
+        row[column] = min(int(text), _MAX_INT32) if text else None
+    for column, field in _FLAGS.items():
+        row[column] = field in record
     row["type"] = row["type"] or ""
     row["queue"] = row["queue"] or "default"
     row["payload"] = row["payload"] or "{}"
     row["created_ms"] = row["created_ms"] or 0
     row["updated_ms"] = row["updated_ms"] or row["created_ms"]
     row["rev"] = int(get("rev") or 0)
-    row["cancel_requested"] = "cancel_requested" in record
     row["error_retryable"] = get("error_retryable") == "1" if "error_retryable" in record else None
     reported = "timestamp_ms" in record
     row["percentage"] = float(get("percentage") or 0) if reported else None
     row["progress_ms"] = bounded(int(record["timestamp_ms"] or 0)) if reported else None
-    extra = {name: value for name, value in record.items() if name not in _PASSING}
+    extra = {name: value for name, value in record.items() if name not in _ELSEWHERE}
     row["extra"] = clean(orjson.dumps(extra).decode()) if extra else None
 
     started_ms, finished_ms, pending_ms = row["started_ms"], row["finished_ms"], get("pending_ms")
@@ -98,8 +82,12 @@ def record_of(row: Mapping[str, Any]) -> dict[str, str]:
     for column, field in _MOMENTS.items():
         if row[column] is not None:
             record[field] = rfc3339(utc_from_ms(row[column]))
-    for column, field in _SMALL.items():
-        record[field] = str(row[column])
+    for column, field in _NUMBERS.items():
+        if row[column] is not None:
+            record[field] = str(row[column])
+    for column, field in _FLAGS.items():
+        if row[column]:
+            record[field] = "1"
     record["rev"] = str(row["rev"])
     if row["cancel_requested"]:
         record["cancel_requested"] = record["updated_at"]

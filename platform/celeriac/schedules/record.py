@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from celeriac.model import Task, rfc3339, utc_from_ms
@@ -82,11 +83,11 @@ def instance_record(task: Task, definition_id: str) -> dict[str, Any]:
         "task_id": task.task_id,
         "task_def_id": definition_id,
         "status": task.status.wire,
-        "trigger": task.extra.get("trigger", "schedule"),
-        "scheduled_at": task.extra.get("scheduled_at"),
+        "trigger": task.trigger or "schedule",
+        "scheduled_at": _text(task.scheduled_at),
         "created_at": rfc3339(task.created_at),
-        "started_at": None if task.started_at is None else rfc3339(task.started_at),
-        "finished_at": None if task.finished_at is None else rfc3339(task.finished_at),
+        "started_at": _text(task.started_at),
+        "finished_at": _text(task.finished_at),
         "attempt": task.attempt,
         "result": task.result,
         "error": error_record(task.error),
@@ -118,6 +119,10 @@ def change_record(change: Change) -> dict[str, Any]:
 def preview_records(table: Timetable, slots: Sequence[int]) -> list[dict[str, Any]]:
     """Return future firings: the slot, and when it is due with its jitter."""
     return [{"scheduled_at": _moment(slot), "due_at": _moment(table.due(slot))} for slot in slots]
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
 
 
 def _moment(ms: int | None) -> str | None:

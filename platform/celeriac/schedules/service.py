@@ -373,10 +373,10 @@ class Schedules:
     async def _slot_ms(self, task_id: str, otherwise_ms: int) -> int:
         """Return the slot of an instance from its record, or `otherwise_ms` if the store no longer has the record."""
         try:
-            slot = (await self.store.get(task_id)).extra.get("scheduled_at")
+            slot = (await self.store.get(task_id)).scheduled_at
         except TaskNotFoundError:
             return otherwise_ms
-        return otherwise_ms if slot is None else ms_from_utc(datetime.fromisoformat(slot))
+        return otherwise_ms if slot is None else ms_from_utc(slot)
 
     async def _settled_now(self, definition_id: str) -> int:
         """Count the ends of a definition's instances, so that it is up to date; returns the present time (ms)."""

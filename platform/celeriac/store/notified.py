@@ -19,8 +19,8 @@ from celeriac.errors import (
 )
 from celeriac.model import Claim, LeaseState, Status
 from celeriac.store import keys
-from celeriac.store.records import status_of
 from celeriac.store.task_store import MAX_TEXT, TaskStore, number_text
+from celeriac.task_fields import status_of
 
 #: Longest id of a task (characters).
 MAX_ID_LENGTH: Final = 255
@@ -132,5 +132,5 @@ def _check_id(task_id: str) -> None:
 def _claim(task_id: str, fence: str) -> Claim:
     return Claim(
         task_id=task_id, fence=fence, type="", group="", payload="", attempt=0, max_retries=0, attempts_allowed=0,
-        user_id=None, metadata={}, timeout_ms=None, extra={},
+        user_id=None, metadata={},
     )  # fmt: skip

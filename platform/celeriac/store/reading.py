@@ -13,11 +13,11 @@ from celeriac.store.records import (
     limits_from_json,
     log_line_from_entry,
     pause_from_json,
-    status_of,
     task_from_hash,
     worker_from_hash,
 )
 from celeriac.store.server.connection import StoreConnection
+from celeriac.task_fields import status_of
 
 
 class StoreReader(StoreConnection):
@@ -54,7 +54,7 @@ class StoreReader(StoreConnection):
 
     async def position(self, task: Task) -> int | None:
         """Return the task's place among those that wait in its group (1 is next), or None if it does not wait there."""
-        remote = task.extra.get("delivery") == Delivery.REMOTE
+        remote = task.delivery == Delivery.REMOTE
         index = keys.remote(task.group) if remote else keys.waiting(task.group)
         rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
         return None if rank is None else rank + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -11,6 +11,19 @@ from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullErro
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.settings import QueueSettings
 from celeriac.store import keys
+from celeriac.task_fields import FIELDS
+
+#: Attribute of a submission, its name in the store and how it is written, for all that is not an argument of its own.
+_FURTHER: Final = [
+    (field.name, field.names[0], field.kind.write)
+    for field in FIELDS
+    if field.name in Submission.__dataclass_fields__
+    and field.name
+    not in {
+        *("task_id", "type", "payload", "group", "priority", "max_retries"),
+        *("timeout_ms", "user_id", "metadata", "delivery"),
+    }
+]
 
 
 def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> list[Any]:
@@ -63,29 +76,22 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
 
 
 def _further_fields(s: Submission) -> str:
-    """Return the optional fields of the record as a JSON object of texts, or an empty text."""
-    fields: dict[str, str | None] = {
-        "definition_id": s.definition_id,
-        "trigger": s.trigger,
-        "message": s.celery_message,
-        "original_file_path": s.original_file_path,
-        "original_file_name": s.original_file_name,
-    }
-    if s.tags:
-        fields["tags"] = orjson.dumps(list(s.tags)).decode()
-    if s.secret_fields:
-        fields["secret_fields"] = "\n".join(s.secret_fields)
+    """Return the fields that few records have, and the orders, as a JSON object of texts; "" for none."""
+    fields: dict[str, str] = {}
+    for name, stored, write in _FURTHER:
+        value = getattr(s, name)
+        if value is not None and value is not False and not (isinstance(value, Sequence) and not value):
+            fields[stored] = write(value)
+    if s.retention_ms is not None:
+        # Zero would remove the record before the caller could read the result.
+        fields["retention_ms"] = str(max(s.retention_ms, 1))
     if s.scheduled_at_ms is not None:
         fields["scheduled_at"] = rfc3339(utc_from_ms(s.scheduled_at_ms))
     if s.trigger == "schedule" and s.scheduled_at_ms is not None:
         fields["slot_ms"] = str(s.scheduled_at_ms)
-    if s.retention_ms is not None:
-        # Zero would remove the record before the caller could read the result.
-        fields["retention_ms"] = str(max(s.retention_ms, 1))
     if s.remote is not None:
         fields.update(_orders(s.remote))
-    given = {name: value for name, value in fields.items() if value is not None}
-    return orjson.dumps(given).decode() if given else ""
+    return orjson.dumps(fields).decode() if fields else ""
 
 
 def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from celeriac.model import (
     Failure,
     LogLine,
     Progress,
-    Status,
     Task,
     WorkerInfo,
     ms_from_utc,
     rfc3339,
     utc_from_ms,
 )
+from celeriac.task_fields import DEFAULTS, FIELDS
 from celeriac.tasks import secret_fields
+
+_SHOWN: Final = [field for field in FIELDS if field.shown]
+_NAMES: Final = [field.shown for field in _SHOWN]
+_VALUES: Final = attrgetter(*(field.name for field in _SHOWN))
+#: Those whose JSON is not the value itself: name in the record, and how it becomes JSON.
+_WRITTEN: Final = [(field.shown, field.kind.to_json) for field in _SHOWN if field.kind.differs]
+#: The fields that are left out where a record stands for what happens now.
+LARGE: Final = tuple(field.shown for field in FIELDS if field.large)
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -26,36 +35,15 @@ def task_record(task: Task) -> dict[str, Any]:
     Status is lower case, times are RFC 3339 in UTC with milliseconds, `error` is None or
     `{code, message, retryable}`. `progress` is always an object: see `progress_record`.
     """
-    return {
-        "task_id": task.task_id,
-        "type": task.type,
-        "queue": task.group,
-        "status": task.status.wire,
-        "payload": _shown(task),
-        "progress": progress_record(task.progress, created_at=task.created_at),
-        "result": task.result,
-        "error": error_record(task.error),
-        "attempt": task.attempt,
-        "max_retries": task.max_retries,
-        "user_id": task.user_id,
-        "worker": task.worker,
-        "created_at": rfc3339(task.created_at),
-        "started_at": _moment(task.started_at),
-        "finished_at": _moment(task.finished_at),
-        "updated_at": rfc3339(task.updated_at),
-        "priority": task.priority,
-        "metadata": task.metadata,
-        "tags": list(task.tags),
-        "run_at": _moment(task.run_at),
-        "expires_at": _moment(task.expires_at),
-        "cancel_requested": task.cancel_requested,
-    }
-
-
-def _shown(task: Task) -> Any:
-    """Return the payload without its secrets."""
-    paths = task.extra.get(secret_fields.FIELD)
-    return secret_fields.masked(task.payload, paths.split("\n")) if paths else task.payload
+    record: dict[str, Any] = dict(zip(_NAMES, _VALUES(task), strict=True))
+    for name, to_json in _WRITTEN:
+        value = record[name]
+        record[name] = None if value is None else to_json(value)
+    record["progress"] = progress_record(task.progress, created_at=task.created_at)
+    record["error"] = error_record(task.error)
+    if task.secret_fields:
+        record["payload"] = secret_fields.masked(task.payload, task.secret_fields)
+    return record
 
 
 def task_from_record(record: Mapping[str, Any]) -> Task:
@@ -64,31 +52,14 @@ def task_from_record(record: Mapping[str, Any]) -> Task:
     Unknown names, from a later version, are ignored.
     """
     try:
-        return Task(
-            task_id=record["task_id"],
-            type=record["type"],
-            group=record["queue"],
-            status=Status(record["status"].upper()),
-            payload=record["payload"],
-            progress=progress_from_record(record["progress"]),
-            result=record["result"],
-            error=error_from_record(record["error"]),
-            attempt=record["attempt"],
-            max_retries=record["max_retries"],
-            priority=record["priority"],
-            user_id=record["user_id"],
-            metadata=record["metadata"],
-            worker=record["worker"],
-            created_at=datetime.fromisoformat(record["created_at"]),
-            updated_at=datetime.fromisoformat(record["updated_at"]),
-            started_at=_read_moment(record["started_at"]),
-            finished_at=_read_moment(record["finished_at"]),
-            run_at=_read_moment(record["run_at"]),
-            expires_at=_read_moment(record["expires_at"]),
-            cancel_requested=record["cancel_requested"],
-            extra={},
-            tags=tuple(record.get("tags", ())),
-        )
+        values: dict[str, Any] = {
+            field.name: None if (value := record[field.shown]) is None else field.kind.from_json(value)
+            for field in _SHOWN
+            if field.shown in record or field.name not in DEFAULTS
+        }
+        values["progress"] = progress_from_record(record["progress"])
+        values["error"] = error_from_record(record["error"])
+        return Task(**values)
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"this is not the record of a task: {exc!r}") from exc
 

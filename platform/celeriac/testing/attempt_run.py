@@ -202,5 +202,4 @@ def _claim(
         user_id=submission.user_id,
         metadata=dict(submission.metadata),
         timeout_ms=submission.timeout_ms,
-        extra={},
     )

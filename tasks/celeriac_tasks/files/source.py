@@ -50,7 +50,7 @@ def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir
     A file that was handed over belongs to the task, and its results are stored beside it. A file that the payload
     names by path stays where it is, inside the allowed roots, and its results go to the task's folder. Blocks.
     """
-    handed_over = ctx.extra.get("original_file_path")
+    handed_over = ctx.original_file_path
     objects = object_store(files)
     if handed_over and objects is not None and "://" in handed_over:
         return _fetched(handed_over, objects, files.storage_path)

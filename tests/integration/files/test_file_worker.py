@@ -67,12 +67,12 @@ async def test_bad_files_fail_their_tasks_while_others_go_on(
     assert made.status is Status.COMPLETED, made.error
     assert files(made) == {"result.mp4", "thumbnail.jpg"}
     result = str(tmp_path / "videos" / "good" / "result.mp4")
-    assert made.extra["result_file_path"] == made.result["result_file_path"] == result
+    assert made.result_file_path == made.result["result_file_path"] == result
     found = {task_id: await ended(store, task_id, timeout_s=60) for task_id in bad}
     assert {task_id: task.error.code for task_id, task in found.items() if task.error} == bad
     for task_id, task in found.items():
         assert (task.status, task.attempt) == (Status.FAILED, 1)
-        assert "result_file_path" not in task.extra
+        assert task.result_file_path is None
         check_one_end(await statuses(store, task_id))
     assert worker.alive
 

@@ -199,7 +199,7 @@ async def test_a_task_takes_an_upload_over(client: httpx.AsyncClient, tmp_path: 
     again = await process(client, {"file_id": stored["file_id"]})
     assert (again.status_code, again.json()["errors"][0]["field"]) == (422, "payload.file_id")
     async with TaskStore(valkey_url, Settings().store) as store:
-        assert (await store.get(task_id)).extra["original_file_path"] == str(original)
+        assert (await store.get(task_id)).original_file_path == str(original)
     download = await client.get(f"/api/v1/tasks/{task_id}/original")
     assert download.content == DATA
     assert download.headers["content-disposition"] == 'attachment; filename="holiday clip.mp4"'

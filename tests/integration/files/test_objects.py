@@ -151,7 +151,7 @@ async def test_an_original_goes_to_the_storage_and_nothing_stays_behind(
     temp = tmp_path / "temp" / "a.mp4"
     temp.write_bytes(DATA)
     task = await intake.store.get((await intake.create(str(temp))).task_id)
-    assert task.extra["original_file_path"] == objects.url_of(f"videos/{task.task_id}/original.mp4")
+    assert task.original_file_path == objects.url_of(f"videos/{task.task_id}/original.mp4")
     assert objects.stat(f"videos/{task.task_id}/original.mp4").size == len(DATA)
     assert content(tmp_path / "storage") == {}
     assert content(tmp_path / "temp") == {}
@@ -237,7 +237,7 @@ async def test_a_worker_elsewhere_fetches_the_original_and_puts_the_result(
         task = await ended(store, good, timeout_s=60)
         assert task.status is Status.COMPLETED, task.error
         [key] = objects.list(f"videos/{good}")
-        assert task.extra["result_file_path"] == task.result["result_file_path"] == objects.url_of(key)
+        assert task.result_file_path == task.result["result_file_path"] == objects.url_of(key)
         assert gzip.decompress(b"".join(objects.read(key))) == DATA
         failed = await ended(store, gone, timeout_s=60)
         assert failed.status is Status.FAILED

@@ -106,7 +106,7 @@ async def test_a_video_is_original_mp4_and_other_media_keep_their_extension(
 async def test_the_states_of_a_task_are_those_of_the_contract(service: Service) -> None:
     done, failed, cancelled = [await service.create(service.temp(f"{n}.mp4")) for n in range(3)]
     claim = await service.claim(done)
-    assert claim.extra["original_file_path"].endswith("original.mp4")
+    assert claim.original_file_path.endswith("original.mp4")
     assert (await service.status(done)).status == task_pb2.PROCESSING
     await service.store.complete(claim, '{"result_file_path":"/r.mp4"}', result_file_path="/r.mp4")
     state = await service.status(done)
@@ -245,7 +245,7 @@ async def test_a_caller_that_hangs_up_leaves_no_half_handoff(service: Service) -
     await eventually(lambda: not handoff.exists() or not os.listdir(handoff), because="what was begun ends")
     videos = service.folder / "storage" / "videos"
     for task_id in os.listdir(videos) if videos.exists() else []:
-        assert (await service.store.get(task_id)).extra["original_file_path"] == str(videos / task_id / "original.mp4")
+        assert (await service.store.get(task_id)).original_file_path == str(videos / task_id / "original.mp4")
     handed_over = len(os.listdir(videos)) if videos.exists() else 0
     assert handed_over + sum(path.exists() for path in paths) == len(paths)
 

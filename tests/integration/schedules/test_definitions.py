@@ -48,7 +48,7 @@ async def test_an_interval_fires_each_slot_once_and_does_not_drift(kit: Schedule
     assert await kit.slots(definition_id) == [60, 120, 180, 240]
     (first, *_) = await kit.instances(definition_id)
     record = await kit.store.get(first.task_id)
-    assert (record.type, record.user_id, record.extra["trigger"]) == ("http_test.echo", "7", "schedule")
+    assert (record.type, record.user_id, record.trigger) == ("http_test.echo", "7", "schedule")
     assert record.metadata["schedule"]["task_def_id"] == definition_id
     assert (await kit.schedules.get(definition_id)).definition.next_ms == BEGIN_MS + 300_000
 

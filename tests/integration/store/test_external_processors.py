@@ -53,7 +53,7 @@ async def test_a_program_that_only_knows_list_and_hash_is_followed(store: TaskSt
     task = await store.get(task_id)
     assert task.status is Status.COMPLETED
     assert task.result == {"result_file_path": "/storage/result.mp4"}
-    assert task.extra["result_file_path"] == "/storage/result.mp4"
+    assert task.result_file_path == "/storage/result.mp4"
     assert task.finished_at is not None
     assert (await store.group("foreign")).running == 0
     assert await store.redis.pttl(f"task:{task_id}") > 0

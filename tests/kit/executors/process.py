@@ -138,7 +138,6 @@ def make_context(
         user_id=None,
         metadata={},
         timeout_ms=timeout_ms,
-        extra={},
     )
     return Context(claim, Recorder())
 

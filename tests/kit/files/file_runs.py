@@ -36,8 +36,8 @@ class FileRun:
     def __init__(self, original: Path | None = None, *, task_id: str = "task-1", **processing: Any) -> None:
         settings = Settings.model_validate({"files": processing.pop("files", {"processing": processing})})
         self.reports = Reports()
-        extra = {} if original is None else {"original_file_path": str(original)}
-        claim = Claim(task_id, "f", "file_process", "default", "{}", 1, 0, 1, None, {}, None, extra)
+        path = None if original is None else str(original)
+        claim = Claim(task_id, "f", "file_process", "default", "{}", 1, 0, 1, None, {}, original_file_path=path)
         self.context = Context(claim, self.reports)
         self.handler: FileProcessHandler = install(settings, registry)
 

@@ -20,6 +20,7 @@ from celeriac.store.counts import Counts, counts_of
 from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.wakeups import FeedReader
+from celeriac.task_fields import LISTED
 
 #: Entries of the stream that one look reads, as a multiple of the tasks that watchers get.
 _ENTRIES_PER_TASK: Final = 4
@@ -29,13 +30,6 @@ _STATE_S: Final = 1.0
 _RATES: Final = 300
 #: With more counts than this, they are read less often.
 _MANY_COUNTS: Final = 2000
-
-#: The fields of a record without those that may be large.
-_FIELDS: Final = (
-    *("task_id", "type", "queue", "status", "attempt", "max_retries", "priority", "user_id", "tags", "owner"),
-    *("percentage", "stage", "message_text", "timestamp_ms", "error_code", "error_message", "error_retryable"),
-    *("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at", "cancel_requested"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +203,7 @@ class ActivityFeed(FeedReader):
         left_out = max(0, len(ids) - most)
         if added is not None and now_added is not None:
             left_out += max(0, now_added - added - len(entries))
-        records = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in ids[:most]))
+        records = await self._store.read(*(("HMGET", keys.task(task_id), *LISTED) for task_id in ids[:most]))
         return Changes(str(entries[0][0]), _tasks(records), left_out), now_added
 
     async def _look_at_state(self) -> float:
@@ -250,12 +244,12 @@ async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = N
         both = ("WEIGHTS", 1, 0, "WITHSCORES")
         found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
-    commands = [("HMGET", keys.task(task_id), *_FIELDS) for _, task_id in started[:limit]]
+    commands = [("HMGET", keys.task(task_id), *LISTED) for _, task_id in started[:limit]]
     return [task for task in _tasks(await store.read(*commands)) if task.status is Status.PROCESSING]
 
 
 def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:
-    hashes = ({name: value for name, value in zip(_FIELDS, r, strict=True) if value is not None} for r in records)
+    hashes = ({name: value for name, value in zip(LISTED, r, strict=True) if value is not None} for r in records)
     return [task_from_hash(fields) for fields in hashes if "status" in fields and "task_id" in fields]
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from celeriac.model import Status, ms_from_utc
 from celeriac.store import keys
-from celeriac.store.records import status_of
 from celeriac.store.task_store import TaskStore
+from celeriac.task_fields import status_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ class _FileHooks(TypeHooks):
     def check_retry(self, task: Task, payload: FilePayload) -> None:
         """Refuse another file than the task has: its file was handed over when it was submitted."""
         before = task.payload if isinstance(task.payload, Mapping) else {}
-        for name in ("file_id", "path") if "original_file_path" in task.extra else ("file_id",):
+        for name in ("file_id", "path") if task.original_file_path else ("file_id",):
             wanted = getattr(payload, name)
             if wanted is not None and wanted != before.get(name):
                 message = "a retry keeps the file that the task has: leave it out, or submit another task for this file"

@@ -1,4 +1,4 @@
--- A task's record: the hash task:ID, all fields texts. `store/record.py` lists its fields.
+-- A task's record: the hash task:ID, all fields texts. `task_fields.py` lists them; a test compares the names.
 
 -- Return the values of these fields of a record, false for each that it does not have:
 --   local status, fence = fields(id, 'status', 'fence')

@@ -4,7 +4,7 @@
 -- ARGV[5..] 3 values per claim: 1 id (text)   2 worker id (text)   3 fence (unique text of this call)
 --
 -- Returns one array per claim: {'go', type, group, payload (JSON), attempt (count), max_retries (count), attempts_allowed
--- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, delivery|false, original_file_path|false} |
+-- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, original_file_path|false} |
 -- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), or
 -- 'remote' (see claim_remote.lua).
 -- A repeated call with the same fence gets the same answer.
@@ -93,7 +93,7 @@ return each(5, 3, function(id, worker, fence)
   end
 
   if granted then
-    return {'go', task_type, queue, payload, attempt, max_retries, attempts_allowed, user_id, metadata, timeout_ms, delivery,
+    return {'go', task_type, queue, payload, attempt, max_retries, attempts_allowed, user_id, metadata, timeout_ms,
       original_file_path}
   end
   if hints > 0 then redis.call('HINCRBY', key.task(id), 'hints', -1) end

@@ -1,0 +1,164 @@
+"""What a task's record consists of: one table, from which store, history and wire are derived.
+
+A record is a `Task` in Python, a hash of texts in the store (`task:ID`), a row in the history and a JSON object on the
+wire. CONTRIBUTING.md shows how to add a field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from celeriac.model import Status, Task, rfc3339
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """How the values of one kind are written."""
+
+    #: From the store's text to the value that `Task` has, and back.
+    read: Callable[[str], Any]
+    write: Callable[[Any], str]
+    #: From that value to JSON, and back.
+    to_json: Callable[[Any], Any]
+    from_json: Callable[[Any], Any]
+
+    @property
+    def differs(self) -> bool:
+        """Whether its JSON is not the value itself."""
+        return self.to_json is not _same
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field; its `name` is the attribute of `Task`."""
+
+    name: str
+    kind: Kind
+    #: Its name in the store, if that is another one.
+    stored: str = ""
+    #: Its names in the store, if its value is made of several: `records.py` and `rows.py` put it together.
+    parts: tuple[str, ...] = ()
+    #: Its column in the history; "" if it has none: then it is in the JSON object `extra`.
+    column: str = ""
+    #: Its name in the v1 record; "" if it is not shown.
+    shown: str = ""
+    #: The value of a record that does not have it, for an attribute without a default.
+    missing: Any = None
+    #: Whether lists of what happens now leave it out.
+    large: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names in the store."""
+        return self.parts or (self.stored or self.name,)
+
+
+def status_of(text: str) -> Status:
+    """Read a status; an unknown one, which only a foreign program can have written, counts as under way."""
+    try:
+        return Status(text.upper())
+    except ValueError:
+        return Status.PROCESSING
+
+
+def _moment(text: str) -> datetime | None:
+    """Read RFC 3339; what a foreign program wrote otherwise is not a moment, and without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+TEXT: Final = Kind(read=_same, write=str, to_json=_same, from_json=_same)
+NUMBER: Final = Kind(read=int, write=str, to_json=_same, from_json=_same)
+MOMENT: Final = Kind(read=_moment, write=rfc3339, to_json=rfc3339, from_json=datetime.fromisoformat)
+JSON: Final = Kind(read=orjson.loads, write=_json, to_json=_same, from_json=_same)
+#: A list of texts, as JSON in the store.
+WORDS: Final = Kind(read=lambda text: tuple(orjson.loads(text)), write=_json, to_json=list, from_json=tuple)
+#: A list of texts, separated by line breaks in the store.
+LINES: Final = Kind(lambda text: tuple(text.split("\n")), "\n".join, to_json=list, from_json=tuple)
+#: True if the record has the field at all.
+FLAG: Final = Kind(read=lambda _: True, write=lambda _: "1", to_json=_same, from_json=_same)
+STATUS: Final = Kind(
+    status_of, lambda status: status.value, lambda status: status.wire, lambda wire: Status(wire.upper())
+)
+#: Progress and errors: `tasks/record.py` writes and reads their JSON.
+COMPOUND: Final = Kind(_same, str, _same, _same)
+
+#: All fields that `Task` has, in the order of the v1 record.
+FIELDS: Final = (
+    Field("task_id", TEXT, column="task_id", shown="task_id"),
+    Field("type", TEXT, column="type", shown="type", missing=""),
+    Field("group", TEXT, stored="queue", column="queue", shown="queue", missing="default"),
+    Field("status", STATUS, column="status", shown="status"),
+    Field("payload", JSON, column="payload", shown="payload", large=True),
+    Field("progress", COMPOUND, parts=("percentage", "stage", "message_text", "timestamp_ms"), shown="progress"),
+    Field("result", JSON, column="result", shown="result", large=True),
+    Field("error", COMPOUND, parts=("error_code", "error_message", "error_retryable"), shown="error"),
+    Field("attempt", NUMBER, column="attempt", shown="attempt", missing=0),
+    Field("max_retries", NUMBER, column="max_retries", shown="max_retries", missing=0),
+    Field("user_id", TEXT, column="user_id", shown="user_id"),
+    Field("worker", TEXT, stored="owner", column="worker", shown="worker"),
+    Field("created_at", MOMENT, column="created_ms", shown="created_at"),
+    Field("started_at", MOMENT, column="started_ms", shown="started_at"),
+    Field("finished_at", MOMENT, column="finished_ms", shown="finished_at"),
+    Field("updated_at", MOMENT, column="updated_ms", shown="updated_at"),
+    Field("priority", NUMBER, column="priority", shown="priority", missing=0),
+    Field("metadata", JSON, column="metadata", shown="metadata", large=True),
+    Field("tags", WORDS, column="tags", shown="tags"),
+    Field("run_at", MOMENT, column="run_at_ms", shown="run_at"),
+    Field("expires_at", MOMENT, column="expires_ms", shown="expires_at"),
+    Field("cancel_requested", FLAG, column="cancel_requested", shown="cancel_requested", missing=False),
+    # Not in the v1 record.
+    Field("definition_id", TEXT, column="definition_id"),
+    Field("trigger", TEXT),
+    Field("scheduled_at", MOMENT),
+    Field("delivery", TEXT),
+    Field("notified", FLAG),
+    Field("timeout_ms", NUMBER),
+    Field("retention_ms", NUMBER),
+    Field("secret_fields", LINES),
+    Field("celery_message", TEXT, stored="message"),
+    Field("original_file_path", TEXT),
+    Field("original_file_name", TEXT),
+    Field("result_file_path", TEXT),
+)
+
+#: Fields by which the store runs a task: no reader sees them, and history does not keep them.
+LIFE_CYCLE: Final = frozenset(
+    {
+        *("rev", "nonce", "fence", "attempts_allowed"),
+        # When it came to wait, when its last message went out and how many may be out, when it started (ms).
+        *("pending_ms", "hinted_ms", "hints", "started_ms"),
+        # Until when it may start, and until when it must have ended (ms).
+        *("expires_ms", "deadline_ms"),
+        # The last report, log line and part of a result of the attempt.
+        *("progress_seq", "log_seq", "delta_seq", "delta_bytes"),
+        # The process that waits for the task.
+        "reply_to",
+        # Of definitions' instances, in records of earlier versions.
+        "slot_ms",
+    }
+)
+
+#: The attributes of `Task` that have a default; servers of earlier versions do not send all of them.
+DEFAULTS: Final = {field.name for field in dataclasses.fields(Task) if field.default is not dataclasses.MISSING}
+#: Every name that the store's hash of a task may have. A foreign program may add others: they are `Task.extra`.
+STORED: Final = LIFE_CYCLE.union(*(field.names for field in FIELDS))
+#: The names in the store of what lists of what happens now show.
+LISTED: Final = tuple(name for field in FIELDS if field.shown and not field.large for name in field.names)
