@@ -51,10 +51,10 @@ def test_a_shell_without_the_secret_of_the_server_mints_no_token_that_it_refuses
     assert capsys.readouterr().out.count(".") == 2
 
     monkeypatch.setenv("JWT_SECRET", SECRET[::-1])
-    with pytest.raises(SettingsError, match="set JWT_SECRET here as it is there"):
+    with pytest.raises(SettingsError, match="set JWT_SECRET here to the same value"):
         token(user="7")
     monkeypatch.delenv("JWT_SECRET")
-    with pytest.raises(SettingsError, match="set JWT_SECRET here as it is there"):
+    with pytest.raises(SettingsError, match="set JWT_SECRET here to the same value"):
         token(user="7")
     assert capsys.readouterr().out == ""
 

@@ -1,4 +1,4 @@
-"""What commands write into the audit: they work on the store itself, so nobody ahead of them does."""
+"""Write the actions of commands to the audit: commands use the store directly, so no server does it for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from celeriac.store.task_store import TaskStore
 
 
 async def note(store: TaskStore, action: str, target: str) -> None:
-    """Write down that whoever runs this command did `action`."""
+    """Record that the user of this machine did `action`."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # an id without a name, in a container
+    except (KeyError, OSError):  # a user id without a name, as in containers
         user = "unknown"
     await AuditLog(store).write(AuditEntry(f"cli:{user}", action, target, "done", address=socket.gethostname()))

@@ -44,7 +44,7 @@ def on_store(settings: Settings, url: str, work: Callable[[TaskStore], Awaitable
 def on_tasks(settings: Settings, url: str, work: Callable[[Tasks], Awaitable[T]], *, types: Registry = registry) -> T:
     """Connect, run `work` on the service of tasks and disconnect; raises as `on_store` does.
 
-    What a command does not use is not connected to: the history, and the storage of files.
+    The history and the storage of files are only connected to when a command uses them.
     """
 
     async def on(store: TaskStore) -> T:
@@ -79,8 +79,8 @@ def on_groups(settings: Settings, url: str, work: Callable[[Groups], Awaitable[T
 
 
 def on_history(settings: Settings, work: Callable[[History], Awaitable[T]]) -> T:
-    """Connect to the history, run `work` and disconnect; raises `HistoryMissingError` where there is none."""
-    # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
+    """Connect to the history, run `work` and disconnect; raises `HistoryMissingError` if there is none."""
+    # Imported here, so that other commands do not import SQLAlchemy, which takes longer than they run.
     from celeriac.history.history import History
 
     async def run() -> T:
@@ -91,19 +91,19 @@ def on_history(settings: Settings, work: Callable[[History], Awaitable[T]]) -> T
 
 
 def local_types(settings: Settings) -> Registry:
-    """Return the task types that can be checked here; workers check those that only they have."""
+    """Return the task types that can be checked here; workers check the types that only they have."""
     import celeriac.tasks.types.demo
-    import celeriac.tasks.types.grpc_task  # noqa: F401 - registers itself; so do those that the service imports
+    import celeriac.tasks.types.grpc_task  # noqa: F401 - registers itself, as do those that the service imports
 
     import_from_here()
     with suppress(SettingsError):
-        # The modules need not be importable from the folder in which a command is typed.
+        # A command may be typed in a folder from which the modules cannot be imported.
         load(settings.imports)
     return registry
 
 
 class _HistoryOnDemand:
-    """The history, imported and connected to when a command first asks for it."""
+    """The history. It is imported and connected to when a command first uses it."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
@@ -141,7 +141,7 @@ class _HistoryOnDemand:
 
 
 class _FilesOnDemand:
-    """The service of files, made for the one command that hands a file over."""
+    """The service of files. It is made for each call, since only one command hands a file over."""
 
     def __init__(self, store: TaskStore, settings: Settings) -> None:
         self._store = store

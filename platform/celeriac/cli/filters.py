@@ -1,4 +1,4 @@
-"""The options that select tasks, the same for every command that takes a filter."""
+"""The options that select tasks. They are the same for every command that takes a filter."""
 
 from __future__ import annotations
 
@@ -23,32 +23,42 @@ def _option(help_text: str, *names: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
 
 
-#: By the names of `TaskFilter`. A moment is RFC 3339, or a duration: that long ago.
+#: By the names of `TaskFilter`. A moment is written as in RFC 3339, or as a duration before now.
 _OPTIONS: Final[dict[str, Any]] = {
     "status": Annotated[
-        list[str] | None, _option("Its status; give several, or separate them by commas.", "-s", "--status")
+        list[str] | None, _option("Its status. Repeat the option, or separate several by commas.", "-s", "--status")
     ],
     "type": Annotated[str | None, _option("Its type.", "-t", "--type")],
     "queue": Annotated[str | None, _option("Its worker group.", "--queue", metavar="GROUP")],
-    "user_id": Annotated[str | None, _option("On whose behalf it runs.", "--user-id", metavar="ID")],
+    "user_id": Annotated[str | None, _option("The user that it belongs to.", "--user-id", metavar="ID")],
     "definition_id": Annotated[str | None, _option("The definition that made it.", "--definition-id", metavar="ID")],
-    "tag": Annotated[list[str] | None, _option("A tag; of several, it has all.", "--tag", metavar="TAG")],
-    "created_after": Annotated[
-        str | None, _option("Created since 2030-01-31T08:00:00Z, or 2h ago.", "--created-after", metavar=_WHEN)
+    "tag": Annotated[
+        list[str] | None,
+        _option("A tag that it has. Repeat the option to name several: it has all of them.", "--tag", metavar="TAG"),
     ],
-    "created_before": Annotated[str | None, _option("Created before.", "--created-before", metavar=_WHEN)],
-    "finished_after": Annotated[str | None, _option("Ended since.", "--finished-after", metavar=_WHEN)],
-    "finished_before": Annotated[str | None, _option("Ended before.", "--finished-before", metavar=_WHEN)],
+    "created_after": Annotated[
+        str | None,
+        _option(
+            "Created at or after this moment: 2030-01-31T08:00:00Z, or 2h for two hours ago.",
+            "--created-after",
+            metavar=_WHEN,
+        ),
+    ],
+    "created_before": Annotated[str | None, _option("Created before this moment.", "--created-before", metavar=_WHEN)],
+    "finished_after": Annotated[
+        str | None, _option("Ended at or after this moment.", "--finished-after", metavar=_WHEN)
+    ],
+    "finished_before": Annotated[str | None, _option("Ended before this moment.", "--finished-before", metavar=_WHEN)],
     "q": Annotated[
-        str | None, _option("The beginning of its id, or words of its error.", "-q", "--search", metavar="TEXT")
+        str | None, _option("The beginning of its id, or words in its error.", "-q", "--search", metavar="TEXT")
     ],
 }
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the filter's options; it gets what they select as its parameter `chosen`.
+    """Give a command the options of the filter. Its parameter `chosen` receives what they select.
 
-    Written once here rather than as eleven parameters of every command.
+    So the eleven options are written once, and not as parameters of every command.
     """
     own = inspect.signature(command, eval_str=True)
 
@@ -69,7 +79,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_options(given: dict[str, Any], now: datetime) -> TaskFilter:
-    """Return the filter that options make; raises `InvalidSubmissionError`."""
+    """Return the filter that the options describe; raises `InvalidSubmissionError`."""
     return read_filter(
         {
             name: moment(value, now) if name.endswith(("_after", "_before")) else value
@@ -80,18 +90,20 @@ def read_options(given: dict[str, Any], now: datetime) -> TaskFilter:
 
 
 def read_moment(name: str, text: str, now: datetime) -> datetime:
-    """Read an option that is a moment, or a duration before `now`; raises `InvalidSubmissionError`."""
+    """Return the value of an option that is a moment or a duration before `now`; raises `InvalidSubmissionError`."""
     value = moment(text, now)
     with contextlib.suppress(ValueError):
         found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         if found.tzinfo is not None:
             return found
-    message = "must be a duration such as 2h, or an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z"
+    message = (
+        f"{text[:100]!r} is neither a duration such as 2h nor a moment with a time zone such as 2030-01-31T08:00:00Z"
+    )
     raise InvalidSubmissionError([Violation(name, message)])
 
 
 def moment(text: str, now: datetime) -> datetime | str:
-    """Read a duration as the moment that long before `now`; anything else is left as it is."""
+    """Return the moment that lies a duration before `now`; other texts are returned as they are."""
     try:
         return now - timedelta(seconds=parse_duration_s(text))
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The command `celeriac`: its groups of commands, and how errors end it."""
+"""The command `celeriac`: its subcommands, and how errors end it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from celeriac.errors import CeleriacError
 app = typer.Typer(
     name="celeriac",
     help="One control plane for background work: submit tasks, run them on Celery workers, watch them live.",
-    epilog="Start with `celeriac up`; it says how to submit a first task. Exit codes: 0 fine, 1 the task failed or"
-    " was cancelled, 2 wrong input or no such task, 3 not now (the store is away, or the queue is full).",
+    epilog="Start with `celeriac up`, which shows how to submit a first task. Exit codes: 0 success, 1 the task failed"
+    " or was cancelled, 2 wrong input or no such task, 3 try again later (the store is away, or the queue is full).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -64,14 +64,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """One control plane for background work: submit tasks, run them on Celery workers, watch them live."""
 
 
 def main() -> int:
-    """Run the command line; returns or exits with the exit code. An expected error is one line on standard error."""
+    """Run the command line; returns the exit code or exits with it. An expected error is one line on standard error."""
     try:
         app(prog_name="celeriac")
     except CeleriacError as exc:
@@ -80,7 +80,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has had enough (`celeriac types | head`): no reason to complain.
+        # The reader of the pipe is gone (`celeriac types | head`). This is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0

@@ -22,10 +22,10 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Settings, as YAML or JSON.",
+        help="The settings file, YAML or JSON.",
         show_default="$CELERIAC_CONFIG, else celeriac.yaml here",
         dir_okay=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id, as `submit` answered it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id, as `submit` printed it.")]

@@ -1,4 +1,4 @@
-"""How commands write: JSON for scripts, text for people, and errors in one line."""
+"""How commands print: JSON for scripts, text for people, and errors in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 from celeriac.errors import CeleriacError, HistoryUnavailableError, QueueFullError, StoreUnavailableError
 
-#: Exit codes beside 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
+#: Exit codes other than 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
 FAILED: Final = 1
 WRONG_INPUT: Final = 2
 NOT_NOW: Final = 3
@@ -20,7 +20,7 @@ _LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """Write one JSON document to standard output."""
-    # default=str: a record may hold what a newer version put there.
+    # default=str: a newer version may have stored other types in a record.
     option = 0 if one_line else orjson.OPT_INDENT_2
     sys.stdout.write(orjson.dumps(document, default=str, option=option).decode() + "\n")
     sys.stdout.flush()
@@ -38,7 +38,7 @@ def print_error(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line and without control characters: what a task says must not steer a terminal."""
+    """Return `text` on one line and without control characters: a task's text must not steer the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.splitlines()))
 
 
@@ -48,5 +48,5 @@ def json_text(value: Any) -> str:
 
 
 def exit_code(error: CeleriacError) -> int:
-    """Return the exit code that tells a script what kind of error this is."""
+    """Return the exit code by which a script tells what kind of error this is."""
     return NOT_NOW if isinstance(error, _LATER) else WRONG_INPUT

@@ -1,4 +1,4 @@
-"""How commands show rows to people: a table on a terminal, plain columns at full width in a pipe."""
+"""Show rows to people: as a table on a terminal, as plain columns of full width in a pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLOURS: Final = {
     Status.PROCESSING.wire: "cyan",
     Status.RETRYING.wire: "magenta",
 }
-#: Columns of free text, the only ones that are shortened to fit; at least this many characters of them are shown.
+#: Columns of free text. Only these are shortened to fit, to this many characters at the least.
 _FREE: Final = frozenset({"ERROR", "DESCRIPTION", "WHAT"})
 _FREE_WIDTH: Final = 12
 #: Spaces between columns.
@@ -25,7 +25,7 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
-    """Write rows of values, None as nothing; without rows the line `empty`."""
+    """Print rows of values, None as an empty cell; without rows, print the line `empty`."""
     if not rows:
         print_line(empty)
         return
@@ -39,7 +39,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: 
 
 
 def spark(values: Sequence[float]) -> str:
-    """Return one bar for each value, in proportion to the highest; nothing at all is a dot."""
+    """Return one bar for each value, in proportion to the highest; zero is a dot."""
     highest = max(values, default=0)
     return "".join("·" if value <= 0 else _BARS[min(int(value / highest * 8), 7)] for value in values)
 
@@ -61,5 +61,5 @@ def _print_rich(header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         table.add_column(name, no_wrap=True, width=width)
     for row in cells:
         table.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in row))
-    # A terminal too narrow for the rest breaks lines as it does with any text; nothing is left out.
+    # A terminal that is too narrow wraps the lines; nothing is left out.
     Console(highlight=False, width=max(screen, sum(widths) + _GAP * len(widths))).print(table)

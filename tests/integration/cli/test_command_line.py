@@ -310,7 +310,7 @@ async def test_the_log_of_a_task_is_shown_and_followed_to_its_end(store: TaskSto
     await store.submit(Submission("t-1", "shout", max_retries=0))
     code, out, err = await cli("log", "t-1")
     assert (code, out) == (0, "")
-    assert "the log has no lines" in err
+    assert "the log is empty" in err
     assert await cli("log", "t-1", "--json") == (0, "", "")
     mine = await _claim(store, "t-1")
     data = {"page": 3, "traceback": "Traceback\n  in a file\x1b[31m"}
@@ -336,7 +336,7 @@ async def test_the_log_of_a_task_is_shown_and_followed_to_its_end(store: TaskSto
 
 
 async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -> None:
-    assert "no worker is alive" in (await cli("workers"))[1]
+    assert "no worker is running" in (await cli("workers"))[1]
     assert "no worker has announced" in (await cli("types"))[1]
     await store.announce_types(SHOUT)
     await store.submit(Submission("t-1", "shout", group="loud"))
@@ -360,9 +360,9 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     }
     assert "paused since" in (await cli("groups", "pause", "loud", "--note", "at night"))[1]
     assert (await cli("groups"))[1].splitlines()[2].endswith(": at night")
-    assert (await cli("groups", "resume", "loud"))[1] == "loud goes on\n"
+    assert (await cli("groups", "resume", "loud"))[1] == "loud is resumed\n"
     assert (await cli("groups", "resume", "loud"))[1] == "loud was not paused\n"
-    assert "there is no group 'luod'; there are default, loud" in (await cli("groups", "pause", "luod"))[2]
+    assert "there is no group 'luod'; known are: default, loud" in (await cli("groups", "pause", "luod"))[2]
     entries = [(e["action"], e["target"], e["status"]) for e in reversed(await AuditLog(store).page())]
     assert entries == [
         ("group.pause", "loud", "done"),
@@ -372,11 +372,11 @@ async def test_listings_for_people_and_for_scripts(store: TaskStore, cli: Any) -
     assert all(e["actor"].startswith("cli:") and e["address"] for e in await AuditLog(store).page())
     limited = await cli("groups", "limit", "loud", "--max-running", "5", "--rate", "100/m", "--note", "as agreed")
     assert limited[1] == (
-        "loud is limited to 5 running, 100/m starting; `celeriac groups unlimit loud` lets it go on without\n"
+        "loud is limited to 5 running, 100/m starting; `celeriac groups unlimit loud` removes the limits\n"
     )
     assert (await cli("groups"))[1].splitlines()[2].endswith("5 running, 100/m starting: as agreed")
     assert json.loads((await cli("groups", "--json"))[1])["groups"][1]["limits"]["rate"] == "100/m"
-    assert (await cli("groups", "unlimit", "loud"))[1] == "loud has no limits any more\n"
+    assert (await cli("groups", "unlimit", "loud"))[1] == "loud has no limits now\n"
     assert (await cli("groups", "unlimit", "loud"))[1] == "loud had no limits\n"
     noted = [e["action"] for e in await AuditLog(store).page()]
     assert noted[:3] == ["group.unlimit", "group.unlimit", "group.limit"]
@@ -403,14 +403,14 @@ async def test_a_group_is_drained_when_what_ran_has_ended(store: TaskStore, cli:
         await store.submit(Submission(name, "shout", group="loud"))
     running = await _claim(store, "t-1")
     code, out, _ = await cli("groups", "drain", "loud", "--timeout", "300ms")
-    assert (code, out.splitlines()[-1]) == (3, "1 of loud still run after 300ms; it stays paused")
+    assert (code, out.splitlines()[-1]) == (3, "loud: 1 still running after 300ms; the group stays paused")
     draining = asyncio.create_task(cli("groups", "drain", "loud", "--note", "new disks"))
     await asyncio.sleep(0)
     await store.complete(running, "1")
     code, out, _ = await draining
     assert (code, out.splitlines()[-1]) == (
         0,
-        "loud is empty and paused, 1 wait; `celeriac groups resume loud` lets it go on",
+        "loud is paused and runs nothing; 1 wait. `celeriac groups resume loud` resumes it",
     )
     assert (await cli("groups"))[1].splitlines()[2].endswith(": new disks")
     assert [(e["action"], e["target"]) for e in await AuditLog(store).page()] == [("group.drain", "loud")] * 2

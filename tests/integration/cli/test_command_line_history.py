@@ -110,7 +110,7 @@ async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cl
         (["list", "--status", "finished"], "filter.status"),
         (["list", "--created-after", "yesterday"], "filter.created_after"),
         (["list", "--created-after", "2030-01-01T00:00:00"], "timezone"),
-        (["stats", "--since", "yesterday"], "since: must be a duration such as 2h"),
+        (["stats", "--since", "yesterday"], "since: 'yesterday' is neither a duration such as 2h"),
         (["stats", "--bucket", "7m"], "bucket: must be one of 1m, 5m"),
         (["stats", "--since", "365d", "--bucket", "1m"], "above the limit"),
         (["retry"], "name a task's id, or say which tasks are meant"),

@@ -31,12 +31,12 @@ Scopes = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="submit, read, worker or admin; several times, or separated by commas.",
+        help="submit, read, worker or admin. Repeat the option, or separate several by commas.",
         show_default="submit, read",
     ),
 ]
 
-keys = typer.Typer(help="API keys: credentials that live until they are revoked.", no_args_is_help=True)
+keys = typer.Typer(help="API keys: credentials that are valid until they expire or are revoked.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -47,20 +47,27 @@ def register(app: typer.Typer) -> None:
 
 
 def token(
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="Whose tasks it shows: the claim `sub`.")],
+    user: Annotated[
+        str,
+        typer.Option(
+            "--user",
+            metavar="ID",
+            help="The user it belongs to (the claim `sub`): it gives access to this user's tasks.",
+        ),
+    ],
     scope: Scopes = None,
     ttl: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long it is good: 10m, 8h, 30d.", show_default="24h")
+        str | None, typer.Option(metavar="DURATION", help="How long it is valid: 10m, 8h, 30d.", show_default="24h")
     ] = None,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Mint a token and print it.
+    """Create a token and print it.
 
-    Signed with JWT_SECRET (setting access.jwt_secret); without one, with a secret kept in the data folder.
+    It is signed with JWT_SECRET (the setting access.jwt_secret), or else with the secret in the data folder.
     """
-    # Here: minting needs cryptography, which takes longer to import than most commands to run.
+    # Imported here: it needs cryptography, which takes longer to import than most commands take to run.
     from celeriac.access.tokens import mint_token
 
     chosen = _scopes(scope)
@@ -77,22 +84,23 @@ def token(
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for; shown in lists.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for; lists show it.")],
     user: Annotated[
-        str | None, typer.Option("--user", metavar="ID", help="Whose tasks it shows; needed unless it is an admin's.")
+        str | None,
+        typer.Option("--user", metavar="ID", help="The user it belongs to; not needed with the scope admin or worker."),
     ] = None,
     scope: Scopes = None,
     ttl: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long it is good.", show_default="until it is revoked")
+        str | None, typer.Option(metavar="DURATION", help="How long it is valid.", show_default="until it is revoked")
     ] = None,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Make an API key and print it: this once, as only its hash is kept."""
+    """Create an API key and print it. It cannot be shown again: only its hash is stored."""
     chosen = _scopes(scope)
     if user is None and not {Scope.ADMIN, Scope.WORKER} & set(chosen):
-        raise SettingsError("say with --user whose tasks the key shows, or give it the scope admin or worker")
+        raise SettingsError("name the key's user with --user, or give it the scope admin or worker")
     key, text = make_key(name[:200], user_id=None if user is None else _user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
     settings, url = joined_settings(config, data_dir)
 
@@ -109,7 +117,7 @@ def create(
 
 @keys.command("list")
 def list_keys(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show the API keys, without their secrets."""
+    """List the API keys, without their secrets."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(store: TaskStore) -> list[ApiKey]:
@@ -125,18 +133,20 @@ def list_keys(as_json: Json = False, data_dir: DataDir = None, config: Config = 
             (r["id"], r["name"], r["user_id"] or "", ",".join(r["scopes"]), r["created_at"], r["expires_at"] or "never")
             for r in records
         ],
-        empty="there is no API key: make one with `celeriac keys create NAME --user ID`",
+        empty="there are no API keys: create one with `celeriac keys create NAME --user ID`",
     )
 
 
 @keys.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it; the key itself will do, too.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it, or the key itself.")
+    ],
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Revoke an API key: within seconds it is refused everywhere."""
+    """Revoke an API key. Within seconds it is refused everywhere."""
     settings, url = joined_settings(config, data_dir)
     wanted = key_id.split("_")[1] if key_id.startswith("cel_") and key_id.count("_") >= 2 else key_id
 
@@ -147,7 +157,7 @@ def revoke(
         return revoked
 
     if not on_store(settings, url, work):
-        raise SettingsError(f"there is no API key of the id {wanted!r}; `celeriac keys list` shows them")
+        raise SettingsError(f"there is no API key with the id {wanted!r}; `celeriac keys list` lists them")
     if as_json:
         print_json({"id": wanted, "revoked": True})
     else:
@@ -155,7 +165,9 @@ def revoke(
 
 
 def audit(
-    limit: Annotated[int, typer.Option(metavar="N", help="Entries at most, the newest first.", min=1, max=10_000)] = 50,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="How many entries to show, the newest first.", min=1, max=10_000)
+    ] = 50,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
@@ -173,12 +185,12 @@ def audit(
     print_table(
         ("AT", "WHO", "ACTION", "TARGET", "STATUS", "FROM"),
         [(e["at"], e["actor"], e["action"], e["target"], e["status"], e["address"]) for e in found],
-        empty="nobody has done anything yet",
+        empty="the audit has no entries yet",
     )
 
 
 def key_record(key: ApiKey) -> dict[str, Any]:
-    """Return a key as front doors show it."""
+    """Return a key's record as it is shown to callers, without its secret."""
     return {
         "id": key.key_id,
         "name": key.name,
@@ -190,7 +202,7 @@ def key_record(key: ApiKey) -> dict[str, Any]:
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> Settings:
-    """Return the settings, with the configuration file of a running `up` where none is named. Needs no store."""
+    """Return the settings, from the configuration file of a running `up` if none is named. Needs no store."""
     chosen = {"data_dir": None if data_dir is None else str(data_dir)}
     settings = load_settings(config, chosen)
     installation = find_installation(settings.data_dir)
@@ -200,7 +212,7 @@ def _settings(config: Path | None, data_dir: Path | None) -> Settings:
 
 
 def _check_secret(settings: Settings) -> None:
-    """Raise `SettingsError` if the `up` that runs on the data folder would refuse what is signed here."""
+    """Raise `SettingsError` if the `up` that runs on the data folder would refuse a token that is signed here."""
     installation = find_installation(settings.data_dir)
     if installation is None or installation.token_secret is None:
         return
@@ -209,11 +221,11 @@ def _check_secret(settings: Settings) -> None:
     if installation.token_secret == OF_THE_FOLDER:
         differs, advice = (
             "was started without JWT_SECRET, which is set here",
-            "unset it here, or start that one with it",
+            "unset it here, or start `celeriac up` with it too",
         )
     else:
-        differs = "checks tokens with another secret than this shell's"
-        advice = "set JWT_SECRET here as it is there, or make an API key: celeriac keys create NAME --user ID"
+        differs = "verifies tokens with another secret than this shell's"
+        advice = "set JWT_SECRET here to the same value, or create an API key: celeriac keys create NAME --user ID"
     raise SettingsError(
         f"the `celeriac up` that runs on {settings.data_dir} {differs}, and would refuse the token: {advice}"
     )
@@ -225,13 +237,13 @@ def _scopes(words: list[str] | None) -> tuple[Scope, ...]:
     named = [word for text in words for word in text.replace(",", " ").split()]
     known = {scope.value: scope for scope in Scope}
     if unknown := [word for word in named if word not in known]:
-        raise SettingsError(f"there is no scope {unknown[0]!r}; there are: {', '.join(known)}")
+        raise SettingsError(f"there is no scope {unknown[0]!r}; the scopes are: {', '.join(known)}")
     return tuple(dict.fromkeys(known[word] for word in named))
 
 
 def _user(text: str) -> str:
     if not text or len(text) > 256 or not text.isprintable():
-        raise SettingsError("a user id is 1 to 256 printable characters")
+        raise SettingsError(f"{text[:100]!r} is not a user id: write 1 to 256 printable characters")
     return text
 
 
@@ -241,7 +253,7 @@ def _ttl_s(text: str | None) -> float | None:
     try:
         seconds = float(parse_duration_s(text))
     except ValueError as exc:
-        raise SettingsError(f"--ttl {exc}") from exc
+        raise SettingsError(f"--ttl: {exc}") from exc
     if seconds <= 0:
-        raise SettingsError("--ttl must be above zero")
+        raise SettingsError(f"--ttl is {text}: write a duration above zero")
     return seconds

@@ -18,14 +18,14 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that is not there yet.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that does not exist yet.")],
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Copy what a `celeriac up` keeps, while it runs or not: store, database, uploads and secret.
+    """Copy the data folder of `celeriac up`, whether it runs or not: store, database, uploads and secret.
 
-    To restore, start `celeriac up` on the copy. A store or a database of your own (REDIS_URL, DATABASE_URL) and the
-    files of tasks (files.storage_path) are not in the data folder: see docs/operations.md.
+    To restore, start `celeriac up` on the copy. Your own store or database (REDIS_URL, DATABASE_URL) and the files of
+    tasks (files.storage_path) are not in the data folder: see docs/operations.md.
 
     For example:  celeriac backup /backups/2030-01-31
     """

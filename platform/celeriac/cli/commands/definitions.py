@@ -1,4 +1,4 @@
-"""`celeriac definitions`: what runs again and again, or at a moment."""
+"""`celeriac definitions`: make, show and change definitions, which run tasks on a schedule."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ T = TypeVar("T")
 _ACTOR: Final = "command line"
 
 DefinitionId = Annotated[str, typer.Argument(metavar="ID", help="The definition's id.", show_default=False)]
-Note = Annotated[str | None, typer.Option("--note", help="Why.")]
+Note = Annotated[str | None, typer.Option("--note", help="The reason, which others can see.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    group = typer.Typer(help="Definitions: what runs again and again, or at a moment.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Definitions: tasks that run on a schedule, or once at a given time.", no_args_is_help=True
+    )
     group.command("list")(list_definitions)
     for command in (show, create, edit, pause, resume, trigger, cancel, preview, backfill):
         group.command()(command)
@@ -42,9 +44,11 @@ def register(app: typer.Typer) -> None:
 
 
 def list_definitions(
-    user_id: Annotated[str | None, typer.Option("--user-id", metavar="ID", help="Only this user's.")] = None,
+    user_id: Annotated[
+        str | None, typer.Option("--user-id", metavar="ID", help="Only definitions of this user.")
+    ] = None,
     status: Annotated[DefinitionStatus | None, typer.Option("--status", "-s", case_sensitive=False)] = None,
-    group: Annotated[str | None, typer.Option("--group", help="Only those of this worker group.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Only definitions of this worker group.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500)] = 50,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -83,12 +87,12 @@ def list_definitions(
             )
             for d in found
         ],
-        empty="there are no definitions: make one with `celeriac definitions create`",
+        empty="there are no definitions: create one with `celeriac definitions create`",
     )
 
 
 def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show a definition, its next ten firings, its last ten instances and what was done to it."""
+    """Show a definition, its next ten firings, its last ten instances and its last ten changes."""
     from celeriac.schedules.record import change_record, instance_record, preview_records
 
     async def work(schedules: Schedules) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir =
     print_line(f"{'trigger':12} {_trigger(found)}")
     print_line(f"{'counters':12} " + ", ".join(f"{n} {name}" for name, n in found["counters"].items() if n))
     print_line("")
-    print_table(("NEXT",), [(run["due_at"],) for run in found["next_runs"]], empty="nothing is to come")
+    print_table(("NEXT",), [(run["due_at"],) for run in found["next_runs"]], empty="there are no further firings")
     print_line("")
     print_table(
         ("TASK", "SLOT", "HOW", "STATUS", "ERROR"),
@@ -126,31 +130,38 @@ def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir =
 
 
 def create(
-    content: Annotated[str | None, typer.Argument(help="Free text for the executor.", show_default=False)] = None,
-    user_id: Annotated[str, typer.Option("--user-id", metavar="ID", help="Whose it is.")] = "local",
-    every: Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="Run by an interval.")] = None,
-    cron: Annotated[str | None, typer.Option("--cron", metavar="EXPRESSION", help="Run by cron.")] = None,
-    run_at: Annotated[str | None, typer.Option("--at", metavar="MOMENT", help="Run once: 2030-01-31T08:00Z.")] = None,
-    timezone: Annotated[str | None, typer.Option("--timezone", metavar="ZONE", help="e.g. Europe/Berlin")] = None,
-    group: Annotated[str | None, typer.Option("--group", help="Who gets the content.")] = None,
+    content: Annotated[
+        str | None, typer.Argument(help="Text for the program that runs it.", show_default=False)
+    ] = None,
+    user_id: Annotated[str, typer.Option("--user-id", metavar="ID", help="The user that it belongs to.")] = "local",
+    every: Annotated[float | None, typer.Option("--every", metavar="SECONDS", help="Run at this interval.")] = None,
+    cron: Annotated[str | None, typer.Option("--cron", metavar="EXPRESSION", help="Run by a cron expression.")] = None,
+    run_at: Annotated[
+        str | None, typer.Option("--at", metavar="MOMENT", help="Run once, at this time: 2030-01-31T08:00Z.")
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option("--timezone", metavar="ZONE", help="The time zone of --cron and --at, such as Europe/Berlin."),
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The worker group that runs it.")] = None,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="JSON", help="What runs: type, payload, … (or @FILE).")
+        str | None, typer.Option("--task", metavar="JSON", help="The task to run: type, payload, … (or @FILE).")
     ] = None,
     options: Annotated[
-        str | None, typer.Option("--options", metavar="JSON", help='Further fields, e.g. \'{"overlap": "skip"}\'.')
+        str | None, typer.Option("--options", metavar="JSON", help='Further fields, such as \'{"overlap": "skip"}\'.')
     ] = None,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Make a definition, and print its id. Without --every, --cron and --at it runs once, now.
+    """Create a definition and print its id. Without --every, --cron or --at it runs once, now.
 
     For example:  celeriac definitions create "send the report" --cron "0 8 * * 1-5" --timezone Europe/Berlin
     """
     chosen = {"interval": every, "cron": cron, "run_at": run_at}
     given = {name: value for name, value in chosen.items() if value is not None}
     if len(given) > 1:
-        raise InvalidSubmissionError([Violation("", "--every, --cron and --at exclude each other")])
+        raise InvalidSubmissionError([Violation("", "--every, --cron and --at exclude each other: give one of them")])
     kind = "IMMEDIATE" if not given else "SCHEDULED" if run_at is not None else "LOOP"
     if timezone is not None:
         given["timezone"] = timezone
@@ -182,7 +193,7 @@ def edit(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Change fields of a definition and keep the rest; null takes a value back to its default."""
+    """Change fields of a definition; the others stay as they are. null sets a field to its default."""
     document = _object("fields", fields)
     _move("edit", lambda schedules: schedules.edit(definition_id, document, actor=_ACTOR), as_json, config, data_dir)
 
@@ -194,7 +205,7 @@ def pause(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Stop firing. What runs goes on."""
+    """Pause a definition. Its running instances continue."""
     _move("pause", lambda schedules: schedules.pause(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir)
 
 
@@ -205,7 +216,7 @@ def resume(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Fire again, from the next slot on."""
+    """Resume a paused definition, from its next slot on."""
     _move(
         "resume", lambda schedules: schedules.resume(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir
     )
@@ -218,7 +229,7 @@ def cancel(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """End it for good; its instances are cancelled too."""
+    """End a definition for good. Its instances are cancelled too."""
     _move(
         "cancel", lambda schedules: schedules.cancel(definition_id, actor=_ACTOR, note=note), as_json, config, data_dir
     )
@@ -227,7 +238,7 @@ def cancel(
 def trigger(
     definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir = None, config: Config = None
 ) -> None:
-    """Run one instance now, whatever the schedule, and print its task's id."""
+    """Run one instance now, regardless of the schedule, and print its task's id."""
     from celeriac.schedules.record import firing_record
 
     firing = _on_schedules(
@@ -249,7 +260,7 @@ def preview(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Show the next firings."""
+    """Show the next firings of a definition."""
     from celeriac.schedules.record import preview_records
 
     table, slots = _on_schedules(config, data_dir, lambda schedules: schedules.preview(definition_id, count))
@@ -257,19 +268,30 @@ def preview(
     if as_json:
         print_json({"items": items})
     else:
-        print_table(("SLOT", "DUE"), [(i["scheduled_at"], i["due_at"]) for i in items], empty="nothing is to come")
+        print_table(
+            ("SLOT", "DUE"), [(i["scheduled_at"], i["due_at"]) for i in items], empty="there are no further firings"
+        )
 
 
 def backfill(
     definition_id: DefinitionId,
-    start: Annotated[str, typer.Option("--from", metavar="WHEN", help="2030-01-31T08:00:00Z, or 2h ago.")],
-    end: Annotated[str | None, typer.Option("--to", metavar="WHEN", help="Included.", show_default="now")] = None,
-    one_by_one: Annotated[bool, typer.Option("--one-by-one", help="Each one after the one before has ended.")] = False,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="WHEN", help="The begin, included: 2030-01-31T08:00:00Z, or 2h for two hours ago."
+        ),
+    ],
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="WHEN", help="The end, included.", show_default="now")
+    ] = None,
+    one_by_one: Annotated[
+        bool, typer.Option("--one-by-one", help="Run each instance after the previous one has ended.")
+    ] = False,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Run the slots of a range that has been."""
+    """Run the slots of a past range of time again."""
     from celeriac.schedules.record import firing_record
 
     now = datetime.now(UTC)
@@ -293,7 +315,7 @@ def _on_schedules(
     audited: Callable[[T], tuple[str, str]] | None = None,
 ) -> T:
     """Do `work`; `audited` says of its outcome which action it was, and on which definition."""
-    # Here, so that the other commands do not import SQLAlchemy, which takes longer than they do.
+    # Imported here, so that other commands do not import SQLAlchemy, which takes longer than they run.
     from celeriac.schedules.connection import connected_schedules
 
     settings, url = joined_settings(config, data_dir)

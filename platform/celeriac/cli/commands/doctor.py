@@ -1,4 +1,4 @@
-"""`celeriac doctor`: what is wrong, and what to do."""
+"""`celeriac doctor`: find out what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Only whether the store and the history answer.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only check whether the store and the history answer.")
+    ] = False,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Look at every dependency, setting and clock, and say what to do. Exit code 1: something does not work."""
-    # Here, so that other commands do not import SQLAlchemy, which takes longer than they.
+    """Check every dependency, setting and clock, and advise what to do. Exit code 1: something does not work."""
+    # Imported here, so that other commands do not import SQLAlchemy, which takes longer than they run.
     from celeriac.up.doctor import State, examine
 
     settings, redis_url = joined_settings(config, data_dir)
@@ -52,9 +54,9 @@ def doctor(
         print_line(
             ""
             if quick
-            else "\nall is well"
+            else "\neverything works"
             if not failures + warnings
-            else f"\n{failures} to mend, {warnings} to look at"
+            else f"\nfailures: {failures}, warnings: {warnings}"
         )
     if failures:
         raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""`celeriac groups`: what there is; `pause`, `resume`, `drain`, `limit` and `unlimit` hold back and let go."""
+"""`celeriac groups`: list the worker groups; pause, resume, drain and limit them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import GroupStats, Pause, rfc3339
 from celeriac.settings import parse_duration_s
 
-#: Pause between two looks at a group that is being drained (seconds).
+#: Pause between two looks at a group that is drained (seconds).
 _LOOK_S: Final = 0.5
 
 
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def groups(ctx: typer.Context, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show the worker groups: how many tasks wait and run, and how many workers serve each; pause and limit them."""
+    """List the worker groups, with their waiting tasks, running tasks and workers; pause and limit them."""
     if ctx.invoked_subcommand is not None:
         return
     settings, url = joined_settings(config, data_dir)
@@ -62,11 +62,11 @@ _Name = Annotated[str, typer.Argument(help="The group's name.")]
 
 def pause(
     name: _Name,
-    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
+    note: Annotated[str, typer.Option(help="The reason, which others can see.")] = "",
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Hold a group back: its tasks are accepted and wait, what runs goes on."""
+    """Pause a group. New tasks are accepted and wait; running tasks continue."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(groups: Groups) -> Pause:
@@ -75,11 +75,11 @@ def pause(
         return paused
 
     paused = on_groups(settings, url, work)
-    print_line(f"{name} is paused since {rfc3339(paused.at)}; `celeriac groups resume {name}` lets it go on")
+    print_line(f"{name} is paused since {rfc3339(paused.at)}; `celeriac groups resume {name}` resumes it")
 
 
 def resume(name: _Name, data_dir: DataDir = None, config: Config = None) -> None:
-    """Let a paused group go on."""
+    """Resume a paused group."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(groups: Groups) -> bool:
@@ -87,21 +87,21 @@ def resume(name: _Name, data_dir: DataDir = None, config: Config = None) -> None
         await note_action(groups.store, "group.resume", name)
         return resumed
 
-    print_line(f"{name} goes on" if on_groups(settings, url, work) else f"{name} was not paused")
+    print_line(f"{name} is resumed" if on_groups(settings, url, work) else f"{name} was not paused")
 
 
 def drain(
     name: _Name,
-    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
-    timeout: Annotated[str, typer.Option(help="How long to wait for what runs.", metavar="DURATION")] = "10m",
+    note: Annotated[str, typer.Option(help="The reason, which others can see.")] = "",
+    timeout: Annotated[str, typer.Option(help="How long to wait for running tasks.", metavar="DURATION")] = "10m",
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Pause a group and wait until nothing of it runs. Exit code 3: something still does; the group stays paused."""
+    """Pause a group and wait until its running tasks have ended. Exit code 3: some still run; it stays paused."""
     try:
         patience_s = float(parse_duration_s(timeout))
     except ValueError as exc:
-        raise InvalidSubmissionError([Violation("timeout", f"{timeout!r} {exc}")]) from exc
+        raise InvalidSubmissionError([Violation("timeout", str(exc))]) from exc
     settings, url = joined_settings(config, data_dir)
 
     async def work(groups: Groups) -> GroupStats:
@@ -113,30 +113,31 @@ def drain(
         while (found := await groups.get(name)).running and loop.time() < give_up_at:
             if found.running != told:
                 told = found.running
-                print_line(f"{told} of {name} still run")
+                print_line(f"{name}: {told} still running")
             await asyncio.sleep(_LOOK_S)
         return found
 
     found = on_groups(settings, url, work)
     if found.running:
-        print_line(f"{found.running} of {name} still run after {timeout}; it stays paused")
+        print_line(f"{name}: {found.running} still running after {timeout}; the group stays paused")
         raise typer.Exit(NOT_NOW)
-    print_line(f"{name} is empty and paused, {found.waiting} wait; `celeriac groups resume {name}` lets it go on")
+    print_line(f"{name} is paused and runs nothing; {found.waiting} wait. `celeriac groups resume {name}` resumes it")
 
 
 def limit(
     name: _Name,
     max_running: Annotated[
-        int | None, typer.Option(help="Tasks that run at once, across all workers.", metavar="N")
+        int | None, typer.Option(help="How many tasks may run at once, across all workers.", metavar="N")
     ] = None,
     rate: Annotated[
-        str | None, typer.Option(help="Starts per time across all workers: 5/s, 100/m, 10/h or 1/d.", metavar="RATE")
+        str | None,
+        typer.Option(help="How many may start per time, across all workers: 5/s, 100/m, 10/h or 1/d.", metavar="RATE"),
     ] = None,
-    note: Annotated[str, typer.Option(help="Why, for others who wonder.")] = "",
+    note: Annotated[str, typer.Option(help="The reason, which others can see.")] = "",
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Limit how many tasks of a group run at once, and how many start per time; replaces what it was limited to."""
+    """Limit how many tasks of a group run at once and how many start per time. Replaces its earlier limits."""
     try:
         wanted = None if rate is None else StartRate.parse(rate)
     except ValueError as exc:
@@ -149,11 +150,11 @@ def limit(
         return limits
 
     told = _limits(on_groups(settings, url, work), noted=False)
-    print_line(f"{name} is limited to {told}; `celeriac groups unlimit {name}` lets it go on without")
+    print_line(f"{name} is limited to {told}; `celeriac groups unlimit {name}` removes the limits")
 
 
 def unlimit(name: _Name, data_dir: DataDir = None, config: Config = None) -> None:
-    """Limit a group no longer."""
+    """Remove the limits of a group."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(groups: Groups) -> bool:
@@ -161,7 +162,7 @@ def unlimit(name: _Name, data_dir: DataDir = None, config: Config = None) -> Non
         await note_action(groups.store, "group.unlimit", name)
         return unlimited
 
-    print_line(f"{name} has no limits any more" if on_groups(settings, url, work) else f"{name} had no limits")
+    print_line(f"{name} has no limits now" if on_groups(settings, url, work) else f"{name} had no limits")
 
 
 def _group_row(group: GroupStats) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""`celeriac list`, `stats`: what was, from the history."""
+"""`celeriac list` and `stats`: tasks and figures from the history."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 _BARS: Final = 60
 _COUNTED: Final = ("submitted", *(status.wire for status in Status if status.final))
 _TIMED: Final = {"run": "running", "wait": "waiting"}
-#: Tasks that a listing shows unless it is told otherwise.
+#: How many tasks a listing shows by default.
 SHOWN: Final = 50
 _PAGE: Final = 500
 
-Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Most tasks to show; 0 shows all.")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", metavar="N", min=0, help="How many tasks to show at most; 0 shows all.")
+]
 SortedBy = Annotated[
-    Sort, typer.Option("--sort", metavar="FIELD", help="created_at, finished_at, updated_at; -…: newest first.")
+    Sort,
+    typer.Option(
+        "--sort", metavar="FIELD", help="created_at, finished_at or updated_at; with - in front, the newest first."
+    ),
 ]
 
 
@@ -50,7 +55,7 @@ def list_tasks(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """List tasks, also those that the store let go long ago. With --json: one record per line.
+    """List tasks, also those that are no longer in the store. With --json: one record per line.
 
     For example:  celeriac list --status failed --created-after 2h --search timeout
     """
@@ -59,7 +64,7 @@ def list_tasks(
 
 
 def show_tasks(settings: Settings, chosen: TaskFilter, *, sort: Sort, limit: int, as_json: bool) -> None:
-    """Write up to `limit` (0 is all) tasks of the history, as a table or as lines of JSON."""
+    """Print up to `limit` (0: all) tasks of the history, as a table or as lines of JSON."""
 
     async def work(history: History) -> tuple[list[Task], bool]:
         tasks: list[Task] = []
@@ -76,11 +81,11 @@ def show_tasks(settings: Settings, chosen: TaskFilter, *, sort: Sort, limit: int
         header = ("ID", "TYPE", "QUEUE", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR")
         print_table(header, [_row(task) for task in tasks], empty="no task matches")
     if more:
-        print_error(f"there are more: these are the first {limit} (see --limit)")
+        print_error(f"these are the first {limit}; there are more (see --limit)")
 
 
 async def walk(history: History, chosen: TaskFilter, *, sort: Sort, limit: int) -> AsyncIterator[KeptTask]:
-    """Yield up to `limit` (0 is all) tasks of the history, read page by page."""
+    """Yield up to `limit` (0: all) tasks of the history, read page by page."""
     cursor: str | None = None
     seen = 0
     while True:
@@ -94,11 +99,13 @@ async def walk(history: History, chosen: TaskFilter, *, sort: Sort, limit: int) 
 
 
 def stats(
-    since: Annotated[str, typer.Option(metavar="WHEN", help="From: a moment, or that long ago.")] = "24h",
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="To.", show_default="now")] = None,
+    since: Annotated[str, typer.Option(metavar="WHEN", help="The begin: a moment, or a duration before now.")] = "24h",
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="The end.", show_default="now")] = None,
     bucket: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="What a bar stands for: 1m, 5m, 15m, 1h, 6h, 1d.", show_default="to fit"),
+        typer.Option(
+            metavar="SIZE", help="The time that one bar covers: 1m, 5m, 15m, 1h, 6h, 1d.", show_default="to fit"
+        ),
     ] = None,
     type_: Annotated[str | None, typer.Option("--type", "-t", help="Only tasks of this type.")] = None,
     queue: Annotated[str | None, typer.Option(metavar="GROUP", help="Only tasks of this group.")] = None,
@@ -106,7 +113,7 @@ def stats(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Show how many tasks came and ended over time, and how long they waited and ran."""
+    """Show how many tasks were submitted and ended over time, and how long they waited and ran."""
     from celeriac.history.chart_record import chart_record, span_of
 
     now = datetime.now(UTC)
@@ -122,7 +129,7 @@ def stats(
     if as_json:
         print_json(record)
         return
-    print_line(f"{record['from']} to {record['to']}, a bar is {record['bucket']}")
+    print_line(f"{record['from']} to {record['to']}, a bar covers {record['bucket']}")
     print_table(("TASKS", "NUMBER", "OVER TIME"), [_counted(name, record) for name in _COUNTED], empty="")
     print_line("")
     header = ("TIME", "AVERAGE", "MEDIAN", "95 %", "LONGEST", "95 % OVER TIME")
@@ -153,7 +160,7 @@ def _row(task: Task) -> tuple[Any, ...]:
 
 
 def _duration(ms: float | None) -> str | None:
-    """Write a duration so that its size is seen at once: 7ms, 1.25s, 3m20s, 2h05m."""
+    """Return a duration in the unit that shows its size at once: 7ms, 1.25s, 3m20s, 2h05m."""
     if ms is None:
         return None
     if ms < 1000:

@@ -1,4 +1,4 @@
-"""`celeriac workers` and `types`: what there is."""
+"""`celeriac workers` and `types`: list the workers and the task types."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def workers(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show the workers that are alive: where they are, what they serve and how busy they are."""
+    """List the running workers: where they are, which groups they serve and how busy they are."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(store: TaskStore) -> list[WorkerInfo]:
@@ -37,12 +37,12 @@ def workers(as_json: Json = False, data_dir: DataDir = None, config: Config = No
     print_table(
         ("WORKER", "KIND", "HOST", "PID", "GROUPS", "RUNNING", "SINCE"),
         [_worker_row(worker) for worker in found],
-        empty="no worker is alive: start one with `celeriac worker`",
+        empty="no worker is running: start one with `celeriac worker`",
     )
 
 
 def types(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show the task types that the workers run; with --json also the schema of each payload."""
+    """List the task types that the workers run; with --json, also the schema of each payload."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(store: TaskStore) -> dict[str, dict[str, Any]]:
@@ -76,5 +76,5 @@ def _task_type(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
 def _worker_row(worker: WorkerInfo) -> tuple[Any, ...]:
     busy = f"{worker.running}/{worker.concurrency}"
     groups = ",".join(worker.groups)
-    # A remote worker is known by its address alone.
+    # Of a remote worker, only the address is known.
     return worker.worker_id, worker.kind, worker.host, worker.pid or "", groups, busy, rfc3339(worker.started_at)

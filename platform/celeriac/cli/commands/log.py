@@ -1,4 +1,4 @@
-"""`celeriac log`: what a task's handler said, and why attempts failed."""
+"""`celeriac log`: the log of a task, and why its attempts failed."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def register(app: typer.Typer) -> None:
 
 def log(
     task_id: TaskId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the task has ended.")] = False,
     level: Annotated[LogLevel, typer.Option("--level", help="The least severe lines to show.")] = LogLevel.DEBUG,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Show what a task's handler said by `ctx.log`, and why attempts failed, with tracebacks; #2 is the second attempt.
+    """Show what a task's handler wrote with `ctx.log`, and why attempts failed, with tracebacks; #2 is attempt 2.
 
-    History keeps the last lines of tasks that failed. With --json: one line per line of the log.
+    Once the task is gone from the store, history has the last lines if it failed. With --json: one object per line.
     """
     settings, url = joined_settings(config, data_dir)
     shown = 0
@@ -62,7 +62,7 @@ def log(
     on_tasks(settings, url, work)
     if not shown and not as_json and level is LogLevel.DEBUG:
         print_error(
-            "the log has no lines (handlers write them by ctx.log; the setting task_log.level says which are kept)"
+            "the log is empty (handlers write to it with ctx.log; the setting task_log.level says which lines are kept)"
         )
 
 

@@ -1,6 +1,6 @@
-"""`celeriac api`, `grpc`, `worker` and `beat`: one process each; `up` runs the same ones. And `migrate`.
+"""`celeriac api`, `grpc`, `worker` and `beat` run one process each, as `up` does for all of them; and `migrate`.
 
-The core imports neither the API nor Celery: those packages announce their processes as entry points.
+The core imports neither the API nor Celery. Those packages declare their processes as entry points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def api(
     port: Annotated[int | None, typer.Option(help="Port of HTTP.", show_default="8000", min=0, max=65535)] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC.", show_default="50050", min=0, max=65535)] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without authentication.")
     ] = False,
     data_dir: DataDir = None,
     config: Config = None,
@@ -48,12 +48,12 @@ def grpc(
         int | None, typer.Option("--grpc-port", "--port", help="Port.", show_default="50050", min=0, max=65535)
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without authentication.")
     ] = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Serve gRPC alone: the task service. The store is that of `up`, REDIS_URL, or REDIS_ADDR (localhost:6379)."""
+    """Serve gRPC only (the task service). The store is that of `up`, REDIS_URL, or REDIS_ADDR (localhost:6379)."""
     from celeriac.up.ports import refuse_open_address
 
     settings, _ = joined_settings(
@@ -66,10 +66,12 @@ def grpc(
 def worker(
     groups: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Groups to serve; `*` is all, also future ones.", show_default="*"),
+        typer.Option(
+            metavar="A,B", help="Groups to serve; `*` means all, those that appear later included.", show_default="*"
+        ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Tasks to run at once.", show_default="1000", min=1)
+        int | None, typer.Option(metavar="N", help="How many tasks to run at once.", show_default="1000", min=1)
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
@@ -81,15 +83,15 @@ def worker(
 
 
 def beat(data_dir: DataDir = None, config: Config = None) -> None:
-    """Keep the clockwork going: due tasks, expired leases, lost messages. Any number of these may run."""
+    """Run schedules, due tasks, expired leases, lost messages and the recording of history. Any number may run."""
     settings, _ = joined_settings(config, data_dir)
     _run("beat", settings, {})
 
 
 def migrate(data_dir: DataDir = None, config: Config = None) -> None:
-    """Create the tables of the history, or bring them to this version. `up` does it by itself.
+    """Create the tables of the history, or upgrade them to this version. `celeriac up` does so by itself.
 
-    Needs DATABASE_URL (or the data folder of `up`) and nothing else; any number may run at once.
+    It needs DATABASE_URL or the data folder of `up`, and nothing else. Any number may run at once.
     """
     from celeriac.cli.output import print_line
     from celeriac.database.engine import shown
@@ -118,7 +120,7 @@ def _run(name: str, settings: Settings, options: dict[str, Any]) -> None:
 def _load(name: str) -> Any:
     found = entry_points(group=ENTRY_POINTS, name=name)
     if not found:
-        raise SettingsError(f"this installation has no process {name!r}: reinstall celeriac (pip install celeriac)")
+        raise SettingsError(f"this installation has no process {name!r}: reinstall it with pip install celeriac")
     try:
         return next(iter(found)).load()
     except ModuleNotFoundError as exc:

@@ -1,4 +1,4 @@
-"""`celeriac remote-worker`: run a function of yours as a remote worker."""
+"""`celeriac remote-worker`: run your own function as a remote worker."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ def register(app: typer.Typer) -> None:
 
 
 def remote_worker(
-    target: Annotated[str, typer.Argument(metavar="MODULE:HANDLER", help="The function that does a task.")],
-    group: Annotated[str, typer.Option(metavar="G", help="Whose tasks to take.")] = "default",
+    target: Annotated[str, typer.Argument(metavar="MODULE:HANDLER", help="The function that runs a task.")],
+    group: Annotated[str, typer.Option(metavar="G", help="The group whose tasks it runs.")] = "default",
     url: Annotated[
         str | None,
-        typer.Option(help="The API's address.", show_default="$CELERIAC_URL, else the `up` of .celeriac, or port 8000"),
+        typer.Option(
+            help="The API's address.", show_default="$CELERIAC_URL, else that of the `up` on .celeriac, else port 8000"
+        ),
     ] = None,
-    token: Annotated[str | None, typer.Option(help="What to show there.", show_default="$CELERIAC_TOKEN")] = None,
-    concurrency: Annotated[int, typer.Option(metavar="N", help="Tasks to run at once.", min=1)] = 1,
-    model: Annotated[list[str] | None, typer.Option(metavar="M", help="A model it serves; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="What operators see it as.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The token or API key to authenticate with.", show_default="$CELERIAC_TOKEN")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="How many tasks to run at once.", min=1)] = 1,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="M", help="A model that it serves. Repeat the option to name several.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The name that operators see.")] = None,
     config: Config = None,
 ) -> None:
-    """Take the tasks of a group over a WebSocket and answer them with a function. Needs no store and no Celery.
+    """Receive the tasks of a group over a WebSocket and run them with a function. Needs no store and no Celery.
 
-    Ctrl-C lets running tasks finish; a second one does not.
+    Ctrl-C lets running tasks finish. A second Ctrl-C stops at once.
     """
     from celeriac.logs import configure_logging
     from celeriac.remote_worker import RemoteWorker
@@ -49,17 +55,17 @@ def remote_worker(
 def _handler(target: str) -> Any:
     module_name, separator, attribute = target.partition(":")
     if not separator or not module_name or not attribute:
-        raise SettingsError(f"{target!r} is no handler: write module:function, for example mymodule:handle")
+        raise SettingsError(f"{target!r} is not a handler: write module:function, for example mymodule:handle")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is not None and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
-            raise SettingsError(f"there is no module {module_name!r} here or on the path") from exc
+            raise SettingsError(f"there is no module {module_name!r} in this folder or on the path") from exc
         raise
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise SettingsError(f"the module {module_name!r} has no {attribute!r}")
         found = getattr(found, part)
     if not callable(found):
-        raise SettingsError(f"{target} cannot be called: name the function that does a task")
+        raise SettingsError(f"{target} is not a function: name the function that runs a task")
     return found

@@ -1,4 +1,4 @@
-"""`celeriac up`."""
+"""`celeriac up`: run everything on this machine."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ def up(
         bool, typer.Option("--flower", help="Run Flower too, on 127.0.0.1:5555 (setting up.flower_port).")
     ] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that others reach, without authentication.")
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, without authentication.")
     ] = False,
 ) -> None:
     """Run everything on this machine: store, API, gRPC, worker, beat.
 
-    The store is a Valkey of its own with an append-only file in the data folder (REDIS_URL replaces
-    it). A part that dies is started again. Ctrl-C stops everything; started again on the same
-    folder, it goes on where it was.
+    The store is an embedded Valkey with an append-only file in the data folder (REDIS_URL replaces it). A part that
+    dies is started again. Ctrl-C stops everything; the next start on the same folder continues where this one stopped.
     """
     from celeriac.up.child_output import Screen
     from celeriac.up.parent_tie import watch_stdin
     from celeriac.up.run import Up
 
-    # Started by a test, it goes with the test's process, however that ends.
+    # If a test has started it, it ends with the test's process, however that ends.
     watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
     if flower:

@@ -22,9 +22,9 @@ from celeriac.tasks.service import Tasks
 
 #: At most this many events of an ended task are shown, the first ones.
 MAX_EVENTS: Final = 2000
-#: A quiet task is looked at this often: its stream may have been trimmed, or its record have expired.
+#: How often a quiet task is looked at (seconds): its stream may have been trimmed, or its record may have expired.
 _LOOK_S = 5.0
-#: How long the store may be away before watching ends: longer than its restart takes.
+#: How long the store may be away before watching ends (seconds): longer than a restart takes.
 _PATIENCE_S = 30.0
 
 
@@ -36,8 +36,8 @@ def register(app: typer.Typer) -> None:
 def watch(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Follow a task to its end, from its first event, and print its result.
 
-    Ends with 0 when the task completed, 1 when it failed or was cancelled. Ctrl-C ends the watching,
-    not the task. With --json: one line per event, the last one is `done` with the result.
+    The exit code is 0 if the task completed, 1 if it failed or was cancelled. Ctrl-C ends the watching, not the task.
+    With --json: one line per event; the last one is `done`, with the result.
     """
     settings, url = joined_settings(config, data_dir)
 
@@ -47,7 +47,7 @@ def watch(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, conf
 async def watch_task(tasks: Tasks, task_id: str, *, as_json: bool) -> int:
     """Show the task's events until it has ended, then its result; returns the exit code.
 
-    Raises `StoreUnavailableError` when the store has been away for half a minute.
+    Raises `StoreUnavailableError` if the store has been away for half a minute.
     """
     task, store = await tasks.find(task_id), tasks.store
     view: View = _JsonView(task_id) if as_json else _BarView(task) if sys.stdout.isatty() else _LineView()
@@ -70,7 +70,7 @@ async def watch_task(tasks: Tasks, task_id: str, *, as_json: bool) -> int:
                     view.show(event)
                     if not _is_final(event):
                         continue
-                # After an end somebody may have retried the task: the record knows which one is the last.
+                # The task may have been retried after its end: the record tells which end is the last.
                 try:
                     task = await store.get(task_id)
                     if task.status.final and (event is None or not await store.events(task_id, event.id, 1)):
@@ -152,7 +152,7 @@ class _LineView:
 
 
 class _BarView:
-    """A progress bar that moves; status changes stay above it as lines."""
+    """A progress bar; status changes are lines above it."""
 
     def __init__(self, task: Task) -> None:
         from rich.console import Console
@@ -194,7 +194,7 @@ class _BarView:
 
 
 def event_facts(event: Event) -> dict[str, Any]:
-    """Return an event's fields as the wire writes them: numbers as numbers, status in lower case."""
+    """Return an event's fields as the API writes them: numbers as numbers, the status in lower case."""
     facts: dict[str, Any] = dict(event.fields)
     if "percentage" in facts:
         facts["percentage"] = plain_number(float(facts["percentage"]))
