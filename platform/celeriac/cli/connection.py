@@ -72,7 +72,7 @@ def on_groups(settings: Settings, url: str, work: Callable[[Groups], Awaitable[T
         try:
             return await work(Groups(store=store, queues=settings.queues))
         except GroupNotFoundError as exc:
-            message = f"{exc}; there are {', '.join(exc.known)}"
+            message = f"{exc}; known are: {', '.join(exc.known)}"
             raise InvalidSubmissionError([Violation("name", message)]) from exc
 
     return on_store(settings, url, on)
