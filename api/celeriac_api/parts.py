@@ -131,13 +131,14 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
         types = TypeCatalog(registry, store)
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
+        tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files})
         hub = await _started(stack, LiveHub(store=store))
         gateway = Gateway(
             store=store, hub=hub, dispatch=settings.dispatch, task_log=settings.task_log, lease_s=settings.lease
         )
         feeds = await _started(stack, UserFeeds(store=store, hub=hub, notifications=settings.notifications))
         replies = await _started(stack, Replies(store=store, hub=hub, process=gateway.remote.gateway))
-        calls = RemoteCalls(store=store, gateway=gateway, replies=replies, settings=settings)
+        calls = RemoteCalls(tasks=tasks, gateway=gateway, replies=replies, settings=settings)
         stack.push_async_callback(calls.stop)
         activity = await _started(stack, ActivityFeed(store=store, pages=settings.pages))
         await _started(stack, gateway)
@@ -152,7 +153,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,
             ),
-            tasks=Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files}),
+            tasks=tasks,
             groups=Groups(store=store, queues=settings.queues),
             files=files,
             gateway=gateway,

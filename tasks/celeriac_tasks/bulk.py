@@ -28,12 +28,14 @@ from celeriac.errors import (
 )
 from celeriac.handlers.context import Context
 from celeriac.history.history import History
-from celeriac.model import ms_from_utc
+from celeriac.model import Task, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
+from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.filter import Sort, TaskFilter
-from celeriac.tasks.registry import Registry
+from celeriac.tasks.registry import Registry, registry
+from celeriac.tasks.service import Tasks
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 
 #: How many tasks are one page, and how many of them are changed at once.
@@ -69,8 +71,9 @@ class _Place:
 class BulkHandler:
     """Runs bulk operations on its own connections."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, types: Registry = registry) -> None:
         self._settings = settings
+        self._types = types
 
     async def __call__(self, payload: BulkPayload, ctx: Context) -> dict[str, Any]:
         """Act on all tasks that the filter selects; returns how many matched and how they ended."""
@@ -84,17 +87,21 @@ class BulkHandler:
                     self._settings.database_url, statement_timeout_s=self._settings.ledger.statement_timeout
                 ) as history,
             ):
-                return await _Operation(payload, ctx, store, history).run()
+                tasks = Tasks(
+                    store=store, types=TypeCatalog(self._types, store), settings=self._settings, history=history
+                )
+                return await _Operation(payload, ctx, tasks, history).run()
         except (HistoryUnavailableError, StoreUnavailableError) as exc:
             raise TaskError(str(exc), code=exc.code) from exc
 
 
 class _Operation:
-    def __init__(self, payload: BulkPayload, ctx: Context, store: TaskStore, history: History) -> None:
+    def __init__(self, payload: BulkPayload, ctx: Context, tasks: Tasks, history: History) -> None:
         self._action = payload.action
         self._targets = payload.targets
         self._ctx = ctx
-        self._store = store
+        self._tasks = tasks
+        self._store = tasks.store
         self._history = history
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -141,10 +148,11 @@ class _Operation:
             await asyncio.sleep(_LOOK_S)
         raise TaskError("the history lags, so it does not have all tasks yet", code="ledger_behind")
 
-    def _is_meant(self, task: Any) -> bool:
-        if task.type == BULK.name and self._targets.type != BULK.name:
+    def _is_meant(self, task: Task) -> bool:
+        by_name_only = self._tasks.types.local.hooks_of(task.type).bulk_by_name_only
+        if by_name_only and self._targets.type != task.type:
             return False
-        return bool(task.task_id != self._ctx.task_id)
+        return task.task_id != self._ctx.task_id
 
     async def _act(self, place: _Place) -> None:
         outcomes = await asyncio.gather(*(self._one(task_id, rev) for task_id, rev in place.page))
@@ -163,7 +171,7 @@ class _Operation:
         async with self._slots:
             try:
                 if self._action == "cancel":
-                    await self._store.cancel(task_id, f"cancelled with others by {self._ctx.task_id}")
+                    await self._tasks.cancel(task_id, f"cancelled with others by {self._ctx.task_id}")
                 else:
                     await self._retry(task_id, rev)
             except (StoreUnavailableError, HistoryUnavailableError):
@@ -174,15 +182,10 @@ class _Operation:
 
     async def _retry(self, task_id: str, rev: int) -> None:
         nonce = f"bulk:{self._ctx.task_id}"
-        kept: dict[str, str] | None = None
         while True:
             try:
-                await self._store.retry(task_id, rev=rev, nonce=nonce, kept=kept)
+                await self._tasks.retry(task_id, rev=rev, nonce=nonce)
                 return
-            except TaskNotFoundError:
-                if kept is not None:
-                    raise
-                kept = (await self._history.get(task_id)).record
             except QueueFullError:
                 # The group's workers will make room; until then, other retries would most likely fail too.
                 await asyncio.sleep(_LOOK_S)
@@ -196,8 +199,8 @@ class _Operation:
         return self._ctx.progress(round(percentage, 1), self._action, f"{ended} of {place.matched}")
 
 
-def install(settings: Settings, registry: Registry) -> BulkHandler:
-    """Give `celeriac.bulk` its handler in `registry` and return it."""
-    handler = BulkHandler(settings)
-    registry.add(replace(BULK, handler=handler.__call__))
+def install(settings: Settings, types: Registry) -> BulkHandler:
+    """Give `celeriac.bulk` its handler in `types` and return it."""
+    handler = BulkHandler(settings, types)
+    types.add(replace(BULK, handler=handler.__call__))
     return handler

@@ -14,8 +14,8 @@ from starlette.types import Receive
 from celeriac.errors import CeleriacError
 from celeriac.model import RemoteOrders, Status, Submission, Submitted
 from celeriac.settings import Settings
-from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.replies import Delta, Outcome, Replies, Waiter
+from celeriac.tasks.service import Tasks
 from celeriac.tasks.submission import remote_submission
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.http.responses import encode
@@ -33,9 +33,9 @@ class CallerGoneError(Exception):
 class RemoteCalls:
     """Makes remote tasks of calls; any number of them wait on one subscription."""
 
-    def __init__(self, *, store: TaskStore, gateway: Gateway, replies: Replies, settings: Settings) -> None:
+    def __init__(self, *, tasks: Tasks, gateway: Gateway, replies: Replies, settings: Settings) -> None:
         self.settings = settings
-        self._store = store
+        self._tasks = tasks
         self._gateway = gateway
         self._replies = replies
         self._cancels: set[asyncio.Task[None]] = set()
@@ -130,7 +130,7 @@ class RemoteCalls:
         async def cancel() -> None:
             # It may have ended in this very moment.
             with contextlib.suppress(CeleriacError):
-                await self._store.cancel(task_id, "the caller hung up")
+                await self._tasks.cancel(task_id, "the caller hung up")
 
         task = asyncio.get_running_loop().create_task(cancel())
         self._cancels.add(task)

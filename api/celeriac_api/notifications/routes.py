@@ -79,5 +79,5 @@ async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Res
 )
 async def remove_own_task(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Response:
     """Remove one task."""
-    await parts.store.remove(task_id, user_id=str(user.user_id))
+    await parts.tasks.delete(task_id, user_id=str(user.user_id))
     return Response(status_code=204, headers=HEADERS)

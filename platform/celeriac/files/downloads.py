@@ -13,7 +13,7 @@ from celeriac.errors import FileMissingError, FileNotAllowedError
 from celeriac.files.names import media_type_of, safe_extension
 from celeriac.files.objects import ObjectStore
 from celeriac.model import Status, Task
-from celeriac.tasks.types.file_process import FILE_PROCESS
+from celeriac.tasks.registry import TypeHooks
 
 #: Types that a browser may show, because they cannot run scripts or refer to other resources. SVG and HTML can.
 _INERT: Final = frozenset(
@@ -57,19 +57,17 @@ def result_path(task: Task) -> str:
     return path
 
 
-def original_path(task: Task) -> str:
+def original_path(task: Task, hooks: TypeHooks) -> str:
     """Return the path or URL of the file that a task works on; raises `FileMissingError` if there is none."""
-    path = task.original_file_path
-    if not path and task.type == FILE_PROCESS.name and isinstance(task.payload, dict):
-        path = task.payload.get("path")
-    if not path or not isinstance(path, str):
+    path = task.original_file_path or hooks.original_path(task)
+    if not path:
         raise FileMissingError(f"task {task.task_id} was submitted without a file")
     return path
 
 
-def original_display_name(task: Task) -> str:
+def original_display_name(task: Task, hooks: TypeHooks) -> str:
     """Return the name that the client gave the original, or the name of the stored file if that is unknown."""
-    return task.original_file_name or Path(original_path(task)).name
+    return task.original_file_name or Path(original_path(task, hooks)).name
 
 
 def open_download(real: str, name: str) -> Download:

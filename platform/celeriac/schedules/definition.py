@@ -198,11 +198,6 @@ def content_of(content: str | None, user_id: int | str | None, facts: dict[str, 
     return {"content": content or "", "user_id": user_id, **facts}
 
 
-def content_payload(task_type: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return `data` as the payload of a task type; remote workers get it in an envelope."""
-    return {"model": "default", "data": data} if task_type == "remote" else data
-
-
 def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timetable:
     """Return the timetable of checked arguments; raises `ValueError` for others."""
     rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, orjson.dumps(spec.trigger_args))

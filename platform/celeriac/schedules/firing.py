@@ -12,10 +12,11 @@ import orjson
 from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import Definition, Firing, Outcome, content_of, content_payload
+from celeriac.schedules.definition import Definition, Firing, Outcome, content_of
 from celeriac.schedules.sql.firings import FiringTable, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.registry import registry
 from celeriac.tasks.submission import Instance, instance_of
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
     }
     payload = None
     if spec.task is None and not definition.read_only:
-        payload = orjson.dumps(content_payload(run["type"], content_of(spec.content, spec.user_id, facts))).decode()
+        content = content_of(spec.content, spec.user_id, facts)
+        payload = orjson.dumps(registry.hooks_of(run["type"]).content_payload(content)).decode()
     instance = Instance(
         task_id=firing.task_id,
         definition_id=definition.definition_id,

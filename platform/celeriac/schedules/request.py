@@ -20,11 +20,12 @@ from pydantic import (
 
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Submission, ms_from_utc
-from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, content_payload, timetable_of
+from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, timetable_of
 from celeriac.schedules.times.backlog import Misfire
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.registry import registry
 from celeriac.tasks.request import MAX_DELAY_S, MAX_USER_ID_LENGTH, read_request
 from celeriac.tasks.submission import build_submission, template_of
 from celeriac.violations import outer_violations
@@ -268,8 +269,8 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
     if request.task is None:
         document: dict[str, Any] = {
             "type": settings.schedule.content_type,
-            "payload": content_payload(
-                settings.schedule.content_type, content_of(request.content, request.user_id, {})
+            "payload": registry.hooks_of(settings.schedule.content_type).content_payload(
+                content_of(request.content, request.user_id, {})
             ),
             "queue": request.group,
         }

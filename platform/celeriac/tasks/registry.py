@@ -39,6 +39,8 @@ class TypeHooks:
     intake: str = ""
     #: How its tasks reach an executor; None means as the group says.
     delivery: Delivery | None = None
+    #: Whether a bulk operation leaves its tasks out unless the filter names the type.
+    bulk_by_name_only: bool = False
 
     def confined(self, payload: Mapping[str, Any], caller: Principal) -> Mapping[str, Any]:
         """Return the payload in a form that reaches nothing of other users; `caller` is not an admin."""
@@ -54,9 +56,19 @@ class TypeHooks:
         Definitions and `.delay()` store their tasks without it.
         """
 
+    def content_payload(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the payload that carries a definition's content and the facts of an instance."""
+        return data
+
+    def original_path(self, task: Task) -> str | None:
+        """Return the file that `task` works on, as its payload names it; None if it names none."""
+        return None
+
     def check_retry(self, task: Task, payload: Any) -> None:
         """Raise `InvalidSubmissionError` unless a retry of `task` may have this validated payload instead."""
 
+
+_NOTHING_SPECIAL: Final = TypeHooks()
 
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
 
@@ -152,6 +164,11 @@ class Registry:
     def get(self, name: str) -> TaskType | None:
         """Return the type of this name, or None."""
         return self._types.get(name)
+
+    def hooks_of(self, name: str) -> TypeHooks:
+        """Return what is special about a type; nothing is, for a type that this process does not have."""
+        task_type = self._types.get(name)
+        return _NOTHING_SPECIAL if task_type is None else task_type.hooks
 
     def __iter__(self) -> Iterator[TaskType]:
         return iter(sorted(self._types.values(), key=lambda t: t.name))

@@ -27,7 +27,9 @@ from celeriac.store import keys
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
+from celeriac.tasks.service import Tasks
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.lease_keeper import LeaseKeeper
@@ -63,6 +65,7 @@ class Runtime:
         #: Attempts run here. The loop outlives `stop`, because threads may still call it then, without effect.
         self.loop: asyncio.AbstractEventLoop
         self.store: TaskStore
+        self.tasks: Tasks
         self.runner: Runner
         self._hub: LiveHub
 
@@ -93,6 +96,7 @@ class Runtime:
         assert self.settings.redis_url is not None
         self.store = TaskStore(self.settings.redis_url, self.settings.store, patience_s=_PATIENCE_S)
         await self.store.start()
+        self.tasks = Tasks(store=self.store, types=TypeCatalog(self.registry, self.store), settings=self.settings)
         self.runner = Runner(
             store=self.store,
             registry=self.registry,

@@ -48,7 +48,7 @@ def revoke_in_record(state: Any, task_id: Any, terminate: bool = False, **option
 async def _cancel(runtime: Runtime, task_ids: Iterable[str]) -> None:
     for task_id in task_ids:
         try:
-            await runtime.store.cancel(task_id, "revoked in Celery")
+            await runtime.tasks.cancel(task_id, "revoked in Celery")
         except CeleriacError as exc:
             log.info("task %s was revoked, but its record cannot be cancelled: %s", task_id, exc)
 

@@ -108,7 +108,8 @@ async def download_original(
 ) -> Response:
     """Send the original."""
     task: Task = await parts.store.get(task_id)
-    download = await parts.files.run(_found, parts, original_path(task), original_display_name(task))
+    hooks = parts.tasks.types.local.hooks_of(task.type)
+    download = await parts.files.run(_found, parts, original_path(task, hooks), original_display_name(task, hooks))
     return download_response(download, inline=inline, if_none_match=if_none_match, if_modified_since=if_modified_since)
 
 

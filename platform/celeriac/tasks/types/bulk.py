@@ -59,7 +59,9 @@ class BulkPayload(BaseModel):
 
 
 class _BulkHooks(TypeHooks):
-    """A user's bulk operation reaches that user's tasks only."""
+    """A user's bulk operation reaches that user's tasks only, and other bulk operations only if the filter says so."""
+
+    bulk_by_name_only = True
 
     def confined(self, payload: Mapping[str, Any], caller: Principal) -> Mapping[str, Any]:
         """Return the payload with the caller as the filter's `user_id`."""

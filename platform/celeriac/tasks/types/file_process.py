@@ -158,6 +158,11 @@ class _FileHooks(TypeHooks):
             message = "a foreign program gets its file handed over, for which the task must be submitted over the API"
             raise InvalidSubmissionError([Violation("payload.path", message)])
 
+    def original_path(self, task: Task) -> str | None:
+        """Return `payload.path`."""
+        path = task.payload.get("path") if isinstance(task.payload, Mapping) else None
+        return path if isinstance(path, str) else None
+
     def check_retry(self, task: Task, payload: FilePayload) -> None:
         """Refuse another file than the task has: its file was handed over when it was submitted."""
         before = task.payload if isinstance(task.payload, Mapping) else {}

@@ -39,6 +39,10 @@ class _RemoteHooks(TypeHooks):
 
     delivery = Delivery.REMOTE
 
+    def content_payload(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the content in the envelope that remote workers get."""
+        return {"model": "default", "data": data}
+
     def retention_s(self, settings: Settings) -> float:
         """Return `dispatch.task_result_ttl_ms` in seconds."""
         return settings.dispatch.task_result_ttl_ms / 1000
