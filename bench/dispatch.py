@@ -1,7 +1,7 @@
-"""Sync calls to remote workers: how many a second does one API process answer, and how soon?
+"""Synchronous calls to remote workers: how many per second does one API process answer, and how fast?
 
-Ours against the bare limit: the same call over the same WebSocket hop through uvicorn, in memory and with
-nothing kept (`peers/bare_gateway.py`). Rounds take turns. The server has a core to itself; callers, workers
+Compares Celeriac with the bare limit: the same call over the same WebSocket hop through uvicorn, in memory, without
+storing anything (`peers/bare_gateway.py`). The rounds alternate. The server has one core to itself; callers, workers
 and the store share the other.
 """
 
@@ -40,7 +40,7 @@ _COMMANDS: dict[str, Callable[[int], list[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round showed."""
+    """The results of one round."""
 
     rate: float
     server_us: float
@@ -50,7 +50,7 @@ class Round:
 
 @asynccontextmanager
 async def workers(port: int, count: int) -> AsyncIterator[None]:
-    """Hold `count` workers that answer at once."""
+    """Keep `count` workers connected that answer at once."""
     result = orjson.dumps(_RESULT).decode()
 
     async def work() -> None:
@@ -75,7 +75,7 @@ async def workers(port: int, count: int) -> AsyncIterator[None]:
 
 
 async def one_round(port: int, server: Subject, *, callers: int, count: int, seconds: float) -> Round:
-    """Run one round; any answer but a result fails the run."""
+    """Run one round; any answer other than a result fails the run."""
     async with workers(port, count):
         load: Load[float] = await generate(
             port,
@@ -94,7 +94,7 @@ async def one_round(port: int, server: Subject, *, callers: int, count: int, sec
 
 
 def report(title: str, figures: dict[str, dict[str, Figure]]) -> str:
-    """Return a table."""
+    """Return the results as a table."""
     bare = figures[BARE]
     rows = [
         [
@@ -113,7 +113,7 @@ def report(title: str, figures: dict[str, dict[str, Figure]]) -> str:
 
 
 def measure(store: Store, folder: Path, cores: Cores, options: argparse.Namespace) -> dict[str, Any]:
-    """Run all rounds; print what they show and return it."""
+    """Run all rounds; print the results and return them."""
     found = versions("celeriac", "uvicorn", "uvloop", "httptools", "websockets", "redis", "hiredis")
     print(f"{cores.text()}; load {os.getloadavg()[0]:.1f}\n{', '.join(f'{n} {v}' for n, v in found.items())}")
     document: dict[str, Any] = {"versions": found, "cores": cores.text(), "sizes": {}}

@@ -1,4 +1,4 @@
-"""Figures for people and programs: median, spread, tables, JSON."""
+"""Formats figures for people and programs: median, spread, tables, JSON."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity over several rounds."""
+    """The values of one quantity over several rounds."""
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle round."""
+        """The median of the rounds."""
         return median(self.rounds)
 
     @property
     def spread(self) -> float:
-        """Half of the distance from the lowest round to the highest, as a share of the median."""
+        """Half of the difference between the highest and the lowest round, as a share of the median."""
         return (max(self.rounds) - min(self.rounds)) / 2 / self.median if self.median else 0.0
 
     def text(self, digits: int = 0) -> str:
-        """Write median and spread."""
+        """Return median and spread as text."""
         return f"{self.median:,.{digits}f} ±{self.spread:.0%}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for `--json`."""
+        """Return the figure for `--json`."""
         return {"median": self.median, "spread": self.spread, "rounds": list(self.rounds)}
 
 
@@ -41,13 +41,13 @@ def figure(rounds: Iterable[float]) -> Figure:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` (0 to 1) of `values` lie; 0 when there are none."""
+    """Return the value below which `share` (0 to 1) of `values` lie; 0 if there are no values."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column to the left, the others to the right."""
+    """Return a Markdown table; the first column is left-aligned, the others are right-aligned."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 
@@ -62,7 +62,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_json(path: str, benchmark: str, document: Any) -> None:
-    """Write what a benchmark showed under its name, beside what others wrote there; `-` is standard output."""
+    """Write the results of a benchmark to a file, under its name and beside other results; `-` is standard output."""
     if path == "-":
         print(json.dumps({benchmark: document}, indent=2))
         return

@@ -1,9 +1,9 @@
-"""How long a handoff takes: the rename of a 1 GiB file, and copies to another file system next to `cp`.
+"""The time of a handoff: a rename of a 1 GiB file, and copies to another file system compared with `cp`.
 
     python bench/handoff.py [--size-mib 1024] [--rounds 5] [--folder .] [--other /dev/shm]
 
-Each round hands one file over inside `--folder` (a rename), and from `--other` to `--folder` (a copy until
-it is on the disk), and copies the same file with `cp` followed by `sync -f`, in turns. Medians.
+Each round hands one file over inside `--folder` (a rename), then from `--other` to `--folder` (a copy that ends when
+it is on the disk), and then copies the same file with `cp` followed by `sync -f`. The figures are medians.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from celeriac.files.roots import AllowedRoots
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
+    """Return how long `work` takes (seconds)."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def fill(path: Path, mib: int) -> None:
-    """Write a file of data that no file system can compress away."""
+    """Write a file of random data, which a file system cannot compress."""
     block = os.urandom(1024**2)
     with path.open("wb") as file:
         for _ in range(mib):
@@ -41,20 +41,20 @@ def fill(path: Path, mib: int) -> None:
 
 
 def hand_over(handoff: Handoff, source: Path) -> Path:
-    """Hand `source` over as for a task that is stored; return where it is then."""
+    """Hand `source` over as for a stored task; return its new path."""
     handed = handoff.take(AllowedRoots([source.parent]).open(str(source)), str(uuid.uuid4()), "original.mp4")
     handoff.finish(handed)
     return handed.target
 
 
 def copy_by_cp(source: Path, target: Path) -> None:
-    """Copy as an operator would, until it is on the disk."""
+    """Copy a file as an operator would, and wait until it is on the disk."""
     subprocess.run(["cp", str(source), str(target)], check=True)
     subprocess.run(["sync", str(target)], check=True)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)

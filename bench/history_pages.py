@@ -1,7 +1,7 @@
-"""Pages of history: does the last page cost what the first one costs?
+"""Pages of history: does the last page cost as much as the first?
 
-Tasks are written straight into the history, then listed page by page to the end, by each of several filters.
-Compared are the medians of the first tenth of the pages and of the last tenth.
+The benchmark writes tasks directly into the history, and lists them page by page to the end, once per filter. It
+compares the median of the first tenth of the pages with the median of the last tenth.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def fill(history: History, count: int) -> None:
 
 
 async def walk(history: History, task_filter: TaskFilter, limit: int) -> list[float]:
-    """Return how long each page took (ms)."""
+    """Return the time of each page (ms)."""
     times: list[float] = []
     cursor = None
     while True:
@@ -102,7 +102,7 @@ async def measure(url: str, count: int, limit: int) -> dict[str, dict[str, float
 
 @contextmanager
 def database(kind: str, server_url: str) -> Iterator[str]:
-    """Make a migrated database for a while."""
+    """Provide a temporary, migrated database."""
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as folder:
             url = f"sqlite:///{Path(folder) / 'history.db'}"
@@ -121,7 +121,7 @@ def database(kind: str, server_url: str) -> Iterator[str]:
 
 
 def report(found: dict[str, dict[str, float]]) -> str:
-    """Return the table."""
+    """Return the results as a table."""
     rows = [
         [
             name,

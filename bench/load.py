@@ -1,7 +1,7 @@
 """A lean load generator: HTTP/1.1 over keep-alive connections, closed loop, one fixed request.
 
-It costs some 15 µs per request, so that the server on the other core is what is measured. Anything but
-a 2xx answer, and a connection that ends, fails the whole run: a figure with errors in it is no figure.
+It costs about 15 µs per request, so the server on the other core is the bottleneck. An answer other than 2xx or a
+connection that ends fails the whole run, because a figure that includes errors is worthless.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Mark = TypeVar("Mark")
 
 
 class BadAnswerError(RuntimeError):
-    """The server answered something else than a success."""
+    """The server's answer was not a success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load(Generic[Mark]):
-    """What a run brought. `answered` counts the measured span only, `sent` also warm-up and end.
+    """The results of a run. `answered` counts only the measured span; `sent` also counts warm-up and end.
 
-    `before` and `after` are what `mark` returned at the two ends of the measured span.
+    `before` and `after` are the values that `mark` returned at the start and the end of the measured span.
     """
 
     answered: int
@@ -35,7 +35,7 @@ class Load(Generic[Mark]):
 
 
 def post(path: str, body: bytes, *, host: str) -> bytes:
-    """Return the bytes of a POST of JSON."""
+    """Return the bytes of a POST request with a JSON body."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
@@ -52,7 +52,7 @@ async def generate(
     mark: Callable[[], Mark],
     host: str = "127.0.0.1",
 ) -> Load[Mark]:
-    """Send `request` again on each connection as soon as the last one was answered; raises `BadAnswerError`."""
+    """Send `request` on each connection, again after every answer; raises `BadAnswerError`."""
     loop = asyncio.get_running_loop()
     run = _Run(request, failed=loop.create_future())
     clients = [(await loop.create_connection(lambda: _Client(run), host, port))[1] for _ in range(connections)]
@@ -76,7 +76,7 @@ async def generate(
 
 
 class _Run:
-    """What all connections of a run share."""
+    """The state that all connections of a run share."""
 
     def __init__(self, request: bytes, failed: asyncio.Future[None]) -> None:
         self.request = request
@@ -91,14 +91,14 @@ class _Run:
             self._failed.set_exception(error)
 
     async def for_seconds(self, seconds: float) -> None:
-        """Let the load run on; raises as soon as it failed."""
+        """Let the load continue for a while; raises as soon as the run has failed."""
         await asyncio.wait([self._failed], timeout=seconds)
         if self._failed.done():
             self._failed.result()
 
 
 class _Client(asyncio.Protocol):
-    """One connection: a request, its answer, the next request."""
+    """One connection, which sends the next request after each answer."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
@@ -106,8 +106,8 @@ class _Client(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the way to write."""
-        # uvloop's transports are none by inheritance.
+        """Keep the transport."""
+        # uvloop's transports do not inherit from `asyncio.Transport`.
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self) -> None:
@@ -117,11 +117,11 @@ class _Client(asyncio.Protocol):
         self._transport.write(self._run.request)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take the answer; when it is complete, send again."""
+        """Take a part of the answer; send again once the answer is complete."""
         data = self._buffer + data if self._buffer else data
         run = self._run
         end = data.find(b"\r\n\r\n")
@@ -143,7 +143,7 @@ class _Client(asyncio.Protocol):
             self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail, unless the run is over."""
+        """Fail the run, unless it is over."""
         if not self._run.ending:
             self._run.fail(BadAnswerError(f"the server closed a connection ({exc})"))
 

@@ -1,4 +1,4 @@
-"""The machine: which core runs what, the processes under test, what CPU time they took."""
+"""The machine: assigns cores, runs the processes under test, and reads their CPU time."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ _READY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core is for what is measured, and which for load generator and store."""
+    """The core for the process under test, and the core for the load generator and the store."""
 
     subject: int
     others: int
 
     @property
     def shared(self) -> bool:
-        """Whether there is only one core, which all must share."""
+        """Whether all processes must share a single core."""
         return self.subject == self.others
 
     def text(self) -> str:
-        """Say it to people."""
+        """Return a description for people."""
         if self.shared:
             return "one core for everything: rates say little, CPU times still do"
         return f"subject on core {self.subject}; client and store on core {self.others}"
 
 
 def choose_cores() -> Cores:
-    """Return the first two cores that this process may use; one of them twice when there is no other."""
+    """Return the first two cores that this process may use; if there is only one, it has both roles."""
     usable = sorted(os.sched_getaffinity(0))
     return Cores(subject=usable[0], others=usable[1 % len(usable)])
 
 
 def pick_port() -> int:
-    """Return a port of the loopback that is free now."""
+    """Return a port that is free on the loopback interface now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -63,14 +63,14 @@ def child_environment(**variables: str) -> dict[str, str]:
 
 
 class Subject:
-    """A process under test with its children, on a core of its own."""
+    """A process under test with its children, on its own core."""
 
     def __init__(self, argv: Sequence[str], *, core: int, environment: Mapping[str, str], folder: Path) -> None:
         self._log = (folder / f"{Path(argv[2]).name}-{time.monotonic_ns()}.log").open("wb+")
         self._process = subprocess.Popen(
             argv,
             env=child_environment(**environment),
-            # Away from any configuration that lies around.
+            # A folder of its own, so that the process does not find a stray configuration.
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -89,24 +89,24 @@ class Subject:
         return self._process.pid
 
     def check(self) -> None:
-        """Raise unless it runs."""
+        """Raise an error unless the process runs."""
         if self._process.poll() is not None:
             self._log.seek(0)
             tail = self._log.read()[-3000:].decode(errors="replace")
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}:\n{tail}")
 
     def pause(self) -> None:
-        """Stop it where it is."""
+        """Suspend the process."""
         for process in self._all():
             process.suspend()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         for process in self._all():
             process.resume()
 
     def end(self) -> None:
-        """End it and its children, by force in the end."""
+        """End the process and its children; kills them if they do not end in time."""
         family = self._all()
         self._process.terminate()
         _, alive = psutil.wait_procs(family, timeout=10)
@@ -128,7 +128,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def wait_for_port(subject: Subject, port: int) -> None:
-    """Wait until `subject` accepts connections; raises when it ends, or takes too long."""
+    """Wait until `subject` accepts connections; raises an error if it ends or takes too long."""
     give_up_at = time.monotonic() + _READY_S
     while time.monotonic() < give_up_at:
         subject.check()
@@ -140,12 +140,12 @@ def wait_for_port(subject: Subject, port: int) -> None:
 
 
 class Store(Subject):
-    """A Valkey of our own, with an append-only file as in production."""
+    """A separate Valkey server, with an append-only file as in production."""
 
     def __init__(self, folder: Path, *, core: int) -> None:
         self.port = pick_port()
         argv = [str(get_binary_path()), "--port", str(self.port), "--bind", HOST, "--dir", str(folder), "--save", ""]
-        # No rewrite of the file inside a round: it would take the client's core.
+        # The file is not rewritten during a round, because that would use the client's core.
         argv += ["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--databases", "32"]
         super().__init__([argv[0], "--loglevel", "warning", *argv[1:]], core=core, environment={}, folder=folder)
         wait_for_port(self, self.port)
@@ -161,7 +161,7 @@ class Store(Subject):
 
 @contextmanager
 def store_on(folder: Path, core: int) -> Iterator[Store]:
-    """Run a store for a while."""
+    """Run a store for the duration of the block."""
     store = Store(folder, core=core)
     try:
         yield store

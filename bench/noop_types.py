@@ -1,4 +1,4 @@
-"""Task types that do nothing: what is left to measure is the platform."""
+"""Task types that do nothing, so that a benchmark measures only the platform."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from celeriac import task
 
-#: The group of both, so that the benchmarks know their queue.
+#: The group of both types, so that the benchmarks know the name of the queue.
 GROUP = "bench"
 
 

@@ -1,8 +1,8 @@
-"""How many users can one API process tell of their tasks?
+"""How many users can one API process notify about their tasks?
 
-Users are connected over WebSockets, each with a running task; reports come at a steady rate, in turn for each user.
-Counted is what arrives: each once, in order; how late; and what it costs the process. Beside it, in the same run, the
-same messages through a bare WebSocket server that forwards pub/sub, stores nothing and can recover nothing.
+Each user has a WebSocket and a running task; progress reports arrive at a steady rate, for one user after the other.
+The benchmark checks that each report arrives once and in order, and measures its delay and the CPU time of the process.
+The same run sends the same messages through a bare WebSocket server, which only forwards pub/sub and stores nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Report = Callable[[int, int], Awaitable[None]]
 
 
 class User:
-    """One connected user, and what came."""
+    """One connected user, and the messages that arrived."""
 
     def __init__(self) -> None:
         self.connected = asyncio.Event()
@@ -56,7 +56,7 @@ class User:
 async def measured(
     users: int, rate: int, seconds: int, address: Callable[[int], str], report: Report, subject: Subject, pid: int
 ) -> dict[str, Any]:
-    """Connect all users, report at this rate, and return what came of it."""
+    """Connect all users, send reports at this rate, and return the results."""
     process = psutil.Process(pid)
     memory = process.memory_info().rss
     crowd = [User() for _ in range(users)]

@@ -1,10 +1,10 @@
-"""Recording history: what does it take from the work?
+"""Recording history: how much does it slow down the work?
 
-No-op tasks through one worker process on a core of its own, while `celeriac beat` on the other core, beside the
-store, records them in SQL or does not; interleaved rounds of one run. Either a backlog is worked off, whose
-submissions are recorded already ("backlog"), or a submitter on that other core too hands them in at the same time
-("flow": there the core is full, and everybody takes from everybody). Counted are tasks per second, CPU time per
-task, and how long after the last task the history is complete.
+One worker process runs no-op tasks on its own core. On the other core, beside the store, `celeriac beat` either records
+them in SQL or does not; the rounds alternate within one run. In "backlog" rounds all tasks are submitted and recorded
+before the worker starts. In "flow" rounds a submitter on the other core submits them at the same time; that core is
+then full, and its processes compete. The benchmark measures tasks per second, CPU time per task, and how long after
+the last task the history is complete.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed, Lag
 
 PAYLOAD = {"number": 12345, "text": "what a small task works on", "flags": [True, False]}
-#: The longest that nothing may happen (seconds).
+#: The longest time without any progress (seconds).
 _PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round showed."""
+    """The results of one round."""
 
     rate: float
     worker_us: float
@@ -50,7 +50,7 @@ class Round:
 
 
 class Bench:
-    """Runs rounds; `postgresql` is the URL of a server on which databases may be made, or empty."""
+    """Runs rounds; `postgresql` is the URL of a server that allows new databases, or empty."""
 
     def __init__(self, store: Store, cores: Cores, folder: Path, postgresql: str) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Bench:
         self._postgresql = postgresql
 
     def round(self, history: str, count: int, *, flow: bool) -> Round:
-        """Run `count` tasks, recorded in this kind of history ('' is none)."""
+        """Run `count` tasks, recorded in this kind of history ('' means not recorded)."""
         if history == "postgresql":
             name = f"celeriac_bench_{secrets.token_hex(4)}"
             with psycopg.connect(self._postgresql, autocommit=True) as server:
@@ -151,7 +151,7 @@ class Bench:
 
 
 def report(figures: dict[str, dict[str, Figure]]) -> str:
-    """Return the table; the ratio is that of the rates with and without recording."""
+    """Return the results as a table; the ratio compares the rates with and without recording."""
     rows = [
         [
             name,

@@ -1,11 +1,11 @@
-"""Scheduling: what does it cost to have many definitions, and how late are many that are due at once?
+"""Scheduling: what do many definitions cost, and how late do many fire that are due at once?
 
-Beside Celery's own beat, celery-redbeat and sqlalchemy-celery-beat, each in a process of its own on one core, the store
-on the other; rounds take turns.
-"idle": 100,000 entries, none due: CPU time of a tick (with everything that it does, and celeriac does so twice a
-second), CPU time of the start up to the end of the first tick, resident memory; the entries were stored by another
-process. "burst": 1,000 entries that are due at the same moment: how late they were in the broker, or with their
-record in the store.
+Compares Celeriac with Celery's own beat, celery-redbeat and sqlalchemy-celery-beat. Each scheduler has its own process
+on one core; the store is on the other. The rounds alternate.
+"idle": 100,000 entries, none of them due. Measures the CPU time of a complete tick (Celeriac makes two per second), the
+CPU time from the start to the end of the first tick, and the resident memory. Another process stored the entries.
+"burst": 1,000 entries that are due at the same moment. Measures how late each reached the broker, or the store with its
+record.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PATIENCE_S = 600
 
 
 class Bench:
-    """Runs one scheduler after the other; `postgresql` is the URL of a server, or empty."""
+    """Runs the schedulers one after the other; `postgresql` is the URL of a server, or empty."""
 
     def __init__(self, store: Store, core: int, folder: Path, postgresql: str) -> None:
         self._store, self._core, self._folder, self._postgresql = store, core, folder, postgresql
@@ -51,7 +51,7 @@ class Bench:
     def _run(self, kind: str, mode: str, count: int, database: str) -> dict[str, Any]:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         if mode == "idle":
-            # By another process, so that what filling costs is no part of what is measured.
+            # Another process stores the entries, so that their cost is not measured.
             self._process(kind, "fill", count, database, folder)
         return self._process(kind, mode, count, database, folder)
 
@@ -73,7 +73,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--entries", type=int, default=100_000)

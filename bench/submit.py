@@ -1,8 +1,8 @@
-"""Submissions over HTTP: how many a second does one API process take, and at what cost?
+"""Submissions over HTTP: how many per second does one API process accept, and at what cost?
 
-Ours against (a) the least that FastAPI can do with one script call, (b) FastAPI around stock Celery's
-`delay()`, and (c) Flower's `async-apply`; all on one Valkey with an append-only file, in interleaved
-rounds of one run. The server has a core to itself; the client and the store share the other.
+Compares Celeriac with (a) a minimal FastAPI route with one script call, (b) FastAPI routes that call stock Celery's
+`delay()`, and (c) Flower's `async-apply`. All use the same Valkey with an append-only file, and their rounds alternate
+within one run. The server has one core to itself; the client and the store share the other.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TARGETS = (
         lambda port: python("celeriac", "api", "--host", HOST, "--port", str(port), "--grpc-port", "0"),
         "/api/v1/tasks",
         _TYPED,
-        # kombu's list of the lowest of four steps, where priority 0 is.
+        # kombu's list for the lowest of four priority steps, which contains priority 0.
         f"{GROUP}\x06\x169",
         {"CELERIAC_IMPORTS": "[noop_types]", "CELERIAC_LOG_LEVEL": "warning", "CELERIAC_MAX_QUEUE_LENGTH": "10000000"},
     ),
@@ -84,13 +84,13 @@ TARGETS = (
         {"FLOWER_UNAUTHENTICATED_API": "true"},
     ),
 )
-#: What ours is compared with, and how many times as fast it should be.
+#: The targets that Celeriac is compared with, and how many times as fast it should be.
 AIMS = {"(a)": 1.5, "(b)": 5.0, "(c)": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU time taken so far (seconds)."""
+    """The CPU time used so far (seconds)."""
 
     server: float
     store: float
@@ -98,7 +98,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round showed of one target."""
+    """The results of one target in one round."""
 
     rate: float
     server_us: float
@@ -108,7 +108,7 @@ class Round:
 
 
 class Bench:
-    """All targets, running side by side; the idle ones cost nothing."""
+    """All targets, running side by side; an idle target does not use any CPU time."""
 
     def __init__(self, store: Store, cores: Cores, targets: dict[str, tuple[Target, Subject, int, int]]) -> None:
         self._store = store
@@ -116,7 +116,7 @@ class Bench:
         self._targets = targets
 
     def round(self, name: str, *, connections: int, seconds: float) -> Round:
-        """Run one round on an empty database; raises when an accepted task is not in the store."""
+        """Run one round on an empty database; raises an error if an accepted task is not in the store."""
         target, server, port, database = self._targets[name]
         redis = self._store.client(database)
         redis.flushdb()
@@ -179,7 +179,7 @@ def summary(rounds: dict[str, list[Round]]) -> dict[str, dict[str, Figure]]:
 
 
 def ratios(figures: dict[str, dict[str, Figure]]) -> dict[str, float]:
-    """Return how many times the rate of each other target ours is."""
+    """Return Celeriac's rate as a multiple of each other target's rate."""
     ours = figures.get("celeriac")
     if ours is None:
         return {}
@@ -187,7 +187,7 @@ def ratios(figures: dict[str, dict[str, Figure]]) -> dict[str, float]:
 
 
 def cost_ratios(figures: dict[str, dict[str, Figure]]) -> dict[str, float]:
-    """Return how many times our server's CPU time each other target takes: steadier than rates on a busy machine."""
+    """Return each other target's CPU time as a multiple of Celeriac's; on a busy machine it varies less than rates."""
     ours = figures.get("celeriac")
     if ours is None:
         return {}
@@ -195,7 +195,7 @@ def cost_ratios(figures: dict[str, dict[str, Figure]]) -> dict[str, float]:
 
 
 def report(title: str, figures: dict[str, dict[str, Figure]]) -> str:
-    """Return the table of one number of connections; the last columns say how many times faster and leaner ours is."""
+    """Return the table for a number of connections; the last columns compare Celeriac's rate and CPU time."""
     ours, costs = ratios(figures), cost_ratios(figures)
     rows = [
         [
@@ -235,7 +235,7 @@ def main() -> None:
 
 
 def measure(folder: Path, cores: Cores, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Run all rounds; print what they show and return it."""
+    """Run all rounds; print the results and return them."""
     found = versions("celeriac", "fastapi", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "celery", "flower")
     print(f"{cores.text()}; load {os.getloadavg()[0]:.1f}\n{', '.join(f'{n} {v}' for n, v in found.items())}\n")
     sizes = [options.connections, *(int(n) for n in options.sweep.split(",") if n and int(n) != options.connections)]

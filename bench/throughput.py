@@ -1,9 +1,9 @@
 """No-op tasks through one worker process: what does a task cost?
 
-Ours, with record, history and events, against stock Celery with the Redis result backend, dramatiq with
-results, and taskiq with results; all on one Valkey with an append-only file, in interleaved rounds of one
-run. The backlog is complete before the worker starts; after a warm-up, counted is the CPU time of the
-worker with all its children, and of the store, until the last result is there.
+Compares Celeriac (with record, history and events) with stock Celery on the Redis result backend, dramatiq with
+results, and taskiq with results. All use the same Valkey with an append-only file, and their rounds alternate within
+one run. All tasks are published before the worker starts. After a warm-up, the benchmark measures the CPU time of the
+worker with all its children, and of the store, until the last result is stored.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from machine import Cores, Store, Subject, child_environment, choose_cores, pyth
 from noop_types import GROUP
 
 PAYLOAD = {"number": 12345, "text": "what a small task works on", "flags": [True, False]}
-#: The longest that a worker may do nothing (seconds); it includes its start.
+#: The longest time that a worker may make no progress, including its start (seconds).
 _PATIENCE_S = 60.0
-#: How long after the last result something may still be written down: events in batches, acknowledgements (seconds).
+#: How long after the last result there may still be writes: events in batches, acknowledgements (seconds).
 _SETTLE_S = 0.5
 
-#: Tasks that are done, from what the database holds; given what was sent.
+#: Counts the finished tasks in a database, given the number of tasks sent.
 Done = Callable[["redis.Redis", int], int]
 
 
 def _results(client: redis.Redis, sent: int) -> int:
-    # In all of the peers a result is a key of its own. The handful that a queue needs makes no difference.
+    # All peers store each result under its own key. The few keys of a queue do not matter.
     return min(int(client.dbsize()), sent)
 
 
@@ -93,7 +93,7 @@ TARGETS = (
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round showed of one worker."""
+    """The results of one worker in one round."""
 
     worker_us: float
     store_us: float
@@ -102,7 +102,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a round was at one moment."""
+    """The progress of a round at one moment."""
 
     done: int
     at: float
@@ -111,7 +111,7 @@ class Mark:
 
 
 class Bench:
-    """Runs rounds, one worker at a time, each in a database of its own."""
+    """Runs rounds, one worker at a time, each in its own database."""
 
     def __init__(self, store: Store, cores: Cores, folder: Path) -> None:
         self._store = store
@@ -119,7 +119,7 @@ class Bench:
         self._folder = folder
 
     def round(self, target: Target, *, warm_up: int, count: int) -> Round:
-        """Run `warm_up` tasks and then `count` through a new worker; raises when some do not end."""
+        """Run `warm_up` tasks and then `count` tasks through a new worker; raises an error if some do not end."""
         database = TARGETS.index(target)
         environment = {"BENCH_URL": self._store.url(database), "REDIS_URL": self._store.url(database)}
         environment |= target.environment
@@ -150,7 +150,7 @@ class Bench:
         )
 
     def _wait(self, target: Target, worker: Subject, client: redis.Redis, sent: int, *, until: int) -> Mark:
-        """Wait until so many tasks are done; return how far it is then."""
+        """Wait until this many tasks are done; return the progress at that moment."""
         seen, moved_at = 0, time.perf_counter()
         while (done := target.done(client, sent)) < until:
             worker.check()
@@ -174,7 +174,7 @@ def summary(rounds: dict[str, list[Round]]) -> dict[str, dict[str, Figure]]:
 
 
 def report(figures: dict[str, dict[str, Figure]]) -> str:
-    """Return the table: costs, and those of each other worker as a multiple of our async one's."""
+    """Return the table: the costs, and the cost of each worker as a multiple of Celeriac's async worker's."""
     ours = figures.get(TARGETS[0].name)
     rows = [
         [

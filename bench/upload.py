@@ -1,9 +1,9 @@
-"""What a large upload costs an API process: memory, time, against writing the same bytes to the disk.
+"""The cost of a large upload for an API process: memory, and time compared with writing the same bytes to the disk.
 
     python bench/upload.py [--size-mib 2048]
 
-Starts a Valkey and one API process of its own, streams a generated file to it as a bare body and as a
-multipart form, and watches the process's memory meanwhile.
+Starts a Valkey and one API process, streams a generated file to it as a raw body and as a multipart form, and
+watches the memory of the process meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.kit.api.api_memory import api_process_memory, generated, multipart
 
 
 async def main() -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size-mib", type=int, default=2048)
     parser.add_argument("--folder", type=Path, default=Path())

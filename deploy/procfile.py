@@ -1,13 +1,13 @@
-"""The services of compose.yaml as plain processes: writes a Procfile, and the configuration files that it needs.
+"""Run the services of compose.yaml as plain processes: writes a Procfile and the configuration files that it needs.
 
     python deploy/procfile.py run --database postgresql://me@localhost/celeriac
     run/celeriac migrate                          # `celeriac` with the settings of these processes
     honcho --procfile run/Procfile start          # or overmind, foreman, goreman
 
-For machines without containers, and for the test that holds compose.yaml: names, command lines, settings, numbers of
-replicas and the configurations of proxy, store and Prometheus are read from the same files, so they cannot drift apart.
-What differs: names of hosts become ports of this machine, secrets lie in the folder, and PostgreSQL is one that runs
-already. Grafana has no process here.
+For machines without containers, and for the test of compose.yaml. Names, command lines, settings, numbers of replicas
+and the configurations of proxy, store and Prometheus are read from the same files, so they cannot drift apart.
+The differences: host names become ports of this machine, the secrets are in the folder, PostgreSQL must already run,
+and Grafana is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-#: Services that need a program of the operator's, and its name.
+#: Services that need a program which the operator installs, and the program's name.
 PROGRAMS = {"proxy": "nginx", "prometheus": "prometheus"}
 #: The service that runs once, before the others.
 ONCE = "migrate"
@@ -34,7 +34,7 @@ ONCE = "migrate"
 
 @dataclass
 class Topology:
-    """Where everything of one run is."""
+    """The folder, ports and services of one run."""
 
     folder: Path
     database_url: str
@@ -42,23 +42,23 @@ class Topology:
     ports: dict[str, int] = field(default_factory=dict)
 
     def port(self, name: str) -> int:
-        """Return the port that `name` listens on: always the same in one run."""
+        """Return the port that `name` listens on; it stays the same within one run."""
         if name not in self.ports:
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 self.ports[name] = probe.getsockname()[1]
         return self.ports[name]
 
     def replicas(self, service: str) -> int:
-        """Return how many of a service compose.yaml starts."""
+        """Return how many replicas of a service compose.yaml starts."""
         return int(self.services[service].get("deploy", {}).get("replicas", 1))
 
     def secret(self, name: str) -> Path:
-        """Return the file of a secret."""
+        """Return the path of a secret."""
         return self.folder / "secrets" / name
 
 
 def main() -> int:
-    """Write the folder and say what to do; returns the exit code."""
+    """Write the folder and print the next step; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write; it is made")
     parser.add_argument("--database", required=True, help="URL of a PostgreSQL database that is there")
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def write(folder: Path, database_url: str) -> Topology:
-    """Write the Procfile and everything that its processes read; returns where they are."""
+    """Write the Procfile and all files that its processes read; returns the topology."""
     compose = yaml.safe_load((HERE / "compose.yaml").read_text(encoding="utf-8"))
     topology = Topology(folder, database_url, compose["services"])
     for name in ("secrets", "data", "store", "metrics"):
@@ -80,7 +80,7 @@ def write(folder: Path, database_url: str) -> Topology:
     lines = []
     for service in topology.services:
         if service == ONCE:
-            continue  # a runner of Procfiles ends everything when one process has ended
+            continue  # a Procfile runner stops everything as soon as one process ends
         for number in range(1, topology.replicas(service) + 1):
             command = command_of(topology, service, number)
             if command is not None:
@@ -95,7 +95,7 @@ def write(folder: Path, database_url: str) -> Topology:
 
 
 def command_of(topology: Topology, service: str, number: int) -> str | None:
-    """Return the command line of one replica, None for what has no process here."""
+    """Return the command line of one replica, or None if the service does not run here."""
     facts = topology.services[service]
     words = [str(word) for word in facts.get("command", [])]
     if service == "valkey":
@@ -126,7 +126,7 @@ def command_of(topology: Topology, service: str, number: int) -> str | None:
 
 
 def _with_ports(topology: Topology, service: str, number: int, words: list[str]) -> list[str]:
-    """Return a command line with the addresses of this machine instead of a container's own."""
+    """Return a command line with this machine's addresses instead of those of a container."""
     replaced = []
     previous = ""
     for word in words:
@@ -146,7 +146,7 @@ def _mounted(topology: Topology, words: list[str]) -> list[str]:
 
 
 def _program(service: str) -> str:
-    """Return the program of a service; a clear exit where it is not installed."""
+    """Return the path of a service's program; exits with a clear message if it is not installed."""
     name = PROGRAMS[service]
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the secrets of compose.yaml, each once; what is there stays.
+# Create the secrets of compose.yaml; existing secrets stay as they are.
 set -eu
 umask 077
 cd "$(dirname "$0")"
@@ -14,9 +14,9 @@ random | keep grafana_password
 echo "requirepass $(cat secrets/valkey_password)" | keep valkey_auth
 printf 'redis://:%s@valkey:6379/0' "$(cat secrets/valkey_password)" | keep redis_url
 printf 'postgresql://celeriac:%s@postgres:5432/celeriac' "$(cat secrets/postgres_password)" | keep database_url
-# Prometheus reads /metrics with this key; put one in with: celeriac keys create --user prometheus --scope admin
+# Prometheus reads /metrics with this key; create one with: celeriac keys create --user prometheus --scope admin
 printf '' | keep metrics_key
-# The containers' users read them through their mounts; on this host the folder keeps others out.
+# The users of the containers read the secrets through their mounts. On this host, the folder's mode protects them.
 chmod 0700 secrets
 chmod 0444 secrets/*
 ls -l secrets

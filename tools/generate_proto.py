@@ -1,10 +1,10 @@
-"""Generate the Python code of every `.proto` file, or with `--check` compare it with what is committed.
+"""Generate the Python code of every `.proto` file, or with `--check` compare it with the committed code.
 
-A descriptor is registered under its file's path below the import root, and a stranger's own code,
-compiled from the same file, has to register the very same name to live in one process with ours. So
-the root is not `proto` but the folder below which the file has the name that its contract gives it:
-`grpc_task/v1/task.proto`, and `task.proto`. protoc then writes imports as if those were top-level
-modules, so those lines are rewritten to `celeriac_proto.…`.
+protobuf registers a descriptor under its file's path below the import root. Another program may compile the same
+file itself; to live in one process with our code, it has to register the same name. So the import root is not
+`proto` but the folder below which each file has the name of its contract: `grpc_task/v1/task.proto` and
+`task.proto`. protoc then writes imports as if those were top-level modules, and this tool rewrites these lines to
+`celeriac_proto.…`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOP_LEVEL_IMPORT = re.compile(r"^import (\w+_pb2) as", re.MULTILINE)
 
 
 def generate(root: Path, out: Path) -> list[Path]:
-    """Write the code of every `.proto` below `root` to `out`; return the files, relative to it."""
+    """Write the code of every `.proto` below `root` to `out`; return the paths of the files, relative to `out`."""
     protos = {path.relative_to(root) for path in root.rglob("*.proto")}
     written: list[Path] = []
     for folder in IMPORT_ROOTS:
@@ -46,9 +46,9 @@ def generate(root: Path, out: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Generate, or compare; return 1 where committed code differs from what its `.proto` gives."""
+    """Generate or compare; return 1 if committed code differs from the code that its `.proto` gives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="compare only; exit with 1 where code is stale")
+    parser.add_argument("--check", action="store_true", help="compare only; exit with 1 if code is stale")
     if not parser.parse_args(arguments).check:
         for name in generate(ROOT, ROOT):
             print(ROOT / name)

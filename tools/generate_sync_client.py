@@ -1,8 +1,8 @@
-"""Generate the blocking Python client from the one for asyncio, or with `--check` compare it with what is committed.
+"""Generate the blocking Python client from the asyncio client, or with `--check` compare it with the committed code.
 
-The two differ in words only: `await x` is `x`, `AsyncClient` is `Client`, `__aenter__` is `__enter__`. So each file of
-`asynchronous/` is rewritten word by word, comments and docstrings included, and then formatted as all our code is.
-mypy and the tests of both clients find what a rewriting by words would miss.
+The two clients differ only in words: `await x` becomes `x`, `AsyncClient` becomes `Client`, `__aenter__` becomes
+`__enter__`. So this tool rewrites each file of `asynchronous/` word by word, with its comments and docstrings, and
+formats it. mypy and the tests of both clients find the differences that a rewrite by words misses.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ CLIENT = Path(__file__).resolve().parent.parent / "platform" / "celeriac" / "cli
 SOURCE = CLIENT / "asynchronous"
 TARGET = CLIENT / "generated_blocking"
 
-#: Put before each generated file.
+#: The first line of each generated file.
 HEADER = (
     "# Generated from ../asynchronous/{name} by tools/generate_sync_client.py: edit that file and run `make client`.\n"
 )
 
-#: Regular expressions and what replaces them, applied in this order.
+#: Regular expressions and their replacements, applied in this order.
 REPLACEMENTS = (
-    # Prose that does not follow from the code.
+    # Prose that differs between the two clients.
     (r"The client for asyncio, written by hand\. The blocking one is generated from these files: run `make client`\.",
      "The client for blocking code. These files are generated: edit `asynchronous/` and run `make client`."),
     (r"from one event loop", "from any number of threads"),
@@ -36,7 +36,7 @@ REPLACEMENTS = (
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
     (r"\ba(close|closing|iter_bytes|next|read)\b", r"\1"),
-    # `AsyncClient`, `AsyncIterator` and the like: all are the same word without it.
+    # `AsyncClient`, `AsyncIterator` and similar names lose the prefix.
     (r"\bAsync(?=[A-Z])", ""),
     # The keywords.
     (r"\b(?:async|await) ", ""),
@@ -53,18 +53,18 @@ def blocking(name: str, source: str) -> str:
 
 
 def generate() -> dict[str, str]:
-    """Return the text of each generated file by its name."""
+    """Return the text of each generated file, by file name."""
     return {path.name: blocking(path.name, path.read_text(encoding="utf-8")) for path in sorted(SOURCE.glob("*.py"))}
 
 
 def stale(expected: dict[str, str], target: Path = TARGET) -> list[Path]:
-    """Return the files of `target` that are missing, differ from what is expected, or should not be there."""
+    """Return the files of `target` that are missing, differ from the expected text, or should not exist."""
     found = {path.name: path.read_text(encoding="utf-8") for path in target.glob("*.py")}
     return [target / name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
 
 
 def _ruff(command: list[str], name: str, source: str) -> str:
-    """Run ruff on `source` as on a file of `TARGET`."""
+    """Run ruff on `source` as if it were a file of `TARGET`."""
     done = subprocess.run(  # noqa: S603 - our own command line
         [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(TARGET / name), "-"],
         input=source, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True,
@@ -73,7 +73,7 @@ def _ruff(command: list[str], name: str, source: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Generate, or compare; return 1 if the committed code differs from what its source gives."""
+    """Generate or compare; return 1 if the committed code differs from the generated code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="compare only; exit with 1 if generated code is stale")
     check = parser.parse_args(arguments).check

@@ -38,7 +38,7 @@ and `NAME_FILE` names a file with the value. Durations are `500ms`, `30s`, `10m`
 
 
 def main() -> int:
-    """Write or check; returns the exit code."""
+    """Write or check the page; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing, fail if the page is stale")
     arguments = parser.parse_args()
@@ -95,7 +95,7 @@ def keyed(annotation: Any) -> bool:
 
 
 def listed_settings() -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the path and the field of each setting that the page lists, those of the sections' own fields left out."""
+    """Yield the path and the field of each setting on the page; fields that are sections themselves are left out."""
     for _, path, model in sections(Settings, ()):
         for name, field in model.model_fields.items():
             if section_of(field.annotation) is None or keyed(field.annotation):
@@ -103,7 +103,7 @@ def listed_settings() -> Iterator[tuple[str, FieldInfo]]:
 
 
 def meaning_of(path: str, field: FieldInfo) -> str:
-    """Return what a setting means, and where the settings of its items are."""
+    """Return the meaning of a setting, and a link to the settings of its items."""
     text = field.description or ""
     if keyed(field.annotation):
         text += f" See [{path}.NAME](#{_anchor(f'{path}.NAME')})."
@@ -124,7 +124,7 @@ def accepted_by(field: FieldInfo) -> str:
 
 
 def kind_of(field: FieldInfo) -> str:
-    """Return the kind of a single value, in a word or two."""
+    """Return the kind of a single value, in one or two words."""
     if _is_duration(field):
         return "a duration"
     if _is_size(field):
@@ -134,7 +134,7 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def bounds_of(field: FieldInfo) -> str:
-    """Return the bounds of a number, without those that every duration and size has."""
+    """Return the bounds of a number, without the bounds that every duration and size has."""
     least = max((c.ge for c in field.metadata if isinstance(c, Ge)), default=None)  # type: ignore[type-var]
     above = next((c.gt for c in field.metadata if isinstance(c, Gt)), None)
     most = min((c.le for c in field.metadata if isinstance(c, Le)), default=None)  # type: ignore[type-var]
@@ -150,7 +150,7 @@ def bounds_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Return the default as it would be written."""
+    """Return the default as a user would write it."""
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "(required)"
@@ -166,7 +166,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def _written(value: Any, field: FieldInfo) -> str:
-    """Return a value of this field as it would be written: a duration or a size in its largest unit."""
+    """Return a value of this field as a user would write it: durations and sizes in the largest exact unit."""
     if _is_duration(field):
         return _in_units(round(value * 1000), {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1})
     if _is_size(field):
@@ -185,14 +185,14 @@ def _is_size(field: FieldInfo) -> bool:
 
 
 def _in_units(number: int, units: dict[str, int]) -> str:
-    """Return the number in the largest unit that it is a multiple of."""
+    """Return the number in the largest unit of which it is a multiple."""
     if number == 0:
         return "0"
     return next(f"{number // size}{unit}" for unit, size in units.items() if number % size == 0)
 
 
 def choices_of(annotation: Any) -> list[str]:
-    """Return the values of a `Literal`, wherever it stands in an annotation of a single value."""
+    """Return the values of a `Literal` anywhere in the annotation of a single value."""
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     if get_origin(annotation) in (Union, UnionType):

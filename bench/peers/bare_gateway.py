@@ -1,4 +1,4 @@
-"""The least that a sync call to a remote worker can be: the same WebSocket hop, in memory, with nothing kept."""
+"""The minimal synchronous call to a remote worker: the same WebSocket hop, in memory, without storing anything."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-#: Workers without a task.
+#: The workers without a task.
 idle: deque[Any] = deque()
-#: Calls that wait for one.
+#: The calls that wait for a worker.
 waiting: deque[tuple[str, Any]] = deque()
 answers: dict[str, asyncio.Future[Any]] = {}
 numbers = iter(range(1, 10**12))

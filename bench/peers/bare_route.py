@@ -1,4 +1,4 @@
-"""The least that a submission can be in FastAPI: one route, one script call, a record and a message."""
+"""The minimal submission in FastAPI: one route with one script call, which writes a record and a message."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ return ARGV[1]
 """
 
 app = FastAPI()
-#: As many connections as the load has: by default the client fails from a hundred on.
+#: As many connections as the load has; by default the client fails at a hundred.
 client = redis.Redis.from_url(os.environ["BENCH_URL"], max_connections=1024)
 run = client.register_script(SCRIPT)
 
 
 @app.post("/tasks", status_code=202)
 async def submit(body: dict[str, Any]) -> dict[str, str]:
-    """Take a task."""
+    """Accept a task."""
     task_id = str(uuid4())
     await run(keys=[f"task:{task_id}", "queue"], args=[task_id, body["type"], orjson.dumps(body["payload"])])
     return {"task_id": task_id, "status": "pending"}

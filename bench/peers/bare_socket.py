@@ -1,4 +1,4 @@
-"""The limit: a WebSocket per user on bare uvicorn, fed straight from pub/sub. Nothing is stored or recovered."""
+"""The bare limit: a WebSocket per user on uvicorn, fed directly from pub/sub, without storage or recovery."""
 
 from __future__ import annotations
 

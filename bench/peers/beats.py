@@ -1,8 +1,8 @@
-"""One scheduler in a process of its own: `python -m peers.beats KIND MODE COUNT`; prints its figures as JSON.
+"""Run one scheduler in its own process: `python -m peers.beats KIND MODE COUNT`. It prints its figures as JSON.
 
-MODE `fill`: store COUNT entries that are due in a day, for a process after this one; Celery's own beat stores none.
-MODE `idle`: run on them; CPU time of the start with its first tick, and of a tick, and resident memory.
-MODE `burst`: COUNT entries that are due at the same moment; how late each was published.
+MODE `fill`: store COUNT entries that are due in a day, for a later process; Celery's own beat does not store any.
+MODE `idle`: run on these entries; measure the CPU time of the start with the first tick, of a tick, and the memory.
+MODE `burst`: run COUNT entries that are due at the same moment; measure how late each one was published.
 `BENCH_URL` is the store, `BENCH_DATABASE` the database.
 """
 
@@ -28,13 +28,13 @@ from celery.signals import after_task_publish
 URL, DATABASE = os.environ["BENCH_URL"], os.environ.get("BENCH_DATABASE", "")
 DAY = 86_400
 TICKS = 10
-#: From the moment at which everything is in place until the burst is due (seconds).
+#: The time between the end of the setup and the burst (seconds).
 AHEAD_S = 3.0
 PATIENCE_S = 120.0
 
 
 def celery_app(folder: str) -> Celery:
-    """Return a stock app as each peer's documentation sets it up."""
+    """Return a stock Celery app, set up as each peer's documentation says."""
     app = Celery("bench", broker=URL)
     app.conf.update(
         redbeat_redis_url=URL, redbeat_lock_key=None, beat_dburi=f"sqlite:///{folder}/peer.db", beat_engine_options={}
@@ -48,7 +48,7 @@ def celery_app(folder: str) -> Celery:
 
 
 def fill_nothing(app: Celery, count: int, due: datetime) -> None:
-    """Celery's own beat has its entries in the configuration."""
+    """Do nothing: Celery's own beat has its entries in the configuration."""
 
 
 def stock(app: Celery, count: int, due: datetime) -> Any:
@@ -132,7 +132,7 @@ def sqlalchemy_beat(app: Celery, *_: Any) -> Any:
     return DatabaseScheduler(app=app)
 
 
-#: What stores a peer's entries, and what makes its scheduler.
+#: For each peer: a function that stores its entries, and one that creates its scheduler.
 PEERS: dict[str, tuple[Callable[[Celery, int, datetime], None], Callable[[Celery, int, datetime], Any]]] = {
     "celery": (fill_nothing, stock),
     "redbeat": (fill_redbeat, redbeat),
@@ -151,7 +151,7 @@ def peer(kind: str, mode: str, count: int) -> dict[str, Any]:
     """Run a peer in a mode."""
     app = celery_app(os.getcwd())
     fill, make = PEERS[kind]
-    # Here, so that importing is no part of what is measured.
+    # Imported here, so that the import is not measured.
     importlib.import_module(_MODULES[kind])
     if mode == "fill":
         fill(app, count, datetime.now(UTC) + timedelta(seconds=DAY))
@@ -163,8 +163,8 @@ def peer(kind: str, mode: str, count: int) -> dict[str, Any]:
         ready_s = time.process_time() - began
         return {"ready_s": ready_s, **_idle(_ticks(scheduler.tick))}
     late: list[float] = []
-    # The moment is fixed before the entries are made, which takes its time for some.
-    # A whole second: celery-redbeat knows no others.
+    # The moment is fixed before the entries are stored, which takes a while for some peers.
+    # It is a whole second, because celery-redbeat does not support fractions.
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=AHEAD_S + 1 + count / 200)
     after_task_publish.connect(lambda **_: late.append(time.time() - due.timestamp()), weak=False)
     fill(app, count, due)
@@ -212,7 +212,7 @@ async def celeriac(mode: str, count: int) -> dict[str, Any]:
                 ready_s = time.process_time() - began
                 found = []
                 for _ in range(TICKS):
-                    # Each with everything that a tick does, twice a second.
+                    # Resets the cache, so that each tick does all its work, as it does twice a second.
                     scheduler._kept_ms = 0
                     began = time.process_time()
                     await scheduler.step()

@@ -1,4 +1,4 @@
-"""Submissions to Celeriac straight into its store, as its front doors make them."""
+"""Submits tasks to Celeriac directly through its store, as its front doors do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stock Celery on Redis, as its documentation sets it up. `BENCH_RESULTS=1` adds the Redis result backend."""
+"""Stock Celery on Redis, set up as its documentation says. `BENCH_RESULTS=1` adds the Redis result backend."""
 
 from __future__ import annotations
 

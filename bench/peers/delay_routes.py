@@ -1,4 +1,4 @@
-"""FastAPI routes around stock Celery's `delay()`: in FastAPI's threads, and straight on the event loop."""
+"""FastAPI routes that call stock Celery's `delay()`, in FastAPI's threads and directly on the event loop."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def in_thread(body: dict[str, Any]) -> dict[str, str]:
 
 @app.post("/on-loop", status_code=202)
 async def on_loop(body: dict[str, Any]) -> dict[str, str]:
-    """Publish from the event loop, which waits meanwhile."""
+    """Publish from the event loop, which blocks meanwhile."""
     return {"task_id": noop.delay(body["payload"]).id}

@@ -1,4 +1,4 @@
-"""Publishes tasks from a process of its own: `python -m peers.send MODULE COUNT PAYLOAD`."""
+"""Publishes tasks from a separate process: `python -m peers.send MODULE COUNT PAYLOAD`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Hand a file over to the task service by gRPC, and wait for its result.
+"""Hand a file over to the task service through gRPC, and wait for the result.
 
     python examples/files/create_task.py /tmp/holiday.mkv --target 127.0.0.1:50050
 
-From the answer on the file belongs to the service: it is no longer at its path.
+Once the service has answered, the file belongs to it and is no longer at its path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celeriac_proto.task import task_pb2, task_pb2_grpc
 
 def main() -> None:
     """Create the task and follow it to its end."""
-    parser = argparse.ArgumentParser(description="Hand a file over and wait for what becomes of it.")
+    parser = argparse.ArgumentParser(description="Hand a file over and wait for the result.")
     parser.add_argument("path")
     parser.add_argument("--target", default="127.0.0.1:50050")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Make a real small video to try things with: moving test bars and a tone.
+"""Make a small real video for trying things out: moving test bars and a tone.
 
     python examples/files/make_video.py /tmp/holiday.mkv --seconds 10
 

@@ -1,7 +1,7 @@
-"""A file processor of one's own: counts words, and writes the text in capitals.
+"""A custom file processor: counts words, and writes the text in capitals.
 
-Name the module under `imports` (it must be importable where the platform runs), then submit a
-`file_process` task with the processor `words`.
+Add the module to `imports` (the platform must be able to import it), then submit a `file_process` task with the
+processor `words`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from celeriac import FileJob, SkipRetry, processor
 
 
 class WordsOptions(BaseModel):
-    """What a submission may say; anything else is a 422 that names the field."""
+    """The options of a submission; an invalid option is a 422 that names the field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ def words(job: FileJob, options: WordsOptions) -> dict[str, Any]:
     try:
         lines = job.source.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as exc:
-        raise SkipRetry("this is no text in UTF-8", code="unsupported_media") from exc
+        raise SkipRetry("the file is not a UTF-8 text", code="unsupported_media") from exc
     count = 0
     with job.output("result.txt").open("w", encoding="utf-8") as result:
         for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Reports a task of its own, in ten steps."""
+"""Reports the progress of its own task, in ten steps."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ QUESTIONS = ["name", "age", "city", "job", "dream", "fear", "colour", "song", "b
 
 @task_notifier(task_id=lambda number: f"interview_{number}", user_id=7, task_type="interview")
 async def interview(number: int) -> dict[str, int]:
-    """Ask everything; what is returned is the task's result."""
+    """Ask all questions; the return value is the task's result."""
     async with TaskProgressContext(f"interview_{number}", total_steps=len(QUESTIONS)) as progress:
         for question in QUESTIONS:
             await asyncio.sleep(0.5)

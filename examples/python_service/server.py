@@ -1,7 +1,7 @@
 """An executor for `grpc_task`: a gRPC server whose methods do the work of tasks.
 
-It knows nothing of Celeriac but the protocol, `grpc_task/v1/task.proto`. Start it, name it under
-`grpc_services` in the configuration, and submit tasks with `"method": "count"` or another of METHODS.
+It uses nothing of Celeriac except the protocol, `grpc_task/v1/task.proto`. Start it, add it to `grpc_services` in
+the configuration, and submit tasks with `"method": "count"` or another of METHODS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
 
-#: What a method yields: any number of `Progress`, and at last a result (its data) or an `ErrorDetail`.
+#: A method yields any number of `Progress`, and finally a result (its data) or an `ErrorDetail`.
 Step = task_pb2.Progress | task_pb2.ErrorDetail | dict[str, Any]
 
 
@@ -50,7 +50,7 @@ async def count(
 async def flaky(
     data: dict[str, Any], request: task_pb2.ExecuteTaskRequest, cancelled: asyncio.Event
 ) -> AsyncIterator[Step]:
-    """Fail the first `failures` (2) attempts in a way that is worth another try, then complete."""
+    """Fail the first `failures` (2) attempts with a retryable error, then complete."""
     attempts_before = int(request.metadata.get("retry_count", "0"))
     if attempts_before < int(data.get("failures", 2)):
         yield task_pb2.ErrorDetail(code="not_yet", message=f"attempt {attempts_before + 1} fails", retryable=True)
@@ -61,7 +61,7 @@ async def flaky(
 async def broken(
     data: dict[str, Any], request: task_pb2.ExecuteTaskRequest, cancelled: asyncio.Event
 ) -> AsyncIterator[Step]:
-    """Fail for good: another attempt would not help."""
+    """Fail for good, because another attempt would not help."""
     yield task_pb2.ErrorDetail(code="broken", message="this method never works", retryable=False)
 
 
@@ -82,7 +82,7 @@ class Executor(task_pb2_grpc.TaskExecutorServiceServicer):
     async def ExecuteTask(  # noqa: N802
         self, request: task_pb2.ExecuteTaskRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[task_pb2.ExecuteTaskResponse]:
-        """Run the method named by `task_type` and answer with what it yields."""
+        """Run the method named by `task_type`, and stream its progress and its result."""
         method = METHODS.get(request.task_type)
         if method is None:
             yield _error("unknown_method", f"there is no method {request.task_type!r}; known are: {', '.join(METHODS)}")
@@ -110,7 +110,7 @@ class Executor(task_pb2_grpc.TaskExecutorServiceServicer):
         except (TypeError, ValueError) as exc:
             yield _error("invalid_input", str(exc))
         finally:
-            # The same task may have come again meanwhile, from another worker: then the entry is that call's.
+            # Another worker may have sent the same task again meanwhile; then the entry belongs to that call.
             if self._running.get(request.task_id) is cancelled:
                 del self._running[request.task_id]
 
@@ -127,7 +127,7 @@ class Executor(task_pb2_grpc.TaskExecutorServiceServicer):
     async def HealthCheck(  # noqa: N802
         self, request: task_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> task_pb2.HealthCheckResponse:
-        """Say that work can be taken."""
+        """Report that this executor can take work."""
         return task_pb2.HealthCheckResponse(
             status=task_pb2.HEALTH_STATUS_HEALTHY, details={"running": str(len(self._running))}
         )
@@ -161,7 +161,7 @@ def main() -> int:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="An example executor for grpc_task.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=50061, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=50061, help="0 chooses a free port")
     arguments = parser.parse_args()
     return asyncio.run(serve(arguments.host, arguments.port))
 

@@ -1,4 +1,4 @@
-// A remote worker with nothing but a stock WebSocket client: npm install
+// A remote worker that needs only a standard WebSocket client: npm install
 import WebSocket from 'ws';
 
 const url = process.argv[2] ?? 'ws://127.0.0.1:8000/ws?group=default';
@@ -31,7 +31,7 @@ function connect() {
     }
   });
   socket.on('error', (error) => console.error(error.message));
-  // 1008: this server does not want us, and will not later.
+  // 1008: the server refuses this worker, and would refuse it again.
   socket.on('close', (code) => code !== 1008 && setTimeout(connect, 5000 * Math.random()));
 }
 

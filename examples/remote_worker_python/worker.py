@@ -1,4 +1,4 @@
-"""A remote worker with nothing but a stock WebSocket client: pip install websocket-client."""
+"""A remote worker that needs only a standard WebSocket client: pip install websocket-client."""
 
 import json
 import sys

@@ -17,5 +17,5 @@ async function handle(task) {
   return { content: words.join(' ') };
 }
 
-// Node 22 and later have a WebSocket of their own: there `ws` can be left out.
+// Node 22 and later have a built-in WebSocket, so there `ws` can be left out.
 await new RemoteWorker(url, handle, { group, models: ['parrot'], concurrency: 8, WebSocket }).run();

@@ -1,3 +1,3 @@
-"""Celeriac's fixtures for all tests of this folder."""
+"""Loads Celeriac's fixtures for all tests in this folder."""
 
 pytest_plugins = ["celeriac.testing.pytest_plugin"]

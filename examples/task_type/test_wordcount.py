@@ -1,4 +1,4 @@
-"""The handler's promises in milliseconds each, and one run of the real thing."""
+"""Tests of the handler that take milliseconds each, and one run on the real platform."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nobody_can_ask_for_no_words() -> None:
 
 
 def test_it_stops_when_it_is_cancelled() -> None:
-    # So long that it hears of it before its end: a plain function runs ahead of its reports by 1,000 at most.
+    # The text is long enough for the cancellation to arrive in time: a plain function is at most 1,000 reports ahead.
     text = "word\n" * 100_000
     outcome = run_task(wordcount, {"text": text}, cancel_when=lambda report: report.percentage >= 10)
     assert outcome.status is Status.CANCELLED

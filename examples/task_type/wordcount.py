@@ -10,7 +10,7 @@ from celeriac import Context, SkipRetry, task
 
 
 class Text(BaseModel):
-    """What is counted, and how many of the words are wanted."""
+    """The text to count, and how many of the words to return."""
 
     text: str
     top: int = Field(3, ge=1)
@@ -21,7 +21,7 @@ def wordcount(payload: Text, ctx: Context) -> dict[str, int]:
     """Count the words of a text."""
     lines = payload.text.splitlines()
     if not lines:
-        raise SkipRetry("the text is empty", code="empty_text")  # no attempt will find more in it
+        raise SkipRetry("the text is empty", code="empty_text")  # another attempt would not help
     words: Counter[str] = Counter()
     for number, line in enumerate(lines):
         ctx.progress(100 * number / len(lines), "counting", f"line {number + 1} of {len(lines)}")

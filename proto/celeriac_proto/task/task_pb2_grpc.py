@@ -50,18 +50,19 @@ class TaskServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateTask(self, request, context):
-        """Take over the file and make a task of it. From the answer on the file belongs to the service.
+        """Takes over a file and creates a task for it. Once the call has answered, the file belongs to the service.
 
-        NOT_FOUND: there is no such file. INVALID_ARGUMENT: the path is empty, no regular file, or outside of
-        the allowed roots. RESOURCE_EXHAUSTED: the queue or the disk is full. ABORTED: somebody else has the
-        file in hand. UNAVAILABLE: the store is away. After any error the file is where it was, whole.
+        NOT_FOUND: the file does not exist. INVALID_ARGUMENT: the path is empty, is not a regular file, or is
+        outside the allowed roots. RESOURCE_EXHAUSTED: the queue or the disk is full. ABORTED: another call is
+        taking over the file. UNAVAILABLE: the store is unavailable. After any error the file is where it was,
+        complete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskStatus(self, request, context):
-        """Read a task's state. NOT_FOUND: there is no such task, or it is older than its retention.
+        """Reads the state of a task. NOT_FOUND: the task does not exist, or it is older than its retention.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

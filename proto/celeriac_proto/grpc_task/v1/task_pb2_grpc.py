@@ -58,24 +58,24 @@ class TaskExecutorServiceServicer:
 
     def ExecuteTask(self, request, context):
         """Runs one attempt of a task. The stream carries any number of `progress` messages and ends with
-        one `result` or one `error`; what follows those is ignored. A stream that ends with neither
-        is a failure that is retried. The call carries the attempt's deadline. A call that the caller
-        drops (deadline, lost worker) should be stopped; the same task may then be sent again.
+        one `result` or one `error`; later messages are ignored. A stream that ends with neither is a
+        failure that is retried. The call carries the attempt's deadline. The executor should stop the
+        work if the caller drops the call (deadline, lost worker); the same task may then be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Tells that somebody cancelled a task that runs here. Its stream is dropped right after.
+        """Tells the executor that a caller cancelled a task that runs here. The stream is dropped right after.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HealthCheck(self, request, context):
-        """Says whether the executor can take tasks. Asked before work is sent, at most once per
-        configured interval; an executor that does not implement it counts as healthy.
+        """Reports whether the executor can take tasks. It is called before work is sent, at most once per
+        configured interval. An executor that does not implement it counts as healthy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
