@@ -9,7 +9,7 @@ ARGS   ?=
 JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint types imports proto client bench ci clean
+.PHONY: help up check test unit lint types imports proto client bench ci clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,9 +32,14 @@ $(VENV)/.bench: $(VENV)/.dev
 up: $(VENV)/.run ## Start the whole platform on this machine, with an example executor (Ctrl-C stops it)
 	$(BIN)/celeriac up --config examples/quickstart.yaml $(ARGS)
 
-test: $(VENV)/.dev ## Run the whole test suite
-	@# Empty means unset: the many processes that tests start then find their modules compiled. Not reordered: the files
-	@# that take long (chaos, e2e) are begun first, so that no process is left with one of them at the end.
+check: lint types unit ## Check style and types and run the unit tests: about a minute
+
+unit: $(VENV)/.dev ## Run the unit tests: no servers, half a minute
+	$(BIN)/python -m pytest tests/unit -q -n $(JOBS) $(ARGS)
+
+test: $(VENV)/.dev ## Run the whole test suite; it says beforehand how long that takes
+	@# Empty means unset: the programs that tests start then find their modules compiled. Not reordered: the files that
+	@# take longest are begun first (tests/kit/costs.py), so that no process is left with one of them at the end.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev imports ## Check style and format

@@ -13,7 +13,7 @@ from celeriac.database.migrating import migrate
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit import warm_python
-from tests.kit.costs import Costs
+from tests.kit.costs import Costs, Foretelling, longest_first, saved_costs
 from tests.kit.databases import KINDS, empty_database
 from tests.kit.servers import ValkeyServer
 
@@ -23,13 +23,20 @@ _next_database = count()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--costs", action="store_true", help="print the CPU time of tests, their processes included")
+    parser.addoption("--save-costs", action="store_true", help="print it, and write it to tests/costs.json")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fresh_python: programs of this test start in an interpreter of their own")
     warm_python.install()
-    if config.getoption("costs") or hasattr(config, "workerinput"):
-        config.pluginmanager.register(Costs())
+    if config.getoption("costs") or config.getoption("save_costs"):
+        config.pluginmanager.register(Costs(save=config.getoption("save_costs")))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Foretelling(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first(items, saved_costs())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -264,6 +264,7 @@ def test_the_plugin_gives_a_session_one_platform_and_a_failed_test_its_output(tm
     assert done.stdout.count("is ready.") == 1
 
 
+@pytest.mark.fresh_python
 def test_without_being_asked_the_plugin_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "test_nothing.py").write_text(
         "import sys\n\ndef test_nothing():\n    assert not [name for name in sys.modules if 'celeriac' in name]\n"

@@ -109,7 +109,8 @@ def _program_of(command: Sequence[Any] | str | bytes | os.PathLike[str]) -> tupl
         return None
     first, *rest = [os.fspath(word) for word in command[1:]]
     if first in ("-m", "-c"):
-        return first, rest
+        # pytest rewrites what it imports, and says so of what is there already.
+        return None if rest[:1] == ["pytest"] else (first, rest)
     return ("file", [first, *rest]) if first.endswith(".py") else None
 
 
