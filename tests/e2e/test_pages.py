@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.kit.command_line import REPOSITORY
-from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.browser import watched_page
 from tests.kit.up.running_up import RunningUp
 
 VIEWS = ("overview", "tasks", "requests", "groups", "workers", "dead", "definitions")
@@ -38,18 +38,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def api(url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{url}/api/v1/", timeout=20) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    with watched_page(browser, url) as opened:
-        yield opened
 
 
 def submit(api: httpx.Client, type: str, payload: dict[str, Any], **more: Any) -> str:

@@ -17,7 +17,7 @@ from celeriac.access.principal import Scope
 from celeriac.settings import AccessSettings, Settings
 from tests.kit.command_line import CELERIAC, REPOSITORY, clean_environment
 from tests.kit.tokens import token_of
-from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.browser import watched_page
 from tests.kit.up.running_up import RunningUp
 
 SECRET = "the secret of the pages' tests, long enough"
@@ -43,12 +43,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningUp]:
 @pytest.fixture(scope="module")
 def url(up: RunningUp) -> str:
     return str(up.run_json["http"])
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
 
 
 @pytest.fixture

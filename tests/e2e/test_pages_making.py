@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.kit.command_line import REPOSITORY
 from tests.kit.servers import free_port
-from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.browser import watched_page
 from tests.kit.up.running_up import RunningUp
 
 #: As `make up` starts it, on another port.
@@ -40,12 +40,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert f"{up.run_json['http']}/" in up.text
         yield up.run_json["http"]
         asyncio.run(up.stop())
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
 
 
 @pytest.fixture

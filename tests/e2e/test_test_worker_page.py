@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.kit.up.browser import running_browser, watched_page
+from tests.kit.up.browser import watched_page
 from tests.kit.up.running_up import RunningUp
 
 expect.set_options(timeout=15_000)
@@ -24,18 +24,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         asyncio.run(up.ready())
         yield up.run_json["http"]
         asyncio.run(up.stop())
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    with watched_page(browser, url) as opened:
-        yield opened
 
 
 @pytest.fixture

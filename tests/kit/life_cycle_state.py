@@ -6,7 +6,9 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from celeriac.model import Submission
 from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import STORED
 
 #: A synchronous `redis.Redis` that decodes replies; its annotations do not know that it does.
@@ -151,3 +153,9 @@ def take_ids(client: Client, group: str) -> list[str]:
     while (message := take_message(client, group)) is not None:
         taken.append(message["headers"]["id"])
     return taken
+
+
+async def submit_all(store: TaskStore, *ids: str, group: str = "g", **more: object) -> None:
+    """Submit tasks of these ids."""
+    for task_id in ids:
+        await store.submit(Submission(task_id=task_id, type="demo", group=group, **more))  # type: ignore[arg-type]

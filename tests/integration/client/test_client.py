@@ -55,12 +55,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def url(settings: Settings) -> AsyncIterator[str]:
-    async with serving(settings) as address:
-        yield address
-
-
-@pytest.fixture
 async def client(kind: str, url: str) -> AsyncIterator[AnyClient]:
     async with connected(kind, url, retries=0) as made:
         yield made

@@ -27,12 +27,6 @@ def settings(valkey_url: str) -> Settings:
 
 
 @pytest.fixture
-async def url(settings: Settings) -> AsyncIterator[str]:
-    async with serving(settings) as address:
-        yield address
-
-
-@pytest.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client

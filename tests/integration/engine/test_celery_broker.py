@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.outbox import OutboxPublisher
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, PLAIN, publish, publish_as_stranger, publish_chain
-from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
+from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit
 
 URL = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
@@ -45,12 +43,6 @@ def group() -> Any:
     yield name
     with Connection(URL) as connection:
         connection.default_channel.queue_delete(name)
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
 
 
 @pytest.fixture

@@ -18,15 +18,9 @@ from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.app import create_app
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, celery_command, output_of, publish
-from tests.kit.workers.engine_workers import WorkerProcess, Workers, ended, ran, runs, statuses, submit, workers_on
+from tests.kit.workers.engine_workers import WorkerProcess, Workers, ended, ran, runs, statuses, submit
 
 POOLS = ["prefork", "threads", "solo"]
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
 
 
 async def start(workers: Workers, store: TaskStore, pool: str, **settings: Any) -> WorkerProcess:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -23,14 +21,7 @@ from tests.kit.workers.engine_workers import (
     runs,
     statuses,
     submit,
-    workers_on,
 )
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
 
 
 async def test_a_published_task_has_a_record_and_a_message_before_any_worker_runs(

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from celeriac.model import Status
 from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
-from tests.kit.workers.engine_workers import Workers, ended, ran, runs, statuses, submit, workers_on
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
+from tests.kit.workers.engine_workers import Workers, ended, ran, runs, statuses, submit
 
 
 async def test_a_worker_of_some_groups_serves_only_those(workers: Workers, store: TaskStore) -> None:

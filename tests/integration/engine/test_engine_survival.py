@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from celeriac.model import Status
 from celeriac.settings import Settings
@@ -16,13 +13,6 @@ from tests.kit.executors.process import ExecutorProcess
 from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
-
 
 # --- in good order
 

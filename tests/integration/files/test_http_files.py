@@ -19,7 +19,6 @@ from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.file_services import content, file_settings
-from tests.kit.api.http_serving import serving
 from tests.kit.waiting import eventually
 
 DATA = os.urandom(3_000_000)
@@ -36,12 +35,6 @@ def settings(tmp_path: Path, valkey_url: str) -> Settings:
         "upload_types": ["video/*", "image/png", "text/*"],
     }
     return file_settings(tmp_path, redis_url=valkey_url, max_body_bytes=100_000, files=files)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 def uploads_of(folder: Path) -> dict[str, bytes]:

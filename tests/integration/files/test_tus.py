@@ -17,7 +17,6 @@ from tusclient.client import TusClient
 
 from celeriac.settings import Settings
 from tests.kit.api.file_services import content, file_settings
-from tests.kit.api.http_serving import serving
 from tests.kit.waiting import eventually
 
 URL = "/api/v1/uploads"
@@ -31,12 +30,6 @@ def settings(tmp_path: Path, valkey_url: str) -> Settings:
     return file_settings(
         tmp_path, redis_url=valkey_url, max_body_bytes=10_000, files={"max_upload_bytes": 2_000_000, "upload_ttl": "1h"}
     )
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 async def begin(client: httpx.AsyncClient, length: int = len(DATA), **headers: str) -> str:

@@ -35,12 +35,6 @@ def settings(valkey_url: str) -> Settings:
 
 
 @pytest.fixture
-async def url(settings: Settings) -> AsyncIterator[str]:
-    async with serving(settings) as address:
-        yield address
-
-
-@pytest.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(timeout=60, base_url=url) as client:
         yield client

@@ -14,12 +14,6 @@ from tests.kit.waiting import eventually
 
 
 @pytest.fixture
-async def executor() -> AsyncIterator[ExecutorProcess]:
-    async with ExecutorProcess() as process:
-        yield process
-
-
-@pytest.fixture
 async def handler(executor: ExecutorProcess) -> AsyncIterator[GrpcTaskHandler]:
     handler = handler_of(executor.settings())
     yield handler

@@ -24,12 +24,6 @@ MakeHandler = Callable[[Settings], GrpcTaskHandler]
 
 
 @pytest.fixture
-async def executor() -> AsyncIterator[ExecutorProcess]:
-    async with ExecutorProcess() as process:
-        yield process
-
-
-@pytest.fixture
 async def make_handler() -> AsyncIterator[MakeHandler]:
     async with AsyncExitStack() as stack:
 

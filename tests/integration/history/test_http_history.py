@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -16,8 +15,8 @@ from celeriac.model import Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.filter import TaskFilter
-from tests.kit.api.http_serving import claim, serving, submit, watch
-from tests.kit.history import claimed, completed, failed, forget, record_all, recording
+from tests.kit.api.http_serving import claim, submit, watch
+from tests.kit.history import claimed, completed, failed, forget, record_all
 
 Kept = tuple[Recorder, History]
 
@@ -32,18 +31,6 @@ def settings(valkey_url: str, database_url: str) -> Settings:
             "groups": {"tiny": {"max_queue_length": 1}},
         }
     )
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def kept(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[Kept]:
-    async with recording(store, database_url, settings) as parts:
-        yield parts
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None = None) -> None:

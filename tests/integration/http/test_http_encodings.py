@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from celeriac.settings import Settings
 from tests.kit.api.file_services import content, file_settings
-from tests.kit.api.http_serving import ROUTES, serving
+from tests.kit.api.http_serving import ROUTES
 
 TASK: dict[str, Any] = {"type": "celeriac.demo", "payload": {}}
 BODY = json.dumps(TASK).encode()
@@ -25,12 +24,6 @@ SAID = "the body is compressed (Content-Encoding: {}): send it uncompressed, wit
 @pytest.fixture
 def settings(tmp_path: Path, valkey_url: str) -> Settings:
     return file_settings(tmp_path, redis_url=valkey_url)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ from tests.kit.waiting import eventually
 def settings(valkey_url: str) -> Settings:
     # Nobody renews the claims of these tests, however slow the machine.
     return Settings(redis_url=valkey_url, sse_keepalive=0.3, lease=600)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as connected:
-        yield connected
 
 
 async def report(store: TaskStore, mine: Claim, *numbers: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -16,7 +15,7 @@ from celeriac.store import keys
 from celeriac.store.notified import NotifiedTasks
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
-from tests.kit.api.http_serving import claim, serving, submit
+from tests.kit.api.http_serving import claim, submit
 from tests.kit.waiting import eventually
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -25,12 +24,6 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
     return Settings(redis_url=valkey_url, lease=1.0)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 async def read(client: httpx.AsyncClient, scope: str = "platform") -> Samples:

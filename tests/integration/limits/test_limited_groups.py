@@ -10,7 +10,7 @@ import pytest
 import redis as redis_sync
 
 from celeriac.limits.rules import StartRate
-from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
+from celeriac.model import Claim, Delivery, Failure, Refusal
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
@@ -19,18 +19,8 @@ from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.life_cycle_state import assert_consistent, take_ids
+from tests.kit.life_cycle_state import submit_all as submit
 from tests.kit.waiting import eventually
-
-
-@pytest.fixture
-def client(valkey_url: str) -> redis_sync.Redis:
-    return redis_sync.Redis.from_url(valkey_url, decode_responses=True)
-
-
-async def submit(store: TaskStore, *ids: str, group: str = "g", **more: object) -> None:
-    """Submit tasks of these ids."""
-    for task_id in ids:
-        await store.submit(Submission(task_id=task_id, type="demo", group=group, **more))  # type: ignore[arg-type]
 
 
 async def claim_all(store: TaskStore, ids: list[str]) -> list[Claim]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,13 +16,7 @@ from tests.kit.api.http_serving import serving
 from tests.kit.remote.remote_workers import worker as remote_worker
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, publish
-from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit, workers_on
-
-
-@pytest.fixture
-async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
-    async with workers_on(tmp_path, valkey_url) as started:
-        yield started
+from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit
 
 
 async def most_at_once(store: TaskStore) -> int:

@@ -6,24 +6,14 @@ import httpx
 import pytest
 import redis as redis_sync
 
-from celeriac.model import Claim, Delivery, Failure, Refusal, Status, Submission
+from celeriac.model import Claim, Delivery, Failure, Refusal, Status
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.life_cycle_state import assert_consistent, take_message
-
-
-@pytest.fixture
-def client(valkey_url: str) -> redis_sync.Redis:
-    return redis_sync.Redis.from_url(valkey_url, decode_responses=True)
-
-
-async def submit(store: TaskStore, *ids: str, group: str = "g", **more: object) -> None:
-    """Submit tasks of these ids."""
-    for task_id in ids:
-        await store.submit(Submission(task_id=task_id, type="demo", group=group, **more))  # type: ignore[arg-type]
+from tests.kit.life_cycle_state import submit_all as submit
 
 
 def names(client: redis_sync.Redis, group: str = "g") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,12 +23,6 @@ from tests.kit.waiting import eventually
 @pytest.fixture
 def settings(valkey_url: str, database_url: str) -> Settings:
     return Settings(redis_url=valkey_url, database_url=database_url)
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 HOURLY = {"user_id": 7, "content": "look", "trigger_type": "LOOP", "trigger_args": {"interval": 3600}}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
@@ -25,15 +24,6 @@ async def hub(store: TaskStore) -> AsyncIterator[LiveHub]:
     await listening.start()
     yield listening
     await listening.stop()
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server that the test may kill."""
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
 
 
 async def running(store: TaskStore, task_id: str = "t") -> Claim:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import redis as redis_sync
 
 from celeriac.errors import (
     IllegalTransitionError,
@@ -21,7 +19,7 @@ from celeriac.settings import GroupSettings, Settings
 from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
-from tests.kit.life_cycle_state import assert_consistent, take_ids
+from tests.kit.life_cycle_state import take_ids
 
 BROKEN = Failure("broken", "it broke", True)
 LONG_AGO_MS = 1000
@@ -31,14 +29,6 @@ LONG_AGO_MS = 1000
 def settings() -> Settings:
     """Two places in the group `small`."""
     return Settings(groups={"small": GroupSettings(max_queue_length=2)}, max_scheduled=3)
-
-
-@pytest.fixture
-async def look(valkey_url: str, store: TaskStore) -> AsyncIterator[Any]:
-    """A second client that reads and distorts; after the test all must be consistent."""
-    with redis_sync.Redis.from_url(valkey_url, decode_responses=True) as client:
-        yield client
-        assert_consistent(client)
 
 
 async def running(store: TaskStore, task_id: str, **fields: Any) -> Claim:

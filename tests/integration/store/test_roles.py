@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import redis as redis_sync
 
 from celeriac.model import Claim, Delivery, Failure, Refusal, Submission
 from celeriac.settings import Settings
@@ -18,7 +16,7 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
-from tests.kit.life_cycle_state import assert_consistent, take_ids, take_message
+from tests.kit.life_cycle_state import take_ids, take_message
 from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 
@@ -30,14 +28,6 @@ LIST_OF_0 = "default\x06\x169"
 def settings() -> Settings:
     """The shortest lease and grace that are allowed."""
     return Settings(lease=1, hint_grace=0.5)
-
-
-@pytest.fixture
-async def look(valkey_url: str, store: TaskStore) -> AsyncIterator[Any]:
-    """A second client that reads and distorts; after the test all must be consistent."""
-    with redis_sync.Redis.from_url(valkey_url, decode_responses=True) as client:
-        yield client
-        assert_consistent(client)
 
 
 @pytest.fixture
@@ -129,15 +119,6 @@ async def test_a_reaper_ends_what_expired(store: TaskStore, look: Any, started: 
 
     await eventually(failed, because="it was not started in time")
     assert (await store.get("later")).status == "PENDING"
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server that the test may kill."""
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
 
 
 async def test_after_a_start_of_the_server_leases_count_from_the_first_look(own_valkey: ValkeyServer) -> None:

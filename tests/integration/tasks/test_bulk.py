@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from celeriac.store.task_store import TaskStore
 from celeriac.tasks.types.bulk import BulkPayload
 from celeriac_tasks.bulk import BulkHandler
 from tests.kit.api.http_serving import serving
-from tests.kit.history import claimed, completed, failed, forget, record_all, recording
+from tests.kit.history import claimed, completed, failed, forget, record_all
 from tests.kit.waiting import eventually
 
 Kept = tuple[Recorder, History]
@@ -31,12 +31,6 @@ def settings(valkey_url: str, database_url: str) -> Settings:
     return Settings.model_validate(
         {"redis_url": valkey_url, "database_url": database_url, "groups": {"tiny": {"max_queue_length": 3}}}
     )
-
-
-@pytest.fixture
-async def kept(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[Kept]:
-    async with recording(store, database_url, settings) as parts:
-        yield parts
 
 
 class Sink:

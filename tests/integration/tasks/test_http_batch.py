@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -29,12 +28,6 @@ def settings(valkey_url: str) -> Settings:
             "groups": {"tiny": {"max_queue_length": 2}},
         }
     )
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 async def post(client: httpx.AsyncClient, *tasks: Any, **headers: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from celeriac.model import Failure, Progress
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.app import create_app
-from tests.kit.api.http_serving import ROUTES, claim, serving, submit
+from tests.kit.api.http_serving import ROUTES, claim, submit
 from tests.kit.waiting import eventually
 
 LIMIT = 100_000
@@ -32,12 +32,6 @@ def settings(valkey_url: str) -> Settings:
             "grpc_services": {"services": {"demo": {"address": "127.0.0.1:1"}}},
         }
     )
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as connected:
-        yield connected
 
 
 async def post(client: httpx.AsyncClient, document: Any, **headers: str) -> httpx.Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from celeriac.model import Claim, Failure, LogLine, Status, Submission
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
-from tests.kit.api.http_serving import SentEvent, claim, read_events, serving, submit
+from tests.kit.api.http_serving import SentEvent, claim, read_events, submit
 from tests.kit.waiting import eventually
 
 
@@ -24,12 +23,6 @@ def settings(valkey_url: str) -> Settings:
     return Settings.model_validate(
         {"redis_url": valkey_url, "sse_keepalive": 0.3, "lease": 600, "task_log": {"lines": 20}, "retention": "1h"}
     )
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as connected:
-        yield connected
 
 
 async def say(store: TaskStore, mine: Claim, *numbers: int, level: str = "info") -> None:
