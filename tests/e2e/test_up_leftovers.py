@@ -11,6 +11,9 @@ import pytest
 
 from celeriac.up.leftovers import end_leftovers
 
+#: A process is known by the environment that it was executed with.
+pytestmark = pytest.mark.fresh_python
+
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
 

@@ -4,8 +4,8 @@ A program of ours imports for one to two seconds of CPU before it does anything,
 `install` is in force, a command line such as `[sys.executable, "-m", "celeriac", …]` is therefore not executed: a
 server, which has imported our packages and does nothing but fork, makes a process that runs the same module with the
 same arguments, environment, folder and files. It is a child of ours as any other, with a pid, signals and an exit code
-of its own, and SIGKILL really kills it. Its own children are real programs again, except those of `celeriac up`, which
-gets a server for itself.
+of its own, and SIGKILL really kills it. Its own children are real programs again, except those of `celeriac up` and of
+workers, each of which gets a server for itself.
 
 What this cannot show is the start: the command on the path, the order of imports, what a module does with the
 environment when it is imported. Tests of those are marked `fresh_python`. `FRESH_PYTHON=1` in the environment gives
@@ -45,6 +45,8 @@ _OTHERS = ("aiosqlite", "alembic.command", "celery.bin.celery", "celery.bin.work
 _REPOSITORY = Path(__file__).parents[2]
 _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1
 _MESSAGE_BYTES = 1 << 20
+#: Where every program finds modules, whatever its folder is.
+_installed: list[str] = []
 #: Not `-m`: as `__main__` its classes would have another name on each side.
 _SERVER = "from tests.kit.warm_python import main; main()"
 
@@ -104,10 +106,12 @@ class _Request:
 
 
 def _program_of(command: Sequence[Any] | str | bytes | os.PathLike[str]) -> tuple[str, list[str]] | None:
-    """Return how to run a command line (`-m`, `-c` or a file) and what follows; None if it is not one for a server."""
+    """Return how to run a command line (`-m`, `-P -m`, `-c` or a file) and what follows; None: not from a server."""
     if isinstance(command, str | bytes | os.PathLike) or len(command) < 2 or command[0] != sys.executable:
         return None
     first, *rest = [os.fspath(word) for word in command[1:]]
+    if first == "-P" and rest[:1] == ["-m"]:
+        return "-P", rest[1:]
     if first in ("-m", "-c"):
         # pytest rewrites what it imports, and says so of what is there already.
         return None if rest[:1] == ["pytest"] else (first, rest)
@@ -175,9 +179,9 @@ def _prctl(option: int, value: int) -> None:
 
 def main() -> None:
     """Import, and serve on the socket that the command line names."""
-    # What follows the first entry is the same for every program.
-    sys.path[0] = os.fspath(_REPOSITORY)
     _import_ahead()
+    # What follows the first entry is the same for every program.
+    _installed[:] = sys.path[1:]
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         serve(connection)
 
@@ -259,18 +263,18 @@ def _run(command: list[str]) -> object:
     found = _program_of(command)
     assert found is not None
     how, (name, *arguments) = found
-    first = {"-m": os.getcwd(), "-c": "", "file": os.path.dirname(os.path.abspath(name))}[how]
+    first = {"-m": [os.getcwd()], "-P": [], "-c": [""], "file": [os.path.dirname(os.path.abspath(name))]}[how]
     added = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    sys.path[:] = [first, *added, *sys.path[1:]]
+    sys.path[:] = [*first, *added, *_installed]
     sys.argv[:] = [name if how == "file" else how, *arguments]
     importlib.invalidate_caches()
-    if how == "-m" and [name, *arguments[:1]] == ["celeriac", "up"]:
+    if how == "-m" and name == "celeriac" and arguments[:1] in (["up"], ["worker"]):
         _serve_children()
     else:
         # A program finds tests as a fresh one would: if its path leads to them.
         for module in [module for module in sys.modules if module.partition(".")[0] == "tests"]:
             del sys.modules[module]
-    if how == "-m":
+    if how in ("-m", "-P"):
         return runpy.run_module(name, run_name="__main__", alter_sys=True)
     if how == "file":
         return runpy.run_path(name, run_name="__main__")
@@ -279,7 +283,7 @@ def _run(command: list[str]) -> object:
 
 
 def _serve_children() -> None:
-    """Give this process, `celeriac up`, a server for the processes that it will start."""
+    """Give this process, `celeriac up` or a worker, a server for the processes that it will start."""
     from celeriac.up import supervisor
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -295,15 +299,16 @@ def _serve_children() -> None:
         os._exit(0)
     theirs.close()
     _servers[:] = [_Server(ours)]
-    atexit.register(_end, server)
+    atexit.register(_end, server, os.getpid())
     install()
     use(True)
     supervisor.tie_by_kernel = _Tie  # type: ignore[assignment]
 
 
-def _end(process: int) -> None:
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+def _end(process: int, parent: int) -> None:
+    if os.getpid() == parent:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 @dataclass(frozen=True)

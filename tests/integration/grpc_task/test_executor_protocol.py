@@ -78,6 +78,7 @@ def test_the_committed_code_is_what_the_protocol_file_gives() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.fresh_python
 def test_neither_the_api_s_nor_the_worker_s_side_imports_grpc_before_the_first_task(tmp_path: Path) -> None:
     code = "import sys, celeriac.tasks.types.grpc_task, celeriac_tasks.grpc_task; sys.exit('grpc' in sys.modules)"
     assert python("-c", code, path=tmp_path).returncode == 0
