@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from celeriac.history.history import Ledger
+from celeriac.history.history import History
 from celeriac.history.recorder import Recorder
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
@@ -39,7 +39,7 @@ async def workers(tmp_path: Path, valkey_url: str) -> AsyncIterator[Workers]:
 
 
 @pytest.fixture
-async def kept(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, Ledger]]:
+async def kept(store: TaskStore, database_url: str, settings: Settings) -> AsyncIterator[tuple[Recorder, History]]:
     """A recorder of the test's own, and the history that it writes."""
     async with recording(store, database_url, settings) as parts:
         yield parts
