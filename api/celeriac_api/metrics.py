@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from celeriac import __version__
-from celeriac.store.counts import BUCKETS_S, LABELS, Counts, Histogram, PlatformState, read_counts, read_state
+from celeriac.store.counts import BUCKETS_S, LABELS, Histogram, PlatformState, StoreCounts, read_counts, read_state
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed, Lag
 
@@ -81,7 +81,7 @@ class _OpenConnections(Collector):
         yield info
 
 
-def _counted(counts: Counts) -> Iterator[Metric]:
+def _counted(counts: StoreCounts) -> Iterator[Metric]:
     for what, (name, text) in _COUNTERS.items():
         family = CounterMetricFamily(name, text, labels=LABELS[what])
         for labels, number in sorted(counts.counters.get(what, {}).items()):

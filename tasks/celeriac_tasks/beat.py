@@ -27,7 +27,7 @@ _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.5
 
 
-class Scheduler(celery.beat.Scheduler):
+class BeatScheduler(celery.beat.Scheduler):
     """A scheduler with Celery's interface (`beat_scheduler`) that reads the due definitions from the database."""
 
     def setup_schedule(self) -> None:

@@ -20,10 +20,10 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
+from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine.app import process_app
 from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
-from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ async def _run(settings: Settings) -> None:
         mirrored = settings.dispatch.mirror and settings.worker.send_events
         app = process_app(lambda: settings) if mirrored or settings.other_broker else None
         roles = background_roles(store, Broker(app) if settings.other_broker else None)
-        if settings.database_url is not None and operators_settings().get("beat_schedule"):
+        if settings.database_url is not None and celeryconfig_settings().get("beat_schedule"):
             roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))
         if mirrored:
             roles.append(RemoteMirror(store=store, app=app, most_workers=settings.dispatch.mirror_workers))

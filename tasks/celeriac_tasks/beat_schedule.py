@@ -16,15 +16,23 @@ from kombu.utils.json import dumps
 from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Open, Spec, TaskTriggerType
+from celeriac.schedules.definition import (
+    Decision,
+    Definition,
+    DefinitionChange,
+    DefinitionStatus,
+    Open,
+    Spec,
+    TaskTriggerType,
+)
 from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.submission import INSTANCE_ID, template_of
+from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine import messages
-from celeriac_tasks.operators import operators_settings
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +73,7 @@ async def import_entries(
     known = {definition.definition_id: definition for definition in await definitions.all_from("celery")}
     for definition in found:
         if known.pop(definition.definition_id, None) is None:
-            change = Change(now_ms, "create", _ACTOR, None, {})
+            change = DefinitionChange(now_ms, "create", _ACTOR, None, {})
             await definitions.insert(transitions.begun(definition, now_ms, paused=False, change=change))
         else:
             await definitions.change(definition.definition_id, _updating(definition, now_ms))
@@ -142,7 +150,7 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
         anchor_ms=now_ms,
         task={"type": task, "payload": json.loads(run["payload"])},
         run=run,
-        metadata={ORIGIN: CELERYCONFIG if name in (operators_settings().get("beat_schedule") or {}) else CODE},
+        metadata={ORIGIN: CELERYCONFIG if name in (celeryconfig_settings().get("beat_schedule") or {}) else CODE},
     )
     return Definition(
         definition_id=definition_id_of(name),
@@ -178,7 +186,7 @@ def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: 
     message = app.amqp.as_task_v2(INSTANCE_ID, task, args, kwargs)
     body = dumps(message.body).encode()
     properties = {**message.properties, "priority": options.get("priority", app.conf.task_default_priority)}
-    call = messages.Call(dict(message.headers), body, "application/json", "utf-8", properties)
+    call = messages.PublishedCall(dict(message.headers), body, "application/json", "utf-8", properties)
     expires_in_ms = round(float(expires) * 1000) if isinstance(expires, int | float) and expires > 0 else None
     return {**template_of(app.submission_of(call, group=group)), "expires_in_ms": expires_in_ms}
 

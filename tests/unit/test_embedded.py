@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.up.embedded import Answer, EmbeddedStore, find_server
+from celeriac.up.embedded import EmbeddedStore, PingAnswer, find_server
 
 
 def test_port_and_password_are_kept_and_stay_private(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_damaged_port_file_does_no_harm(tmp_path: Path, damage: str) -> None:
 async def test_nobody_there_is_silence(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path, durability="everysec")
     store.prepare()
-    assert await store.ping() is Answer.SILENCE
+    assert await store.ping() is PingAnswer.SILENCE
 
 
 @pytest.fixture

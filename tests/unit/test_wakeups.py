@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.store.watching.wakeups import FeedReader, Listener, Page, Wakeups, read_on, read_pages
+from celeriac.store.watching.wakeups import FeedPage, FeedReader, Listener, Wakeups, read_on, read_pages
 from tests.kit.waiting import eventually
 
 PAGE = 3
@@ -41,14 +41,14 @@ class Stream:
         for listener in self.listeners:
             listener("new")
 
-    async def read(self, after: str) -> Page[int]:
+    async def read(self, after: str) -> FeedPage[int]:
         await asyncio.sleep(0)
         self.reads += 1
         if self.away:
             raise StoreUnavailableError("away")
         start = int(after)
         page = self.items[start : start + PAGE]
-        return Page(page, str(start + len(page)), more=len(page) == PAGE, ended=-1 in page)
+        return FeedPage(page, str(start + len(page)), more=len(page) == PAGE, ended=-1 in page)
 
     def follow(self, after: str = "0", idle_s: float = 60) -> AsyncGenerator[int | None, None]:
         return read_on(self, ["channel"], self.read, after, idle_s=idle_s)
@@ -121,8 +121,8 @@ async def _all(items: AsyncGenerator[Any, None]) -> list[Any]:
 
 async def test_catching_up_is_bounded_and_says_what_is_left() -> None:
     stream = Stream(range(10))
-    assert await read_pages(stream.read, "0", most=2) == Page([0, 1, 2, 3, 4, 5], "6", more=True)
-    assert await read_pages(stream.read, "6", most=2) == Page([6, 7, 8, 9], "10")
+    assert await read_pages(stream.read, "0", most=2) == FeedPage([0, 1, 2, 3, 4, 5], "6", more=True)
+    assert await read_pages(stream.read, "6", most=2) == FeedPage([6, 7, 8, 9], "10")
 
 
 @given(st.lists(st.one_of(st.sampled_from("abcdef"), st.integers(0, 4))))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from celeriac.access.principal import LOCAL, Kind, Principal
+from celeriac.access.principal import LOCAL, Principal, PrincipalKind
 from celeriac.access.principal import Scope as Need
 from celeriac.errors import AuthenticationError, CeleriacError, TaskNotFoundError
 from celeriac.settings import AccessSettings
@@ -199,7 +199,7 @@ class Guard:
     async def serve_stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a stream with `app`, as long as its credential is valid; bounds the streams of each caller."""
         principal: Principal | None = scope.get(PRINCIPAL)
-        if principal is not None and principal.kind is Kind.LOCAL:
+        if principal is not None and principal.kind is PrincipalKind.LOCAL:
             await app(scope, receive, send)
             return
         caller = principal.name if principal is not None else address_of(scope)

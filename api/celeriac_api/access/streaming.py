@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celeriac.access.authenticator import Authenticator
-from celeriac.access.principal import Kind, Principal
+from celeriac.access.principal import Principal, PrincipalKind
 from celeriac.errors import CeleriacError
 from celeriac_api.access.caller import PRINCIPAL
 
@@ -61,7 +61,7 @@ async def _until_invalid(authenticator: Authenticator, scope: Scope) -> None:
             if pause_s <= 0:
                 return
         await asyncio.sleep(pause_s)
-        if principal is not None and principal.kind is Kind.KEY:
+        if principal is not None and principal.kind is PrincipalKind.KEY:
             # While the store is unavailable nobody can tell, so the stream goes on.
             with contextlib.suppress(CeleriacError):
                 if not await authenticator.key_exists(principal.credential):

@@ -14,7 +14,7 @@ from starlette.types import Receive
 from celeriac.errors import CeleriacError
 from celeriac.model import RemoteOrders, Status, Submission, Submitted
 from celeriac.settings import Settings
-from celeriac.store.watching.replies import Delta, Outcome, Replies, Waiter
+from celeriac.store.watching.replies import CallEnd, Delta, Replies, Waiter
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.submission import remote_submission
 from celeriac_api.gateway.gateway import Gateway
@@ -23,7 +23,7 @@ from celeriac_api.http.responses import encode
 log = logging.getLogger(__name__)
 
 #: How a task ended whose record is gone.
-_VANISHED: Final = Outcome(Status.FAILED, "task_not_found", "Task not found or expired")
+_VANISHED: Final = CallEnd(Status.FAILED, "task_not_found", "Task not found or expired")
 
 
 class CallerGoneError(Exception):
@@ -110,7 +110,7 @@ class RemoteCalls:
             gone.cancel()
             self._replies.forget(task_id)
 
-    async def outcome(self, submission: Submission, waiter: Waiter) -> Outcome:
+    async def outcome(self, submission: Submission, waiter: Waiter) -> CallEnd:
         """Wait for the end, at most until the deadline: then the task fails as timed out."""
         left_ms = submission.remote.deadline_in_ms if submission.remote is not None else None
         while True:

@@ -15,13 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.model import Status, Submission
-from celeriac.store.watching.replies import Delta, Outcome, Waiter
+from celeriac.store.watching.replies import CallEnd, Delta, Waiter
 from celeriac_api.access.caller import principal_in
 from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.completions import (
     DONE,
     KEEPALIVE,
-    Call,
+    ChatCall,
     error_document,
     event,
     finish_of,
@@ -101,7 +101,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
         payload["parameters"] = parameters
     user_id = principal_in(scope).user_id
     submission = calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id)
-    call = Call(submission.task_id, model, int(time.time()))
+    call = ChatCall(submission.task_id, model, int(time.time()))
     if body.get("stream") is True:
         options = body.get("stream_options")
         with_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -116,7 +116,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _stream(
-    calls: RemoteCalls, submission: Submission, call: Call, with_usage: bool, receive: Receive, send: Send
+    calls: RemoteCalls, submission: Submission, call: ChatCall, with_usage: bool, receive: Receive, send: Send
 ) -> None:
     """Stream the completion. Before anything was sent, an error is an ordinary answer with its status."""
     parts: asyncio.Queue[Delta] = asyncio.Queue()
@@ -141,7 +141,7 @@ async def _chunks(
     submission: Submission,
     waiter: Waiter,
     parts: asyncio.Queue[Delta],
-    call: Call,
+    call: ChatCall,
     with_usage: bool,
 ) -> AsyncIterator[bytes | Response]:
     """Yield the events of a stream, and an error as the response for a client that was sent nothing yet."""
@@ -185,7 +185,7 @@ async def _chunks(
             await ending
 
 
-async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[Outcome], patience_s: float) -> Delta | None:
+async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[CallEnd], patience_s: float) -> Delta | None:
     """Return the next part, or None at the end and after a quiet while."""
     if not parts.empty():
         return parts.get_nowait()
@@ -201,11 +201,11 @@ async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[Outcome], pati
         getting.cancel()
 
 
-def _result(outcome: Outcome) -> Any:
+def _result(outcome: CallEnd) -> Any:
     return orjson.loads(outcome.text) if outcome.text else None
 
 
-def _failed(outcome: Outcome) -> Response | None:
+def _failed(outcome: CallEnd) -> Response | None:
     if outcome.status is Status.COMPLETED:
         return None
     # The work was done, or begun. The caller decides whether to repeat it, not its library.

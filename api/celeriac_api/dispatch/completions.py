@@ -19,7 +19,7 @@ KEEPALIVE: Final = b": waiting\n\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ChatCall:
     """The fields that every answer to one call repeats."""
 
     task_id: str

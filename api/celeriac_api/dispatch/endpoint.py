@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.model import Status
-from celeriac.store.watching.replies import Outcome
+from celeriac.store.watching.replies import CallEnd
 from celeriac_api.access.caller import principal_in
 from celeriac_api.dispatch.calls import CallerGoneError
 from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
@@ -65,7 +65,7 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         return _ended(submission.task_id, await calls.outcome(submission, waiter))
 
 
-def _ended(task_id: str, outcome: Outcome) -> Response:
+def _ended(task_id: str, outcome: CallEnd) -> Response:
     if outcome.status is not Status.COMPLETED:
         return error_response(outcome.text or "Task failed", 500)
     # The result is JSON already.

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from celeriac.access.principal import Kind, Principal
+from celeriac.access.principal import Principal, PrincipalKind
 from celeriac.errors import (
     AuthenticationError,
     CeleriacError,
@@ -46,7 +46,7 @@ async def notify(websocket: WebSocket, user_id: str) -> None:
         if not user_id.isascii() or not user_id.isdecimal():
             raise RequestError("invalid_request", "the user's id in the path must be an integer")
         shown = websocket.scope.get(PRINCIPAL)
-        known = shown is not None and shown.kind is not Kind.LOCAL
+        known = shown is not None and shown.kind is not PrincipalKind.LOCAL
         waits = not known and "token" not in query and _announces_first_message(websocket)
         principal = None if waits else _checked(await user_of(websocket), user_id)
         parts.connections.enter(user_id)

@@ -8,7 +8,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from celeriac.access.authenticator import bearer
-from celeriac.access.principal import Kind, Principal
+from celeriac.access.principal import Principal, PrincipalKind
 from celeriac.errors import AuthenticationError
 from celeriac_api.access.caller import PRINCIPAL
 from celeriac_api.parts import parts_in
@@ -21,7 +21,7 @@ _BEARER: Final = "bearer."
 async def user_of(connection: HTTPConnection) -> Principal:
     """Return the user who calls; raises `AuthenticationError` without a valid credential of a user."""
     known: Principal | None = connection.scope.get(PRINCIPAL)
-    if known is None or known.kind is Kind.LOCAL:
+    if known is None or known.kind is PrincipalKind.LOCAL:
         credential = _credential(connection)
         if credential is None:
             raise AuthenticationError("this is a user's own: show a token (celeriac token --user ID)")

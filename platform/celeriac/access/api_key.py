@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from celeriac.access.principal import Kind, Principal, Scope
+from celeriac.access.principal import Principal, PrincipalKind, Scope
 from celeriac.errors import AuthenticationError
 
 PREFIX: Final = "cel_"
@@ -35,7 +35,9 @@ class ApiKey:
         """Return the principal that the key stands for; raises `AuthenticationError` if the key has expired."""
         if self.expires_at is not None and self.expires_at <= time.time():
             raise AuthenticationError("the API key has expired: ask for a new one")
-        return Principal(self.user_id, self.scopes, Kind.KEY, credential=self.key_id, expires_at=self.expires_at)
+        return Principal(
+            self.user_id, self.scopes, PrincipalKind.KEY, credential=self.key_id, expires_at=self.expires_at
+        )
 
 
 def make_key(

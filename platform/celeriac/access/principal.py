@@ -19,7 +19,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-class Kind(StrEnum):
+class PrincipalKind(StrEnum):
     """How a principal authenticated: not at all (if authentication is off), with a token, or with a key."""
 
     LOCAL = "local"
@@ -33,7 +33,7 @@ class Principal:
 
     user_id: str | None
     scopes: frozenset[Scope]
-    kind: Kind
+    kind: PrincipalKind
     #: The credential that it used, for the audit: the id of a key, or the `jti` of a token.
     credential: str = ""
     #: When its credential expires (seconds since the epoch); None means never.
@@ -75,7 +75,7 @@ class Principal:
 
 
 #: The principal of every call to a server without authentication.
-LOCAL: Final = Principal(None, frozenset(Scope), Kind.LOCAL)
+LOCAL: Final = Principal(None, frozenset(Scope), PrincipalKind.LOCAL)
 
 
 def read_scopes(words: Collection[str]) -> frozenset[Scope]:

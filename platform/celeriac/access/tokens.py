@@ -16,7 +16,7 @@ from typing import Any, Final
 import jwt
 
 from celeriac.access.key_set import KeySet
-from celeriac.access.principal import Kind, Principal, Scope, read_scopes
+from celeriac.access.principal import Principal, PrincipalKind, Scope, read_scopes
 from celeriac.access.secret_file import read_or_make_secret, read_secret
 from celeriac.errors import AuthenticationError, SettingsError
 from celeriac.settings import AccessSettings
@@ -103,7 +103,7 @@ class TokenVerifier:
         return Principal(
             user_id,
             scopes,
-            Kind.TOKEN,
+            PrincipalKind.TOKEN,
             credential=str(claims.get("jti", ""))[:100],
             expires_at=None if expires_at is None else float(expires_at),
         )

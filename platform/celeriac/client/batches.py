@@ -13,7 +13,7 @@ BATCH_TASKS: Final = 500
 BATCH_BYTES: Final = 4 * 1024**2
 
 
-class Submission(NamedTuple):
+class EncodedTask(NamedTuple):
     """One task of many: its place in what the caller passed, counted from 0, and its JSON."""
 
     place: int
@@ -22,7 +22,7 @@ class Submission(NamedTuple):
 
 def encode(
     tasks: Iterable[NewTask], refused: dict[int, CeleriacError], new_key: Callable[[], str]
-) -> Iterator[Submission]:
+) -> Iterator[EncodedTask]:
     """Yield each task as JSON, with an idempotency key. A task that cannot be written goes into `refused`."""
     for place, task in enumerate(tasks):
         try:
@@ -31,12 +31,12 @@ def encode(
         except CeleriacError as exc:
             refused[place] = exc
         else:
-            yield Submission(place, body)
+            yield EncodedTask(place, body)
 
 
-def split(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+def split(submissions: Iterable[EncodedTask]) -> Iterator[list[EncodedTask]]:
     """Yield what fits into one request each. A task that is too large goes alone, and the server refuses it alone."""
-    batch: list[Submission] = []
+    batch: list[EncodedTask] = []
     size = 0
     for submission in submissions:
         if batch and (len(batch) == BATCH_TASKS or size + len(submission.body) > BATCH_BYTES):
@@ -48,6 +48,6 @@ def split(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
         yield batch
 
 
-def batch_body(batch: Iterable[Submission]) -> bytes:
+def batch_body(batch: Iterable[EncodedTask]) -> bytes:
     """Return the body of a request that submits the batch."""
     return b'{"tasks":[' + b",".join(submission.body for submission in batch) + b"]}"

@@ -43,7 +43,7 @@ _CODE_OF_PLAIN_EXCEPTIONS = "exception"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptEnd:
     """How an attempt ended.
 
     `status` is None if this process does not decide it: the claim was refused or lost, or the task was given back;
@@ -93,7 +93,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         #: The number of claims on their way, and the ends that are being recorded while their handlers still run.
         self._beginning = 0
-        self._endings: set[asyncio.Task[Outcome]] = set()
+        self._endings: set[asyncio.Task[AttemptEnd]] = set()
         self._draining = False
 
     # --- what runs
@@ -141,7 +141,7 @@ class Runner:
         self.leases.hold(attempt)
         return attempt
 
-    async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> Outcome:
+    async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> AttemptEnd:
         """End an attempt with what its handler returned.
 
         A value that cannot be stored fails the task; if `keep` is false, the result is null instead.
@@ -166,7 +166,7 @@ class Runner:
         *,
         raised: BaseException | None = None,
         end: End = End.FAILURE,
-    ) -> Outcome:
+    ) -> AttemptEnd:
         """End an attempt with what its handler raised; the retry policy decides whether another attempt follows.
 
         `raised` is the exception behind `exc`, for the log.
@@ -183,12 +183,12 @@ class Runner:
         )
         return await self._end(attempt, failure, delay_ms, exc, raised, end)
 
-    async def fail_for_good(self, attempt: Attempt, exc: BaseException, *, end: End = End.FAILURE) -> Outcome:
+    async def fail_for_good(self, attempt: Attempt, exc: BaseException, *, end: End = End.FAILURE) -> AttemptEnd:
         """End an attempt with what its handler raised, without another attempt, as in plain Celery."""
         failure = failure_of(exc)
         return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc, end=end)
 
-    async def give_back(self, attempt: Attempt) -> Outcome:
+    async def give_back(self, attempt: Attempt) -> AttemptEnd:
         """Give the task back to its group; the attempt does not count."""
 
         async def release() -> None:
@@ -197,7 +197,7 @@ class Runner:
 
         return await self._record(attempt, End.GIVEN_BACK, release, note="given back")
 
-    async def stopped(self, attempt: Attempt, *, retry: bool = True) -> Outcome:
+    async def stopped(self, attempt: Attempt, *, retry: bool = True) -> AttemptEnd:
         """End an attempt whose handler was stopped; `retry`: after a time limit, the retry policy decides."""
         end = attempt.state.due_end
         if end is End.GIVEN_BACK:
@@ -232,7 +232,7 @@ class Runner:
 
     # --- a task type's attempt as a whole
 
-    async def run(self, task_id: str, follow_up: Callable[[Any], object] | None = None) -> Outcome:
+    async def run(self, task_id: str, follow_up: Callable[[Any], object] | None = None) -> AttemptEnd:
         """Run one attempt of a task whose type is registered here; never raises.
 
         `follow_up` is called in a thread with the value that the handler returned, before the end is recorded.
@@ -241,18 +241,18 @@ class Runner:
             attempt = await self.begin(task_id)
         except (StaleClaimError, StoreUnavailableError) as exc:
             log.error("task %s was not claimed: %s", task_id, exc)
-            return Outcome(None, note="store away")
+            return AttemptEnd(None, note="store away")
         if isinstance(attempt, Refusal):
-            return Outcome(None, note=f"refused: {attempt.reason}")
+            return AttemptEnd(None, note=f"refused: {attempt.reason}")
         try:
             return await self._run(attempt, follow_up)
         except Exception as exc:
             log.exception("the end of task %s could not be recorded; its lease will run out", task_id)
-            return Outcome(None, note="not recorded", error=exc)
+            return AttemptEnd(None, note="not recorded", error=exc)
         finally:
             self.forget(attempt)
 
-    async def _run(self, attempt: Attempt, follow_up: Callable[[Any], object] | None) -> Outcome:
+    async def _run(self, attempt: Attempt, follow_up: Callable[[Any], object] | None) -> AttemptEnd:
         task_type = self._registry.get(attempt.claim.type)
         if task_type is None or task_type.handler is None:
             text = f"this worker has no task type {attempt.claim.type!r}"
@@ -351,7 +351,7 @@ class Runner:
         error: BaseException | None = None,
         raised: BaseException | None = None,
         end: End = End.FAILURE,
-    ) -> Outcome:
+    ) -> AttemptEnd:
         async def fail() -> Status:
             self._say_failed(attempt, failure, raised or error)
             if attempt.amendment is not None:
@@ -374,7 +374,7 @@ class Runner:
         note: str = "",
         value: Any = None,
         error: BaseException | None = None,
-    ) -> Outcome:
+    ) -> AttemptEnd:
         """End an attempt, and write its end to the store; every end of an attempt is recorded here.
 
         `write` returns the task's new status.
@@ -405,7 +405,7 @@ class Runner:
                 exc_info=raised if "traceback" in line.data else None,
             )
 
-    def _lost(self, attempt: Attempt, exc: Exception) -> Outcome:
+    def _lost(self, attempt: Attempt, exc: Exception) -> AttemptEnd:
         log.warning(
             "task %s: the end of attempt %d does not count: %s", attempt.claim.task_id, attempt.claim.attempt, exc
         )
@@ -419,11 +419,11 @@ class Runner:
         note: str = "",
         value: Any = None,
         error: BaseException | None = None,
-    ) -> Outcome:
+    ) -> AttemptEnd:
         if error is not None and not isinstance(error, Exception):
             # A caller that raises it again must not end its process with it.
             error = RuntimeError(repr(error))
-        return Outcome(status, note, value, error, time.monotonic() - attempt.started)
+        return AttemptEnd(status, note, value, error, time.monotonic() - attempt.started)
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:

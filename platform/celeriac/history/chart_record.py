@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.history.stats import BUCKETS, MAX_BUCKETS, Bucket, Chart
+from celeriac.history.stats import BUCKETS, MAX_BUCKETS, Bucket, HistoryChart
 from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
 
 #: Most buckets if the caller does not name a size.
@@ -51,7 +51,7 @@ def span_of(start: datetime | None, end: datetime, bucket: str | None, *, most: 
     return Span(start_ms, end_ms, name)
 
 
-def chart_record(span: Span, chart: Chart) -> dict[str, Any]:
+def chart_record(span: Span, chart: HistoryChart) -> dict[str, Any]:
     """Return the chart, JSON-ready: `from`, `to`, `bucket`, `total` and `buckets`."""
     return {
         "from": rfc3339(utc_from_ms(span.start_ms)),

@@ -16,7 +16,7 @@ from celeriac.database.task_tables import events
 from celeriac.errors import TaskNotFoundError
 from celeriac.history import queries
 from celeriac.history.rows import record_of
-from celeriac.history.stats import Chart, chart_of, statements
+from celeriac.history.stats import HistoryChart, chart_of, statements
 from celeriac.model import Event, LogLine, Task
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.watching.feed import LOG, TIMELINE
@@ -37,7 +37,7 @@ class KeptTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TaskPage:
     """Some tasks of a list, and the cursor of the next page; None means: this is the last page."""
 
     tasks: list[KeptTask]
@@ -80,7 +80,7 @@ class History:
         sort: Sort = Sort.CREATED_DOWN,
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
-    ) -> Page:
+    ) -> TaskPage:
         """Return a page of the tasks that the filter selects; raises `BadCursorError`.
 
         A list that is sorted by what never changes (`created_at`) has each task on exactly one page, however many tasks
@@ -94,7 +94,7 @@ class History:
         if len(rows) > limit:
             last = rows[limit - 1]
             following = Cursor(sort, queries.sort_value(sort, last), last["task_id"]).encoded()
-        return Page([_kept(row) for row in rows[:limit]], following)
+        return TaskPage([_kept(row) for row in rows[:limit]], following)
 
     async def count(self, task_filter: TaskFilter) -> int:
         """Return how many tasks the filter selects."""
@@ -110,7 +110,7 @@ class History:
         task_type: str | None = None,
         queue: str | None = None,
         user_id: str | None = None,
-    ) -> Chart:
+    ) -> HistoryChart:
         """Return counts and durations in buckets of `bucket_ms` from `start_ms` (included) to `end_ms` (excluded).
 
         It reads one index entry of each task in the range, and rows only if one user is selected.

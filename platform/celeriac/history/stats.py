@@ -61,7 +61,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class HistoryChart:
     """All buckets of a range in order, including empty ones, and the range as a whole."""
 
     buckets: list[Bucket]
@@ -103,7 +103,7 @@ def chart_of(
     submitted: Iterable[Sequence[Any]],
     ended: Iterable[Sequence[Any]],
     waited: Iterable[Sequence[Any]],
-) -> Chart:
+) -> HistoryChart:
     """Return the chart from the rows of the three statements."""
     buckets = [Bucket(at) for at in range(start_ms, end_ms, bucket_ms)]
     total = Bucket(start_ms)
@@ -119,4 +119,4 @@ def chart_of(
         if wait_class is not None:
             for bucket in (buckets[place], total):
                 bucket.wait.add(wait_class, number, int(wait_ms), longest)
-    return Chart(buckets, total)
+    return HistoryChart(buckets, total)

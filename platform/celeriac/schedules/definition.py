@@ -177,7 +177,7 @@ class Firing:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DefinitionChange:
     """An entry of a definition's audit trail."""
 
     at_ms: int
@@ -269,7 +269,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class InstanceEnd:
     """How an instance ended. `status` is a final status of the task, or `MISSED` if it never became a task."""
 
     status: str
@@ -287,4 +287,4 @@ class Decision:
     cancel_open: bool = False
     #: Delete the instances that wait for an earlier one.
     drop_buffered: bool = False
-    change: Change | None = None
+    change: DefinitionChange | None = None

@@ -12,7 +12,7 @@ import orjson
 from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import Definition, Firing, Outcome, content_of
+from celeriac.schedules.definition import Definition, Firing, InstanceEnd, content_of
 from celeriac.schedules.sql.firings import FiringTable, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
@@ -62,10 +62,10 @@ class FiringSubmitter:
         A single firing does not raise. If the store is away, firings stay planned, and a beat takes them over.
         """
         wanted = [(definition, firing) for definition, firing in planned if not firing.cancel]
-        withdrawn = {firing.task_id: Outcome("CANCELLED", now_ms) for _, firing in planned if firing.cancel}
+        withdrawn = {firing.task_id: InstanceEnd("CANCELLED", now_ms) for _, firing in planned if firing.cancel}
         replies = await asyncio.gather(*(self._one(*pair) for pair in wanted), return_exceptions=True)
         done: list[str] = []
-        missed: dict[str, Outcome] = {}
+        missed: dict[str, InstanceEnd] = {}
         for (definition, firing), reply in zip(wanted, replies, strict=True):
             if isinstance(reply, Submitted):
                 done.append(firing.task_id)
@@ -75,7 +75,7 @@ class FiringSubmitter:
                 log.debug("a firing of %s waits for room: %s", definition.definition_id, reply)
             elif not isinstance(reply, StoreUnavailableError):
                 log.warning("a firing of definition %s is missed: %s", definition.definition_id, reply)
-                missed[firing.task_id] = Outcome("MISSED", now_ms, str(reply))
+                missed[firing.task_id] = InstanceEnd("MISSED", now_ms, str(reply))
         await self._firings.submitted(done)
         if missed or withdrawn:
             await self._firings.settle(

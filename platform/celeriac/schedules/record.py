@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from celeriac.model import Task, rfc3339, utc_from_ms
-from celeriac.schedules.definition import Change, Definition, DefinitionStatus, Firing, Spec
+from celeriac.schedules.definition import Definition, DefinitionChange, DefinitionStatus, Firing, Spec
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.tasks.record import error_record, plain_number
 from celeriac.tasks.secret_fields import masked
@@ -105,7 +105,7 @@ def firing_record(firing: Firing, status: str) -> dict[str, Any]:
     }
 
 
-def change_record(change: Change) -> dict[str, Any]:
+def change_record(change: DefinitionChange) -> dict[str, Any]:
     """Return an entry of the audit trail."""
     return {
         "at": _moment(change.at_ms),

@@ -14,9 +14,9 @@ from celeriac.history.history import History
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
-    Change,
     Decision,
     Definition,
+    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
@@ -117,7 +117,7 @@ class Schedules:
             updated_ms=now_ms,
             ended_ms=None,
         )
-        change = Change(now_ms, "create", actor, request.note, {})
+        change = DefinitionChange(now_ms, "create", actor, request.note, {})
         decision = transitions.begun(definition, now_ms, paused=request.paused, change=change)
         if not await self.definitions.insert(decision):
             return await self.get(definition_id), False

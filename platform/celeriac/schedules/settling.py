@@ -11,7 +11,7 @@ from typing import Final
 
 from celeriac.model import Status
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import Outcome
+from celeriac.schedules.definition import InstanceEnd
 from celeriac.schedules.sql.firings import FiringTable
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import standings
@@ -26,7 +26,7 @@ async def settle(store: TaskStore, firings: FiringTable, task_ids: Sequence[str]
         return {}
     found = dict(zip(task_ids, await standings(store, task_ids), strict=True))
     outcomes = {
-        task_id: Outcome(standing.status.value, standing.finished_ms or now_ms, standing.error)
+        task_id: InstanceEnd(standing.status.value, standing.finished_ms or now_ms, standing.error)
         for task_id, standing in found.items()
         if standing is not None and standing.status.final
     }
@@ -36,7 +36,7 @@ async def settle(store: TaskStore, firings: FiringTable, task_ids: Sequence[str]
         outcomes |= {task_id: outcome for task_id, outcome in recorded.items() if outcome is not None}
         unknown = [task_id for task_id in gone if task_id not in outcomes]
         for task_id in await firings.planned_before(unknown, now_ms - _LOST_MS) if unknown else ():
-            outcomes[task_id] = Outcome("UNKNOWN", now_ms, "the store lost its record")
+            outcomes[task_id] = InstanceEnd("UNKNOWN", now_ms, "the store lost its record")
     if outcomes:
         await firings.settle(outcomes, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms))
     return {task_id: s.status for task_id, s in found.items() if s is not None and not s.status.final}

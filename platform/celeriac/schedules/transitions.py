@@ -8,14 +8,14 @@ from typing import Any
 
 from celeriac.errors import IllegalDefinitionMoveError
 from celeriac.schedules.definition import (
-    Change,
     Decision,
     Definition,
+    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
+    InstanceEnd,
     Open,
-    Outcome,
     Overlap,
     TaskTriggerType,
     instance_id,
@@ -25,7 +25,7 @@ from celeriac.schedules.times.backlog import backlog_of
 _READ_ONLY = "it comes from Celery's beat_schedule: change it there"
 
 
-def begun(definition: Definition, now_ms: int, *, paused: bool, change: Change) -> Decision:
+def begun(definition: Definition, now_ms: int, *, paused: bool, change: DefinitionChange) -> Decision:
     """Return a new definition with its first slot, or its only firing."""
     if paused:
         return Decision(replace(definition, status=DefinitionStatus.PAUSED), change=change)
@@ -88,7 +88,9 @@ def _overlapped(
     return firings, skipped, False
 
 
-def settled(definition: Definition, ended: Sequence[tuple[Firing, Outcome]], unended: Open, now_ms: int) -> Decision:
+def settled(
+    definition: Definition, ended: Sequence[tuple[Firing, InstanceEnd]], unended: Open, now_ms: int
+) -> Decision:
     """Count the ends of instances; pause after failures in a row; complete the definition if nothing will follow."""
     after, change = definition, None
     for firing, outcome in sorted(ended, key=lambda pair: (pair[1].finished_ms, pair[0].slot_ms)):
@@ -99,7 +101,7 @@ def settled(definition: Definition, ended: Sequence[tuple[Firing, Outcome]], une
         after = replace(
             after, status=DefinitionStatus.PAUSED, next_ms=None, next_slot_ms=None, note=note[:2000], updated_ms=now_ms
         )
-        change = Change(now_ms, "pause", "celeriac", after.note, {})
+        change = DefinitionChange(now_ms, "pause", "celeriac", after.note, {})
     # A paused loop may have further slots; the two kinds that fire once do not.
     waiting = after.status is DefinitionStatus.ACTIVE or (
         after.status is DefinitionStatus.PAUSED
@@ -111,7 +113,7 @@ def settled(definition: Definition, ended: Sequence[tuple[Firing, Outcome]], une
     return Decision(after, change=change)
 
 
-def _counted(definition: Definition, firing: Firing, outcome: Outcome) -> Definition:
+def _counted(definition: Definition, firing: Firing, outcome: InstanceEnd) -> Definition:
     if outcome.status == "MISSED":
         scheduled = firing.trigger == "schedule"
         return replace(
@@ -151,7 +153,7 @@ def paused(definition: Definition, now_ms: int, *, actor: str, note: str | None)
         rev=definition.rev + 1,
         updated_ms=now_ms,
     )
-    return Decision(after, change=Change(now_ms, "pause", actor, note, {}))
+    return Decision(after, change=DefinitionChange(now_ms, "pause", actor, note, {}))
 
 
 def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, note: str | None) -> Decision | None:
@@ -167,7 +169,7 @@ def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, n
         rev=definition.rev + 1,
         updated_ms=now_ms,
     )
-    change = Change(now_ms, "resume", actor, note, {})
+    change = DefinitionChange(now_ms, "resume", actor, note, {})
     fresh = definition.fired + definition.missed + definition.skipped == 0
     if definition.trigger_type is TaskTriggerType.IMMEDIATE:
         following = None
@@ -190,7 +192,9 @@ def cancelled(definition: Definition, now_ms: int, *, actor: str, note: str | No
     if definition.read_only and not inside:
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, "cancel", _READ_ONLY)
     after = replace(_ended(definition, DefinitionStatus.CANCELLED, now_ms), note=note, rev=definition.rev + 1)
-    return Decision(after, cancel_open=True, drop_buffered=True, change=Change(now_ms, "cancel", actor, note, {}))
+    return Decision(
+        after, cancel_open=True, drop_buffered=True, change=DefinitionChange(now_ms, "cancel", actor, note, {})
+    )
 
 
 def triggered(definition: Definition, now_ms: int, *, actor: str, key: str) -> Decision:
@@ -208,7 +212,7 @@ def triggered(definition: Definition, now_ms: int, *, actor: str, key: str) -> D
         _reopened(definition), triggered=definition.triggered + 1, last_task_id=firing.task_id, updated_ms=now_ms
     )
     return Decision(
-        after, (firing,), change=Change(now_ms, "trigger", actor, None, {"task_id": [None, firing.task_id]})
+        after, (firing,), change=DefinitionChange(now_ms, "trigger", actor, None, {"task_id": [None, firing.task_id]})
     )
 
 
@@ -239,7 +243,7 @@ def backfilled(
         return Decision(definition)
     after = replace(_reopened(definition), backfilled=definition.backfilled + len(firings), updated_ms=now_ms)
     changed = {"slots": [slots[0], slots[-1]], "count": [None, len(slots)]}
-    return Decision(after, tuple(firings), change=Change(now_ms, "backfill", actor, None, changed))
+    return Decision(after, tuple(firings), change=DefinitionChange(now_ms, "backfill", actor, None, changed))
 
 
 def edited(
@@ -254,7 +258,7 @@ def edited(
         after = _awaiting(replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None), following)
         if following is None and not unended.any:
             after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
-    return Decision(after, change=Change(now_ms, "edit", actor, new.note, changed))
+    return Decision(after, change=DefinitionChange(now_ms, "edit", actor, new.note, changed))
 
 
 def refuse_read_only(definition: Definition, wanted: str) -> None:
@@ -291,7 +295,7 @@ def _reopened(definition: Definition) -> Definition:
     return definition
 
 
-def _fire_now(definition: Definition, now_ms: int, change: Change) -> Decision:
+def _fire_now(definition: Definition, now_ms: int, change: DefinitionChange) -> Decision:
     firing = _firing(definition, now_ms, now_ms)
     after = replace(
         definition, fired=definition.fired + 1, last_slot_ms=now_ms, last_task_id=firing.task_id, next_ms=None

@@ -40,7 +40,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class StoreCounts:
     """All counts since the store began: name → labels → number, and name → labels → durations."""
 
     counters: Mapping[str, Mapping[tuple[str, ...], int]]
@@ -74,13 +74,13 @@ class PlatformState:
 LABELS: Final = dict([*_COUNTERS.values(), *_HISTOGRAMS.values()])
 
 
-async def read_counts(store: TaskStore) -> Counts:
+async def read_counts(store: TaskStore) -> StoreCounts:
     """Return the counts; one round trip."""
     (fields,) = await store.read(("HGETALL", keys.COUNTS))
     return counts_of(fields)
 
 
-def counts_of(fields: Mapping[str, str]) -> Counts:
+def counts_of(fields: Mapping[str, str]) -> StoreCounts:
     """Return the hash's fields as counts; fields of a later version are ignored."""
     counters: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)
     histograms: dict[str, dict[tuple[str, ...], Histogram]] = defaultdict(lambda: defaultdict(Histogram))
@@ -94,7 +94,7 @@ def counts_of(fields: Mapping[str, str]) -> Counts:
                 histogram.sum_s = int(number) / 1000
             elif short[1:].isdigit() and int(short[1:]) <= len(BUCKETS_S):
                 histogram.counts[int(short[1:])] = int(number)
-    return Counts(counters, histograms)
+    return StoreCounts(counters, histograms)
 
 
 async def read_state(store: TaskStore) -> PlatformState:

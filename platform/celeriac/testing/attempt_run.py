@@ -14,7 +14,7 @@ import orjson
 
 from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
 from celeriac.execution.attempt_state import StopReason
-from celeriac.execution.runner import Outcome, Runner
+from celeriac.execution.runner import AttemptEnd, Runner
 from celeriac.model import Claim, Failure, LogLine, Progress, Status
 from celeriac.settings import Settings
 from celeriac.tasks.registry import Registry, TaskType
@@ -117,7 +117,7 @@ async def _attempt(
     cancel_after_s: float | None,
     settings: Settings | None,
     options: TaskOptions,
-) -> tuple[asyncio.Task[Outcome], TaskOutcome]:
+) -> tuple[asyncio.Task[AttemptEnd], TaskOutcome]:
     """Run one attempt; return its asyncio task, which is not done if the handler did not stop, and its outcome."""
     if getattr(task_type, "handler", None) is None:
         raise TypeError(f"{task_type!r} is not a task type with a handler: pass what the decorator `@task` returned")

@@ -11,7 +11,7 @@ from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RecordedEnd:
     """How the attempt ended. The fields are arguments of the methods of `AttemptStore`."""
 
     status: Status
@@ -33,7 +33,7 @@ class OneTaskStore:
         self.cancel_requested = False
         self.progress: list[Progress] = []
         self.log_lines: list[LogLine] = []
-        self.end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self.end: asyncio.Future[RecordedEnd] = asyncio.get_running_loop().create_future()
 
     async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
         """Grant the claim."""
@@ -63,16 +63,16 @@ class OneTaskStore:
 
     async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
         """End the attempt with its result, even if a user asked to cancel it: that came too late."""
-        self._settle(End(Status.COMPLETED, result_json, result_file_path))
+        self._settle(RecordedEnd(Status.COMPLETED, result_json, result_file_path))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
         """End the attempt as failed, or as `RETRYING` if the failure is retryable and attempts are left."""
         if self.cancel_requested:
             await self.settle_cancelled(claim)
         elif failure.retryable and claim.attempt < claim.attempts_allowed:
-            self._settle(End(Status.RETRYING, failure=failure, delay_ms=delay_ms))
+            self._settle(RecordedEnd(Status.RETRYING, failure=failure, delay_ms=delay_ms))
         else:
-            self._settle(End(Status.FAILED, failure=failure))
+            self._settle(RecordedEnd(Status.FAILED, failure=failure))
         return self.end.result().status
 
     async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
@@ -80,14 +80,14 @@ class OneTaskStore:
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
         """End the attempt as cancelled."""
-        self._settle(End(Status.CANCELLED, failure=Failure("cancelled", message, False)))
+        self._settle(RecordedEnd(Status.CANCELLED, failure=Failure("cancelled", message, False)))
 
     async def release(self, claim: Claim) -> Status:
         """End the attempt as given back."""
-        self._settle(End(Status.PENDING))
+        self._settle(RecordedEnd(Status.PENDING))
         return Status.PENDING
 
-    def _settle(self, end: End) -> None:
+    def _settle(self, end: RecordedEnd) -> None:
         if self.end.done():
             raise StaleClaimError(self._claim.task_id, self.end.result().status)
         self.end.set_result(end)

@@ -39,7 +39,7 @@ _OPEN_FILES: Final = 4096
 _FREE_BYTES: Final = 1024**3
 
 
-class State(StrEnum):
+class Severity(StrEnum):
     """How serious a finding is."""
 
     OK = "ok"
@@ -52,24 +52,24 @@ class Finding:
     """What was found about one subject, and what to do about it; `advice` is empty if nothing needs to be done."""
 
     subject: str
-    state: State
+    state: Severity
     detail: str
     advice: str = ""
 
 
 def ok(subject: str, detail: str) -> Finding:
     """Return a finding about which nothing needs to be done."""
-    return Finding(subject, State.OK, detail)
+    return Finding(subject, Severity.OK, detail)
 
 
 def warning(subject: str, detail: str, advice: str) -> Finding:
     """Return a finding about which something should be done."""
-    return Finding(subject, State.WARNING, detail, advice)
+    return Finding(subject, Severity.WARNING, detail, advice)
 
 
 def failure(subject: str, detail: str, advice: str) -> Finding:
     """Return a finding that prevents the platform from working."""
-    return Finding(subject, State.FAILURE, detail, advice)
+    return Finding(subject, Severity.FAILURE, detail, advice)
 
 
 #: Checks one part.

@@ -54,7 +54,7 @@ logfile ""
 """
 
 
-class Answer(Enum):
+class PingAnswer(Enum):
     """The server's answer to PING."""
 
     PONG = "pong"
@@ -98,15 +98,15 @@ class EmbeddedStore:
             ),
         )
 
-    async def ping(self, timeout_s: float = 1.0) -> Answer:
+    async def ping(self, timeout_s: float = 1.0) -> PingAnswer:
         """Ask the server whether it is ready. Never raises if it cannot be reached."""
         try:
             login, pong = await self._ask("PING", timeout_s=timeout_s)
         except (OSError, TimeoutError):
-            return Answer.SILENCE
+            return PingAnswer.SILENCE
         if login.startswith(b"+OK") and pong.startswith(b"+PONG"):
-            return Answer.PONG
-        return Answer.LOADING if b"LOADING" in login + pong else Answer.SILENCE
+            return PingAnswer.PONG
+        return PingAnswer.LOADING if b"LOADING" in login + pong else PingAnswer.SILENCE
 
     def append_only_files(self) -> list[Path]:
         """Return the files that the server appends to, or has appended to until a moment ago."""

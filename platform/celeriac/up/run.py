@@ -33,7 +33,7 @@ from celeriac.up.children import (
     user_commands,
 )
 from celeriac.up.disk_sync import DiskSync
-from celeriac.up.embedded import Answer, EmbeddedStore
+from celeriac.up.embedded import EmbeddedStore, PingAnswer
 from celeriac.up.folder_lock import FolderLock
 from celeriac.up.leftovers import MARK, end_leftovers
 from celeriac.up.ports import is_free, pick_port, refuse_open_address
@@ -170,7 +170,7 @@ class Up:
             await self._disk_sync.start()
         clock = asyncio.get_running_loop().time
         said_at = clock()
-        while not self._stopping.is_set() and (answer := await store.ping()) is not Answer.PONG:
+        while not self._stopping.is_set() and (answer := await store.ping()) is not PingAnswer.PONG:
             if self._supervisor.deaths(STORE) >= _STORE_TRIES:
                 raise StoreUnavailableError(
                     f"the embedded store does not start; its own messages are above, its files are in {store.folder}"
@@ -180,7 +180,7 @@ class Up:
                 store.prepare()
             if clock() - said_at > _PATIENCE_S:
                 said_at = clock()
-                doing = "reads its append-only file" if answer is Answer.LOADING else "does not answer yet"
+                doing = "reads its append-only file" if answer is PingAnswer.LOADING else "does not answer yet"
                 self._say(f"waiting for the embedded store, which {doing}")
             await asyncio.sleep(0.01)
         return store.url

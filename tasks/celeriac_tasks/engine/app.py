@@ -22,13 +22,13 @@ from celeriac.tasks.registry import TaskType, load
 from celeriac.tasks.registry import registry as types_of_this_process
 from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac_tasks import bulk
+from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine import messages, signals
 from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask
 from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.engine.results import RecordBackend
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
-from celeriac_tasks.operators import operators_settings
 
 _TRANSPORT: Final = "celeriac_tasks.engine.transport:Transport"
 
@@ -43,7 +43,7 @@ class CeleriacApp(Celery):
         self.celeriac_settings = settings
         self.celeriac_registry = types_of_this_process
         self._types_loaded = False
-        self.conf.update({**celery_settings(settings), **operators_settings()})
+        self.conf.update({**celery_settings(settings), **celeryconfig_settings()})
         if not settings.other_broker:
             self.conf.broker_transport_options = {
                 **self.conf.broker_transport_options,
@@ -69,7 +69,7 @@ class CeleriacApp(Celery):
                 task_class = type("registered", (RegisteredTask,), {"name": task_type.name, "abstract": False})
                 self.register_task(task_class())
 
-    def record(self, call: messages.Call, *, queue: str, within_limits: bool = True) -> Submitted:
+    def record(self, call: messages.PublishedCall, *, queue: str, within_limits: bool = True) -> Submitted:
         """Submit a published call of one of our tasks.
 
         Raises kombu's `OperationalError` if the store is unavailable, as Celery does for a broker, and
@@ -81,7 +81,7 @@ class CeleriacApp(Celery):
         except StoreUnavailableError as exc:
             raise OperationalError(str(exc)) from exc
 
-    def submission_of(self, call: messages.Call, *, group: str) -> Submission:
+    def submission_of(self, call: messages.PublishedCall, *, group: str) -> Submission:
         """Return the submission for a published call of one of our tasks.
 
         Raises `InvalidSubmissionError` if the arguments do not fit the registered type.
@@ -215,7 +215,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.engine.pool:TaskPool"}),
         "worker_concurrency": settings.worker.concurrency,
         # Definitions are in SQL, and so are the entries of beat_schedule.
-        "beat_scheduler": "celeriac_tasks.beat:Scheduler",
+        "beat_scheduler": "celeriac_tasks.beat:BeatScheduler",
         # A message leaves its queue only when a slot is free.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": on_redis,

@@ -12,7 +12,7 @@ from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
 from celeriac.errors import TaskError
 from celeriac.execution.attempt import Amendment, Attempt, ThreadInterrupt
-from celeriac.execution.runner import Outcome
+from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Refusal, Status
 from celeriac_tasks.engine import messages
 from celeriac_tasks.engine.follow_up import publish_follow_up
@@ -106,7 +106,7 @@ class CeleriacTask(Task):
     def _runtime(self) -> Runtime:
         return current_runtime(self.app, worker_id=str(self.request.hostname))
 
-    def _run_attempt(self, runtime: Runtime, attempt: Attempt, args: Any, kwargs: Any) -> Outcome:
+    def _run_attempt(self, runtime: Runtime, attempt: Attempt, args: Any, kwargs: Any) -> AttemptEnd:
         interrupt = ThreadInterrupt()
         runner = runtime.runner
         if attempt.claim.timeout_ms is not None:
@@ -129,7 +129,7 @@ class CeleriacTask(Task):
             return runtime.wait(runner.fail_for_good(attempt, exc))
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 
-    def _answer(self, outcome: Outcome) -> Any:
+    def _answer(self, outcome: AttemptEnd) -> Any:
         if outcome.status is Status.COMPLETED:
             return outcome.value
         if outcome.status is Status.RETRYING:

@@ -35,7 +35,7 @@ _TOP_PRIORITY: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PublishedCall:
     """A published call of a Celery task, with its `body` decompressed."""
 
     headers: Mapping[str, Any]
@@ -60,13 +60,13 @@ def built_here(headers: Mapping[str, Any]) -> bool:
     return headers.get(HEADER) == BUILT
 
 
-def call_of_envelope(message: Mapping[str, Any]) -> Call:
+def call_of_envelope(message: Mapping[str, Any]) -> PublishedCall:
     """Return the call in a message, in the form in which kombu's virtual transports store it."""
     headers, properties = dict(message["headers"]), message["properties"]
     body = message["body"]
     raw = base64.b64decode(body) if properties.get("body_encoding") == "base64" else str(body).encode()
     compression = headers.pop("compression", None)
-    return Call(
+    return PublishedCall(
         headers,
         decompress(raw, compression) if compression else raw,
         message["content-type"],
@@ -75,17 +75,17 @@ def call_of_envelope(message: Mapping[str, Any]) -> Call:
     )
 
 
-def call_of_message(message: Any, decoded: Any) -> Call:
+def call_of_message(message: Any, decoded: Any) -> PublishedCall:
     """Return the call in a `kombu.Message`; `decoded` is its payload if the message uses protocol 1."""
     headers = {name: value for name, value in (message.headers or {}).items() if name != "compression"}
     if decoded is None and "args" not in message.payload:
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-        return Call(headers, body, message.content_type, message.content_encoding, message.properties)
+        return PublishedCall(headers, body, message.content_type, message.content_encoding, message.properties)
     older = message.payload if decoded is None else decoded
     convert = hybrid_to_proto2 if decoded is None else proto1_to_proto2
     arguments, headers, _, _ = convert(message, older)
     named = {name: value for name, value in headers.items() if name not in ("args", "kwargs", "headers")}
-    return Call(named, dumps(arguments).encode(), _JSON, "utf-8", message.properties)
+    return PublishedCall(named, dumps(arguments).encode(), _JSON, "utf-8", message.properties)
 
 
 def plain_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -105,7 +105,9 @@ def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[
     return base64.b64encode(dumps([list(args), dict(kwargs), dict(embed)]).encode()).decode()
 
 
-def celery_call(call: Call, *, group: str, delivery: Delivery, max_retries: int | None, registered: bool) -> CeleryCall:
+def celery_call(
+    call: PublishedCall, *, group: str, delivery: Delivery, max_retries: int | None, registered: bool
+) -> CeleryCall:
     """Return how a published call asks to be run.
 
     The record takes over its ETA and expiry, so no worker holds the call in memory until it is due. The record
@@ -129,7 +131,7 @@ def celery_call(call: Call, *, group: str, delivery: Delivery, max_retries: int 
     )
 
 
-def _kept(call: Call, queue: str) -> str:
+def _kept(call: PublishedCall, queue: str) -> str:
     """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count."""
     priority = call.properties.get("priority")
     return json.dumps(

@@ -19,7 +19,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Retry
 
 from celeriac.execution.daemon_threads import DaemonThreads
-from celeriac.execution.runner import Outcome
+from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Status
 from celeriac_tasks.engine import messages
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
@@ -183,7 +183,7 @@ class TaskPool(BasePool):
             if isinstance(lane, _HeavyLane):
                 if job.args[1] in lane.waiting_ids:
                     self._call(job.accepted, self._pid, time.monotonic())
-                    self._call(job.done, _celery_result(Outcome(None, note="waits here already")))
+                    self._call(job.done, _celery_result(AttemptEnd(None, note="waits here already")))
                     continue
                 lane.waiting_ids.add(job.args[1])
             lane.waiting.append(job)
@@ -241,7 +241,7 @@ class TaskPool(BasePool):
                 log.debug("cannot report the end of a task to Celery", exc_info=True)
 
 
-def _celery_result(outcome: Outcome) -> tuple[int, Any, float]:
+def _celery_result(outcome: AttemptEnd) -> tuple[int, Any, float]:
     """Return an outcome as Celery's request expects it: (failed, representation or ExceptionInfo, seconds)."""
     if outcome.status is Status.COMPLETED:
         return 0, repr(outcome.value)[:_MAX_REPR], outcome.runtime_s

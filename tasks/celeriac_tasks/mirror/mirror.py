@@ -19,7 +19,7 @@ from celeriac.errors import CeleriacError
 from celeriac.model import Status, WorkerInfo, ms_from_utc
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
-from celeriac.store.watching.remote_watch import REMOTE_ID, Change, Preview, RemoteWatch
+from celeriac.store.watching.remote_watch import REMOTE_ID, RemoteStatusChange, RemoteTaskPreview, RemoteWatch
 from celeriac.store.watching.wakeups import read_pages
 from celeriac_tasks.mirror.mailbox import ControlMailbox
 from celeriac_tasks.mirror.sender import EventSender
@@ -186,8 +186,8 @@ class RemoteMirror(Role):
             events += await self._catch_up()
         return events
 
-    async def _translated(self, changes: Iterable[Change]) -> list[CeleryEvent]:
-        ours: list[Change] = []
+    async def _translated(self, changes: Iterable[RemoteStatusChange]) -> list[CeleryEvent]:
+        ours: list[RemoteStatusChange] = []
         starting: set[str] = set()
         for change in changes:
             if change.status == Status.PROCESSING and REMOTE_ID.match(change.worker):
@@ -215,7 +215,7 @@ class RemoteMirror(Role):
                 )
         return events
 
-    async def _begin(self, task_ids: list[str], known: Mapping[str, Preview]) -> list[CeleryEvent]:
+    async def _begin(self, task_ids: list[str], known: Mapping[str, RemoteTaskPreview]) -> list[CeleryEvent]:
         """Publish the start of the runs that are already under way."""
         previews = known or await self._watch.previews(task_ids)
         events: list[CeleryEvent] = []
@@ -239,7 +239,9 @@ class RemoteMirror(Role):
                 status = Status.COMPLETED if found is None else found.status
                 code, message = ("", "") if found is None else (found.code, found.message)
                 del self._runs[task_id]
-                events += self._end(run, Change(task_id, now_ms, status, run.attempt, "", code, message), found)
+                events += self._end(
+                    run, RemoteStatusChange(task_id, now_ms, status, run.attempt, "", code, message), found
+                )
         listed = [task_id for worker in self._workers.values() for task_id in worker.tasks if task_id not in self._runs]
         return events + await self._begin(listed, {})
 
@@ -249,7 +251,7 @@ class RemoteMirror(Role):
             self._runs.popitem(last=False)
         return began(run)
 
-    def _end(self, run: RemoteRun, change: Change, preview: Preview | None) -> list[CeleryEvent]:
+    def _end(self, run: RemoteRun, change: RemoteStatusChange, preview: RemoteTaskPreview | None) -> list[CeleryEvent]:
         self._processed[run.worker_id] += 1
         return [ended(run, change, "" if preview is None else preview.result)]
 

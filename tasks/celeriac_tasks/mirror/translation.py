@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import celeriac
 from celeriac.model import Status, WorkerInfo
-from celeriac.store.watching.remote_watch import Change, Preview
+from celeriac.store.watching.remote_watch import RemoteStatusChange, RemoteTaskPreview
 
 #: Seconds between two heartbeats of a worker; monitors show it as offline after twice that time.
 HEARTBEAT_S: Final = 10.0
@@ -78,7 +78,7 @@ def began(run: RemoteRun) -> list[CeleryEvent]:
     ]
 
 
-def ended(run: RemoteRun, change: Change, result: str) -> CeleryEvent:
+def ended(run: RemoteRun, change: RemoteStatusChange, result: str) -> CeleryEvent:
     """Return the event that says how a run ended."""
     host, at = hostname(run.worker_id), change.at_ms / 1000
     said = f"{change.code}: {change.message}" if change.code else change.message
@@ -96,7 +96,7 @@ def ended(run: RemoteRun, change: Change, result: str) -> CeleryEvent:
             return CeleryEvent("task-retried", host, at, failure)
 
 
-def run_of(preview: Preview, began_ms: int) -> RemoteRun:
+def run_of(preview: RemoteTaskPreview, began_ms: int) -> RemoteRun:
     """Return the run of a record whose status is PROCESSING."""
     return RemoteRun(preview.task_id, preview.owner, preview.group, preview.attempt, began_ms, preview.payload)
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from celeriac.up.disk_sync import DiskSync
-from celeriac.up.embedded import Answer, EmbeddedStore
+from celeriac.up.embedded import EmbeddedStore, PingAnswer
 from tests.kit.waiting import eventually
 
 
@@ -30,7 +30,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedStore, subproc
 
 
 async def pongs(store: EmbeddedStore) -> bool:
-    return await store.ping() is Answer.PONG
+    return await store.ping() is PingAnswer.PONG
 
 
 async def test_what_it_answered_is_in_its_file_also_while_the_disk_is_busy(

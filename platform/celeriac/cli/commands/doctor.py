@@ -33,7 +33,7 @@ def doctor(
 ) -> None:
     """Check every dependency, setting and clock, and advise what to do. Exit code 1: something does not work."""
     # Imported here, so that other commands do not import SQLAlchemy, which takes longer than they run.
-    from celeriac.up.doctor import State, examine
+    from celeriac.up.doctor import Severity, examine
 
     settings, redis_url = joined_settings(config, data_dir)
 
@@ -46,8 +46,8 @@ def doctor(
         return found
 
     found = asyncio.run(work())
-    failures = sum(finding.state is State.FAILURE for finding in found)
-    warnings = sum(finding.state is State.WARNING for finding in found)
+    failures = sum(finding.state is Severity.FAILURE for finding in found)
+    warnings = sum(finding.state is Severity.WARNING for finding in found)
     if as_json:
         print_json({"healthy": not failures, "findings": [asdict(finding) for finding in found]})
     else:

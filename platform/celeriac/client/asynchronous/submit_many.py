@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from celeriac.client.asynchronous.api import AsyncApi
-from celeriac.client.batches import Submission, batch_body, encode, split
+from celeriac.client.batches import EncodedTask, batch_body, encode, split
 from celeriac.client.calls import TASKS, Call
 from celeriac.client.inputs import NewTask
 from celeriac.client.outputs import document_of, error_of_problem, member, status_of
@@ -38,7 +38,7 @@ async def submit_many(api: AsyncApi, tasks: Iterable[NewTask]) -> list[tuple[str
     return [accepted[place] for place in range(len(accepted))]
 
 
-async def _submit_batch(api: AsyncApi, batch: list[Submission], accepted: _Accepted, refused: _Refused) -> None:
+async def _submit_batch(api: AsyncApi, batch: list[EncodedTask], accepted: _Accepted, refused: _Refused) -> None:
     """Send one batch, and again those of its tasks that met a transient refusal.
 
     Each of its tasks goes into `accepted` or into `refused`.
@@ -52,7 +52,7 @@ async def _submit_batch(api: AsyncApi, batch: list[Submission], accepted: _Accep
             raise ApiError(reason, status=answer.status, code="unreadable")
         failures += 1
         pause_s = api.retrying.pause_s(failures)
-        again: list[Submission] = []
+        again: list[EncodedTask] = []
         for submission, result in zip(batch, results, strict=True):
             if result["status"] in TRANSIENT and pause_s is not None:
                 again.append(submission)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celeriac.client.batches import Submission, batch_body, encode, split
+from celeriac.client.batches import EncodedTask, batch_body, encode, split
 from celeriac.client.calls import TASKS, Call
 from celeriac.client.generated_blocking.api import Api
 from celeriac.client.inputs import NewTask
@@ -39,7 +39,7 @@ def submit_many(api: Api, tasks: Iterable[NewTask]) -> list[tuple[str, Status]]:
     return [accepted[place] for place in range(len(accepted))]
 
 
-def _submit_batch(api: Api, batch: list[Submission], accepted: _Accepted, refused: _Refused) -> None:
+def _submit_batch(api: Api, batch: list[EncodedTask], accepted: _Accepted, refused: _Refused) -> None:
     """Send one batch, and again those of its tasks that met a transient refusal.
 
     Each of its tasks goes into `accepted` or into `refused`.
@@ -53,7 +53,7 @@ def _submit_batch(api: Api, batch: list[Submission], accepted: _Accepted, refuse
             raise ApiError(reason, status=answer.status, code="unreadable")
         failures += 1
         pause_s = api.retrying.pause_s(failures)
-        again: list[Submission] = []
+        again: list[EncodedTask] = []
         for submission, result in zip(batch, results, strict=True):
             if result["status"] in TRANSIENT and pause_s is not None:
                 again.append(submission)

@@ -19,7 +19,15 @@ from celeriac.database.engine import reading, writing
 from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
 from celeriac.errors import DefinitionNotFoundError
-from celeriac.schedules.definition import Change, Decision, Definition, DefinitionStatus, Firing, FiringState, Open
+from celeriac.schedules.definition import (
+    Decision,
+    Definition,
+    DefinitionChange,
+    DefinitionStatus,
+    Firing,
+    FiringState,
+    Open,
+)
 from celeriac.schedules.sql.rows import change_of, change_row, definition_of, definition_row, firing_of, firing_row
 from celeriac.tasks.filter import Sort
 
@@ -121,7 +129,9 @@ class DefinitionTable:
         async with reading(self.engine) as connection:
             return [firing_of(row) for row in (await connection.execute(statement)).mappings()]
 
-    async def changes(self, definition_id: str, *, limit: int, cursor: str | None = None) -> tuple[list[Change], Any]:
+    async def changes(
+        self, definition_id: str, *, limit: int, cursor: str | None = None
+    ) -> tuple[list[DefinitionChange], Any]:
         """Return a page of the audit trail, the newest first, and the next page's cursor."""
         place = (changes.c.at_ms, changes.c.change_id)
         statement = select(changes).where(changes.c.definition_id == _plain(definition_id))

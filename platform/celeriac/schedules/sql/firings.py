@@ -20,7 +20,7 @@ from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
 from celeriac.history.rows import clean
 from celeriac.model import Status
-from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, Open, Outcome
+from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, InstanceEnd, Open
 from celeriac.schedules.sql.definitions import DefinitionTable, open_counts
 from celeriac.schedules.sql.rows import definition_of, firing_of
 
@@ -156,7 +156,7 @@ class FiringTable:
         async with reading(self._engine) as connection:
             return list((await connection.execute(statement)).scalars())
 
-    async def recorded_ends(self, task_ids: Sequence[str]) -> dict[str, Outcome | None]:
+    async def recorded_ends(self, task_ids: Sequence[str]) -> dict[str, InstanceEnd | None]:
         """Return the ends of tasks according to history; None for a task that has not ended there."""
         c = tasks.c
         statement = select(c.task_id, c.status, c.finished_ms, c.updated_ms, c.error_message).where(
@@ -165,7 +165,7 @@ class FiringTable:
         async with reading(self._engine) as connection:
             rows = (await connection.execute(statement)).all()
         return {
-            row.task_id: Outcome(row.status, row.finished_ms or row.updated_ms, row.error_message)
+            row.task_id: InstanceEnd(row.status, row.finished_ms or row.updated_ms, row.error_message)
             if row.status in _FINAL
             else None
             for row in rows
@@ -179,8 +179,8 @@ class FiringTable:
 
     async def settle(
         self,
-        outcomes: Mapping[str, Outcome],
-        decide: Callable[[Definition, list[tuple[Firing, Outcome]], Open], Decision],
+        outcomes: Mapping[str, InstanceEnd],
+        decide: Callable[[Definition, list[tuple[Firing, InstanceEnd]], Open], Decision],
     ) -> None:
         """Count the ends of firings, each once, even if several beats and readers see it."""
         ids = list(outcomes)
@@ -196,7 +196,7 @@ class FiringTable:
                 .values(state=_ENDED)
                 .returning(firings)
             )
-            ended: dict[str, list[tuple[Firing, Outcome]]] = {}
+            ended: dict[str, list[tuple[Firing, InstanceEnd]]] = {}
             for row in (await connection.execute(statement)).mappings().all():
                 firing = firing_of(row)
                 ended.setdefault(firing.definition_id, []).append((firing, outcomes[firing.task_id]))

@@ -11,8 +11,8 @@ import orjson
 
 from celeriac.history.rows import clean
 from celeriac.schedules.definition import (
-    Change,
     Definition,
+    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
@@ -81,13 +81,13 @@ def firing_row(firing: Firing) -> dict[str, Any]:
     }
 
 
-def change_of(row: Any) -> Change:
+def change_of(row: Any) -> DefinitionChange:
     """Return the change of a row."""
     changed = orjson.loads(row["changed"]) if row["changed"] else {}
-    return Change(row["at_ms"], row["action"], row["actor"], row["note"], changed)
+    return DefinitionChange(row["at_ms"], row["action"], row["actor"], row["note"], changed)
 
 
-def change_row(definition_id: str, change: Change) -> dict[str, Any]:
+def change_row(definition_id: str, change: DefinitionChange) -> dict[str, Any]:
     """Return the row of a change."""
     return {
         # In the order of their making, as far as they have one.

@@ -16,7 +16,7 @@ from typing import Any, Final
 from celeriac.model import GroupStats, Status, Task, WorkerInfo
 from celeriac.settings import PagesSettings
 from celeriac.store import keys
-from celeriac.store.counts import Counts, counts_of
+from celeriac.store.counts import StoreCounts, counts_of
 from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.wakeups import FeedReader
@@ -33,7 +33,7 @@ _MANY_COUNTS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class ActivityRate:
     """What happened in the `span_ms` before `at_ms` (server time)."""
 
     at_ms: int
@@ -75,7 +75,7 @@ class Watcher:
     left_out: int = 0
     state: PlatformActivity | None = None
     tasks: dict[str, Task] = field(default_factory=dict)
-    rates: deque[Rate] = field(default_factory=lambda: deque(maxlen=_RATES))
+    rates: deque[ActivityRate] = field(default_factory=lambda: deque(maxlen=_RATES))
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, changes: Changes) -> None:
@@ -112,10 +112,10 @@ class ActivityFeed(FeedReader):
         self._position = ""
         #: How many entries were ever added to the stream; None before Redis 7, which cannot tell.
         self._added: int | None = None
-        self._counts: tuple[int, Counts] | None = None
+        self._counts: tuple[int, StoreCounts] | None = None
         self._state: PlatformActivity | None = None
         self._state_due_s = 0.0
-        self._rates: deque[Rate] = deque(maxlen=_RATES)
+        self._rates: deque[ActivityRate] = deque(maxlen=_RATES)
 
     @property
     def watchers(self) -> int:
@@ -266,14 +266,14 @@ def _fact(info: Any, name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _rate(at_ms: int, span_ms: int, now: Counts, before: Counts) -> Rate:
-    def total(counts: Counts, what: str, status: str | None = None) -> int:
+def _rate(at_ms: int, span_ms: int, now: StoreCounts, before: StoreCounts) -> ActivityRate:
+    def total(counts: StoreCounts, what: str, status: str | None = None) -> int:
         return sum(n for labels, n in counts.counters.get(what, {}).items() if status is None or labels[-1] == status)
 
     def more(what: str, status: str | None = None) -> int:
         return max(0, total(now, what, status) - total(before, what, status))
 
-    return Rate(
+    return ActivityRate(
         at_ms,
         span_ms,
         submitted=more("submitted"),

@@ -14,7 +14,7 @@ from celeriac.model import Event, LogLine, Task
 from celeriac.store import keys
 from celeriac.store.roles.role import end
 from celeriac.store.task_store import TaskStore
-from celeriac.store.watching.wakeups import Listener, Page, read_on
+from celeriac.store.watching.wakeups import FeedPage, Listener, read_on
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,9 @@ class LiveHub:
         only when the hub stops: leave it at the event you wait for.
         """
 
-        async def read(after: str) -> Page[Event]:
+        async def read(after: str) -> FeedPage[Event]:
             events = await self._store.events(task_id, after=after, count=page)
-            return Page(events, events[-1].id if events else after, more=len(events) == page)
+            return FeedPage(events, events[-1].id if events else after, more=len(events) == page)
 
         return read_on(self, [keys.live(task_id)], read, after, idle_s=idle_s)
 
@@ -114,16 +114,16 @@ class LiveHub:
         is gone.
         """
 
-        async def read(after: str) -> Page[LogLine | Task]:
+        async def read(after: str) -> FeedPage[LogLine | Task]:
             # The record first: if it says that the task has ended, all lines are there.
             task = await self._store.get(task_id)
             lines = await self._store.log_lines(task_id, after=after, count=page)
             position = lines[-1].id if lines else after
             if len(lines) == page:
-                return Page(lines, position, more=True)
+                return FeedPage(lines, position, more=True)
             if task.status.final:
-                return Page([*lines, task], position, ended=True)
-            return Page(lines, position)
+                return FeedPage([*lines, task], position, ended=True)
+            return FeedPage(lines, position)
 
         # The end of the task is published on its own channel.
         return read_on(self, [keys.live_log(task_id), keys.live(task_id)], read, after, idle_s=idle_s)

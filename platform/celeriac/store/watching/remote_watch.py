@@ -13,7 +13,7 @@ from celeriac.store import keys
 from celeriac.store.records import worker_from_hash
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
-from celeriac.store.watching.wakeups import Page
+from celeriac.store.watching.wakeups import FeedPage
 
 #: The ids of remote workers.
 REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")
@@ -24,7 +24,7 @@ _PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RemoteStatusChange:
     """A task changed its status; `worker` is set if it started."""
 
     task_id: str
@@ -37,7 +37,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class RemoteTaskPreview:
     """The beginning of a record; `payload` and `result` may be cut anywhere."""
 
     task_id: str
@@ -80,11 +80,11 @@ class RemoteWatch:
         (entries,) = await self._store.read(("XREVRANGE", keys.EVENTS, "+", "-", "COUNT", 1))
         return str(entries[0][0]) if entries else "0-0"
 
-    async def changes(self, after: str, limit: int) -> Page[Change]:
+    async def changes(self, after: str, limit: int) -> FeedPage[RemoteStatusChange]:
         """Return the changes of status among the `limit` events after a position."""
         (entries,) = await self._store.read(("XRANGE", keys.EVENTS, f"({after}", "+", "COUNT", limit))
         found = [
-            Change(
+            RemoteStatusChange(
                 task_id=fields.get("task_id", ""),
                 at_ms=int(entry_id.partition("-")[0]),
                 status=fields.get("status", ""),
@@ -96,12 +96,12 @@ class RemoteWatch:
             for entry_id, fields in entries
             if fields.get("kind") == "status"
         ]
-        return Page(found, str(entries[-1][0]) if entries else after, more=len(entries) == limit)
+        return FeedPage(found, str(entries[-1][0]) if entries else after, more=len(entries) == limit)
 
-    async def previews(self, task_ids: Sequence[str]) -> dict[str, Preview]:
+    async def previews(self, task_ids: Sequence[str]) -> dict[str, RemoteTaskPreview]:
         """Return the beginnings of those records that exist."""
         source = script("previews").source
-        found: dict[str, Preview] = {}
+        found: dict[str, RemoteTaskPreview] = {}
         for start in range(0, len(task_ids), _PAGE):
             ids = task_ids[start : start + _PAGE]
             (rows,) = await self._store.read(
@@ -122,10 +122,10 @@ class RemoteWatch:
         return bool(held)
 
 
-def _preview(task_id: str, row: Sequence[str]) -> Preview:
+def _preview(task_id: str, row: Sequence[str]) -> RemoteTaskPreview:
     status, group, owner, attempt, started_at, _, payload, result, code, message = row
     try:
         started = datetime.fromisoformat(started_at) if started_at else None
     except ValueError:
         started = None
-    return Preview(task_id, status, group, owner, int(attempt or 0), started, payload, result, code, message)
+    return RemoteTaskPreview(task_id, status, group, owner, int(attempt or 0), started, payload, result, code, message)

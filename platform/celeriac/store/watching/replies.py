@@ -21,7 +21,7 @@ _RECORDS_AT_ONCE: Final = 50
 _FIELDS: Final = ("status", "result", "error_code", "error_message")
 
 
-class Outcome(NamedTuple):
+class CallEnd(NamedTuple):
     """How a task ended: `text` is its result as JSON, or else its error message."""
 
     status: Status
@@ -41,7 +41,7 @@ class Waiter:
     """Waits for the end of one task: `outcome` gets the end, `on_delta` each part of the result before it."""
 
     def __init__(self, on_delta: Callable[[Delta], object] | None = None) -> None:
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
         self.on_delta = on_delta
 
 
@@ -83,7 +83,7 @@ class Replies(FeedReader):
         found = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
         for task_id, (status, result, code, message) in zip(task_ids, found, strict=True):
             if status is not None and Status(status).final:
-                self._settle(task_id, Outcome(Status(status), code or "", result or message or ""))
+                self._settle(task_id, CallEnd(Status(status), code or "", result or message or ""))
 
     def _heard(self, text: str | None) -> None:
         if text is None:
@@ -101,9 +101,9 @@ class Replies(FeedReader):
         elif kind == Status.COMPLETED and code == "large":
             self.wake([task_id])
         else:
-            self._settle(task_id, Outcome(Status(kind), code, body))
+            self._settle(task_id, CallEnd(Status(kind), code, body))
 
-    def _settle(self, task_id: str, outcome: Outcome) -> None:
+    def _settle(self, task_id: str, outcome: CallEnd) -> None:
         waiter = self._waiters.get(task_id)
         if waiter is not None and not waiter.outcome.done():
             waiter.outcome.set_result(outcome)

@@ -32,7 +32,7 @@ Listener = Callable[[str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class FeedPage(Generic[T]):
     """What one look from a position brought."""
 
     items: Sequence[T]
@@ -45,7 +45,7 @@ class Page(Generic[T]):
 
 
 #: Reads one page of a feed, from after a position on.
-ReadPage = Callable[[str], Awaitable[Page[T]]]
+ReadPage = Callable[[str], Awaitable[FeedPage[T]]]
 
 
 class Channels(Protocol):
@@ -123,7 +123,7 @@ async def read_on(
                 yield None
 
 
-async def read_pages(read: ReadPage[T], after: str, *, most: int) -> Page[T]:
+async def read_pages(read: ReadPage[T], after: str, *, most: int) -> FeedPage[T]:
     """Return what follows a position, from at most `most` pages as one; its `more` says whether that was not all."""
     items: list[T] = []
     for _ in range(most):
@@ -131,8 +131,8 @@ async def read_pages(read: ReadPage[T], after: str, *, most: int) -> Page[T]:
         items += page.items
         after = page.position
         if not page.more:
-            return Page(items, after, ended=page.ended)
-    return Page(items, after, more=True)
+            return FeedPage(items, after, ended=page.ended)
+    return FeedPage(items, after, more=True)
 
 
 class FeedReader(Role):

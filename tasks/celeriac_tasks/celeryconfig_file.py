@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 
-def operators_settings() -> dict[str, Any]:
+def celeryconfig_settings() -> dict[str, Any]:
     """Return the settings of `celeryconfig.py` in the current folder or on the path; empty if there is none."""
     if importlib.util.find_spec("celeryconfig") is None:
         return {}

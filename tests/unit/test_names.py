@@ -1,0 +1,23 @@
+"""A class is found by its name: no two public classes of one source tree have the same one."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("tree", ["platform/celeriac", "api/celeriac_api", "tasks/celeriac_tasks"])
+def test_no_two_classes_of_a_tree_have_one_name(tree: str) -> None:
+    places = defaultdict(list)
+    for path in sorted((REPOSITORY / tree).rglob("*.py")):
+        if "generated_blocking" in path.parts:
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(REPOSITORY)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
