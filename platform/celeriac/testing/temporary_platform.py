@@ -17,7 +17,7 @@ from typing import Any, Final
 from celeriac.client import Client
 from celeriac.errors import PlatformStartError
 from celeriac.installation.run_file import Installation, read_installation
-from celeriac.settings import WELL_KNOWN, Settings, config_path, load_settings
+from celeriac.settings import WELL_KNOWN, AccessSettings, config_path, load_settings
 from celeriac.tasks.registry import load
 from celeriac.up.parent_tie import STDIN_MARK
 
@@ -75,7 +75,7 @@ def platform(
         process = _start(folder / "data", file, environ, output)
         try:
             installation = _ready(process, folder / "data", output, start_timeout_s)
-            with Client(installation.http, token=_token(effective)) as client:
+            with Client(installation.http, token=_token(effective.access, effective.data_dir)) as client:
                 yield Platform(installation, client, output)
         finally:
             _stop(process, effective.up.stop_timeout + _PATIENCE_S)
@@ -147,14 +147,14 @@ def _text(output: Path, last: int | None) -> str:
     return "\n".join(lines if last is None else lines[-last:])
 
 
-def _token(settings: Settings) -> str | None:
-    if not settings.access.on or settings.access.jwks is not None:
+def _token(access: AccessSettings, data_dir: Path) -> str | None:
+    if not access.on or access.jwks is not None:
         return None
     # Imported here: it needs cryptography, which takes longer to import than everything else.
     from celeriac.access.principal import Scope
     from celeriac.access.tokens import mint_token
 
-    return mint_token(settings.access, data_dir=settings.data_dir, user_id="tests", scopes=[Scope.ADMIN])
+    return mint_token(access, data_dir=data_dir, user_id="tests", scopes=[Scope.ADMIN])
 
 
 def _stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.installation.run_file import is_alive, read_installation
-from celeriac.settings import Settings
+from celeriac.settings import StoreSettings
 from celeriac.store.server.log_at_rest import log_at_rest
 from celeriac.store.task_store import TaskStore
 
@@ -29,12 +29,12 @@ _LOG: Final = "appendonlydir"
 _OF_A_RUN: Final = ("run.json", "*.lock", "*.db", "*.db-wal", "*.db-shm", _STORE)
 
 
-def back_up(settings: Settings, target: Path) -> int:
+def back_up(data_dir: Path, target: Path, *, store: StoreSettings) -> int:
     """Copy the data folder to `target`, which must not exist; returns the size of the copy in bytes.
 
+    `store` configures the connection to the embedded store of a running `celeriac up`.
     `target` appears when the copy is complete. Raises `SettingsError` or `StoreUnavailableError`.
     """
-    data_dir = settings.data_dir
     if not data_dir.is_dir():
         raise SettingsError(f"there is no data folder {data_dir}: name the right one with --data-dir")
     if target.exists():
@@ -47,7 +47,7 @@ def back_up(settings: Settings, target: Path) -> int:
         draft.mkdir(mode=0o700)
         _copy_files(data_dir, draft)
         if (data_dir / _STORE / _LOG).is_dir():
-            asyncio.run(_copy_store(settings, draft / _STORE))
+            asyncio.run(_copy_store(data_dir, draft / _STORE, store))
         size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
         draft.rename(target)
     except StoreUnavailableError:
@@ -83,9 +83,9 @@ def _copy_database(source: Path, target: Path) -> None:
         old.backup(new)
 
 
-async def _copy_store(settings: Settings, target: Path) -> None:
-    async with _log_at_rest(settings):
-        await asyncio.to_thread(_copy_log, settings.data_dir / _STORE, target)
+async def _copy_store(data_dir: Path, target: Path, store: StoreSettings) -> None:
+    async with _log_at_rest(data_dir, store):
+        await asyncio.to_thread(_copy_log, data_dir / _STORE, target)
 
 
 def _copy_log(source: Path, target: Path) -> None:
@@ -95,13 +95,13 @@ def _copy_log(source: Path, target: Path) -> None:
 
 
 @asynccontextmanager
-async def _log_at_rest(settings: Settings) -> AsyncIterator[None]:
+async def _log_at_rest(data_dir: Path, settings: StoreSettings) -> AsyncIterator[None]:
     """Keep a running server from replacing the files of its log inside this block."""
-    installation = read_installation(settings.data_dir)
+    installation = read_installation(data_dir)
     if installation is None:
         yield
         return
-    store = TaskStore(installation.redis, settings.store, patience_s=0)
+    store = TaskStore(installation.redis, settings, patience_s=0)
     async with AsyncExitStack() as held:
         held.push_async_callback(store.stop)
         try:

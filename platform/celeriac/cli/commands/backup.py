@@ -32,5 +32,5 @@ def backup(
     from celeriac.up.backup import back_up
 
     settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})
-    size = back_up(settings, dest)
+    size = back_up(settings.data_dir, dest, store=settings.store)
     print_line(f"{dest}: {size / 1e6:.1f} MB. Start it with: celeriac up --data-dir {dest}")
