@@ -61,7 +61,7 @@ def main() -> int:
     """Write the folder and print the next step; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write; it is made")
-    parser.add_argument("--database", required=True, help="URL of a PostgreSQL database that is there")
+    parser.add_argument("--database", required=True, help="URL of an existing PostgreSQL database")
     arguments = parser.parse_args()
     topology = write(arguments.folder.absolute(), arguments.database)
     print(f"{topology.folder / 'Procfile'}\nHTTP http://127.0.0.1:{topology.port('proxy:8080')}")
