@@ -202,7 +202,7 @@ async def test_cancel_and_retry(store: TaskStore, cli: Any) -> None:
     assert "t-1' is pending" in err
     claim = await _claim(store, "t-1")
     code, out, _ = await cli("cancel", "t-1")
-    assert (code, out) == (0, "t-1 was asked to stop; it is still processing\n")
+    assert (code, out) == (0, "t-1 was asked to stop and is still processing\n")
     assert "(asked to stop)" in (await cli("status", "t-1"))[1]
     await store.settle_cancelled(claim, "stopped")
 

@@ -1,4 +1,4 @@
-"""Cancelling and retrying by filter: a task of type `celeriac.bulk` that a worker runs."""
+"""Cancel or retry many tasks by filter: a worker does it, in a task of the type `celeriac.bulk`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from celeriac.settings import Settings
 from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.service import Tasks
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count what matches.")]
-Detach = Annotated[bool, typer.Option("--detach", "-d", help="With a filter: do not watch the task that does it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count the tasks that match.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="With a filter: do not watch the bulk task.")]
 OneTask = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="One task's id; left out, all that match.", show_default=False)
+    str | None,
+    typer.Argument(metavar="[ID]", help="The id of one task. Without it, all tasks that match.", show_default=False),
 ]
 
 
@@ -32,13 +33,13 @@ def act_on_many(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Do `action` to all tasks that are chosen, or count them; returns the exit code.
+    """Do `action` to all chosen tasks, or count them; returns the exit code.
 
-    Raises `InvalidSubmissionError` where nothing, or nothing possible, is chosen.
+    Raises `InvalidSubmissionError` if no filter is given, or one that is not valid.
     """
     payload = {"action": action, "filter": chosen.model_dump(mode="json", exclude_defaults=True)}
     if not payload["filter"]:
-        message = "name a task's id, or say which tasks are meant (--status, --type, --tag, …)"
+        message = "give the id of a task, or a filter (--status, --type, --tag, …)"
         raise InvalidSubmissionError([Violation("", message)])
     if dry_run:
         _print_count(on_tasks(settings, url, lambda tasks: tasks.count(payload)), as_json=as_json)

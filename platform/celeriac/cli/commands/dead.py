@@ -37,14 +37,14 @@ def list_dead(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """List the tasks that failed for good, the last one first. With --json: one record per line."""
+    """List the tasks that failed for good, the latest first. With --json: one record per line."""
     settings, _ = joined_settings(config, data_dir)
     failed = chosen.model_copy(update={"status": (Status.FAILED,)})
     show_tasks(settings, failed, sort=sort, limit=limit, as_json=as_json)
 
 
 def show(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show a task with all that happened to it."""
+    """Show a task with all its events."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(tasks: Tasks) -> tuple[Task, list[Event]]:
@@ -58,7 +58,9 @@ def show(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, confi
     for line in record_lines(task):
         print_line(line)
     print_line("")
-    print_table(("AT", "WHAT"), [(_moment(event), event_line(event)) for event in events], empty="no events are kept")
+    print_table(
+        ("AT", "WHAT"), [(_moment(event), event_line(event)) for event in events], empty="it has no events any more"
+    )
 
 
 def _moment(event: Event) -> str:

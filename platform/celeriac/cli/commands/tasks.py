@@ -1,4 +1,4 @@
-"""`celeriac submit`, `status`, `cancel`, `retry`: the life cycle from the shell, straight on store and history."""
+"""`celeriac submit`, `status`, `cancel` and `retry`, directly on the store and the history."""
 
 from __future__ import annotations
 
@@ -43,34 +43,36 @@ def submit(
         str | None, typer.Option(metavar="GROUP", help="The worker group.", show_default="the type's own")
     ] = None,
     max_retries: Annotated[
-        int | None, typer.Option(metavar="N", help="Attempts after the first.", show_default="the type's own")
+        int | None,
+        typer.Option(metavar="N", help="How many attempts may follow the first.", show_default="the type's own"),
     ] = None,
     priority: Annotated[int | None, typer.Option(metavar="0..9", help="Higher runs sooner.", show_default="0")] = None,
     delay: Annotated[str | None, typer.Option(metavar="DURATION", help="Run it later: 30s, 10m, 2h.")] = None,
     run_at: Annotated[
-        str | None, typer.Option(metavar="MOMENT", help="Run it not before: 2030-01-31T08:00:00Z.")
+        str | None, typer.Option(metavar="MOMENT", help="Do not run it before this moment: 2030-01-31T08:00:00Z.")
     ] = None,
     expires: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Do not start it after: a duration or a moment.")
+        str | None, typer.Option(metavar="WHEN", help="Do not start it after this time, a duration or a moment.")
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Longest run of one attempt.", show_default="the type's own")
+        str | None,
+        typer.Option(metavar="DURATION", help="How long one attempt may run.", show_default="the type's own"),
     ] = None,
-    user_id: Annotated[str | None, typer.Option(metavar="ID", help="On whose behalf it runs.")] = None,
+    user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user that it belongs to.")] = None,
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) to find on the task again.")
+        str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) that is stored with the task.")
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Submitting again with the same key answers the first task.")
+        str | None, typer.Option(metavar="KEY", help="Another submission with the same key returns the first task.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Follow it to its end, as `celeriac watch` does.")
+        bool, typer.Option("--watch", "-w", help="Follow the task to its end, as `celeriac watch` does.")
     ] = False,
     as_json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Submit a task, and print its id.
+    """Submit a task and print its id.
 
     For example:  celeriac submit grpc_task --payload '{"service": "demo", "method": "echo"}' --watch
     """
@@ -99,7 +101,7 @@ def submit(
 
 
 def status(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show a task's record, from the history once the store let it go."""
+    """Show a task's record, from the history if it is no longer in the store."""
     settings, url = joined_settings(config, data_dir)
 
     async def work(tasks: Tasks) -> tuple[Task, int | None]:
@@ -123,7 +125,7 @@ def cancel(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Cancel a task, or all that match: one that waits at once, one that runs as soon as it can stop.
+    """Cancel a task, or all that match. A waiting task is cancelled at once, a running one as soon as it can stop.
 
     For example:  celeriac cancel --queue media --created-before 1h --dry-run
     """
@@ -144,7 +146,7 @@ def cancel(
     elif reached is Status.CANCELLED:
         print_line(f"{task_id} is cancelled")
     else:
-        print_line(f"{task_id} was asked to stop; it is still {reached.wire}")
+        print_line(f"{task_id} was asked to stop and is still {reached.wire}")
 
 
 def retry(
@@ -156,7 +158,7 @@ def retry(
             "--payload",
             "-p",
             metavar="JSON",
-            help="Of one task: another payload, as JSON, @FILE, or - for standard input.",
+            help="With an id: a new payload, as JSON, @FILE, or - for standard input.",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -165,14 +167,14 @@ def retry(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Run a failed or cancelled task, or all failed ones that match, again, with all attempts.
+    """Run a failed or cancelled task again, or all failed tasks that match, with all attempts.
 
-    Works as long as the history has the task. For example:  celeriac retry --type resize --finished-after 2h --dry-run
+    It works for as long as the history has the task. For example:  celeriac retry --type resize --finished-after 2h --dry-run
     """
     settings, url = joined_settings(config, data_dir)
     if task_id is None:
         if payload is not None:
-            raise InvalidSubmissionError([Violation("payload", "goes with the id of one task")])
+            raise InvalidSubmissionError([Violation("payload", "needs the id of one task: a filter has no payload")])
         options = {"dry_run": dry_run, "detach": detach, "as_json": as_json}
         raise typer.Exit(act_on_many("retry", chosen, settings, url, **options))
     _one_or_many(chosen, dry_run=dry_run)
@@ -192,7 +194,9 @@ def retry(
 
 def _one_or_many(chosen: TaskFilter, *, dry_run: bool) -> None:
     if chosen != TaskFilter() or dry_run:
-        raise InvalidSubmissionError([Violation("", "an id is one task: a filter, or --dry-run, goes without one")])
+        raise InvalidSubmissionError(
+            [Violation("", "give either the id of one task or a filter; --dry-run needs a filter")]
+        )
 
 
 def read_json(name: str, text: str) -> Any:
@@ -213,7 +217,7 @@ def read_json(name: str, text: str) -> Any:
 
 
 def record_lines(task: Task, position: int | None = None) -> list[str]:
-    """Return a record as lines for people: what is empty is left out, the result comes last."""
+    """Return a record as lines for people. Empty values are left out, the result comes last."""
     record = task_record(task)
     progress = record.pop("progress")
     result, payload, error = record.pop("result"), record.pop("payload"), record.pop("error")
@@ -243,7 +247,7 @@ def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> 
         return
     print_line(submitted.task_id)
     if not submitted.created:
-        print_error("this is the first task of that idempotency key; nothing new was submitted")
+        print_error("nothing was submitted: this is the first task with that idempotency key")
 
 
 def _no_constant(name: str) -> Any:
