@@ -169,7 +169,9 @@ def retry(
 ) -> None:
     """Run a failed or cancelled task again, or all failed tasks that match, with all attempts.
 
-    It works for as long as the history has the task. For example:  celeriac retry --type resize --finished-after 2h --dry-run
+    It works for as long as the history has the task.
+
+    For example:  celeriac retry --type resize --finished-after 2h --dry-run
     """
     settings, url = joined_settings(config, data_dir)
     if task_id is None:
