@@ -28,7 +28,7 @@ from celeriac.history.history import History
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
 from celeriac.model import rfc3339, utc_from_ms
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 
 BEGIN_MS = 1_896_076_800_000
 FILTERS: dict[str, dict[str, Any]] = {

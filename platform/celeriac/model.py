@@ -186,6 +186,19 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptTask:
+    """A task from history: as readers see it, and as the record with which the store could run it again.
+
+    `omitted` names the fields that a list leaves out because of their size (`payload`, `result`).
+    """
+
+    task: Task
+    rev: int
+    record: dict[str, str]
+    omitted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run one attempt of a task. `fence` proves it in every later call."""
 
@@ -258,6 +271,10 @@ _SEVERITIES: Final = {level.value: rank for rank, level in enumerate(LogLevel)}
 def severity(level: str) -> int:
     """Return a number that grows with the severity of a level; an unknown one counts as `info`."""
     return _SEVERITIES.get(level, _SEVERITIES["info"])
+
+
+#: The message of the line that says why an attempt failed; also in `store/lua/shared/events.lua` and the workers' SDKs.
+ATTEMPT_FAILED: Final = "attempt failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from celeriac.model import Task, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
+from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.catalog import TypeCatalog
-from celeriac.tasks.filter import Sort, TaskFilter
 from celeriac.tasks.registry import Registry, registry
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.types.bulk import BULK, BulkPayload

@@ -16,7 +16,7 @@ from celeriac.history.history import History
 from celeriac.model import Claim, Event, Failure, Progress, Submission
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.record import task_record
 from tests.kit.chaos.running_platform import all_events
 from tests.kit.command_line import REPOSITORY

@@ -19,7 +19,7 @@ from celeriac.history.rows import record_of, row_of
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.records import task_from_hash
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.types.bulk import BulkPayload
 
 

@@ -10,8 +10,7 @@ from typing import Any, Final
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
-from celeriac.handlers.task_log import ATTEMPT_FAILED
-from celeriac.model import Failure, LogLevel, LogLine, Progress
+from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress
 from celeriac.store.task_store import MAX_TEXT
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe

@@ -11,18 +11,18 @@ from celeriac.access.principal import Principal
 from celeriac.errors import GroupNotFoundError, InvalidSubmissionError, SettingsError, Violation
 from celeriac.groups.service import Groups
 from celeriac.installation.discovery import import_from_here
-from celeriac.model import Event, LogLine, Submission, Submitted
+from celeriac.model import Event, KeptTask, LogLine, Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.catalog import TypeCatalog
-from celeriac.tasks.filter import TaskFilter
 from celeriac.tasks.registry import Registry, load, registry
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.types.file_process import FILES
 
 if TYPE_CHECKING:
     from celeriac.files.service import Files
-    from celeriac.history.history import History, KeptTask
+    from celeriac.history.history import History
 
 T = TypeVar("T")
 

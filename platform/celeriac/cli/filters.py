@@ -13,7 +13,7 @@ import typer
 
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.settings import parse_duration_s
-from celeriac.tasks.filter import TaskFilter, read_filter
+from celeriac.task_filter import TaskFilter, read_filter
 
 _PANEL: Final = "Which tasks"
 _WHEN: Final = "WHEN"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from celeriac.tasks.filter import Sort
+from celeriac.task_filter import Sort
 
 
 class BadCursorError(ValueError):

@@ -10,10 +10,8 @@ import structlog
 
 from celeriac.errors import InvalidSubmissionError, TaskError
 from celeriac.handlers.tracebacks import traceback_text
-from celeriac.model import Claim, Failure, LogLine
+from celeriac.model import ATTEMPT_FAILED, Claim, Failure, LogLine
 
-#: The message of the line that says why an attempt failed; also in `store/lua/shared/events.lua` and the workers' SDKs.
-ATTEMPT_FAILED: Final = "attempt failed"
 #: Methods of a logger that are not named like a level.
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 #: What a line has a place of its own for.

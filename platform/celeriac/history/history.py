@@ -17,23 +17,10 @@ from celeriac.errors import TaskNotFoundError
 from celeriac.history import queries
 from celeriac.history.rows import record_of
 from celeriac.history.stats import HistoryChart, chart_of, statements
-from celeriac.model import Event, LogLine, Task
+from celeriac.model import Event, KeptTask, LogLine
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.watching.feed import LOG, TIMELINE
-from celeriac.tasks.filter import DEFAULT_LIMIT, Sort, TaskFilter
-
-
-@dataclass(frozen=True, slots=True)
-class KeptTask:
-    """A task from history: as readers see it, and as the record with which the store could run it again.
-
-    `omitted` names the fields that a list leaves out because of their size (`payload`, `result`).
-    """
-
-    task: Task
-    rev: int
-    record: dict[str, str]
-    omitted: tuple[str, ...] = ()
+from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from celeriac.database.cursor import Cursor
 from celeriac.database.task_tables import tags, tasks
 from celeriac.model import ms_from_utc
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 
 #: Lists leave out payloads and results that are longer than this (characters); reading the task itself shows them.
 LISTED_CHARACTERS: Final = 64 * 1024

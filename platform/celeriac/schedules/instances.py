@@ -9,7 +9,7 @@ from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.store import keys
 from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 
 
 async def page_of_instances(

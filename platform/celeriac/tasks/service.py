@@ -19,7 +19,7 @@ from celeriac.errors import (
     StoreUnavailableError,
     TaskNotFoundError,
 )
-from celeriac.model import Event, LogLine, Status, Submission, Submitted, Task
+from celeriac.model import Event, KeptTask, LogLine, Status, Submission, Submitted, Task
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.confining import confined, confined_payload
 from celeriac.tasks.request import SubmitRequest, read_batch_item
@@ -29,7 +29,6 @@ from celeriac.tasks.timeline import START, TaskHistory, Timeline
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 
 if TYPE_CHECKING:
-    from celeriac.history.history import KeptTask
     from celeriac.settings import Settings
     from celeriac.store.task_store import TaskStore
 

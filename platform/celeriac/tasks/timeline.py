@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, TaskNotFoundError
-from celeriac.model import Event, LogLine, Task, severity, stream_position
+from celeriac.model import Event, KeptTask, LogLine, Task, severity, stream_position
 
 if TYPE_CHECKING:
-    from celeriac.history.history import KeptTask
     from celeriac.store.task_store import TaskStore
-    from celeriac.tasks.filter import TaskFilter
+    from celeriac.task_filter import TaskFilter
 
 E = TypeVar("E", Event, LogLine)
 

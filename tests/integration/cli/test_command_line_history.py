@@ -16,7 +16,7 @@ from celeriac.model import Claim, Failure, LogLine, Progress, Submission, ms_fro
 from celeriac.settings import Settings
 from celeriac.store.audit import AuditLog
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from tests.kit.command_line import celeriac
 from tests.kit.history import forget
 from tests.kit.waiting import eventually

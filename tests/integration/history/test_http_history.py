@@ -14,7 +14,7 @@ from celeriac.history.recorder import Recorder
 from celeriac.model import Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from tests.kit.api.http_serving import claim, submit, watch
 from tests.kit.history import claimed, completed, failed, forget, record_all
 

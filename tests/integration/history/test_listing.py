@@ -12,11 +12,11 @@ from sqlalchemy import text
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import reading
 from celeriac.history import queries
-from celeriac.history.history import History, KeptTask
+from celeriac.history.history import History
 from celeriac.history.rows import row_of
 from celeriac.history.writing import Writer
-from celeriac.model import rfc3339, utc_from_ms
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.model import KeptTask, rfc3339, utc_from_ms
+from celeriac.task_filter import Sort, TaskFilter
 
 BEGIN_MS = 1_896_076_800_000
 STATUSES = ("COMPLETED", "FAILED", "CANCELLED", "PENDING", "PROCESSING")

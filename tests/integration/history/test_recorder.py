@@ -20,7 +20,7 @@ from celeriac.settings import LedgerSettings, Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import GROUP, EventFeed
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.record import task_record
 from tests.kit.databases import SERVER, empty_database
 from tests.kit.history import claimed, completed, failed, forget, record_all, recording

@@ -16,7 +16,7 @@ from celeriac.history.chart_record import chart_record, span_of
 from celeriac.history.stats import BUCKETS
 from celeriac.model import Status, rfc3339, utc_from_ms
 from celeriac.store.watching.feed import TIMELINE
-from celeriac.tasks.filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
+from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ

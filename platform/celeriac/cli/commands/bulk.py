@@ -12,7 +12,7 @@ from celeriac.cli.connection import on_tasks
 from celeriac.cli.output import print_json, print_line
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.settings import Settings
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.service import Tasks
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With a filter: only count the tasks that match.")]

@@ -15,7 +15,7 @@ from celeriac.cli.tables import print_table
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
 from celeriac.store.watching.feed import TIMELINE
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.record import task_record
 from celeriac.tasks.service import Tasks
 

@@ -14,13 +14,13 @@ from celeriac.cli.options import Config, DataDir, Json
 from celeriac.cli.output import print_error, print_json, print_line
 from celeriac.cli.tables import print_table, spark
 from celeriac.installation.discovery import joined_settings
-from celeriac.model import Status, Task, rfc3339
+from celeriac.model import KeptTask, Status, Task, rfc3339
 from celeriac.settings import Settings
-from celeriac.tasks.filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.record import task_record
 
 if TYPE_CHECKING:
-    from celeriac.history.history import History, KeptTask
+    from celeriac.history.history import History
 
 #: Bars that fit beside a number on a terminal.
 _BARS: Final = 60

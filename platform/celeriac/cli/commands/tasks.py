@@ -22,7 +22,7 @@ from celeriac.errors import (
 )
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Status, Submitted, Task
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.record import task_record
 from celeriac.tasks.request import read_request
 from celeriac.tasks.service import Tasks

@@ -29,7 +29,7 @@ from celeriac.schedules.definition import (
     Open,
 )
 from celeriac.schedules.sql.rows import change_of, change_row, definition_of, definition_row, firing_of, firing_row
-from celeriac.tasks.filter import Sort
+from celeriac.task_filter import Sort
 
 _d: Final = definitions.c
 _f: Final = firings.c

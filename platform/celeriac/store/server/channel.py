@@ -16,8 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.handlers.task_log import ATTEMPT_FAILED
-from celeriac.model import Submission, Submitted, Task
+from celeriac.model import ATTEMPT_FAILED, Submission, Submitted, Task
 from celeriac.settings import QueueSettings, StoreSettings
 from celeriac.store import keys
 from celeriac.store.records import log_line_from_entry, task_from_hash

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from celeriac.access.principal import Principal
 from celeriac.model import Status
-from celeriac.tasks.filter import TaskFilter
+from celeriac.task_filter import TaskFilter
 from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 
