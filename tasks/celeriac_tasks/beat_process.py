@@ -18,10 +18,10 @@ from celeriac.history.roles import keeping
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.background import background_roles
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine.app import process_app
+from celeriac_tasks.engine.background import background_roles
 from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
 

@@ -30,7 +30,7 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
-from celeriac_tasks.background import background_roles
+from celeriac_tasks.engine.background import background_roles
 from celeriac_tasks.engine.broker import Broker
 from celeriac_tasks.lease_keeper import LeaseKeeper
 

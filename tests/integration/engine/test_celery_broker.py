@@ -15,7 +15,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.app import create_app
 from celeriac_tasks.engine.broker import Broker
-from celeriac_tasks.outbox import OutboxPublisher
+from celeriac_tasks.engine.outbox import OutboxPublisher
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, PLAIN, publish, publish_as_stranger, publish_chain
 from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit

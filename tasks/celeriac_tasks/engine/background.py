@@ -9,7 +9,7 @@ from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.broker import Broker
-from celeriac_tasks.outbox import OutboxPublisher
+from celeriac_tasks.engine.outbox import OutboxPublisher
 
 
 def background_roles(store: TaskStore, broker: Broker | None) -> list[Role]:
