@@ -18,11 +18,12 @@ from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
     Decision,
     Definition,
+    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
+    InstanceEnd,
     Open,
-    Outcome,
     Overlap,
     Spec,
     TaskTriggerType,
@@ -55,7 +56,7 @@ def begun(trigger: TaskTriggerType = TaskTriggerType.LOOP, *, paused: bool = Fal
     return transitions.begun(definition(trigger, **spec), BEGIN_MS, paused=paused, change=CHANGE).after
 
 
-CHANGE = transitions.Change(BEGIN_MS, "create", "tester", None, {})
+CHANGE = DefinitionChange(BEGIN_MS, "create", "tester", None, {})
 
 
 def at(minutes: float) -> int:
@@ -82,7 +83,7 @@ def test_an_immediate_one_fires_when_it_is_made_and_is_completed_when_that_insta
     decision = transitions.begun(definition(TaskTriggerType.IMMEDIATE), BEGIN_MS, paused=False, change=CHANGE)
     (firing,) = decision.firings
     assert (decision.after.fired, decision.after.next_ms, decision.after.last_task_id) == (1, None, firing.task_id)
-    ended = transitions.settled(decision.after, [(firing, Outcome("COMPLETED", at(1)))], NOTHING, at(1)).after
+    ended = transitions.settled(decision.after, [(firing, InstanceEnd("COMPLETED", at(1)))], NOTHING, at(1)).after
     assert (ended.status, ended.succeeded, ended.ended_ms) == (DefinitionStatus.COMPLETED, 1, at(1))
 
 
@@ -153,9 +154,9 @@ def test_nothing_comes_after_the_last_run_that_was_asked_for() -> None:
     assert minutes_of(decision) == [(1, "planned"), (2, "planned")]
     assert (decision.after.next_ms, decision.after.status) == (None, DefinitionStatus.ACTIVE)
     first, second = decision.firings
-    half = transitions.settled(decision.after, [(first, Outcome("COMPLETED", at(6)))], Open(1), at(6)).after
+    half = transitions.settled(decision.after, [(first, InstanceEnd("COMPLETED", at(6)))], Open(1), at(6)).after
     assert half.status is DefinitionStatus.ACTIVE
-    whole = transitions.settled(half, [(second, Outcome("COMPLETED", at(7)))], NOTHING, at(7)).after
+    whole = transitions.settled(half, [(second, InstanceEnd("COMPLETED", at(7)))], NOTHING, at(7)).after
     assert (whole.status, whole.succeeded) == (DefinitionStatus.COMPLETED, 2)
 
 
@@ -185,7 +186,7 @@ def test_failures_in_a_row_pause_it_and_a_success_begins_the_row_again() -> None
     one = begun(pause_on_failure=2)
     for minute, status, row in [(1, "FAILED", 1), (2, "COMPLETED", 0), (3, "FAILED", 1), (4, "FAILED", 2)]:
         one, firing = fired(one, minute)
-        decision = transitions.settled(one, [(firing, Outcome(status, at(minute), "boom"))], NOTHING, at(minute))
+        decision = transitions.settled(one, [(firing, InstanceEnd(status, at(minute), "boom"))], NOTHING, at(minute))
         one = decision.after
         assert one.failures_in_row == row
     assert (one.status, one.next_ms, one.failed, one.succeeded) == (DefinitionStatus.PAUSED, None, 3, 1)
@@ -201,7 +202,7 @@ def test_the_last_to_end_is_remembered_whatever_the_order_in_which_the_ends_are_
     one = begun()
     one, first = fired(one, 1)
     one, second = fired(one, 2)
-    late, early = Outcome("FAILED", at(9), "late"), Outcome("COMPLETED", at(3))
+    late, early = InstanceEnd("FAILED", at(9), "late"), InstanceEnd("COMPLETED", at(3))
     for order in ([(first, late), (second, early)], [(second, early), (first, late)]):
         after = transitions.settled(one, order, NOTHING, at(9)).after
         assert (after.outcome_task_id, after.outcome_status, after.outcome_error) == (first.task_id, "FAILED", "late")
@@ -214,7 +215,7 @@ def test_an_instance_that_never_came_to_be_is_missed_and_does_not_count_as_fired
 ) -> None:
     one, firing = fired(begun(), 1)
     after = transitions.settled(
-        one, [(replace(firing, trigger=trigger), Outcome("MISSED", at(2), "refused"))], NOTHING, at(2)
+        one, [(replace(firing, trigger=trigger), InstanceEnd("MISSED", at(2), "refused"))], NOTHING, at(2)
     ).after
     assert (after.missed, after.fired, after.outcome_status) == (1, fired_after, "MISSED")
 
@@ -416,7 +417,7 @@ class World:
                 if not self.running and self.buffered:
                     self.running.append(self.buffered.pop(0))
                 self.ended[value] += 1
-                ended = [(firing, Outcome(value, self.now_ms))]
+                ended = [(firing, InstanceEnd(value, self.now_ms))]
                 self.apply(transitions.settled(self.definition, ended, self.unended, self.now_ms))
         else:
             self._move(what)
