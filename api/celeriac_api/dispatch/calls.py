@@ -1,4 +1,4 @@
-"""Submitting a remote task and waiting for its end, for every route that does so."""
+"""Submits remote tasks and waits for their ends, for every route that does so."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from celeriac_api.http.responses import encode
 
 log = logging.getLogger(__name__)
 
-#: How a task ended whose record is gone.
+#: The end of a task whose record is gone.
 _VANISHED: Final = CallEnd(Status.FAILED, "task_not_found", "Task not found or expired")
 
 
 class CallerGoneError(Exception):
-    """The caller hung up while it waited."""
+    """The caller disconnected while it waited."""
 
 
 class RemoteCalls:
-    """Makes remote tasks of calls; any number of them wait on one subscription."""
+    """Turns calls into remote tasks. Any number of them wait on one subscription."""
 
     def __init__(self, *, tasks: Tasks, gateway: Gateway, replies: Replies, settings: Settings) -> None:
         self.settings = settings
@@ -41,7 +41,7 @@ class RemoteCalls:
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
-        """Let cancellations that are on their way arrive. Idempotent."""
+        """Wait until started cancellations arrive. Idempotent."""
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=3)
 
@@ -77,7 +77,7 @@ class RemoteCalls:
     async def submit(self, submission: Submission) -> Submitted:
         """Submit; an idle worker of this process gets it in the same round trip.
 
-        Raises `NoWorkerError`, `QueueFullError`, and what else `TaskStore.submit` raises.
+        Raises `NoWorkerError`, `QueueFullError`, and the other errors of `TaskStore.submit`.
         """
         quiet = submission.remote is not None and submission.remote.quiet
         claim = self._gateway.claims_for(submission.group) if quiet else None
@@ -87,9 +87,9 @@ class RemoteCalls:
     async def waiting(
         self, submission: Submission, receive: Receive, on_delta: Callable[[Delta], object] | None = None
     ) -> AsyncIterator[Waiter]:
-        """Submit, and yield what gets the end; the task is cancelled when the caller hangs up inside the block.
+        """Submit, and yield the waiter for the end. If the caller disconnects inside the block, the task is cancelled.
 
-        Then `CallerGoneError` is raised. Nothing is left behind when the submission is refused.
+        Then `CallerGoneError` is raised. A refused submission leaves nothing behind.
         """
         task_id = submission.task_id
         waiter = self._replies.expect(task_id, on_delta)
@@ -128,7 +128,7 @@ class RemoteCalls:
 
     def _cancel_soon(self, task_id: str) -> None:
         async def cancel() -> None:
-            # It may have ended in this very moment.
+            # The task may have ended meanwhile.
             with contextlib.suppress(CeleriacError):
                 await self._tasks.cancel(task_id, "the caller hung up")
 

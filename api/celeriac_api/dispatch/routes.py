@@ -89,7 +89,7 @@ async def dispatch() -> None:
         200: {"content": {"application/json": {"examples": _shown(STATES)}}},
         **_errors(
             {
-                404: ("There is no such task.", ("Task not found or expired",)),
+                404: ("The task does not exist.", ("Task not found or expired",)),
                 503: ("The store is unavailable.", ("the store does not answer",)),
             }
         ),

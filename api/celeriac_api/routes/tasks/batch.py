@@ -1,4 +1,4 @@
-"""Many submissions in one request, each with an outcome of its own."""
+"""Many submissions in one request, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ router = Router(prefix=PATH, tags=["tasks"])
     access=SUBMIT,
     summary="Submit many tasks",
     description=(
-        "Takes up to 1,000 tasks (setting `max_batch`) at the price of a few. Each has its own outcome in `results`, "
-        "in the order of `tasks`: what a submission of its own would have been answered with, as `status` (202 for a "
-        "new task, 200 for one that its idempotency key names) with `task_id` and `task_status`, or the `status` of a "
-        "refusal with the problem as `error`. A refused task disturbs no other one. So the answer is 200 also when "
-        "tasks were refused: look at each. Only when the store is away and nothing was accepted is the whole answer "
+        "Submits up to 1,000 tasks (setting `max_batch`) at the price of a few. Each has its own outcome in `results`, "
+        "in the order of `tasks`. It is the answer that a single submission would get: `status` (202 for a new task, "
+        "200 for a known idempotency key) with `task_id` and `task_status`, or the `status` of a refusal with the "
+        "problem as `error`. A refused task does not affect the others, so the answer is 200 even if tasks were "
+        "refused: look at each. Only if the store is unavailable and nothing was accepted, the whole answer is "
         "503.\n\n"
-        "With the header `Idempotency-Key: K`, a task without a key of its own has the key `K:0`, `K:1`, … by its "
-        "place: the same batch can be sent again."
+        "With the header `Idempotency-Key: K`, a task without its own key gets the key `K:0`, `K:1`, … by its "
+        "place, so that the same batch can be sent again."
     ),
     response_model=BatchResults,
     responses=problems(
@@ -51,13 +51,13 @@ router = Router(prefix=PATH, tags=["tasks"])
     openapi_extra=BATCH_BODY,
 )
 async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Response:
-    """Answer with an outcome for each task."""
+    """Answer with the outcome of each task."""
     limit = parts.settings.max_body_bytes
     batch_key = check_headers(request.scope["headers"], limit, request.scope)
     try:
         body = await read_body(request.receive, limit)
     except ClientGoneError:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone, so nobody reads it
     documents = _documents(body, parts.settings.max_batch)
     del body
     outcomes = await parts.tasks.submit_many(documents, caller=caller, idempotency_key=batch_key)
@@ -66,15 +66,15 @@ async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Re
 
 
 def _documents(body: bytes, most: int) -> Sequence[object]:
-    """Return the batch's tasks, unchecked; raises for what is no batch."""
+    """Return the batch's tasks, unchecked; raises if the body is not a batch."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
     if not isinstance(document, Mapping) or not isinstance(document.get("tasks"), list):
-        raise InvalidSubmissionError([Violation("tasks", "a batch is a JSON object whose `tasks` is a list")])
+        raise InvalidSubmissionError([Violation("tasks", "a batch must be a JSON object whose `tasks` is a list")])
     if unknown := [name for name in document if name != "tasks"]:
-        raise InvalidSubmissionError([Violation(unknown[0][:100], "there is no such field; known are: tasks")])
+        raise InvalidSubmissionError([Violation(unknown[0][:100], "this field does not exist; a batch has only tasks")])
     tasks: list[object] = document["tasks"]
     if len(tasks) > most:
         raise InvalidSubmissionError([Violation("tasks", f"holds {len(tasks)} tasks, above the limit of {most}")])

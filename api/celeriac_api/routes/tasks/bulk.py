@@ -1,4 +1,4 @@
-"""Acting on many tasks at once."""
+"""Bulk operations: cancel or retry many tasks at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = Router(prefix="/api/v1", tags=["history"])
 
 
 class BulkRequest(BulkPayload):
-    """A bulk operation, or the question how much it would do."""
+    """A bulk operation, or with `dry_run` the question how many tasks it would change."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -39,15 +39,15 @@ class BulkRequest(BulkPayload):
     access=SUBMIT.audited("task.bulk"),
     summary="Cancel or retry many tasks",
     description=(
-        f"Submits a task of type `{BULK.name}` that cancels or retries all tasks which the filter selects and which "
-        "were created before it. Watch it as any task; its result is `{matched, done, skipped, failed}`. It may be "
-        "killed and goes on where it was, and no task is retried twice by it. With `dry_run` nothing is done: the "
-        "answer is how many tasks match now."
+        f"Submits a task of type `{BULK.name}` that cancels or retries all tasks which match the filter and were "
+        "created before it. Watch it like any task. Its result is `{matched, done, skipped, failed}`. If its worker is "
+        "killed it goes on where it was, and it retries no task twice. With `dry_run` nothing is changed: the answer "
+        "is the number of tasks that match now."
     ),
     status_code=202,
     response_model=TaskStatus,
     responses={
-        200: {"model": BulkMatched, "description": "How many tasks match (`dry_run`)."},
+        200: {"model": BulkMatched, "description": "The number of tasks that match (`dry_run`)."},
         202: {
             "description": "The operation was submitted.",
             "headers": location("the operation's task", f"{PATH}/{TASK_ID}"),
@@ -73,7 +73,7 @@ async def submit_bulk(
         str | None, Header(description="A repeated key answers with the first operation instead of starting another.")
     ] = None,
 ) -> Response:
-    """Answer with the task that does it, or with a count."""
+    """Answer with the task that performs the operation, or with a count."""
     operation = wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True)
     if wanted.dry_run:
         return json_response({"matched": await parts.tasks.count(operation, caller=caller)})

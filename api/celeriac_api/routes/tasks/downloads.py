@@ -29,29 +29,29 @@ from celeriac_api.routing import Router
 router = Router(prefix=f"{PATH}/{{task_id}}", tags=["files"])
 
 Inline = Annotated[bool, Query(description="Let a browser show or play it instead of saving it.")]
-IfNoneMatch = Annotated[str | None, Header(description="The ETag that the client has.")]
-IfModifiedSince = Annotated[str | None, Header(description="The `Last-Modified` that the client has.")]
+IfNoneMatch = Annotated[str | None, Header(description="The ETag of the client's copy.")]
+IfModifiedSince = Annotated[str | None, Header(description="The `Last-Modified` of the client's copy.")]
 
-#: Its own media type as a rule, whatever that is.
+#: Usually the media type of the file, whatever it is.
 _FILE: Final = {
     media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in ("application/octet-stream", "*/*")
 }
 _FACTS: Final = {
-    "ETag": header("What the file is; changes with it.", example='"9b2c-65b8f1a0"'),
-    "Last-Modified": header("When it was written.", example="Thu, 31 Jan 2030 08:00:00 GMT"),
+    "ETag": header("Identifies the content of the file.", example='"9b2c-65b8f1a0"'),
+    "Last-Modified": header("When the file was written.", example="Thu, 31 Jan 2030 08:00:00 GMT"),
     "Content-Disposition": header("Its name.", example='attachment; filename="result.mp4"'),
-    "Accept-Ranges": header("`Range` is understood.", example="bytes"),
+    "Accept-Ranges": header("`Range` is supported.", example="bytes"),
 }
 _RESPONSES: Final[Responses] = {
     200: {"description": "The file.", "content": _FILE, "headers": _FACTS},
     206: {
-        "description": "The part of it that `Range` asks for; several are `multipart/byteranges`.",
+        "description": "The part that `Range` asks for; several parts are `multipart/byteranges`.",
         "content": _FILE,
         "headers": {**_FACTS, "Content-Range": header("Which part.", example="bytes 0-1023/1048576")},
     },
-    304: {"description": "The client has it already.", "headers": {"ETag": _FACTS["ETag"]}},
+    304: {"description": "The client has the file already.", "headers": {"ETag": _FACTS["ETag"]}},
     **problems(
-        RequestError("bad_request", "the header Range asks for nothing that the file has"),
+        RequestError("bad_request", "the header Range asks for bytes that the file does not have"),
         "task_not_found",
         "file_not_found",
         "range_not_satisfiable",
@@ -61,8 +61,8 @@ _RESPONSES: Final[Responses] = {
 }
 _ASKED: Final = {
     "parameters": [
-        request_header("Range", "Which parts of the file.", example="bytes=0-1023"),
-        request_header("If-Range", "`Range` counts only for this ETag (or moment), else the whole file is sent."),
+        request_header("Range", "The parts of the file to send.", example="bytes=0-1023"),
+        request_header("If-Range", "`Range` applies only to this ETag (or time); otherwise the whole file is sent."),
     ]
 }
 
@@ -71,7 +71,7 @@ _ASKED: Final = {
     "/file",
     access=READ,
     summary="Download the result file",
-    description="With `Range`, `If-Range` and `ETag`. 404 until the task is completed, or when its result is no file.",
+    description="Supports `Range` and `ETag`. 404 before the task is completed, or if the result is not a file.",
     response_class=Response,
     responses=_RESPONSES,
     openapi_extra=_ASKED,
@@ -94,7 +94,7 @@ async def download_result(
     "/original",
     access=READ,
     summary="Download the original",
-    description="The file that the task works on, under the name that it was handed in with.",
+    description="The file that the task works on, with the name that it was submitted with.",
     response_class=Response,
     responses=_RESPONSES,
     openapi_extra=_ASKED,

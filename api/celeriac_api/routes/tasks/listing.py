@@ -1,4 +1,4 @@
-"""History: lists by filter, dead letters, a task's timeline, charts."""
+"""History: filtered lists, dead letters, the timeline of a task, charts."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["history"])
 
-_Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks of one page.")]
+_Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Tasks per page.")]
 _Cursor = Annotated[
-    str | None, Field(max_length=1000, description="`next_cursor` of the page before, with the same filter and sort.")
+    str | None,
+    Field(max_length=1000, description="The `next_cursor` of the previous page, with the same filter and sort."),
 ]
 
 
 class ListQuery(TaskFilter):
     """The parameters of a list."""
 
-    sort: Annotated[Sort, Field(description="`-` is the newest first; `finished_at` lists what has ended.")] = (
+    sort: Annotated[Sort, Field(description="`-` lists the newest first; `finished_at` lists only ended tasks.")] = (
         Sort.CREATED_DOWN
     )
     limit: _Limit = DEFAULT_LIMIT
@@ -51,12 +52,12 @@ class ListQuery(TaskFilter):
 class DeadQuery(ListQuery):
     """The parameters of the dead letters."""
 
-    sort: Annotated[Sort, Field(description="`-` is the newest first.")] = Sort.FINISHED_DOWN
+    sort: Annotated[Sort, Field(description="`-` lists the newest first.")] = Sort.FINISHED_DOWN
 
 
 _LIST_TEXT: Final = (
-    " Pages are read from the history, which is behind by less than a second when all is well (see `/readyz`). "
-    "A payload or result above 64 KiB is `null` here and named in `omitted`: read the task itself."
+    " Pages are read from the history, which is normally less than a second behind (see `/readyz`). "
+    "A payload or result above 64 KiB is `null` here and listed in `omitted`: read the task itself."
 )
 
 
@@ -64,13 +65,13 @@ _LIST_TEXT: Final = (
     "/tasks",
     access=READ,
     summary="List tasks",
-    description="The tasks that match all conditions, page by page. Every page costs the same, and each task is on "
-    "one page, however many arrive meanwhile (sorted by `created_at`)." + _LIST_TEXT,
+    description="The tasks that match all conditions, page by page. Every page costs the same. Sorted by "
+    "`created_at`, each task is on exactly one page, however many arrive meanwhile." + _LIST_TEXT,
     response_model=TaskPage,
     responses=problems("invalid_request", "ledger_missing", "ledger_unavailable"),
 )
 async def list_tasks(query: Annotated[ListQuery, Query()], parts: PartsOf, caller: CallerOf) -> Response:
-    """Answer with a page."""
+    """Answer with a page of tasks."""
     return await _page(parts, query, caller)
 
 
@@ -118,8 +119,8 @@ async def list_events(
     task_id: TaskId,
     parts: PartsOf,
     kind: Annotated[Literal["status", "progress"] | None, Query(description="Only events of this kind.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Events of one page.")] = 200,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Events per page.")] = 200,
+    cursor: Annotated[str | None, Query(description="The `next_cursor` of the previous page.")] = None,
 ) -> Response:
     """Answer with a page of events."""
     after = place_of(cursor)
@@ -150,10 +151,13 @@ assert set(get_args(BucketName)) == set(BUCKETS)
 async def read_stats(
     parts: PartsOf,
     caller: CallerOf,
-    start: Annotated[_Moment, Query(alias="from", description="Begin of the first bucket; rounded down.")] = None,
-    end: Annotated[_Moment, Query(alias="to", description="End of the last bucket; left out, now.")] = None,
+    start: Annotated[
+        _Moment, Query(alias="from", description="The beginning of the first bucket, rounded down.")
+    ] = None,
+    end: Annotated[_Moment, Query(alias="to", description="The end of the last bucket; now if left out.")] = None,
     bucket: Annotated[
-        BucketName | None, Query(description="Size of a bucket; left out, one that makes at most 200 of them.")
+        BucketName | None,
+        Query(description="The size of a bucket; if left out, one with which there are at most 200 buckets."),
     ] = None,
     type: Annotated[str | None, Query(description="Only tasks of this type.", max_length=256)] = None,
     queue: Annotated[str | None, Query(description="Only tasks of this group.", max_length=256)] = None,

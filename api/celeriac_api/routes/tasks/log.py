@@ -1,4 +1,4 @@
-"""What a task's handler logged: page by page, and live."""
+"""The log of a task: page by page, and live."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from celeriac_api.routing import Router
 
 router = Router(prefix=f"{PATH}/{{task_id}}/log", tags=["progress"])
 
-_Level = Annotated[LogLevel, Query(description="The least severe lines to show.")]
+_Level = Annotated[LogLevel, Query(description="The lowest level to show.")]
 
 _STREAM_EXAMPLE = """\
 retry: 1000
@@ -43,9 +43,9 @@ data: {"task_id":"0f0f…","status":"completed"}
     "",
     access=READ,
     summary="Read a task's log",
-    description="What its handler said by `ctx.log` and why attempts failed, with tracebacks, from the first line on. "
-    "It has the last lines of all attempts (settings `task_log`), as long as the store keeps the task (`retention`); "
-    "afterwards history has the last ones of tasks that failed (settings `ledger.log`).",
+    description="What the handler wrote with `ctx.log`, and why attempts failed, with tracebacks, from the first line. "
+    "The log has the last lines of all attempts (settings `task_log`) while the store keeps the task "
+    "(`retention`). Afterwards the history has the last lines of failed tasks (settings `ledger.log`).",
     response_model=TaskLog,
     responses=problems("task_not_found", "invalid_request", "store_unavailable", "ledger_unavailable"),
 )
@@ -53,8 +53,8 @@ async def read_log(
     task_id: TaskId,
     parts: PartsOf,
     level: _Level = LogLevel.DEBUG,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Lines of one page.")] = 200,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Lines per page.")] = 200,
+    cursor: Annotated[str | None, Query(description="The `next_cursor` of the previous page.")] = None,
 ) -> Response:
     """Answer with a page of lines."""
     after = place_of(cursor)
@@ -83,7 +83,8 @@ async def follow_log(
     task_id: TaskId,
     parts: PartsOf,
     last_event_id: Annotated[
-        str | None, Header(description="The id of the last line that was received; browsers send it by themselves.")
+        str | None,
+        Header(description="The id of the last line that the client received; browsers send it automatically."),
     ] = None,
     last_event_id_query: Annotated[
         str | None,

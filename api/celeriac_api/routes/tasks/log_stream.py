@@ -30,7 +30,7 @@ class LogStream:
                     if item is None:
                         yield None
                     elif isinstance(item, Task):
-                        # With the last line's id: who comes back with it is told the end again, and no line.
+                        # It has the id of the last line: a client that comes back with it gets only the end again.
                         seen = None if self._position == START else self._position
                         yield frame("done", {"task_id": self._task_id, "status": item.status.wire}, seen)
                     else:

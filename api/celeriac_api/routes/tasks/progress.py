@@ -1,4 +1,4 @@
-"""Progress: the latest, and all of it live."""
+"""The progress of a task: the latest, and all of it live."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ data: {"task_id":"0f0f…","status":"completed","result":{"counted":5},"error":n
     "",
     access=READ,
     summary="Read the latest progress",
-    description="The fields of the latest `progress` event, and the status. At 0 percent before the first report.",
+    description="The fields of the latest `progress` event, and the status. It is at 0 percent before any report.",
     response_model=TaskProgress,
     responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
 )
@@ -59,7 +59,7 @@ async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
     description=(
         "Server-sent events: every `progress` report from the first on, live as they come, and finally one `done` with "
         "`task_id`, `status`, `result` and `error`; then the stream ends. A client that comes back with "
-        "`Last-Event-ID` goes on after that event. When events after it are gone already, the stream begins with a "
+        "`Last-Event-ID` goes on after that event. If later events are gone already, the stream begins with a "
         '`progress` event that carries the present state and `"snapshot": true, "recovered": false`.'
     ),
     response_class=Response,
@@ -68,7 +68,9 @@ async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
             "description": "The stream.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}},
         },
-        204: {"description": "Nothing follows `Last-Event-ID`: it is the `done` event's, or lies in the future."},
+        204: {
+            "description": "Nothing follows `Last-Event-ID`: it is the id of the `done` event, or lies in the future."
+        },
         **problems("invalid_header", "task_not_found", "invalid_request", "store_unavailable", "ledger_unavailable"),
     },
 )
@@ -76,14 +78,16 @@ async def watch_progress(
     task_id: TaskId,
     parts: PartsOf,
     last_event_id: Annotated[
-        str | None, Header(description="The id of the last event that was received; browsers send it by themselves.")
+        str | None,
+        Header(description="The id of the last event that the client received; browsers send it automatically."),
     ] = None,
     last_event_id_query: Annotated[
         str | None,
         Query(alias="last_event_id", description="The same, for clients that cannot set headers; the header wins."),
     ] = None,
     include: Annotated[
-        str | None, Query(description="`status`: also send `status` events, one for each transition before the end.")
+        str | None,
+        Query(description="With `status` the stream also has `status` events, one for each transition before the end."),
     ] = None,
 ) -> Response:
     """Answer with the event stream."""

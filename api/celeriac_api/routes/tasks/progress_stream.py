@@ -1,10 +1,10 @@
 """A task's progress as server-sent events, live and from the history.
 
-A stream is `progress` events and one `done`, then it ends. Ids are those of the task's event stream,
-so a client that comes back with `Last-Event-ID` goes on where it was, on any process.
+A stream has `progress` events and one `done`, and then ends. Its ids are those of the task's events, so a client that
+comes back with `Last-Event-ID` goes on where it was, on any process.
 
-Which final status is the `done`? The one that is still the last event of the task: somebody may have
-retried a task that had ended, and its old end is then an event like any other.
+A final status becomes `done` only if it is still the last event of the task. If an ended task was retried, its old end
+is an event like any other.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _CREATION_SLACK_MS: Final = 100
 class TaskStream:
     """One client's view of one task, from a position on.
 
-    `position` is the stream id that the client has seen last (`-` is from the beginning); `snapshot`
-    says that events after it are gone, so the client gets the present state instead.
+    `position` is the id of the last event that the client has seen; `-` is the beginning. `snapshot` says that later
+    events are gone, so the client gets the present state instead.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TaskStream:
 
         Raises `TaskNotFoundError`, `StoreUnavailableError`.
         """
-        # The record first: an end that it tells of is then among the events.
+        # The record is read first. If it has an end, the events have it too.
         task = await store.get(task_id)
         seen = None if last_event_id is None else stream_position(last_event_id)
         if last_event_id is None or seen is None or seen == (0, 0):
@@ -75,7 +75,7 @@ class TaskStream:
 
     @staticmethod
     async def _trimmed(store: TaskStore, task: Task, first: tuple[int, int]) -> bool:
-        """Return whether events were dropped before the first one held: it is not the task's creation then."""
+        """Return whether the first events were dropped, so that the first one held is not the task's creation."""
         if first[0] > ms_from_utc(task.created_at) + _CREATION_SLACK_MS:
             return True
         held = await store.events(task.task_id, count=1)
@@ -85,7 +85,7 @@ class TaskStream:
         """Yield what to send; ends after `done`, when the task's record is gone, or when the hub stops."""
         if self._snapshot:
             last, data, final = await self._present()
-            # At its end the task's last event is `done`, which must not be counted as seen yet.
+            # The last event of an ended task becomes `done`, so it must not count as seen yet.
             yield frame("progress", data, None if final else last)
             if final:
                 done = await self._done(last)
@@ -135,8 +135,8 @@ class TaskStream:
         """Return the `done` event if the final status `event_id` is still the task's last event, else None."""
 
         async def look() -> tuple[str | None, Task]:
-            # In this order: if nothing followed the event by the second look, the record of the
-            # first one is the end that the event told of.
+            # In this order: if no event has followed by the second read, the record of the first read has the end that
+            # the event reports.
             task = await self._store.get(self._task_id)
             _, last = await self._store.event_bounds(self._task_id)
             return last, task
@@ -148,9 +148,9 @@ class TaskStream:
         return self._end(task, event_id) if last == event_id and task.status.final else None
 
     async def _ended_unheard(self) -> bytes | None:
-        """Look in a quiet moment whether the task ended without an event that tells of it.
+        """Check in a quiet moment whether the task ended without an event.
 
-        A foreign processor may write the record and nothing else. Returns the `done` event, `b""` when
+        An external processor may write only the record. Returns the `done` event, `b""` when
         the record is gone (its retention is over), None when the task goes on.
         """
         try:
@@ -170,7 +170,7 @@ class TaskStream:
 
 
 class PastStream:
-    """A task's events from the history: the store has let the task go. `seen` is the id that the client saw last."""
+    """A task's events from the history, after the store removed the task. `seen` is the last id of the client."""
 
     def __init__(self, task: Task, events: Sequence[Event], *, seen: tuple[int, int] | None, with_status: bool) -> None:
         self._task = task
@@ -193,7 +193,7 @@ class PastStream:
         """Yield what to send, `done` last."""
         task = self._task
         if self._snapshot:
-            # History does not keep every report, so what follows the client's place may be incomplete.
+            # The history does not keep every report, so the events after that position may be incomplete.
             progress = progress_record(task.progress, created_at=task.created_at)
             yield frame("progress", {"task_id": task.task_id, **progress, "snapshot": True, "recovered": False}, None)
         else:
@@ -206,7 +206,7 @@ class PastStream:
 
 
 def progress_data(task_id: str, event: Event) -> dict[str, Any]:
-    """Return what a progress event says, as the wire writes it."""
+    """Return the data of a progress event as it is sent."""
     fields = event.fields
     return {
         "task_id": task_id,
@@ -218,7 +218,7 @@ def progress_data(task_id: str, event: Event) -> dict[str, Any]:
 
 
 def status_data(task_id: str, event: Event) -> dict[str, Any]:
-    """Return what a status event says, as the wire writes it."""
+    """Return the data of a status event as it is sent."""
     fields = event.fields
     data: dict[str, Any] = {
         "task_id": task_id,

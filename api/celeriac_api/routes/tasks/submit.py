@@ -1,8 +1,8 @@
 """`POST /api/v1/tasks`, the hot route, as a plain ASGI application.
 
-It runs ahead of FastAPI's routing and middleware: reading and checking a submission takes a few
-microseconds, and the machinery around an ordinary route takes a hundred. `bench/submit.py` measures
-it. What it answers is the same as an ordinary route would, problems included.
+It runs ahead of FastAPI's routing and middleware: reading and checking a submission takes a few microseconds, and the
+machinery around an ordinary route takes a hundred. `bench/submit.py` measures it. Its answers, problems included, are
+those of an ordinary route.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
 
 
 def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping[str, Any]) -> str | None:
-    """Return the idempotency key; raises `RequestError` and `PayloadTooLargeError` for what is no submission."""
+    """Return the idempotency key; raises `RequestError` and `PayloadTooLargeError` if this cannot be a submission."""
     key: str | None = None
     content_type: bytes | None = None
     from_browser = False
@@ -98,8 +98,8 @@ def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping
         elif name == b"origin":
             from_browser = True
     check_declared_size(scope, limit)
-    # A page of another site can make a browser send anything but JSON without asking first, so only JSON
-    # may submit; a missing type counts as JSON where no browser is involved.
+    # A page of another site can make a browser send anything but JSON without asking first, so only JSON is accepted. A
+    # missing type counts as JSON if the request does not come from a browser.
     if content_type is None:
         if from_browser:
             raise RequestError("unsupported_media_type", "send Content-Type: application/json")

@@ -23,12 +23,14 @@ from celeriac_api.routing import Router
 
 router = Router(prefix=PATH, tags=["tasks"])
 
-TaskId = Annotated[str, Path(description="The id that the submission was answered with.", examples=[TASK_ID])]
+TaskId = Annotated[str, Path(description="The id in the answer to the submission.", examples=[TASK_ID])]
 
 RetryKey = Annotated[
     str | None,
     Header(
-        max_length=255, pattern=f"^{IDEMPOTENCY_KEY.pattern}$", description="Names this retry, for sending it again."
+        max_length=255,
+        pattern=f"^{IDEMPOTENCY_KEY.pattern}$",
+        description="Identifies this retry, so that it can be sent again.",
     ),
 ]
 
@@ -41,8 +43,8 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
     served_by=submit,
     summary="Submit a task",
     description=(
-        "Takes a task to run. The answer is sent after it is stored durably. Fields that do not exist are refused, "
-        "so that a typing error does not go unnoticed."
+        "Submits a task. The answer is sent after the task is stored durably. Unknown fields are refused, so that a "
+        "typing error is noticed."
     ),
     status_code=202,
     response_model=TaskStatus,
@@ -51,7 +53,7 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
         202: {"headers": _LOCATION},
         200: {
             "model": TaskStatus,
-            "description": "The idempotency key is known: this is the first task.",
+            "description": "The idempotency key is known: this is the task of the first request.",
             "headers": _LOCATION,
         },
         **problems(
@@ -74,7 +76,7 @@ async def submit_task() -> None:
     "/{task_id}",
     access=READ,
     summary="Read a task",
-    description="The full record: status, progress, result or error. From the history, once the store let it go.",
+    description="The full record: status, progress, result or error. The history has it after the store removed it.",
     response_model=TaskRecord,
     responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
 )
@@ -116,7 +118,8 @@ class RetryRequest(BaseModel):
     )
 
     payload: Annotated[
-        dict[str, Any] | None, Field(description="Another payload in the place of the one it had; checked by its type.")
+        dict[str, Any] | None,
+        Field(description="A payload that replaces the old one. It is checked by the task's type."),
     ] = None
 
 
@@ -126,9 +129,9 @@ class RetryRequest(BaseModel):
     summary="Retry a task by hand",
     response_description="It will run again.",
     description=(
-        "Runs a failed or cancelled task again, with its attempts granted anew and, if you say so, with another "
-        "payload. One that only the history knows comes back from there, under its id. Sent again with the same "
-        "`Idempotency-Key` it is the same retry, also if the task has run and failed in the meantime."
+        "Runs a failed or cancelled task again, with all its attempts and optionally with another payload. A task that "
+        "only the history has comes back with the same id. A request with the same `Idempotency-Key` is the same "
+        "retry, even if the task has run and failed in the meantime."
     ),
     status_code=202,
     response_model=TaskStatus,
