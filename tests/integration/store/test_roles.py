@@ -138,8 +138,9 @@ async def test_after_a_start_of_the_server_leases_count_from_the_first_look(own_
 
 
 async def test_roles_outlive_an_absence_of_the_server(own_valkey: ValkeyServer, started: list[Role]) -> None:
-    async with TaskStore(own_valkey.url(), Settings(lease=1, hint_grace=0.5, store_timeout=0.2).store) as store:
-        await submit(store, "scheduled", delay_ms=1000)
+    # The sweeper must look before the others fill the list again: a busy machine may take seconds to start the server.
+    async with TaskStore(own_valkey.url(), Settings(lease=4, hint_grace=0.5, store_timeout=0.2).store) as store:
+        await submit(store, "scheduled", delay_ms=4000)
         await submit(store, "running", "lost")
         await claim(store, "running")
         await store.redis.delete(LIST_OF_0)
