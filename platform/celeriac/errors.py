@@ -71,6 +71,16 @@ class Violation:
     message: str
 
 
+class JsonError(CeleriacError, ValueError):
+    """A text is not JSON, or a value has no form in JSON; `place` is where (`payload.items[3]`), or what was read."""
+
+    code = "malformed_json"
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place, self.problem = place, problem
+        super().__init__(f"{place} {problem}")
+
+
 class InvalidSubmissionError(CeleriacError, ValueError):
     """A submission was refused; nothing of it was stored."""
 

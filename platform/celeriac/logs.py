@@ -13,8 +13,9 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import orjson
 import structlog
+
+from celeriac import json_text
 
 #: Keys whose values are never written. A number under a name with "token" is a count of them.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
@@ -154,4 +155,4 @@ class _Discreet(structlog.stdlib.ProcessorFormatter):
 
 
 def _dumps(event: Any, **kwargs: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return json_text.describe(event, text=str)

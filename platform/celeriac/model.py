@@ -183,6 +183,8 @@ class Task:
     original_file_name: str | None = None
     #: Where the result is, if it is a file.
     result_file_path: str | None = None
+    #: What of the record cannot be read, in words for people; None for a whole one. Such a field has its default.
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,25 @@ wire. CONTRIBUTING.md shows how to add a field.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.model import Status, Task, rfc3339
+
+#: No number of a record is so large.
+_TOO_LARGE: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """How the values of one kind are written."""
 
-    #: From the store's text to the value that `Task` has, and back.
+    #: From the store's text to the value that `Task` has, and back. What cannot be read raises `ValueError`, whose text
+    #: goes on after the field's name.
     read: Callable[[str], Any]
     write: Callable[[Any], str]
     #: From that value to JSON, and back.
@@ -67,17 +71,59 @@ def status_of(text: str) -> Status:
         return Status.PROCESSING
 
 
-def _moment(text: str) -> datetime | None:
-    """Read RFC 3339; what a foreign program wrote otherwise is not a moment, and without a zone it is UTC."""
+def whole_of(text: str) -> int:
+    """Read a whole number."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = _TOO_LARGE
+    return int(_checked(text, value))
+
+
+def number_of(text: str) -> float:
+    """Read a number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    return _checked(text, value)
+
+
+def _checked(text: str, value: float) -> float:
+    # NaN is not less than anything.
+    if not abs(value) < _TOO_LARGE:
+        raise ValueError(f"is {text[:40]!r}, which is not a number")
+    return value
+
+
+def moment_of(text: str) -> datetime:
+    """Read RFC 3339; a moment without a zone, which a foreign program wrote, is UTC."""
     try:
         moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"is {text[:40]!r}, which is not a moment in RFC 3339") from None
+
+
+def _status(text: str) -> Status:
+    try:
+        return Status(text.upper())
     except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        raise ValueError(f"is {text[:40]!r}, which is not a status: it counts as processing") from None
 
 
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+def _json_of(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = json_text.read(text)
+        if not isinstance(value, kind):
+            raise ValueError(f"is of the wrong type ({type(value).__name__})")
+        return value
+
+    return read
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(str(word) for word in _json_of(list)(text))
 
 
 def _same(value: Any) -> Any:
@@ -85,17 +131,19 @@ def _same(value: Any) -> Any:
 
 
 TEXT: Final = Kind(read=_same, write=str, to_json=_same, from_json=_same)
-NUMBER: Final = Kind(read=int, write=str, to_json=_same, from_json=_same)
-MOMENT: Final = Kind(read=_moment, write=rfc3339, to_json=rfc3339, from_json=datetime.fromisoformat)
-JSON: Final = Kind(read=orjson.loads, write=_json, to_json=_same, from_json=_same)
+NUMBER: Final = Kind(read=whole_of, write=str, to_json=_same, from_json=_same)
+MOMENT: Final = Kind(read=moment_of, write=rfc3339, to_json=rfc3339, from_json=datetime.fromisoformat)
+JSON: Final = Kind(read=json_text.read, write=json_text.write, to_json=_same, from_json=_same)
+#: A JSON object.
+OBJECT: Final = Kind(read=_json_of(dict), write=json_text.write, to_json=_same, from_json=_same)
 #: A list of texts, as JSON in the store.
-WORDS: Final = Kind(read=lambda text: tuple(orjson.loads(text)), write=_json, to_json=list, from_json=tuple)
+WORDS: Final = Kind(read=_words, write=json_text.write, to_json=list, from_json=tuple)
 #: A list of texts, separated by line breaks in the store.
 LINES: Final = Kind(lambda text: tuple(text.split("\n")), "\n".join, to_json=list, from_json=tuple)
 #: True if the record has the field at all.
 FLAG: Final = Kind(read=lambda _: True, write=lambda _: "1", to_json=_same, from_json=_same)
 STATUS: Final = Kind(
-    status_of, lambda status: status.value, lambda status: status.wire, lambda wire: Status(wire.upper())
+    _status, lambda status: status.value, lambda status: status.wire, lambda wire: Status(wire.upper())
 )
 #: Progress and errors: `tasks/record.py` writes and reads their JSON.
 COMPOUND: Final = Kind(_same, str, _same, _same)
@@ -105,7 +153,7 @@ FIELDS: Final = (
     Field("task_id", TEXT, column="task_id", shown="task_id"),
     Field("type", TEXT, column="type", shown="type", missing=""),
     Field("group", TEXT, stored="queue", column="queue", shown="queue", missing="default"),
-    Field("status", STATUS, column="status", shown="status"),
+    Field("status", STATUS, column="status", shown="status", missing=Status.PROCESSING),
     Field("payload", JSON, column="payload", shown="payload", large=True),
     Field("progress", COMPOUND, parts=("percentage", "stage", "message_text", "timestamp_ms"), shown="progress"),
     Field("result", JSON, column="result", shown="result", large=True),
@@ -119,7 +167,7 @@ FIELDS: Final = (
     Field("finished_at", MOMENT, column="finished_ms", shown="finished_at"),
     Field("updated_at", MOMENT, column="updated_ms", shown="updated_at"),
     Field("priority", NUMBER, column="priority", shown="priority", missing=0),
-    Field("metadata", JSON, column="metadata", shown="metadata", large=True),
+    Field("metadata", OBJECT, column="metadata", shown="metadata", large=True),
     Field("tags", WORDS, column="tags", shown="tags"),
     Field("run_at", MOMENT, column="run_at_ms", shown="run_at"),
     Field("expires_at", MOMENT, column="expires_ms", shown="expires_at"),

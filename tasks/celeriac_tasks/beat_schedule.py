@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Final
 from celery.schedules import crontab, schedule
 from kombu.utils.json import dumps
 
+from celeriac import json_text
 from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.schedules import transitions
@@ -148,7 +148,7 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
         content="",
         trigger_args=_trigger_args(entry["schedule"], str(app.conf.timezone or "UTC")),
         anchor_ms=now_ms,
-        task={"type": task, "payload": json.loads(run["payload"])},
+        task={"type": task, "payload": json_text.read(run["payload"])},
         run=run,
         metadata={ORIGIN: CELERYCONFIG if name in (celeryconfig_settings().get("beat_schedule") or {}) else CODE},
     )

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import (
     CeleriacError,
     ChangedTaskError,
@@ -64,7 +63,7 @@ class _Place:
 
     @classmethod
     def read(cls, text: str) -> _Place:
-        noted = orjson.loads(text)
+        noted = json_text.read(text)
         return cls(**{**noted, "page": [(task_id, rev) for task_id, rev in noted["page"]]})
 
 
@@ -191,7 +190,7 @@ class _Operation:
                 await asyncio.sleep(_LOOK_S)
 
     async def _note(self, place: _Place) -> None:
-        await self._store.set_checkpoint(self._ctx.task_id, orjson.dumps(place).decode())
+        await self._store.set_checkpoint(self._ctx.task_id, json_text.write(place))
 
     def _report(self, place: _Place) -> Awaitable[None]:
         ended = place.done + place.skipped + place.failed

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from celeriac.handlers.results import result_text
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2
 from celeriac_tasks.grpc_task.struct_json import MAX_EXACT_INTEGER, struct_from, struct_to, whole
@@ -43,12 +44,19 @@ def test_integers_beyond_a_double_s_precision_arrive_as_the_nearest_double() -> 
     assert struct_to(struct_from({"n": 2**60}))["n"] == 2**60
 
 
-def test_what_json_lacks_is_null() -> None:
+def test_what_json_lacks_stays_and_is_refused_with_the_result() -> None:
     struct = Struct()
     for name, number in (("nan", math.nan), ("inf", math.inf)):
         struct.fields[name].number_value = number
     struct.fields["unset"].SetInParent()
-    assert struct_to(struct) == {"nan": None, "inf": None, "unset": None}
+    found = struct_to(struct)
+    assert math.isnan(found["nan"])
+    assert found["inf"] == math.inf
+    assert found["unset"] is None
+    failure = result_text(found, 1000)[1]
+    assert failure is not None
+    assert failure.code == "bad_result"
+    assert "JSON has no such number: send null or a string" in failure.message
 
 
 @pytest.mark.parametrize("bad", [{"a": 10**400}, {"a": object()}, {"a": "\ud800"}, {1: 2}])

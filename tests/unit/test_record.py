@@ -11,7 +11,7 @@ from celeriac.database.task_tables import tasks
 from celeriac.history.rows import record_of, row_of
 from celeriac.model import Failure, Progress, Status, Task, utc_from_ms
 from celeriac.store.records import task_from_hash
-from celeriac.task_fields import FIELDS, FLAG, JSON, LINES, MOMENT, NUMBER, STATUS, TEXT, WORDS
+from celeriac.task_fields import FIELDS, FLAG, JSON, LINES, MOMENT, NUMBER, OBJECT, STATUS, TEXT, WORDS
 from celeriac.tasks.record import plain_number, task_from_record, task_record
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -109,6 +109,7 @@ SAMPLES = {
     NUMBER: "7",
     MOMENT: "2026-03-01T12:00:00.250Z",
     JSON: '{"a":[1]}',
+    OBJECT: '{"b":2}',
     WORDS: '["red","blue"]',
     LINES: "login.password\nkeys.*",
     FLAG: "1",
@@ -126,7 +127,7 @@ def full_record() -> dict[str, str]:
 def test_every_field_of_a_record_is_read_from_the_store_and_comes_back_from_the_history() -> None:
     assert {name for field in FIELDS for name in field.names} == set(full_record())
     task = task_from_hash(full_record())
-    assert {field.name for field in dataclasses.fields(Task)} == {*(field.name for field in FIELDS), "extra"}
+    assert {field.name for field in dataclasses.fields(Task)} == {*(field.name for field in FIELDS), "extra", "damage"}
     assert all(getattr(task, field.name) for field in FIELDS)
     row = row_of(full_record())
     assert set(row) == set(tasks.c.keys()), "each column has its field, and each field with a column has it"

@@ -34,7 +34,7 @@ def test_the_payload_may_be_a_model_as_for_a_client() -> None:
 
 @pytest.mark.parametrize(
     ("payload", "field"),
-    [({}, "payload.customer"), ({"customer": "x"}, "payload.customer"), ({"customer": object()}, "payload")],
+    [({}, "payload.customer"), ({"customer": "x"}, "payload.customer"), ({"customer": object()}, "payload.customer")],
 )
 def test_a_payload_that_a_submission_would_refuse_is_refused(payload: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidSubmissionError) as caught:

@@ -98,8 +98,10 @@ def test_expires_is_a_duration_or_a_moment() -> None:
         ({"type": 5}, "type", "valid string"),
         ({"type": "a\ud800"}, "type", ""),
         ({"payload": [1]}, "payload", "must be a JSON object"),
-        ({"payload": {"a": "\ud800"}}, "payload", "cannot be stored as JSON"),
-        ({"payload": {"a": 2**70}}, "payload", "cannot be stored as JSON"),
+        ({"payload": {"a": "\ud800"}}, "payload.a", "half of a surrogate pair"),
+        ({"payload": {"a": 10**400}}, "payload.a", "the largest number that every reader of JSON holds"),
+        ({"payload": {"a": [1, float("nan")]}}, "payload.a[1]", "is NaN; JSON has no such number"),
+        ({"metadata": {"a": float("inf")}}, "metadata.a", "is Infinity; JSON has no such number"),
         ({"queue": ""}, "queue", "is not a name for a group"),
         ({"queue": "a b"}, "queue", "is not a name for a group"),
         ({"queue": "a\n"}, "queue", "is not a name for a group"),
@@ -167,7 +169,9 @@ def test_a_payload_nested_too_deep_is_refused_not_a_crash() -> None:
     nested: Any = 1
     for _ in range(300):
         nested = [nested]
-    assert "cannot be stored" in refusal(payload={"a": nested})["payload"]
+    refused = refusal(payload={"a": nested})
+    assert list(refused.values()) == ["is nested more than 254 levels deep"]
+    assert next(iter(refused)).startswith("payload.a[0][0][0]")
 
 
 def test_a_payload_above_the_body_limit_is_too_large() -> None:

@@ -11,14 +11,15 @@ from typing import Any, Final
 
 from starlette.types import Receive
 
-from celeriac.errors import CeleriacError
+from celeriac import json_text
+from celeriac.errors import CeleriacError, JsonError
 from celeriac.model import RemoteOrders, Status, Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.watching.replies import CallEnd, Delta, Replies, Waiter
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.submission import remote_submission
+from celeriac_api.dispatch.requests import InvalidCallError
 from celeriac_api.gateway.gateway import Gateway
-from celeriac_api.http.responses import encode
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,14 @@ class RemoteCalls:
         user_id: str | None = None,
         waits: bool = True,
     ) -> Submission:
-        """Return the submission of a call; raises `PayloadTooLargeError`. The payload begins with its `model`."""
+        """Return the submission of a call. The payload begins with its `model`.
+
+        Raises `InvalidCallError` for nesting that is too deep, and `PayloadTooLargeError`.
+        """
+        try:
+            text = json_text.write(payload)
+        except JsonError as exc:
+            raise InvalidCallError(f"Invalid request: {exc}") from exc
         orders = RemoteOrders(
             deadline_in_ms=timeout_ms,
             # What this process sees for itself needs no proof of the store.
@@ -65,7 +73,7 @@ class RemoteCalls:
             reply_to=self._replies.channel if waits else None,
         )
         return remote_submission(
-            encode(payload).decode(),
+            text,
             self.settings,
             group=group,
             orders=orders,

@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from celeriac import json_text
 from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.model import Status, Submission
 from celeriac.store.watching.replies import CallEnd, Delta, Waiter
@@ -131,7 +131,7 @@ async def _stream(
                 headers = [(k.lower().encode(), v.encode()) for k, v in _STREAM_HEADERS.items()]
                 headers.append((b"x-task-id", submission.task_id.encode()))
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-            body = event(orjson.loads(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
+            body = event(json_text.read(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
             await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
@@ -202,7 +202,7 @@ async def _next(parts: asyncio.Queue[Delta], ending: asyncio.Task[CallEnd], pati
 
 
 def _result(outcome: CallEnd) -> Any:
-    return orjson.loads(outcome.text) if outcome.text else None
+    return json_text.read(outcome.text) if outcome.text else None
 
 
 def _failed(outcome: CallEnd) -> Response | None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
-from celeriac_api.http.responses import encode
+from celeriac import json_text
 
 #: End of a stream.
 DONE: Final = b"data: [DONE]\n\n"
@@ -57,7 +55,7 @@ class ChatCall:
 
 def event(document: Any) -> bytes:
     """Return a document as a server-sent event."""
-    return b"data: " + encode(document) + b"\n\n"
+    return b"data: " + json_text.encode(document) + b"\n\n"
 
 
 def message_of(result: Any) -> dict[str, Any]:
@@ -119,7 +117,4 @@ def error_document(message: str, kind: str, code: str | None, param: str | None 
 
 
 def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        return encode(value).decode()
+    return json_text.encode(value).decode()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.settings import GROUP_NAME, DispatchSettings
 from celeriac.store import keys
 from celeriac.tasks.request import MAX_RETRIES, MAX_USER_ID_LENGTH
@@ -34,9 +34,9 @@ class DispatchCall:
 def read_object(body: bytes) -> dict[str, Any]:
     """Return the body as an object; raises `InvalidCallError`."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise InvalidCallError(f"Invalid request: the body is not JSON: {exc}") from exc
+        document = json_text.read(body, "the body")
+    except JsonError as exc:
+        raise InvalidCallError(f"Invalid request: {exc}") from exc
     if not isinstance(document, dict):
         raise InvalidCallError("Invalid request: the body must be a JSON object")
     return document

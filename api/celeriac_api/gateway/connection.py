@@ -7,9 +7,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 from starlette.types import Send
 
+from celeriac import json_text
 from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.model import Claim
 from celeriac_api.gateway import messages
@@ -120,10 +120,10 @@ class WorkerConnection:
             "address": self.address,
             "host": self.address.rpartition(":")[0],
             "groups": self.group,
-            "models": orjson.dumps(self.models).decode(),
+            "models": json_text.write(self.models),
             "concurrency": str(self.concurrency),
             "running": str(len(self.running)),
-            "tasks": orjson.dumps(list(self.running)).decode(),
+            "tasks": json_text.write(list(self.running)),
             "ready": "1" if self.ready and not self.draining else "0",
             "started_ms": str(self.started_ms),
         }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.model import Claim
-from celeriac_api.http.responses import encode
 
 #: Close codes, and what a worker should do then.
 GOING_AWAY: Final = 1012  #: the process restarts: reconnect soon
@@ -25,25 +22,31 @@ class MalformedMessageError(ValueError):
     """A message of a worker cannot be read; the text says what to send instead."""
 
 
+class UnfitValueError(MalformedMessageError):
+    """A message holds a value that JSON has no place for; `message` is what it says without that value."""
+
+    def __init__(self, problem: str, message: dict[str, Any]) -> None:
+        self.message = message
+        super().__init__(problem)
+
+
 def read_message(text: str) -> dict[str, Any]:
     """Return a worker's message; raises `MalformedMessageError`."""
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        message = json_text.read(text, "the message")
+    except JsonError as exc:
         try:
-            # Integers and nesting may go beyond the bounds of orjson.
-            message = json.loads(text, parse_constant=_refuse)
-        except (ValueError, RecursionError) as exc:
-            raise MalformedMessageError(f"a message is a JSON object: {exc}") from None
+            salvaged = json_text.salvage(text)
+        except JsonError:
+            salvaged = None
+        if isinstance(salvaged, dict):
+            raise UnfitValueError(str(exc), salvaged) from None
+        raise MalformedMessageError(str(exc)) from None
     if not isinstance(message, dict):
         raise MalformedMessageError('a message is a JSON object with a "type"')
     if not isinstance(message.get("type"), str):
         raise MalformedMessageError('a message has a "type", e.g. {"type":"ready"}')
     return message
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not valid JSON")
 
 
 def connected(worker_id: str) -> str:
@@ -55,7 +58,7 @@ def task(claim: Claim, timeout_ms: int | None) -> str:
     """Give a task to a worker; its payload is sent as it is stored."""
     payload = claim.payload
     if not payload.startswith('{"model":'):
-        payload = encode({"model": "default", **orjson.loads(payload)}).decode()
+        payload = json_text.encode({"model": "default", **json_text.read(payload)}).decode()
     further = ""
     if timeout_ms is not None:
         further = f',"timeoutMs":{timeout_ms}'
@@ -79,16 +82,8 @@ def error(message: str, task_id: str | None = None) -> str:
     document = {"type": "error", "message": message}
     if task_id is not None:
         document["taskId"] = task_id
-    return _json(document)
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    try:
-        return orjson.dumps(document).decode()
-    except TypeError:
-        # The text quotes half of a surrogate pair.
-        return json.dumps(document)
+    return json_text.encode(document).decode()
 
 
 def _text(value: str) -> str:
-    return orjson.dumps(value).decode()
+    return json_text.encode(value).decode()

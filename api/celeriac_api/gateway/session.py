@@ -7,7 +7,8 @@ import logging
 import time
 from typing import Any, Final
 
-from celeriac.errors import StoreUnavailableError
+from celeriac import json_text
+from celeriac.errors import JsonError, StoreUnavailableError
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
 from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress
@@ -15,8 +16,7 @@ from celeriac.store.task_store import MAX_TEXT
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe
 from celeriac_api.gateway.gateway import Gateway
-from celeriac_api.gateway.messages import MalformedMessageError
-from celeriac_api.http.responses import encode
+from celeriac_api.gateway.messages import MalformedMessageError, UnfitValueError
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,11 @@ class WorkerSession:
             connection.post(messages.error("messages are JSON text, not binary"))
             return
         try:
-            message = messages.read_message(text)
+            try:
+                message = messages.read_message(text)
+            except UnfitValueError as exc:
+                self._answer_unfit(exc)
+                return
             handler = self._handlers.get(message["type"])
             if handler is None:
                 raise MalformedMessageError(
@@ -79,6 +83,21 @@ class WorkerSession:
         except Exception:
             log.exception("a message of remote worker %s could not be handled", connection.worker_id)
             connection.post(messages.error("the server failed to handle this message"))
+
+    def _answer_unfit(self, exc: UnfitValueError) -> None:
+        """Refuse a message for a value in it. What it ends has ended all the same: nothing else will end it."""
+        message = exc.message
+        if message.get("type") == "ready":
+            # The value is in a name, and those are for people.
+            self._ready(message)
+            return
+        task_id = message.get("taskId")
+        self._connection.post(messages.error(str(exc), task_id if isinstance(task_id, str) else None))
+        if message.get("type") == "task_error":
+            self._error(message)
+        elif message.get("type") == "task_complete" and (attempt := self._answered(message)) is not None:
+            text = f"the result cannot be stored as JSON: {exc}"
+            self._gateway.attempts.fail(attempt, Failure("bad_result", text[:MAX_TEXT], retryable=False))
 
     async def room(self) -> None:
         """Wait while the store has not answered too many reports."""
@@ -115,8 +134,8 @@ class WorkerSession:
         if attempt is None:
             return
         try:
-            result = encode(message.get("result")).decode()
-        except (ValueError, RecursionError, UnicodeEncodeError) as exc:
+            result = json_text.write(message.get("result"), "result")
+        except JsonError as exc:
             self._gateway.attempts.fail(
                 attempt, Failure("bad_result", f"the result cannot be stored as JSON: {exc}", retryable=False)
             )
@@ -138,7 +157,7 @@ class WorkerSession:
             if isinstance(error, str)
             else "the worker reported an error"
             if error is None
-            else encode(error).decode()
+            else json_text.encode(error).decode()
         )
         code = message.get("code")
         retryable = message.get("retryable", True)

@@ -11,11 +11,11 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from celeriac import json_text
 from celeriac.errors import Violation
 from celeriac.model import stream_position
 from celeriac.store.roles.role import end
 from celeriac_api.http.problems import RequestError
-from celeriac_api.http.responses import encode
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def place_of(cursor: str | None) -> tuple[int, int]:
 def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
     """Return one event as bytes. Its data is one line, because JSON escapes line breaks."""
     head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
-    return head.encode() + b"data: " + encode(data) + b"\n\n"
+    return head.encode() + b"data: " + json_text.encode(data) + b"\n\n"
 
 
 class EventStreamResponse(Response):

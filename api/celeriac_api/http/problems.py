@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from celeriac import json_text
 from celeriac.errors import (
     CeleriacError,
     ChangedDefinitionError,
@@ -233,7 +233,7 @@ def _respond(row: Row, document: dict[str, Any], headers: Mapping[str, str] | No
     if row.http == 413:
         # The rest of the body is not read, so the connection cannot be used again.
         sent["Connection"] = "close"
-    return Response(_encode(document), status_code=row.http, headers=sent, media_type=CONTENT_TYPE)
+    return Response(json_text.encode(document), status_code=row.http, headers=sent, media_type=CONTENT_TYPE)
 
 
 def instance_of(scope: Mapping[str, Any]) -> str:
@@ -248,16 +248,6 @@ def install(app: FastAPI, methods_of: Callable[[str], Set[str]]) -> None:
     app.add_exception_handler(RequestValidationError, _from_validation)
     app.add_exception_handler(CeleriacError, _from_ours)
     app.add_exception_handler(Exception, _from_unexpected)
-
-
-def _encode(document: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        # A detail quotes something that is not Unicode text.
-        plain = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in document.items()}
-        plain.pop("errors", None)
-        return orjson.dumps(plain)
 
 
 async def _from_http(methods_of: Callable[[str], Set[str]], request: Request, exc: Exception) -> Response:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Scope
+
+from celeriac import json_text
 
 #: On every answer: it is valid only now, and it is not HTML whatever it looks like.
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -21,14 +21,6 @@ def as_asked(scope: Scope) -> Scope:
     return {**scope, "method": "HEAD"} if scope.get(HEAD_OF_GET) else scope
 
 
-def encode(document: Any) -> bytes:
-    """Write JSON; what a worker stored may go beyond orjson's bounds (integers, nesting), never beyond json's."""
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        return json.dumps(document, separators=(",", ":")).encode()
-
-
 def json_response(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return `document` as an answer."""
-    return Response(encode(document), status, {**HEADERS, **(headers or {})}, media_type="application/json")
+    return Response(json_text.encode(document), status, {**HEADERS, **(headers or {})}, media_type="application/json")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.watching.user_feeds import FeedMessage, TaskState
-from celeriac_api.http.responses import encode
 
 #: Stored status → the status that users see.
 _SHOWN: Final = {
@@ -49,7 +48,7 @@ def message_text(message: FeedMessage) -> str | None:
     """Return a feed's message as it goes over the wire, or None if users do not get it."""
     if message.rendered is None:
         document = _of_event(message)
-        message.rendered = "" if document is None else encode(document).decode()
+        message.rendered = "" if document is None else json_text.encode(document).decode()
     return message.rendered or None
 
 
@@ -110,10 +109,10 @@ def _json(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+        json_text.read(text)
+    except JsonError:
         return None
-    return orjson.Fragment(text)
+    return json_text.written(text)
 
 
 def _percentage(state: TaskState, status: str) -> float:

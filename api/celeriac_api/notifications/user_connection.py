@@ -15,19 +15,18 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-import orjson
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from celeriac import json_text
 from celeriac.access.principal import Principal
-from celeriac.errors import StoreUnavailableError, TaskNotFoundError
+from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.patience import until_back
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
 from celeriac_api.access.limits import TokenBucket
 from celeriac_api.http.outbox import Outbox
-from celeriac_api.http.responses import encode
 from celeriac_api.http.websocket_protocol import PONGS
 from celeriac_api.notifications.task_status import message_text, status_fields
 from celeriac_api.parts import Parts
@@ -129,7 +128,7 @@ class UserConnection:
             self.close(TRY_LATER, "too slow: come back with the last id")
 
     def _say(self, kind: str, **fields: Any) -> None:
-        self._put(encode({"type": kind, **fields}).decode())
+        self._put(json_text.encode({"type": kind, **fields}).decode())
 
     async def _until_closed(self) -> None:
         """Wait for a reason to close: a call of `close`, silence of the client, or the end of its credential."""
@@ -286,8 +285,8 @@ class UserConnection:
                 message = FeedMessage(event.id, task_id, event.id, event.kind, dict(event.fields))
                 await self._patiently(lambda message=message: self._feeds.complete([message]))  # type: ignore[misc]
                 if (text := message_text(message)) is not None:
-                    document = orjson.loads(text) | {"id": self._cursor, "task_event_id": event.id}
-                    self._put(encode(document).decode())
+                    document = json_text.read(text) | {"id": self._cursor, "task_event_id": event.id}
+                    self._put(json_text.encode(document).decode())
                     if self._outbox.half_full:
                         await self._outbox.emptied()
 
@@ -299,8 +298,8 @@ class UserConnection:
 def read(text: str | None) -> dict[str, Any]:
     """Return the JSON object that a client sent; an empty one if it sent something else."""
     try:
-        found = orjson.loads(text or "")
-    except orjson.JSONDecodeError:
+        found = json_text.read(text or "")
+    except JsonError:
         return {}
     return found if isinstance(found, dict) else {}
 

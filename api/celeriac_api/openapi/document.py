@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import orjson
 from pydantic import BaseModel
 
+from celeriac import json_text
 from celeriac.errors import CeleriacError
 from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.tasks.request import BatchItem, SubmitRequest
@@ -67,7 +67,7 @@ def complete(document: dict[str, Any], routes: Mapping[str, Access]) -> dict[str
     """
     needs = {line.replace(":path}", "}"): access for line, access in routes.items()}
     # Routes share parts of their declarations. Here each gets a copy.
-    document = orjson.loads(orjson.dumps(document))
+    document = json_text.read(json_text.write_bytes(document))
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for model in _MODELS:

@@ -99,6 +99,10 @@ class RunningTask(BaseModel):
     run_at: str | None
     expires_at: str | None
     cancel_requested: bool
+    damaged: Annotated[
+        str | None,
+        Field(description="Only of a record that cannot be read as a whole: why. Such a field has its default."),
+    ] = None
 
 
 class TaskRecord(RunningTask):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
-import orjson
 from fastapi import Header, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from celeriac import json_text
 from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
-from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, Violation
+from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, JsonError, Violation
 from celeriac.schedules.definition import DefinitionStatus, TaskTriggerType
 from celeriac.schedules.record import (
     change_record,
@@ -422,9 +422,9 @@ def _record(seen: CurrentDefinition) -> dict[str, Any]:
 async def _document(request: Request) -> Any:
     body = await request.body()
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+        return json_text.read(body, "the body")
+    except JsonError as exc:
+        raise RequestError("malformed_json", str(exc)) from exc
 
 
 async def _read(request: Request, model: type[_M]) -> _M:

@@ -12,8 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import jwt
-import orjson
 
+from celeriac import json_text
 from celeriac.errors import AuthenticationError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class KeySet:
             self._tried_at = time.monotonic()
             try:
                 content = await asyncio.to_thread(self._read)
-                document = orjson.loads(content)
+                document = json_text.read(content)
                 self._keys = _usable(document["keys"])
                 self._fetched_at = time.monotonic()
             except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import CeleriacError, HistoryUnavailableError, QueueFullError, StoreUnavailableError
 
 #: Exit codes other than 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
@@ -20,9 +19,7 @@ _LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """Write one JSON document to standard output."""
-    # default=str: a newer version may have stored other types in a record.
-    option = 0 if one_line else orjson.OPT_INDENT_2
-    sys.stdout.write(orjson.dumps(document, default=str, option=option).decode() + "\n")
+    sys.stdout.write(json_text.describe(document, text=str, indent=not one_line) + "\n")
     sys.stdout.flush()
 
 
@@ -42,9 +39,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.splitlines()))
 
 
-def json_text(value: Any) -> str:
+def indented(value: Any) -> str:
     """Return `value` as indented JSON that is safe on a terminal (JSON escapes control characters)."""
-    return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    return json_text.describe(value, text=str, indent=True)
 
 
 def exit_code(error: CeleriacError) -> int:

@@ -27,7 +27,7 @@ def encode(
     for place, task in enumerate(tasks):
         try:
             key = task.get("idempotency_key") or new_key()
-            body = to_json({**submission_document(task), "idempotency_key": key}, "payload")
+            body = to_json({**submission_document(task), "idempotency_key": key})
         except CeleriacError as exc:
             refused[place] = exc
         else:

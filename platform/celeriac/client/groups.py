@@ -15,7 +15,7 @@ from celeriac.model import GroupStats, Pause
 
 def group_call(method: str, name: str, action: str = "", wanted: Mapping[str, Any] | None = None) -> Call:
     """Return the request that reads or changes a group. Sending it twice has the effect of sending it once."""
-    body = None if wanted is None else to_json(wanted, "note")
+    body = None if wanted is None else to_json(wanted)
     return Call(method, group_path(name) + action, body=body)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Required, TypeAlias, TypedDict
 
-import orjson
 from pydantic import BaseModel
 
-from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac import json_text
+from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 
 #: The input of a task. Its shape depends on the task's type.
 Payload: TypeAlias = Mapping[str, Any] | BaseModel
@@ -96,12 +96,12 @@ def filter_query(chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def to_json(value: Any, what: str) -> bytes:
-    """Write JSON; raises `InvalidSubmissionError`, which names `what`, if `value` cannot be written."""
+def to_json(value: Any) -> bytes:
+    """Write JSON; raises `InvalidSubmissionError`, which names the field, if `value` cannot be written."""
     try:
-        return orjson.dumps(value, default=_plain)
-    except TypeError as exc:
-        raise InvalidSubmissionError([Violation(what, f"cannot be written as JSON: {exc}")]) from exc
+        return json_text.write_bytes(value, default=_plain)
+    except JsonError as exc:
+        raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
 
 
 def _plain(value: Any) -> Any:
@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
             return value.model_dump(mode="json")
         case Mapping():
             return dict(value)
-    raise TypeError(f"a {type(value).__name__} is not a JSON value")
+    raise JsonError("the value", f"is of type {type(value).__name__}, which cannot be written as JSON")
 
 
 def _query_text(value: Any) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import orjson
-
+from celeriac import json_text
 from celeriac.client.calls import Answer
 from celeriac.errors import (
     ApiError,
@@ -16,6 +15,7 @@ from celeriac.errors import (
     HistoryUnavailableError,
     IllegalTransitionError,
     InvalidSubmissionError,
+    JsonError,
     PayloadTooLargeError,
     QueueFullError,
     StoreUnavailableError,
@@ -35,8 +35,8 @@ def document_of(answer: Answer) -> dict[str, Any]:
     if answer.status >= 400:
         raise error_of(answer)
     try:
-        document = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
+        document = json_text.read(answer.body)
+    except JsonError:
         document = None
     if answer.status >= 300 or not isinstance(document, dict):
         raise _foreign(answer)
@@ -88,8 +88,8 @@ def result_of(task: Task) -> Any:
 def error_of(answer: Answer) -> CeleriacError:
     """Return the error that an answer describes."""
     try:
-        problem = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
+        problem = json_text.read(answer.body)
+    except JsonError:
         problem = None
     return error_of_problem(problem) if isinstance(problem, dict) and "code" in problem else _foreign(answer)
 

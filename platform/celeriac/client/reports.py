@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from celeriac import json_text
 from celeriac.client.event_stream import ServerEvent
 from celeriac.client.outputs import status_of
 from celeriac.errors import ApiError
@@ -35,7 +35,7 @@ def report_of(event: ServerEvent) -> Progress:
 
 def _data(event: ServerEvent) -> dict[str, Any]:
     try:
-        data = json.loads(event.data)
+        data = json_text.read(event.data)
     except ValueError:
         data = None
     if not isinstance(data, dict):

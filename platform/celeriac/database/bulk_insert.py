@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-import orjson
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from celeriac import json_text
 from celeriac.database.engine import RowRefusedError
+from celeriac.errors import JsonError
 
 #: Runs a compiled insert for rows that have all columns; without rows it does nothing.
 InsertMany = Callable[[AsyncConnection, Sequence[Mapping[str, Any]]], Awaitable[None]]
@@ -72,8 +73,8 @@ class _PostgreSQL(BulkInsert):
         async def run(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
             if rows:
                 try:
-                    packed = orjson.dumps(rows).decode()
-                except orjson.JSONEncodeError as exc:
+                    packed = json_text.encode(rows).decode()
+                except JsonError as exc:
                     raise RowRefusedError(str(exc)) from exc
                 await connection.exec_driver_sql(text, (packed,))
 

@@ -6,8 +6,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-import orjson
-
+from celeriac import json_text
 from celeriac.task_filter import Sort
 
 
@@ -25,14 +24,14 @@ class Cursor:
 
     def encoded(self) -> str:
         """Return the text for clients; it has letters, digits, `-` and `_`."""
-        packed = orjson.dumps([self.sort.value, self.at_ms, self.task_id])
+        packed = json_text.write_bytes([self.sort.value, self.at_ms, self.task_id])
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
     @classmethod
     def decode(cls, text: str, sort: Sort) -> Cursor:
         """Read a cursor of a list sorted by `sort`; raises `BadCursorError`."""
         try:
-            name, at_ms, task_id = orjson.loads(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
+            name, at_ms, task_id = json_text.read(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
         except (binascii.Error, ValueError, TypeError) as exc:
             raise BadCursorError("is not a cursor; use the `next_cursor` of a page unchanged") from exc
         if not isinstance(at_ms, int) or not isinstance(task_id, str) or abs(at_ms) >= 2**63 or "\x00" in task_id:

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import orjson
 import structlog
 
+from celeriac import json_text
 from celeriac.errors import (
     ExecutorLostError,
     InvalidSubmissionError,
+    JsonError,
     RetryAfter,
     StaleClaimError,
     StoreUnavailableError,
@@ -259,7 +260,7 @@ class Runner:
             return await self.fail(attempt, TaskError(text, code="unknown_type"))
         try:
             arguments = self._arguments(task_type, attempt)
-        except InvalidSubmissionError as exc:
+        except (InvalidSubmissionError, JsonError) as exc:
             return await self._end(attempt, Failure("invalid_payload", str(exc), False), 0, exc)
         except Exception as exc:  # from a validator of the task type
             return await self.fail(attempt, exc)
@@ -328,7 +329,9 @@ class Runner:
     def _arguments(self, task_type: TaskType, attempt: Attempt) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         if task_type.payload_parameter is not None:
-            arguments[task_type.payload_parameter] = task_type.validate(orjson.loads(attempt.claim.payload))
+            arguments[task_type.payload_parameter] = task_type.validate(
+                json_text.read(attempt.claim.payload, "payload")
+            )
         if task_type.context_parameter is not None:
             arguments[task_type.context_parameter] = attempt.context
         return arguments
@@ -339,7 +342,7 @@ class Runner:
         if task_type.policy is None:
             return task_type.retry
         try:
-            return self._policy_of(task_type, task_type.validate(orjson.loads(claim.payload)))
+            return self._policy_of(task_type, task_type.validate(json_text.read(claim.payload)))
         except Exception:  # a validator of the task type may raise anything
             return task_type.retry
 

@@ -24,8 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import (
     ChecksumMismatchError,
     FileBusyError,
@@ -217,7 +216,7 @@ class UploadArea:
         """Return the facts of an upload; raises `FileMissingError`."""
         self.check_id(file_id)
         try:
-            return UploadInfo(**orjson.loads(self._info(file_id).read_bytes()))
+            return UploadInfo(**json_text.read(self._info(file_id).read_bytes()))
         except (FileNotFoundError, ValueError, TypeError) as exc:
             raise FileMissingError(f"there is no upload {file_id}") from exc
 
@@ -281,7 +280,7 @@ class UploadArea:
 
     def _write_info(self, info: UploadInfo) -> None:
         draft = self._incoming / f"{info.file_id}.draft"
-        draft.write_bytes(orjson.dumps(asdict(info)))
+        draft.write_bytes(json_text.write_bytes(asdict(info)))
         draft.replace(self._info(info.file_id))
 
     def _drop_unverified(self, file_id: str, descriptor: int) -> None:

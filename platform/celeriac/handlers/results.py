@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import orjson
 from pydantic_core import to_jsonable_python
 
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.model import Failure
 
 
@@ -23,8 +23,8 @@ def result_text(value: Any, limit: int) -> tuple[str, Failure | None]:
     """Return a result as JSON text, or `null` and why it cannot be kept; `limit` in bytes."""
     try:
         encoded = encode_result(value)
-    except Exception as exc:  # also an error of the user's own serializer
-        return "null", Failure("bad_result", f"the result cannot be written as JSON: {text_of(exc)}", False)
+    except JsonError as exc:
+        return "null", Failure("bad_result", f"the result cannot be written as JSON: {exc}", False)
     if len(encoded) > limit:
         message = f"the result is {len(encoded)} bytes, above the limit of {limit} (max_result_bytes): put it in a file"
         return "null", Failure("result_too_large", message, False)
@@ -32,17 +32,11 @@ def result_text(value: Any, limit: int) -> tuple[str, Failure | None]:
 
 
 def encode_result(value: Any) -> bytes:
-    """Write a result as JSON; models, dataclasses, dates and the like as Pydantic writes them, NaN as null."""
-    try:
-        return orjson.dumps(value, default=_jsonable, option=orjson.OPT_NON_STR_KEYS)
-    except orjson.JSONEncodeError as exc:
-        if exc.__cause__ is not None:
-            raise exc.__cause__ from None
-        # Whole numbers beyond 64 bits are fine in JSON, but not for orjson.
-        return json.dumps(value, default=_jsonable, allow_nan=False, ensure_ascii=False).encode()
+    """Write a result as JSON, models, dataclasses, dates and the like as Pydantic writes them; raises `JsonError`."""
+    return json_text.write_bytes(value, "result", default=_jsonable, any_keys=True)
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("bytes have no form in JSON: encode them as text, or put them in a file")
-    return to_jsonable_python(value, inf_nan_mode="null")
+        raise JsonError("result", "is bytes, which cannot be written as JSON: return a string, in base64 for example")
+    return to_jsonable_python(value, inf_nan_mode="constants")

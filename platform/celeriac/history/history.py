@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import orjson
 from sqlalchemy import select, tuple_
 
+from celeriac import json_text
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import create_engine, reading, shown
 from celeriac.database.migrating import check
 from celeriac.database.task_tables import events
-from celeriac.errors import TaskNotFoundError
+from celeriac.errors import JsonError, TaskNotFoundError
 from celeriac.history import queries
-from celeriac.history.rows import record_of
+from celeriac.history.rows import damage_of, record_of
 from celeriac.history.stats import HistoryChart, chart_of, statements
 from celeriac.model import Event, KeptTask, LogLine
 from celeriac.store.records import log_line_from_entry, task_from_hash
@@ -133,7 +133,7 @@ class History:
         )
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).all()
-        return [Event(f"{at_ms}-{seq}", kind, orjson.loads(fields)) for at_ms, seq, kind, fields in rows]
+        return [Event(f"{at_ms}-{seq}", kind, _fields_of(fields)) for at_ms, seq, kind, fields in rows]
 
     async def log_lines(self, task_id: str, *, after: tuple[int, int] = (-1, 0), count: int = 500) -> list[LogLine]:
         """Return up to `count` lines of a task's log that history has, after the stream id `after`, in order."""
@@ -141,9 +141,22 @@ class History:
         return [log_line_from_entry(event.id, event.fields) for event in found]
 
 
+def _fields_of(text: str) -> dict[str, str]:
+    """Read the fields of an event; one that cannot be read says why in the field `damaged`."""
+    try:
+        fields = json_text.read(text, "the event")
+    except JsonError as exc:
+        return {"damaged": str(exc)}
+    return (
+        fields if isinstance(fields, dict) else {"damaged": f"the event is of the wrong type ({type(fields).__name__})"}
+    )
+
+
 def _kept(row: Any) -> KeptTask:
     record = record_of(row)
     task = task_from_hash(record)
+    if (damage := damage_of(row)) is not None:
+        task = replace(task, damage=f"{damage}; {task.damage}" if task.damage else damage)
     omitted = tuple(name for name in queries.LONG if row.get(queries.omitted(name)))
     if "payload" in omitted:
         task = replace(task, payload=None)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
-import orjson
-
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.history.durations import class_of
 from celeriac.model import ms_from_utc, rfc3339, utc_from_ms
-from celeriac.task_fields import FIELDS, FLAG, JSON, LIFE_CYCLE, LINES, MOMENT, NUMBER, STATUS, TEXT, WORDS, Kind
+from celeriac.task_fields import (
+    FIELDS,
+    FLAG,
+    JSON,
+    LIFE_CYCLE,
+    LINES,
+    MOMENT,
+    NUMBER,
+    OBJECT,
+    STATUS,
+    TEXT,
+    WORDS,
+    Kind,
+    moment_of,
+    number_of,
+)
+
+T = TypeVar("T")
 
 #: Largest integer of a column.
 _MAX_INT64: Final = 2**63 - 1
@@ -24,7 +41,7 @@ def _columns(*kinds: Kind) -> dict[str, str]:
 
 #: Column → name in the store.
 _TEXTS: Final = {
-    **_columns(TEXT, STATUS, JSON, WORDS, LINES),
+    **_columns(TEXT, STATUS, JSON, OBJECT, WORDS, LINES),
     "stage": "stage",
     "progress_message": "message_text",
     "error_code": "error_code",
@@ -42,13 +59,13 @@ _ELSEWHERE: Final = LIFE_CYCLE.union(*(field.names for field in FIELDS if field.
 def row_of(record: Mapping[str, str]) -> dict[str, Any]:
     """Return the row of a record, every column of `task_tables.tasks` in it."""
     get = record.get
+    reading = _Reading(record)
     row: dict[str, Any] = {column: clean(get(field)) for column, field in _TEXTS.items()}
     for column, field in _MOMENTS.items():
-        text = get(field)
-        row[column] = ms_from_utc(datetime.fromisoformat(text)) if text else None
+        row[column] = reading.read(field, _ms_of, None)
     for column, field in _NUMBERS.items():
-        text = get(field) or ("0" if column in _COUNTED else None)
-        row[column] = min(int(text), _MAX_INT32) if text else None
+        number = reading.read(field, int, 0 if column in _COUNTED else None)
+        row[column] = None if number is None else min(number, _MAX_INT32)
     for column, field in _FLAGS.items():
         row[column] = field in record
     row["type"] = row["type"] or ""
@@ -56,16 +73,18 @@ def row_of(record: Mapping[str, str]) -> dict[str, Any]:
     row["payload"] = row["payload"] or "{}"
     row["created_ms"] = row["created_ms"] or 0
     row["updated_ms"] = row["updated_ms"] or row["created_ms"]
-    row["rev"] = int(get("rev") or 0)
+    row["rev"] = bounded(reading.read("rev", int, 0))
     row["error_retryable"] = get("error_retryable") == "1" if "error_retryable" in record else None
     reported = "timestamp_ms" in record
-    row["percentage"] = float(get("percentage") or 0) if reported else None
-    row["progress_ms"] = bounded(int(record["timestamp_ms"] or 0)) if reported else None
-    extra = {name: value for name, value in record.items() if name not in _ELSEWHERE}
-    row["extra"] = clean(orjson.dumps(extra).decode()) if extra else None
+    percentage, progress_ms = reading.read("percentage", number_of, 0.0), bounded(reading.read("timestamp_ms", int, 0))
+    row["percentage"], row["progress_ms"] = (percentage, progress_ms) if reported else (None, None)
+    started_ms, finished_ms = row["started_ms"], row["finished_ms"]
+    pending_ms = reading.read("pending_ms", int, 0)
+    # What a column cannot hold is kept as it is, so that a reader of history sees the damage too.
+    extra = {name: value for name, value in record.items() if name not in _ELSEWHERE} | reading.damaged
+    row["extra"] = clean(json_text.encode(extra).decode()) if extra else None
 
-    started_ms, finished_ms, pending_ms = row["started_ms"], row["finished_ms"], get("pending_ms")
-    wait_ms = max(started_ms - int(pending_ms), 0) if started_ms and pending_ms else None
+    wait_ms = max(started_ms - pending_ms, 0) if started_ms and pending_ms else None
     run_ms = max(finished_ms - started_ms, 0) if finished_ms and started_ms else None
     row["wait_ms"], row["run_ms"] = wait_ms, run_ms
     row["wait_class"] = None if wait_ms is None else class_of(wait_ms)
@@ -73,8 +92,34 @@ def row_of(record: Mapping[str, str]) -> dict[str, Any]:
     return row
 
 
+class _Reading:
+    """Reads fields of a record for their columns; `damaged` are those that cannot be read."""
+
+    def __init__(self, record: Mapping[str, str]) -> None:
+        self._record = record
+        self.damaged: dict[str, str] = {}
+
+    def read(self, field: str, read: Callable[[str], T], default: T) -> T:
+        """Return the value of a field, or `default` for one that is absent, empty or cannot be read."""
+        text = self._record.get(field)
+        if not text:
+            return default
+        try:
+            return read(text)
+        except ValueError:
+            self.damaged[field] = text
+            return default
+
+
+def _ms_of(text: str) -> int:
+    return ms_from_utc(moment_of(text))
+
+
 def record_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the record that a row was made of, without what was passing: the inverse of `row_of`."""
+    """Return the record that a row was made of, without what was passing: the inverse of `row_of`.
+
+    Further fields that cannot be read are left out; `damage_of` says so.
+    """
     record: dict[str, str] = {}
     for column, field in _TEXTS.items():
         if row[column] is not None:
@@ -97,9 +142,25 @@ def record_of(row: Mapping[str, Any]) -> dict[str, str]:
         percentage = float(row["percentage"] or 0)
         record["percentage"] = str(int(percentage)) if percentage.is_integer() else repr(percentage)
         record["timestamp_ms"] = str(row["progress_ms"])
-    if row["extra"] is not None:
-        record.update(orjson.loads(row["extra"]))
+    with suppress(JsonError):
+        record.update(_further_fields(row))
     return record
+
+
+def damage_of(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the row itself, in words for people; the record that it holds is another matter."""
+    try:
+        _further_fields(row)
+    except JsonError as exc:
+        return str(exc)
+    return None
+
+
+def _further_fields(row: Mapping[str, Any]) -> dict[str, str]:
+    fields = json_text.read(row["extra"], "extra") if row["extra"] is not None else {}
+    if not isinstance(fields, dict):
+        raise JsonError("extra", f"is of the wrong type ({type(fields).__name__})")
+    return {name: str(value) for name, value in fields.items()}
 
 
 def clean(text: str | None) -> str | None:

@@ -10,16 +10,18 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import orjson
 from sqlalchemy import and_, or_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from celeriac import json_text
 from celeriac.database import task_tables as tables
 from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.engine import RowRefusedError, writing
+from celeriac.errors import JsonError
 from celeriac.history.rows import clean
 from celeriac.model import Status
 from celeriac.store.watching.feed import LOG, FeedEntry
+from celeriac.task_fields import status_of
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +85,21 @@ class Writer:
         tags = [
             {"tag": clean(tag), "created_ms": row["created_ms"], "task_id": row["task_id"]}
             for row in ordered
-            if row["tags"]
-            for tag in orjson.loads(row["tags"])
+            for tag in _tags_of(row["tags"])
         ]
         async with writing(self._engine) as connection:
             await self._upsert_task(connection, ordered)
             await self._end_task(connection, ended)
             await self._insert_event(connection, events)
             await self._insert_tag(connection, tags)
+
+
+def _tags_of(text: str | None) -> Sequence[str]:
+    try:
+        tags = json_text.read(text) if text else []
+    except JsonError:  # a foreign program's
+        return ()
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else ()
 
 
 def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
@@ -136,7 +145,7 @@ def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str,
                 "at_ms": int(at_ms),
                 "seq": int(seq or 0),
                 "kind": event.kind,
-                "fields": orjson.dumps(event.fields).decode(),
+                "fields": json_text.encode(event.fields).decode(),
             }
     return [found[place] for place in sorted(found)]
 
@@ -148,7 +157,7 @@ def _rows_of_events(entries: Iterable[FeedEntry]) -> list[dict[str, Any]]:
         if entry.event.kind != "status":
             continue
         fields, at_ms = entry.event.fields, int(entry.event.id.partition("-")[0])
-        status = Status(fields["status"])
+        status = status_of(fields.get("status", ""))
         row = rows.setdefault(entry.task_id, _unknown_task(entry.task_id, at_ms))
         row["type"] = clean(fields.get("type")) or row["type"]
         row["queue"] = clean(fields.get("queue")) or row["queue"]
@@ -157,7 +166,7 @@ def _rows_of_events(entries: Iterable[FeedEntry]) -> list[dict[str, Any]]:
         row |= {
             "rev": entry.rev,
             "status": status.value,
-            "attempt": int(fields.get("attempt") or 0),
+            "attempt": int(attempt) if (attempt := fields.get("attempt", "")).isdecimal() else 0,
             "updated_ms": at_ms,
             "finished_ms": at_ms if status.final else None,
             "error_code": clean(fields.get("code")),

@@ -5,11 +5,11 @@ It holds the store's password, so it is for its owner only; it exists while `up`
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from celeriac import json_text
 from celeriac.installation.private_file import write_private
 
 NAME = "run.json"
@@ -42,13 +42,13 @@ class Installation:
 
 def write_installation(data_dir: Path, installation: Installation) -> None:
     """Put `installation` in the run file, atomically and readable by its owner only."""
-    write_private(data_dir / NAME, json.dumps(asdict(installation), indent=2) + "\n")
+    write_private(data_dir / NAME, json_text.write(asdict(installation), indent=True) + "\n")
 
 
 def read_installation(data_dir: Path) -> Installation | None:
     """Return what the run file says, also of an `up` that was killed; None without a usable file."""
     try:
-        content = json.loads((data_dir / NAME).read_text(encoding="utf-8"))
+        content = json_text.read((data_dir / NAME).read_text(encoding="utf-8"))
         known = {name: content[name] for name in Installation.__slots__ if name in content}
         installation = Installation(**known)
     except (OSError, ValueError, TypeError, AttributeError):

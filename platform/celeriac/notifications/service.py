@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celeriac.errors import (
     CeleriacError,
     InvalidSubmissionError,
+    JsonError,
     PayloadTooLargeError,
     StoreUnavailableError,
     Violation,
@@ -164,10 +165,8 @@ class TaskNotificationService:
     def _encoded(self, result: Any) -> str:
         try:
             encoded = encode_result(result)
-        except Exception as exc:  # a serializer of the program may raise anything
-            raise InvalidSubmissionError(
-                [Violation("result", f"cannot be written as JSON: {text_of(exc) or type(exc).__name__}")]
-            ) from exc
+        except JsonError as exc:
+            raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
         limit = self._reporter.settings().max_result_bytes
         if len(encoded) > limit:
             raise PayloadTooLargeError("the result", len(encoded), limit)

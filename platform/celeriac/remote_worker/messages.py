@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from pydantic_core import to_jsonable_python
 
-from celeriac.errors import SkipRetry, TaskError
+from celeriac import json_text
+from celeriac.errors import JsonError, SkipRetry, TaskError
 
 
 def ready(concurrency: int, models: Sequence[str], name: str | None) -> str:
@@ -56,25 +56,25 @@ def delta(task_id: str, content: str) -> str:
 def log(task_id: str, level: str, message: str, data: Mapping[str, Any]) -> str:
     """Add a line to the task's log. Values in `data` that are not JSON are sent as text."""
     line: dict[str, Any] = {"type": "log", "taskId": task_id, "level": level, "message": message}
-    try:
-        return orjson.dumps(
-            {**line, "data": dict(data)} if data else line, default=repr, option=orjson.OPT_NON_STR_KEYS
-        ).decode()
-    except TypeError:
-        # Nesting beyond 254 levels, an integer beyond 64 bits, or text that is not Unicode.
-        return _text({**line, "message": ascii(message), "data": {ascii(name): ascii(data[name]) for name in data}})
+    return json_text.describe({**line, "data": dict(data)} if data else line)
 
 
 def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:
     """Answer a task; raises `SkipRetry` if the result is not JSON or the message is longer than `limit` bytes."""
-    message = {"type": "task_complete", "taskId": task_id, "result": result, "duration": duration_ms}
     try:
-        encoded = orjson.dumps(message, default=to_jsonable_python, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError as exc:
+        written = json_text.write(result, "result", default=_plain, any_keys=True)
+    except JsonError as exc:
         raise SkipRetry(
             f"the result cannot be written as JSON: {exc}; return dicts, lists, strings, numbers, booleans or None",
             code="bad_result",
         ) from exc
+    message = {
+        "type": "task_complete",
+        "taskId": task_id,
+        "result": json_text.written(written),
+        "duration": duration_ms,
+    }
+    encoded = json_text.encode(message)
     if len(encoded) > limit:
         raise SkipRetry(
             f"the result is a message of {len(encoded)} bytes, above the limit of {limit}: return a link instead",
@@ -105,14 +105,18 @@ def cancelled(task_id: str, duration_ms: int) -> str:
 def read(text: str | bytes) -> dict[str, Any] | None:
     """Return a message of the server, or None if the text is not one."""
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        message = json_text.read(text)
+    except JsonError:
         return None
     return message if isinstance(message, dict) else None
 
 
 def _text(message: dict[str, Any]) -> str:
-    return orjson.dumps(message).decode()
+    return json_text.encode(message).decode()
+
+
+def _plain(value: Any) -> Any:
+    return to_jsonable_python(value, inf_nan_mode="constants")
 
 
 def _text_of(error: BaseException) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import signal
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 
+from celeriac import json_text
 from celeriac.client.address import Address, find_address
 from celeriac.errors import SettingsError, WorkerRefusedError
 from celeriac.remote_worker import messages
@@ -264,5 +264,5 @@ def _said(body: bytes) -> str:
     """Return why the gateway refuses: the detail of a problem document, else the text itself, cut short."""
     text = body.decode(errors="replace").strip()
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        text = str(json.loads(text)["detail"])
+        text = str(json_text.read(text)["detail"])
     return text[:300]

@@ -12,8 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.model import ms_from_utc
 from celeriac.schedules.times.backlog import Misfire, MisfirePolicy
 from celeriac.schedules.times.rules import (
@@ -98,7 +97,7 @@ class Spec:
 
     def dumped(self) -> str:
         """Return the stored text."""
-        return orjson.dumps({name: getattr(self, name) for name in self.__slots__}).decode()
+        return json_text.write({name: getattr(self, name) for name in self.__slots__})
 
     @property
     def misfire_policy(self) -> MisfirePolicy:
@@ -109,7 +108,7 @@ class Spec:
 @lru_cache(maxsize=8192)
 def spec_of(text: str) -> Spec:
     """Read a stored spec; fields of a later version are ignored."""
-    known = {name: value for name, value in orjson.loads(text).items() if name in Spec.__slots__}
+    known = {name: value for name, value in json_text.read(text).items() if name in Spec.__slots__}
     return Spec(**{**known, "overlap": Overlap(known["overlap"]), "misfire": Misfire(known["misfire"])})
 
 
@@ -200,7 +199,7 @@ def content_of(content: str | None, user_id: int | str | None, facts: dict[str, 
 
 def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timetable:
     """Return the timetable of checked arguments; raises `ValueError` for others."""
-    rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, orjson.dumps(spec.trigger_args))
+    rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, json_text.write_bytes(spec.trigger_args))
     return Timetable(rules, exclusions, spec.start_ms, spec.end_ms, spec.jitter_ms, seed)
 
 
@@ -208,7 +207,7 @@ def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timeta
 def _rules(
     trigger_type: TaskTriggerType, anchor_ms: int, start_ms: int | None, encoded: bytes
 ) -> tuple[tuple[Rule, ...], tuple[Exclusion, ...]]:
-    args = orjson.loads(encoded)
+    args = json_text.read(encoded)
     if trigger_type is TaskTriggerType.IMMEDIATE:
         return (), ()
     timezone = args.get("timezone") or "UTC"

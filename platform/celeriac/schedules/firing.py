@@ -7,8 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
@@ -35,7 +34,7 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
     payload = None
     if spec.task is None and not definition.read_only:
         content = content_of(spec.content, spec.user_id, facts)
-        payload = orjson.dumps(registry.hooks_of(run["type"]).content_payload(content)).decode()
+        payload = json_text.write(registry.hooks_of(run["type"]).content_payload(content))
     instance = Instance(
         task_id=firing.task_id,
         definition_id=definition.definition_id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
-import orjson
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -18,7 +17,8 @@ from pydantic import (
     field_validator,
 )
 
-from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac import json_text
+from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Submission, ms_from_utc
 from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, timetable_of
 from celeriac.schedules.times.backlog import Misfire
@@ -237,9 +237,10 @@ def build_spec(
     grace = own.misfire_grace if request.misfire_grace is None else request.misfire_grace
     window = own.catchup_window if request.catchup_window is None else request.catchup_window
     try:
-        orjson.dumps([request.metadata, request.content, request.user_id, args])
-    except TypeError as exc:
-        raise InvalidSubmissionError([Violation("content", f"cannot be stored as JSON: {exc}")]) from exc
+        for name, value in (("metadata", request.metadata), ("content", request.content), ("trigger_args", args)):
+            json_text.write_bytes(value, name)
+    except JsonError as exc:
+        raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
     spec = Spec(
         user_id=request.user_id,
         content=request.content or "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from celeriac import json_text
 from celeriac.errors import SettingsError
 from celeriac.settings.model import Settings
 from celeriac.violations import nearest
@@ -142,7 +142,7 @@ def _parse(text: str) -> Any:
     """
     if text.lstrip()[:1] in ("{", "["):
         with suppress(ValueError):
-            return json.loads(text)
+            return json_text.read(text)
     return yaml.safe_load(text)
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from celeriac import json_text
 from celeriac.access.api_key import ApiKey
 from celeriac.access.principal import read_scopes
 from celeriac.store import keys
@@ -23,7 +22,7 @@ class ApiKeys:
 
     async def add(self, key: ApiKey) -> None:
         """Keep a new key."""
-        await self._store.read(("HSET", keys.api_keys(), key.key_id, orjson.dumps(_written(key)).decode()))
+        await self._store.read(("HSET", keys.api_keys(), key.key_id, json_text.write(_written(key))))
 
     async def find(self, key_id: str) -> ApiKey | None:
         """Return the key of this id, or None."""
@@ -52,7 +51,7 @@ def _written(key: ApiKey) -> dict[str, Any]:
 
 
 def _read(key_id: str, text: str) -> ApiKey:
-    found = orjson.loads(text)
+    found = json_text.read(text)
     return ApiKey(
         key_id,
         found["name"],

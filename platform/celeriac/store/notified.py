@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import (
     IllegalTransitionError,
     InvalidSubmissionError,
+    JsonError,
     QueueFullError,
     TaskNotFoundError,
     TaskTakenError,
@@ -99,9 +99,9 @@ class NotifiedTasks:
     ) -> tuple[str, ...]:
         _check_id(task_id)
         try:
-            facts = orjson.dumps(dict(metadata)).decode() if metadata else ""
-        except TypeError as exc:
-            raise InvalidSubmissionError([Violation("metadata", f"cannot be written as JSON: {exc}")]) from exc
+            facts = json_text.write(dict(metadata), "metadata") if metadata else ""
+        except JsonError as exc:
+            raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
         return task_type, self._store.settings.notifications.group, user_id or "", facts
 
     async def _call(self, verb: str, task_id: str, *values: str) -> Heard:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from celeriac.errors import TaskNotFoundError
+from celeriac import json_text
+from celeriac.errors import JsonError, TaskNotFoundError
 from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
 from celeriac.store import keys
 from celeriac.store.records import (
@@ -142,7 +143,13 @@ class StoreReader(StoreConnection):
     async def task_types(self) -> dict[str, dict[str, Any]]:
         """Return the task types that workers announced, by name."""
         found = await self._patiently(lambda: self.redis.hgetall(keys.TYPES))
-        return {name: json.loads(facts) for name, facts in found.items()}
+        types: dict[str, dict[str, Any]] = {}
+        for name, text in found.items():
+            # What another version announced must not break submissions.
+            with suppress(JsonError):
+                if isinstance(facts := json_text.read(text), dict):
+                    types[name] = facts
+        return types
 
 
 def serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:

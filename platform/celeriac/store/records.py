@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
-import orjson
-
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import Claim, Failure, LogLine, Pause, Progress, Task, WorkerInfo, utc_from_ms
-from celeriac.task_fields import DEFAULTS, FIELDS, STORED
+from celeriac.task_fields import DEFAULTS, FIELDS, OBJECT, STORED, WORDS, number_of, whole_of
 
 #: Name in the store → attribute of `Task`, and how it is read.
 _READERS: Final = {field.names[0]: (field.name, field.kind.read) for field in FIELDS if not field.parts}
 #: What stands for a field that the record does not have, as far as `Task` does not say it.
 _MISSING: Final = {field.name: field.missing for field in FIELDS if not field.parts and field.name not in DEFAULTS}
 
+#: Stands for a value that cannot be read.
+_DAMAGED: Final[Any] = object()
+#: What reading a note raises that this version did not write.
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+T = TypeVar("T")
+
 
 def task_from_hash(record: Mapping[str, str]) -> Task:
-    """Return the task of the hash `task:{id}`; fields that a foreign writer left out have their defaults."""
+    """Return the task of the hash `task:{id}`; fields that a foreign writer left out have their defaults.
+
+    What cannot be read has its default too, and `damage` says so. This raises nothing.
+    """
+    reading = _Reading(record)
     values: dict[str, Any] = {**_MISSING, "payload": {}, "metadata": {}}
     extra: dict[str, str] = {}
     for stored, text in record.items():
         if stored in _READERS:
             if text:
                 name, read = _READERS[stored]
-                values[name] = read(text)
+                value = reading.value(stored, read, _DAMAGED)
+                if value is not _DAMAGED:
+                    values[name] = value
+                elif name == "payload":
+                    values[name] = None
         elif stored not in STORED:
             extra[stored] = text
     values["created_at"] = created = values["created_at"] or utc_from_ms(0)
@@ -33,15 +49,42 @@ def task_from_hash(record: Mapping[str, str]) -> Task:
     get = record.get
     return Task(
         progress=Progress(
-            percentage=float(get("percentage") or 0),
+            percentage=reading.value("percentage", number_of, 0.0),
             stage=get("stage", ""),
             message=get("message_text", ""),
-            timestamp_ms=int(get("timestamp_ms") or 0),
+            timestamp_ms=reading.value("timestamp_ms", whole_of, 0),
         ),
         error=_failure(get("error_code"), get("error_message"), get("error_retryable")),
         extra=extra,
+        damage=reading.damage,
         **values,
     )
+
+
+class _Reading:
+    """Reads fields of a hash, and notes which of them cannot be read."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = fields
+        self._problems: list[str] = []
+
+    @property
+    def damage(self) -> str | None:
+        """What could not be read, in words for people."""
+        return "; ".join(self._problems) or None
+
+    def value(self, name: str, read: Callable[[str], T], default: T) -> T:
+        """Return the value of a field, or `default` for one that is absent, empty or cannot be read."""
+        text = self._fields.get(name)
+        if not text:
+            return default
+        try:
+            return read(text)
+        except JsonError as exc:
+            self._problems.append(f"{name} {exc.problem}" if exc.place == "the text" else f"{name}: {exc}")
+        except (ValueError, OverflowError, OSError) as exc:
+            self._problems.append(f"{name} {exc}")
+        return default
 
 
 def _failure(code: str | None, message: str | None, retryable: str | None) -> Failure | None:
@@ -49,39 +92,50 @@ def _failure(code: str | None, message: str | None, retryable: str | None) -> Fa
 
 
 def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
-    """Return the worker of the hash `celeriac:worker:{id}`."""
+    """Return the worker of the hash `celeriac:worker:{id}`; what cannot be read has its default."""
+    reading = _Reading(fields)
     return WorkerInfo(
         worker_id=worker_id,
         kind=fields.get("kind", ""),
         host=fields.get("host", ""),
-        pid=int(fields.get("pid") or 0),
+        pid=reading.value("pid", whole_of, 0),
         groups=tuple(name for name in fields.get("groups", "").split(",") if name),
-        concurrency=int(fields.get("concurrency") or 0),
-        running=int(fields.get("running") or 0),
-        started_at=utc_from_ms(float(fields.get("started_ms") or 0)),
-        seen_at=utc_from_ms(float(fields.get("seen_ms") or 0)),
+        concurrency=reading.value("concurrency", whole_of, 0),
+        running=reading.value("running", whole_of, 0),
+        started_at=reading.value("started_ms", _moment_of_ms, utc_from_ms(0)),
+        seen_at=reading.value("seen_ms", _moment_of_ms, utc_from_ms(0)),
         name=fields.get("name", ""),
         address=fields.get("address", ""),
-        models=tuple(orjson.loads(fields.get("models") or "[]")),
-        tasks=tuple(orjson.loads(fields.get("tasks") or "[]")),
+        models=reading.value("models", WORDS.read, ()),
+        tasks=reading.value("tasks", WORDS.read, ()),
     )
+
+
+def _moment_of_ms(text: str) -> datetime:
+    return utc_from_ms(number_of(text))
 
 
 def limits_from_json(text: str) -> Limits:
     """Return the limits that `lua/transitions/limit.lua` noted."""
-    noted = orjson.loads(text)
-    return Limits(
-        max_running=noted.get("max_running"),
-        rate=StartRate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
-        at=utc_from_ms(float(noted["since_ms"])),
-        note=str(noted.get("note", "")),
-    )
+    try:
+        noted = json_text.read(text, "the record of the limits")
+        return Limits(
+            max_running=noted.get("max_running"),
+            rate=StartRate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
+            at=utc_from_ms(float(noted["since_ms"])),
+            note=str(noted.get("note", "")),
+        )
+    except _UNREADABLE as exc:
+        return Limits(None, None, utc_from_ms(0), f"damaged: {exc}")
 
 
 def pause_from_json(text: str) -> Pause:
     """Return the pause that `lua/transitions/pause.lua` noted."""
-    noted = orjson.loads(text)
-    return Pause(utc_from_ms(float(noted["paused_ms"])), str(noted.get("note", "")))
+    try:
+        noted = json_text.read(text, "the record of the pause")
+        return Pause(utc_from_ms(float(noted["paused_ms"])), str(noted.get("note", "")))
+    except _UNREADABLE as exc:
+        return Pause(utc_from_ms(0), f"damaged: {exc}")
 
 
 def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
@@ -97,19 +151,23 @@ def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
         max_retries=int(max_retries),
         attempts_allowed=int(allowed),
         user_id=user_id,
-        metadata=orjson.loads(metadata) if metadata else {},
+        # What cannot be read is left out; a foreign program wrote it.
+        metadata=_Reading({"metadata": metadata or ""}).value("metadata", OBJECT.read, {}),
         timeout_ms=int(timeout_ms) if timeout_ms else None,
         original_file_path=original_file_path,
     )
 
 
 def log_line_from_entry(entry_id: str, fields: Mapping[str, str]) -> LogLine:
-    """Return a line from its entry in the stream of a task's log."""
+    """Return a line from its entry in the stream of a task's log; if it cannot be read, its `data` has `damaged`."""
+    reading = _Reading(fields)
+    data: dict[str, Any] = reading.value("data", OBJECT.read, {})
+    timestamp_ms, attempt = reading.value("timestamp_ms", whole_of, 0), reading.value("attempt", whole_of, 0)
     return LogLine(
         level=fields.get("level", "info"),
         message=fields.get("message", ""),
-        data=orjson.loads(fields.get("data") or "{}"),
-        timestamp_ms=int(fields.get("timestamp_ms") or 0),
-        attempt=int(fields.get("attempt") or 0),
+        data=data if reading.damage is None else {**data, "damaged": reading.damage},
+        timestamp_ms=timestamp_ms,
+        attempt=attempt,
         id=entry_id,
     )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from celeriac import json_text
 from celeriac.model import Claim, Status, Submission, Submitted
 from celeriac.store import keys
 from celeriac.store.records import claim_from_reply
@@ -70,7 +69,7 @@ class RemoteTasks:
 
         A claim that never arrived gets no tasks if a later claim arrived before it.
         """
-        offered = orjson.dumps(list(workers)).decode()
+        offered = json_text.write(list(workers))
         fence = self._fence(number)
         return self._store.call("claim_remote", group, offered, self.gateway, number, fence, "1" if tell else "0")
 
@@ -118,8 +117,8 @@ class RemoteTasks:
             group,
             held,
             worker,
-            orjson.dumps(pairs).decode() if pairs else "",
-            orjson.dumps(list(models)).decode() if models else "",
+            json_text.write(pairs) if pairs else "",
+            json_text.write(list(models)) if models else "",
         )
 
     async def models(self) -> list[tuple[str, str]]:

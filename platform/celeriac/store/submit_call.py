@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.settings import QueueSettings
@@ -48,7 +47,7 @@ def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> li
         _or_empty(s.expires_at_ms),
         _or_empty(s.timeout_ms),
         s.user_id or "",
-        orjson.dumps(s.metadata).decode() if s.metadata else "",
+        json_text.write(s.metadata) if s.metadata else "",
         keys.idempotency(s.user_id or "", s.idempotency_key) if s.idempotency_key else "",
         queues.limit_of(s.group, remote=s.delivery is Delivery.REMOTE),
         s.delivery.value,
@@ -91,7 +90,7 @@ def _further_fields(s: Submission) -> str:
         fields["slot_ms"] = str(s.scheduled_at_ms)
     if s.remote is not None:
         fields.update(_orders(s.remote))
-    return orjson.dumps(fields).decode() if fields else ""
+    return json_text.write(fields) if fields else ""
 
 
 def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import orjson
-
+from celeriac import json_text
 from celeriac.errors import (
     ChangedTaskError,
     IllegalTransitionError,
@@ -118,7 +117,7 @@ class TaskStore(StoreReader):
             nonce or self.unique(),
             payload or "",
             "" if rev is None else rev,
-            orjson.dumps(dict(kept)).decode() if kept else "",
+            json_text.write(dict(kept)) if kept else "",
             "\n".join(secret_fields),
         )
         if not before:
@@ -243,7 +242,7 @@ class TaskStore(StoreReader):
         pairs = [part for pair in (facts or {}).items() for part in pair]
         arguments = [part for claim in claims for part in (claim.task_id, claim.fence)]
         replies = await self._one_of_leases(
-            "renew", lease_ms, worker, lease_ms, orjson.dumps(pairs).decode() if pairs else "", *arguments
+            "renew", lease_ms, worker, lease_ms, json_text.write(pairs) if pairs else "", *arguments
         )
         return [LeaseState(reply) for reply in replies]
 
@@ -255,7 +254,7 @@ class TaskStore(StoreReader):
     async def announce_types(self, types: Mapping[str, Mapping[str, Any]]) -> None:
         """Tell front doors which task types the workers of this installation run."""
         if types:
-            encoded = {name: orjson.dumps(facts).decode() for name, facts in types.items()}
+            encoded = {name: json_text.write(facts) for name, facts in types.items()}
             await self._patiently(lambda: self.redis.hset(keys.TYPES, mapping=encoded))
 
     # --- background roles
@@ -285,7 +284,7 @@ class TaskStore(StoreReader):
 
     async def pause(self, group: str, note: str = "") -> Pause:
         """Pause a group: its tasks are accepted and wait; running ones continue. Pausing again replaces the note."""
-        noted = orjson.dumps({"note": note[:MAX_TEXT]}).decode()
+        noted = json_text.write({"note": note[:MAX_TEXT]})
         return Pause(utc_from_ms(int(await self._one("pause", group, noted))), note[:MAX_TEXT])
 
     async def resume(self, group: str, *, steps: int = 20) -> bool:
@@ -313,7 +312,7 @@ class TaskStore(StoreReader):
             wanted["max_running"] = max_running
         if rate is not None:
             wanted.update(rate=rate.starts, per_ms=rate.per_ms)
-        since_ms, _ = await self._one("limit", group, orjson.dumps(wanted).decode())
+        since_ms, _ = await self._one("limit", group, json_text.write(wanted))
         return Limits(max_running, rate, utc_from_ms(int(since_ms)), note[:MAX_TEXT])
 
     async def unlimit(self, group: str, *, steps: int = 20) -> bool:
@@ -374,18 +373,12 @@ def log_data_text(data: Mapping[str, Any]) -> str:
     """Return the data of a log line as JSON, '' for none. Data that is too large is replaced by its names and size."""
     if not data:
         return ""
-    try:
-        plain = without_secrets(dict(data))
-        encoded = orjson.dumps(plain, default=lambda one: redact(repr(one)), option=orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError):
-        # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
-        encoded = orjson.dumps(
-            {str(name)[:256]: redact(ascii(value))[:1000] for name, value in list(data.items())[:20]}
-        )
-    if len(encoded) > MAX_LOG_DATA:
+    encoded = json_text.describe(without_secrets(dict(data)), text=lambda one: redact(ascii(one)))
+    size = len(encoded.encode())
+    if size > MAX_LOG_DATA:
         names = [str(name)[:256] for name in list(data)[:20]]
-        encoded = orjson.dumps({"left_out": names, "bytes": len(encoded)})
-    return encoded.decode()
+        encoded = json_text.describe({"left_out": names, "bytes": size})
+    return encoded
 
 
 def _check_claim(claim: Claim, reply: Any) -> None:

@@ -33,7 +33,8 @@ def task_record(task: Task) -> dict[str, Any]:
     """Return `task` as the v1 record: JSON-ready, keys in the order they are documented in.
 
     Status is lower case, times are RFC 3339 in UTC with milliseconds, `error` is None or
-    `{code, message, retryable}`. `progress` is always an object: see `progress_record`.
+    `{code, message, retryable}`. `progress` is always an object: see `progress_record`. Only a record that cannot be
+    read as a whole has `damaged`, which says why.
     """
     record: dict[str, Any] = dict(zip(_NAMES, _VALUES(task), strict=True))
     for name, to_json in _WRITTEN:
@@ -43,6 +44,8 @@ def task_record(task: Task) -> dict[str, Any]:
     record["error"] = error_record(task.error)
     if task.secret_fields:
         record["payload"] = secret_fields.masked(task.payload, task.secret_fields)
+    if task.damage is not None:
+        record["damaged"] = task.damage
     return record
 
 
@@ -59,7 +62,7 @@ def task_from_record(record: Mapping[str, Any]) -> Task:
         }
         values["progress"] = progress_from_record(record["progress"])
         values["error"] = error_from_record(record["error"])
-        return Task(**values)
+        return Task(**values, damage=record.get("damaged"))
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"this is not the record of a task: {exc!r}") from exc
 

@@ -7,16 +7,14 @@ Celery calls (`.delay()`), `remote_submission` the dispatch API, and `instance_o
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, Violation
+from celeriac import json_text
+from celeriac.errors import InvalidSubmissionError, JsonError, PayloadTooLargeError, Violation
 from celeriac.model import Delivery, RemoteOrders, Submission, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
@@ -154,7 +152,7 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
 
 def _policy(call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings) -> RetryPolicy:
     try:
-        payload = task_type.validate(json.loads(call.payload), submitted=True)
+        payload = task_type.validate(json_text.read(call.payload), submitted=True)
         task_type.hooks.check_without_intake(payload, delivery)
         return task_type.retry_policy(payload, settings)
     except InvalidSubmissionError:
@@ -304,10 +302,9 @@ def _timeout_ms(timeout_s: float | None) -> int | None:
 
 def _json_text(field: str, value: Mapping[str, Any], *, limit: int) -> str:
     try:
-        encoded = orjson.dumps(value)
-    except TypeError as exc:
-        # Nesting beyond 254 levels, an integer beyond 64 bits, text that is not Unicode.
-        raise InvalidSubmissionError([Violation(field, f"cannot be stored as JSON: {exc}")]) from exc
+        encoded = json_text.write_bytes(value, field)
+    except JsonError as exc:
+        raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
     if len(encoded) > limit:
         if field == "payload":
             raise PayloadTooLargeError("the payload", len(encoded), limit)

@@ -10,8 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-import orjson
-
+from celeriac import json_text
 from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.runner import AttemptEnd, Runner
@@ -163,7 +162,7 @@ async def _attempt(
     end = store.end.result()
     return running, TaskOutcome(
         status=end.status,
-        result=orjson.loads(end.result_json),
+        result=json_text.read(end.result_json),
         error=end.failure,
         exception=running.result().error if running.done() else None,
         progress=tuple(store.progress),
@@ -183,8 +182,8 @@ def _claim(
     options: TaskOptions,
 ) -> Claim:
     """Return the claim that a worker would get. The submission is written as JSON and checked, as by the API."""
-    document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}), "payload")
-    submission = build_submission(read_request(orjson.loads(document)), settings, registry)
+    document = to_json(submission_document({"type": task_type.name, "payload": payload, **options}))
+    submission = build_submission(read_request(json_text.read(document)), settings, registry)
     allowed = submission.max_retries + 1
     if not 1 <= attempt <= allowed:
         raise ValueError(

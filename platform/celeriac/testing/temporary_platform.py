@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from celeriac import json_text
 from celeriac.client import Client
 from celeriac.errors import PlatformStartError
 from celeriac.installation.run_file import Installation, read_installation
@@ -109,7 +109,7 @@ def _environment(imports: Sequence[str] | None, settings: Mapping[str, Any], fol
         value, chosen = defaults.get(name), settings.get(name, defaults.get(name))
         if name != "access" and isinstance(value, dict) and isinstance(chosen, Mapping):
             chosen = {**value, **chosen}
-        environ[f"CELERIAC_{name.upper()}"] = json.dumps(chosen)
+        environ[f"CELERIAC_{name.upper()}"] = json_text.write(chosen)
     # An empty entry means the current folder.
     environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return environ

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
-import orjson
-
+from celeriac import json_text
 from celeriac.logs import redact
 from celeriac.model import rfc3339
 
@@ -144,4 +143,4 @@ class Screen:
         if text.startswith("{") and text.endswith("}"):
             return text
         event = {"timestamp": rfc3339(datetime.now(UTC)), "role": role, "event": text}
-        return orjson.dumps(event).decode()
+        return json_text.describe(event)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 from kombu import Producer
 
+from celeriac import json_text
 from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.store.task_store import OutgoingMessage
 
@@ -78,7 +78,7 @@ class Broker:
             # Declared each time, because a message for a missing queue would be lost silently.
             self._queue(group)(producer.channel).declare()
         for message in messages:
-            envelope = json.loads(message.envelope)
+            envelope = json_text.read(message.envelope)
             properties = envelope["properties"]
             producer.publish(
                 base64.b64decode(envelope["body"]),

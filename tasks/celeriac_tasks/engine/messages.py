@@ -7,7 +7,6 @@ Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's vir
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,8 @@ from kombu import serialization
 from kombu.compression import decompress
 from kombu.utils.json import dumps
 
+from celeriac import json_text
+from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Delivery, ms_from_utc
 from celeriac.tasks.submission import CeleryCall
 
@@ -89,15 +90,33 @@ def call_of_message(message: Any, decoded: Any) -> PublishedCall:
 
 
 def plain_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the payload (a JSON object) for a call of a plain Celery task."""
-    return json.dumps({"args": list(args), "kwargs": dict(kwargs)}, default=str)
+    """Return the payload (JSON object) of a call of a plain Celery task; raises `InvalidSubmissionError`."""
+    return _written({"args": list(args), "kwargs": dict(kwargs)})
 
 
 def registered_payload(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the payload for a registered type called as a Celery task: its keywords, or one mapping and keywords."""
+    """Return the payload of a registered type called as a Celery task: its keywords, or one mapping and keywords.
+
+    Raises `InvalidSubmissionError`.
+    """
     if len(args) == 1 and isinstance(args[0], Mapping):
-        return json.dumps({**args[0], **kwargs}, default=str)
-    return json.dumps({"args": list(args), **kwargs} if args else dict(kwargs), default=str)
+        return _written({**args[0], **kwargs}, "payload", _text_of)
+    return _written({"args": list(args), **kwargs} if args else dict(kwargs), "payload", _text_of)
+
+
+def _written(document: Mapping[str, Any], what: str = "", default: json_text.Default = str) -> str:
+    """Write JSON; dates, decimals and the like, of which kombu made messages, become texts."""
+    try:
+        return json_text.write(document, what, default=default)
+    except JsonError as exc:
+        raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
+
+
+def _text_of(value: Any) -> str:
+    # The handler of a registered type gets the payload, and would get `b'...'` for bytes.
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise JsonError("the value", "is bytes, which cannot be written as JSON: send a string, in base64 for example")
+    return str(value)
 
 
 def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[str, Any]) -> str:
@@ -134,7 +153,7 @@ def celery_call(
 def _kept(call: PublishedCall, queue: str) -> str:
     """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count."""
     priority = call.properties.get("priority")
-    return json.dumps(
+    return _written(
         {
             "body": base64.b64encode(call.body).decode(),
             "content-encoding": call.content_encoding,
@@ -150,7 +169,7 @@ def _kept(call: PublishedCall, queue: str) -> str:
                 "delivery_tag": str(uuid4()),
             },
         },
-        default=str,
+        "message",
     )
 
 

@@ -12,17 +12,19 @@ implementations (pinned to one minor version of kombu).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import orjson
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.store.server.channel import pop_messages
 
 log = logging.getLogger(__name__)
@@ -97,8 +99,11 @@ class Channel(kombu_redis.Channel):
 
 
 def _envelope(message: bytes) -> Any:
-    """Return a message as kombu would read it; kombu's slower reader is used only for values with a Python type."""
-    return loads(bytes_to_str(message)) if b'"__type__"' in message else orjson.loads(message)
+    """Return a message as kombu would read it; kombu's slower reader takes what is not plain JSON."""
+    if b'"__type__"' not in message:
+        with contextlib.suppress(JsonError):
+            return json_text.read(message)
+    return loads(bytes_to_str(message))
 
 
 class Transport(kombu_redis.Transport):

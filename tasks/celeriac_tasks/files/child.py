@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import resource
 import sys
@@ -17,10 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from celeriac import json_text
+from celeriac.errors import JsonError
 from celeriac.tasks.types.processors import FileJob, JobLimits, Processor, processors
 from celeriac_tasks.files.parent_death import die_with_parent
 from celeriac_tasks.files.protocol import Request, encode_line
-from celeriac_tasks.files.refusals import ProcessorUnavailableError, refusal_of
+from celeriac_tasks.files.refusals import BadFactsError, ProcessorUnavailableError, refusal_of
 
 #: The shortest time between two reports of the same stage (seconds).
 _REPORT_INTERVAL_S: Final = 0.25
@@ -84,7 +85,7 @@ def _run(request: Request, reports: _Reports) -> bytes:
         raise _unavailable(processor, exc) from exc
     if not isinstance(facts, Mapping):
         raise TypeError(f"a processor returns its facts as a mapping, not {type(facts).__name__}")
-    return encode_line("done", job.outputs, _plain(dict(facts)))
+    return encode_line("done", job.outputs, _checked(dict(facts)))
 
 
 def _imported(request: Request) -> Processor:
@@ -101,9 +102,13 @@ def _unavailable(processor: Processor, exc: ImportError) -> ProcessorUnavailable
     return ProcessorUnavailableError(f"the processor {processor.name!r} cannot run on this worker ({exc}){advice}")
 
 
-def _plain(facts: dict[str, Any]) -> Any:
-    """Return facts as plain JSON values; NaN and the infinities become null."""
-    return json.loads(json.dumps(facts), parse_constant=lambda _: None)
+def _checked(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as they are; raises `BadFactsError` if they are not JSON."""
+    try:
+        json_text.write_bytes(facts, "facts")
+    except JsonError as exc:
+        raise BadFactsError(f"the facts cannot be written as JSON: {exc}") from exc
+    return facts
 
 
 class _Reports:

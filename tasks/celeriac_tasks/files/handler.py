@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, SettingsError, SkipRetry
 from celeriac.files.names import media_type_of
 from celeriac.handlers.context import Context
@@ -63,7 +63,7 @@ class FileProcessHandler:
             facts, outputs = await self._run(plan, source, workplace, ctx)
             if not outputs:
                 # Written to a file so that a client which reads only the record's `result_file_path` finds the facts.
-                text = json.dumps(facts, indent=2).encode()
+                text = json_text.write_bytes(facts, "facts", indent=True)
                 outputs = [await asyncio.to_thread(workplace.write, "result.json", text)]
             published = await _to_the_end(workplace.publish, outputs)
             about = {path.name: _about(path) for path in published}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+from celeriac import json_text
 from celeriac.errors import TaskError
 from celeriac.tasks.types.processors import FileJob
 from celeriac_tasks.files.ffmpeg import (
@@ -47,7 +47,7 @@ def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
         check_frame_size(log, job.limits)
         if code != 0:
             raise _refusal(code, log)
-        facts = facts_of_ffprobe(json.loads(output))
+        facts = facts_of_ffprobe(json_text.read(output))
     else:
         # Without an output ffmpeg fails, but only after it has logged the streams.
         code, _, log = look([ffmpeg, "-hide_banner", "-nostdin", *input_arguments(path, job.limits)], folder)

@@ -56,6 +56,12 @@ class ProcessorCrashedError(SkipRetry):
     code = "processor_crashed"
 
 
+class BadFactsError(SkipRetry):
+    """The facts hold a value that JSON has no form for."""
+
+    code = "bad_result"
+
+
 class DiskFullError(TaskError):
     """The disk does not have room for the output; the task is retried."""
 

@@ -2,12 +2,11 @@
 
 A Struct has one kind of number, the double. Integers are exact up to 2^53; a larger integer is sent as the nearest
 double. On the way back, a whole double within that range becomes an integer again (the sender's `2.0` and `2` are
-the same message). NaN and the infinities, which JSON lacks, become None.
+the same message). NaN and the infinities stay what they are; a result that has one is refused.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -42,7 +41,7 @@ def _json(value: Value) -> Any:
         case "string_value":
             return value.string_value
         case "number_value":
-            return whole(value.number_value) if math.isfinite(value.number_value) else None
+            return whole(value.number_value)
         case "bool_value":
             return value.bool_value
         case "struct_value":

@@ -98,8 +98,7 @@ async def test_the_context_knows_the_attempt(store: TaskStore, worker: WorkerPro
         ("model", {"at": "2026-01-02T03:04:05Z", "size": 1}),
         ("dataclass", {"name": "a", "parts": [1, 2]}),
         ("datetime", "2026-01-02T03:04:05+00:00"),
-        ("nan", {"x": None, "y": None}),
-        ("huge", {"n": 1e40}),
+        ("huge", {"n": 10**40}),
         ("set", [1]),
         ("none", None),
     ],
@@ -108,14 +107,13 @@ async def test_a_result_is_written_as_json(store: TaskStore, what: str, result: 
     task_id = await submit(store, "returns", {"what": what})
     task = await ended(store, task_id)
     assert (task.status, task.result) == (Status.COMPLETED, result)
-    if what == "huge":
-        assert await store.redis.hget(f"task:{task_id}", "result") == f'{{"n": {10**40}}}', "every digit is kept"
 
 
 @pytest.mark.parametrize(
     ("what", "code", "text"),
     [
         ("bytes", "bad_result", "bytes"),
+        ("nan", "bad_result", "result.x is NaN; JSON has no such number: send null or a string"),
         ("endless", "bad_result", "ircular"),
         ("object", "bad_result", "object"),
         ("large", "result_too_large", "max_result_bytes"),

@@ -42,7 +42,7 @@ async def failure(run: FileRun, how: str, **options: Any) -> TaskError:
 async def test_a_processor_of_somebodys_own(original: Path) -> None:
     run = FileRun(original)
     result = await run("capitals")
-    assert result["facts"] == {"words": 3, "share": None}
+    assert result["facts"] == {"words": 3, "share": 0.75}
     assert result["result_file_path"] == str(original.with_name("result.txt"))
     assert {path.name: path.read_text() for path in original.parent.iterdir()} == {
         "original.txt": "one two three",
@@ -69,6 +69,7 @@ async def test_a_processor_of_somebodys_own(original: Path) -> None:
         ("no output", "processor_failed", "never.txt"),
         ("link", "processor_failed", "link.txt"),
         ("facts too large", "processor_failed", "to an output file"),
+        ("odd facts", "bad_result", "facts.shares[1] is NaN; JSON has no such number"),
         ("no facts", "processor_failed", "mapping"),
         ("import", "processor_unavailable", "celeriac_has_no_such_module"),
     ],

@@ -222,11 +222,11 @@ async def test_what_is_not_json_or_too_large_is_kept_as_far_as_it_can_be(
     assert all(len(line["message"]) == 8192 for line in items)
     of, nested, long, nan, half, big = [line["data"] for line in items]
     assert of == {"of": "{1, 2}"}
-    assert nested["deep"].startswith("[[[")
+    assert json.dumps(nested["deep"]).startswith("[[[")
     assert (long["left_out"], long["bytes"] > 100_000) == (["long"], True)
-    assert nan == {"7": None}
+    assert nan == {"7": "nan"}
     assert half["half"] == ascii("\ud800")
-    assert big == {"big": str(2**70)}
+    assert big == {"big": 2**70}
 
 
 async def test_a_stream_replays_goes_on_live_and_ends_with_the_task(

@@ -78,7 +78,7 @@ async def read_events(response: httpx.Response, *, comments: list[str] | None = 
     """Parse an event stream; `comments` and the retry field are collected where a list is given."""
     name, event_id = "", None
     data: list[str] = []
-    async for line in response.aiter_lines():
+    async for line in _lines(response):
         if line == "":
             if data:
                 yield SentEvent(name, event_id, json.loads("\n".join(data)))
@@ -96,6 +96,15 @@ async def read_events(response: httpx.Response, *, comments: list[str] | None = 
                 data.append(value)
             else:
                 raise AssertionError(f"not a field of an event stream: {line!r}")
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield complete lines. Ours end with LF; `aiter_lines` ends one at U+2028 too, which JSON may hold."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode()
 
 
 async def watch(

@@ -31,7 +31,7 @@ def capitals(job: FileJob, options: NoOptions) -> dict[str, Any]:
     job.output("result.txt").write_text(text.upper())
     job.output("second.txt").write_text("more")
     (job.folder / "scratch").write_text("thrown away")
-    return {"words": len(text.split()), "share": float("nan")}
+    return {"words": len(text.split()), "share": len(text.split()) / 4}
 
 
 @processor("rough", options=Rough)
@@ -77,6 +77,8 @@ def rough(job: FileJob, options: Rough) -> dict[str, Any]:
             job.output("link.txt").symlink_to("/etc/passwd")
         case "facts too large":
             return {"text": "x" * 2_000_000}
+        case "odd facts":
+            return {"shares": [1, float("nan")]}
         case "no facts":
             return None  # type: ignore[return-value]
         case "environment":

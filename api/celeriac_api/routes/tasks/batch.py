@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from fastapi import Request
 from starlette.responses import Response
 
-from celeriac.errors import CeleriacError, InvalidSubmissionError, Violation
+from celeriac import json_text
+from celeriac.errors import CeleriacError, InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Submitted
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import SUBMIT
@@ -68,9 +68,9 @@ async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Re
 def _documents(body: bytes, most: int) -> Sequence[object]:
     """Return the batch's tasks, unchecked; raises if the body is not a batch."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
+        document = json_text.read(body, "the body")
+    except JsonError as exc:
+        raise RequestError("malformed_json", str(exc)) from exc
     if not isinstance(document, Mapping) or not isinstance(document.get("tasks"), list):
         raise InvalidSubmissionError([Violation("tasks", "a batch must be a JSON object whose `tasks` is a list")])
     if unknown := [name for name in document if name != "tasks"]:

@@ -10,7 +10,7 @@ is an event like any other.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from celeriac.errors import StoreUnavailableError, TaskNotFoundError
@@ -214,6 +214,7 @@ def progress_data(task_id: str, event: Event) -> dict[str, Any]:
         "stage": fields.get("stage", ""),
         "message": fields.get("message", ""),
         "timestamp_ms": int(_number(fields.get("timestamp_ms", ""))),
+        **_damage(fields),
     }
 
 
@@ -227,6 +228,7 @@ def status_data(task_id: str, event: Event) -> dict[str, Any]:
         "worker": fields.get("worker"),
         "error": None,
         "timestamp_ms": int(event.id.partition("-")[0]),
+        **_damage(fields),
     }
     if "code" in fields:
         data["error"] = {
@@ -237,13 +239,19 @@ def status_data(task_id: str, event: Event) -> dict[str, Any]:
     return data
 
 
+def _damage(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return what an event says of itself that history cannot read."""
+    return {"damaged": fields["damaged"]} if "damaged" in fields else {}
+
+
 def _end_data(task: Task) -> dict[str, Any]:
-    return {
+    data = {
         "task_id": task.task_id,
         "status": task.status.wire,
         "result": task.result,
         "error": error_record(task.error),
     }
+    return data if task.damage is None else {**data, "damaged": task.damage}
 
 
 def _is_final(event: Event) -> bool:

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
-from celeriac.errors import CeleriacError, PayloadTooLargeError
+from celeriac import json_text
+from celeriac.errors import CeleriacError, JsonError, PayloadTooLargeError
 from celeriac.tasks.request import IDEMPOTENCY_KEY, read_request
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
@@ -72,8 +72,8 @@ async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
     idempotency_key = check_headers(scope["headers"], limit, scope)
     body = await read_body(receive, limit)
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
+        document = json_text.read(body)
+    except JsonError as exc:
         raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
     request = read_request(document)
     submitted = await parts.tasks.submit(request, caller=principal_in(scope), idempotency_key=idempotency_key)

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import orjson
 import typer
 
+from celeriac import json_text
 from celeriac.cli.auditing import note as note_action
 from celeriac.cli.filters import read_moment
 from celeriac.cli.options import Config, DataDir, Json
-from celeriac.cli.output import json_text, print_json, print_line
+from celeriac.cli.output import indented, print_json, print_line
 from celeriac.cli.tables import print_table
-from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import DefinitionStatus
 
@@ -113,7 +113,7 @@ def show(definition_id: DefinitionId, as_json: Json = False, data_dir: DataDir =
         return
     for name in ("task_def_id", "name", "user_id", "status", "note", "content", "group", "overlap", "misfire"):
         if found[name] is not None:
-            print_line(f"{name:12} {json_text(found[name])}")
+            print_line(f"{name:12} {indented(found[name])}")
     print_line(f"{'trigger':12} {_trigger(found)}")
     print_line(f"{'counters':12} " + ", ".join(f"{n} {name}" for name, n in found["counters"].items() if n))
     print_line("")
@@ -368,9 +368,9 @@ def _trigger(record: dict[str, Any]) -> str:
 
 def _object(name: str, text: str) -> dict[str, Any]:
     try:
-        found = orjson.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text)
-    except (OSError, orjson.JSONDecodeError) as exc:
-        raise InvalidSubmissionError([Violation(name, f"is not valid JSON: {exc}")]) from exc
+        found = json_text.read(Path(text[1:]).read_bytes() if text.startswith("@") else text, "the text")
+    except (OSError, JsonError) as exc:
+        raise InvalidSubmissionError([Violation(name, f"cannot be read: {exc}")]) from exc
     if not isinstance(found, dict):
         raise InvalidSubmissionError([Violation(name, "must be a JSON object")])
     return found

@@ -155,6 +155,8 @@ def _row(task: Task) -> tuple[Any, ...]:
     if task.started_at is not None and task.finished_at is not None:
         took = _duration((task.finished_at - task.started_at).total_seconds() * 1000)
     error = "" if task.error is None else f"{task.error.code}: {task.error.message}"
+    if task.damage is not None:
+        error = f"damaged: {task.damage}"
     status = task.status.wire
     return task.task_id, task.type, task.group, status, task.attempt, rfc3339(task.created_at), took, error
 

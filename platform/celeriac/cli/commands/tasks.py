@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from celeriac import json_text
 from celeriac.cli.auditing import note
 from celeriac.cli.commands.bulk import Detach, DryRun, OneTask, act_on_many
 from celeriac.cli.commands.watch import watch_task
 from celeriac.cli.connection import local_types, on_tasks
 from celeriac.cli.filters import filtered
 from celeriac.cli.options import Config, DataDir, Json, TaskId
-from celeriac.cli.output import json_text, print_error, print_json, print_line, printable
+from celeriac.cli.output import indented, print_error, print_json, print_line, printable
 from celeriac.errors import (
     InvalidSubmissionError,
     Violation,
@@ -211,11 +211,11 @@ def read_json(name: str, text: str) -> Any:
         elif text.startswith("@"):
             source = text[1:]
             text = Path(source).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_no_constant)
+        return json_text.read(text, source)
     except OSError as exc:
         raise InvalidSubmissionError([Violation(name, f"cannot read {source}: {exc.strerror}")]) from exc
-    except (ValueError, RecursionError) as exc:
-        raise InvalidSubmissionError([Violation(name, f"{source} is not JSON: {exc}")]) from exc
+    except ValueError as exc:  # of the text or its encoding
+        raise InvalidSubmissionError([Violation(name, str(exc))]) from exc
 
 
 def record_lines(task: Task, position: int | None = None) -> list[str]:
@@ -230,15 +230,15 @@ def record_lines(task: Task, position: int | None = None) -> list[str]:
     if task.cancel_requested and not task.status.final:
         record["status"] += " (asked to stop)"
     record["attempt"] = f"{task.attempt} of up to {task.max_retries + 1}"
-    record["metadata"] = json.dumps(task.metadata) if task.metadata else None
+    record["metadata"] = json_text.encode(task.metadata).decode() if task.metadata else None
     for name in ("max_retries", "cancel_requested"):
         record.pop(name)
     if error is not None:
         record["error"] = f"{error['code']}: {error['message']}"
     lines = [f"{name:<12} {printable(str(value))}" for name, value in record.items() if value is not None]
-    lines.append(f"payload      {json_text(payload)}")
+    lines.append(f"payload      {indented(payload)}")
     if task.status is Status.COMPLETED:
-        lines.append(f"result       {json_text(result)}")
+        lines.append(f"result       {indented(result)}")
     return lines
 
 

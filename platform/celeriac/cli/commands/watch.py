@@ -11,12 +11,13 @@ import typer
 
 from celeriac.cli.connection import on_tasks
 from celeriac.cli.options import Config, DataDir, Json, TaskId
-from celeriac.cli.output import FAILED, json_text, print_json, print_line, printable
+from celeriac.cli.output import FAILED, indented, print_json, print_line, printable
 from celeriac.errors import StoreUnavailableError
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import Event, Status, Task
 from celeriac.store.watching.feed import TIMELINE
 from celeriac.store.watching.hub import LiveHub
+from celeriac.task_fields import status_of
 from celeriac.tasks.record import plain_number, task_record
 from celeriac.tasks.service import Tasks
 
@@ -91,7 +92,7 @@ def _exit_code(task: Task) -> int:
 
 
 def _is_final(event: Event) -> bool:
-    return event.kind == "status" and Status(event.fields["status"]).final
+    return event.kind == "status" and status_of(event.fields.get("status", "")).final
 
 
 class View(Protocol):
@@ -202,7 +203,7 @@ def event_facts(event: Event) -> dict[str, Any]:
         if facts.get(name):
             facts[name] = int(facts[name])
     if "status" in facts:
-        facts["status"] = Status(facts["status"]).wire
+        facts["status"] = status_of(facts["status"]).wire
     if "retryable" in facts:
         facts["retryable"] = facts["retryable"] == "1"
     return facts
@@ -221,8 +222,10 @@ def _stage_and_message(event: Event) -> str:
 
 def _status_line(event: Event) -> str:
     facts = event_facts(event)
-    parts = [facts["status"]]
-    if facts.get("attempt") and facts["status"] == "processing":
+    if "damaged" in facts:
+        return printable(f"damaged: {facts['damaged']}")
+    parts = [facts.get("status", "")]
+    if facts.get("attempt") and parts == ["processing"]:
         parts.append(f"(attempt {facts['attempt']})")
     if facts.get("code") or facts.get("message"):
         parts.append(": ".join(str(facts[name]) for name in ("code", "message") if facts.get(name)))
@@ -231,7 +234,7 @@ def _status_line(event: Event) -> str:
 
 def _print_end(task: Task) -> None:
     if task.status is Status.COMPLETED:
-        print_line(json_text(task.result))
+        print_line(indented(task.result))
     else:
         why = f": {task.error.code}: {task.error.message}" if task.error is not None else ""
         print_line(f"{task.status.wire}{printable(why)}")

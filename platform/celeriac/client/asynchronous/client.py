@@ -82,7 +82,7 @@ class AsyncClient:
         # Every try has the same key, so that they make one task.
         key = options.get("idempotency_key") or self._api.new_key()
         check_idempotency_key(key)
-        body = to_json(submission_document({"type": type, "payload": payload, **options}), "payload")
+        body = to_json(submission_document({"type": type, "payload": payload, **options}))
         return self._handle(await self._api.act(Call("POST", TASKS, body=body, headers=idempotent(key))))
 
     async def submit_many(self, tasks: Iterable[NewTask]) -> Sequence[AsyncTaskHandle]:
@@ -136,13 +136,13 @@ class AsyncClient:
         That task reports progress, and its result is `{matched, done, skipped, failed}`. Raises
         `InvalidSubmissionError` if no condition is given.
         """
-        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": False}, "filter")
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": False})
         call = Call("POST", BULK, body=body, headers=idempotent(self._api.new_key()))
         return self._handle(await self._api.act(call))
 
     async def bulk_count(self, action: str, **chosen: Unpack[FilterOptions]) -> int:
         """Return how many tasks `bulk` would change, without changing them."""
-        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": True}, "filter")
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": True})
         return int(member(await self._api.document(Call("POST", BULK, body=body)), "matched", int))
 
     async def groups(self) -> Sequence[GroupStats]:
@@ -244,7 +244,7 @@ class AsyncTaskHandle:
 
         Raises `IllegalTransitionError`, `InvalidSubmissionError`, `QueueFullError`.
         """
-        body = None if payload is None else to_json({"payload": payload}, "payload")
+        body = None if payload is None else to_json({"payload": payload})
         headers = idempotent(self._api.new_key())
         _, self.status = await self._api.act(Call("POST", f"{task_path(self.id)}/retry", body=body, headers=headers))
         return self.status

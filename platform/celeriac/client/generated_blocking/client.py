@@ -81,7 +81,7 @@ class Client:
         # Every try has the same key, so that they make one task.
         key = options.get("idempotency_key") or self._api.new_key()
         check_idempotency_key(key)
-        body = to_json(submission_document({"type": type, "payload": payload, **options}), "payload")
+        body = to_json(submission_document({"type": type, "payload": payload, **options}))
         return self._handle(self._api.act(Call("POST", TASKS, body=body, headers=idempotent(key))))
 
     def submit_many(self, tasks: Iterable[NewTask]) -> Sequence[TaskHandle]:
@@ -135,13 +135,13 @@ class Client:
         That task reports progress, and its result is `{matched, done, skipped, failed}`. Raises
         `InvalidSubmissionError` if no condition is given.
         """
-        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": False}, "filter")
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": False})
         call = Call("POST", BULK, body=body, headers=idempotent(self._api.new_key()))
         return self._handle(self._api.act(call))
 
     def bulk_count(self, action: str, **chosen: Unpack[FilterOptions]) -> int:
         """Return how many tasks `bulk` would change, without changing them."""
-        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": True}, "filter")
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": True})
         return int(member(self._api.document(Call("POST", BULK, body=body)), "matched", int))
 
     def groups(self) -> Sequence[GroupStats]:
@@ -243,7 +243,7 @@ class TaskHandle:
 
         Raises `IllegalTransitionError`, `InvalidSubmissionError`, `QueueFullError`.
         """
-        body = None if payload is None else to_json({"payload": payload}, "payload")
+        body = None if payload is None else to_json({"payload": payload})
         headers = idempotent(self._api.new_key())
         _, self.status = self._api.act(Call("POST", f"{task_path(self.id)}/retry", body=body, headers=headers))
         return self.status

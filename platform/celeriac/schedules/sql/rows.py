@@ -7,8 +7,7 @@ from dataclasses import fields
 from itertools import count
 from typing import Any, Final
 
-import orjson
-
+from celeriac import json_text
 from celeriac.history.rows import clean
 from celeriac.schedules.definition import (
     Definition,
@@ -83,7 +82,7 @@ def firing_row(firing: Firing) -> dict[str, Any]:
 
 def change_of(row: Any) -> DefinitionChange:
     """Return the change of a row."""
-    changed = orjson.loads(row["changed"]) if row["changed"] else {}
+    changed = json_text.read(row["changed"]) if row["changed"] else {}
     return DefinitionChange(row["at_ms"], row["action"], row["actor"], row["note"], changed)
 
 
@@ -97,5 +96,5 @@ def change_row(definition_id: str, change: DefinitionChange) -> dict[str, Any]:
         "action": change.action,
         "actor": clean(change.actor),
         "note": clean(change.note),
-        "changed": clean(orjson.dumps(change.changed).decode()) if change.changed else None,
+        "changed": clean(json_text.write(change.changed)) if change.changed else None,
     }

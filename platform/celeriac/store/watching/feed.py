@@ -226,10 +226,11 @@ class EventFeed:
 
 
 def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
-    rev = int(fields.pop("rev", 0))
-    # Entries of an earlier version lack the event's id. Their own id is unique too.
+    rev = fields.pop("rev", "0")
+    number = int(rev) if rev.isdecimal() else 0
+    # What an earlier version wrote names neither: its own id is as good, nobody else has it.
     event_id = fields.pop("event", entry_id)
-    return FeedEntry(entry_id, fields.pop("task_id", ""), rev, Event(event_id, fields.pop("kind", ""), fields))
+    return FeedEntry(entry_id, fields.pop("task_id", ""), number, Event(event_id, fields.pop("kind", ""), fields))
 
 
 def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str]]]:

@@ -15,6 +15,7 @@ from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.wakeups import FeedReader
+from celeriac.task_fields import status_of
 
 #: Records that are read at once; each may hold a large result.
 _RECORDS_AT_ONCE: Final = 50
@@ -82,8 +83,8 @@ class Replies(FeedReader):
         task_ids = [task_id for task_id in names if task_id in self._waiters]
         found = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
         for task_id, (status, result, code, message) in zip(task_ids, found, strict=True):
-            if status is not None and Status(status).final:
-                self._settle(task_id, CallEnd(Status(status), code or "", result or message or ""))
+            if status is not None and status_of(status).final:
+                self._settle(task_id, CallEnd(status_of(status), code or "", result or message or ""))
 
     def _heard(self, text: str | None) -> None:
         if text is None:

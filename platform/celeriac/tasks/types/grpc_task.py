@@ -38,7 +38,7 @@ def _fits_struct(data: dict[str, Any]) -> dict[str, Any]:
     """Refuse what `google.protobuf.Struct` cannot carry, so that it fails at submission and not in a worker.
 
     An object costs three message levels (entry, value, struct), an array two. Numbers are doubles:
-    integers beyond 2^53 lose precision (documented, not refused), beyond 1e308 they do not exist.
+    integers beyond 2^53 lose precision (documented, not refused). One beyond 64 bits must be exact as a double.
     """
     # A list of its own instead of recursion: JSON may be nested deeper than Python's stack.
     open_values: list[tuple[Any, int]] = [(data, 1)]
@@ -50,12 +50,18 @@ def _fits_struct(data: dict[str, Any]) -> dict[str, Any]:
             open_values += [(inner, level + (3 if isinstance(inner, dict | list) else 2)) for inner in value.values()]
         elif isinstance(value, list):
             open_values += [(inner, level + (2 if isinstance(inner, dict | list) else 1)) for inner in value]
-        elif isinstance(value, int):
-            try:
-                float(value)
-            except OverflowError:
-                raise ValueError("holds an integer that no double can hold") from None
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64 and not _exact_as_double(value):
+            raise ValueError(
+                "holds an integer beyond 64 bits, which travels as a double and would change: send a string"
+            )
     return data
+
+
+def _exact_as_double(value: int) -> bool:
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
 
 
 def _absent_as_empty(value: Any) -> Any:

@@ -112,8 +112,10 @@ export function show(root, { id, ending, me }) {
     drawFacts();
     drawActions();
     log.follow(!FINAL.includes(status));
-    error.hidden = !task.error;
-    if (task.error) {
+    error.hidden = !task.error && !task.damaged;
+    if (task.damaged) {
+      error.replaceChildren(h("header", {}, h("h2", {}, "This record is damaged")), h("div", { class: "body" }, h("p", { class: "error-text" }, task.damaged)));
+    } else if (task.error) {
       error.replaceChildren(
         h(
           "header",

@@ -40,7 +40,7 @@ export function renderTask(task, row) {
     setText(cells.status, task.status);
   }
   const running = task.status === "processing";
-  const wanted = running && task.progress.percentage > 0 ? cells.meterBox : cells.about;
+  const wanted = running && !task.damaged && task.progress.percentage > 0 ? cells.meterBox : cells.about;
   if (cells.slot.firstChild !== wanted) cells.slot.replaceChildren(wanted);
   if (wanted === cells.meterBox) {
     setBar(cells.meter, task.progress.percentage);
@@ -49,7 +49,7 @@ export function renderTask(task, row) {
     const failed = task.error && ["failed", "retrying"].includes(task.status);
     cells.about.classList.toggle("bad", Boolean(failed));
     const later = task.status === "scheduled" && task.run_at ? `runs ${ago(task.run_at)}` : "";
-    setText(cells.about, failed ? task.error.message : later || task.progress.message || task.progress.stage || (task.tags ?? []).join(", "));
+    setText(cells.about, task.damaged ? `damaged: ${task.damaged}` : failed ? task.error.message : later || task.progress.message || task.progress.stage || (task.tags ?? []).join(", "));
   }
   setText(cells.ran, task.started_at ? duration(ranFor(task)) : "");
   setText(cells.age, ago(task.created_at));
