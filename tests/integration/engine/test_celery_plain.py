@@ -241,3 +241,20 @@ async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
         "chain(breaks.s('first'), add.s(1)).apply_async().get(timeout=30)",
         "chord([add.s(1, 1), breaks.s('head')])(total_of.s()).get(timeout=30)",
     ) == [["ValueError", "first"], ["ValueError", "head"]]
+
+
+async def test_a_call_with_odd_json_is_refused_or_kept_exactly(workers: Workers, store: TaskStore) -> None:
+    refused = await evaluate(
+        workers,
+        "total.delay(float('nan'))",
+        "total.delay(1, *[2, float('-inf')])",
+        "total.delay(10 ** 400)",
+        "total.apply_async(kwargs={'first': 'half \\ud83d'})",
+    )
+    assert [kind for kind, _ in refused] == ["InvalidSubmissionError"] * 4
+    assert [text.partition(":")[0] for _, text in refused] == ["args[0]", "args[2]", "args[0]", "kwargs.first"]
+    assert "is NaN; JSON has no such number" in refused[0][1]
+    (task_id,) = await publish(workers, "total.delay(2 ** 64, 1)")
+    task = await ended(store, task_id)
+    assert (task.payload, task.result) == ({"args": [2**64, 1], "kwargs": {}}, 2**64 + 1)
+    assert await evaluate(workers, f"AsyncResult({task_id!r}).get(timeout=20)") == [2**64 + 1]

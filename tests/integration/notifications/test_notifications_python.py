@@ -214,8 +214,11 @@ async def test_what_cannot_be_kept_is_said(service: TaskNotificationService, sto
         with pytest.raises(InvalidSubmissionError):
             service.register_task(task_id)
     service.register_task("odd", user_id=7)
-    with pytest.raises(InvalidSubmissionError, match="JSON"):
-        await service.notify_completed("odd", result=b"bytes")
+    for result in (b"bytes", {"x": [float("nan")]}, "half \ud83d"):
+        with pytest.raises(InvalidSubmissionError, match=r"result.*(JSON|surrogate)"):
+            await service.notify_completed("odd", result=result)
+    with pytest.raises(InvalidSubmissionError, match=r"metadata\.x: is Infinity"):
+        service.register_task("odder", metadata={"x": float("inf")})
     await service.notify_failed("odd", error="told in words", error_type="Refused")
     error = (await store.get("odd")).error
     assert error is not None
