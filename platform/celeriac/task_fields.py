@@ -199,7 +199,7 @@ LIFE_CYCLE: Final = frozenset(
         *("progress_seq", "log_seq", "delta_seq", "delta_bytes"),
         # The process that waits for the task.
         "reply_to",
-        # Of definitions' instances, in records of earlier versions.
+        # Instances of definitions have it, in records of earlier versions.
         "slot_ms",
     }
 )

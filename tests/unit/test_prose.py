@@ -1,11 +1,13 @@
-"""The documentation is plain English: the patterns that came back most do not come back again.
+"""Documentation and code are plain English: the patterns that came back most do not come back again.
 
 To forbid a pattern, add it to `FORBIDDEN`. To check another kind of text, pass it to `offenders`.
 """
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,14 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "bench/*.md", "api/**/*.md")
     for path in REPOSITORY.glob(pattern)
     if "node_modules" not in path.parts
+)
+#: Files whose comments, docstrings and texts are read. Generated ones are as good as their sources.
+SOURCES = sorted(
+    path
+    for folder in ("platform", "api", "tasks", "proto", "bench", "tools", "examples", "deploy")
+    for suffix in ("py", "lua", "proto", "js", "html", "css")
+    for path in (REPOSITORY / folder).rglob(f"*.{suffix}")
+    if not {"node_modules", "generated_blocking"} & set(path.parts) and "_pb2" not in path.name
 )
 _CODE = re.compile(r"^ *(```|~~~).*?^ *\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
@@ -51,6 +61,27 @@ def offenders(text: str, name: str) -> Iterator[str]:
 def prose_of(markdown: str) -> str:
     """Return a page without its code; lines keep their numbers."""
     return _CODE.sub(lambda code: "\n" * code[0].count("\n") or "CODE", markdown)
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each comment and string of a Python file; each line of another one."""
+    source = path.read_text("utf-8")
+    if path.suffix != ".py":
+        yield from enumerate(source.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield token.start[0], token.string.lstrip("#: rf").strip("\"'")
+
+
+def test_the_texts_of_the_code_are_plain_english() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {said}"
+        for path in SOURCES
+        for line, text in texts_of(path)
+        for said in offenders(_CODE.sub("CODE", text), "text")
+    ]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))

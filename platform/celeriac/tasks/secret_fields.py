@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 MASK: Final = "***"
-#: Of a record: the paths of its payload's secrets, separated by line breaks.
+#: The field of a record that has the paths of its payload's secrets, separated by line breaks.
 FIELD: Final = "secret_fields"
 #: How deep a schema is looked into: some refer to themselves.
 _DEPTH: Final = 8

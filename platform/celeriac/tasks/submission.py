@@ -110,7 +110,7 @@ class CeleryCall:
     priority: int
     #: The arguments: a JSON object as text.
     payload: str
-    #: Of the Celery task; None means without an end.
+    #: What the Celery task says.
     max_retries: int
     run_at_ms: int | None = None
     expires_at_ms: int | None = None

@@ -130,7 +130,7 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
         yield ok("store", "append-only file on, synced to the disk every second by `celeriac up`")
     elif facts.append_fsync == "no":
         yield warning(
-            "store", "appendfsync is no: the kernel decides when to write", "run CONFIG SET appendfsync everysec"
+            "store", "appendfsync is `no`: the kernel decides when to write", "run CONFIG SET appendfsync everysec"
         )
     else:
         yield ok("store", f"append-only file on, appendfsync {facts.append_fsync}")

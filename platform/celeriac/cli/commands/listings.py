@@ -76,5 +76,5 @@ def _task_type(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
 def _worker_row(worker: WorkerInfo) -> tuple[Any, ...]:
     busy = f"{worker.running}/{worker.concurrency}"
     groups = ",".join(worker.groups)
-    # Of a remote worker, only the address is known.
+    # A remote worker is known by its address only.
     return worker.worker_id, worker.kind, worker.host, worker.pid or "", groups, busy, rfc3339(worker.started_at)

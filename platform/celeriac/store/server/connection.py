@@ -261,6 +261,6 @@ def _check_fsync(reply: Any) -> None:
     if reply[0] < 1:
         raise StoreUnavailableError(
             "durability is fsync, but the server's append-only file did not reach the disk in time; if its"
-            " appendfsync is no, set it to everysec or always (for the store of `celeriac up`: start `up` with this"
+            " appendfsync is `no`, set it to everysec or always (for the store of `celeriac up`: start `up` with this"
             " durability too)"
         )

@@ -84,7 +84,7 @@ return each(5, 3, function(id, worker, fence)
       priority_of[id] = tonumber(priority or 0)
     end
     change('ZREM', key.waiting(queue), id)
-    -- Of several messages an earlier one may have been refused.
+    -- An earlier one of several messages may have been refused.
     if limits[queue] then change('ZREM', key.limited(queue), id) end
     attempt = start({
       id = id, status = status, queue = queue, type = task_type, attempt = attempt, rev = rev, user_id = user_id,

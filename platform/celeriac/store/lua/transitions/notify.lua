@@ -11,7 +11,7 @@
 --
 -- The process that spoke of a task last holds it, until it lets it go: then the task may be silent for longer.
 -- A move that a task lacks is made up: a report of a task that waits starts it, and a task that counted as lost (or as
--- expired) goes on. Of a task that the platform runs itself only reports are taken.
+-- expired) continues. A task that the platform runs itself takes reports only.
 --
 -- Returns one array per call: {'ok', status} | {'unknown'} | {'ended', status} | {'others', status} (registered
 -- for another user, and not ended) | {'full', limit} | {'platform', status} (it ends such a task itself).

@@ -8,8 +8,8 @@
 -- ARGV[10] paths of the secrets in that other payload (separated by line breaks), '' for those that the record has
 --
 -- Returns the status before | 'queue_full' | 'changed' (it has another revision) | 'celery' (plain Celery published it, and its
--- arguments are in its message: it takes no other payload) | 'notified' (a program of its own ran it, see notify.lua) | '' (there
--- is no such task). A repeated call (same nonce: the reply was lost) answers 'FAILED'.
+-- arguments are in its message: it takes no other payload) | 'notified' (a program of its own ran it, see notify.lua) | '' (no
+-- such task). A repeated call (same nonce: the reply was lost) answers 'FAILED'.
 
 local id, waiting_limit, nonce, payload = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local rev, record, secret_fields = ARGV[8], ARGV[9], ARGV[10]
