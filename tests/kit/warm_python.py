@@ -4,8 +4,8 @@ A program of ours imports for one to two seconds of CPU before it does anything,
 `install` is in force, a command line such as `[sys.executable, "-m", "celeriac", …]` is therefore not executed: a
 server, which has imported our packages and does nothing but fork, makes a process that runs the same module with the
 same arguments, environment, folder and files. It is a child of ours as any other, with a pid, signals and an exit code
-of its own, and SIGKILL really kills it. Its own children are real programs again, except those of `celeriac up` and of
-workers, each of which gets a server for itself.
+of its own, and SIGKILL really kills it. Its own children are real programs again, except those of `celeriac up`, which
+gets a server for itself.
 
 What this cannot show is the start: the command on the path, the order of imports, what a module does with the
 environment when it is imported. Tests of those are marked `fresh_python`. `FRESH_PYTHON=1` in the environment gives
@@ -268,7 +268,7 @@ def _run(command: list[str]) -> object:
     sys.path[:] = [*first, *added, *_installed]
     sys.argv[:] = [name if how == "file" else how, *arguments]
     importlib.invalidate_caches()
-    if how == "-m" and name == "celeriac" and arguments[:1] in (["up"], ["worker"]):
+    if how == "-m" and [name, *arguments[:1]] == ["celeriac", "up"]:
         _serve_children()
     else:
         # A program finds tests as a fresh one would: if its path leads to them.
@@ -283,7 +283,7 @@ def _run(command: list[str]) -> object:
 
 
 def _serve_children() -> None:
-    """Give this process, `celeriac up` or a worker, a server for the processes that it will start."""
+    """Give this process, `celeriac up`, a server for the processes that it will start."""
     from celeriac.up import supervisor
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
