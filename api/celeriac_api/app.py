@@ -16,21 +16,21 @@ from celeriac import __version__
 from celeriac.errors import SettingsError
 from celeriac.settings import Settings
 from celeriac.tasks.registry import load
-from celeriac_api.access.guard import Guard
-from celeriac_api.dispatch import chat_routes
-from celeriac_api.dispatch import routes as dispatch
 from celeriac_api.front_door import FrontDoor
-from celeriac_api.gateway import endpoint as gateway
+from celeriac_api.guard import Guard
 from celeriac_api.http import problems
 from celeriac_api.metrics import ProcessMetrics
-from celeriac_api.notifications import endpoint as user_websocket
-from celeriac_api.notifications import routes as notifications
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import routes as pages
 from celeriac_api.pages import sign_in
 from celeriac_api.parts import STATE, Parts, running_parts
 from celeriac_api.routes import audit, definitions, groups, health, live, metrics, task_types, workers
+from celeriac_api.routes import worker_websocket as gateway
+from celeriac_api.routes.dispatch import chat_routes
+from celeriac_api.routes.dispatch import routes as dispatch
 from celeriac_api.routes.files import files, uploads
+from celeriac_api.routes.notifications import routes as notifications
+from celeriac_api.routes.notifications import websocket as user_websocket
 from celeriac_api.routes.tasks import batch, bulk, downloads, log, progress
 from celeriac_api.routes.tasks import listing as history
 from celeriac_api.routes.tasks import task as tasks

@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
 from celeriac_api.access.credentials import read_head
-from celeriac_api.access.guard import Guard, refuse
 from celeriac_api.access.rights import KNOWN
+from celeriac_api.guard import Guard, refuse
 from celeriac_api.http.bodies import StreamedBody, check_declared_size, limited
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET

@@ -1,1 +1,1 @@
-"""Who may do what over HTTP: routes declare what they need, and one guard ahead of them checks it."""
+"""Who may do what over HTTP: routes declare what they need, and `guard.py` checks it ahead of them."""

@@ -1,1 +1,1 @@
-"""Calls that remote workers answer: the dispatch API (docs/dispatch.md) and the same work for OpenAI clients."""
+"""Calls that remote workers answer, for the dispatch API (docs/dispatch.md) and for OpenAI clients."""

@@ -1,1 +1,1 @@
-"""Notifications of users, over WebSocket and by polling: each user sees the tasks that run on their behalf."""
+"""What users are told of their own tasks, and how many connections they may open; `routes/notifications` serves it."""

@@ -17,8 +17,8 @@ from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequ
 from celeriac.tasks.request import BatchItem, SubmitRequest
 from celeriac_api.access.rights import Access
 from celeriac_api.dispatch.completions import error_document
-from celeriac_api.dispatch.schemas import ChatRequest, DispatchBody, DispatchError, OpenAIError
 from celeriac_api.http.problems import CONTENT_TYPE
+from celeriac_api.openapi.dispatch_schemas import ChatRequest, DispatchBody, DispatchError, OpenAIError
 from celeriac_api.openapi.problem_examples import EXAMPLES
 from celeriac_api.openapi.responses import Responses, problems, ref
 from celeriac_api.openapi.schemas import BatchRequest, Problem

@@ -20,8 +20,8 @@ from celeriac.access.principal import Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError
 from celeriac_api.access.caller import address_of
 from celeriac_api.access.credentials import COOKIE
-from celeriac_api.access.guard import SIGN_IN
 from celeriac_api.access.rights import OPEN
+from celeriac_api.guard import SIGN_IN
 from celeriac_api.http.problems import row_of
 from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router

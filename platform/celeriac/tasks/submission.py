@@ -117,15 +117,15 @@ class CeleryCall:
     timeout_ms: int | None = None
     #: The message as it was published, where the record alone does not say all (JSON, in kombu's envelope).
     message: str | None = None
-    #: Whether a task published it: a link of a chain, a callback, or a call in a handler.
+    #: Whether a task published it (a link of a chain, a callback, a call in a handler), which must not fail for it.
     follows: bool = False
 
 
 def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType | None) -> Submission:
     """Return the submission that a published call amounts to; `task_type` is None for a plain Celery task.
 
-    A call of a registered type is checked as every submission is, unless it follows another task: raises
-    `InvalidSubmissionError`.
+    Arguments that do not fit a registered type fail the task when it runs, as in Celery. Raises
+    `InvalidSubmissionError` for a file that only the API can hand over, unless the call follows another task.
     """
     max_retries, timeout_ms = call.max_retries, call.timeout_ms
     of_type = _OfType(delivery_of(call.group, settings), None, ())
@@ -153,13 +153,13 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
 def _policy(call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings) -> RetryPolicy:
     try:
         payload = task_type.validate(json_text.read(call.payload), submitted=True)
-        task_type.hooks.check_without_intake(payload, delivery)
-        return task_type.retry_policy(payload, settings)
+        policy = task_type.retry_policy(payload, settings)
     except InvalidSubmissionError:
-        if not call.follows:
-            raise
-        # What it follows has done its work and must not fail for it: this call fails by itself when it runs.
+        # As in Celery, a call with arguments that do not fit is published, and fails when it runs.
         return task_type.retry
+    if not call.follows:
+        task_type.hooks.check_without_intake(payload, delivery)
+    return policy
 
 
 def remote_submission(

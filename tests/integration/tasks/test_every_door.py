@@ -425,7 +425,7 @@ async def test_a_repeated_key_answers_with_the_first_task(door: str, house: Hous
         assert (result["status"], result["task_id"]) == (200, first.json()["task_id"])
 
 
-async def test_every_door_refuses_a_payload_that_does_not_fit(house: House) -> None:
+async def test_a_payload_that_does_not_fit_is_refused(house: House) -> None:
     wrong = {"type": "doors.synchronous", "payload": {"text": 7, "times": "often"}}
     for path, body in (
         ("/api/v1/tasks", wrong),
@@ -436,8 +436,6 @@ async def test_every_door_refuses_a_payload_that_does_not_fit(house: House) -> N
         assert "payload.times" in answer.text
     batch = (await house.http.post("/api/v1/tasks/batch", json={"tasks": [wrong]})).json()
     assert batch["results"][0]["status"] == 422
-    with pytest.raises(InvalidSubmissionError, match=r"payload\.times"):
-        await asyncio.to_thread(house.app.tasks["doors.synchronous"].delay, **wrong["payload"])
     assert await house.store.group_names() == []
 
 

@@ -11,10 +11,10 @@ from celeriac.errors import TaskNotFoundError
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.notifications.task_status import status_fields
-from celeriac_api.notifications.user import UserOf
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import UsersTaskAnswer, UsersTasks
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.notifications.user import UserOf
 from celeriac_api.routing import Router
 
 router = Router(prefix="/api/task", tags=["notifications"])

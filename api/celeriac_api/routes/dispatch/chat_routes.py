@@ -8,11 +8,11 @@ from fastapi import Path
 
 from celeriac.access.principal import Scope
 from celeriac_api.access.rights import Access
-from celeriac_api.dispatch.chat import CHAT_PATH, MODELS_PATH, serve_chat, serve_models
 from celeriac_api.dispatch.completions import error_document
-from celeriac_api.dispatch.schemas import CHUNKS, ChatCompletion, Model, ModelList, OpenAIError
+from celeriac_api.openapi.dispatch_schemas import CHUNKS, ChatCompletion, Model, ModelList, OpenAIError
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import Responses, header, json_body
+from celeriac_api.routes.dispatch.chat import CHAT_PATH, MODELS_PATH, serve_chat, serve_models
 from celeriac_api.routing import Router
 
 router = Router(tags=["openai"])

@@ -11,17 +11,12 @@ from celeriac.access.principal import Scope
 from celeriac.errors import CeleriacError, TaskNotFoundError
 from celeriac.model import Status, Task, ms_from_utc
 from celeriac_api.access.rights import Access
-from celeriac_api.dispatch.endpoint import PATH, error_response, refusal_of, serve_call
-from celeriac_api.dispatch.schemas import (
-    ANSWERS,
-    STATES,
-    DispatchAnswer,
-    DispatchError,
-)
 from celeriac_api.http.responses import json_response
+from celeriac_api.openapi.dispatch_schemas import ANSWERS, STATES, DispatchAnswer, DispatchError
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import Responses, example, json_body
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.dispatch.call import PATH, error_response, refusal_of, serve_call
 from celeriac_api.routing import Router
 
 

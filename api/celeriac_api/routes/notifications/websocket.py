@@ -22,9 +22,9 @@ from celeriac.errors import (
 from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.access.rights import Access
 from celeriac_api.http.problems import RequestError, problem_of
-from celeriac_api.notifications.user import SUBPROTOCOL, a_user, user_of
-from celeriac_api.notifications.user_connection import REFUSED, TRY_LATER, UserConnection, close, read
 from celeriac_api.parts import Parts, parts_in
+from celeriac_api.routes.notifications.user import SUBPROTOCOL, a_user, user_of
+from celeriac_api.routes.notifications.user_connection import REFUSED, TRY_LATER, UserConnection, close, read
 from celeriac_api.routing import Router
 
 router = Router()

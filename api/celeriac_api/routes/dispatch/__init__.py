@@ -1,0 +1,1 @@
+"""The routes of the dispatch API, and of OpenAI clients."""
