@@ -130,9 +130,11 @@ async def test_a_stopped_run_takes_all_its_processes_along(original: Path, tmp_p
     assert list(original.parent.iterdir()) == [original]
 
 
-async def test_a_run_that_is_cancelled_before_it_began_leaves_nothing(original: Path) -> None:
+async def test_a_run_that_is_cancelled_before_it_began_leaves_nothing(original: Path, tmp_path: Path) -> None:
     for delay_s in (0, 0.001, 0.005, 0.02, 0.1):
-        running = asyncio.create_task(FileRun(original)("capitals"))
+        # One that does not end by itself, however quickly its process starts.
+        options = {"how": "sleeps", "note": str(tmp_path / "pids")}
+        running = asyncio.create_task(FileRun(original)("rough", options))
         await asyncio.sleep(delay_s)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
