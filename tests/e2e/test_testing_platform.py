@@ -19,6 +19,7 @@ import pytest
 from celeriac import AsyncClient, Progress, Status, Task, TaskType
 from celeriac.errors import InvalidSubmissionError, PlatformStartError, SettingsError
 from celeriac.testing import Platform, platform, run_task
+from tests.kit.children import children_with
 from tests.kit.up import platform_types as kit
 from tests.kit.up.running_up import alive
 from tests.kit.waiting import eventually
@@ -207,7 +208,7 @@ def test_a_platform_that_starts_too_slowly_is_stopped(monkeypatch: pytest.Monkey
 
 
 def ups() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "up" in child.cmdline()]
+    return children_with(" up ")
 
 
 CONFTEST = """

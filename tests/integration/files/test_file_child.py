@@ -15,6 +15,7 @@ import pytest
 
 import tests.kit.files.rough_processors  # noqa: F401 - registers itself
 from celeriac.errors import TaskError
+from tests.kit.children import children_with
 from tests.kit.command_line import REPOSITORY
 from tests.kit.files.file_runs import FileRun
 from tests.kit.files.media_files import video
@@ -140,7 +141,7 @@ async def test_a_run_that_is_cancelled_before_it_began_leaves_nothing(original: 
         with pytest.raises(asyncio.CancelledError):
             await running
         assert list(original.parent.iterdir()) == [original]
-    assert not [child for child in psutil.Process().children() if "files.child" in " ".join(child.cmdline())]
+    assert children_with("files.child") == []
 
 
 LONELY = """

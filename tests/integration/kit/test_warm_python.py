@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from celeriac.up import supervisor
+from tests.kit.children import children_with
 from tests.kit.up.running_up import RunningUp
 
 INTRODUCTION = """
@@ -77,10 +78,7 @@ def test_sigkill_ends_one_and_no_other() -> None:
 
 def test_what_they_are_forked_from_has_one_thread_and_no_connection() -> None:
     with waiting():
-        servers = [
-            child for child in psutil.Process().children() if any("warm_python" in word for word in child.cmdline())
-        ]
-        for server in servers:
+        for server in children_with("warm_python"):
             assert server.num_threads() == 1
             assert server.net_connections("inet") == []
 
