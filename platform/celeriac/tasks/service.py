@@ -31,6 +31,7 @@ from celeriac.tasks.types.bulk import BULK, BulkPayload
 if TYPE_CHECKING:
     from celeriac.settings import Settings
     from celeriac.store.task_store import TaskStore
+    from celeriac.tasks.registry import TaskType
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,10 @@ class Tasks:
         if caller is not LOCAL:
             request = confined(request, caller, types)
         submission = build_submission(request, self._settings, types, idempotency_key=idempotency_key)
-        intake = known_type(request.type, types).hooks.intake
-        if not intake:
+        task_type = known_type(request.type, types)
+        if not task_type.hooks.intake:
             return await self.store.submit(submission)
-        return await self._take_in(intake, submission, request.payload, caller)
+        return await self._take_in(task_type, submission, request.payload, caller)
 
     async def submit_many(
         self, documents: Sequence[object], *, caller: Principal = LOCAL, idempotency_key: str | None = None
@@ -131,7 +132,7 @@ class Tasks:
             item = confined(item, caller, types)
             key = item.idempotency_key or key
             submission = build_submission(item, self._settings, types, idempotency_key=key)
-            intake = known_type(item.type, types).hooks.intake
+            task_type = known_type(item.type, types)
         except CeleriacError as exc:
             return exc
         except Exception as exc:
@@ -140,15 +141,14 @@ class Tasks:
             error = CeleriacError(str(exc))
             error.__cause__ = exc
             return error
-        if not intake:
+        if not task_type.hooks.intake:
             return self.store.submit(submission)
-        return self._take_in(intake, submission, item.payload, caller)
+        return self._take_in(task_type, submission, item.payload, caller)
 
     async def _take_in(
-        self, intake: str, submission: Submission, payload: Mapping[str, Any], caller: Principal
+        self, task_type: TaskType, submission: Submission, payload: Mapping[str, Any], caller: Principal
     ) -> Submitted:
-        task_type = known_type(submission.type, await self.types.containing(submission.type))
-        return await self._intakes[intake].submit(submission, task_type.validate(payload), caller)
+        return await self._intakes[task_type.hooks.intake].submit(submission, task_type.validate(payload), caller)
 
     async def check_template(self, name: str, payload: Mapping[str, Any], *, caller: Principal) -> Mapping[str, Any]:
         """Return the payload that a definition of `caller` may give tasks of type `name`.
