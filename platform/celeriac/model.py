@@ -130,6 +130,17 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class Amendment:
+    """What a running attempt changes for the attempts after it (Celery's `retry()`).
+
+    `call` is the task as a new submission would describe it; its id, type and owner do not change.
+    """
+
+    call: Submission
+    attempts_allowed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """The answer to a submission; `created` is false if the idempotency key or the id was known already."""
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.log_lines import LogLines, kept_line
 from celeriac.handlers.context import Context
-from celeriac.model import Claim, LogLine, Progress
+from celeriac.model import Amendment, Claim, LogLine, Progress
 from celeriac.settings import TaskLogSettings
 
 #: How long a handler may run after it was asked to stop (seconds); then the attempt ends without it. `grpc_task` needs
@@ -33,16 +32,6 @@ class _Sent(Awaitable[None]):
 
 
 _SENT = _Sent()
-
-
-@dataclass(frozen=True, slots=True)
-class Amendment:
-    """What Celery's `retry()` changes for later attempts: payload (JSON), message body (base64), limits."""
-
-    payload: str
-    body: str
-    max_retries: int
-    attempts_allowed: int
 
 
 class Attempt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
+from celeriac.model import Amendment, Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 class AttemptStore(Protocol):
@@ -31,7 +31,7 @@ class AttemptStore(Protocol):
         """End the attempt as failed; returns the task's new status."""
         ...
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
+    async def amend(self, claim: Claim, amendment: Amendment) -> None:
         """Change what later attempts get."""
         ...
 

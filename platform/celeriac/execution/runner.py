@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -358,7 +358,7 @@ class Runner:
         async def fail() -> Status:
             self._say_failed(attempt, failure, raised or error)
             if attempt.amendment is not None:
-                await self._store.amend(attempt.claim, **asdict(attempt.amendment))
+                await self._store.amend(attempt.claim, attempt.amendment)
             return await self._store.fail(attempt.claim, failure, delay_ms)
 
         return await self._record(attempt, end, fail, error=error or TaskError(failure.message, code=failure.code))

@@ -23,6 +23,7 @@ from celeriac.errors import (
 from celeriac.limits.rules import Limits, StartRate
 from celeriac.logs import redact, without_secrets
 from celeriac.model import (
+    Amendment,
     Claim,
     Delivery,
     Failure,
@@ -219,10 +220,21 @@ class TaskStore(StoreReader):
         _check_claim(claim, reply)
         return Status(reply)
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
-        """Change what later attempts get: payload (JSON), body of the kept message (base64), limits."""
-        limits = (attempts_allowed, max_retries)
-        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, payload, body, *limits))
+    async def amend(self, claim: Claim, amendment: Amendment) -> None:
+        """Change what later attempts get: payload, message, group, priority, time limit, expiry and retries."""
+        call = amendment.call
+        fields = {
+            "payload": call.payload,
+            "message": call.celery_message or "",
+            "priority": call.priority or "",
+            "delivery": call.delivery.value,
+            "timeout_ms": call.timeout_ms or "",
+            "max_retries": call.max_retries,
+            "attempts_allowed": amendment.attempts_allowed,
+        }
+        expires_ms = "" if call.expires_at_ms is None else call.expires_at_ms
+        pairs = [part for pair in fields.items() for part in pair]
+        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, call.group, expires_ms, *pairs))
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
         """End the attempt as cancelled."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celeriac.errors import StaleClaimError
-from celeriac.model import Claim, Failure, LogLine, Progress, Refusal, Status
+from celeriac.model import Amendment, Claim, Failure, LogLine, Progress, Refusal, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class OneTaskStore:
             self._settle(RecordedEnd(Status.FAILED, failure=failure))
         return self.end.result().status
 
-    async def amend(self, claim: Claim, *, payload: str, body: str, max_retries: int, attempts_allowed: int) -> None:
+    async def amend(self, claim: Claim, amendment: Amendment) -> None:
         """Do nothing: only Celery's own `retry()` changes a task, and here no attempt follows."""
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from celery import Celery
+from celery.canvas import Signature
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
@@ -24,9 +25,11 @@ from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac_tasks import bulk
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine import messages, signals
-from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask
+from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask, recorded
 from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
+from celeriac_tasks.engine.publishing import CollectedCalls, PublishedCalls
 from celeriac_tasks.engine.results import RecordBackend
+from celeriac_tasks.engine.transport import Submit
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
 
@@ -124,34 +127,43 @@ class CeleriacApp(Celery):
         """The store, for Celery's threads and for the threads of programs that publish tasks."""
         return StoreChannel(str(self.celeriac_settings.redis_url), self.celeriac_settings.store)
 
+    def described(self, call: Signature) -> Submission:
+        """Return the submission that publishing `call` would make, and publish nothing.
+
+        Celery itself builds the message, so routes, serializers, stamps, headers and signals count as in a call.
+        """
+        collected, producers = self._collecting
+        with producers.acquire(block=True) as producer:
+            call.apply_async(producer=producer)
+        queue, published = collected.take(call.options["task_id"])
+        return self.submission_of(published, group=queue)
+
     @cached_property
     def _recording_producers(self) -> ProducerPool:
-        """Producers on the store; their channels submit each published task."""
-        options = {"submit": PublishedCalls(self)}
-        store = Connection(self.celeriac_settings.redis_url, transport=_TRANSPORT, transport_options=options)
+        """Producers whose channels submit each published task."""
+        return self._producers_on_store(PublishedCalls(self))
+
+    @cached_property
+    def _collecting(self) -> tuple[CollectedCalls, ProducerPool]:
+        collected = CollectedCalls()
+        return collected, self._producers_on_store(collected)
+
+    def _producers_on_store(self, submit: Submit) -> ProducerPool:
+        store = Connection(self.celeriac_settings.redis_url, transport=_TRANSPORT, transport_options={"submit": submit})
         limit = self.conf.broker_pool_limit or 1
         return ProducerPool(store.Pool(limit), limit=limit)
 
+    # --- the classes of tasks
 
-class PublishedCalls:
-    """A hook of our transport: submits a published message if it calls one of our tasks."""
+    def _task_from_fun(self, fun: Any, name: Any = None, base: Any = None, *args: Any, **options: Any) -> Any:
+        """Make a task of a function (`@app.task`, `@shared_task`), whatever its base class, with a record."""
+        return super()._task_from_fun(fun, name, recorded(base or self.Task), *args, **options)
 
-    def __init__(self, app: CeleriacApp) -> None:
-        self._app = app
-
-    def __call__(self, queue: str, message: dict[str, Any]) -> bool:
-        """Submit the message; returns False for messages without a record: replies, events, other apps' tasks."""
-        headers = message.get("headers") or {}
-        if not headers.get("id") or messages.has_record(headers):
-            return False
-        if not isinstance(self._app.tasks.get(headers.get("task")), CeleriacTask):
-            return False
-        self._app.record(messages.call_of_envelope(message), queue=queue)
-        return True
-
-    def __json__(self) -> str:
-        """Return a name, because workers show their transport options to operators as JSON."""
-        return "celeriac"
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Register a class-based task, whatever its base class, with a record."""
+        task = task() if isinstance(task, type) else task
+        task.__class__ = recorded(type(task))
+        return super().register_task(task, **options)
 
 
 def create_app(settings: Settings) -> CeleriacApp:

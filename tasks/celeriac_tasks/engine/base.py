@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from inspect import signature
 from typing import Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
 from celeriac.errors import TaskError
-from celeriac.execution.attempt import Amendment, Attempt, ThreadInterrupt
+from celeriac.execution.attempt import Attempt, ThreadInterrupt
 from celeriac.execution.runner import AttemptEnd
-from celeriac.model import Refusal, Status
-from celeriac_tasks.engine import messages
+from celeriac.model import Amendment, Refusal, Status
 from celeriac_tasks.engine.follow_up import publish_follow_up
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
+
+log = logging.getLogger(__name__)
 
 #: The attribute of a Celery request that holds the running attempt.
 _ATTEMPT: Final = "celeriac_attempt"
@@ -32,12 +37,9 @@ class CeleriacTask(Task):
     abstract = True
     Strategy = "celeriac_tasks.engine.arrivals:strategy"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one attempt. Celery's tracer calls this in the pool's process or thread."""
+    def run_attempt(self, args: Any, kwargs: Any) -> Any:
+        """Claim the task, run its body once, and record the end. Celery's tracer gets what the body raised."""
         request = self.request
-        if request.called_directly or request.is_eager or getattr(request, _ATTEMPT, None) is not None:
-            # A plain function call; a running task may also call itself.
-            return super().__call__(*args, **kwargs)
         runtime = self._runtime()
         attempt = runtime.wait(runtime.runner.begin(request.id))
         if isinstance(attempt, Refusal):
@@ -62,23 +64,22 @@ class CeleriacTask(Task):
     ) -> Retry:
         """Fail this attempt and run the next one later, as in Celery; meanwhile the task waits in the store.
 
-        New `args` and `kwargs` replace those of the record. The submission fixed where and how the task runs
-        (`queue`, `priority`, …), so such options raise `TypeError`.
+        Arguments and options (`queue`, `priority`, `headers`, `link`, ...) replace those of the record.
         """
         request = self.request
         attempt: Attempt | None = getattr(request, _ATTEMPT, None)
         if attempt is None:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
-        if options:
-            raise TypeError(f"retry() cannot change {', '.join(sorted(options))}: publish another task instead")
         claim = attempt.claim
         limit = claim.max_retries if max_retries is None else max_retries
         # A manual retry grants all attempts again, so the request's own count does not tell how many were used.
         if limit <= claim.retries:
             raise exc or MaxRetriesExceededError(f"{self.name}[{request.id}] has used up its {limit} retries")
         allowed = claim.attempts_allowed - claim.max_retries + limit
-        if args is not None or kwargs is not None or allowed != claim.attempts_allowed:
-            attempt.amendment = self._amendment(args, kwargs, limit, allowed)
+        if args is not None or kwargs is not None or options or allowed != claim.attempts_allowed:
+            args, kwargs = next_arguments(self.run, request, args, kwargs)
+            call = self.app.described(self.signature_from_request(request, args, kwargs, **options))
+            attempt.amendment = Amendment(replace(call, max_retries=limit), allowed)
         if countdown is None and eta is not None:
             now = datetime.now(eta.tzinfo or UTC).replace(tzinfo=eta.tzinfo)
             countdown = max((eta - now).total_seconds(), 0)
@@ -91,18 +92,6 @@ class CeleriacTask(Task):
         """Raise `NotImplementedError`: Celery would run another task under an id that already has a record."""
         raise NotImplementedError(f"replace() is not supported: publish {sig.task} as a separate task")
 
-    def _amendment(self, args: Any, kwargs: Any, limit: int, allowed: int) -> Amendment:
-        request = self.request
-        args = request.args if args is None else args
-        kwargs = request.kwargs if kwargs is None else kwargs
-        embed = {name: getattr(request, name, None) for name in ("callbacks", "errbacks", "chain", "chord")}
-        return Amendment(
-            messages.plain_payload(args or (), kwargs or {}),
-            messages.encoded_body(args or (), kwargs or {}, embed),
-            limit,
-            allowed,
-        )
-
     def _runtime(self) -> Runtime:
         return current_runtime(self.app, worker_id=str(self.request.hostname))
 
@@ -113,14 +102,16 @@ class CeleriacTask(Task):
             runtime.loop.call_soon_threadsafe(attempt.state.limit, attempt.claim.timeout_ms / 1000)
         try:
             with attempt.interruptible(interrupt), interrupt:
-                value = self.run(*args, **kwargs)
+                value = _body_of(self)(*args, **kwargs)
             publish_follow_up(self.app, self.request, value)
         except asyncio.CancelledError:
             return runtime.wait(runner.stopped(attempt, retry=False))
         except Retry as exc:
             error = TaskError(str(exc.exc or exc), code="retry")
             raised = exc.exc if isinstance(exc.exc, BaseException) else None
-            return runtime.wait(runner.fail(attempt, error, delay_s=_seconds(exc.when), raised=raised))
+            end = runtime.wait(runner.fail(attempt, error, delay_s=_seconds(exc.when), raised=raised))
+            # Handlers of retries (`on_retry`, signals, monitors) see what the task raised.
+            return replace(end, error=exc) if end.status is Status.RETRYING else end
         except Reject as exc:
             return runtime.wait(runner.give_back(attempt) if exc.requeue else runner.fail_for_good(attempt, exc))
         except Ignore:
@@ -133,7 +124,7 @@ class CeleriacTask(Task):
         if outcome.status is Status.COMPLETED:
             return outcome.value
         if outcome.status is Status.RETRYING:
-            raise Retry(exc=outcome.error)
+            raise outcome.error if isinstance(outcome.error, Retry) else Retry(exc=outcome.error)
         if outcome.status is Status.FAILED and outcome.error is not None:
             raise outcome.error
         raise Ignore(outcome.note or "cancelled")
@@ -156,6 +147,67 @@ class RegisteredTask(CeleriacTask):
         runtime = self._runtime()
         follow_up = partial(publish_follow_up, self.app, request)
         return self._answer(runtime.wait(runtime.runner.run(request.id, follow_up)))
+
+
+def recorded(base: type[Task]) -> type[Task]:
+    """Return a subclass of a task class whose tasks have records; `base` itself if its tasks have them already.
+
+    The project's class comes first, so that what it overrides counts. Calls go through the claim before anything
+    else. A class that receives its messages in its own way (`Strategy`, as celery-batches does) stays as it is.
+    """
+    if base.Strategy not in (Task.Strategy, CeleriacTask.Strategy):
+        log.warning("tasks of the class %s have no records: it receives its messages in its own way", base.__qualname__)
+        return base
+    if issubclass(base, RegisteredTask) or base.__call__ is _attempted:
+        return base
+    bases = (base,) if issubclass(base, CeleriacTask) else (base, CeleriacTask)
+    about = {"__module__": base.__module__, "__doc__": base.__doc__, "__qualname__": base.__qualname__}
+    return type(base.__name__, bases, {**about, "__call__": _attempted, "abstract": True})
+
+
+def _attempted(task: CeleriacTask, *args: Any, **kwargs: Any) -> Any:
+    """Run one attempt. Celery's tracer calls this in the pool's process or thread, a project's own `__call__` later."""
+    request = task.request
+    if request.called_directly or request.is_eager or getattr(request, _ATTEMPT, None) is not None:
+        # A plain function call; a running task may also call itself.
+        return _calls_of(type(task))(task, *args, **kwargs)
+    return task.run_attempt(args, kwargs)
+
+
+def _body_of(task: CeleriacTask) -> Callable[..., Any]:
+    """Return what an attempt runs: a `__call__` of the project's own, which calls `run` at some time, or `run`."""
+    call = _calls_of(type(task))
+    return task.run if call is Task.__call__ else partial(call, task)
+
+
+def _calls_of(task_class: type[Task]) -> Callable[..., Any]:
+    """Return the first `__call__` of a class that is not ours: the project's, or Celery's."""
+    defined = (vars(ancestor).get("__call__") for ancestor in task_class.__mro__)
+    first: Callable[..., Any] = next(call for call in defined if call is not None and call is not _attempted)
+    return first
+
+
+def next_arguments(run: Callable[..., Any], request: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a retry that names only some of them; the others are those of the running call.
+
+    A new positional argument replaces an old one that was given by name, and the other way round.
+    """
+    if (args is None) == (kwargs is None):
+        return args, kwargs
+    try:
+        parameters = list(signature(run).parameters.values())
+        both_ways = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        if kwargs is None:
+            covered = both_ways & {p.name for p in parameters[: len(args)]}
+            return args, {name: value for name, value in (request.kwargs or {}).items() if name not in covered}
+        before = signature(run).bind_partial(*(request.args or ()))
+    except (TypeError, ValueError):
+        # Celery checks the arguments when it runs the task, and says what is wrong with them.
+        return args, kwargs
+    replaced = before.arguments.keys() & kwargs.keys() & both_ways
+    before.arguments.update({name: kwargs[name] for name in replaced})
+    others = {name: value for name, value in kwargs.items() if name not in replaced}
+    return before.args, {**before.kwargs, **others}
 
 
 def _seconds(when: Any) -> float | None:

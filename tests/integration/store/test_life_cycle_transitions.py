@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from celeriac.errors import (
     StaleClaimError,
     TaskNotFoundError,
 )
-from celeriac.model import Claim, Delivery, Failure, Progress, Refusal, RemoteOrders, Status, Submission
+from celeriac.model import Amendment, Claim, Delivery, Failure, Progress, Refusal, RemoteOrders, Status, Submission
 from celeriac.settings import GroupSettings, Settings
 from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
@@ -466,18 +468,39 @@ async def test_a_message_that_celery_built_goes_out_again_as_it_was(store: TaskS
 
 async def test_what_a_running_attempt_amends_is_what_the_next_one_gets(store: TaskStore, look: Any) -> None:
     kept = '{"body": "aGk=", "headers": {"retries": 0}}'
-    await store.submit(Submission(task_id="t", type="app.add", group="celery", max_retries=0, celery_message=kept))
+    first = Submission(task_id="t", type="app.add", group="celery", max_retries=0, celery_message=kept)
+    await store.submit(first)
     claim = await store.claim("t", worker="w")
     assert isinstance(claim, Claim)
-    await store.amend(claim, payload='{"args": [2]}', body="aGEr/w==", max_retries=4, attempts_allowed=5)
+    amended = '{"body": "aGEr/w==", "headers": {"retries": 0}}'
+    call = replace(first, payload='{"args": [2]}', celery_message=amended, max_retries=4)
+    call = replace(call, group="other", priority=9, timeout_ms=5000, expires_at_ms=32503680000000)
+    await store.amend(claim, Amendment(call, attempts_allowed=5))
+    assert look.zrange("celeriac:running:celery", 0, -1) == []
+    assert look.zrange("celeriac:running:other", 0, -1) == ["t"]
     assert await store.fail(claim, BROKEN, 0) is Status.RETRYING
     with pytest.raises(StaleClaimError):
-        await store.amend(claim, payload="{}", body="", max_retries=8, attempts_allowed=9)
+        await store.amend(claim, Amendment(replace(first, payload="{}"), attempts_allowed=9))
     await store.promote()
-    assert look.lrange("celery\x06\x169", 0, 0) == ['{"body": "aGEr/w==", "headers": {"retries": 1}}']
+    assert look.lrange("other", 0, 0) == ['{"body": "aGEr/w==", "headers": {"retries": 1}}']
+    task = await store.get("t")
+    assert (task.group, task.priority, task.timeout_ms) == ("other", 9, 5000)
+    assert task.expires_at == datetime(3000, 1, 1, tzinfo=UTC)
     second = await store.claim("t", worker="w")
     assert isinstance(second, Claim)
     assert (second.payload, second.attempts_allowed) == ('{"args": [2]}', 5)
+
+
+async def test_an_amended_attempt_lets_the_next_task_of_its_limited_group_start(store: TaskStore) -> None:
+    await store.limit("celery", max_running=1)
+    first = Submission(task_id="t", type="app.add", group="celery")
+    await store.submit(first)
+    await store.submit(replace(first, task_id="next"))
+    claim = await store.claim("t", worker="w")
+    assert isinstance(claim, Claim)
+    assert isinstance(await store.claim("next", worker="w"), Refusal)
+    await store.amend(claim, Amendment(replace(first, group="other"), attempts_allowed=5))
+    assert isinstance(await store.claim("next", worker="w"), Claim)
 
 
 async def test_streams_stay_bounded_and_keep_what_was_promised(valkey_url: str) -> None:

@@ -13,12 +13,7 @@ from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 from celery.signals import before_task_publish
 
 from celeriac_tasks.celery import app
-
-
-def note(task_id: str, text: str) -> None:
-    """Append to the list `ran:{task_id}`."""
-    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-        client.rpush(f"ran:{task_id}", text)
+from tests.kit.workers.notes import note
 
 
 @app.task(bind=True)

@@ -1,19 +1,31 @@
--- Change what the next attempts of a running task get (Celery's `retry()` with other arguments).
+-- Change what the next attempts of a running task get (Celery's `retry()` with other arguments or options). The task
+-- counts as running in its new group at once, since it leaves the running ones by its record.
 --
--- ARGV[4] id (text)   ARGV[5] fence of its claim (text)   ARGV[6] payload (JSON object)
--- ARGV[7] body of its Celery message (base64)   ARGV[8] attempts allowed (count)   ARGV[9] retries of those (count)
+-- ARGV[4] id (text)   ARGV[5] fence of its claim (text)   ARGV[6] group (text)
+-- ARGV[7] when the next attempt expires unless it has started (ms since the epoch), '' for never
+-- ARGV[8..] 2 values per field of the record: its name, and its new value (text), '' if the record is to be without it
 --
 -- Returns 'ok' | 'stale:STATUS' (it is not this claim's any more).
 
-local id, fence, payload, body = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local attempts_allowed, max_retries = ARGV[8], ARGV[9]
+local id, fence, group, expires_ms = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local task = key.task(id)
 
-local status, holder, message = fields(id, 'status', 'fence', 'message')
+local status, holder, old_queue = fields(id, 'status', 'fence', 'queue')
 if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
-redis.call('HSET', task, 'payload', payload, 'attempts_allowed', attempts_allowed, 'max_retries', max_retries)
-if message then
-  -- Base64 has neither quotes nor what means something in a replacement.
-  redis.call('HSET', task, 'message', (string.gsub(message, '"body": ?"[^"]*"', '"body": "' .. body .. '"', 1)))
+for i = 8, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', task, ARGV[i]) else redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
+end
+if expires_ms == '' then
+  redis.call('HDEL', task, 'expires_ms', 'expires_at')
+else
+  redis.call('HSET', task, 'expires_ms', expires_ms, 'expires_at', rfc3339(tonumber(expires_ms)))
+  redis.call('ZADD', key.expiring, expires_ms, id)
+end
+if group ~= old_queue then
+  local since = redis.call('ZSCORE', key.running(old_queue), id)
+  redis.call('HSET', task, 'queue', group)
+  redis.call('ZREM', key.running(old_queue), id)
+  if since then redis.call('ZADD', key.running(group), since, id) end
+  vacate(old_queue)
 end
 return 'ok'

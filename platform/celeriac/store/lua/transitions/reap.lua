@@ -42,7 +42,7 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.expiring, '-inf', now, 'LIMIT', 0, most)) do
   local t = read(id, FIELDS_OF_AN_END)
   redis.call('ZREM', key.expiring, id)
-  if t.status == 'PENDING' or t.status == 'SCHEDULED' then
+  if t.status == 'PENDING' or t.status == 'SCHEDULED' or t.status == 'RETRYING' then
     settle(t, 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
     expired = expired + 1
   end
