@@ -38,6 +38,9 @@ class Status(StrEnum):
         return self.value.lower()
 
 
+#: The first and the last moment that anything has (milliseconds since the epoch): from 1970 to the end of 2999.
+FIRST_MS: Final = 0
+LAST_MS: Final = 32_503_679_999_999
 #: The id of an entry of a stream.
 _STREAM_ID: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
@@ -60,6 +63,11 @@ class Progress:
     stage: str = ""
     message: str = ""
     timestamp_ms: int = 0
+
+
+def percentage_of(value: float) -> float:
+    """Return a percentage within 0 and 100; NaN is 0."""
+    return float(min(max(0.0, value), 100.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +359,11 @@ def stream_position(stream_id: str) -> tuple[int, int] | None:
 
 
 def utc_from_ms(ms: float) -> datetime:
-    """Return the aware UTC moment `ms` milliseconds after the epoch."""
-    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+    """Return the aware UTC moment `ms` milliseconds after the epoch, or the nearest one from 1970 to 2999.
+
+    NaN is the first moment. This raises nothing, so that a list can show a record whatever moment it holds.
+    """
+    return datetime.fromtimestamp(min(max(FIRST_MS, ms), LAST_MS) / 1000, tz=UTC)
 
 
 def ms_from_utc(moment: datetime) -> int:

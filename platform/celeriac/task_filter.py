@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,12 +19,11 @@ from pydantic import (
 
 from celeriac.errors import InvalidSubmissionError
 from celeriac.model import Status
+from celeriac.moments import Moment
 from celeriac.violations import shown, violations_of
 
 MAX_LIMIT: Final = 500
 DEFAULT_LIMIT: Final = 50
-
-_MOMENT_TEXT = "an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z"
 
 
 class Sort(StrEnum):
@@ -65,18 +62,7 @@ def _status(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
-def read_moment(value: Any) -> Any:
-    """Check that `value` is written as a moment; what it says is Pydantic's to read."""
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str) and "T" in value.upper():
-        # A plus sign that the client did not encode arrives as a space.
-        return value.replace(" ", "+")
-    raise ValueError(f"must be {_MOMENT_TEXT}")
-
-
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-_Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
 #: Taken in any case, and documented as records write it.
 _Status = Annotated[
     Status,
@@ -103,10 +89,10 @@ class TaskFilter(BaseModel):
         Annotated[tuple[_Name, ...], BeforeValidator(_words), Field(max_length=20), _Once],
         Field(description="A tag; of several, the task has all."),
     ] = ()
-    created_after: Annotated[_Moment | None, Field(description="Created at this moment or later.")] = None
-    created_before: Annotated[_Moment | None, Field(description="Created before this moment.")] = None
-    finished_after: Annotated[_Moment | None, Field(description="Ended at this moment or later.")] = None
-    finished_before: Annotated[_Moment | None, Field(description="Ended before this moment.")] = None
+    created_after: Annotated[Moment | None, Field(description="Created at this moment or later.")] = None
+    created_before: Annotated[Moment | None, Field(description="Created before this moment.")] = None
+    finished_after: Annotated[Moment | None, Field(description="Ended at this moment or later.")] = None
+    finished_before: Annotated[Moment | None, Field(description="Ended before this moment.")] = None
     q: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)] | None,
         Field(description="The beginning of an id, or a part of an error's message (in any case)."),

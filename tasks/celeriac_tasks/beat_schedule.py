@@ -15,6 +15,7 @@ from kombu.utils.json import dumps
 from celeriac import json_text
 from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, HistoryUnavailableError
+from celeriac.moments import MAX_DELAY_S, duration_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
     Decision,
@@ -187,7 +188,7 @@ def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: 
     body = dumps(message.body).encode()
     properties = {**message.properties, "priority": options.get("priority", app.conf.task_default_priority)}
     call = messages.PublishedCall(dict(message.headers), body, "application/json", "utf-8", properties)
-    expires_in_ms = round(float(expires) * 1000) if isinstance(expires, int | float) and expires > 0 else None
+    expires_in_ms = duration_ms(expires, what="expires") if isinstance(expires, int | float) else None
     return {**template_of(app.submission_of(call, group=group)), "expires_in_ms": expires_in_ms}
 
 
@@ -198,9 +199,9 @@ def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:
         given = given.run_every
     if isinstance(given, timedelta):
         given = given.total_seconds()
-    if isinstance(given, int | float) and not isinstance(given, bool) and given > 0:
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given <= MAX_DELAY_S:
         return {"interval": given}
-    raise ValueError(f"{given!r} is neither an interval nor a crontab")
+    raise ValueError(f"{given!r} is neither an interval nor a crontab: an interval is above zero, at most ten years")
 
 
 def _cron_args(given: Any, timezone: str) -> dict[str, Any]:

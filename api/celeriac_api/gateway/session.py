@@ -11,7 +11,7 @@ from celeriac import json_text
 from celeriac.errors import JsonError, StoreUnavailableError
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
-from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress
+from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress, percentage_of
 from celeriac.store.task_store import MAX_TEXT
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe
@@ -177,7 +177,7 @@ class WorkerSession:
             raise MalformedMessageError("percentage must be a number from 0 to 100")
         attempt.reports += 1
         progress = Progress(
-            min(max(float(percentage), 0.0), 100.0),
+            percentage_of(percentage),
             _text_of(message, "stage"),
             _text_of(message, "message"),
             time.time_ns() // 1_000_000,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.moments import bounded
 from celeriac.settings import parse_duration_s
 from celeriac.task_filter import TaskFilter, read_filter
 
@@ -93,11 +94,10 @@ def read_moment(name: str, text: str, now: datetime) -> datetime:
     """Return the value of an option that is a moment or a duration before `now`; raises `InvalidSubmissionError`."""
     value = moment(text, now)
     with contextlib.suppress(ValueError):
-        found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        if found.tzinfo is not None:
-            return found
+        return bounded(value if isinstance(value, datetime) else datetime.fromisoformat(value))
     message = (
-        f"{text[:100]!r} is neither a duration such as 2h nor a moment with a time zone such as 2030-01-31T08:00:00Z"
+        f"{text[:100]!r} is neither a duration such as 2h nor a moment from 1970 to 2999 with a time zone, such as "
+        "2030-01-31T08:00:00Z"
     )
     raise InvalidSubmissionError([Violation(name, message)])
 

@@ -15,7 +15,8 @@ from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.log_lines import LogLines, kept_line
 from celeriac.handlers.context import Context
-from celeriac.model import Amendment, Claim, LogLine, Progress
+from celeriac.model import Amendment, Claim, LogLine, Progress, percentage_of
+from celeriac.moments import within_ms
 from celeriac.settings import TaskLogSettings
 
 #: How long a handler may run after it was asked to stop (seconds); then the attempt ends without it. `grpc_task` needs
@@ -108,10 +109,10 @@ class Attempt:
     def report(self, percentage: float, stage: str, message: str, timestamp_ms: int | None) -> Awaitable[None]:
         """Take one report; see `Context.progress`."""
         progress = Progress(
-            min(max(float(percentage), 0.0), 100.0),
+            percentage_of(percentage),
             stage,
             message,
-            time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
+            time.time_ns() // 1_000_000 if timestamp_ms is None else int(within_ms(timestamp_ms)),
         )
         if threading.get_ident() == self._loop_thread:
             if self._in_flight >= self._buffer:

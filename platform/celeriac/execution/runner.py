@@ -33,6 +33,7 @@ from celeriac.execution.leases import Leases
 from celeriac.handlers.results import result_text, text_of
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, Refusal, Status
+from celeriac.moments import MAX_DELAY_S
 from celeriac.settings import TaskLogSettings
 from celeriac.tasks.registry import Registry, TaskType
 from celeriac.tasks.retry import RetryPolicy
@@ -180,7 +181,7 @@ class Runner:
         delay_ms = (
             policy.delay_ms(attempt.claim.retries + 1, self._jitter())
             if delay_s is None or not math.isfinite(delay_s)
-            else round(max(delay_s, 0) * 1000)
+            else round(min(max(delay_s, 0), MAX_DELAY_S) * 1000)
         )
         return await self._end(attempt, failure, delay_ms, exc, raised, end)
 

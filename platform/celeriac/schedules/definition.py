@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.model import ms_from_utc
+from celeriac.moments import within_ms
 from celeriac.schedules.times.backlog import Misfire, MisfirePolicy
 from celeriac.schedules.times.rules import (
     CronExclusion,
@@ -239,6 +240,11 @@ def _exclusion(entry: dict[str, Any], timezone: str) -> Exclusion:
 
 
 def moment_ms(text: str, timezone: str | None) -> int:
+    """Return the moment of a stored trigger (ms since the epoch), or the nearest one of the years 1970 to 2999."""
+    return within_ms(ms_from_utc(moment_of(text, timezone)))
+
+
+def moment_of(text: str, timezone: str | None) -> datetime:
     """Read an ISO 8601 moment, a naive one in `timezone`; raises `ValueError` that says what is wrong."""
     try:
         moment = datetime.fromisoformat(text)
@@ -248,10 +254,7 @@ def moment_ms(text: str, timezone: str | None) -> int:
         if timezone is None:
             raise ValueError("has no time zone: write one (2030-01-31T08:00:00Z), or give `timezone`")
         moment = moment.replace(tzinfo=zone(timezone))
-    try:
-        return ms_from_utc(moment)
-    except (OverflowError, OSError) as exc:
-        raise ValueError("is too far from the present; use a year from 1 to 9999") from exc
+    return moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,18 +19,21 @@ from pydantic import (
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Submission, ms_from_utc
+from celeriac.moments import MAX_DELAY_S, Moment
 from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, timetable_of
 from celeriac.schedules.times.backlog import Misfire
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.registry import registry
-from celeriac.tasks.request import MAX_DELAY_S, MAX_USER_ID_LENGTH, read_request
+from celeriac.tasks.request import MAX_USER_ID_LENGTH, read_request
 from celeriac.tasks.submission import build_submission, template_of
 from celeriac.violations import outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024
 MAX_NOTE: Final = 2000
+#: Most runs, and most failures in a row, that a definition may name.
+MAX_COUNT: Final = 1_000_000_000
 
 _DURATION_SCHEMA: Final = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": ["30s"]}
 _Duration = Annotated[
@@ -85,8 +87,8 @@ class TriggerFields(BaseModel):
             "with `timezone` and `exclude` (a list of `{cron}`, `{date}` or `{from, to}`)."
         ),
     ] = None
-    start_at: Annotated[AwareDatetime | None, Field(description="No slot before; an interval counts from it.")] = None
-    end_at: Annotated[AwareDatetime | None, Field(description="No slot after.")] = None
+    start_at: Annotated[Moment | None, Field(description="No slot before; an interval counts from it.")] = None
+    end_at: Annotated[Moment | None, Field(description="No slot after.")] = None
     jitter: Annotated[_Duration, Field(description="Each slot fires up to this much later.")] = 0
 
     @field_validator("trigger_type", mode="before")
@@ -139,10 +141,11 @@ class DefinitionRequest(TriggerFields):
         Overlap, Field(description="What happens to a slot while an earlier instance has not ended.")
     ] = Overlap.ALLOW
     max_runs: Annotated[
-        int | None, Field(strict=True, ge=1, description="It is complete after this many scheduled firings.")
+        int | None,
+        Field(strict=True, ge=1, le=MAX_COUNT, description="It is complete after this many scheduled firings."),
     ] = None
     pause_on_failure: Annotated[
-        Annotated[int, Field(ge=1)] | None,
+        Annotated[int, Field(ge=1, le=MAX_COUNT)] | None,
         BeforeValidator(_failures),
         Field(description="Pause after this many failed instances in a row; `true` means 1."),
     ] = None
@@ -167,8 +170,8 @@ class BackfillRequest(BaseModel):
         json_schema_extra={"examples": [{"start": "2030-01-01T00:00:00Z", "end": "2030-01-31T23:59:59Z"}]},
     )
 
-    start: Annotated[AwareDatetime, Field(description="Slots from here on, this one included.")]
-    end: Annotated[AwareDatetime, Field(description="Slots up to here, this one included; future slots are left out.")]
+    start: Annotated[Moment, Field(description="Slots from here on, this one included.")]
+    end: Annotated[Moment, Field(description="Slots up to here, this one included; future slots are left out.")]
     one_by_one: Annotated[bool, Field(description="Start each instance after the one before has ended.")] = False
 
 

@@ -17,7 +17,7 @@ from celeriac.errors import (
     TaskTakenError,
     Violation,
 )
-from celeriac.model import Claim, LeaseState, Status
+from celeriac.model import Claim, LeaseState, Status, percentage_of
 from celeriac.store import keys
 from celeriac.store.task_store import MAX_TEXT, TaskStore, number_text
 from celeriac.task_fields import status_of
@@ -69,8 +69,8 @@ class NotifiedTasks:
 
     async def progress(self, task_id: str, percentage: float, *, step: str = "", message: str = "") -> Heard:
         """Report the percentage that is done (0 to 100); raises as `start` does."""
-        bounded = min(max(float(percentage), 0.0), 100.0)
-        return await self._call("progress", task_id, number_text(bounded), step[:MAX_TEXT], message[:MAX_TEXT])
+        done = number_text(percentage_of(percentage))
+        return await self._call("progress", task_id, done, step[:MAX_TEXT], message[:MAX_TEXT])
 
     async def complete(self, task_id: str, result_json: str) -> Heard:
         """End it with a result; raises as `start` does, except if it has already completed."""

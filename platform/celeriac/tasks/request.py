@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.moments import MAX_DELAY_S, Moment, bounded
 from celeriac.settings import GROUP_NAME, parse_duration_s
 from celeriac.violations import outer_violations
 
@@ -32,8 +33,6 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_USER_ID_LENGTH: Final = 256
 MAX_TAGS: Final = 20
 MAX_TAG_LENGTH: Final = 64
-#: Ten years: beyond it a delay is a mistake, and milliseconds stay exact in every store.
-MAX_DELAY_S: Final = 10 * 366 * 86400.0
 
 _DURATION_TEXT = "a number of seconds, or 500ms, 30s, 10m, 1h, 7d"
 _DURATION_SCHEMA = {
@@ -80,13 +79,6 @@ def _tags(values: list[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _moment(value: Any) -> Any:
-    # Without this, Pydantic would also read bare numbers and dates without a time of day.
-    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
-        return value
-    raise ValueError("must be an RFC 3339 moment with a time zone, e.g. 2030-01-31T08:00:00Z")
-
-
 def _expiry(value: Any) -> float | datetime:
     if isinstance(value, str) and "T" in value.upper():
         try:
@@ -94,7 +86,7 @@ def _expiry(value: Any) -> float | datetime:
         except ValidationError:
             raise ValueError("must be a duration or an RFC 3339 moment with a time zone") from None
     if isinstance(value, datetime):
-        return value
+        return bounded(value)
     seconds = parse_duration_s(value)
     if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_DELAY_S:
         raise ValueError(f"must be above zero and at most ten years: {_DURATION_TEXT}, or an RFC 3339 moment")
@@ -145,7 +137,7 @@ class SubmitRequest(BaseModel):
         WithJsonSchema(_DURATION_SCHEMA),
     ] = None
     run_at: Annotated[
-        Annotated[AwareDatetime, BeforeValidator(_moment)] | None,
+        Moment | None,
         Field(description="Run it not before this moment; one in the past means now."),
         WithJsonSchema(_MOMENT_SCHEMA),
     ] = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celeriac.moments import MAX_DELAY_S
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -24,4 +26,4 @@ class RetryPolicy:
         """Return the milliseconds from the failure of `attempt` to the next; `random` is in [0, 1)."""
         # The exponent is capped: beyond it every sane policy has reached its ceiling, and a float may overflow.
         grown = self.delay_s * self.backoff ** min(max(attempt - 1, 0), 60)
-        return round(min(grown, self.max_delay_s) * (1 + self.jitter * random) * 1000)
+        return round(min(grown, self.max_delay_s, MAX_DELAY_S) * (1 + self.jitter * random) * 1000)

@@ -7,7 +7,8 @@ Protocol: docs.celeryq.dev, "Message Protocol", version 2. Envelope: kombu's vir
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,7 +21,8 @@ from kombu.utils.json import dumps
 
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
-from celeriac.model import Delivery, ms_from_utc
+from celeriac.model import Delivery
+from celeriac.moments import bounded_ms, duration_ms
 from celeriac.tasks.submission import CeleryCall
 
 #: A header of every message whose task has a record.
@@ -134,6 +136,8 @@ def celery_call(
     """
     args, kwargs, embed = call.arguments()
     limit_s = next((seconds for seconds in call.headers.get("timelimit") or () if seconds), None)
+    with _refusing("time_limit"):
+        timeout_ms = None if limit_s is None else duration_ms(limit_s, what="time_limit")
     needed = not registered or any(embed.values())
     return CeleryCall(
         task_id=call.headers["id"],
@@ -142,9 +146,9 @@ def celery_call(
         group=group,
         priority=_priority(call.properties.get("priority"), delivery),
         max_retries=UNLIMITED_RETRIES if max_retries is None else max_retries,
-        run_at_ms=_ms(call.headers.get("eta")),
-        expires_at_ms=_ms(call.headers.get("expires")),
-        timeout_ms=round(limit_s * 1000) if limit_s else None,
+        run_at_ms=_ms("eta", call.headers.get("eta")),
+        expires_at_ms=_ms("expires", call.headers.get("expires")),
+        timeout_ms=timeout_ms,
         message=_kept(call, group) if needed else None,
         follows=bool(call.headers.get("parent_id")),
     )
@@ -179,8 +183,18 @@ def _priority(priority: Any, delivery: Delivery) -> int:
     return served if delivery is Delivery.BROKER else _TOP_PRIORITY - served
 
 
-def _ms(text: str | None) -> int | None:
+def _ms(name: str, text: str | None) -> int | None:
     if not text:
         return None
-    moment = datetime.fromisoformat(text)
-    return ms_from_utc(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    with _refusing(name):
+        moment = datetime.fromisoformat(text)
+        return bounded_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn the `ValueError` of a value that a caller gave into an `InvalidSubmissionError` about `name`."""
+    try:
+        yield
+    except ValueError as exc:
+        raise InvalidSubmissionError([Violation(name, str(exc))]) from exc

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, get_args
 
 from fastapi import Query
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
@@ -15,8 +15,9 @@ from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.history.chart_record import chart_record, span_of
 from celeriac.history.stats import BUCKETS
 from celeriac.model import Status, rfc3339, utc_from_ms
+from celeriac.moments import Moment
 from celeriac.store.watching.feed import TIMELINE
-from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter, read_moment
+from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter
 from celeriac.tasks.record import task_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ
@@ -133,7 +134,6 @@ async def list_events(
     return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
 
 
-_Moment = Annotated[AwareDatetime | None, BeforeValidator(lambda value: None if value is None else read_moment(value))]
 BucketName = Literal["1m", "5m", "15m", "1h", "6h", "1d"]
 assert set(get_args(BucketName)) == set(BUCKETS)
 
@@ -152,9 +152,9 @@ async def read_stats(
     parts: PartsOf,
     caller: CallerOf,
     start: Annotated[
-        _Moment, Query(alias="from", description="The beginning of the first bucket, rounded down.")
+        Moment | None, Query(alias="from", description="The beginning of the first bucket, rounded down.")
     ] = None,
-    end: Annotated[_Moment, Query(alias="to", description="The end of the last bucket; now if left out.")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="The end of the last bucket; now if left out.")] = None,
     bucket: Annotated[
         BucketName | None,
         Query(description="The size of a bucket; if left out, one with which there are at most 200 buckets."),

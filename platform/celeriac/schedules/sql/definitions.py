@@ -28,7 +28,15 @@ from celeriac.schedules.definition import (
     FiringState,
     Open,
 )
-from celeriac.schedules.sql.rows import change_of, change_row, definition_of, definition_row, firing_of, firing_row
+from celeriac.schedules.sql.rows import (
+    change_of,
+    change_row,
+    definition_of,
+    definition_row,
+    firing_of,
+    firing_row,
+    readable,
+)
 from celeriac.task_filter import Sort
 
 _d: Final = definitions.c
@@ -106,8 +114,11 @@ class DefinitionTable:
         statement = statement.order_by(_d.created_ms.desc(), _d.definition_id.desc()).limit(limit + 1)
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).mappings().all()
-        found = [definition_of(row) for row in rows[:limit]]
-        return DefinitionPage(found, cursor_after(found[-1]) if len(rows) > limit else None)
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = Cursor(Sort.CREATED_DOWN, last["created_ms"], last["definition_id"]).encoded()
+        return DefinitionPage(list(readable(rows[:limit])), following)
 
     async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
         """Return the planned, buffered and open firings of these definitions."""
@@ -151,7 +162,7 @@ class DefinitionTable:
         """Return all definitions of a source outside the API; there are few of them."""
         async with reading(self.engine) as connection:
             rows = await connection.execute(select(definitions).where(_d.source == source))
-            return [definition_of(row) for row in rows.mappings()]
+            return list(readable(rows.mappings()))
 
     # --- changing
 

@@ -8,7 +8,8 @@ store recognises ids that it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +23,9 @@ from celeriac.history.rows import clean
 from celeriac.model import Status
 from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, InstanceEnd, Open
 from celeriac.schedules.sql.definitions import DefinitionTable, open_counts
-from celeriac.schedules.sql.rows import definition_of, firing_of
+from celeriac.schedules.sql.rows import UNREADABLE, firing_of, readable
+
+log = logging.getLogger(__name__)
 
 _d: Final = definitions.c
 _f: Final = firings.c
@@ -86,11 +89,16 @@ class FiringTable:
             .with_for_update(skip_locked=True)
         )
         async with writing(self._engine) as connection:
-            found = [definition_of(row) for row in (await connection.execute(due)).mappings()]
+            rows = (await connection.execute(due)).mappings().all()
+            found = list(readable(rows))
             counts = await open_counts(connection, [d.definition_id for d in found])
-            decisions = [decide(d, counts.get(d.definition_id, Open())) for d in found]
+            decisions = list(_decided(found, counts, decide))
             await self._table.write(connection, decisions)
-        return [(d.after, f) for d in decisions for f in d.firings if f.state is FiringState.PLANNED], len(found)
+            # One that cannot be read or decided about would be due for ever.
+            stuck = {row["definition_id"] for row in rows} - {d.after.definition_id for d in decisions}
+            if stuck:
+                await connection.execute(update(definitions).where(_d.definition_id.in_(stuck)).values(next_ms=None))
+        return [(d.after, f) for d in decisions for f in d.firings if f.state is FiringState.PLANNED], len(rows)
 
     async def take_over(self, now_ms: int, *, older_ms: int, limit: int) -> list[Planned]:
         """Take over firings that a beat planned and did not submit: it died, or the store refused them."""
@@ -286,11 +294,21 @@ async def _hold(connection: AsyncConnection, names: Sequence[str]) -> list[Defin
         .order_by(_d.definition_id)
         .with_for_update(skip_locked=True)
     )
-    return [definition_of(row) for row in rows.mappings()]
+    return list(readable(rows.mappings()))
+
+
+def _decided(
+    found: Iterable[Definition], counts: Mapping[str, Open], decide: Callable[[Definition, Open], Decision]
+) -> Iterator[Decision]:
+    for definition in found:
+        try:
+            yield decide(definition, counts.get(definition.definition_id, Open()))
+        except UNREADABLE as exc:
+            log.error("the definition %s does not fire, its trigger cannot be read: %s", definition.definition_id, exc)
 
 
 async def _with_definitions(connection: AsyncConnection, found: Sequence[Firing]) -> list[Planned]:
     names = {firing.definition_id for firing in found}
     rows = await connection.execute(select(definitions).where(_d.definition_id.in_(names)))
-    by_id = {row["definition_id"]: definition_of(row) for row in rows.mappings()}
+    by_id = {definition.definition_id: definition for definition in readable(rows.mappings())}
     return [(by_id[f.definition_id], f) for f in found if f.definition_id in by_id]

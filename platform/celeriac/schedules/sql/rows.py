@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import count
 from typing import Any, Final
@@ -19,6 +21,10 @@ from celeriac.schedules.definition import (
     spec_of,
 )
 
+log = logging.getLogger(__name__)
+
+#: What reading a row raises that something else wrote.
+UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError)
 _FIELDS: Final = tuple(field.name for field in fields(Definition))
 #: The columns of a definition that have the names of its fields.
 _SAME: Final = tuple(name for name in _FIELDS if name not in ("group", "spec", "status", "trigger_type"))
@@ -36,6 +42,15 @@ def definition_of(row: Any) -> Definition:
         trigger_type=TaskTriggerType(row["trigger_type"]),
         spec=spec_of(row["spec"]),
     )
+
+
+def readable(rows: Iterable[Any]) -> Iterator[Definition]:
+    """Yield the definitions of rows; one that cannot be read is left out and logged, and disturbs no other."""
+    for row in rows:
+        try:
+            yield definition_of(row)
+        except UNREADABLE as exc:
+            log.error("the definition %s is left out, its row cannot be read: %s", row["definition_id"], exc)
 
 
 def definition_row(definition: Definition) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-#: Nothing is scheduled after this moment: the end of the year 2999, which all databases and calendars can express.
-LAST_MS: Final = 32_503_679_999_999
+from celeriac.model import FIRST_MS, LAST_MS
+
 #: What nicknames of cron mean.
 NICKNAMES: Final = {
     "@hourly": "0 * * * *",
@@ -139,7 +139,7 @@ class Cron:
 
     def _from(self, ms: int) -> Iterator[int]:
         # In the repeated hour, cronsim may begin with a past moment; the callers compare.
-        start = datetime.fromtimestamp(ms // 1000, zone(self.timezone))
+        start = datetime.fromtimestamp(min(max(ms, FIRST_MS), LAST_MS) // 1000, zone(self.timezone))
         for moment in CronSim(self.expression, start):
             yield round(moment.timestamp()) * 1000
 

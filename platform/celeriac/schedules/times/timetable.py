@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
+from celeriac.model import LAST_MS
 from celeriac.schedules.times.rules import Exclusion, Interval, Rule
 
 #: After this many excluded slots in a row, a timetable counts as empty.
@@ -63,7 +64,7 @@ class Timetable:
         if not self.jitter_ms:
             return slot
         digest = blake2b(f"{self.seed}:{slot}".encode(), digest_size=8).digest()
-        return slot + int.from_bytes(digest, "big") % (self.jitter_ms + 1)
+        return min(slot + int.from_bytes(digest, "big") % (self.jitter_ms + 1), LAST_MS)
 
     def last(self, first_slot: int, until_ms: int) -> tuple[int, int]:
         """Return the last slot from `first_slot` (a slot) to `until_ms`, and how many there are, both included.

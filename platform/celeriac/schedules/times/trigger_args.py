@@ -8,9 +8,9 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.schedules.definition import TaskTriggerType, moment_ms
+from celeriac.moments import FIRST, LAST, MAX_DELAY_S, bounded_ms
+from celeriac.schedules.definition import TaskTriggerType, moment_of
 from celeriac.schedules.times.rules import cron_of, zone
-from celeriac.tasks.request import MAX_DELAY_S
 
 #: Most rules, and most exclusions, of one definition.
 MAX_RULES: Final = 50
@@ -102,7 +102,9 @@ def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> No
         if "cron" in entry:
             cron_of(entry["cron"], "UTC")
         else:
-            date.fromisoformat(entry["date"])
+            day = date.fromisoformat(entry["date"])
+            if not FIRST.date() <= day <= LAST.date():
+                raise ValueError("is not between 1970-01-01 and 2999-12-31: give a day from these years")
     except (ValueError, TypeError, AttributeError) as exc:
         name = "cron" if "cron" in entry else "date"
         raise _wrong(f"{at}.{name}", str(exc)) from exc
@@ -138,7 +140,7 @@ def _timezone(args: dict[str, Any], at: str = "") -> None:
 
 def _moment(name: str, value: Any, timezone: str | None) -> int:
     try:
-        return moment_ms(value, timezone)
+        return bounded_ms(moment_of(value, timezone))
     except ValueError as exc:
         raise _wrong(name, str(exc)) from exc
 

@@ -31,7 +31,7 @@ async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing 
             continue
         try:
             finished_ms = ms_from_utc(datetime.fromisoformat(finished_at)) if finished_at else None
-        except ValueError:  # a foreign program wrote it
+        except (ValueError, OverflowError):  # a foreign program wrote it
             finished_ms = None
         found.append(Standing(status_of(status), finished_ms, error or None))
     return found
