@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from celeriac.model import Status
 from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
-from tests.kit.workers.engine_workers import Workers, ended, ran, runs, statuses, submit
+from tests.kit.workers.engine_workers import Workers, ended, ran, statuses, submit
 
 
 async def test_a_worker_of_some_groups_serves_only_those(workers: Workers, store: TaskStore) -> None:
@@ -81,13 +82,22 @@ async def is_empty(store: TaskStore) -> bool:
     return not await store.redis.llen("default\x06\x169")
 
 
-async def test_functions_that_find_no_thread_are_for_any_worker(workers: Workers, store: TaskStore) -> None:
-    first = await workers.start(store, worker__threads=2)
-    ids = [await submit(store, "blocks", {"s": 6}) for _ in range(4)]
-    await runs(store, ids[0])
-    await runs(store, ids[1])
+async def test_functions_that_find_no_thread_are_for_any_worker(
+    workers: Workers, store: TaskStore, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+
+    async def are_running(count: int) -> bool:
+        return (await store.group("default")).running == count
+
+    first = await workers.start(store, worker__threads=2, lease=15)
+    ids = [await submit(store, "add_sync", {"numbers": [1], "gate": str(gate)}) for _ in range(4)]
+    await eventually(lambda: are_running(2), because="both threads are in use")
+    await eventually(lambda: is_empty(store), because="the worker has received all messages")
     assert [(await store.get(task_id)).status for task_id in ids[2:]] == [Status.PENDING] * 2, "not claimed in vain"
-    second = await workers.start(store, worker__threads=2)
+    second = await workers.start(store, worker__threads=2, lease=15)
+    await eventually(lambda: are_running(4), because="the second worker runs what found no thread")
+    gate.touch()
     for task_id in ids:
         assert (await ended(store, task_id)).status is Status.COMPLETED
     for task_id, worker in zip(ids, [first, first, second, second], strict=True):

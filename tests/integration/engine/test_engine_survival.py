@@ -52,23 +52,24 @@ async def test_a_task_goes_back_when_its_executor_is_stopped_together_with_the_w
 ) -> None:
     async with ExecutorProcess() as executor:
         service = {"svc": {"address": f"127.0.0.1:{executor.port}"}}
-        worker = await workers.start(store, grpc_services__services=service, worker__shutdown_grace=30)
+        # It would wait for the grace of ten minutes, if the task did not go back.
+        worker = await workers.start(store, grpc_services__services=service, worker__shutdown_grace=600, lease=15)
         hangs = {"service": "svc", "method": "play", "data": {"script": [{"progress": {"percentage": 1}}, {"hang": 1}]}}
         task_id = await submit(store, "grpc_task", hangs, max_retries=0)
         await eventually(lambda: has_progress(store, task_id), because="the executor works on it")
         worker.send(signal.SIGTERM)
-        await eventually(lambda: "running tasks have 30 s to end" in worker.said(), because="the worker stops")
+        await eventually(lambda: "running tasks have 600 s to end" in worker.said(), because="the worker stops")
         await executor.kill()
-        assert await worker.gone(within_s=20) == 0
+        assert await worker.gone(within_s=60) == 0
         task = await store.get(task_id)
         assert (task.status, task.attempt, task.error) == (Status.PENDING, 0, None)
 
         # Without a worker that stops, the same costs the attempt.
         await executor.start()
-        worker = await workers.start(store, grpc_services__services=service)
+        worker = await workers.start(store, grpc_services__services=service, lease=15)
         await eventually(lambda: has_progress(store, task_id), because="the executor works on it again")
         await executor.kill()
-        task = await ended(store, task_id)
+        task = await ended(store, task_id, timeout_s=60)
         assert task.error is not None
         assert (task.status, task.error.code) == (Status.FAILED, "unavailable")
 
@@ -193,7 +194,8 @@ async def test_cut_connections_lose_nothing_and_run_nothing_twice(
     workers: Workers, store: TaskStore, tmp_path: Path
 ) -> None:
     """A8: stock Celery runs a running task again when its connection breaks."""
-    worker = await workers.start(store)
+    # The subject is a cut, not a lease that a busy machine renews late.
+    worker = await workers.start(store, lease=15)
     gate = tmp_path / "gate"
     ids = [
         await submit(store, kind, {"numbers": [1], "gate": str(gate)}, max_retries=0)
@@ -233,7 +235,8 @@ async def test_running_tasks_end_once_when_the_store_is_killed_and_comes_back(tm
             TaskStore(server.url(), Settings().store, patience_s=20) as store,
             workers_on(tmp_path, server.url()) as workers,
         ):
-            worker = await workers.start(store)
+            # The subject is the store, not a lease that a busy machine renews late.
+            worker = await workers.start(store, lease=15)
             gate = tmp_path / "gate"
             work = {"numbers": [1], "pause_s": 1, "gate": str(gate)}
             running = [await submit(store, "add", work) for _ in range(20)]
