@@ -134,7 +134,12 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
         tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files})
         hub = await _started(stack, LiveHub(store=store))
         gateway = Gateway(
-            store=store, hub=hub, dispatch=settings.dispatch, task_log=settings.task_log, lease_s=settings.lease
+            store=store,
+            hub=hub,
+            dispatch=settings.dispatch,
+            task_log=settings.task_log,
+            blocked_loop=settings.blocked_loop,
+            lease_s=settings.lease,
         )
         feeds = await _started(stack, UserFeeds(store=store, hub=hub, notifications=settings.notifications))
         replies = await _started(stack, Replies(store=store, hub=hub, process=gateway.remote.gateway))

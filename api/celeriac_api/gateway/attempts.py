@@ -13,6 +13,7 @@ from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableErro
 from celeriac.execution.attempt_state import AttemptState, End, StopReason
 from celeriac.execution.leases import Leases
 from celeriac.execution.log_lines import kept_line
+from celeriac.execution.lost_time import LostTime, Watch
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure
 from celeriac.settings import DispatchSettings, TaskLogSettings
@@ -39,13 +40,21 @@ class Attempts:
     """
 
     def __init__(
-        self, *, store: TaskStore, remote: RemoteTasks, dispatch: DispatchSettings, task_log: TaskLogSettings
+        self,
+        *,
+        store: TaskStore,
+        remote: RemoteTasks,
+        dispatch: DispatchSettings,
+        task_log: TaskLogSettings,
+        watch: Watch | None = None,
     ) -> None:
+        #: The tasks that workers run, until the store knows their ends.
+        self.leases: Leases[RemoteAttempt] = Leases()
+        self._watch = watch
         self._store = store
         self._remote = remote
         self._dispatch = dispatch
         self._task_log = task_log
-        self._leases: Leases[RemoteAttempt] = Leases()
         self._work: set[asyncio.Future[Any]] = set()
 
     def begin(self, grant: Grant, connection: WorkerConnection) -> None:
@@ -56,13 +65,14 @@ class Attempts:
         left_s = None if grant.deadline_in_ms is None else grant.deadline_in_ms / 1000
         attempt = RemoteAttempt(claim, connection, None if left_s is None else now + left_s)
         attempt.state = AttemptState(
-            call_later=loop.call_later,
+            # The answer of a worker may have waited to be read while the loop was blocked.
+            call_later=partial(LostTime(self._watch).call_later, loop),
             grace_s=self._dispatch.cancel_grace,
             on_stop=partial(self._take_back, attempt),
             on_overdue=partial(self._ignored, attempt),
         )
         connection.running[claim.task_id] = attempt
-        self._leases.hold(attempt)
+        self.leases.hold(attempt)
         limit_ms = claim.timeout_ms
         if limit_ms is None and left_s is None:
             limit_ms = self._dispatch.default_timeout_ms
@@ -102,12 +112,8 @@ class Attempts:
     def cancel_asked(self, task_id: str | None) -> None:
         """Stop a task that somebody asked to cancel."""
         if task_id is not None:  # what was missed comes with the next renewal
-            for attempt in self._leases.of_task(task_id):
+            for attempt in self.leases.of_task(task_id):
                 attempt.stop(StopReason.CANCEL)
-
-    async def renew(self) -> None:
-        """Renew all leases, and stop the tasks that were cancelled or lost."""
-        await self._leases.renew(self._store, self._remote.gateway)
 
     def _take_back(self, attempt: RemoteAttempt, reason: StopReason) -> None:
         """Tell a worker to stop, and end its attempt at once. Its place stays taken until the worker answers."""
@@ -127,7 +133,7 @@ class Attempts:
         elif end is End.ABANDONED:
             self._record(attempt, lambda: self._remote.abandon(claim))
         else:
-            self._leases.drop(attempt)
+            self.leases.drop(attempt)
 
     async def give_back(self, claim: Claim) -> None:
         """Return a task that no worker began, however long the store is unavailable."""
@@ -174,7 +180,7 @@ class Attempts:
             log.debug("the store is away, trying again: %s", error)
             self.spawn(self._record_later(attempt, write))
             return
-        self._leases.drop(attempt)
+        self.leases.drop(attempt)
         task_id = attempt.claim.task_id
         if isinstance(error, StaleClaimError) or (error is None and str(writing.result()).startswith("stale:")):
             if attempt.state.reason is None:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.settings import DispatchSettings, TaskLogSettings
+from celeriac.execution.lease_thread import LeaseThread
+from celeriac.execution.loop_watch import LoopWatch
+from celeriac.settings import BlockedLoopSettings, DispatchSettings, TaskLogSettings
 from celeriac.store import keys
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.roles.promoter import Promoter
@@ -42,17 +44,30 @@ class Gateway:
     """Holds connected workers and gives them tasks; `attempts` ends each of these.
 
     Running tasks hold a lease of `lease_s` seconds; `task_log` says which lines of workers are kept.
+    Belongs to the running event loop. While something else blocks that loop, a thread renews the leases.
     """
 
     def __init__(
-        self, *, store: TaskStore, hub: LiveHub, dispatch: DispatchSettings, task_log: TaskLogSettings, lease_s: float
+        self,
+        *,
+        store: TaskStore,
+        hub: LiveHub,
+        dispatch: DispatchSettings,
+        task_log: TaskLogSettings,
+        blocked_loop: BlockedLoopSettings,
+        lease_s: float,
     ) -> None:
+        loop = asyncio.get_running_loop()
+        watch = LoopWatch(loop, blocked_loop)
         self.settings = dispatch
         self.task_log = task_log
         self.store = store
         self.remote = RemoteTasks(store, secrets.token_hex(6))
         #: What the workers run.
-        self.attempts = Attempts(store=store, remote=self.remote, dispatch=dispatch, task_log=task_log)
+        self.attempts = Attempts(store=store, remote=self.remote, dispatch=dispatch, task_log=task_log, watch=watch)
+        self._lease_thread = LeaseThread(
+            store=store, leases=self.attempts.leases, worker=self.remote.gateway, loop=loop, watch=watch
+        )
         self.draining = False
         self.connections: set[WorkerConnection] = set()
         self._hub = hub
@@ -70,6 +85,7 @@ class Gateway:
     async def start(self) -> None:
         """Begin to serve."""
         self._end_cancels = await self._hub.listen(keys.CANCELS, self.attempts.cancel_asked)
+        self._lease_thread.start()
         self._task = asyncio.create_task(self._loop(), name="gateway")
         for role in self._roles:
             await role.start()
@@ -106,6 +122,7 @@ class Gateway:
             self._task = None
         self.remote.stopped = True
         await self.attempts.finish(_FINISH_S)
+        await self._lease_thread.stop()
         if self._end_cancels is not None:
             self._end_cancels()
             self._end_cancels = None
@@ -212,10 +229,12 @@ class Gateway:
 
     async def _loop(self) -> None:
         loop = asyncio.get_running_loop()
-        next_leases = next_presence = next_workers = next_poll = 0.0
+        next_presence = next_workers = next_poll = 0.0
         while True:
+            before = loop.time()
             await asyncio.sleep(_TICK_S)
             now = loop.time()
+            self._forgive(now - before - _TICK_S, now)
             try:
                 self._check_liveness(now)
                 if now >= next_poll:
@@ -223,9 +242,6 @@ class Gateway:
                     for workers in self._groups.values():
                         if workers.idle:
                             workers.wake()
-                if now >= next_leases:
-                    next_leases = now + self._lease_s / 3
-                    await self.attempts.renew()
                 if now >= next_presence and not self.draining:
                     next_presence = now + min(1.0, self.settings.presence / 3)
                     for workers in self._groups.values():
@@ -239,6 +255,12 @@ class Gateway:
                 log.debug("the gateway waits for the store: %s", exc)
             except Exception:
                 log.exception("a periodic check of the gateway failed; it goes on")
+
+    def _forgive(self, late_s: float, now: float) -> None:
+        """Count the time in which this process read nothing not as silence of the workers."""
+        if late_s > _TICK_S:
+            for connection in self.connections:
+                connection.heard_at = min(connection.heard_at + late_s, now)
 
     def _check_liveness(self, now: float) -> None:
         settings = self.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -14,6 +15,7 @@ from typing import Any, Final
 from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.log_lines import LogLines, kept_line
+from celeriac.execution.lost_time import LostTime, Watch
 from celeriac.handlers.context import Context
 from celeriac.model import Amendment, Claim, LogLine, Progress, percentage_of
 from celeriac.moments import within_ms
@@ -50,12 +52,20 @@ class Attempt:
         buffer: int,
         task_log: TaskLogSettings,
         overdue: Callable[[Attempt], object],
+        watch: Watch | None = None,
     ) -> None:
         self.claim = claim
         self.context = Context(claim, self)
+        #: What others have taken from its time by blocking the loop. It is a plain function until it is said otherwise.
+        self.lost = LostTime(watch)
+        #: Its time limit, if it has one (seconds), and when that began (`time.monotonic`).
+        self.limit_s: float | None = None
+        self._limited_at = 0.0
+        #: Whether its end was recorded while its handler blocked the loop.
+        self.ended_early = False
         #: Where it is, why it should stop, and how it ends.
         self.state = AttemptState(
-            call_later=loop.call_later,
+            call_later=partial(self.lost.call_later, loop),
             grace_s=STOP_GRACE_S,
             on_stop=self._interrupt_for,
             on_overdue=partial(overdue, self),
@@ -79,6 +89,19 @@ class Attempt:
         self._interrupt: Callable[[], object] | None = None
 
     # --- stopping
+
+    def limit(self, seconds: float) -> None:
+        """Stop the handler as timed out after this time. Time in which others block the loop does not count."""
+        self.limit_s = seconds
+        self._limited_at = time.monotonic() - self.lost.total_s()
+        self.state.limit(seconds)
+
+    @property
+    def overdue_s(self) -> float:
+        """For how long its time limit has passed; negative if it has not."""
+        if self.limit_s is None:
+            return -math.inf
+        return time.monotonic() - self._limited_at - self.lost.total_s() - self.limit_s
 
     def stop(self, reason: StopReason) -> None:
         """Ask the handler to stop, and interrupt it; the first reason counts. On the loop only.
@@ -149,6 +172,18 @@ class Attempt:
             self.stop(StopReason.CANCEL)
         elif sent.result() != "ok":
             self.stop(StopReason.LOST)
+
+    # --- the loop
+
+    @property
+    def title(self) -> str:
+        """What people know it by."""
+        return f"task {self.claim.task_id} ({self.claim.type})"
+
+    def note_block(self, seconds: float, stack: str) -> None:
+        """Write into the task's log that its handler blocks the event loop; may be called from any thread."""
+        text = f"the handler has blocked the event loop of its worker for {seconds:.1f} s"
+        self.log(LogLine("warning", text, {"stack": stack}, time.time_ns() // 1_000_000), always=True)
 
     # --- log
 

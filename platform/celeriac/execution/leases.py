@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from celeriac.execution.attempt_state import StopReason
@@ -38,13 +38,21 @@ class LeaseStore(Protocol):
 A = TypeVar("A", bound=HeldAttempt)
 
 
+def _at_once(function: Callable[..., object], *arguments: object) -> None:
+    function(*arguments)
+
+
 class Leases(Generic[A]):
-    """Attempts by task. A task has more than one here while an old attempt has not noticed that it lost its claim."""
+    """Attempts by task. A task has more than one here while an old attempt has not noticed that it lost its claim.
+
+    It belongs to the loop of the attempts; other threads may only iterate, and `renew`.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[A, ...]] = {}
 
     def __iter__(self) -> Iterator[A]:
+        # One call into C, so that no other thread changes the dictionary meanwhile.
         for attempts in list(self._held.values()):
             yield from attempts
 
@@ -69,10 +77,18 @@ class Leases(Generic[A]):
         else:
             self._held.pop(task_id, None)
 
-    async def renew(self, store: LeaseStore, worker: str, facts: Mapping[str, str] | None = None) -> None:
+    async def renew(
+        self,
+        store: LeaseStore,
+        worker: str,
+        facts: Mapping[str, str] | None = None,
+        *,
+        call: Callable[..., object] = _at_once,
+    ) -> None:
         """Renew all leases, and the presence of `worker` with its `facts`; stop what was cancelled or lost meanwhile.
 
-        It should be called three times per lease, so that two renewals in a row may get lost.
+        It should be called three times per lease, so that two renewals in a row may get lost. Another thread than that
+        of the attempts may call it: then `call(function, argument)` calls the attempts' `stop` in theirs.
         """
         attempts = list(self)
         if not attempts and not facts:
@@ -80,4 +96,4 @@ class Leases(Generic[A]):
         states = await store.renew(worker, [attempt.claim for attempt in attempts], facts)
         for attempt, state in zip(attempts, states, strict=True):
             if (reason := _STOP.get(state)) is not None:
-                attempt.stop(reason)
+                call(attempt.stop, reason)

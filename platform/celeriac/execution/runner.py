@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from celeriac.execution.attempt_state import End, StopReason
 from celeriac.execution.attempt_store import AttemptStore
 from celeriac.execution.daemon_threads import DaemonThreads
 from celeriac.execution.leases import Leases
+from celeriac.execution.lost_time import Watch
 from celeriac.handlers.results import result_text, text_of
 from celeriac.handlers.task_log import failure_line
 from celeriac.model import Claim, Failure, Refusal, Status
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 #: The error code if a handler raised an exception that is not one of Celeriac's.
 _CODE_OF_PLAIN_EXCEPTIONS = "exception"
+_TIMED_OUT = "the attempt ran longer than its time limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,10 @@ class Runner:
         task_log: TaskLogSettings,
         jitter: Callable[[], float] = random.random,
         log_failures: bool = True,
+        watch: Watch | None = None,
     ) -> None:
+        #: Who counts for how long the loop is blocked; None: nobody does.
+        self.watch = watch
         self._store = store
         self._registry = registry
         #: Returns the retry policy of a type for a validated payload.
@@ -139,6 +145,7 @@ class Runner:
             buffer=self._progress_buffer,
             task_log=self._task_log,
             overdue=self._end_without_handler,
+            watch=self.watch,
         )
         self.leases.hold(attempt)
         return attempt
@@ -208,7 +215,7 @@ class Runner:
             return await self._record(attempt, end, partial(self._settle_cancelled, attempt))
         if end in (End.TIMED_OUT, End.FAILURE):
             error = (
-                TaskTimeoutError("the attempt ran longer than its time limit")
+                TaskTimeoutError(_TIMED_OUT)
                 if end is End.TIMED_OUT
                 # Nobody stopped the handler: it raised CancelledError by itself.
                 else TaskError("the handler was cancelled from inside", code="cancelled_inside")
@@ -267,10 +274,15 @@ class Runner:
             return await self.fail(attempt, exc)
         limit_ms = attempt.claim.timeout_ms
         limit_s = task_type.timeout_s if limit_ms is None else limit_ms / 1000
+        if task_type.is_async:
+            attempt.lost.on_the_loop()
         if limit_s is not None:
-            attempt.state.limit(limit_s)
+            attempt.limit(limit_s)
         call = self._call if task_type.is_async else self._call_in_thread
         value, error = await call(attempt, task_type, arguments)
+        if attempt.lost.own_s and attempt.overdue_s > 0 and attempt.state.stop(StopReason.TIMEOUT):
+            # It blocked the loop past its own time limit, so the limit could not stop it.
+            error = asyncio.CancelledError()
         attempt.state.unlimit()
         if error is None and follow_up is not None:
             try:
@@ -324,6 +336,20 @@ class Runner:
                 return await self._loop.run_in_executor(self.threads, body)
         except asyncio.CancelledError as exc:
             return None, exc
+
+    # --- a handler that blocks the loop
+
+    @staticmethod
+    def running_in(frame: FrameType) -> Attempt | None:
+        """Return the attempt whose async handler a frame has called."""
+        found: Attempt | None = frame.f_locals.get("attempt") if frame.f_code is _CALL else None
+        return found
+
+    def timed_out(self, attempt: Attempt) -> tuple[Failure, int]:
+        """Return how an attempt fails that ran longer than its limit, and the ms until the next attempt."""
+        policy = self._policy(attempt.claim, self._registry.get(attempt.claim.type))
+        delay_ms = policy.delay_ms(attempt.claim.retries + 1, self._jitter())
+        return failure_of(TaskTimeoutError(_TIMED_OUT)), delay_ms
 
     # --- parts
 
@@ -428,6 +454,10 @@ class Runner:
             # A caller that raises it again must not end its process with it.
             error = RuntimeError(repr(error))
         return AttemptEnd(status, note, value, error, time.monotonic() - attempt.started)
+
+
+#: The code of the frame that calls an async handler.
+_CALL = Runner._call.__code__
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:

@@ -10,6 +10,7 @@ An unknown key is an error that names the nearest known one.
 from celeriac.settings.access import AccessSettings, ServerTlsSettings
 from celeriac.settings.dispatch import DispatchSettings
 from celeriac.settings.engine import (
+    BlockedLoopSettings,
     GroupSettings,
     LedgerSettings,
     TaskLogSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "GROUP_NAME",
     "WELL_KNOWN",
     "AccessSettings",
+    "BlockedLoopSettings",
     "ChainStep",
     "ClientEnvironment",
     "DispatchSettings",

@@ -90,6 +90,26 @@ class WorkerSettings(Section):
     )
 
 
+class BlockedLoopSettings(Section):
+    """Event loops of workers and API processes that a coroutine blocks."""
+
+    warning: Duration = Field(
+        2.0,
+        ge=0.2,
+        description=(
+            "After this time a warning says who blocks the event loop, with the stack. Meanwhile the worker takes no "
+            "new tasks, and the leases of all its tasks are renewed."
+        ),
+    )
+    limit: Duration = Field(
+        300.0,
+        ge=1,
+        description=(
+            "After this time the process counts as dead: it renews no more leases, and other workers get its tasks."
+        ),
+    )
+
+
 class TaskLogSettings(Section):
     """The log of each task: what its handler writes with `ctx.log`, and why attempts failed."""
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from celeriac.settings.access import AccessSettings
 from celeriac.settings.dispatch import DispatchSettings
 from celeriac.settings.engine import (
+    BlockedLoopSettings,
     GroupSettings,
     LedgerSettings,
     TaskLogSettings,
@@ -80,6 +81,7 @@ class Settings(Section):
         default_factory=dict, description="Task types whose tasks are kept for another time than all others."
     )
     worker: WorkerSettings = WorkerSettings()
+    blocked_loop: BlockedLoopSettings = BlockedLoopSettings()
     task_log: TaskLogSettings = TaskLogSettings()
     ledger: LedgerSettings = LedgerSettings()
     files: FilesSettings = FilesSettings()

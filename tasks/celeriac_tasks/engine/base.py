@@ -99,7 +99,7 @@ class CeleriacTask(Task):
         interrupt = ThreadInterrupt()
         runner = runtime.runner
         if attempt.claim.timeout_ms is not None:
-            runtime.loop.call_soon_threadsafe(attempt.state.limit, attempt.claim.timeout_ms / 1000)
+            runtime.loop.call_soon_threadsafe(attempt.limit, attempt.claim.timeout_ms / 1000)
         try:
             with attempt.interruptible(interrupt), interrupt:
                 value = _body_of(self)(*args, **kwargs)

@@ -162,8 +162,11 @@ class TaskPool(BasePool):
     def num_processes(self) -> int:
         """The number of messages that Celery may hold before it stops taking more.
 
-        It falls to 1 while functions queue for a thread: other workers can start those messages sooner.
+        It falls to 1 while functions queue for a thread, and to 0 while the runtime's loop is blocked: other workers
+        can start those messages sooner.
         """
+        if self._runtime.blocked:
+            return 0
         return 1 if len(self._thread_lane.waiting) > self._thread_lane.limit // 4 else self.limit
 
     def _get_info(self) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from celeriac.errors import StoreUnavailableError
+from celeriac.execution.attempt import STOP_GRACE_S, Attempt
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.forking import keep_inherited
+from celeriac.execution.lease_thread import LeaseThread
 from celeriac.execution.loop_thread import LoopThread
+from celeriac.execution.loop_watch import Culprit, LoopWatch
 from celeriac.execution.runner import Runner
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -32,7 +35,6 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
 from celeriac_tasks.engine.background import background_roles
 from celeriac_tasks.engine.broker import Broker
-from celeriac_tasks.lease_keeper import LeaseKeeper
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
 #: How long a process that ends may take to disconnect and deregister (seconds).
 _GOODBYE_S = 3.0
+#: How much longer than its parts the end of a process may take (seconds).
+_SLACK_S = 1.5
 
 
 class Runtime:
@@ -68,6 +72,8 @@ class Runtime:
         self.tasks: Tasks
         self.runner: Runner
         self._hub: LiveHub
+        self._watch: LoopWatch
+        self._leases: LeaseThread[Attempt]
 
     # --- life
 
@@ -81,8 +87,16 @@ class Runtime:
         """Let running attempts continue for `grace_s`, give back the rest, and disconnect. Idempotent."""
         if self._thread.running and not self._stopping:
             self._stopping = True
-            self.wait(self._stop(grace_s))
-            self._thread.stop(abandon=True)
+            try:
+                self._thread.wait(self._stop(grace_s), grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
+            except TimeoutError:
+                self._leases.give_back_all(_GOODBYE_S)
+            self._thread.stop(_SLACK_S, abandon=True)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a coroutine blocks the loop, so that no attempt can begin."""
+        return self._watch.blocked
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; may be called from any other thread."""
@@ -97,6 +111,9 @@ class Runtime:
         self.store = TaskStore(self.settings.redis_url, self.settings.store, patience_s=_PATIENCE_S)
         await self.store.start()
         self.tasks = Tasks(store=self.store, types=TypeCatalog(self.registry, self.store), settings=self.settings)
+        self._watch = LoopWatch(
+            self.loop, self.settings.blocked_loop, find=Runner.running_in, on_culprit=self._end_if_overdue
+        )
         self.runner = Runner(
             store=self.store,
             registry=self.registry,
@@ -106,13 +123,20 @@ class Runtime:
             progress_buffer=self.settings.worker.progress_buffer,
             max_result_bytes=self.settings.max_result_bytes,
             task_log=self.settings.task_log,
+            watch=self._watch,
         )
         self._hub = LiveHub(store=self.store)
         await self._hub.start()
         await self._hub.listen(keys.CANCELS, self._on_cancel)
-        self._roles.append(
-            LeaseKeeper(store=self.store, runner=self.runner, worker_id=self.worker_id, facts=self._facts)
+        self._leases = LeaseThread(
+            store=self.store,
+            leases=self.runner.leases,
+            worker=self.worker_id,
+            loop=self.loop,
+            watch=self._watch,
+            facts=self._facts,
         )
+        self._leases.start()
         if self._serves:
             # Any number may run. Every worker has them, so no task waits for a beat that is down.
             self._roles += background_roles(self.store, Broker(self._app) if self.settings.other_broker else None)
@@ -150,6 +174,7 @@ class Runtime:
         await self._history.aclose()
         for role in reversed(self._roles):
             await role.stop()
+        await self._leases.stop()
         for task_type in self.registry:
             if task_type.close is not None:
                 await task_type.close()
@@ -169,6 +194,14 @@ class Runtime:
             "concurrency": str(self.concurrency),
             "started_ms": str(self._started_ms),
         }
+
+    def _end_if_overdue(self, attempt: Culprit) -> None:
+        """Record that an attempt has timed out whose handler blocks the loop, which therefore cannot record it."""
+        if isinstance(attempt, Attempt) and not attempt.ended_early and attempt.overdue_s > STOP_GRACE_S:
+            attempt.ended_early = True
+            failure, delay_ms = self.runner.timed_out(attempt)
+            log.warning("%s blocks the event loop past its time limit: it has timed out", attempt.title)
+            self._leases.spawn(lambda store: store.fail(attempt.claim, failure, delay_ms))
 
     def _on_cancel(self, task_id: str | None) -> None:
         if task_id is not None:

@@ -122,9 +122,9 @@ async def test_an_end_is_recorded_once_the_store_is_back_and_its_lease_is_held_u
     else:
         worker.attempts.complete(worker.attempt, "1")
     await asyncio.sleep(0.05)
-    await worker.attempts.renew()
+    await worker.attempts.leases.renew(store, "here")
     away = False
     await worker.attempts.finish(5)
-    await worker.attempts.renew()
+    await worker.attempts.leases.renew(store, "here")
     assert [len(claims) for claims in renewed] == [1], "the lease is dropped with the end"
     assert (await store.get("t")).status is (Status.FAILED if failing else Status.COMPLETED)

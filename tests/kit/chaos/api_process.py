@@ -43,6 +43,15 @@ class ApiProcess:
 
             await eventually(answers, because=f"the API answers, see {self._log}", timeout_s=60)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def said(self) -> str:
+        """Return its output so far."""
+        return self._log.read_text(errors="replace")
+
     def kill(self) -> None:
         """Kill it as `kill -9` does."""
         self._end(signal.SIGKILL)

@@ -53,6 +53,7 @@ class StoreConnection:
 
     def __init__(self, url: str, settings: StoreSettings, *, patience_s: float | None = None) -> None:
         self.settings = settings
+        self._url = url
         self._patience_s = settings.store_timeout if patience_s is None else patience_s
         # Untyped: redis-py's annotations do not know that replies are decoded here.
         # Retries are ours: they know what may be repeated and for how long.
@@ -105,6 +106,10 @@ class StoreConnection:
                 "the store does not write an append-only file, so accepted tasks are lost if it dies;"
                 " set appendonly yes"
             )
+
+    def for_another_loop(self, *, patience_s: float | None = None) -> Self:
+        """Return a connection to the same server for another event loop of this process. It is not started."""
+        return type(self)(self._url, self.settings, patience_s=patience_s)
 
     async def stop(self) -> None:
         """Wait until all calls have been answered, then disconnect. Idempotent."""
