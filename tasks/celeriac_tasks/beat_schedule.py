@@ -27,6 +27,7 @@ from celeriac.schedules.definition import (
     TaskTriggerType,
 )
 from celeriac.schedules.sql.definitions import DefinitionTable
+from celeriac.schedules.times.budget import TimetableCostError
 from celeriac.settings import Settings
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
@@ -73,11 +74,15 @@ async def import_entries(
     """Store new definitions, update changed ones, and cancel those of `origins` whose entry no longer exists."""
     known = {definition.definition_id: definition for definition in await definitions.all_from("celery")}
     for definition in found:
-        if known.pop(definition.definition_id, None) is None:
-            change = DefinitionChange(now_ms, "create", _ACTOR, None, {})
-            await definitions.insert(transitions.begun(definition, now_ms, paused=False, change=change))
-        else:
-            await definitions.change(definition.definition_id, _updating(definition, now_ms))
+        there = known.pop(definition.definition_id, None) is not None
+        try:
+            if there:
+                await definitions.change(definition.definition_id, _updating(definition, now_ms))
+            else:
+                change = DefinitionChange(now_ms, "create", _ACTOR, None, {})
+                await definitions.insert(transitions.begun(definition, now_ms, paused=False, change=change))
+        except TimetableCostError as exc:
+            log.error("beat_schedule: the entry %r will not fire: %s", definition.name, exc)
     for gone in known.values():
         if gone.spec.metadata.get(ORIGIN) in origins and gone.status not in _OVER:
             await definitions.change(gone.definition_id, lambda d, _: _removed(d, now_ms))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeriac.schedules.times.backlog import Misfire, MisfirePolicy, backlog_of
-from celeriac.schedules.times.rules import Cron, CronExclusion, Interval, Once, RangeExclusion, cron_of, day_exclusion
+from celeriac.schedules.times.cron import Cron, CronExclusion, cron_of
+from celeriac.schedules.times.rules import Interval, Once, RangeExclusion, day_exclusion
 from celeriac.schedules.times.timetable import MOST_COUNTED, Timetable
 
 MOMENTS = st.integers(0, 4_102_444_800_000)

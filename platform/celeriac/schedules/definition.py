@@ -16,18 +16,11 @@ from celeriac import json_text
 from celeriac.model import ms_from_utc
 from celeriac.moments import within_ms
 from celeriac.schedules.times.backlog import Misfire, MisfirePolicy
-from celeriac.schedules.times.rules import (
-    CronExclusion,
-    Exclusion,
-    Interval,
-    Once,
-    RangeExclusion,
-    Rule,
-    cron_of,
-    day_exclusion,
-    zone,
-)
-from celeriac.schedules.times.timetable import Timetable
+from celeriac.schedules.times.budget import Budget, ComputeLimits
+from celeriac.schedules.times.cron import CronExclusion, cron_of
+from celeriac.schedules.times.rules import Interval, Once, RangeExclusion, Rule, day_exclusion
+from celeriac.schedules.times.timetable import Exclusion, Timetable
+from celeriac.schedules.times.wall_clock import zone
 
 #: The namespace from which ids of instances derive (a random UUID).
 _NAMESPACE: Final = uuid.UUID("5b0c2f5e-9c1d-4a53-8f0e-0b7c3d1e9a42")
@@ -157,9 +150,9 @@ class Definition:
         """Whether it comes from Celery's configuration."""
         return self.source == "celery"
 
-    def timetable(self) -> Timetable:
-        """Return its timetable."""
-        return timetable_of(self.trigger_type, self.spec, self.definition_id)
+    def timetable(self, budget: Budget | None = None) -> Timetable:
+        """Return its timetable, for one question; see `timetable_of`."""
+        return timetable_of(self.trigger_type, self.spec, self.definition_id, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +191,14 @@ def content_of(content: str | None, user_id: int | str | None, facts: dict[str, 
     return {"content": content or "", "user_id": user_id, **facts}
 
 
-def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str) -> Timetable:
-    """Return the timetable of checked arguments; raises `ValueError` for others."""
+def timetable_of(trigger_type: TaskTriggerType, spec: Spec, seed: str, budget: Budget | None = None) -> Timetable:
+    """Return the timetable of checked arguments; raises `ValueError` for others.
+
+    It is for one question, which may use the `budget`; None means the default limits.
+    """
     rules, exclusions = _rules(trigger_type, spec.anchor_ms, spec.start_ms, json_text.write_bytes(spec.trigger_args))
-    return Timetable(rules, exclusions, spec.start_ms, spec.end_ms, spec.jitter_ms, seed)
+    budget = budget or ComputeLimits().budget()
+    return Timetable(rules, exclusions, spec.start_ms, spec.end_ms, spec.jitter_ms, seed, budget)
 
 
 @lru_cache(maxsize=8192)
@@ -215,8 +212,10 @@ def _rules(
     if trigger_type is TaskTriggerType.SCHEDULED:
         return (Once(moment_ms(args.get("run_at") or args["run_date"], args.get("timezone"))),), ()
     given = args.get("rules") or [args]
-    rules = tuple(_rule(rule, timezone, anchor_ms, start_ms) for rule in given)
-    return rules, tuple(_exclusion(entry, timezone) for entry in args.get("exclude") or ())
+    # Each rule once, even if it is written several times.
+    rules = dict.fromkeys(_rule(rule, timezone, anchor_ms, start_ms) for rule in given)
+    exclusions = dict.fromkeys(_exclusion(entry, timezone) for entry in args.get("exclude") or ())
+    return tuple(rules), tuple(exclusions)
 
 
 def _rule(args: dict[str, Any], timezone: str, anchor_ms: int, start_ms: int | None) -> Rule:

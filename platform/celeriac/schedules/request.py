@@ -22,8 +22,9 @@ from celeriac.model import Submission, ms_from_utc
 from celeriac.moments import MAX_DELAY_S, Moment
 from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, timetable_of
 from celeriac.schedules.times.backlog import Misfire
+from celeriac.schedules.times.budget import ComputeLimits
 from celeriac.schedules.times.trigger_args import checked_args
-from celeriac.settings import GROUP_NAME, Settings, parse_duration_s
+from celeriac.settings import GROUP_NAME, ScheduleSettings, Settings, parse_duration_s
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.registry import registry
 from celeriac.tasks.request import MAX_USER_ID_LENGTH, read_request
@@ -205,13 +206,18 @@ def _read(document: object, model: type[_T]) -> _T:
         raise InvalidSubmissionError(outer_violations(exc, model)) from exc
 
 
-def check_timetable(trigger: TriggerFields, spec: Spec, now_ms: int) -> None:
-    """Raise `InvalidSubmissionError` for a schedule that will never fire."""
+def limits_of(own: ScheduleSettings) -> ComputeLimits:
+    """Return what a question about a timetable may cost by the settings."""
+    return ComputeLimits(own.max_steps, own.max_compute)
+
+
+def check_timetable(trigger: TriggerFields, spec: Spec, now_ms: int, limits: ComputeLimits) -> None:
+    """Raise `InvalidSubmissionError` for a schedule that will never fire, or whose next moment is too hard to find."""
     if trigger.start_at is not None and trigger.end_at is not None and trigger.start_at > trigger.end_at:
         raise InvalidSubmissionError([Violation("end_at", "must not be before start_at")])
     if trigger.trigger_type is TaskTriggerType.IMMEDIATE:
         return
-    if timetable_of(trigger.trigger_type, spec, "").after(now_ms) is None:
+    if timetable_of(trigger.trigger_type, spec, "", limits.budget()).after(now_ms) is None:
         field = "end_at" if trigger.end_at is not None else "trigger_args"
         raise InvalidSubmissionError([Violation(field, "leaves no moment at which this could run")])
 
@@ -234,7 +240,7 @@ def build_spec(
     args = checked_args(
         request.trigger_type,
         request.trigger_args,
-        min_interval_s=own.min_interval,
+        own=own,
         now_ms=now_ms if future else None,
     )
     grace = own.misfire_grace if request.misfire_grace is None else request.misfire_grace
@@ -263,7 +269,7 @@ def build_spec(
         metadata=request.metadata or {},
     )
     if future:
-        check_timetable(request, spec, now_ms)
+        check_timetable(request, spec, now_ms, limits_of(own))
     return spec
 
 

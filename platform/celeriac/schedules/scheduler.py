@@ -11,6 +11,7 @@ from celeriac.errors import CeleriacError, HistoryUnavailableError, IllegalTrans
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Decision, Definition, DefinitionStatus, Open
 from celeriac.schedules.firing import FiringSubmitter
+from celeriac.schedules.request import limits_of
 from celeriac.schedules.settling import settle
 from celeriac.schedules.sql.firings import DueWork, FiringTable
 from celeriac.settings import ScheduleSettings
@@ -27,6 +28,8 @@ Clock = Callable[[], Awaitable[int]]
 _LOOKED_AT: Final = 1000
 #: Most slots of one definition that one transaction fires.
 _SLOTS: Final = 1000
+#: A decision about slots that were missed may cost this many times what a question may cost: they are counted.
+_CATCH_UP: Final = 10
 #: Pause while another beat holds what is due (seconds).
 _HELD_S: Final = 0.02
 #: How often old rows are deleted (ms), and how many at once.
@@ -98,7 +101,17 @@ class Scheduler(Role):
             await settle(self._store, self._firings, await self._firings.awaited_ids(now_ms, _LOOKED_AT), now_ms)
 
         def decide(definition: Definition, unended: Open) -> Decision:
-            return transitions.fire(definition, unended, now_ms, most=_SLOTS, max_buffered=self._settings.max_buffered)
+            decision = transitions.fire(
+                definition,
+                unended,
+                now_ms,
+                most=_SLOTS,
+                max_buffered=self._settings.max_buffered,
+                budget=limits_of(self._settings).budget(_CATCH_UP),
+            )
+            if decision.change is not None:
+                log.warning("definition %s is paused: %s", definition.definition_id, decision.change.note)
+            return decision
 
         planned, due = await self._firings.claim(now_ms, self._settings.batch, decide)
         await self._submitter.submit(planned, now_ms)

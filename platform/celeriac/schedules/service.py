@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +36,7 @@ from celeriac.schedules.request import (
     DefinitionRequest,
     build_spec,
     check_timetable,
+    limits_of,
     read_definition,
     read_trigger,
 )
@@ -41,6 +44,7 @@ from celeriac.schedules.scheduler import Clock, cancel_instance
 from celeriac.schedules.settling import settle
 from celeriac.schedules.sql.definitions import DefinitionTable, cursor_after
 from celeriac.schedules.sql.firings import FiringTable
+from celeriac.schedules.times.budget import Budget, TimetableCostError
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import Settings
@@ -53,6 +57,8 @@ from celeriac.tasks.secret_fields import restored
 MAX_PREVIEW: Final = 1000
 #: Most open instances whose ends are counted when one definition is read.
 _SETTLED: Final = 1000
+#: The budget for finding one slot suffices for this many.
+_SLOTS_PER_BUDGET: Final = 200
 #: Most pages that are read to fill one page.
 _MOST_PAGES: Final = 20
 
@@ -97,7 +103,8 @@ class Schedules:
         """
         request = read_definition(document)
         now_ms = await self._clock()
-        spec = build_spec(request, self.settings, await self._lookup(request.task), now_ms=now_ms)
+        types = await self._lookup(request.task)
+        spec = await asyncio.to_thread(build_spec, request, self.settings, types, now_ms=now_ms)
         name = f"{len(str(request.user_id))}:{request.user_id}:{key}"
         definition_id = str(uuid.uuid4()) if key is None else instance_id("definition", "key", name)
         definition = Definition(
@@ -118,7 +125,9 @@ class Schedules:
             ended_ms=None,
         )
         change = DefinitionChange(now_ms, "create", actor, request.note, {})
-        decision = transitions.begun(definition, now_ms, paused=request.paused, change=change)
+        decision = await asyncio.to_thread(
+            transitions.begun, definition, now_ms, paused=request.paused, change=change, budget=self._budget()
+        )
         if not await self.definitions.insert(decision):
             return await self.get(definition_id), False
         await self._submit(decision, now_ms)
@@ -196,7 +205,9 @@ class Schedules:
         """Fire again; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         return await self._changed(
-            definition_id, lambda d, unended: transitions.resumed(d, unended, now_ms, actor=actor, note=note), now_ms
+            definition_id,
+            lambda d, unended: transitions.resumed(d, unended, now_ms, actor=actor, note=note, budget=self._budget()),
+            now_ms,
         )
 
     async def cancel(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
@@ -251,8 +262,9 @@ class Schedules:
 
         if start > end:
             raise InvalidSubmissionError([Violation("end", "must not be before start")])
-        table = (await self.definitions.get(definition_id)).timetable().without_start()
-        slots = list(islice(table.slots(ms_from_utc(start) - 1, min(ms_from_utc(end), now_ms)), most + 1))
+        table = (await self.definitions.get(definition_id)).timetable(self._budget(most)).without_start()
+        first_ms, last_ms = ms_from_utc(start), min(ms_from_utc(end), now_ms)
+        slots = await asyncio.to_thread(lambda: list(islice(table.slots(first_ms - 1, last_ms), most + 1)))
         if not slots:
             raise InvalidSubmissionError([Violation("end", "there is no past slot from start to end")])
         if len(slots) > most:
@@ -305,14 +317,21 @@ class Schedules:
             if definition.rev != (known.rev if rev is None else rev):
                 raise ChangedDefinitionError(definition_id)
             return transitions.edited(
-                definition, _with_life(new, definition), unended, now_ms, actor=actor, changed=changed
+                definition,
+                _with_life(new, definition),
+                unended,
+                now_ms,
+                actor=actor,
+                changed=changed,
+                budget=self._budget(),
             )
 
         return await self._changed(definition_id, decide, now_ms)
 
     async def _edited(self, known: Definition, request: DefinitionRequest, now_ms: int, *, moved: bool) -> Definition:
         same = known.spec.trigger_args.get("interval") == (request.trigger_args or {}).get("interval")
-        spec = build_spec(
+        spec = await asyncio.to_thread(
+            build_spec,
             request,
             self.settings,
             await self._lookup(request.task),
@@ -332,10 +351,14 @@ class Schedules:
     # --- previews
 
     async def preview(self, definition_id: str, count: int) -> tuple[Timetable, list[int]]:
-        """Return the next `count` slots; for a paused definition, those that it would have."""
+        """Return the next `count` slots; for a paused definition, those that it would have.
+
+        They are fewer if the rest is too hard to find.
+        """
         definition = await self.definitions.get(definition_id)
         over = definition.status in (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
-        table = definition.timetable()
+        count = min(count, MAX_PREVIEW)
+        table = definition.timetable(self._budget(count))
         if over or definition.trigger_type is TaskTriggerType.IMMEDIATE:
             return table, []
         if definition.spec.max_runs is not None:
@@ -343,21 +366,25 @@ class Schedules:
         after_ms = await self._clock()
         if definition.next_slot_ms is not None:
             after_ms = min(after_ms, definition.next_slot_ms - 1)
-        return table, list(islice(table.slots(after_ms), min(count, MAX_PREVIEW)))
+        return table, await asyncio.to_thread(_found, table, after_ms, count)
 
     async def preview_of(self, document: object, count: int) -> tuple[Timetable, list[int]]:
         """Return the next `count` slots of a trigger that is not saved."""
         trigger = read_trigger(document)
         now_ms = await self._clock()
-        least_s = self.settings.schedule.min_interval
-        args = checked_args(trigger.trigger_type, trigger.trigger_args, min_interval_s=least_s, now_ms=now_ms)
+        own, count = self.settings.schedule, min(count, MAX_PREVIEW)
+        args = checked_args(trigger.trigger_type, trigger.trigger_args, own=own, now_ms=now_ms)
         request = DefinitionRequest(**{**trigger.model_dump(), "trigger_args": args, "content": ""})
         spec = bare_spec(request, args, now_ms)
-        check_timetable(trigger, spec, now_ms)
-        table = timetable_of(trigger.trigger_type, spec, "")
-        return table, list(islice(table.slots(now_ms), min(count, MAX_PREVIEW)))
+        await asyncio.to_thread(check_timetable, trigger, spec, now_ms, limits_of(own))
+        table = timetable_of(trigger.trigger_type, spec, "", self._budget(count))
+        return table, await asyncio.to_thread(lambda: list(islice(table.slots(now_ms), count)))
 
     # --- parts
+
+    def _budget(self, slots: int = 1) -> Budget:
+        """Return what it may cost to find this many slots."""
+        return limits_of(self.settings.schedule).budget(1 + slots // _SLOTS_PER_BUDGET)
 
     async def _lookup(self, task: Mapping[str, Any] | None) -> TypeLookup:
         name = self.settings.schedule.content_type if task is None else task.get("type")
@@ -406,6 +433,15 @@ class Schedules:
         planned = [(decision.after, f) for f in decision.firings if f.state is FiringState.PLANNED]
         if planned:
             await self._submitter.submit(planned, now_ms)
+
+
+def _found(table: Timetable, after_ms: int, count: int) -> list[int]:
+    """Return up to `count` slots, as many of them as the table's budget suffices for."""
+    slots: list[int] = []
+    with contextlib.suppress(TimetableCostError):
+        for slot in islice(table.slots(after_ms), count):
+            slots.append(slot)
+    return slots
 
 
 def _status_now(definition: Definition, going_on: Mapping[str, Status]) -> DefinitionStatus:

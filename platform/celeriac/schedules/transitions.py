@@ -20,26 +20,40 @@ from celeriac.schedules.definition import (
     TaskTriggerType,
     instance_id,
 )
-from celeriac.schedules.times.backlog import backlog_of
+from celeriac.schedules.times.backlog import Backlog, backlog_of
+from celeriac.schedules.times.budget import Budget, TimetableCostError
 
 _READ_ONLY = "it comes from Celery's beat_schedule: change it there"
 
 
-def begun(definition: Definition, now_ms: int, *, paused: bool, change: DefinitionChange) -> Decision:
+def begun(
+    definition: Definition, now_ms: int, *, paused: bool, change: DefinitionChange, budget: Budget | None = None
+) -> Decision:
     """Return a new definition with its first slot, or its only firing."""
     if paused:
         return Decision(replace(definition, status=DefinitionStatus.PAUSED), change=change)
     if definition.trigger_type is TaskTriggerType.IMMEDIATE:
         return _fire_now(definition, now_ms, change)
-    return Decision(_awaiting(definition, definition.timetable().after(now_ms)), change=change)
+    return Decision(_awaiting(definition, definition.timetable(budget).after(now_ms)), change=change)
 
 
-def fire(definition: Definition, unended: Open, now_ms: int, *, most: int, max_buffered: int) -> Decision:
-    """Return the decision about a definition that is due: its firings, its counters and its next slot."""
-    assert definition.next_slot_ms is not None
+def fire(
+    definition: Definition,
+    unended: Open,
+    now_ms: int,
+    *,
+    most: int,
+    max_buffered: int,
+    budget: Budget | None = None,
+) -> Decision:
+    """Return the decision about a definition that is due: its firings, its counters and its next slot.
+
+    If the `budget` does not suffice to find the next slot, the due one is dealt with, and the definition is paused.
+    """
+    slot = definition.next_slot_ms
+    assert slot is not None
     spec = definition.spec
-    table = definition.timetable()
-    backlog = backlog_of(table, definition.next_slot_ms, now_ms, spec.misfire_policy, most=most)
+    backlog, too_costly = _backlog(definition, slot, now_ms, most, budget)
     slots, following = backlog.fire, backlog.following
     firings, skipped, superseding = _overlapped(definition, slots, unended, now_ms, max_buffered)
     if spec.max_runs is not None:
@@ -56,10 +70,29 @@ def fire(definition: Definition, unended: Open, now_ms: int, *, most: int, max_b
         last_slot_ms=firings[-1].slot_ms if firings else definition.last_slot_ms,
         last_task_id=firings[-1].task_id if firings else definition.last_task_id,
     )
-    after = _awaiting(after, following)
-    if following is None and not firings and not unended.any:
+    after, change = _awaiting(after, following), None
+    if too_costly is not None:
+        note = f"its next slot cannot be found: {too_costly}"
+        after = replace(after, status=DefinitionStatus.PAUSED, note=note, updated_ms=now_ms)
+        change = DefinitionChange(now_ms, "pause", "celeriac", note, {})
+    elif following is None and not firings and not unended.any:
         after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
-    return Decision(after, tuple(firings), cancel_open=superseding, drop_buffered=superseding)
+    return Decision(after, tuple(firings), cancel_open=superseding, drop_buffered=superseding, change=change)
+
+
+def _backlog(
+    definition: Definition, slot: int, now_ms: int, most: int, budget: Budget | None
+) -> tuple[Backlog, TimetableCostError | None]:
+    """Return what is due, and why no slot after it can be found, if none can."""
+    table, policy = definition.timetable(budget), definition.spec.misfire_policy
+    try:
+        return backlog_of(table, slot, now_ms, policy, most=most), None
+    except TimetableCostError as exc:
+        try:
+            backlog = backlog_of(table.until(now_ms), slot, now_ms, policy, most=most)
+        except TimetableCostError:
+            backlog = backlog_of(table.only(slot), slot, now_ms, policy, most=most)
+        return backlog, exc if backlog.following is None else None
 
 
 def _overlapped(
@@ -156,7 +189,9 @@ def paused(definition: Definition, now_ms: int, *, actor: str, note: str | None)
     return Decision(after, change=DefinitionChange(now_ms, "pause", actor, note, {}))
 
 
-def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, note: str | None) -> Decision | None:
+def resumed(
+    definition: Definition, unended: Open, now_ms: int, *, actor: str, note: str | None, budget: Budget | None = None
+) -> Decision | None:
     """Fire again, from the next slot on; None if it is active already."""
     _refuse(definition, "resume", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.status is not DefinitionStatus.PAUSED:
@@ -179,7 +214,7 @@ def resumed(definition: Definition, unended: Open, now_ms: int, *, actor: str, n
         # If its moment passed while it was paused, it is a misfire like others.
         following = definition.timetable().after(-1) if fresh else None
     else:
-        following = _next(after, now_ms)
+        following = _next(after, now_ms, budget)
     after = _awaiting(after, following)
     if following is None and not unended.any:
         after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
@@ -247,14 +282,21 @@ def backfilled(
 
 
 def edited(
-    definition: Definition, new: Definition, unended: Open, now_ms: int, *, actor: str, changed: dict[str, Any]
+    definition: Definition,
+    new: Definition,
+    unended: Open,
+    now_ms: int,
+    *,
+    actor: str,
+    changed: dict[str, Any],
+    budget: Budget | None = None,
 ) -> Decision:
     """Replace a definition by `new` (with the same id), which fires from its next slot on."""
     _refuse(definition, "edit", DefinitionStatus.CANCELLED)
     after = replace(new, rev=definition.rev + 1, updated_ms=now_ms)
     if definition.status is not DefinitionStatus.PAUSED:
         # An IMMEDIATE definition fires when it is made, not when it is edited.
-        following = None if new.trigger_type is TaskTriggerType.IMMEDIATE else _next(new, now_ms)
+        following = None if new.trigger_type is TaskTriggerType.IMMEDIATE else _next(new, now_ms, budget)
         after = _awaiting(replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None), following)
         if following is None and not unended.any:
             after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
@@ -272,11 +314,11 @@ def _refuse(definition: Definition, wanted: str, *statuses: DefinitionStatus) ->
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, wanted)
 
 
-def _next(definition: Definition, now_ms: int) -> int | None:
+def _next(definition: Definition, now_ms: int, budget: Budget | None) -> int | None:
     spec = definition.spec
     if spec.max_runs is not None and definition.fired >= spec.max_runs:
         return None
-    return definition.timetable().after(now_ms)
+    return definition.timetable(budget).after(now_ms)
 
 
 def _awaiting(definition: Definition, slot: int | None) -> Definition:

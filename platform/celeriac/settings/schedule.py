@@ -42,6 +42,27 @@ class ScheduleSettings(Section):
         ge=0.001,
         description="The shortest `interval` in seconds that a definition may have; a shorter one is refused.",
     )
+    max_rules: int = Field(
+        50, ge=1, le=1000, description="How many `rules` a definition may have, and how many entries of `exclude`."
+    )
+    max_cron_length: int = Field(
+        250, ge=20, le=10_000, description="How many characters a cron expression may have; a longer one is refused."
+    )
+    max_steps: int = Field(
+        20_000,
+        ge=100,
+        le=10_000_000,
+        description=(
+            "How many looks at a rule or an exclusion it may take to find the next moment of a definition. A trigger "
+            "that needs more is refused. A stored definition that comes to need more is paused, with a note."
+        ),
+    )
+    max_compute: Duration = Field(
+        0.05,
+        ge=0.001,
+        le=60,
+        description="The same limit as processor time: how long it may take to find the next moment of a definition.",
+    )
     max_buffered: int = Field(
         1000,
         ge=1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -404,3 +404,56 @@ async def test_a_moment_that_passes_while_it_is_paused_is_a_misfire(kit: Schedul
         await kit.fire()
         assert await kit.slots(definition_id) == slots
     assert await kit.status(ids[1]) == "COMPLETED"
+
+
+# --- the cost of timetables
+
+#: From April on odd and even seconds are left out, so the next slot after March is one of 29 million.
+COSTLY_FROM_APRIL = {
+    "cron": "* * * * * *",
+    "exclude": [{"cron": f"{seconds} * * * 4-12,1-2 *"} for seconds in ("*/2", "1/2")],
+}
+
+
+async def test_a_definition_that_becomes_too_costly_is_paused_and_delays_no_other(kit: SchedulesKit) -> None:
+    costly = await kit.create(trigger_args=COSTLY_FROM_APRIL, misfire="skip")
+    other = await kit.create(trigger_args={"interval": 1}, misfire="skip")
+    kit.clock.ms = round(datetime(2030, 4, 1, tzinfo=UTC).timestamp() * 1000) - 3000
+    await kit.run_for(5)
+    definition = (await kit.schedules.get(costly)).definition
+    assert (definition.status, definition.next_ms) == ("PAUSED", None)
+    assert "Use fewer rules and exclusions" in str(definition.note)
+    assert definition.missed > 1000
+    end_s = round(kit.clock.ms / 1000 - BEGIN_MS / 1000)
+    assert await kit.slots(other) == list(range(end_s - 3, end_s + 1))
+    assert await kit.slots(costly) == [end_s - 3], "its last slot fired"
+    changes, _ = await kit.schedules.definitions.changes(costly, limit=10)
+    assert [(change.action, change.actor) for change in changes] == [("pause", "celeriac"), ("create", "tester")]
+
+    with pytest.raises(InvalidSubmissionError, match="trigger_args: takes too long"):
+        await kit.schedules.resume(costly, actor="tester")
+    assert (await kit.schedules.preview(costly, 10))[1] == []
+    with pytest.raises(InvalidSubmissionError, match="trigger_args: takes too long"):
+        await kit.schedules.edit(costly, {"trigger_args": COSTLY_FROM_APRIL}, actor="tester")
+    start = utc_from_ms(kit.clock.ms)
+    kit.clock.pass_s(86_400 * 30)
+    with pytest.raises(InvalidSubmissionError, match="trigger_args: takes too long"):
+        await kit.schedules.backfill(costly, start, start + timedelta(days=29), actor="tester")
+    await kit.schedules.edit(costly, {"trigger_args": {"interval": 60}}, actor="tester")
+    await kit.schedules.resume(costly, actor="tester")
+    assert await kit.status(costly) == "ACTIVE"
+
+
+async def test_a_trigger_that_is_too_costly_is_refused_at_every_door(kit: SchedulesKit) -> None:
+    args = {"cron": "* * * * * *", "exclude": [{"cron": "*/2 * * * * *"}, {"cron": "1/2 * * * * *"}]}
+    known = await kit.create()
+    attempts: list[Any] = [
+        kit.create(trigger_args=args),
+        kit.schedules.edit(known, {"trigger_args": args}, actor="tester"),
+        kit.schedules.preview_of({"trigger_type": "LOOP", "trigger_args": args}, 10),
+    ]
+    for attempt in attempts:
+        with pytest.raises(InvalidSubmissionError, match="trigger_args: takes too long to compute"):
+            await attempt
+    assert (await kit.schedules.get(known)).definition.rev == 1
+    assert await kit.rows("SELECT count(*) FROM celeriac_definitions") == [(1,)]

@@ -6,6 +6,7 @@ each decision is made from the present state, and written in the same transactio
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -177,14 +178,14 @@ class DefinitionTable:
             return True
 
     async def change(self, definition_id: str, decide: Callable[[Definition, Open], Decision | None]) -> Definition:
-        """Call `decide` with a definition and write its decision; returns the definition after it.
+        """Call `decide` in a thread with a definition, and write its decision; returns the definition after it.
 
         If `decide` raises, nothing is written. Raises `DefinitionNotFoundError`.
         """
         async with writing(self.engine) as connection:
             definition = await _one(connection, _plain(definition_id), lock=True)
             counts = await open_counts(connection, [definition.definition_id])
-            decision = decide(definition, counts.get(definition.definition_id, Open()))
+            decision = await asyncio.to_thread(decide, definition, counts.get(definition.definition_id, Open()))
             if decision is None:
                 return definition
             await self.write(connection, [decision])

@@ -71,6 +71,8 @@ def _collect(table: Timetable, slot: int, now_ms: int, most: int) -> Backlog:
     fire: list[int] = []
     following: int | None = slot
     while following is not None and len(fire) < most and table.due(following) <= now_ms:
+        if fire and table.budget.half_spent:
+            break
         fire.append(following)
         following = table.after(following)
     return Backlog(tuple(fire), 0, following)

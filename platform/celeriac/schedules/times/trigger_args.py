@@ -10,18 +10,19 @@ from typing import Any, Final
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.moments import FIRST, LAST, MAX_DELAY_S, bounded_ms
 from celeriac.schedules.definition import TaskTriggerType, moment_of
-from celeriac.schedules.times.rules import cron_of, zone
+from celeriac.schedules.times.cron import cron_of
+from celeriac.schedules.times.wall_clock import zone
+from celeriac.settings import ScheduleSettings
 
-#: Most rules, and most exclusions, of one definition.
-MAX_RULES: Final = 50
+_TRIGGER: Final = "trigger_args."
 
 
 def checked_args(
-    trigger_type: TaskTriggerType, given: Mapping[str, Any] | None, *, min_interval_s: float, now_ms: int | None
+    trigger_type: TaskTriggerType, given: Mapping[str, Any] | None, *, own: ScheduleSettings, now_ms: int | None
 ) -> dict[str, Any]:
     """Return the trigger's arguments, JSON-ready; raises `InvalidSubmissionError` about `trigger_args.FIELD`.
 
-    `min_interval_s` is the shortest interval that is accepted. A moment must be later than `now_ms`; with None, it may
+    `own` has the limits. A moment must be later than `now_ms`; with None, it may
     be in the past.
     """
     args = {name: _plain(value) for name, value in (given or {}).items() if value is not None}
@@ -40,30 +41,30 @@ def checked_args(
             if now_ms is not None and run_ms <= now_ms:
                 raise _wrong(name, "is in the past: give a moment in the future")
         case TaskTriggerType.LOOP:
-            _check_loop(args, min_interval_s)
+            _check_loop(args, own)
     return args
 
 
-def _check_loop(args: dict[str, Any], min_interval_s: float) -> None:
+def _check_loop(args: dict[str, Any], own: ScheduleSettings) -> None:
     _only(args, ("interval", "offset", "cron", "cron_expression", "rules", "timezone", "exclude"))
     _timezone(args)
     if "rules" in args:
-        if own := [name for name in ("interval", "offset", "cron", "cron_expression") if name in args]:
-            raise _wrong(own[0], "is not possible beside rules: put it into one of them")
-        rules = _objects(args, "rules")
+        if extra := [name for name in ("interval", "offset", "cron", "cron_expression") if name in args]:
+            raise _wrong(extra[0], "is not possible beside rules: put it into one of them")
+        rules = _objects(args, "rules", own)
         if not rules:
             raise _wrong("rules", "must not be empty")
         for i, rule in enumerate(rules):
             _only(rule, ("interval", "offset", "cron", "cron_expression", "timezone"), f"rules.{i}.")
             _timezone(rule, f"rules.{i}.")
-            _check_rule(rule, min_interval_s, f"rules.{i}.")
+            _check_rule(rule, own, f"rules.{i}.")
     else:
-        _check_rule(args, min_interval_s, "")
-    for i, entry in enumerate(_objects(args, "exclude")):
-        _check_exclusion(entry, f"exclude.{i}", args.get("timezone"))
+        _check_rule(args, own, "")
+    for i, entry in enumerate(_objects(args, "exclude", own)):
+        _check_exclusion(entry, own, f"exclude.{i}", args.get("timezone"))
 
 
-def _check_rule(rule: dict[str, Any], min_interval_s: float, at: str) -> None:
+def _check_rule(rule: dict[str, Any], own: ScheduleSettings, at: str) -> None:
     kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
     if not kinds:
         raise _wrong(f"{at}interval", "is required: seconds between two runs; or give `cron` instead")
@@ -73,22 +74,30 @@ def _check_rule(rule: dict[str, Any], min_interval_s: float, at: str) -> None:
     if kinds[0] != "interval":
         if "offset" in rule:
             raise _wrong(f"{at}offset", "is only possible with an interval")
-        if not isinstance(value, str):
-            raise _wrong(f"{at}{kinds[0]}", "must be a text such as '0 8 * * *'")
-        try:
-            cron_of(value, "UTC")
-        except ValueError as exc:
-            raise _wrong(f"{at}{kinds[0]}", str(exc)) from exc
+        _check_cron(value, own, f"{at}{kinds[0]}")
         return
     if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
         raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
-    if value < min_interval_s:
-        raise _wrong(f"{at}interval", f"is shorter than this installation allows ({min_interval_s:g} s)")
+    if value < own.min_interval:
+        raise _wrong(f"{at}interval", f"is shorter than this installation allows ({own.min_interval:g} s)")
     if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
         raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
 
 
-def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> None:
+def _check_cron(value: Any, own: ScheduleSettings, at: str) -> None:
+    if not isinstance(value, str):
+        raise _wrong(at, "must be a text such as '0 8 * * *'")
+    if len(value) > own.max_cron_length:
+        raise _wrong(
+            at, f"has {len(value)} characters, above the limit of {own.max_cron_length}: write ranges such as 0-29/2"
+        )
+    try:
+        cron_of(value, "UTC")
+    except ValueError as exc:
+        raise _wrong(at, str(exc)) from exc
+
+
+def _check_exclusion(entry: dict[str, Any], own: ScheduleSettings, at: str, timezone: str | None) -> None:
     _only(entry, ("cron", "date", "from", "to", "timezone"), f"{at}.")
     _timezone(entry, f"{at}.")
     if sorted(set(entry) - {"timezone"}) not in (["cron"], ["date"], ["from", "to"]):
@@ -98,20 +107,19 @@ def _check_exclusion(entry: dict[str, Any], at: str, timezone: str | None) -> No
         if _moment(f"{at}.from", entry["from"], zone_name) >= _moment(f"{at}.to", entry["to"], zone_name):
             raise _wrong(f"{at}.to", "must be after `from`")
         return
+    if "cron" in entry:
+        _check_cron(entry["cron"], own, f"{at}.cron")
+        return
     try:
-        if "cron" in entry:
-            cron_of(entry["cron"], "UTC")
-        else:
-            day = date.fromisoformat(entry["date"])
-            if not FIRST.date() <= day <= LAST.date():
-                raise ValueError("is not between 1970-01-01 and 2999-12-31: give a day from these years")
-    except (ValueError, TypeError, AttributeError) as exc:
-        name = "cron" if "cron" in entry else "date"
-        raise _wrong(f"{at}.{name}", str(exc)) from exc
+        day = date.fromisoformat(entry["date"])
+    except (ValueError, TypeError) as exc:
+        raise _wrong(f"{at}.date", "must be a day such as 2030-12-24") from exc
+    if not FIRST.date() <= day <= LAST.date():
+        raise _wrong(f"{at}.date", "is not between 1970-01-01 and 2999-12-31: give a day from these years")
 
 
 def _wrong(name: str, message: str) -> InvalidSubmissionError:
-    return InvalidSubmissionError([Violation(f"trigger_args.{name}", message)])
+    return InvalidSubmissionError([Violation(_TRIGGER + name, message)])
 
 
 def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
@@ -121,12 +129,12 @@ def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
             raise _wrong(f"{at}{str(name)[:100]}", f"is not an argument of this trigger; {names}")
 
 
-def _objects(args: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def _objects(args: dict[str, Any], name: str, own: ScheduleSettings) -> list[dict[str, Any]]:
     found = args.get(name, [])
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise _wrong(name, "must be a list of objects")
-    if len(found) > MAX_RULES:
-        raise _wrong(name, f"has {len(found)} entries, above the limit of {MAX_RULES}")
+    if len(found) > own.max_rules:
+        raise _wrong(name, f"has {len(found)} entries, above the limit of {own.max_rules}")
     return found
 
 
