@@ -9,7 +9,7 @@ ARGS   ?=
 JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
 
 .DEFAULT_GOAL := help
-.PHONY: help up check test unit lint types imports proto client bench ci clean
+.PHONY: help up check test unit lint types imports proto client bench soak ci clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per 
 	$(BIN)/python bench/recorder.py $(ARGS)
 	$(BIN)/python bench/history_pages.py $(ARGS)
 	$(BIN)/python bench/scheduler.py $(ARGS)
+
+soak: $(VENV)/.dev ## Load the platform for HOURS=1 while all its processes are killed and stalled, and count what is lost
+	$(BIN)/python -m tests.chaos.soak --hours $(or $(HOURS),1) --nice $(or $(NICE),10) --database $(or $(DATABASE),sqlite) \
+		$(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 ci: lint types ## Run what CI runs
 	$(BIN)/python tools/generate_proto.py --check
