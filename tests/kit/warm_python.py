@@ -249,7 +249,7 @@ def _open_standard_files() -> None:
         file: Any = open(number, "wb", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
         stream = io.TextIOWrapper(
             file,
-            encoding="utf-8",
+            encoding=os.environ.get("PYTHONIOENCODING", "utf-8"),
             errors="backslashreplace" if name == "stderr" else "strict",
             line_buffering=name == "stderr" or os.isatty(number),
             write_through=unbuffered,

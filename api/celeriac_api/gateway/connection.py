@@ -12,6 +12,7 @@ from starlette.types import Send
 from celeriac import json_text
 from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.model import Claim
+from celeriac.up.ports import host_of
 from celeriac_api.gateway import messages
 from celeriac_api.http.outbox import Outbox
 
@@ -118,7 +119,7 @@ class WorkerConnection:
             "kind": "remote",
             "name": self.name,
             "address": self.address,
-            "host": self.address.rpartition(":")[0],
+            "host": host_of(self.address),
             "groups": self.group,
             "models": json_text.write(self.models),
             "concurrency": str(self.concurrency),

@@ -15,6 +15,7 @@ from celeriac.access.principal import Scope as Scopes
 from celeriac.errors import StoreUnavailableError
 from celeriac.settings import GROUP_NAME
 from celeriac.store import keys
+from celeriac.up.ports import with_port
 from celeriac_api.access.rights import Access
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import WorkerConnection
@@ -106,7 +107,7 @@ def _hear_pongs(scope: Scope, connection: WorkerConnection) -> None:
 
 def _address(client: tuple[str, int] | None) -> str:
     # Some proxies do not tell the port.
-    return "" if client is None else f"{client[0]}:{client[1]}" if client[1] else client[0]
+    return "" if client is None else with_port(*client) if client[1] else client[0]
 
 
 router = Router()

@@ -18,6 +18,7 @@ from celeriac.access.authenticator import Authenticator, bearer
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
 from celeriac.settings import AccessSettings
+from celeriac.up.ports import host_of
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.access.limits import check_rate, principal_buckets
 from celeriac_api.rpc.failures import abort
@@ -98,11 +99,11 @@ def address_of(peer: str, forwarded: str, proxies: Sequence[IPv4Network | IPv6Ne
     kind, _, place = unquote(peer).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return peer
-    address = place.rpartition(":")[0].strip("[]")
+    address = host_of(place)
     for hop in reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()]):
         if not _among(address, proxies):
             break
-        address = hop
+        address = host_of(hop)
     return address
 
 
@@ -111,6 +112,8 @@ def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
         known = ip_address(address)
     except ValueError:
         return False
+    # A server that listens on `::` sees its callers over IPv4 as `::ffff:10.0.0.7`.
+    known = getattr(known, "ipv4_mapped", None) or known
     return any(known in network for network in networks)
 
 

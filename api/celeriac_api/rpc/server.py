@@ -13,6 +13,7 @@ from celeriac.errors import SettingsError
 from celeriac.files.service import Files
 from celeriac.settings import ServerTlsSettings
 from celeriac.tasks.service import Tasks
+from celeriac.up.ports import with_port
 from celeriac_api.rpc import task_service
 from celeriac_api.rpc.access import AccessInterceptor
 from celeriac_proto.task import task_pb2_grpc
@@ -59,23 +60,22 @@ class RpcServer:
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = [task_service.NAME, health_name, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, server)
-        host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            address = f"{host}:{self.port}"
+            address = with_port(self._host, self.port)
             if self._tls is None:
                 self.port = server.add_insecure_port(address)
             else:
                 self.port = server.add_secure_port(address, _credentials(self._tls))
         except RuntimeError as exc:
             raise SettingsError(
-                f"cannot serve gRPC on {host}:{self.port}: is the port taken? Stop the other program,"
+                f"cannot serve gRPC on {address}: is the port taken? Stop the other program,"
                 " or choose another port with --grpc-port"
             ) from exc
         await server.start()
         for name in ("", task_service.NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._server = server
-        log.info("gRPC on %s:%d", host, self.port)
+        log.info("gRPC on %s", with_port(self._host, self.port))
 
     async def stop(self) -> None:
         """Refuse new calls, let running ones end, and close. Idempotent."""

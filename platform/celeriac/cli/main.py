@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -25,8 +25,9 @@ from celeriac.cli.commands import (
     up,
     watch,
 )
-from celeriac.cli.output import INTERRUPTED, exit_code, print_error
-from celeriac.errors import CeleriacError
+from celeriac.cli.output import FAILED, INTERRUPTED, exit_code, finish_output, print_error, printable
+from celeriac.errors import CeleriacError, SettingsError
+from celeriac.standard_streams import drop_output, prepare_standard_streams
 
 app = typer.Typer(
     name="celeriac",
@@ -71,16 +72,35 @@ def options(
 
 
 def main() -> int:
-    """Run the command line; returns the exit code or exits with it. An expected error is one line on standard error."""
+    """Run the command line; returns the exit code. An expected error is one line on standard error."""
+    prepare_standard_streams()
+    return finish_output(_run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        app(prog_name="celeriac")
+        _refuse_foreign_bytes(arguments)
+        app(arguments, prog_name="celeriac")
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0
     except CeleriacError as exc:
         print_error(str(exc))
         return exit_code(exc)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the pipe is gone (`celeriac types | head`). This is not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as exc:
+        # The machine does not let this command do its work: a full disk, a folder that may not be read, no descriptors.
+        drop_output()
+        print_error(f"{exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}")
+        return FAILED
     return 0
+
+
+def _refuse_foreign_bytes(arguments: Sequence[str]) -> None:
+    """Raise `SettingsError` for an argument whose bytes are not text in the encoding of this process."""
+    for number, argument in enumerate(arguments, 1):
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise SettingsError(
+                f"argument {number} holds bytes that are not text in {sys.getfilesystemencoding()}:"
+                f" {printable(argument)[:100]!r}; write it in UTF-8, and set PYTHONUTF8=1 if the locale is another"
+            )

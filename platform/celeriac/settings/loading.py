@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -16,6 +18,8 @@ from pydantic_core import ErrorDetails
 
 from celeriac import json_text
 from celeriac.errors import SettingsError
+from celeriac.settings.environment import refuse_foreign_bytes, without_service_variables
+from celeriac.settings.fields import is_text, section_of
 from celeriac.settings.model import Settings
 from celeriac.violations import nearest
 
@@ -52,6 +56,8 @@ _PLAIN_TEXTS = {
     "FFMPEG_BINARY",
 }
 
+_QUOTED_TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
+
 #: Pydantic's error types for a value where a section is expected.
 _NOT_A_MAPPING = {"model_type", "dict_type"}
 
@@ -75,7 +81,7 @@ def load_settings(
     `config` is a YAML or JSON file. Without it, `CELERIAC_CONFIG` names the file, else `celeriac.yaml` in the current
     folder is read if it exists. `overrides` take precedence over everything; those that are None are ignored.
     """
-    env = os.environ if environ is None else environ
+    env = _environment(environ)
     values: dict[str, Any] = {}
     path = config_path(config, env)
     if path is not None:
@@ -113,7 +119,7 @@ class ClientEnvironment:
 
 def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnvironment:
     """Return what a client takes from the environment. Unlike `load_settings` it reads no file and never fails."""
-    env = os.environ if environ is None else environ
+    env = _environment(environ)
     return ClientEnvironment(
         url=env.get("CELERIAC_URL") or None,
         token=env.get("CELERIAC_TOKEN") or env.get("CELERIAC_API_KEY") or None,
@@ -123,14 +129,20 @@ def client_environment(environ: Mapping[str, str] | None = None) -> ClientEnviro
 
 def config_path(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the configuration file in use, or None; raises `SettingsError` if a named file does not exist."""
-    env = os.environ if environ is None else environ
+    env = _environment(environ)
     named = config or (Path(env["CELERIAC_CONFIG"]) if env.get("CELERIAC_CONFIG") else None)
     if named is not None:
+        refuse_foreign_bytes("the name of the configuration file (--config, CELERIAC_CONFIG)", str(named))
         if not named.is_file():
-            raise SettingsError(f"there is no configuration file {named}: correct --config or CELERIAC_CONFIG")
+            problem = f"{named} is not a file" if named.exists() else f"there is no configuration file {named}"
+            raise SettingsError(f"{problem}: correct --config or CELERIAC_CONFIG")
         return named
     default = Path("celeriac.yaml")
     return default if default.is_file() else None
+
+
+def _environment(environ: Mapping[str, str] | None) -> dict[str, str]:
+    return without_service_variables(os.environ if environ is None else environ)
 
 
 def _parse(text: str) -> Any:
@@ -140,7 +152,7 @@ def _parse(text: str) -> Any:
     YAML 1.1 reads some of it otherwise: tabs between values are errors, `1e3` is a text, and an escaped character
     beyond the first plane becomes two surrogates.
     """
-    if text.lstrip()[:1] in ("{", "["):
+    if text.lstrip()[:1] in ("{", "[", '"'):
         with suppress(ValueError):
             return json_text.read(text)
     return yaml.safe_load(text)
@@ -148,8 +160,12 @@ def _parse(text: str) -> Any:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = _parse(path.read_text(encoding="utf-8-sig"))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as exc:
+        text = _text_of(path)
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}") from exc
+    try:
+        content = _parse(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise SettingsError(f"{path} cannot be read as YAML or JSON: {exc}") from exc
     if content is None:
         return {}
@@ -157,6 +173,18 @@ def _read_file(path: Path) -> dict[str, Any]:
         what = "a list" if isinstance(content, list) else "a single value"
         raise SettingsError(f"{path} must hold a mapping of settings, not {what}: write lines such as port: 8000")
     return content
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file, with or without a byte order mark; raises `SettingsError` if it is not in UTF-8."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingsError(f"{path} is written in UTF-16: save it in UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise SettingsError(f"{path} is not written in UTF-8 (line {line} has other bytes): save it in UTF-8") from exc
 
 
 def _with_files(env: Mapping[str, str]) -> dict[str, str]:
@@ -169,8 +197,10 @@ def _with_files(env: Mapping[str, str]) -> dict[str, str]:
         if env.get(name):
             raise SettingsError(f"{name} and {name}_FILE are both set: unset one of them")
         try:
-            filled[name] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
+            filled[name] = _text_of(Path(path)).strip()
+        except SettingsError as exc:
+            raise SettingsError(f"{name}_FILE: {exc}") from exc
+        except (OSError, ValueError) as exc:
             raise SettingsError(f"{name}_FILE: {path} cannot be read: {exc}") from exc
     return filled
 
@@ -182,28 +212,48 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
         values["redis_url"] = _redis_url(env)
     for name, path in WELL_KNOWN.items():
         if env.get(name):
-            _put(values, path, env[name] if name in _PLAIN_TEXTS else _read_text(name, env[name]))
+            refuse_foreign_bytes(name, env[name])
+            _put(values, path, _value(name, path, env[name]))
     for name, text in env.items():
         if name.startswith("CELERIAC_") and name not in _NOT_SETTINGS:
+            refuse_foreign_bytes(name, text)
             path = tuple(part.lower() for part in name.removeprefix("CELERIAC_").split("__"))
-            _put(values, path, text if name in _PLAIN_TEXTS or _is_call_metadata(path) else _read_text(name, text))
+            _put(values, path, _value(name, path, text))
     return values
 
 
-def _is_call_metadata(path: tuple[str, ...]) -> bool:
-    """Return whether the path leads to one value of a service's `metadata`, which may look like a number."""
+def _value(name: str, path: tuple[str, ...], text: str) -> Any:
+    """Return the value of a variable: as YAML, unless the setting is a text.
+
+    YAML takes the host `::` for a mapping, the folder `2026-01-01` for a date and the group `no` for false. A text in
+    quotes is without them, and `null` unsets, as in a file.
+    """
+    if name in _PLAIN_TEXTS or _is_secret(path):
+        return text
+    if is_text(Settings, path) and text != "null" and not _QUOTED_TEXT.fullmatch(text.strip()):
+        return text
+    return _read_text(name, text)
+
+
+def _is_secret(path: tuple[str, ...]) -> bool:
+    """Return whether the path leads to one value of a service's `metadata`, which is sent as it is written."""
     return path[:2] == ("grpc_services", "services") and path[3:4] == ("metadata",) and len(path) == 5
 
 
 def redis_url_of_parts(environ: Mapping[str, str] | None = None) -> str:
     """Return the URL that `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB` name; those not set have their defaults."""
-    return _redis_url(os.environ if environ is None else environ)
+    return _redis_url(_environment(environ))
 
 
 def _redis_url(env: Mapping[str, str]) -> str:
+    for name in ("REDIS_ADDR", "REDIS_PASSWORD", "REDIS_DB"):
+        refuse_foreign_bytes(name, env.get(name, ""))
     password = env.get("REDIS_PASSWORD", "")
     login = f":{quote(password, safe='')}@" if password else ""
-    return f"redis://{login}{env.get('REDIS_ADDR') or 'localhost:6379'}/{env.get('REDIS_DB') or 0}"
+    place = env.get("REDIS_ADDR") or "localhost:6379"
+    if place.count(":") > 1 and "[" not in place:
+        place = f"[{place}]:6379"  # an address of IPv6 alone
+    return f"redis://{login}{place}/{env.get('REDIS_DB') or 0}"
 
 
 def _read_text(name: str, text: str) -> Any:
@@ -243,7 +293,7 @@ def _unknown_keys(values: Mapping[str, Any], model: type[BaseModel], path: str =
             known = f"did you mean {path}{near}?" if near else f"known are: {', '.join(model.model_fields)}"
             yield f"there is no setting {path}{key}; {known}"
             continue
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is None or not isinstance(value, Mapping):
             continue
         child, keyed = section
@@ -251,13 +301,3 @@ def _unknown_keys(values: Mapping[str, Any], model: type[BaseModel], path: str =
             if isinstance(inner, Mapping):
                 prefix = f"{path}{key}.{name}." if keyed else f"{path}{key}."
                 yield from _unknown_keys(inner, child, prefix)
-
-
-def _section_of(annotation: Any) -> tuple[type[BaseModel], bool] | None:
-    """Return the model below a field and whether the field maps names to it."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, False
-    for argument in get_args(annotation):
-        if (inner := _section_of(argument)) is not None:
-            return inner[0], inner[1] or getattr(annotation, "__origin__", None) is dict
-    return None

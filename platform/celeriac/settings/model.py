@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from celeriac.settings.access import AccessSettings
 from celeriac.settings.dispatch import DispatchSettings
@@ -252,6 +252,13 @@ class Settings(Section):
     def queues(self) -> QueueSettings:
         """How many tasks may wait in a group, and who runs them."""
         return QueueSettings(self.groups, self.max_queue_length, self.dispatch.max_queue_length)
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        """Return an IPv6 address as sockets take it; URLs have it in brackets."""
+        host = host.strip()
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
     @property
     def store(self) -> StoreSettings:

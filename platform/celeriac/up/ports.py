@@ -14,6 +14,31 @@ _LOWEST, _HIGHEST = 20_000, 32_767
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
+def in_url(host: str) -> str:
+    """Return `host` as URLs and the `Host` header have it: an IPv6 address in brackets, its zone after `%25`."""
+    if ":" not in host:
+        return host
+    address, percent, zone = host.strip("[]").partition("%")
+    return f"[{address}{'%25' if percent else ''}{zone}]"
+
+
+def with_port(host: str, port: int) -> str:
+    """Return `host:port` as people and addresses of sockets have it: an IPv6 address in brackets."""
+    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_of(place: str) -> str:
+    """Return the host of `host:port`, or of an address without a port."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place if place.count(":") > 1 else place.partition(":")[0]
+
+
+def reachable(host: str) -> str:
+    """Return the host by which this machine reaches a server that listens on `host`."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is replaced
+
+
 def is_loopback(host: str) -> bool:
     """Return whether `host` (an address or `localhost`) can be reached from this machine only."""
     if host == "localhost":
@@ -39,9 +64,12 @@ def is_free(host: str, port: int) -> bool:
 
     Raises `OSError` if it could not for another reason than a port in use (no such address, a reserved port).
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except UnicodeError as exc:  # a label of the name is too long, or empty
+        raise OSError(errno.EINVAL, "this is not the name of a host") from exc
     with socket.socket(family, kind, protocol) as probe:
         # As servers do: connections of an earlier run in TIME_WAIT do not matter, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -30,7 +30,8 @@ def ready_text(
 
     `command` is how `celeriac` is called here.
     """
-    tasks = f"{installation.http}/api/v1/tasks"
+    # Some shells take the brackets of an IPv6 address for a pattern.
+    tasks, live = (shlex.quote(f"{installation.http}/api/v1/tasks{rest}") for rest in ("", "/ID/progress/stream"))
     body = shlex.quote(json.dumps(example_task(settings.grpc_services, types)))
     folder = (
         "" if settings.data_dir == Path.cwd() / ".celeriac" else f" --data-dir {shlex.quote(str(settings.data_dir))}"
@@ -54,7 +55,7 @@ Submit a task, then watch it (replace ID by the id in the answer):
 
   curl -s -X POST {tasks} -H 'Content-Type: application/json'{bearer} -d {body}
   {command} watch ID{folder}
-  curl -N{bearer} {tasks}/ID/progress/stream
+  curl -N{bearer} {live}
 
 Ctrl-C stops everything. The next start continues where this one stopped.
 """

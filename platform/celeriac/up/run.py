@@ -36,7 +36,7 @@ from celeriac.up.disk_sync import DiskSync
 from celeriac.up.embedded import EmbeddedStore, PingAnswer
 from celeriac.up.folder_lock import FolderLock
 from celeriac.up.leftovers import MARK, end_leftovers
-from celeriac.up.ports import is_free, pick_port, refuse_open_address
+from celeriac.up.ports import in_url, is_free, pick_port, reachable, refuse_open_address, with_port
 from celeriac.up.ready_text import own_command, ready_text
 from celeriac.up.supervisor import ChildSpec, Supervisor
 
@@ -130,7 +130,7 @@ class Up:
             )
             self._installation = Installation(
                 http=self._http,
-                grpc=f"grpc{'s' if self._settings.access.tls else ''}://{_reachable(self._settings.host)}:{self._settings.grpc_port}",
+                grpc=f"grpc{'s' if self._settings.access.tls else ''}://{self._url_host}:{self._settings.grpc_port}",
                 redis=redis_url,
                 database=database_url,
                 version=celeriac.__version__,
@@ -154,7 +154,11 @@ class Up:
     @property
     def _http(self) -> str:
         scheme = "http" if self._settings.access.tls is None else "https"
-        return f"{scheme}://{_reachable(self._settings.host)}:{self._settings.port}"
+        return f"{scheme}://{self._url_host}:{self._settings.port}"
+
+    @property
+    def _url_host(self) -> str:
+        return in_url(reachable(self._settings.host))
 
     async def _find_store(self) -> str:
         """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
@@ -228,8 +232,8 @@ class Up:
 
     async def _missing(self, store: TaskStore) -> list[str]:
         missing = []
-        host, port = _reachable(self._settings.host), self._settings.port
-        if not await answers_healthz(host.strip("[]"), port, tls=self._settings.access.tls):
+        host, port = reachable(self._settings.host), self._settings.port
+        if not await answers_healthz(host, port, tls=self._settings.access.tls):
             missing.append(f"GET {self._http}/healthz does not answer")
         if self._settings.up.workers:
             # A worker of an earlier run that was just killed may still be registered: only our own count.
@@ -254,7 +258,7 @@ class Up:
                 free = is_free(host, port)
             except OSError as exc:
                 raise SettingsError(
-                    f"cannot listen on {host}:{port} ({exc.strerror or exc}): correct {option}"
+                    f"cannot listen on {with_port(host, port)} ({exc.strerror or exc}): correct {option}"
                 ) from exc
             if not free:
                 raise SettingsError(
@@ -277,11 +281,10 @@ class Up:
                 free = is_free(host, port)
             except OSError as exc:
                 raise SettingsError(
-                    f"{name} cannot listen on {host}:{port} ({exc.strerror or exc}): correct {setting}"
+                    f"{name} cannot listen on {with_port(host, port)} ({exc.strerror or exc}): correct {setting}"
                 ) from exc
             if not free:
-                shown = f"[{host}]" if ":" in host else host
-                variable = f"CELERIAC_{setting.replace('.', '__').upper()}={shown}:{pick_port(host)}"
+                variable = f"CELERIAC_{setting.replace('.', '__').upper()}={with_port(host, pick_port(host))}"
                 raise SettingsError(
                     f"port {port} on {host}, on which {name} is to listen, is in use by another program (perhaps of"
                     f" another `celeriac up`): stop that program, or give {service} another address ({setting}), such"
@@ -343,7 +346,7 @@ async def answers_healthz(
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    request = f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    request = f"GET /healthz HTTP/1.1\r\nHost: {in_url(host)}:{port}\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(timeout_s):
             if tls is not None and tls.client_ca_file is not None:
@@ -368,15 +371,6 @@ def _writing(data_dir: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise SettingsError(f"cannot use the data folder {data_dir} ({exc.strerror}): correct --data-dir") from exc
-
-
-def _reachable(host: str) -> str:
-    """Return the host by which this machine reaches a server that listens on `host`, as written in a URL."""
-    if host in ("", "0.0.0.0"):  # noqa: S104 - it is replaced here
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _without_login(url: str) -> str:
