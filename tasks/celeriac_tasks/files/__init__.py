@@ -10,7 +10,7 @@ parent_death.py   makes a child end with its parent
 refusals.py       the errors that processors raise
 ffmpeg.py         finds and runs ffmpeg
 media.py          reads the facts of a media file from ffmpeg
-pictures.py       opens pictures safely
+pictures/         opens pictures and keeps how they look
 processors/       the processors
 
 This module does not import anything, because the child imports the package and should start fast.

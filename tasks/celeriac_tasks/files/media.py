@@ -20,6 +20,7 @@ from celeriac_tasks.files.ffmpeg import (
     input_arguments,
     look,
 )
+from celeriac_tasks.files.pictures.opening import is_still
 from celeriac_tasks.files.refusals import DamagedMediaError, TooLargeError, UnsupportedMediaError
 
 _INPUT: Final = re.compile(r"^Input #0, (.+), from ", re.MULTILINE)
@@ -38,6 +39,8 @@ def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
     Raises `UnsupportedMediaError` if the file is not sound or video, or not of a self-contained format.
     """
     path = job.source if source is None else source
+    if is_still(path):
+        raise UnsupportedMediaError("the file is a still picture, neither sound nor video: use the processor image")
     ffmpeg = find_ffmpeg(job.limits)
     ffprobe = find_ffprobe(ffmpeg)
     folder = job.folder

@@ -6,7 +6,7 @@ from typing import Any
 
 from celeriac.tasks.types.processors import FileJob, NoOptions, processor
 from celeriac_tasks.files.media import media_facts
-from celeriac_tasks.files.pictures import picture_facts
+from celeriac_tasks.files.pictures.opening import picture_facts
 from celeriac_tasks.files.refusals import UnsupportedMediaError
 
 

@@ -9,7 +9,7 @@ from celeriac.tasks.types.file_options import ThumbnailOptions
 from celeriac.tasks.types.processors import FileJob, processor
 from celeriac_tasks.files.ffmpeg import input_arguments, run_ffmpeg
 from celeriac_tasks.files.media import check_limits, media_facts, video_of
-from celeriac_tasks.files.pictures import size_of
+from celeriac_tasks.files.pictures.opening import size_of
 from celeriac_tasks.files.refusals import BadOptionError, DamagedMediaError
 
 _ENCODERS: Final = {
