@@ -118,7 +118,7 @@ class CeleriacApp(Celery):
             with self._recording_producers.acquire(block=True) as recording:
                 result = super().send_task(name, *args, producer=recording, **options)
         if ours and isinstance(self.backend, RecordBackend):
-            # `task_ignore_result` is meant for workers; the caller can still read the result from the record.
+            # With `ignore_result` workers store nothing beside the record, which the caller can still read.
             result.ignored = False
         return result
 
@@ -213,8 +213,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # The record holds the result: workers do not write another one, and `AsyncResult` reads the record.
-        "task_ignore_result": True,
+        # Lives as long as the record.
+        "result_expires": settings.retention,
         "result_backend": "celeriac_tasks.engine.results:RecordBackend",
         # The queue has the group's name and uses the default exchange, so there are no bindings to lose.
         "task_default_queue": "default",

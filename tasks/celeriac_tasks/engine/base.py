@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from inspect import signature
+from math import isfinite
 from typing import Any, Final
 
 from celery import Task
@@ -18,13 +19,13 @@ from celeriac.errors import TaskError
 from celeriac.execution.attempt import Attempt, ThreadInterrupt
 from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Amendment, Refusal, Status
-from celeriac_tasks.engine.follow_up import publish_follow_up
+from celeriac_tasks.engine.follow_up import tell_cancelled, tell_failure, tell_success
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 
 #: The attribute of a Celery request that holds the running attempt.
-_ATTEMPT: Final = "celeriac_attempt"
+ATTEMPT: Final = "celeriac_attempt"
 
 
 class CeleriacTask(Task):
@@ -45,7 +46,7 @@ class CeleriacTask(Task):
         if isinstance(attempt, Refusal):
             raise Ignore(f"refused: {attempt.reason}")
         attempt.by_celery = True
-        setattr(request, _ATTEMPT, attempt)
+        setattr(request, ATTEMPT, attempt)
         try:
             return self._answer(self._run_attempt(runtime, attempt, args, kwargs))
         finally:
@@ -67,7 +68,7 @@ class CeleriacTask(Task):
         Arguments and options (`queue`, `priority`, `headers`, `link`, ...) replace those of the record.
         """
         request = self.request
-        attempt: Attempt | None = getattr(request, _ATTEMPT, None)
+        attempt: Attempt | None = getattr(request, ATTEMPT, None)
         if attempt is None:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         claim = attempt.claim
@@ -88,6 +89,21 @@ class CeleriacTask(Task):
             raise retry
         return retry
 
+    def update_state(self, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any) -> None:
+        """Store a state of the task's own, as in Celery, and report its progress if `meta` tells a share.
+
+        A share is `percent`, or `current` of `total`; a text is `description`, `status` or `message`.
+        """
+        attempt: Attempt | None = getattr(self.request, ATTEMPT, None)
+        if attempt is not None and task_id in (None, self.request.id) and isinstance(meta, Mapping):
+            share = percentage_of(meta)
+            if share is not None:
+                texts = (meta.get(name) for name in ("description", "status", "message"))
+                attempt.report(
+                    share, str(state or ""), next((text for text in texts if isinstance(text, str)), ""), None
+                )
+        super().update_state(task_id=task_id, state=state, meta=meta, **kwargs)
+
     def replace(self, sig: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise `NotImplementedError`: Celery would run another task under an id that already has a record."""
         raise NotImplementedError(f"replace() is not supported: publish {sig.task} as a separate task")
@@ -103,7 +119,7 @@ class CeleriacTask(Task):
         try:
             with attempt.interruptible(interrupt), interrupt:
                 value = _body_of(self)(*args, **kwargs)
-            publish_follow_up(self.app, self.request, value)
+            tell_success(self, self.request, value)
         except asyncio.CancelledError:
             return runtime.wait(runner.stopped(attempt, retry=False))
         except Retry as exc:
@@ -114,19 +130,24 @@ class CeleriacTask(Task):
             return replace(end, error=exc) if end.status is Status.RETRYING else end
         except Reject as exc:
             return runtime.wait(runner.give_back(attempt) if exc.requeue else runner.fail_for_good(attempt, exc))
-        except Ignore:
-            value = None
+        except Ignore as exc:
+            return replace(runtime.wait(runner.succeed(attempt, None, keep=False)), error=exc)
         except BaseException as exc:  # even a SystemExit ends only this task, not the worker
+            tell_failure(self, self.request, exc)
             return runtime.wait(runner.fail_for_good(attempt, exc))
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 
     def _answer(self, outcome: AttemptEnd) -> Any:
+        if isinstance(outcome.error, Ignore):
+            raise outcome.error
         if outcome.status is Status.COMPLETED:
             return outcome.value
         if outcome.status is Status.RETRYING:
             raise outcome.error if isinstance(outcome.error, Retry) else Retry(exc=outcome.error)
         if outcome.status is Status.FAILED and outcome.error is not None:
             raise outcome.error
+        if outcome.status is Status.CANCELLED:
+            tell_cancelled(self, self.request)
         raise Ignore(outcome.note or "cancelled")
 
 
@@ -134,6 +155,8 @@ class RegisteredTask(CeleriacTask):
     """A registered task type as Celery sees it. Other pools call it; our own pool goes straight to the runner."""
 
     abstract = True
+    #: The record has the result.
+    ignore_result = True
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler directly (eager mode, unit tests)."""
@@ -145,8 +168,7 @@ class RegisteredTask(CeleriacTask):
         if request.called_directly or request.is_eager:
             return self.run(*args, **kwargs)
         runtime = self._runtime()
-        follow_up = partial(publish_follow_up, self.app, request)
-        return self._answer(runtime.wait(runtime.runner.run(request.id, follow_up)))
+        return self._answer(runtime.wait(runtime.runner.run(request.id, partial(tell_success, self, request))))
 
 
 def recorded(base: type[Task]) -> type[Task]:
@@ -168,7 +190,7 @@ def recorded(base: type[Task]) -> type[Task]:
 def _attempted(task: CeleriacTask, *args: Any, **kwargs: Any) -> Any:
     """Run one attempt. Celery's tracer calls this in the pool's process or thread, a project's own `__call__` later."""
     request = task.request
-    if request.called_directly or request.is_eager or getattr(request, _ATTEMPT, None) is not None:
+    if request.called_directly or request.is_eager or getattr(request, ATTEMPT, None) is not None:
         # A plain function call; a running task may also call itself.
         return _calls_of(type(task))(task, *args, **kwargs)
     return task.run_attempt(args, kwargs)
@@ -185,6 +207,15 @@ def _calls_of(task_class: type[Task]) -> Callable[..., Any]:
     defined = (vars(ancestor).get("__call__") for ancestor in task_class.__mro__)
     first: Callable[..., Any] = next(call for call in defined if call is not None and call is not _attempted)
     return first
+
+
+def percentage_of(meta: Mapping[str, Any]) -> float | None:
+    """Return how much of a task is done (0 to 100) by what `update_state` was given, None if that does not say it."""
+    try:
+        percent = meta["percent"] if "percent" in meta else 100 * meta["current"] / meta["total"]
+        return float(percent) if isfinite(percent) else None
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
 
 
 def next_arguments(run: Callable[..., Any], request: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -1,22 +1,49 @@
-"""The follow-up of a Celery task: the next link of its chain, and its callbacks."""
+"""What Celery does at the end of a task: the next link of its chain, callbacks, errbacks, its chord, its result.
+
+Celery's tracer does it after the end. Here it happens before the end is recorded: if the process dies in between, the
+task runs again and does it again, under the same ids, and each id is submitted only once. Otherwise a chain or a chord
+would stand still for ever. The tracer then finds nothing left to do.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from billiard.einfo import ExceptionInfo
+from celery.app.task import get_actual_ignore_result
 from celery.canvas import Signature, signature
+from celery.utils.serialization import get_pickleable_exception
 
 #: The namespace of callback ids. Celery would draw a new random id for each publication.
 _CALLBACKS: Final = UUID("5f0c2a52-8a52-4c55-9d8a-6a2c6b1d3b5e")
 
 
-def publish_follow_up(app: Any, request: Any, value: Any) -> None:
-    """Publish the follow-up of the task of `request`, so that Celery's tracer does not publish it again.
+def tell_success(task: Any, request: Any, value: Any) -> None:
+    """Publish what follows a task that returned `value`, and store the result. Groups are left to the tracer.
 
-    Call this before the task's end is recorded. If the process dies in between, the task runs again and
-    publishes the same ids, and each id is submitted only once. The tracer still publishes groups and chords.
+    A task's own `request` belongs to a thread; this may be another one.
     """
+    _publish_next(task.app, request, value)
+    task.backend.mark_as_done(request.id, value, request, not get_actual_ignore_result(task, request))
+    request.ignore_result, request.chord = True, None
+
+
+def tell_failure(task: Any, request: Any, exc: BaseException) -> None:
+    """Store the failure of a task, also for all later links of its chain and its chord, and call its errbacks."""
+    kept = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
+    shown = exc if isinstance(exc, Exception) else RuntimeError(repr(exc))
+    trace = ExceptionInfo((type(shown), shown, exc.__traceback__)).traceback
+    task.backend.mark_as_failure(request.id, get_pickleable_exception(shown), trace, request, store_result=kept)
+    request.chain = request.chord = request.errbacks = None
+
+
+def tell_cancelled(task: Any, request: Any) -> None:
+    """Tell the chord of a cancelled task that its result will not come."""
+    task.backend.mark_as_revoked(request.id, "cancelled", request, store_result=False)
+
+
+def _publish_next(app: Any, request: Any, value: Any) -> None:
     family = {"parent_id": request.id, "root_id": request.root_id or request.id}
     left_to_tracer = []
     for number, callback in enumerate(request.callbacks or ()):

@@ -1,28 +1,28 @@
-"""Celery's result backend: `AsyncResult` reads the record of a task.
+"""Celery's result backend: `AsyncResult` reads the record of a task, and what Celery itself stores beside it.
 
-This backend writes nothing. The record exists from the submission on and holds the result, so workers run with
-`task_ignore_result`, and results need no storage of their own.
+Celery stores more of a plain task than a record has: the class and arguments of an exception, typed values, children,
+custom states, saved groups, the parts of chords. All this lies under Celery's own keys in the store, as with Celery's
+Redis backend. The record decides what counts: it alone knows that a task was cancelled, timed out, expired or lost
+with its worker, or that somebody retries it.
 """
 
 from __future__ import annotations
 
 import builtins
 import re
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from celery import states
-from celery.backends.base import BaseBackend
-from celery.exceptions import TaskRevokedError, TimeoutError, WorkerLostError
+from celery.backends.redis import RedisBackend
+from celery.backends.redis import ResultConsumer as RedisConsumer
+from celery.exceptions import BackendStoreError, TaskRevokedError, WorkerLostError
 
-from celeriac.errors import StoreUnavailableError, TaskFailedError, TaskTimeoutError
+from celeriac.errors import TaskFailedError, TaskTimeoutError
 from celeriac.model import Failure, Status, Task
-
-#: How long `get` sleeps between two reads: at first, and at most (seconds).
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
-#: How long `get` retries while the store is unavailable, if the caller sets no timeout (seconds).
-_PATIENCE_S: Final = 15.0
+from celeriac.store import keys
+from celeriac_tasks.engine.base import ATTEMPT
 
 _STATES: Final = {
     Status.SCHEDULED: states.PENDING,
@@ -33,24 +33,88 @@ _STATES: Final = {
     Status.FAILED: states.FAILURE,
     Status.CANCELLED: states.REVOKED,
 }
+#: States that Celery or the record sets by itself; all others are a task's own (`update_state`).
+_KNOWN: Final[frozenset[str]] = states.ALL_STATES
+_SUCCESS, _FAILURE, _RETRY = str(states.SUCCESS), str(states.FAILURE), str(states.RETRY)
+#: Codes of failures that the platform decides; Celery stores nothing about them, or something earlier.
+_DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
 #: The message of a plain exception as `Runner` writes it, such as `ValueError: the page is missing`.
 _PLAIN: Final = re.compile(r"(\w+)(?:: (.*))?", re.DOTALL)
+#: What a stored state may be longer than the result in it (bytes): names, children, a traceback.
+_BESIDE_THE_RESULT: Final = 65_536
 
 
-class RecordBackend(BaseBackend):
-    """A result backend that reads records.
+class RecordConsumer(RedisConsumer):
+    """Waits for results: each event of a task wakes the callers that wait for it, and they read the state."""
 
-    `get` raises the handler's own exception if it is one of Python's builtin exceptions. It raises `TaskTimeoutError`,
-    `WorkerLostError` or `TaskRevokedError` for a timeout, a lost worker or a cancellation, and `TaskFailedError` with
-    code and message for all other failures. An id without a record is PENDING, as in Celery: a task of a chain gets
-    its record when its turn comes.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # It subscribes to the channel on which the life cycle announces events. They do not carry the state.
+        self._get_key_for_task = keys.live
+        self._decode_result = lambda _: None
+
+    def on_state_change(self, meta: dict[str, Any] | None, message: Any) -> None:
+        """Take the state of a task, or an event (`message`) that says that it has changed."""
+        if meta is None:
+            meta = self.backend.get_task_meta(_task_of(message["channel"]), cache=False)
+            if meta["status"] in (states.PENDING, states.STARTED):
+                return
+        super().on_state_change(meta, message)
+
+    def cancel_for(self, task_id: str) -> None:
+        """Stop listening for a task; at the end of the process there is nothing left to stop."""
+        if not sys.is_finalizing():
+            super().cancel_for(task_id)
+
+    def _reconnect_pubsub(self) -> None:
+        super()._reconnect_pubsub()
+        # Events were lost meanwhile.
+        for channel in list(self.subscribed_to):
+            self.on_state_change(None, {"channel": channel})
+
+
+class RecordBackend(RedisBackend):
+    """A result backend on the store.
+
+    `get` raises what the task raised if the class can be imported, `TaskTimeoutError`, `WorkerLostError` or
+    `TaskRevokedError` for a timeout, a lost worker or a cancellation, and `TaskFailedError` with code and message for
+    all other failures. An id without a record is PENDING, as in Celery: a task of a chain gets its record when its
+    turn comes.
     """
 
-    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
-        """Return the state of a task as Celery's results expect it."""
-        task = self.app.records.find(task_id)
-        if task is None:
-            return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": None}
+    ResultConsumer = RecordConsumer
+
+    def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(app=app, url=app.celeriac_settings.redis_url, **kwargs)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Return the address that Celery's banner shows."""
+        return "celeriac://"
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Do nothing: a caller that reads no result does not listen for it."""
+
+    def mget(self, keys: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the states of tasks by Celery's keys."""
+        return self._metas([self._strip_prefix(key) for key in keys])
+
+    def _mget_to_results(self, values: Iterable[dict[str, Any]], keys: Iterable[str], ready: Any) -> dict[str, Any]:
+        return {key: meta for key, meta in zip(keys, values, strict=True) if meta["status"] in ready}
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        (meta,) = self._metas([task_id])
+        return meta
+
+    def _metas(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
+        found = self.app.records.find_with([(task_id, self.get_key_for_task(task_id)) for task_id in task_ids])
+        return [
+            self._state(task_id, self.decode_result(stored) if stored else None, task)
+            for task_id, (task, stored) in zip(task_ids, found, strict=True)
+        ]
+
+    def _state(self, task_id: str, stored: dict[str, Any] | None, task: Task | None) -> dict[str, Any]:
+        if task is None or (stored is not None and stored_counts(stored, task)):
+            return stored or {"task_id": task_id, "status": states.PENDING, "result": None}
         state, result, trace = _STATES[task.status], task.result, None
         if state in states.EXCEPTION_STATES:
             result = exception_of(task)
@@ -63,7 +127,7 @@ class RecordBackend(BaseBackend):
             "status": state,
             "result": result,
             "traceback": trace,
-            "children": None,
+            "children": (stored or {}).get("children"),
             "date_done": task.finished_at,
             "name": task.type,
             "worker": task.worker,
@@ -71,57 +135,55 @@ class RecordBackend(BaseBackend):
             "queue": task.group,
         }
 
-    def wait_for(
-        self,
-        task_id: str,
-        timeout: float | None = None,
-        interval: float = _LONGEST_PAUSE_S,
-        no_ack: bool = True,
-        on_interval: Callable[[], object] | None = None,
-    ) -> dict[str, Any]:
-        """Return the state of a task once it has ended; raises Celery's `TimeoutError` after `timeout` seconds.
+    def mark_as_started(self, task_id: str, **meta: Any) -> None:
+        """Do nothing: the record says that the task has started."""
 
-        While the store is unavailable, it retries until then; without a `timeout`, for `_PATIENCE_S`.
-        """
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        pause_s, heard_at = _FIRST_PAUSE_S, time.monotonic()
-        while True:
-            try:
-                meta = self.get_task_meta(task_id)
-                if meta["status"] in states.READY_STATES:
-                    return meta
-                if on_interval is not None:
-                    on_interval()
-                heard_at = time.monotonic()
-            except StoreUnavailableError:
-                if timeout is None and time.monotonic() - heard_at > _PATIENCE_S:
-                    raise
-            left_s = None if give_up_at is None else give_up_at - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                raise TimeoutError(f"task {task_id} did not end within {timeout:g} s")
-            time.sleep(pause_s if left_s is None else min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, interval)
-
-    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
-        """Do nothing: the record has the result."""
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        attempt = getattr(request, ATTEMPT, None)
+        number = {} if attempt is None else {"attempt": attempt.claim.attempt}
+        value = self.encode({**meta, **number, "task_id": task_id})
+        most = self.app.celeriac_settings.max_result_bytes + _BESIDE_THE_RESULT
+        if len(value) > most:
+            raise BackendStoreError(f"the result is {len(value)} bytes, above max_result_bytes", task_id=task_id)
+        if request is None and self._get_task_meta_for(task_id)["status"] == states.SUCCESS:
+            # Nobody holds a claim on it: a late failure of a chain or chord does not undo a success.
+            return result
+        self._set_with_state(self.get_key_for_task(task_id), value, state)
         return result
 
-    def forget(self, task_id: str) -> None:
-        """Do nothing: the retention of a record decides when it is deleted."""
+    def _set(self, key: Any, value: Any, expires: float | None = None) -> None:
+        with self.client.pipeline() as pipe:
+            pipe.set(key, value, ex=(self.expires if expires is None else expires) or None)
+            pipe.publish(keys.live(self._strip_prefix(key)), "")
+            pipe.execute()
 
-    def save_group(self, group_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Raise `NotImplementedError`: a Celery group does not have a record, only its tasks do."""
-        raise NotImplementedError("groups cannot be saved: keep the ids of their tasks instead")
 
-    restore_group = delete_group = save_group
+def stored_counts(stored: Mapping[str, Any], task: Task) -> bool:
+    """Whether the state that Celery stored of a task says how it is, rather than the record.
 
-    def as_uri(self, include_password: bool = False) -> str:
-        """Return the address that Celery's banner shows."""
-        return "celeriac://"
+    Celery stores the end of an attempt just before the record ends, so what is stored may be early, or of an attempt
+    that a retry has made obsolete. A failure counts at once: what waits for the task in a canvas is told of it already.
+    """
+    state: str = stored["status"]
+    own, failed = state not in _KNOWN, state == _FAILURE
+    match task.status:
+        case Status.COMPLETED:
+            return own or state == _SUCCESS
+        case Status.FAILED:
+            return failed and (task.error is None or task.error.code not in _DECIDED_HERE)
+        case Status.PROCESSING:
+            return own or (failed and stored.get("attempt") == task.attempt)
+        case Status.RETRYING:
+            return state == _RETRY
+        case _:
+            return False
 
 
 def exception_of(task: Task) -> Exception:
-    """Return the exception that `AsyncResult.get` raises for a task that has not completed."""
+    """Return the exception that `AsyncResult.get` raises for a task of whose failure only the record tells."""
     # External programs may write a status without an error.
     failure = task.error or Failure("cancelled" if task.status is Status.CANCELLED else "failed", "", False)
     text = failure.message
@@ -143,3 +205,9 @@ def exception_of(task: Task) -> Exception:
                     return TaskFailedError(task.task_id, failure.code, text)
                 return found_again
     return TaskFailedError(task.task_id, failure.code, text)
+
+
+def _task_of(channel: Any) -> str:
+    """Return the id of the task that a channel of the life cycle is about."""
+    name = channel.decode() if isinstance(channel, bytes) else str(channel)
+    return name.removeprefix(keys.live(""))

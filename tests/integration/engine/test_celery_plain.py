@@ -139,8 +139,13 @@ async def test_a_task_that_calls_itself_does_so_as_a_function(workers: Workers, 
     assert await statuses(store, task_id) == ["PENDING", "PROCESSING", "COMPLETED"]
 
 
-async def test_a_result_that_is_no_json_is_not_kept_but_harms_nobody(workers: Workers, store: TaskStore) -> None:
+async def test_a_result_that_is_not_json_fails_its_task_as_in_celery(workers: Workers, store: TaskStore) -> None:
     (task_id,) = await publish(workers, "makes_object.delay()")
+    task = await ended(store, task_id)
+    assert task.error is not None
+    assert (task.status, task.error.code) == (Status.FAILED, "exception")
+    assert "not JSON serializable" in task.error.message
+    (task_id,) = await publish(workers, "makes_object.apply_async(ignore_result=True)")
     task = await ended(store, task_id)
     assert (task.status, task.result) == (Status.COMPLETED, None)
 
@@ -179,11 +184,12 @@ async def test_a_result_is_read_from_the_record(workers: Workers) -> None:
         "(lambda r: [r.get(timeout=30), r.state, r.successful(), r.get()])(add.delay(2, 3))",
         "comes_back.delay(until=1).get(timeout=30)",
         "app.tasks['add'].delay(numbers=[1, 2]).get(timeout=30)",
-        "makes_object.delay().get(timeout=30)",
+        "makes_object.apply_async(ignore_result=True).get(timeout=30)",
+        "add.apply_async((2, 4), ignore_result=True).get(timeout=30)",
         "AsyncResult('nobody').state",
         "add.apply_async((1,), countdown=60).state",
         "(lambda r: [r.forget(), r.get(timeout=30)])(add.delay(1, 1))",
-    ) == [5, [5, "SUCCESS", True, 5], "after 1", {"sum": 3}, None, "PENDING", "PENDING", [None, 2]]
+    ) == [5, [5, "SUCCESS", True, 5], "after 1", {"sum": 3}, None, 6, "PENDING", "PENDING", [None, 2]]
 
 
 async def test_what_a_task_raised_is_raised_by_get(workers: Workers, store: TaskStore) -> None:
@@ -210,17 +216,9 @@ async def test_what_a_task_raised_is_raised_by_get(workers: Workers, store: Task
         "breaks.delay('exit').get(timeout=30)",
         "(lambda r: [r.get(timeout=30, propagate=False) and None, r.state, r.traceback])(breaks.delay('for good'))",
     )
-    assert own[0] == "TaskFailedError"
-    assert "failed: exception: SystemExit: 5" in own[1]
+    assert own == ["RuntimeError", "SystemExit(5)"]
     assert trace[1] == "FAILURE"
-    assert trace[2].endswith("ValueError: for good")
-
-
-async def test_who_chose_a_result_backend_has_what_celery_has(workers: Workers) -> None:
-    # The worker ignores results, and so does whoever asks for one: it must not wait for ever.
-    assert await evaluate(
-        workers, "app.conf.update(result_backend='cache+memory://') or add.delay(1, 1).get(timeout=30)"
-    ) == [None]
+    assert trace[2].rstrip().endswith("ValueError: for good")
 
 
 async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
@@ -232,15 +230,55 @@ async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
         "chord([add.s(n, 1, 0.5) for n in range(5)])(total_of.s()).get(timeout=60)",
         "(group(add.s(n, n) for n in range(3)) | total_of.s() | add.s(1)).apply_async().get(timeout=60)",
     ) == [113, [2 * n for n in range(20)], 15, 15, 7]
-    refused = ["NotImplementedError", "groups cannot be saved: keep the ids of their tasks instead"]
     assert await evaluate(
-        workers, "group([add.s(1)]).apply_async().save()", "app.GroupResult.restore('any')"
-    ) == [refused, refused]  # fmt: skip
+        workers,
+        "(lambda g: [g.save().id == g.id, app.GroupResult.restore(g.id).get(timeout=30)])(group(add.s(1), add.s(2))())",
+        "app.GroupResult.restore('any')",
+        "chain(add.s(1, 2), group(add.s(1), add.s(2)), total_of.s()).apply_async().get(timeout=30)",
+    ) == [[True, [1, 2]], None, 9]
+
+
+async def test_what_fails_early_is_told_to_all_that_waits_for_it(workers: Workers, store: TaskStore) -> None:
+    noted = "note_failure.s().set(task_id={!r})"
+    module = "__import__('tests.kit.workers.celery_plain', fromlist=['*'])"
     assert await evaluate(
         workers,
         "chain(breaks.s('first'), add.s(1)).apply_async().get(timeout=30)",
+        "(lambda r: [[r.get(timeout=30, propagate=False)] and None, r.parent.state, r.parent.parent.state])"
+        "(chain(breaks.s('a'), add.s(1), add.s(2))())",
         "chord([add.s(1, 1), breaks.s('head')])(total_of.s()).get(timeout=30)",
-    ) == [["ValueError", "first"], ["ValueError", "head"]]
+        "chord([chain(breaks.si('early'), add.si(1)), add.si(2)], total_of.s())().get(timeout=30)",
+        "chain(chord([add.s(1, 1), breaks.s('head')], total_of.s()), add.s(1)).apply_async().get(timeout=30)",
+        f"chord([breaks.si('x'), add.si(2)], total_of.s().set(link_error=[{module}.{noted.format('errback')}]))()"
+        ".get(timeout=30)",
+    ) == [
+        ["ValueError", "first"],
+        [None, "FAILURE", "FAILURE"],
+        ["ValueError", "head"],
+        ["ValueError", "early"],
+        ["ValueError", "head"],
+        ["ValueError", "x"],
+    ]
+    await eventually(lambda: has_record(store, "errback"), because="the errback of the body is submitted")
+    assert (await ended(store, "errback")).status is Status.COMPLETED
+
+
+async def test_states_classes_and_children_are_those_of_celery(workers: Workers) -> None:
+    module = "__import__('tests.kit.workers.celery_plain', fromlist=['*'])"
+    assert await evaluate(
+        workers,
+        f"{module}.reports_state.delay().get(timeout=30)",
+        f"{module}.raises_own.delay().get(timeout=30)",
+        f"(lambda r: [r.get(timeout=30), [c.get(timeout=30) for c in r.children]])({module}.parent_of.delay(3))",
+        f"str({module}.returns_typed.delay().get(timeout=30))",
+        f"{module}.own_state({module}.keeps_own_state.delay())",
+    ) == [
+        [["PROGRESS", {"current": 1, "total": 4}, 25.0]],
+        ["OwnError", "its text"],
+        ["parent", [0, 1, 2]],
+        "2026-01-02 03:04:05",
+        ["OWN", {"kept": True}],
+    ]
 
 
 async def test_a_call_with_odd_json_is_refused_or_kept_exactly(workers: Workers, store: TaskStore) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 import time
+from datetime import datetime
+from typing import Any
 
 import redis
 from celery import Task
@@ -119,3 +121,55 @@ def dies(self: Task) -> str:
     if self.request.retries == 0:
         os.kill(os.getpid(), 9)
     return "survived"
+
+
+@app.task
+def note_failure(task_id: str) -> str:
+    """Take the place of an errback in the old style, which gets the id of the task that failed."""
+    return task_id
+
+
+class OwnError(Exception):
+    """An exception class of the project's own."""
+
+
+@app.task
+def raises_own() -> None:
+    raise OwnError("its text")
+
+
+@app.task
+def returns_typed() -> datetime:
+    return datetime(2026, 1, 2, 3, 4, 5)
+
+
+@app.task(bind=True)
+def parent_of(self: Task, count: int) -> str:
+    for n in range(count):
+        add.delay(n)
+    return "parent"
+
+
+@app.task(bind=True)
+def reports_state(self: Task) -> list[Any]:
+    """Report progress as Celery's documentation shows it; returns what others read meanwhile."""
+    self.update_state(state="PROGRESS", meta={"current": 1, "total": 4})
+    result = self.AsyncResult(self.request.id)
+    deadline = time.monotonic() + 20
+    while app.records.find(self.request.id).progress.percentage == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [[result.state, result.info, app.records.find(self.request.id).progress.percentage]]
+
+
+@app.task(bind=True)
+def keeps_own_state(self: Task) -> None:
+    self.update_state(state="OWN", meta={"kept": True})
+    raise Ignore
+
+
+def own_state(result: Any) -> list[Any]:
+    """Wait until a task is in a state of its own, which no `get` waits for; return the state and its meta."""
+    deadline = time.monotonic() + 20
+    while result.state in ("PENDING", "STARTED") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [result.state, result.info]

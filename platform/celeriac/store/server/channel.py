@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,9 +75,19 @@ class StoreChannel:
         if keys.record_of_nobody(task_id):
             return None
         with _reached():
-            found = self._reader.hgetall(keys.task(task_id))
-        record = {name.decode(): value.decode() for name, value in found.items()}
-        return task_from_hash({"task_id": task_id, **record}) if "status" in record else None
+            return _task_from(task_id, self._reader.hgetall(keys.task(task_id)))
+
+    def find_with(self, wanted: Sequence[tuple[str, str | bytes]]) -> list[tuple[Task | None, bytes | None]]:
+        """Return the record of each task and the value of the key named with it, None for what does not exist.
+
+        Raises `StoreUnavailableError`.
+        """
+        with _reached(), self._reader.pipeline(transaction=False) as pipe:
+            for task_id, key in wanted:
+                pipe.hgetall("" if keys.record_of_nobody(task_id) else keys.task(task_id))
+                pipe.get(key)
+            replies = iter(pipe.execute())
+        return [(_task_from(task_id, next(replies)), next(replies)) for task_id, _ in wanted]
 
     def traceback_of(self, task_id: str, attempt: int) -> str:
         """Return the traceback with which an attempt failed, "" if the log has none; raises `StoreUnavailableError`."""
@@ -88,6 +98,11 @@ class StoreChannel:
             if line.message == ATTEMPT_FAILED and line.attempt == attempt:
                 return str(line.data.get("traceback", ""))
         return ""
+
+
+def _task_from(task_id: str, found: Mapping[bytes, bytes]) -> Task | None:
+    record = {name.decode(): value.decode() for name, value in found.items()}
+    return task_from_hash({"task_id": task_id, **record}) if "status" in record else None
 
 
 @contextlib.contextmanager
