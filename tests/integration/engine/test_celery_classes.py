@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.base import next_arguments
 from tests.kit.servers import ValkeyServer
+from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import PLAIN, celery_command, evaluate, publish
 from tests.kit.workers.engine_workers import TYPES, Workers, ended, ran, statuses, workers_on
 
@@ -54,6 +56,10 @@ async def publish_here(workers: Workers, *expressions: str) -> list[str]:
     return await publish(workers, *named, **IMPORTS)
 
 
+async def has_noted(store: TaskStore, task_id: str, notes: list[str]) -> bool:
+    return await ran(store, task_id) == notes
+
+
 async def test_a_task_of_any_class_has_a_record_a_claim_and_a_result(workers: Workers, store: TaskStore) -> None:
     fine = await publish_here(workers, *(f"{kind}.delay(4)" for kind in KINDS))
     wrong = await publish_here(workers, *(f"{kind}.delay(-1)" for kind in KINDS))
@@ -69,8 +75,9 @@ async def test_a_task_of_any_class_has_a_record_a_claim_and_a_result(workers: Wo
         task = await ended(store, wrong[number])
         assert task.error is not None
         assert (kind, task.status, task.error.message) == (kind, Status.FAILED, "ValueError: negative")
-        notes = await ran(store, wrong[number])
-        assert notes == [text for text in (before, "double -1", after, based and "on_failure ValueError") if text]
+        # Celery calls `on_failure` after the end is recorded.
+        expected = [text for text in (before, "double -1", after, based and "on_failure ValueError") if text]
+        await eventually(partial(has_noted, store, wrong[number], expected), because=f"{kind} has noted {expected}")
         task = await ended(store, again[number])
         assert (kind, task.status, task.result, task.attempt) == (kind, Status.COMPLETED, 400, 2)
         notes = await ran(store, again[number])

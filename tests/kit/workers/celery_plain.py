@@ -173,3 +173,8 @@ def own_state(result: Any) -> list[Any]:
     while result.state in ("PENDING", "STARTED") and time.monotonic() < deadline:
         time.sleep(0.02)
     return [result.state, result.info]
+
+
+def links_of(last: Any) -> list[Any]:
+    """Return the results of a chain, last to first."""
+    return [last, *(links_of(last.parent) if last.parent is not None else [])]
