@@ -46,8 +46,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 class CeleriacError(Exception):
@@ -71,6 +73,33 @@ class Violation:
     message: str
 
 
+#: Most violations that an error tells of, and most characters of a field's path and of a message.
+MAX_VIOLATIONS: Final = 20
+_MAX_FIELD: Final = 200
+_MAX_MESSAGE: Final = 1000
+#: What the last violation says if some were left out.
+_MORE: Final = re.compile(r"and (\d{1,18}) more")
+
+
+def bounded_violations(found: Sequence[Violation], most: int = MAX_VIOLATIONS) -> tuple[Violation, ...]:
+    """Return the first violations, shortened, and how many more there are: a refusal is never a long answer."""
+    more = _MORE.fullmatch(found[-1].message) if found and not found[-1].field else None
+    real = found if more is None else found[:-1]
+    told = [Violation(_shortened(v.field, _MAX_FIELD), _shortened(v.message, _MAX_MESSAGE)) for v in real[:most]]
+    if rest := len(real) - len(told) + (0 if more is None else int(more[1])):
+        told.append(Violation("", f"and {rest} more"))
+    return tuple(told)
+
+
+def told_violations(violations: Iterable[Violation]) -> str:
+    """Return violations as one text."""
+    return "; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
 class JsonError(CeleriacError, ValueError):
     """A text is not JSON, or a value has no form in JSON; `place` is where (`payload.items[3]`), or what was read."""
 
@@ -87,8 +116,12 @@ class InvalidSubmissionError(CeleriacError, ValueError):
     code = "invalid_submission"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        self.violations = tuple(violations)
-        super().__init__("; ".join(f"{v.field}: {v.message}" if v.field else v.message for v in violations))
+        self.violations = bounded_violations(violations)
+        super().__init__(told_violations(self.violations))
+
+    def brief(self) -> InvalidSubmissionError:
+        """Return the same refusal with its first violation only."""
+        return InvalidSubmissionError(bounded_violations(self.violations, 1))
 
 
 class TaskNotFoundError(CeleriacError, LookupError):

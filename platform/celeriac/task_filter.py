@@ -20,7 +20,7 @@ from pydantic import (
 from celeriac.errors import InvalidSubmissionError
 from celeriac.model import Status
 from celeriac.moments import Moment
-from celeriac.violations import shown, violations_of
+from celeriac.violations import check_field_count, shown, violations_of
 
 MAX_LIMIT: Final = 500
 DEFAULT_LIMIT: Final = 50
@@ -109,6 +109,7 @@ class TaskFilter(BaseModel):
 
 def read_filter(document: Any) -> TaskFilter:
     """Check a filter; raises `InvalidSubmissionError` that names the fields below `filter`."""
+    check_field_count(document, TaskFilter.model_fields, "filter.")
     try:
         return TaskFilter.model_validate(document)
     except ValidationError as exc:

@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from celeriac import json_text
 from celeriac.errors import (
+    MAX_VIOLATIONS,
     CeleriacError,
     ChangedDefinitionError,
     DefinitionNotFoundError,
@@ -34,6 +35,8 @@ from celeriac.errors import (
     RateLimitedError,
     TaskNotFoundError,
     Violation,
+    bounded_violations,
+    told_violations,
 )
 from celeriac.violations import plain_text
 from celeriac_api.http.bodies import EncodedBodyError, is_json
@@ -118,7 +121,7 @@ class RequestError(CeleriacError):
 
     def __init__(self, code: str, detail: str, violations: Sequence[Violation] = ()) -> None:
         self.code = code
-        self.violations = tuple(violations)
+        self.violations = bounded_violations(violations)
         super().__init__(detail)
 
 
@@ -282,8 +285,9 @@ async def _from_validation(request: Request, exc: Exception) -> Response:
     errors = exc.errors()
     if refusal := _of_body(request, errors):
         return problem_of(refusal, instance_of(request.scope))
-    violations = [Violation(_place(error["loc"]), plain_text(error)) for error in errors]
-    detail = "; ".join(f"{v.field}: {v.message}" for v in violations)
+    found = [Violation(_place(error["loc"]), plain_text(error)) for error in errors[: MAX_VIOLATIONS + 1]]
+    violations = bounded_violations(found + [found[-1]] * (len(errors) - len(found)))
+    detail = told_violations(violations)
     return problem("invalid_request", TABLE["invalid_request"], detail, instance_of(request.scope), violations)
 
 

@@ -24,7 +24,7 @@ from celeriac.schedules.record import (
 from celeriac.schedules.request import BackfillRequest, MoveRequest
 from celeriac.schedules.service import MAX_PREVIEW, CurrentDefinition, Schedules
 from celeriac.tasks.request import IDEMPOTENCY_KEY
-from celeriac.violations import violations_of
+from celeriac.violations import check_field_count, violations_of
 from celeriac_api.access.caller import principal_in
 from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.problems import RequestError
@@ -429,6 +429,7 @@ async def _document(request: Request) -> Any:
 
 async def _read(request: Request, model: type[_M]) -> _M:
     document = await _document(request) if await request.body() else {}
+    check_field_count(document, model.model_fields)
     try:
         return model.model_validate(document if document is not None else {})
     except ValidationError as exc:

@@ -29,7 +29,7 @@ from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.registry import registry
 from celeriac.tasks.request import MAX_USER_ID_LENGTH, read_request
 from celeriac.tasks.submission import build_submission, template_of
-from celeriac.violations import outer_violations
+from celeriac.violations import check_field_count, outer_violations
 
 MAX_CONTENT_BYTES: Final = 256 * 1024
 MAX_NOTE: Final = 2000
@@ -200,6 +200,7 @@ def read_definition(document: object) -> DefinitionRequest:
 def _read(document: object, model: type[_T]) -> _T:
     if not isinstance(document, dict):
         raise InvalidSubmissionError([Violation("", "must be a JSON object")])
+    check_field_count(document, model.model_fields)
     try:
         return model.model_validate(document)
     except ValidationError as exc:

@@ -24,7 +24,7 @@ from pydantic import (
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.moments import MAX_DELAY_S, Moment, bounded
 from celeriac.settings import GROUP_NAME, parse_duration_s
-from celeriac.violations import outer_violations
+from celeriac.violations import check_field_count, outer_violations
 
 #: Visible ASCII, as an HTTP header can carry it.
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -211,6 +211,7 @@ def read_batch_item(document: object) -> BatchItem:
 def _read(document: object, model: type[R]) -> R:
     if not isinstance(document, dict | Mapping):
         raise InvalidSubmissionError([Violation("", "a submission is a JSON object")])
+    check_field_count(document, model.model_fields)
     try:
         return model.model_validate(document)
     except ValidationError as exc:

@@ -16,6 +16,7 @@ from celeriac.errors import (
     CeleriacError,
     HistoryMissingError,
     IllegalTransitionError,
+    InvalidSubmissionError,
     StoreUnavailableError,
     TaskNotFoundError,
 )
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Documents of a batch that are checked before others get their turn on the event loop (about 2 ms).
 _TURN: Final = 50
+#: How many refused tasks of a batch are answered with all that is wrong; the others with the first thing.
+_TOLD_AT_LENGTH: Final = 20
 
 
 class Intake(Protocol):
@@ -100,11 +103,16 @@ class Tasks:
         place (`K:0`, `K:1`, …). Raises `StoreUnavailableError` only if the store took none.
         """
         prepared: list[Awaitable[Submitted] | CeleriacError] = []
+        refused = 0
         for place, document in enumerate(documents):
             if place % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
             key = None if idempotency_key is None else f"{idempotency_key}:{place}"
-            prepared.append(await self._prepared(document, caller, key))
+            one = await self._prepared(document, caller, key)
+            if isinstance(one, InvalidSubmissionError):
+                refused += 1
+                one = one.brief() if refused > _TOLD_AT_LENGTH else one
+            prepared.append(one)
         # All calls begin in one tick, so they share a round trip.
         replies = iter(
             await asyncio.gather(

@@ -6,7 +6,6 @@ Celery calls (`.delay()`), `remote_submission` the dispatch API, and `instance_o
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from celeriac.tasks.registry import TaskType
 from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.types.remote import REMOTE_TASK
+from celeriac.violations import suggested
 
 #: The two bits of a UUID that say what kind it is, over a random digit.
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -314,8 +314,7 @@ def _json_text(field: str, value: Mapping[str, Any], *, limit: int) -> str:
 
 def _unknown_type(name: str, types: Iterable[TaskType]) -> str:
     known = [task_type.name for task_type in types]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
+    if near := suggested(name, known, most=3):
         return f"there is no task type {name!r}; did you mean {' or '.join(near)}?"
     names = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return f"there is no task type {name!r}; known are: {names or '(none)'}"

@@ -74,7 +74,7 @@ def _documents(body: bytes, most: int) -> Sequence[object]:
     if not isinstance(document, Mapping) or not isinstance(document.get("tasks"), list):
         raise InvalidSubmissionError([Violation("tasks", "a batch must be a JSON object whose `tasks` is a list")])
     if unknown := [name for name in document if name != "tasks"]:
-        raise InvalidSubmissionError([Violation(unknown[0][:100], "this field does not exist; a batch has only tasks")])
+        raise InvalidSubmissionError([Violation(unknown[0], "this field does not exist; a batch has only tasks")])
     tasks: list[object] = document["tasks"]
     if len(tasks) > most:
         raise InvalidSubmissionError([Violation("tasks", f"holds {len(tasks)} tasks, above the limit of {most}")])

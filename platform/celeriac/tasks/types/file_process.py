@@ -29,7 +29,7 @@ from celeriac.settings import ChainStep, Settings
 from celeriac.tasks.registry import TaskType, TypeHooks, registry
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.types.processors import Processor, Processors, processors
-from celeriac.violations import no_such, violations_of
+from celeriac.violations import no_such, unknown_names, violations_of
 
 #: Name of the intake that takes files over.
 FILES: Final = "files"
@@ -105,8 +105,7 @@ def _chain_steps(payload: FilePayload, chain: Iterable[ChainStep], known: Proces
     names = [step.processor for step in chain]
     if unknown := [name for name in payload.options if name not in names]:
         what = f"step of {payload.processor!r}"
-        violations = [Violation(f"payload.options.{name}", no_such(what, name, names)) for name in unknown]
-        raise InvalidSubmissionError(violations)
+        raise InvalidSubmissionError(unknown_names("payload.options", what, unknown, names))
     for step in chain:
         processor = known.get(step.processor)
         if processor is None:
@@ -128,7 +127,7 @@ def options_of(processor: Processor, options: Mapping[str, Any], field: str) -> 
     strange = [name for name in options if name not in names]
     if strange and processor.options.model_config.get("extra") == "forbid":
         what = f"option of {processor.name!r}"
-        raise InvalidSubmissionError([Violation(f"{field}.{name}", no_such(what, name, names)) for name in strange])
+        raise InvalidSubmissionError(unknown_names(field, what, strange, names))
     try:
         return processor.options.model_validate(dict(options))
     except ValidationError as exc:

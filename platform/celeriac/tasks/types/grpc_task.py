@@ -6,6 +6,7 @@ with it gRPC, is in `celeriac_tasks.grpc_task`; a front door needs neither to ch
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -32,6 +33,8 @@ from celeriac.violations import nearest, shown
 MAX_MESSAGE_LEVELS: Final = 100
 #: Longest deadline that a payload may ask for, as in the settings of a service.
 MAX_TIMEOUT_MS: Final = round(MAX_TIMEOUT_S * 1000)
+#: How many unknown keys of a payload are compared with its fields.
+_COMPARED: Final = 20
 
 
 def _fits_struct(data: dict[str, Any]) -> dict[str, Any]:
@@ -115,9 +118,10 @@ class GrpcTaskPayload(BaseModel):
         """Refuse an unknown key that looks like a field which is not there: `dta` would silently send no data."""
         if isinstance(payload, dict) and (info.context or {}).get("submitted"):
             absent = [name for name in cls.model_fields if name not in payload]
-            for key in payload:
-                if key not in cls.model_fields and (meant := nearest(str(key), absent, cutoff=0.8)):
-                    raise ValueError(f"there is no such field as {shown(str(key))!r}; did you mean {meant}?")
+            unknown = (str(key) for key in payload if key not in cls.model_fields)
+            for key in islice(unknown, _COMPARED):
+                if meant := nearest(key, absent, cutoff=0.8):
+                    raise ValueError(f"there is no such field as {shown(key)!r}; did you mean {meant}?")
         return payload
 
 
