@@ -203,7 +203,7 @@ class Attempt:
 
 
 class ThreadInterrupt:
-    """Raises `CancelledError` in a thread that runs a plain function.
+    """Raises `CancelledError`, or before it another exception, in a thread that runs a plain function.
 
     Python raises it between two bytecodes: in a loop at once, in a call into C when that returns.
     (PyThreadState_SetAsyncExc of the Python/C API, which dramatiq's time limits use too.)
@@ -212,7 +212,9 @@ class ThreadInterrupt:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread_id: int | None = None
+        #: Whether the function must end, and whether an exception may be on its way to the thread.
         self._wanted = False
+        self._sent = False
 
     def __enter__(self) -> None:
         with self._lock:
@@ -223,7 +225,7 @@ class ThreadInterrupt:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             thread_id, self._thread_id = self._thread_id, None
-            if self._wanted and thread_id is not None:
+            if self._sent and thread_id is not None:
                 # The exception may not have been raised yet: withdraw it.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
 
@@ -231,7 +233,15 @@ class ThreadInterrupt:
         """Interrupt the function, or prevent its start."""
         with self._lock:
             self._wanted = True
-            if self._thread_id is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._thread_id), ctypes.py_object(asyncio.CancelledError)
-                )
+            self._send(asyncio.CancelledError)
+
+    def warn(self, exception: type[Exception]) -> None:
+        """Raise an exception in the function, which may catch it and go on."""
+        with self._lock:
+            if not self._wanted:
+                self._send(exception)
+
+    def _send(self, exception: type[BaseException]) -> None:
+        if self._thread_id is not None:
+            self._sent = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), ctypes.py_object(exception))

@@ -90,12 +90,13 @@ class CeleriacApp(Celery):
         Raises `InvalidSubmissionError` if the arguments do not fit the registered type.
         """
         name, settings = call.headers["task"], self.celeriac_settings
-        task_type = self.registered_type(name)
+        task_type, task = self.registered_type(name), self.tasks.get(name)
         published = messages.celery_call(
             call,
             group=group,
             delivery=delivery_of(group, settings),
-            max_retries=getattr(self.tasks.get(name), "max_retries", 3),
+            max_retries=getattr(task, "max_retries", 3),
+            time_limit_s=getattr(task, "time_limit", None),
             registered=task_type is not None,
         )
         return submission_of_call(published, settings, task_type)

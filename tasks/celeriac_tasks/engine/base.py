@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,10 +14,18 @@ from inspect import signature
 from math import isfinite
 from typing import Any, Final
 
+from billiard.process import current_process
 from celery import Task
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.exceptions import (
+    Ignore,
+    MaxRetriesExceededError,
+    Reject,
+    Retry,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+)
 
-from celeriac.errors import TaskError
+from celeriac.errors import TaskError, TaskTimeoutError
 from celeriac.execution.attempt import Attempt, ThreadInterrupt
 from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Amendment, Refusal, Status
@@ -117,7 +127,7 @@ class CeleriacTask(Task):
         if attempt.claim.timeout_ms is not None:
             runtime.loop.call_soon_threadsafe(attempt.limit, attempt.claim.timeout_ms / 1000)
         try:
-            with attempt.interruptible(interrupt), interrupt:
+            with attempt.interruptible(interrupt), interrupt, self._softly_limited(runtime.loop, attempt, interrupt):
                 value = _body_of(self)(*args, **kwargs)
             tell_success(self, self.request, value)
         except asyncio.CancelledError:
@@ -137,6 +147,28 @@ class CeleriacTask(Task):
             return runtime.wait(runner.fail_for_good(attempt, exc))
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 
+    @contextmanager
+    def _softly_limited(self, loop: AbstractEventLoop, attempt: Attempt, interrupt: ThreadInterrupt) -> Iterator[None]:
+        """Raise `SoftTimeLimitExceeded` in the task when its soft limit has passed, unless its pool does that."""
+        request, claim = self.request, attempt.claim
+        _, soft_s = request.timelimit or (None, None)
+        # The message's own hard limit is that of the pool, which is later.
+        request.timelimit = [None if claim.timeout_ms is None else claim.timeout_ms / 1000, soft_s]
+        soft_s = soft_s or self.soft_time_limit
+        if not soft_s or _in_prefork_pool():
+            yield
+            return
+        timers: list[TimerHandle] = []
+
+        def start() -> None:
+            timers.append(loop.call_later(soft_s, interrupt.warn, SoftTimeLimitExceeded))
+
+        loop.call_soon_threadsafe(start)
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(lambda: timers[0].cancel())
+
     def _answer(self, outcome: AttemptEnd) -> Any:
         if isinstance(outcome.error, Ignore):
             raise outcome.error
@@ -144,6 +176,8 @@ class CeleriacTask(Task):
             return outcome.value
         if outcome.status is Status.RETRYING:
             raise outcome.error if isinstance(outcome.error, Retry) else Retry(exc=outcome.error)
+        if isinstance(outcome.error, TaskTimeoutError):
+            raise TimeLimitExceeded(str(outcome.error))
         if outcome.status is Status.FAILED and outcome.error is not None:
             raise outcome.error
         if outcome.status is Status.CANCELLED:
@@ -185,6 +219,11 @@ def recorded(base: type[Task]) -> type[Task]:
     bases = (base,) if issubclass(base, CeleriacTask) else (base, CeleriacTask)
     about = {"__module__": base.__module__, "__doc__": base.__doc__, "__qualname__": base.__qualname__}
     return type(base.__name__, bases, {**about, "__call__": _attempted, "abstract": True})
+
+
+def _in_prefork_pool() -> bool:
+    """Whether this is a process of Celery's prefork pool, which sees to soft time limits by itself."""
+    return getattr(current_process(), "index", None) is not None
 
 
 def _attempted(task: CeleriacTask, *args: Any, **kwargs: Any) -> Any:

@@ -21,6 +21,7 @@ from kombu.utils.json import dumps
 
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
+from celeriac.execution.attempt import STOP_GRACE_S
 from celeriac.model import Delivery
 from celeriac.moments import bounded_ms, duration_ms
 from celeriac.tasks.submission import CeleryCall
@@ -35,6 +36,8 @@ UNLIMITED_RETRIES: Final = 1_000_000
 
 _JSON: Final = "application/json"
 _TOP_PRIORITY: Final = 9
+#: How much later than at the time limit a process of a pool is killed (seconds): before that the task is stopped.
+_KILL_LATER_S: Final = STOP_GRACE_S + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +124,24 @@ def _text_of(value: Any) -> str:
     return str(value)
 
 
-def encoded_body(args: Sequence[Any], kwargs: Mapping[str, Any], embed: Mapping[str, Any]) -> str:
-    """Return the body of a protocol-2 message as base64."""
-    return base64.b64encode(dumps([list(args), dict(kwargs), dict(embed)]).encode()).decode()
-
-
 def celery_call(
-    call: PublishedCall, *, group: str, delivery: Delivery, max_retries: int | None, registered: bool
+    call: PublishedCall,
+    *,
+    group: str,
+    delivery: Delivery,
+    max_retries: int | None,
+    registered: bool,
+    time_limit_s: float | None = None,
 ) -> CeleryCall:
-    """Return how a published call asks to be run.
+    """Return how a published call asks to be run; `max_retries` and `time_limit_s` are those of its task.
 
     The record takes over its ETA and expiry, so no worker holds the call in memory until it is due. The record
     does not keep the message if the call is of a registered type and does not belong to a canvas.
     """
     args, kwargs, embed = call.arguments()
-    limit_s = next((seconds for seconds in call.headers.get("timelimit") or () if seconds), None)
+    hard_s, soft_s = call.headers.get("timelimit") or (None, None)
+    # A registered type has one limit. In a plain task the soft one is an exception that it may catch.
+    limit_s = hard_s or (soft_s if registered else time_limit_s)
     with _refusing("time_limit"):
         timeout_ms = None if limit_s is None else duration_ms(limit_s, what="time_limit")
     needed = not registered or any(embed.values())
@@ -149,20 +155,25 @@ def celery_call(
         run_at_ms=_ms("eta", call.headers.get("eta")),
         expires_at_ms=_ms("expires", call.headers.get("expires")),
         timeout_ms=timeout_ms,
-        message=_kept(call, group) if needed else None,
+        message=_kept(call, group, limit_s) if needed else None,
         follows=bool(call.headers.get("parent_id")),
     )
 
 
-def _kept(call: PublishedCall, queue: str) -> str:
-    """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count."""
+def _kept(call: PublishedCall, queue: str, limit_s: float | None) -> str:
+    """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count.
+
+    Its hard time limit, after which Celery's prefork pool kills a process, is later than the record's.
+    """
     priority = call.properties.get("priority")
+    _, soft_s = call.headers.get("timelimit") or (None, None)
+    limits = [None if limit_s is None else limit_s + _KILL_LATER_S, soft_s]
     return _written(
         {
             "body": base64.b64encode(call.body).decode(),
             "content-encoding": call.content_encoding,
             "content-type": call.content_type,
-            "headers": {"retries": 0, **call.headers, "eta": None, "expires": None, HEADER: KEPT},
+            "headers": {"retries": 0, **call.headers, "timelimit": limits, "eta": None, "expires": None, HEADER: KEPT},
             "properties": {
                 "correlation_id": call.headers["id"],
                 "reply_to": call.properties.get("reply_to") or "",

@@ -17,9 +17,9 @@ from typing import Any, Final
 from celery import states
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import ResultConsumer as RedisConsumer
-from celery.exceptions import BackendStoreError, TaskRevokedError, WorkerLostError
+from celery.exceptions import BackendStoreError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
-from celeriac.errors import TaskFailedError, TaskTimeoutError
+from celeriac.errors import TaskFailedError
 from celeriac.model import Failure, Status, Task
 from celeriac.store import keys
 from celeriac_tasks.engine.base import ATTEMPT
@@ -76,7 +76,7 @@ class RecordConsumer(RedisConsumer):
 class RecordBackend(RedisBackend):
     """A result backend on the store.
 
-    `get` raises what the task raised if the class can be imported, `TaskTimeoutError`, `WorkerLostError` or
+    `get` raises what the task raised if the class can be imported, `TimeLimitExceeded`, `WorkerLostError` or
     `TaskRevokedError` for a timeout, a lost worker or a cancellation, and `TaskFailedError` with code and message for
     all other failures. An id without a record is PENDING, as in Celery: a task of a chain gets its record when its
     turn comes.
@@ -192,7 +192,8 @@ def exception_of(task: Task) -> Exception:
             revoked: Exception = TaskRevokedError(text)
             return revoked
         case "timeout":
-            return TaskTimeoutError(text)
+            exceeded: Exception = TimeLimitExceeded(text)
+            return exceeded
         case "worker_lost":
             lost: Exception = WorkerLostError(text)
             return lost

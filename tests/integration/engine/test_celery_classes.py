@@ -122,6 +122,28 @@ async def test_a_retry_may_change_options_and_some_of_the_arguments(workers: Wor
         assert await store.redis.exists(f"celeriac:running:{group}", f"celeriac:waiting:{group}") == 0
 
 
+async def test_limits_of_the_call_and_the_decorator_hold(workers: Workers, store: TaskStore) -> None:
+    partial_, called, unhandled, hard = await publish_here(
+        workers,
+        "works_softly.delay(True)",
+        "works_softly.apply_async((True,), soft_time_limit=2, time_limit=50)",
+        "works_softly.delay(False)",
+        "works_hard.delay()",
+    )
+    for task_id, limits in ((partial_, [60, 1]), (called, [50, 2])):
+        task = await ended(store, task_id)
+        assert (task.status, task.result, task.attempt) == (Status.COMPLETED, "partial", 1)
+        (noted,) = await ran(store, task_id)
+        assert noted == f"soft {[float(limits[0]), limits[1]]}"
+    task = await ended(store, unhandled)
+    assert task.error is not None
+    assert (task.status, task.error.code) == (Status.FAILED, "exception")
+    assert task.error.message.startswith("SoftTimeLimitExceeded")
+    task = await ended(store, hard)
+    assert task.error is not None
+    assert (task.status, task.error.code, task.attempt) == (Status.FAILED, "timeout", 1)
+
+
 class Running:
     args = (1, 2)
     kwargs = {"c": 3}  # noqa: RUF012

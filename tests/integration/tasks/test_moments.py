@@ -253,7 +253,7 @@ def test_a_celery_call_and_the_command_line_refuse_the_same_moments(moment: str)
 def test_a_celery_call_refuses_time_limits_that_are_no_durations(limit: Any) -> None:
     with pytest.raises(InvalidSubmissionError, match="time_limit"):
         _call(timelimit=[limit, None])
-    assert _call(timelimit=[None, 3]).timeout_ms == 3000
+    assert _call(timelimit=[3, None]).timeout_ms == 3000
 
 
 def test_a_naive_moment_of_celery_is_utc() -> None:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from celery import Task, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celeriac_tasks.celery import app
 from tests.kit.workers.notes import note
@@ -117,3 +118,27 @@ def gives_up_early(self: Task) -> str:
     if self.request.retries == 0:
         raise self.retry(countdown=3600, expires=0.2)
     return "ran"
+
+
+def busy(seconds: float) -> None:
+    """Run for a while in small steps, where an exception arrives between two."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.02)
+
+
+@app.task(bind=True, soft_time_limit=1, time_limit=60)
+def works_softly(self: Task, catches: bool) -> str:
+    try:
+        busy(30)
+    except SoftTimeLimitExceeded:
+        note(self.request.id, f"soft {self.request.timelimit}")
+        if catches:
+            return "partial"
+        raise
+    return "whole"
+
+
+@app.task(time_limit=1)
+def works_hard() -> None:
+    busy(30)
