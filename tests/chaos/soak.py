@@ -32,7 +32,7 @@ import redis.asyncio as redis
 
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.kit.soak.counts import Zeroes, read_produced
+from tests.kit.soak.counts import Zeroes, read_produced, unexpected_lines
 from tests.kit.soak.definition_doors import DefinitionDoors
 from tests.kit.soak.doors import GROUPS, USERS, Knocker, knock
 from tests.kit.soak.file_doors import FileDoors
@@ -140,15 +140,9 @@ class Soak:
         havoc.cancel()
         await asyncio.gather(havoc, return_exceptions=True)
         self._knocker.stopped.set()
-        self._stop_producer()
+        await self._platform.processes.end("producer")
         await asyncio.gather(*load)
         await files.close()
-
-    def _stop_producer(self) -> None:
-        producer = self._platform.processes.roles["producer"]
-        producer.ended_by, producer.down_until = "the end", float("inf")
-        if producer.process is not None:
-            producer.process.terminate()
 
     # --- the end
 
@@ -177,6 +171,7 @@ class Soak:
         self._zeroes.note(
             "crashed: ended by themselves", [f"{n} {code}" for n, code in self._platform.processes.crashes]
         )
+        self._zeroes.note("logged: lines that no havoc explains", unexpected_lines(self._platform.folder))
         self._zeroes.counts.update(self._ledger.faults)
 
     async def _freeze(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -31,6 +32,10 @@ _MAY_END = {
     "report": {("COMPLETED", ""), ("FAILED", "worker_lost")},
 }
 _MARKED = ("nap", "thread", "steps", "remote", "celery")
+#: Nothing that is killed or cut off leads to these lines in a log.
+_UNEXPECTED = re.compile(
+    r"never retrieved|never awaited|Unclosed|a step failed|\[critical|Segmentation fault|could not be recorded"
+)
 _COMPARED = ("status", "attempt", "rev", "finished_ms", "error_code", "result", "queue", "cancel_requested")
 
 
@@ -239,6 +244,15 @@ class Zeroes:
                     doubled.append(f"user {follower.user_id}: {task_id} ended {ends} times, {seen} seen")
         self.note("lost: ends that a user did not see", lost)
         self.note("doubled: ends that a user saw again", doubled)
+
+
+def unexpected_lines(folder: Path) -> list[str]:
+    """Return the lines of all logs that no fault from outside explains."""
+    found = []
+    for path in folder.glob("*.log"):
+        with path.open(errors="replace") as lines:
+            found += [f"{path.name}: {line.strip()[:300]}" for line in lines if _UNEXPECTED.search(line)]
+    return found
 
 
 def read_produced(path: Path, ledger: Ledger) -> None:

@@ -101,6 +101,12 @@ class Processes:
                         role.start()
             await asyncio.sleep(0.2)
 
+    async def end(self, name: str) -> None:
+        """End one role for good."""
+        role = self.roles.pop(name)
+        role.signal(signal.SIGTERM)
+        await asyncio.to_thread(_wait_or_kill, [role])
+
     async def stop(self) -> None:
         """End everything: the servers last."""
         if self._watcher is not None:
