@@ -44,6 +44,7 @@ from tests.kit.soak.ledger import Ledger
 from tests.kit.soak.processes import renice
 from tests.kit.soak.records import FINAL, read_marks, read_records
 from tests.kit.soak.servers import Plan, SoakPlatform
+from tests.kit.soak.snapshots import Snapshots
 from tests.kit.soak.table import by_name, table_of
 from tests.kit.soak.task_doors import TaskDoors
 from tests.kit.tokens import token_of
@@ -62,7 +63,7 @@ class Soak:
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self._arguments = arguments
         self._seconds = arguments.hours * 3600
-        retention_s = round(min(max(self._seconds / 6, 90), 300))
+        retention_s = round(min(max(self._seconds / 6, 90), 180))
         self._plan = Plan(folder, arguments.database, retention_s, retention_s)
         self._platform = SoakPlatform(self._plan)
         self._ledger = Ledger()
@@ -80,7 +81,9 @@ class Soak:
         await self._platform.start()
         try:
             await self._wait_for_apis()
-            background = [asyncio.create_task(self._leaks.run()), *self._follow_users()]
+            self._snapshots = Snapshots(self._platform.store_url)
+            background = [asyncio.create_task(one.run()) for one in (self._leaks, self._snapshots)]
+            background += self._follow_users()
             _say("the platform runs")
             await asyncio.sleep(_QUIET_S)
             before = self._leaks.quiet(_QUIET_S)
@@ -160,6 +163,9 @@ class Soak:
             self._zeroes.slots(records)
             await self._zeroes.store(store, client, records)
             self._zeroes.users(self._followers, records)
+            await self._snapshots.look()
+            self._zeroes.note("history: differs from the store", self._snapshots.differences(records))
+            self._ledger.watched["records compared with history"] = len(self._snapshots.rows)
             _say("waiting until records and uploads expire")
             await asyncio.sleep(self._plan.retention_s + 75)
             self._zeroes.files(self._platform, records)

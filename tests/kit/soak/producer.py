@@ -36,8 +36,9 @@ def _delay(chance: random.Random) -> None:
 async def _report() -> None:
     task_id = f"report_{secrets.token_hex(8)}"
     reports.register_task(task_id=task_id, user_id=9, task_type="report")
-    _note(task_id, "report")
+    # Registering waits for a slow store only for a moment; what was started is known.
     await _at_least_once(lambda: reports.notify_started(task_id))
+    _note(task_id, "report")
     for step in range(1, 4):
         await _at_least_once(lambda step=step: reports.notify_progress(task_id, progress=step * 30, message=str(step)))
     await _at_least_once(lambda: reports.notify_completed(task_id, result={"ok": True}))
