@@ -112,8 +112,11 @@ class UploadSweeper(Role):
         area = self._uploads
         idle_s = time.time() - area.last_touched_s(file_id)
         try:
-            unfinished = not area.info(file_id).resumable and not _whole(area, file_id)
-            if idle_s < (min(_DEAD_WRITER_S, area.settings.upload_ttl) if unfinished else area.settings.upload_ttl):
+            info = area.info(file_id)
+            life_s = area.settings.upload_ttl
+            if not _whole(area, file_id):
+                life_s = area.life_s(info, area.offset(file_id)) if info.resumable else min(_DEAD_WRITER_S, life_s)
+            if idle_s < life_s:
                 return False
             area.discard(file_id)
         except (FileMissingError, FileBusyError):

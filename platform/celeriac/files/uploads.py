@@ -34,12 +34,18 @@ from celeriac.errors import (
 )
 from celeriac.files.names import display_name, safe_extension
 from celeriac.files.roots import INCOMING
-from celeriac.files.upload_limits import check_room, check_size, check_type
+from celeriac.files.upload_limits import (
+    Usage,
+    check_number,
+    check_room,
+    check_size,
+    check_type,
+    counted_size,
+    quota_step,
+)
 from celeriac.settings import FilesSettings
 
 _FILE_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-#: How often the quota is checked again while a file of unknown length arrives (bytes).
-_QUOTA_STEP: Final = 64 * 1024**2
 _READ: Final = 1024**2
 
 
@@ -76,6 +82,8 @@ class UploadArea:
         self.folder = folder.absolute()
         self.settings = settings
         self._incoming = self.folder / INCOMING
+        #: Who made the uploads that are there; it never changes, so it is read once.
+        self._owners: dict[str, str | None] = {}
 
     def prepare(self) -> None:
         """Make the folders."""
@@ -105,7 +113,9 @@ class UploadArea:
             created_s=time.time(), metadata=metadata, resumable=resumable, owner=owner,
         )  # fmt: skip
         with _no_room(), self._counting():
-            self._check_room(length or 0)
+            everyone, own = self.usage(owner)
+            check_number(everyone, own, self.settings)
+            check_room(everyone, own, length or 0, self.settings)
             self._part(info.file_id).touch(exist_ok=False)
             self._write_info(info)
         return info
@@ -117,25 +127,43 @@ class UploadArea:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _check_room(self, wanted: int) -> None:
-        used, uploads = self.usage()
-        check_room(used, uploads, wanted, self.settings)
+    def usage(self, owner: str | None = None) -> tuple[Usage, Usage | None]:
+        """Return what all uploads take, and what those of `owner` take, if it is given."""
+        everyone, own = Usage(), None if owner is None else Usage()
+        owners: dict[str, str | None] = {}
 
-    def usage(self) -> tuple[int, int]:
-        """Return the bytes that all uploads use or have reserved, and the number of uploads."""
-        used, uploads = 0, 0
+        def count(file_id: str, size: int) -> None:
+            everyone.add(size)
+            if own is not None:
+                owners[file_id] = self._owners[file_id] if file_id in self._owners else self._owner(file_id)
+                if owners[file_id] == owner:
+                    own.add(size)
+
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                if _FILE_ID.fullmatch(entry.name[:36]):
-                    uploads += 1
-                    used += _size(entry)
+                if _FILE_ID.fullmatch(file_id := entry.name[:36]):
+                    count(file_id, _size(entry))
         with os.scandir(self._incoming) as entries:
             for entry in entries:
                 if entry.name.endswith(".part"):
-                    info, offset = self._peek(entry.name.removesuffix(".part"))
-                    uploads += 1
-                    used += max(offset, (info.length or 0) if info else 0)
-        return used, uploads
+                    file_id = entry.name.removesuffix(".part")
+                    info, arrived = self._peek(file_id)
+                    count(file_id, counted_size(arrived, info.length if info else 0))
+        if own is not None:
+            # Only of the uploads that are there.
+            self._owners = owners
+        return everyone, own
+
+    def _owner(self, file_id: str) -> str | None:
+        try:
+            return self.info(file_id).owner
+        except FileMissingError:
+            return None
+
+    def life_s(self, info: UploadInfo, offset: int) -> float:
+        """Return how long an unfinished upload is kept after its last change (seconds)."""
+        own, empty = self.settings.upload_ttl, self.settings.empty_upload_ttl
+        return min(own, empty) if info.resumable and offset == 0 and info.length else own
 
     def every_id(self) -> list[str]:
         """Return the ids of all uploads that have facts."""
@@ -302,7 +330,7 @@ class UploadWriter:
         self._area = area
         self._descriptor = descriptor
         self._sha256 = hashlib.sha256() if self.offset == 0 else None
-        self._looked_at = self.offset
+        self._step = quota_step(area.settings)
         self._chunk: Any = None
         self._chunk_start = 0
         # A request that waits for a write may be cancelled and close the writer while its thread still writes.
@@ -328,9 +356,9 @@ class UploadWriter:
         if self.info.length is not None and end > self.info.length:
             raise PayloadTooLargeError("the upload", end, self.info.length)
         with self._lock, _no_room():
-            if self.info.length is None and end - self._looked_at >= _QUOTA_STEP:
-                self._looked_at = end
-                self._area._check_room(0)
+            if self.offset // self._step != end // self._step:
+                wanted = len(data) if self.info.length is None else 0
+                check_room(*self._area.usage(self.info.owner), wanted, self._area.settings)
             view = memoryview(data)
             while view:
                 written = os.write(self._descriptor, view)

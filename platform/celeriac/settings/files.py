@@ -164,7 +164,15 @@ class FilesSettings(Section):
         ge=1,
         description=(
             "How many bytes all uploads together may take that no task has taken over yet. Beyond it, uploads are "
-            "answered 507."
+            "answered 507. What has arrived counts, and up to 1 MiB more of each unfinished upload."
+        ),
+    )
+    upload_quota_per_user: Size = Field(
+        50 * 1024**3,
+        ge=1,
+        description=(
+            "The same for the uploads of one user. Callers without a user id (without authentication) have only "
+            "`files.upload_quota`."
         ),
     )
     max_uploads: int = Field(
@@ -173,6 +181,11 @@ class FilesSettings(Section):
         description=(
             "How many uploads there may be that no task has taken over yet. Beyond it, further ones are answered 507."
         ),
+    )
+    max_uploads_per_user: int = Field(
+        1000,
+        ge=1,
+        description="How many of these uploads may be of one user. Beyond it, further ones are answered 507.",
     )
     upload_types: list[str] = Field(
         default_factory=lambda: ["*/*"],
@@ -184,6 +197,14 @@ class FilesSettings(Section):
         description=(
             "How long an upload is kept after its last change if no task takes it over. Then it is deleted, finished "
             "or not."
+        ),
+    )
+    empty_upload_ttl: Duration = Field(
+        900.0,
+        ge=1,
+        description=(
+            "How long a resumable upload is kept of which no byte has arrived, if that is shorter than "
+            "`files.upload_ttl`."
         ),
     )
     keep: Duration | None = Field(

@@ -192,9 +192,7 @@ async def create_upload(request: Request, parts: PartsOf) -> Response:
         await parts.files.stream(writer.finish)
     offset = writer.offset
     writer.close()
-    return Response(
-        status_code=201, headers={**_state(parts, writer.info.file_id, offset, length), "Location": location}
-    )
+    return Response(status_code=201, headers={**_state(parts, writer.info, offset), "Location": location})
 
 
 @router.head(
@@ -222,7 +220,7 @@ async def read_upload_offset(request: Request, file_id: FileId, parts: PartsOf) 
     area = parts.files.uploads
     offset = await parts.files.run(area.offset, file_id)
     info = await parts.files.run(area.info, file_id)
-    headers = _state(parts, file_id, offset, info.length)
+    headers = _state(parts, info, offset)
     headers["Upload-Length"] = str(info.length)
     if info.metadata:
         headers["Upload-Metadata"] = info.metadata
@@ -277,7 +275,7 @@ async def append_to_upload(request: Request, file_id: FileId, parts: PartsOf) ->
         await _append(request, parts, writer)
     finally:
         writer.close()
-    return Response(status_code=204, headers=_state(parts, file_id, writer.offset, writer.info.length))
+    return Response(status_code=204, headers=_state(parts, writer.info, writer.offset))
 
 
 @router.delete(
@@ -318,10 +316,11 @@ async def _append(request: Request, parts: Parts, writer: UploadWriter) -> None:
         writer.close()
 
 
-def _state(parts: Parts, file_id: str, offset: int, length: int | None) -> dict[str, str]:
+def _state(parts: Parts, info: UploadInfo, offset: int) -> dict[str, str]:
     headers = {**_HEADERS, "Upload-Offset": str(offset)}
-    if offset != length:
-        gone_at = parts.files.uploads.last_touched_s(file_id) + parts.settings.files.upload_ttl
+    if offset != info.length:
+        area = parts.files.uploads
+        gone_at = area.last_touched_s(info.file_id) + area.life_s(info, offset)
         headers["Upload-Expires"] = formatdate(gone_at, usegmt=True)
     return headers
 
