@@ -136,7 +136,9 @@ class Guard:
                 return None
             raise AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)")
         try:
-            return self._with_rights(await parts_in(scope).credentials.principal(credential, address))
+            counted = self._on or access.first_message
+            found = await parts_in(scope).credentials.principal(credential, address, counted=counted)
+            return self._with_rights(found)
         except AuthenticationError:
             if self._on or access.first_message:
                 raise

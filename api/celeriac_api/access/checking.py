@@ -15,13 +15,16 @@ class CredentialCheck:
         self._authenticator = authenticator
         self._failures = Buckets(failures_per_minute / 60, failures_per_minute)
 
-    async def principal(self, credential: str, address: str) -> Principal:
+    async def principal(self, credential: str, address: str, *, counted: bool = True) -> Principal:
         """Return the principal of a credential. One that was verified recently is accepted whatever its address did.
 
+        `counted` is false where a refused credential opens the same doors as none, so that nothing can be guessed.
         Raises `AuthenticationError`, `RateLimitedError`, and `StoreUnavailableError` for a key.
         """
         if (known := self._authenticator.remembered(credential)) is not None:
             return known
+        if not counted:
+            return await self._authenticator.principal(credential)
         # This comes first, so that an address that guesses does not learn which guess was right.
         check_rate(self._failures, address, "too many refused credentials from this address")
         refused = False

@@ -122,8 +122,11 @@ async def test_the_model_leads_to_its_group(url: str, client: AsyncOpenAI) -> No
         async def announced() -> list[str]:
             return [model.id async for model in client.models.list()]
 
-        await eventually(lambda: announced(), because="the models are announced")
-        assert await announced() == ["llama", "org/mixtral"]
+        async def all_are_there() -> bool:
+            return len(await announced()) == 5
+
+        await eventually(all_are_there, because="the models are announced, and their groups have workers")
+        assert await announced() == ["cpu/default", "default", "gpu/default", "llama", "org/mixtral"]
         assert (await client.models.retrieve("llama")).owned_by == "gpu"
         for name, one, model in (
             ("llama", gpu, "llama"),
@@ -136,6 +139,33 @@ async def test_the_model_leads_to_its_group(url: str, client: AsyncOpenAI) -> No
             assert (await asking).model == name
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("nothing")
+
+
+async def test_what_is_listed_can_be_called_and_what_left_is_not_listed(url: str, client: AsyncOpenAI) -> None:
+    async def listed() -> list[str]:
+        return [model.id async for model in client.models.list()]
+
+    async def are(expected: list[str]) -> None:
+        async def so() -> bool:
+            return await listed() == expected
+
+        # Longer than the directory's second and shorter than the time in which a silent process counts as there.
+        await eventually(so, because=f"{expected} can be called", timeout_s=4)
+
+    assert await listed() == []
+    async with worker(url, "gpu") as first:
+        await are(["gpu/default"])
+        async with worker(url, "gpu", models=["llama"]) as second, worker(url) as plain:
+            working = [asyncio.create_task(one.work(lambda _: "hi")) for one in (first, second, plain)]
+            await are(["default", "gpu/default", "llama"])
+            for name in await listed():
+                completion = await client.chat.completions.create(model=name, messages=HELLO)
+                assert completion.choices[0].message.content == "hi"
+            for one in working:
+                one.cancel()
+    await are([])
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("gpu/default")
 
 
 async def test_errors_are_those_that_the_client_knows(url: str, client: AsyncOpenAI) -> None:

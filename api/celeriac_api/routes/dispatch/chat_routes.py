@@ -89,7 +89,8 @@ async def create_chat_completion() -> None:
     served_by=serve_models,
     every_method=True,
     summary="List the models",
-    description="The models that connected remote workers announce.",
+    description="What can be called: the models that connected remote workers announce, and each group with a "
+    "connected worker, as `default` or `GROUP/default`.",
     response_model=ModelList,
     responses=_openai_errors({503: _AWAY}),
 )

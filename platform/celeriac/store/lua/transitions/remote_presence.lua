@@ -10,13 +10,26 @@
 local gateway_ms, worker_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local gateway_until, worker_until = int(now_ms + gateway_ms), int(now_ms + worker_ms)
 
+-- Most models of all groups: those that are announced beyond are left out.
+local MOST_MODELS = 20000
+
+-- A group without workers serves nothing: do not wait until its models lapse. An entry without a model says that the group has
+-- workers.
+local function drop_models(group)
+  local begins = group .. '/'
+  for _, model in ipairs(redis.call('ZRANGE', key.models, 0, -1)) do
+    if string.sub(model, 1, #begins) == begins then redis.call('ZREM', key.models, model) end
+  end
+end
+
 return each(6, 6, function(gateway, group, held, worker, facts, models)
   local gateways = key.gateways(group)
   if tonumber(held) > 0 then
     redis.call('ZADD', gateways, gateway_until, gateway)
     redis.call('PEXPIRE', gateways, gateway_ms * 2)
-  else
-    redis.call('ZREM', gateways, gateway)
+    redis.call('ZADD', key.models, gateway_until, group .. '/')
+  elseif redis.call('ZREM', gateways, gateway) == 1 and redis.call('ZCOUNT', gateways, int(now_ms + 1), '+inf') == 0 then
+    drop_models(group)
   end
   if worker ~= '' then
     if facts == '' then
@@ -29,7 +42,14 @@ return each(6, 6, function(gateway, group, held, worker, facts, models)
     end
   end
   if models ~= '' then
-    for _, model in ipairs(cjson.decode(models)) do redis.call('ZADD', key.models, gateway_until, group .. '/' .. model) end
+    local full = redis.call('ZCARD', key.models) >= MOST_MODELS
+    for _, model in ipairs(cjson.decode(models)) do
+      if full then
+        redis.call('ZADD', key.models, 'XX', gateway_until, group .. '/' .. model)
+      else
+        redis.call('ZADD', key.models, gateway_until, group .. '/' .. model)
+      end
+    end
   end
   return 'ok'
 end, function()
