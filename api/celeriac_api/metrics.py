@@ -15,7 +15,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from celeriac import __version__
-from celeriac.store.counts import BUCKETS_S, LABELS, Histogram, PlatformState, StoreCounts, read_counts, read_state
+from celeriac.store.counts import (
+    BUCKETS_S,
+    LABELS,
+    Histogram,
+    PlatformState,
+    StoreCounts,
+    merged,
+    read_counts,
+    read_labels,
+    read_state,
+)
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed, Lag
 
@@ -47,11 +57,17 @@ class ProcessMetrics:
         return generate_latest(self._registry)
 
 
-async def platform_text(store: TaskStore) -> bytes:
-    """Return the exposition of the platform's figures; raises `StoreUnavailableError`."""
+async def platform_text(store: TaskStore, types: Iterable[str] = ()) -> bytes:
+    """Return the exposition of the platform's figures; raises `StoreUnavailableError`.
+
+    Groups and types that callers made up are together `other`, so its size is bounded. `types` are known ones besides
+    those that workers announced.
+    """
+    labels = await read_labels(store, types=types)
     counts, state, lag = await asyncio.gather(
-        read_counts(store), read_state(store), EventFeed(store, consumer="").lag()
+        read_counts(store), read_state(store, labels), EventFeed(store, consumer="").lag()
     )
+    counts = merged(counts, labels)
     registry = CollectorRegistry()
     registry.register(_Fixed([*_counted(counts), *_state(state), *_lag(lag)]))
     return generate_latest(registry)
@@ -129,6 +145,7 @@ def _state(state: PlatformState) -> Iterator[Metric]:
         if group.max_running is not None:
             limit.add_metric([name], group.max_running)
     yield from (depth, age, unserved, running, paused, limit)
+    yield GaugeMetricFamily("celeriac_groups", "Groups that are known.", value=state.known_groups)
     yield GaugeMetricFamily("celeriac_tasks_delayed", "Tasks that wait for a point in time.", value=state.delayed)
     workers = GaugeMetricFamily("celeriac_workers", "Workers that reported recently.", labels=["kind"])
     for kind, number in sorted({"celery": 0, **state.workers}.items()):

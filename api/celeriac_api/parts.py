@@ -129,6 +129,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             history = History(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
             await stack.enter_async_context(history)
         types = TypeCatalog(registry, store)
+        await store.name_in_counts(types={*settings.types, *(task_type.name for task_type in registry)})
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
         tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files})

@@ -12,6 +12,7 @@
     ├── ChangedDefinitionError            the definition is no longer as the caller saw it
     ├── ChangedTaskError                  the task is no longer as the caller saw it
     ├── QueueFullError                    the group has as many waiting tasks as it may
+    ├── GroupLimitError                   there are as many groups as there may be
     ├── NoWorkerError                     no remote worker is connected to the group
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
     ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
@@ -214,6 +215,26 @@ class QueueFullError(CeleriacError):
     def __init__(self, group: str, limit: int) -> None:
         self.group, self.limit = group, limit
         super().__init__(f"group {group!r} already has {limit} waiting tasks, which is its limit")
+
+
+class GroupLimitError(CeleriacError):
+    """The group would be a new one, and there are as many groups as there may be; the submission left nothing behind.
+
+    `own`: it is the caller's own limit that is reached, not that of the installation.
+    """
+
+    code = "group_limit"
+
+    def __init__(self, group: str, limit: int, *, own: bool) -> None:
+        self.group, self.limit, self.own = group, limit, own
+        whose = (
+            f"you have made {limit} groups, which is the limit (max_user_groups)"
+            if own
+            else f"users have made {limit} groups, which is the limit (max_groups)"
+        )
+        super().__init__(
+            f"group {group!r} would be new, and {whose}: use a group that exists, or ask an operator to configure it"
+        )
 
 
 class NoWorkerError(CeleriacError):

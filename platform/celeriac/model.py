@@ -135,6 +135,8 @@ class Submission:
     #: for (milliseconds since the epoch).
     trigger: str | None = None
     scheduled_at_ms: int | None = None
+    #: Who makes the group if it is a new one, and needs room for it; None needs no room. The record does not keep it.
+    maker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,8 @@ class WorkerInfo:
     address: str = ""
     models: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    #: Whether it serves all groups. `groups` are then those that it waits for at present.
+    follows: bool = False
 
 
 def stream_position(stream_id: str) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from celeriac.model import Submission
@@ -50,6 +50,7 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
     found = records(client)
     known = client.smembers(keys.GROUPS)
     assert {record["queue"] for record in found.values() if record["status"] == "PENDING"} <= known
+    _assert_groups(client, found, known)
     groups = known | {record["queue"] for record in found.values()}
     index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES]
     index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.remote, keys.running)]
@@ -84,6 +85,21 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
     _assert_feeds(client, found, everything)
     _assert_global_stream(streams, everything)
     return found
+
+
+def _assert_groups(client: Client, found: dict[str, dict[str, str]], known: set[str]) -> None:
+    """Check what is noted of groups: those that are awake, their tasks that wait for a time, and who made them."""
+    awake = client.smembers(keys.AWAKE)
+    assert awake <= known
+    for_workers = {r["queue"] for r in found.values() if r["status"] == "PENDING" and not r.get("delivery")}
+    assert for_workers <= awake
+    delayed = Counter(r["queue"] for r in found.values() if r["status"] in ("SCHEDULED", "RETRYING"))
+    assert set(delayed) <= known
+    for group in known:
+        assert int(client.hget(keys.group(group), "delayed") or 0) == delayed[group], group
+    makers = client.hgetall(keys.MAKERS)
+    assert set(makers) <= known
+    assert {maker: int(n) for maker, n in client.hgetall(keys.MADE).items()} == dict(Counter(makers.values()))
 
 
 def _assert_feeds(

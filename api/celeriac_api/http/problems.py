@@ -26,6 +26,7 @@ from celeriac.errors import (
     CeleriacError,
     ChangedDefinitionError,
     DefinitionNotFoundError,
+    GroupLimitError,
     GroupNotFoundError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
@@ -96,6 +97,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "too_many_connections": Row(429, "Too many connections", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
+    "group_limit": Row(429, "Too many groups", "RESOURCE_EXHAUSTED", 1013),
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
     "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
@@ -222,6 +224,8 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"task_def_id": error.definition_id, "definition_status": error.status, "wanted": error.wanted}
         case QueueFullError():
             return {"group": error.group, "limit": error.limit}
+        case GroupLimitError():
+            return {"group": error.group, "limit": error.limit, "own": error.own}
         case PayloadTooLargeError():
             return {"what": error.what, "size": error.size, "limit": error.limit}
     return {}

@@ -354,6 +354,7 @@ class Groups(BaseModel):
     model_config = _examples({"groups": [_GROUP]})
 
     groups: list[Group]
+    left_out: Annotated[int, Field(description="Groups that the list does not show, if there are very many.")] = 0
 
 
 class Worker(BaseModel):

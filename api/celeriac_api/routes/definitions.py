@@ -144,7 +144,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
     # The caller's own id keeps its form: 7 stays a number.
     if not caller.admin and isinstance(document, dict) and str(document.get("user_id")) != caller.user_id:
         document = {**document, "user_id": caller.user_id}
-    seen, created = await parts.schedules.create(document, actor=caller.name, key=key)
+    seen, created = await parts.schedules.create(document, actor=caller.name, key=key, maker=caller.group_maker)
     location = {"Location": f"{PATH}/{seen.definition.definition_id}"}
     return json_response(_record(seen), 201 if created else 200, location)
 
@@ -372,9 +372,10 @@ async def edit_definition(
 ) -> Response:
     """Change the fields that the body names and keep the rest. An unchanged interval keeps its phase."""
     schedules = await _owned(request, parts, task_def_id)
-    document = await _confined(await _document(request), principal_in(request.scope), parts)
+    caller = principal_in(request.scope)
+    document = await _confined(await _document(request), caller, parts)
     return json_response(
-        _record(await schedules.edit(task_def_id, document, actor=principal_in(request.scope).name, rev=rev))
+        _record(await schedules.edit(task_def_id, document, actor=caller.name, rev=rev, maker=caller.group_maker))
     )
 
 

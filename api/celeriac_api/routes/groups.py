@@ -26,14 +26,16 @@ GroupName = Annotated[str, Path(description="The group's name.", examples=["defa
     "/groups",
     access=READ,
     summary="List the groups",
-    description="Each worker group with its waiting and running tasks and the workers that serve it.",
+    description="Each worker group with its waiting and running tasks and the workers that serve it. If there "
+    "are more than a thousand, configured, paused and limited groups come first, and `left_out` counts the rest.",
     response_model=Groups,
     responses=problems("store_unavailable"),
 )
 async def list_groups(parts: PartsOf) -> Response:
     """Answer with all groups: those that had tasks, and those in the configuration."""
-    found = await parts.groups.all()
-    return json_response({"groups": [group_record(group, parts.groups.queues) for group in found]})
+    found, left_out = await parts.groups.listed()
+    document = {"groups": [group_record(group, parts.groups.queues) for group in found]}
+    return json_response(document | ({"left_out": left_out} if left_out else {}))
 
 
 class PauseRequest(BaseModel):

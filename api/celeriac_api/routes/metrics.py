@@ -29,7 +29,8 @@ celeriac_queue_depth{group="default"} 12.0
     summary="Read the metrics",
     description=(
         "In Prometheus' text format. `scope=platform`: what all processes did, counted in the store and the same at "
-        "every replica. `scope=process`: this process. Without `scope`: both."
+        "every replica. `scope=process`: this process. Without `scope`: both. Groups that are not configured are "
+        "together `other`, and so are types that no process knows."
     ),
     responses={
         200: {
@@ -45,7 +46,10 @@ async def read_metrics(
     scope: Annotated[Literal["all", "platform", "process"], Query(description="Whose figures.")] = "all",
 ) -> Response:
     """Answer with the figures."""
-    text = b"" if scope == "process" else await platform_text(parts.store)
+    text = b""
+    if scope != "process":
+        known = await parts.tasks.types.all()
+        text = await platform_text(parts.store, {*parts.settings.types, *(task_type.name for task_type in known)})
     if scope != "platform":
         text += parts.metrics.text()
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

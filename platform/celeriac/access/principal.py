@@ -52,6 +52,11 @@ class Principal:
         return f"{self.kind.value}:{self.credential}" if self.credential else self.kind.value
 
     @property
+    def group_maker(self) -> str | None:
+        """The name under which the groups count that it makes; None for an admin, who may make any number."""
+        return None if self.admin else self.name
+
+    @property
     def own_user(self) -> str:
         """The user whose tasks alone it may reach if it is not an admin.
 

@@ -10,6 +10,7 @@ from celeriac.client.calls import Answer
 from celeriac.errors import (
     ApiError,
     CeleriacError,
+    GroupLimitError,
     GroupNotFoundError,
     HistoryMissingError,
     HistoryUnavailableError,
@@ -109,6 +110,8 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return IllegalTransitionError(problem["task_id"], problem["task_status"], problem["wanted"])
             case "queue_full":
                 return QueueFullError(problem["group"], problem["limit"])
+            case "group_limit":
+                return GroupLimitError(problem["group"], problem["limit"], own=problem["own"])
             case "too_large":
                 return PayloadTooLargeError(problem["what"], problem["size"], problem["limit"])
             case "store_unavailable":

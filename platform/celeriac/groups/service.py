@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from celeriac.errors import GroupNotFoundError
 from celeriac.limits.rules import Limits, StartRate, check_limits
 from celeriac.model import GroupStats, Pause
 from celeriac.settings import QueueSettings
+from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
+
+#: An error names this many groups.
+_NAMED: Final = 50
 
 
 class Groups:
@@ -24,13 +30,18 @@ class Groups:
         """Return all groups, sorted by name."""
         return await self.store.groups(also=("default", *self.queues.groups))
 
+    async def listed(self) -> tuple[list[GroupStats], int]:
+        """Return the groups as `all` does, and how many of very many are left out."""
+        return await self.store.groups_and_left_out(also=("default", *self.queues.groups))
+
     async def get(self, name: str) -> GroupStats:
         """Return the present state of one group."""
-        found = await self.all()
-        for group in found:
-            if group.name == name:
-                return group
-        raise GroupNotFoundError(name, known=[group.name for group in found])
+        workers = await self.store.workers()
+        served = any(name in worker.groups for worker in workers)
+        if served or self.queues.is_configured(name) or await self.store.is_known(name):
+            return await self.store.group(name, workers)
+        some = await self.store.page_of_groups(keys.GROUPS, 0, _NAMED)
+        raise GroupNotFoundError(name, known=sorted({"default", *self.queues.groups, *some[1]})[:_NAMED])
 
     async def pause(self, name: str, note: str = "") -> Pause:
         """Hold a group back: its tasks are accepted and wait, running tasks continue. A new note replaces the old."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac import json_text
-from celeriac.errors import InvalidSubmissionError, QueueFullError, StoreUnavailableError
+from celeriac.errors import GroupLimitError, InvalidSubmissionError, QueueFullError, StoreUnavailableError
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Definition, Firing, InstanceEnd, content_of
@@ -70,7 +70,10 @@ class FiringSubmitter:
                 done.append(firing.task_id)
             elif isinstance(reply, asyncio.CancelledError):
                 raise reply
-            elif isinstance(reply, QueueFullError) and now_ms - firing.planned_ms < definition.spec.misfire_grace_ms:
+            elif (
+                isinstance(reply, QueueFullError | GroupLimitError)
+                and now_ms - firing.planned_ms < definition.spec.misfire_grace_ms
+            ):
                 log.debug("a firing of %s waits for room: %s", definition.definition_id, reply)
             elif not isinstance(reply, StoreUnavailableError):
                 log.warning("a firing of definition %s is missed: %s", definition.definition_id, reply)

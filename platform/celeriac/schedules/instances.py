@@ -44,7 +44,7 @@ def _place(task: Task) -> tuple[int, str]:
 
 
 async def _live(store: TaskStore, task_ids: list[str]) -> list[Task]:
-    records = await store.read(*(("HGETALL", keys.task(task_id)) for task_id in task_ids))
+    records = await store.read_records(*(("HGETALL", keys.task(task_id)) for task_id in task_ids))
     return [
         task_from_hash({"task_id": task_id, **record})
         for task_id, record in zip(task_ids, records, strict=True)

@@ -231,6 +231,7 @@ def build_spec(
     now_ms: int,
     anchor_ms: int | None = None,
     future: bool = True,
+    maker: str | None = None,
 ) -> Spec:
     """Return the checked spec; raises `InvalidSubmissionError` that names the fields.
 
@@ -257,7 +258,7 @@ def build_spec(
         trigger_args=args,
         anchor_ms=now_ms if anchor_ms is None else anchor_ms,
         task=request.task,
-        run=template_of(_submission(request, settings, types)),
+        run=template_of(_submission(request, settings, types, maker)),
         misfire=request.misfire,
         misfire_grace_ms=round(grace * 1000),
         catchup_window_ms=round(window * 1000),
@@ -274,7 +275,7 @@ def build_spec(
     return spec
 
 
-def _submission(request: DefinitionRequest, settings: Settings, types: TypeLookup) -> Submission:
+def _submission(request: DefinitionRequest, settings: Settings, types: TypeLookup, maker: str | None) -> Submission:
     """Return the submission that each instance is a copy of."""
     user_id = None if request.user_id is None else str(request.user_id)
     if request.task is None:
@@ -299,7 +300,7 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
         built = read_request(document)
         if isinstance(built.expires, datetime):
             raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
-        return build_submission(built, settings, types, repeatable=True)
+        return build_submission(built, settings, types, repeatable=True, maker=maker)
     except InvalidSubmissionError as exc:
         raise InvalidSubmissionError(
             [Violation(f"{field}.{v.field}" if v.field else field, v.message) for v in exc.violations]

@@ -94,8 +94,10 @@ class Schedules:
 
     # --- making and looking
 
-    async def create(self, document: object, *, actor: str, key: str | None = None) -> tuple[CurrentDefinition, bool]:
-        """Store a definition; returns it, and whether it is new.
+    async def create(
+        self, document: object, *, actor: str, key: str | None = None, maker: str | None = None
+    ) -> tuple[CurrentDefinition, bool]:
+        """Store a definition; returns it, and whether it is new. `maker`: who makes its group (see `Submission.maker`).
 
         With `key`, a repeated call returns the definition of the first call. An instance that is due at once is
         submitted before this returns; if the store is away, a beat submits it later.
@@ -104,7 +106,7 @@ class Schedules:
         request = read_definition(document)
         now_ms = await self._clock()
         types = await self._lookup(request.task)
-        spec = await asyncio.to_thread(build_spec, request, self.settings, types, now_ms=now_ms)
+        spec = await asyncio.to_thread(build_spec, request, self.settings, types, now_ms=now_ms, maker=maker)
         name = f"{len(str(request.user_id))}:{request.user_id}:{key}"
         definition_id = str(uuid.uuid4()) if key is None else instance_id("definition", "key", name)
         definition = Definition(
@@ -285,11 +287,12 @@ class Schedules:
         return list(made[-1].firings)
 
     async def edit(
-        self, definition_id: str, document: object, *, actor: str, rev: int | None = None
+        self, definition_id: str, document: object, *, actor: str, rev: int | None = None, maker: str | None = None
     ) -> CurrentDefinition:
         """Change the fields in `document` and keep the others; null restores the default of a field.
 
-        With `rev`, a definition that has changed since then stays as it is: `ChangedDefinitionError`.
+        With `rev`, a definition that has changed since then stays as it is: `ChangedDefinitionError`. `maker`: who
+        makes the group from now on (see `Submission.maker`).
         Raises `IllegalDefinitionMoveError`, and `InvalidSubmissionError` that names the fields.
         """
         if not isinstance(document, dict):
@@ -307,7 +310,7 @@ class Schedules:
             merged.pop("trigger_args", None)
         request = read_definition(merged)
         timed = {"trigger_type", "trigger_args", "start_at", "end_at"} & set(document)
-        new = await self._edited(known, request, now_ms, moved=bool(timed))
+        new = await self._edited(known, request, now_ms, moved=bool(timed), maker=maker)
         after = request_document(new)
         names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
         shown = {**before, "task": shown_task(known.spec)}, {**after, "task": shown_task(new.spec)}
@@ -328,7 +331,9 @@ class Schedules:
 
         return await self._changed(definition_id, decide, now_ms)
 
-    async def _edited(self, known: Definition, request: DefinitionRequest, now_ms: int, *, moved: bool) -> Definition:
+    async def _edited(
+        self, known: Definition, request: DefinitionRequest, now_ms: int, *, moved: bool, maker: str | None
+    ) -> Definition:
         same = known.spec.trigger_args.get("interval") == (request.trigger_args or {}).get("interval")
         spec = await asyncio.to_thread(
             build_spec,
@@ -338,6 +343,7 @@ class Schedules:
             now_ms=now_ms,
             anchor_ms=known.spec.anchor_ms if same else now_ms,
             future=moved,
+            maker=maker,
         )
         return replace(
             known,

@@ -134,6 +134,23 @@ class Settings(Section):
             "`groups.NAME.max_queue_length` takes precedence; remote tasks have `dispatch.max_queue_length`."
         ),
     )
+    max_groups: int = Field(
+        1000,
+        ge=1,
+        description=(
+            "How many groups there may be that users made by naming them in a submission. Beyond it, a submission that "
+            "would make another one is answered 429. Admins, `.delay()`, configured groups and groups that a worker "
+            "serves by name need no room."
+        ),
+    )
+    max_user_groups: int = Field(
+        100,
+        ge=1,
+        description=(
+            "How many of these groups one user may have made. A group counts until its name is forgotten "
+            "(`group_retention`)."
+        ),
+    )
     max_scheduled: int = Field(
         1_000_000,
         ge=1,
@@ -186,10 +203,18 @@ class Settings(Section):
         ),
     )
     group_retention: Duration = Field(
-        7 * 86400.0,
+        3600.0,
         description=(
             "How long a group is listed after its last task has ended. Then its name is forgotten until the next task "
-            "comes. Configured groups, paused groups and those that a worker serves by name are always listed."
+            "comes. Configured groups, paused and limited groups and those that a worker serves by name are always "
+            "listed."
+        ),
+    )
+    group_idle: Duration = Field(
+        60.0,
+        description=(
+            "How long workers of all groups (`*`) still serve a group after its last task has ended. Then they let go "
+            "of its queue until the next task comes. They always serve the configured groups and those of their types."
         ),
     )
     idempotency_ttl: Duration = Field(
@@ -251,7 +276,13 @@ class Settings(Section):
     @property
     def queues(self) -> QueueSettings:
         """How many tasks may wait in a group, and who runs them."""
-        return QueueSettings(self.groups, self.max_queue_length, self.dispatch.max_queue_length)
+        return QueueSettings(
+            self.groups,
+            self.max_queue_length,
+            self.dispatch.max_queue_length,
+            self.max_groups,
+            self.max_user_groups,
+        )
 
     @field_validator("host")
     @classmethod
@@ -277,6 +308,7 @@ class Settings(Section):
             audit_entries=self.access.audit_entries,
             retention=self.retention,
             group_retention=self.group_retention,
+            group_idle=self.group_idle,
             idempotency_ttl=self.idempotency_ttl,
             presence=self.dispatch.presence,
             notifications=self.notifications,

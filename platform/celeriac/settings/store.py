@@ -18,6 +18,9 @@ class QueueSettings:
     max_length: int
     #: The same for remote tasks, which are counted by themselves.
     max_remote_length: int
+    #: How many groups callers who are not admins may make, and how many one of them.
+    max_groups: int
+    max_user_groups: int
 
     def limit_of(self, group: str, *, remote: bool = False) -> int:
         """Return how many tasks may wait in `group`."""
@@ -25,6 +28,10 @@ class QueueSettings:
         if own is not None and own.max_queue_length is not None:
             return own.max_queue_length
         return self.max_remote_length if remote else self.max_length
+
+    def is_configured(self, group: str) -> bool:
+        """Return whether the settings name `group`, or it is `default`."""
+        return group in self.groups or group == "default"
 
     def is_external(self, group: str) -> bool:
         """Return whether an operator's own program runs the tasks of `group` instead of our workers."""
@@ -49,6 +56,7 @@ class StoreSettings:
     audit_entries: int
     retention: float
     group_retention: float
+    group_idle: float
     idempotency_ttl: float
     #: How long a group without living gateways still counts as served by remote workers.
     presence: float

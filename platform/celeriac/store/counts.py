@@ -7,17 +7,20 @@ exact, every process reads the same ones, and they survive all processes. `lua/s
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celeriac.store import keys
+from celeriac.store.labels import OTHER
 from celeriac.store.reading import serving
 from celeriac.store.records import limits_from_json
 from celeriac.store.task_store import TaskStore
 
 #: Upper bounds of the buckets for waiting and running times (seconds). One more bucket is above them all.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+#: Most groups, and most types, that metrics name.
+MAX_NAMED: Final = 200
 #: Separates the parts of a field's name; names of types and groups cannot contain it.
 _SEPARATOR: Final = "\x1f"
 #: The counters by their short name: the full name, and the labels.
@@ -68,6 +71,8 @@ class PlatformState:
     groups: Mapping[str, GroupState]
     delayed: int
     workers: Mapping[str, int]
+    #: How many groups are known.
+    known_groups: int
 
 
 #: Labels of each counter and histogram, by its name.
@@ -97,25 +102,82 @@ def counts_of(fields: Mapping[str, str]) -> StoreCounts:
     return StoreCounts(counters, histograms)
 
 
-async def read_state(store: TaskStore) -> PlatformState:
-    """Return the state of all groups and workers, in a few round trips however many there are."""
+#: So many of the groups that have no figures of their own are looked at.
+_OTHERS_READ: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The groups and types that metrics name; all others are `other`."""
+
+    groups: frozenset[str]
+    types: frozenset[str]
+
+    def of(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the labels of a count: group, type, status, as far as it has them."""
+        group, *rest = labels
+        if rest:
+            rest[0] = rest[0] if rest[0] in self.types else OTHER
+        return (group if group in self.groups else OTHER, *rest)
+
+
+async def read_labels(store: TaskStore, *, types: Iterable[str] = ()) -> Labels:
+    """Return what metrics name: a bounded number of names that callers cannot make up.
+
+    Groups that are configured, that an operator paused, limited or starts workers for, and those of announced types;
+    the types that workers announced, and the further `types`.
+    """
+    paused, limits = await store.read(("HKEYS", keys.PAUSED), ("HKEYS", keys.LIMITS))
+    announced = await store.task_types()
+    workers = [worker for worker in await store.workers() if worker.kind == "celery" and not worker.follows]
+    configured = {"default", store.settings.notifications.group, *store.settings.queues.groups}
+    further = {*paused, *limits, *(name for worker in workers for name in worker.groups)}
+    further.update(str(facts.get("group")) for facts in announced.values())
+    groups = [*sorted(configured), *sorted(further - configured)]
+    return Labels(frozenset(groups[:MAX_NAMED]), frozenset(sorted({*types, *announced})[:MAX_NAMED]))
+
+
+def merged(counts: StoreCounts, labels: Labels) -> StoreCounts:
+    """Return the counts with everything that has no label of its own as `other`."""
+    counters: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
+    histograms: dict[str, dict[tuple[str, ...], Histogram]] = defaultdict(lambda: defaultdict(Histogram))
+    for what, numbers in counts.counters.items():
+        for names, number in numbers.items():
+            counters[what][labels.of(names)] += number
+    for what, durations in counts.histograms.items():
+        for names, one in durations.items():
+            into = histograms[what][labels.of(names)]
+            into.sum_s += one.sum_s
+            into.counts = [a + b for a, b in zip(into.counts, one.counts, strict=True)]
+    return StoreCounts(counters, histograms)
+
+
+async def read_state(store: TaskStore, labels: Labels | None = None) -> PlatformState:
+    """Return the state of all groups and workers, in a few round trips however many there are.
+
+    With `labels`, the groups without a label are together `other`, as far as they are among the first thousand.
+    """
     had_tasks, paused, limits = await store.read(
         ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS)
     )
     names = sorted({*had_tasks, *paused, *limits})
-    commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED)]
+    if labels is not None:
+        others = [name for name in names if name not in labels.groups]
+        names = [*(name for name in names if name in labels.groups), *others[:_OTHERS_READ]]
+    commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED), ("SCARD", keys.GROUPS)]
     for name in names:
         for index in (keys.waiting(name), keys.remote(name)):
             commands += [("ZCARD", index), ("ZRANGE", index, 0, 0)]
         commands.append(("ZCARD", keys.running(name)))
-    (seconds, micros), delayed, *facts = await store.read(*commands)
+    (seconds, micros), delayed, known, *facts = await store.read(*commands)
     now_ms = int(seconds) * 1000 + int(micros) // 1000
     workers = await store.workers()
     of_group = [facts[i : i + 5] for i in range(0, len(facts), 5)]
     first = [[*celery, *remote] for _, celery, _, remote, _ in of_group]
     ages = await _ages(store, first, now_ms)
-    groups = {
-        name: GroupState(
+    groups: dict[str, GroupState] = {}
+    for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True)):
+        state = GroupState(
             waiting=celery + remote,
             running=running,
             age_s=ages[i],
@@ -123,16 +185,27 @@ async def read_state(store: TaskStore) -> PlatformState:
             paused=name in paused,
             max_running=limits_from_json(limits[name]).max_running if name in limits else None,
         )
-        for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True))
-    }
+        shown = name if labels is None or name in labels.groups else OTHER
+        groups[shown] = state if shown not in groups else _together(groups[shown], state)
     kinds = dict(Counter(worker.kind for worker in workers))
-    return PlatformState(groups, int(delayed), kinds)
+    return PlatformState(groups, int(delayed), kinds, int(known))
+
+
+def _together(one: GroupState, other: GroupState) -> GroupState:
+    return GroupState(
+        waiting=one.waiting + other.waiting,
+        running=one.running + other.running,
+        age_s=max(one.age_s, other.age_s),
+        unserved=one.unserved + other.unserved,
+        paused=one.paused and other.paused,
+        max_running=None,
+    )
 
 
 async def _ages(store: TaskStore, first: Sequence[Sequence[str]], now_ms: int) -> list[float]:
     """Return for each group how long the task that has waited longest among its first ones has waited (seconds)."""
     ids = [task_id for of_group in first for task_id in of_group]
-    since = await store.read(*(("HGET", keys.task(task_id), "pending_ms") for task_id in ids))
+    since = await store.read_records(*(("HGET", keys.task(task_id), "pending_ms") for task_id in ids))
     waited_s = {
         task_id: max(0, now_ms - int(ms)) / 1000 for task_id, ms in zip(ids, since, strict=True) if ms is not None
     }

@@ -7,6 +7,11 @@ from typing import Final
 EVENTS: Final = "celeriac:events"
 SEQ: Final = "celeriac:seq"
 GROUPS: Final = "celeriac:groups"
+#: Set: the groups that workers of all groups serve at present. Channel of the same name: a group that wakes up.
+AWAKE: Final = "celeriac:awake"
+#: Hash: who made a group, by its name. The hash beside it counts the groups that each of them made.
+MAKERS: Final = "celeriac:makers"
+MADE: Final = "celeriac:made"
 LEASES: Final = "celeriac:leases"
 DELAYED: Final = "celeriac:delayed"
 EXPIRING: Final = "celeriac:expiring"
@@ -25,6 +30,9 @@ EXTERNAL: Final = "task:pending"
 OUTBOX: Final = "celeriac:outbox"
 #: Hash: counts of what happened (see `counts.py`).
 COUNTS: Final = "celeriac:counts"
+#: Sets: the groups and the types that have counts of their own; those of all others are counted as `other`.
+LABEL_GROUPS: Final = "celeriac:labels:groups"
+LABEL_TYPES: Final = "celeriac:labels:types"
 #: Hash: the paused groups, with time and note (JSON). The hash beside it has the resumed groups, with the score in the
 #: waiting index up to which messages have been sent.
 PAUSED: Final = "celeriac:paused"
@@ -36,7 +44,8 @@ LIMITS_DUE: Final = "celeriac:limits:due"
 WATCHED: Final = "celeriac:external"
 #: Sorted set: remote tasks with a deadline, by the deadline.
 DEADLINES: Final = "celeriac:deadlines"
-#: Sorted set: `GROUP/MODEL` of the models that connected remote workers serve, by the end of validity.
+#: Sorted set: `GROUP/MODEL` of the models that connected remote workers serve, and `GROUP/` of their groups, by the end
+#: of validity.
 MODELS: Final = "celeriac:models"
 #: String: the process that shows remote workers to Celery's monitors.
 MIRROR: Final = "celeriac:mirror"
@@ -105,6 +114,11 @@ def active(user_id: str) -> str:
 def recent(user_id: str) -> str:
     """Sorted set: a user's tasks that have ended, by their end (ms)."""
     return f"celeriac:recent:{user_id}"
+
+
+def nudge(worker_id: str) -> str:
+    """List: a message that only wakes a worker from its wait for tasks, so that it serves a new group at once."""
+    return f"celeriac:nudge:{worker_id}"
 
 
 def api_keys() -> str:

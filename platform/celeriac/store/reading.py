@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import JsonError, TaskNotFoundError
+from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
 from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
 from celeriac.store import keys
 from celeriac.store.records import (
@@ -17,8 +17,11 @@ from celeriac.store.records import (
     task_from_hash,
     worker_from_hash,
 )
-from celeriac.store.server.connection import StoreConnection
+from celeriac.store.server.connection import StoreConnection, is_wrong_kind
 from celeriac.task_fields import status_of
+
+#: Most groups of a list.
+MOST_LISTED: Final = 1000
 
 
 class StoreReader(StoreConnection):
@@ -30,7 +33,12 @@ class StoreReader(StoreConnection):
         """Return the record; raises `TaskNotFoundError`."""
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
-        record = await self._patiently(lambda: self.redis.hgetall(keys.task(task_id)))
+        try:
+            record = await self._patiently(lambda: self.redis.hgetall(keys.task(task_id)))
+        except StoreUnavailableError as exc:
+            if is_wrong_kind(exc.__cause__):
+                raise TaskNotFoundError(task_id) from exc
+            raise
         if "status" not in record:
             raise TaskNotFoundError(task_id)
         return task_from_hash({"task_id": task_id, **record})
@@ -39,7 +47,7 @@ class StoreReader(StoreConnection):
         """Return whether there is a task with this id, and its user (None: it has none)."""
         if keys.record_of_nobody(task_id):
             return False, None
-        status, user_id = (await self.read(("HMGET", keys.task(task_id), "status", "user_id")))[0]
+        status, user_id = (await self.read_records(("HMGET", keys.task(task_id), "status", "user_id")))[0]
         return status is not None, user_id or None
 
     async def known(self, task_ids: Sequence[str]) -> list[bool]:
@@ -66,7 +74,7 @@ class StoreReader(StoreConnection):
         task_id = await self._patiently(lambda: self.redis.get(key))
         if task_id is None:
             return None
-        status = await self._patiently(lambda: self.redis.hget(keys.task(task_id), "status"))
+        status = (await self.read_records(("HGET", keys.task(task_id), "status")))[0]
         return None if status is None else Submitted(task_id, status_of(status), created=False)
 
     async def events(self, task_id: str, after: str = "-", count: int = 500) -> list[Event]:
@@ -93,16 +101,43 @@ class StoreReader(StoreConnection):
         """Return the groups that ever had a task, sorted."""
         return sorted(await self._patiently(lambda: self.redis.smembers(keys.GROUPS)))
 
-    async def groups(self, *, also: Iterable[str] = ()) -> list[GroupStats]:
-        """Return all groups that have tasks or workers, and those named in `also`, sorted by name."""
-        workers = await self.workers()
-        names = {*await self.group_names(), *also}
-        names.update(group for worker in workers for group in worker.groups if group != "*")
-        return await self._group_stats(sorted(names), workers)
+    async def page_of_groups(self, groups: str, cursor: int, most: int) -> tuple[int, list[str]]:
+        """Return about `most` names of a set of groups from `cursor` on (0: the first), and the next page's cursor."""
+        following, found = (await self.read(("SSCAN", groups, cursor, "COUNT", most)))[0]
+        return int(following), [str(name) for name in found]
 
-    async def group(self, name: str) -> GroupStats:
-        """Return one group; an unknown group is empty."""
-        return (await self._group_stats([name], await self.workers()))[0]
+    async def awake_groups(self, cursor: int = 0, most: int = 1000) -> tuple[int, list[str]]:
+        """Return a page of the groups that workers of all groups serve at present; see `page_of_groups`."""
+        return await self.page_of_groups(keys.AWAKE, cursor, most)
+
+    async def is_known(self, name: str) -> bool:
+        """Return whether the group has tasks, or had some lately, or an operator paused or limited it."""
+        found = await self.read(
+            ("SISMEMBER", keys.GROUPS, name), ("HEXISTS", keys.PAUSED, name), ("HEXISTS", keys.LIMITS, name)
+        )
+        return any(found)
+
+    async def groups(self, *, also: Iterable[str] = ()) -> list[GroupStats]:
+        """Return the groups that have tasks or workers, and those named in `also`, sorted by name.
+
+        If there are very many, they are the first `MOST_LISTED`; `also`, paused and limited groups come before others.
+        """
+        return (await self.groups_and_left_out(also=also))[0]
+
+    async def groups_and_left_out(self, *, also: Iterable[str] = ()) -> tuple[list[GroupStats], int]:
+        """Return what `groups` returns, and how many groups it left out."""
+        workers = await self.workers()
+        known, paused, limited = await self.read(
+            ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HKEYS", keys.LIMITS)
+        )
+        first = {*also, *paused, *limited}
+        others = {*known, *(group for worker in workers for group in worker.groups if group != "*")} - first
+        names = [*sorted(first), *sorted(others)]
+        return await self._group_stats(sorted(names[:MOST_LISTED]), workers), max(len(names) - MOST_LISTED, 0)
+
+    async def group(self, name: str, workers: Sequence[WorkerInfo] | None = None) -> GroupStats:
+        """Return one group; an unknown group is empty. `workers` are all that there are, if the caller knows them."""
+        return (await self._group_stats([name], await self.workers() if workers is None else workers))[0]
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
@@ -153,5 +188,5 @@ class StoreReader(StoreConnection):
 
 
 def serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
-    """Return those of `workers` that serve the group."""
-    return [worker for worker in workers if group in worker.groups]
+    """Return those of `workers` that serve the group. One that follows the groups serves it as soon as it has tasks."""
+    return [worker for worker in workers if worker.follows or group in worker.groups]

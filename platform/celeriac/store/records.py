@@ -108,6 +108,7 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         address=fields.get("address", ""),
         models=reading.value("models", WORDS.read, ()),
         tasks=reading.value("tasks", WORDS.read, ()),
+        follows=fields.get("follows") == "1",
     )
 
 

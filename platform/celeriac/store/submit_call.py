@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
+from celeriac.errors import GroupLimitError, InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
 from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.settings import QueueSettings
 from celeriac.store import keys
@@ -20,13 +20,13 @@ _FURTHER: Final = [
     and field.name
     not in {
         *("task_id", "type", "payload", "group", "priority", "max_retries"),
-        *("timeout_ms", "user_id", "metadata", "delivery"),
+        *("timeout_ms", "user_id", "metadata", "delivery", "maker"),
     }
 ]
 
 
 def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> list[Any]:
-    """Return the 18 arguments of one submission (see `lua/transitions/submit.lua`).
+    """Return the 19 arguments of one submission (see `lua/transitions/submit.lua`).
 
     Raises `InvalidSubmissionError` if the id or the group would use the key of something else.
     """
@@ -53,13 +53,14 @@ def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> li
         s.delivery.value,
         _further_fields(s),
         nonce,
+        "" if s.maker is None or queues.is_configured(s.group) else s.maker,
     ]
 
 
 def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
     """Return what `lua/transitions/submit.lua` answered.
 
-    Raises `QueueFullError`, `NoWorkerError` or `InvalidSubmissionError`.
+    Raises `QueueFullError`, `GroupLimitError`, `NoWorkerError` or `InvalidSubmissionError`.
     """
     outcome = reply[0]
     if outcome == "no_worker":
@@ -67,10 +68,15 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
     if outcome == "no_queue":
         message = f"a group cannot be named {submission.group!r}: the store holds something else under this key"
         raise InvalidSubmissionError([Violation("queue", message)])
+    if outcome == "no_record":
+        message = f"{submission.task_id!r} cannot be an id: the store holds something else under this key"
+        raise InvalidSubmissionError([Violation("task_id", message)])
     if outcome == "queue_full":
         raise QueueFullError(submission.group, int(reply[1]))
     if outcome == "schedule_full":
         raise QueueFullError("(scheduled)", int(reply[1]))
+    if outcome == "groups_full":
+        raise GroupLimitError(submission.group, int(reply[1]), own=reply[2] == "caller")
     return Submitted(task_id=reply[1], status=Status(reply[2]), created=outcome == "created")
 
 

@@ -7,7 +7,7 @@ fence, a report its number. `reading.py` has the lookups, `server/connection.py`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from celeriac import json_text
@@ -105,7 +105,7 @@ class TaskStore(StoreReader):
         """
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
-        group, delivery = await self._patiently(lambda: self.redis.hmget(keys.task(task_id), "queue", "delivery"))
+        group, delivery = (await self.read_records(("HMGET", keys.task(task_id), "queue", "delivery")))[0]
         if not group and kept is not None:
             group, delivery = kept.get("queue"), kept.get("delivery")
         if not group:
@@ -263,6 +263,19 @@ class TaskStore(StoreReader):
         await self._patiently(lambda: self.redis.delete(keys.worker(worker)))
         await self._patiently(lambda: self.redis.zrem(keys.WORKERS, worker))
 
+    async def nudge(self, worker: str) -> None:
+        """Wake a worker from its wait for tasks, because there is a group that it does not wait for yet."""
+        key = keys.nudge(worker)
+        await self.read(("LPUSH", key, "{}"), ("LTRIM", key, 0, 0), ("PEXPIRE", key, 10_000))
+
+    async def name_in_counts(self, *, groups: Iterable[str] = (), types: Iterable[str] = ()) -> None:
+        """Give groups and types counts of their own, however many names callers make up."""
+        named = [
+            (keys.LABEL_GROUPS, sorted({*self.settings.queues.groups, *groups})),
+            (keys.LABEL_TYPES, sorted(types)),
+        ]
+        await self.read(*(("SADD", labels, *names) for labels, names in named if names))
+
     async def announce_types(self, types: Mapping[str, Mapping[str, Any]]) -> None:
         """Tell front doors which task types the workers of this installation run."""
         if types:
@@ -291,8 +304,12 @@ class TaskStore(StoreReader):
         """
         grace_ms = round(self.settings.hint_grace * 1000)
         empty = "" if broker_empty is None else "1" if broker_empty else "0"
-        kept_ms = round(self.settings.group_retention * 1000)
-        return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty, kept_ms)]
+        idle = (round(self.settings.group_retention * 1000), round(self.settings.group_idle * 1000))
+        return [str(i) for i in await self._one("sweep", group, grace_ms, limit, empty, *idle)]
+
+    async def fold_counts(self, kind: str, label: str, pairs: Sequence[str]) -> int:
+        """Add the counts of a group or type to those of `other`; see `labels.py`."""
+        return int(await self._one("fold_counts", kind, label, *pairs))
 
     async def pause(self, group: str, note: str = "") -> Pause:
         """Pause a group: its tasks are accepted and wait; running ones continue. Pausing again replaces the note."""

@@ -88,7 +88,9 @@ class Tasks:
         types = self.types.local_with(request.type) or await self.types.containing(request.type)
         if caller is not LOCAL:
             request = confined(request, caller, types)
-        submission = build_submission(request, self._settings, types, idempotency_key=idempotency_key)
+        submission = build_submission(
+            request, self._settings, types, idempotency_key=idempotency_key, maker=caller.group_maker
+        )
         task_type = known_type(request.type, types)
         if not task_type.hooks.intake:
             return await self.store.submit(submission)
@@ -139,7 +141,7 @@ class Tasks:
             types = await self.types.containing(item.type)
             item = confined(item, caller, types)
             key = item.idempotency_key or key
-            submission = build_submission(item, self._settings, types, idempotency_key=key)
+            submission = build_submission(item, self._settings, types, idempotency_key=key, maker=caller.group_maker)
             task_type = known_type(item.type, types)
         except CeleriacError as exc:
             return exc

@@ -57,10 +57,12 @@ def build_submission(
     *,
     idempotency_key: str | None = None,
     repeatable: bool = False,
+    maker: str | None = None,
 ) -> Submission:
     """Return the submission with a new id and everything that the caller left open filled in.
 
-    `repeatable`: it becomes the template of a definition's instances.
+    `repeatable`: it becomes the template of a definition's instances. `maker`: who counts as having made its group,
+    None for a caller who may make any number.
     Raises `InvalidSubmissionError` for an unknown type, a payload that does not fit its type, or an
     unusable idempotency key, and `PayloadTooLargeError`.
     """
@@ -97,6 +99,7 @@ def build_submission(
         idempotency_key=idempotency_key,
         delivery=of_type.delivery,
         secret_fields=of_type.secret_fields,
+        maker=None if group == task_type.group else maker,
     )
 
 
@@ -205,6 +208,7 @@ def template_of(submission: Submission) -> dict[str, Any]:
         "retention_ms": submission.retention_ms,
         "delivery": submission.delivery.value,
         "secret_fields": list(submission.secret_fields),
+        **({} if submission.maker is None else {"maker": submission.maker}),
         **({} if submission.celery_message is None else {"celery_message": submission.celery_message}),
     }
 
@@ -251,6 +255,7 @@ def instance_of(template: Mapping[str, Any], instance: Instance, settings: Setti
         celery_message=None if message is None else message.replace(INSTANCE_ID, instance.task_id),
         trigger=instance.trigger,
         scheduled_at_ms=instance.scheduled_at_ms,
+        maker=template.get("maker"),
     )
 
 

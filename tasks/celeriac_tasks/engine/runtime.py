@@ -7,12 +7,13 @@ A forked child gets its own runtime when it first needs one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -60,6 +61,9 @@ class Runtime:
         self.pid = os.getpid()
         #: The groups that this worker serves now, for display. The step that adds a queue updates them.
         self.groups: tuple[str, ...] = ()
+        #: Whether it serves all groups, and what to call with the name of a group that wakes up.
+        self.follows = False
+        self.on_awake: Callable[[str], object] | None = None
         self._serves = serves
         self._stopping = False
         self._started_ms = time.time_ns() // 1_000_000
@@ -74,6 +78,8 @@ class Runtime:
         self._hub: LiveHub
         self._watch: LoopWatch
         self._leases: LeaseThread[Attempt]
+        self._nudging: asyncio.Future[None] | None = None
+        self._nudge_wanted = False
 
     # --- life
 
@@ -128,6 +134,8 @@ class Runtime:
         self._hub = LiveHub(store=self.store)
         await self._hub.start()
         await self._hub.listen(keys.CANCELS, self._on_cancel)
+        if self._serves:
+            await self._hub.listen(keys.AWAKE, self._on_awake)
         self._leases = LeaseThread(
             store=self.store,
             leases=self.runner.leases,
@@ -140,6 +148,10 @@ class Runtime:
         if self._serves:
             # Any number may run. Every worker has them, so no task waits for a beat that is down.
             self._roles += background_roles(self.store, Broker(self._app) if self.settings.other_broker else None)
+            await self.store.name_in_counts(
+                groups={task_type.group for task_type in self.registry},
+                types={*self.settings.types, *(task_type.name for task_type in self.registry)},
+            )
             await self.store.announce_types(
                 {
                     task_type.name: {
@@ -193,6 +205,7 @@ class Runtime:
             "groups": ",".join(self.groups),
             "concurrency": str(self.concurrency),
             "started_ms": str(self._started_ms),
+            "follows": "1" if self.follows else "0",
         }
 
     def _end_if_overdue(self, attempt: Culprit) -> None:
@@ -202,6 +215,21 @@ class Runtime:
             failure, delay_ms = self.runner.timed_out(attempt)
             log.warning("%s blocks the event loop past its time limit: it has timed out", attempt.title)
             self._leases.spawn(lambda store: store.fail(attempt.claim, failure, delay_ms))
+
+    def _on_awake(self, group: str | None) -> None:
+        if group is None or self.on_awake is None:
+            return
+        self.on_awake(group)
+        self._nudge_wanted = True
+        if self._nudging is None or self._nudging.done():
+            self._nudging = asyncio.ensure_future(self._nudge())
+
+    async def _nudge(self) -> None:
+        # Many groups may wake up at once: one nudge tells of all of them, the next one of those that did so meanwhile.
+        with contextlib.suppress(StoreUnavailableError):
+            while self._nudge_wanted:
+                self._nudge_wanted = False
+                await self.store.nudge(self.worker_id)
 
     def _on_cancel(self, task_id: str | None) -> None:
         if task_id is not None:

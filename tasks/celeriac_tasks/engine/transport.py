@@ -1,10 +1,12 @@
-"""kombu's Redis transport with three changes.
+"""kombu's Redis transport with four changes.
 
 1. One client per channel. kombu builds a new client object for each message, which costs more than the message.
 2. Record and message in one step. kombu would publish a task that exists only as a message. Here the channel
    submits the task, so a plain `.delay()` is as safe as a submission over HTTP.
 3. Batches. BRPOP brings one message per round trip. If there is a backlog, one more call takes messages for all
    free slots. The sweep sends a message again if a dying worker took it without a claim, as with BRPOP.
+4. Guests. A worker of all groups serves groups that appear by themselves without a kombu queue for each: a channel asks
+   for a bounded number of them at once, each in its turn.
 
 `_put`, `_create_client` and `_brpop_read` are the methods that kombu's virtual transports leave to their
 implementations (pinned to one minor version of kombu).
@@ -14,7 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+from queue import Empty
 from time import monotonic
 from typing import Any
 
@@ -25,6 +30,7 @@ from kombu.utils.json import loads
 
 from celeriac import json_text
 from celeriac.errors import JsonError
+from celeriac.store import keys
 from celeriac.store.server.channel import pop_messages
 
 log = logging.getLogger(__name__)
@@ -33,6 +39,11 @@ log = logging.getLogger(__name__)
 _BACKLOG_S = 0.005
 #: At most this many messages are taken at once; it bounds what a dying worker can have taken without a claim.
 _MOST_AT_ONCE = 32
+
+#: A channel asks for at most this many groups at once besides those that it consumes from.
+GUESTS_AT_ONCE = 60
+#: The keys of lists that only wake a channel begin with this.
+_NUDGE = keys.nudge("")
 
 #: Submits a message to the store; returns True if it did.
 Submit = Callable[[str, dict[str, Any]], bool]
@@ -53,6 +64,86 @@ class QoS(virtual.QoS):
         return []
 
 
+class ServedGroups:
+    """The queues of a channel in the order in which it asks for messages; takes the place of kombu's round robin.
+
+    A channel always asks for the queues that it consumes from, and for a bounded number of `guests`: groups that
+    appeared by themselves. The one that a message came from is the last one next time, and so are the guests ahead of
+    it, which had nothing. Own queues and guests are the first ones in turn. So each group gets its turn, whatever the
+    number of groups. Other threads may call `invite`.
+    """
+
+    def __init__(self, *, guests_at_once: int = GUESTS_AT_ONCE) -> None:
+        self._own: list[str] = []
+        self._guests: deque[str] = deque()
+        self._invited: deque[str] = deque()
+        self._at_once = guests_at_once
+        #: Neither of both waits for all of the other.
+        self._guests_first = False
+        #: The list that only wakes the channel; "" for none.
+        self.nudge = ""
+
+    # --- for kombu
+
+    def update(self, queues: Iterable[str]) -> None:
+        """Take over the queues that the channel consumes from."""
+        self._own[:] = queues
+
+    def consume(self, count: int) -> list[str]:
+        """Return the names to ask for now."""
+        while self._invited:
+            guest = self._invited.popleft()
+            with contextlib.suppress(ValueError):
+                self._guests.remove(guest)
+            # First, since a message has just come there.
+            self._guests.appendleft(guest)
+        guests = [*islice(self._guests, self._at_once)]
+        own = [name for name in self._own if name not in guests]
+        names = [*guests, *own] if self._guests_first else [*own, *guests]
+        return [self.nudge, *names] if self.nudge else names
+
+    def rotate(self, last: str) -> str:
+        """Note which queue the last message came from."""
+        if last in self._own:
+            self._own.remove(last)
+            self._own.append(last)
+            if self._guests_first:
+                # Those that were asked had nothing.
+                self.nothing_came()
+            self._guests_first = True
+        elif last in self._guests:
+            self._guests.rotate(-self._guests.index(last) - 1)
+            self._guests_first = False
+        return last
+
+    def nothing_came(self) -> None:
+        """Note that none of the queues had a message: other guests are asked next time."""
+        if len(self._guests) > self._at_once:
+            self._guests.rotate(-self._at_once)
+
+    # --- for the worker
+
+    @property
+    def own(self) -> list[str]:
+        """The queues that the channel consumes from."""
+        return self._own
+
+    @property
+    def guests(self) -> list[str]:
+        """The guests, the next one first."""
+        return [*self._guests]
+
+    def invite(self, group: str) -> None:
+        """Serve one more group from the next time on; may be called from any thread."""
+        self._invited.append(group)
+
+    def keep(self, groups: Collection[str]) -> None:
+        """Serve these guests and no others; those that are served already keep their place."""
+        kept = [guest for guest in self._guests if guest in groups]
+        known = set(kept)
+        self._guests = deque([*kept, *(group for group in groups if group not in known)])
+
+
 class Channel(kombu_redis.Channel):
     """A channel with the changes that the module describes. `submit` comes from the app's transport options."""
 
@@ -62,6 +153,7 @@ class Channel(kombu_redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.served = self._queue_cycle = ServedGroups()
         if not self.ack_emulation:
             self.QoS = QoS
 
@@ -71,6 +163,11 @@ class Channel(kombu_redis.Channel):
         if self._publishing_client is None:
             self._publishing_client = super()._create_client()
         return self._publishing_client
+
+    def _update_queue_cycle(self) -> None:
+        super()._update_queue_cycle()
+        for queue in self.active_queues:
+            self.connection.stand_in = queue
 
     def _disconnect_pools(self) -> None:
         self._publishing_client = None
@@ -83,9 +180,13 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         waited_s = monotonic() - (self._brpop_sent_at or 0)
-        delivered = super()._brpop_read(**options)
+        try:
+            delivered = super()._brpop_read(**options)
+        except Empty:
+            self.served.nothing_came()
+            raise
         # An immediate answer means that more messages wait.
-        if delivered and waited_s < _BACKLOG_S:
+        if delivered and self.connection.last_delivered and waited_s < _BACKLOG_S:
             self._take_backlog(self.connection.last_delivered)
         return delivered
 
@@ -112,7 +213,13 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
     #: The queue of the most recently delivered message.
     last_delivered = ""
+    #: A queue with the worker's consumer, for messages of guests.
+    stand_in = ""
 
     def _deliver(self, message: Any, queue: str) -> None:
+        if queue.startswith(_NUDGE):
+            self.last_delivered = ""
+            return
         self.last_delivered = queue
-        super()._deliver(message, queue)
+        # A guest has no consumer of its own: the worker's consumer takes the messages of all its queues alike.
+        super()._deliver(message, queue if queue in self._callbacks else self.stand_in or queue)

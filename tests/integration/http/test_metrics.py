@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from celeriac.limits.rules import StartRate
 from celeriac.model import Delivery, Failure, Submission
-from celeriac.settings import Settings
+from celeriac.settings import GroupSettings, Settings
+from celeriac.settings.engine import TypeSettings
 from celeriac.store import keys
 from celeriac.store.notified import NotifiedTasks
 from celeriac.store.remote import RemoteTasks
@@ -23,7 +24,9 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, lease=1.0)
+    groups = {name: GroupSettings() for name in ("media", "mail", "celery", "remote", "foreign")}
+    types = {name: TypeSettings() for name in ("demo", "report")}
+    return Settings(redis_url=valkey_url, lease=1.0, groups=groups, types=types)
 
 
 async def read(client: httpx.AsyncClient, scope: str = "platform") -> Samples:
@@ -167,6 +170,42 @@ async def test_a_process_tells_of_itself_and_of_its_connections(client: httpx.As
     assert (
         value(await read(client, "all"), "celeriac_tasks_submitted_total", group="default", type="http_test.echo") == 1
     )
+
+
+async def test_names_that_callers_made_up_are_together_other(client: httpx.AsyncClient, store: TaskStore) -> None:
+    before = len((await client.get("/metrics", params={"scope": "platform"})).content)
+    for begin in range(0, 3000, 500):
+        names = [f"{begin + i}" for i in range(500)]
+        await asyncio.gather(*(store.submit(Submission(name, f"type{name}", group=f"group{name}")) for name in names))
+    await submit(client, queue="media")
+    text = await client.get("/metrics", params={"scope": "platform"})
+    assert len(text.content) < before + 20_000
+    samples = await read(client)
+    assert value(samples, "celeriac_tasks_submitted_total", group="other", type="other") == 3000
+    assert value(samples, "celeriac_tasks_submitted_total", group="media", type="http_test.echo") == 1
+    assert {group for _, of in samples for name, group in of if name == "group"} == {"media", "other"}
+    assert value(samples, "celeriac_groups") == 3001
+    assert (value(samples, "celeriac_queue_depth", group="other") or 0) >= 999
+    # An operator limited one: it has figures of its own from now on.
+    await store.limit("group7", max_running=5)
+    samples = await read(client)
+    assert value(samples, "celeriac_group_limit_running", group="group7") == 5
+    assert value(samples, "celeriac_queue_depth", group="group7") == 1
+
+
+async def test_one_group_is_read_by_its_name_and_a_long_list_of_groups_is_cut(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    await asyncio.gather(*(store.submit(Submission(f"t{i}", "demo", group=f"g{i:04}")) for i in range(1200)))
+    await store.pause("zz-paused")
+    listed = (await client.get("/api/v1/groups")).json()
+    names = [group["name"] for group in listed["groups"]]
+    assert (len(names), listed["left_out"]) == (1000, 1200 + 7 - 1000)
+    assert {"default", "media", "mail", "zz-paused", "g0000"} <= set(names)
+    assert names == sorted(names)
+    assert (await client.get("/api/v1/groups/g1199")).json()["waiting"] == 1
+    assert (await client.get("/api/v1/groups/zz-paused")).json()["paused"] is not None
+    assert (await client.get("/api/v1/groups/nobody")).status_code == 404
 
 
 async def test_names_of_strangers_cannot_fill_the_store(client: httpx.AsyncClient, store: TaskStore) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
+from celeriac.errors import CeleriacError, GroupLimitError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.model import Status
 from celeriac.store.watching.replies import CallEnd
 from celeriac_api.access.caller import principal_in
@@ -82,7 +82,7 @@ def refusal_of(error: Exception) -> Response:
             return error_response(f"Invalid request: {error}", 400)
         case NoWorkerError():
             return error_response("No worker available", 503)
-        case QueueFullError():
+        case QueueFullError() | GroupLimitError():
             return error_response("Queue is full", 503)
         case CeleriacError() if row_of(error).http != 500:
             return error_response(str(error), row_of(error).http)

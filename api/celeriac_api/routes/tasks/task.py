@@ -63,6 +63,7 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
             "unsupported_media_type",
             "invalid_submission",
             "queue_full",
+            "group_limit",
             "store_unavailable",
         ),
     },

@@ -35,7 +35,7 @@ class StoreChannel:
     """Submits and looks up from any thread, and from a forked child too. A call takes one round trip."""
 
     def __init__(self, url: str, settings: StoreSettings) -> None:
-        unlimited = replace(settings, queues=QueueSettings({}, _NO_LIMIT, _NO_LIMIT), max_scheduled=_NO_LIMIT)
+        unlimited = replace(settings, queues=QueueSettings({}, *[_NO_LIMIT] * 4), max_scheduled=_NO_LIMIT)
         #: By whether the limits of waiting and scheduled tasks apply.
         self._settings = {True: settings, False: unlimited}
         self._leading = {

@@ -147,15 +147,23 @@ class StoreConnection:
 
         return await self._patiently(attempt) if commands else []
 
+    async def read_records(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Run lookups of tasks' hashes (HGETALL, HMGET, HGET) in one round trip.
+
+        A key that something else than a record uses is answered as if there were no record, and disturbs no other.
+        """
+        replies = await self.read(*commands, errors=True)
+        return [_record(command, reply) for command, reply in zip(commands, replies, strict=True)]
+
     async def read_over(self, connection: BatchConnection, commands: Sequence[Command]) -> list[Any]:
-        """Run lookups over a connection of the caller's; for many of them it costs half of what `read` costs."""
+        """Run lookups over a connection of the caller's; for many of them it costs half of what `read` costs.
+
+        Lookups of tasks' hashes are answered as in `read_records`.
+        """
 
         async def attempt() -> list[Any]:
             replies = await connection.exchange(commands)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
+            return [_record(command, reply) for command, reply in zip(commands, replies, strict=True)]
 
         return await self._patiently(attempt) if commands else []
 
@@ -250,6 +258,30 @@ class StoreConnection:
                 pause_s = min(pause_s * 2, 0.5)
             except RedisError as exc:
                 raise StoreUnavailableError(f"the store refused a command: {exc}") from exc
+
+
+def is_wrong_kind(error: BaseException | None) -> bool:
+    """Return whether the server refused a command because the key holds something of another kind."""
+    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")
+
+
+def _record(command: Sequence[Any], reply: Any) -> Any:
+    """Return the reply to a lookup; raises the error that it is, except for a key that is not a record's."""
+    if not isinstance(reply, Exception):
+        return reply
+    if is_wrong_kind(reply) and command[0] in _OF_NOTHING:
+        return _OF_NOTHING[command[0]](len(command) - 2)
+    if isinstance(reply, _TRANSIENT):
+        raise reply
+    raise StoreUnavailableError(f"the store refused a command: {reply}") from reply
+
+
+#: What lookups of a hash are answered where there is none, by the number of its fields.
+_OF_NOTHING: Final[dict[str, Callable[[int], Any]]] = {
+    "HGETALL": lambda _: {},
+    "HMGET": lambda fields: [None] * fields,
+    "HGET": lambda _: None,
+}
 
 
 def _away(exc: BaseException) -> str:

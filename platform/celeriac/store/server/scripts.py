@@ -17,7 +17,7 @@ from celeriac.settings import StoreSettings
 
 #: The files of `lua/shared/` in the order in which they build on each other.
 SHARED: Final = (
-    *("keys", "time", "batch", "counts", "record", "events"),
+    *("keys", "time", "groups", "batch", "counts", "record", "events"),
     *("messages", "waiting", "limits", "queueing", "attempts"),
 )
 _FOLDERS: Final = ("transitions", "reads", "plumbing")
@@ -106,7 +106,12 @@ def batch_arguments(settings: StoreSettings) -> dict[str, list[Any]]:
     lease_ms = round(settings.lease * 1000)
     feeds = settings.notifications
     return {
-        "submit": [round(settings.idempotency_ttl * 1000), settings.max_scheduled],
+        "submit": [
+            round(settings.idempotency_ttl * 1000),
+            settings.max_scheduled,
+            settings.queues.max_groups,
+            settings.queues.max_user_groups,
+        ],
         "claim": [lease_ms],
         "notify": [
             lease_ms,

@@ -203,7 +203,7 @@ class ActivityFeed(FeedReader):
         left_out = max(0, len(ids) - most)
         if added is not None and now_added is not None:
             left_out += max(0, now_added - added - len(entries))
-        records = await self._store.read(*(("HMGET", keys.task(task_id), *LISTED) for task_id in ids[:most]))
+        records = await self._store.read_records(*(("HMGET", keys.task(task_id), *LISTED) for task_id in ids[:most]))
         return Changes(str(entries[0][0]), _tasks(records), left_out), now_added
 
     async def _look_at_state(self) -> float:
@@ -245,7 +245,7 @@ async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = N
         found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
     commands = [("HMGET", keys.task(task_id), *LISTED) for _, task_id in started[:limit]]
-    return [task for task in _tasks(await store.read(*commands)) if task.status is Status.PROCESSING]
+    return [task for task in _tasks(await store.read_records(*commands)) if task.status is Status.PROCESSING]
 
 
 def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:

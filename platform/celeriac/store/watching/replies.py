@@ -81,7 +81,7 @@ class Replies(FeedReader):
     async def look(self, names: Sequence[str]) -> None:
         """Read the records of tasks (by id), and settle the waiters of those that have ended."""
         task_ids = [task_id for task_id in names if task_id in self._waiters]
-        found = await self._store.read(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
+        found = await self._store.read_records(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
         for task_id, (status, result, code, message) in zip(task_ids, found, strict=True):
             if status is not None and status_of(status).final:
                 self._settle(task_id, CallEnd(status_of(status), code or "", result or message or ""))

@@ -25,7 +25,7 @@ async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing 
     """Return the standing of each task, None if the store has no record of it; one round trip."""
     commands = (("HMGET", keys.task(task_id), "status", "finished_at", "error_message") for task_id in task_ids)
     found: list[Standing | None] = []
-    for status, finished_at, error in await store.read(*commands):
+    for status, finished_at, error in await store.read_records(*commands):
         if not status:
             found.append(None)
             continue

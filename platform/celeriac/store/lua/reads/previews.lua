@@ -11,9 +11,11 @@ local function beginning(text) return text and string.sub(text, 1, most) end
 
 local shown = {}
 for i, task in ipairs(KEYS) do
-  local status, queue, owner, attempt, started_at, created_at, payload, result, error_code, error_message =
-    unpack(redis.call('HMGET', task, 'status', 'queue', 'owner', 'attempt', 'started_at', 'created_at', 'payload', 'result',
-      'error_code', 'error_message'))
+  local values = redis.pcall('HMGET', task, 'status', 'queue', 'owner', 'attempt', 'started_at', 'created_at', 'payload', 'result',
+    'error_code', 'error_message')
+  -- Something else may use the key.
+  if values.err then values = {} end
+  local status, queue, owner, attempt, started_at, created_at, payload, result, error_code, error_message = unpack(values)
   shown[i] = status and {status, queue, owner, attempt, started_at, created_at, beginning(payload), beginning(result),
     error_code, error_message} or {}
 end

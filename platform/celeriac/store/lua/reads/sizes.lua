@@ -6,7 +6,9 @@
 
 local sizes = {}
 for i, task in ipairs(KEYS) do
-  sizes[i] = redis.call('HSTRLEN', task, 'payload') + redis.call('HSTRLEN', task, 'result')
-    + redis.call('HSTRLEN', task, 'message')
+  local payload = redis.pcall('HSTRLEN', task, 'payload')
+  -- Something else may use the key.
+  sizes[i] = type(payload) == 'number'
+    and payload + redis.call('HSTRLEN', task, 'result') + redis.call('HSTRLEN', task, 'message') or 0
 end
 return sizes

@@ -1,11 +1,34 @@
 -- Counts of what happened, which metrics and charts are made of (`counts.py` reads them).
+--
+-- Names of groups and types are the callers': a bounded number of them has counts of its own, and what happens in all others
+-- is counted as `other` (labels.py makes room). The hash has a limit too: above it, both labels of a new count are `other`, and what
+-- has no field even then is not counted.
+local MAX_COUNTS, MAX_LABELS, SEP, OTHER = 20000, 200, '\31', 'other'
 
--- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator. The hash has a
--- limit, since names of groups are the callers': what has no field by then is not counted.
-local MAX_COUNTS, SEP = 20000, '\31'
+local function has_counts(labels, label)
+  if label == OTHER or redis.call('SISMEMBER', labels, label) == 1 then return true end
+  return redis.call('SCARD', labels) < MAX_LABELS and redis.call('SADD', labels, label) == 1
+end
+
+-- Where a count goes that has no field yet: the field, or the one of `other`.
+local function field_with_room(field)
+  local what, group, rest = string.match(field, '^([^\31]*)\31([^\31]*)(.*)$')
+  local task_type, status = string.match(rest, '^\31([^\31]*)(.*)$')
+  local room = redis.call('HLEN', key.counts) <= MAX_COUNTS
+  if not (room and has_counts(key.label_groups, group)) then group = OTHER end
+  if not task_type then return what .. SEP .. group end
+  if not (room and has_counts(key.label_types, task_type)) then task_type = OTHER end
+  return what .. SEP .. group .. SEP .. task_type .. status
+end
+
+-- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator.
 function write_count(field, number)
-  if redis.call('HINCRBY', key.counts, field, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
-    redis.call('HDEL', key.counts, field)
+  if redis.call('HINCRBY', key.counts, field, number) ~= number then return end
+  local kept = field_with_room(field)
+  if kept == field then return end
+  redis.call('HDEL', key.counts, field)
+  if redis.call('HINCRBY', key.counts, kept, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
+    redis.call('HDEL', key.counts, kept)
   end
 end
 local function count(field, number)

@@ -8,16 +8,17 @@ local function enqueue(id, front)
   local score = waiting_score(tonumber(t.priority or 0), front, seq)
   local held = withheld(id, t.queue, t.delivery or '', score)
   redis.call('ZADD', waiting_of(t.queue, t.delivery), score, id)
-  redis.call('SADD', key.groups, t.queue)
+  awaken(t.queue, t.delivery or '')
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', now, 'hinted_ms', now,
     'hints', int(tonumber(t.hints or 0) + (held and 0 or 1)))
   if not held then hint(t, front, seq) end
   emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)))
 end
 
--- Put a task to sleep until `due_ms`, as SCHEDULED or RETRYING.
-local function delay(id, status, due_ms)
+-- Put a task of a group to sleep until `due_ms`, as SCHEDULED or RETRYING.
+local function delay(id, group, status, due_ms)
   redis.call('ZADD', key.delayed, int(due_ms), id)
+  count_delayed(group, 1)
   redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text, 'run_at', rfc3339(due_ms))
 end
 
@@ -34,5 +35,6 @@ local function unindex(t)
     vacate(queue)
   elseif status == 'SCHEDULED' or status == 'RETRYING' then
     change('ZREM', key.delayed, id)
+    count_delayed(queue, -1)
   end
 end

@@ -5,12 +5,17 @@
 local function fields(id, ...) return unpack(redis.call('HMGET', key.task(id), ...)) end
 
 -- Return these fields of a record as a table, for the moves that several scripts share: `t.status` is the text, or false if
--- the record does not have the field; `t.id` is the task's id. To use a field that was not read is an error.
+-- the record does not have the field; `t.id` is the task's id. To use a field that was not read is an error. A key that holds
+-- something else than a record counts as no record, so that background roles go on.
 --   local t = read(id, {'status', 'fence'})
 local strictly = {__index = function(_, name) error('the field ' .. name .. ' was not read', 2) end}
 local function read(id, names)
-  local values, t = redis.call('HMGET', key.task(id), unpack(names)), setmetatable({id = id}, strictly)
-  for i = 1, #names do t[names[i]] = values[i] end
+  local values, t = redis.pcall('HMGET', key.task(id), unpack(names)), setmetatable({id = id}, strictly)
+  if values.err then
+    if not string.find(values.err, 'WRONGTYPE', 1, true) then error(values.err, 0) end
+    values = {}
+  end
+  for i = 1, #names do t[names[i]] = values[i] or false end
   return t
 end
 

@@ -24,7 +24,8 @@ end
 local set = cjson.decode(wanted)
 set.since_ms = now_ms
 local was = 1 - redis.call('HSET', key.limits, group, cjson.encode(set))
-redis.call('SADD', key.groups, group)
+note_group(group)
+redis.call('SADD', key.label_groups, group)
 let_go(group, math.huge)
 if set.rate then look_at(group, now_ms) end
 return {now, was}

@@ -52,7 +52,7 @@ local function register(t, holder, seq, task_type, group, user, metadata)
   if metadata ~= '' then redis.call('HSET', task, 'metadata', metadata) end
   redis.call('ZADD', key.waiting(group), waiting_score(0, false, take_seq(1)), id)
   redis.call('ZADD', key.expiring, expires, id)
-  redis.call('SADD', key.groups, group)
+  note_group(group)
   note_active(user, id)
   emit_as(id, user, rev, 'status', 'status', 'PENDING', 'attempt', '0', 'type', task_type, 'queue', group)
   count('s' .. SEP .. group .. SEP .. task_type, 1)

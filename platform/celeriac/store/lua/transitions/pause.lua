@@ -10,5 +10,6 @@ local before = redis.call('HGET', key.paused, group)
 noted.paused_ms = before and cjson.decode(before).paused_ms or now_ms
 redis.call('HSET', key.paused, group, cjson.encode(noted))
 redis.call('HDEL', key.resuming, group)
-redis.call('SADD', key.groups, group)
+note_group(group)
+redis.call('SADD', key.label_groups, group)
 return int(noted.paused_ms)

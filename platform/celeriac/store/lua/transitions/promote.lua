@@ -13,8 +13,9 @@ local LOOK_MS = 50
 local due = redis.call('ZRANGEBYSCORE', key.delayed, '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   redis.call('ZREM', key.delayed, id)
-  local status = fields(id, 'status')
-  if status == 'SCHEDULED' or status == 'RETRYING' then enqueue(id, false) end
+  local t = read(id, {'status', 'queue'})
+  if t.queue then count_delayed(t.queue, -1) end
+  if t.status == 'SCHEDULED' or t.status == 'RETRYING' then enqueue(id, false) end
 end
 
 for _, group in ipairs(redis.call('ZRANGEBYSCORE', key.limits_due, '-inf', now, 'LIMIT', 0, most)) do

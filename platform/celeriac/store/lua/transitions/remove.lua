@@ -6,9 +6,9 @@
 
 local id, user = ARGV[4], ARGV[5]
 
-local status, user_id = fields(id, 'status', 'user_id')
-if not status or user_id ~= user then return '' end
-if not is_final(status) then return status end
+local t = read(id, {'status', 'user_id'})
+if not t.status or t.user_id ~= user then return '' end
+if not is_final(t.status) then return t.status end
 redis.call('ZREM', key.recent(user), id)
 redis.call('DEL', key.task(id), key.task_events(id), key.log(id))
 return 'ok'

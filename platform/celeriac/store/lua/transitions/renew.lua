@@ -20,10 +20,10 @@ end
 local replies = {}
 for base = 8, #ARGV, 2 do
   local id, fence = ARGV[base], ARGV[base + 1]
-  local status, holder, cancel_requested = fields(id, 'status', 'fence', 'cancel_requested')
-  if status == 'PROCESSING' and holder == fence then
+  local t = read(id, {'status', 'fence', 'cancel_requested'})
+  if t.status == 'PROCESSING' and t.fence == fence then
     redis.call('ZADD', key.leases, 'XX', lease_until, id)
-    replies[#replies + 1] = cancel_requested and 'cancel' or 'held'
+    replies[#replies + 1] = t.cancel_requested and 'cancel' or 'held'
   else
     replies[#replies + 1] = 'lost'
   end

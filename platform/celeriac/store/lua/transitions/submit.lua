@@ -1,24 +1,27 @@
 -- Accept submissions: write each record, its index, its event and its message, or nothing of it.
 --
 -- ARGV[4] life of an idempotency key (ms)   ARGV[5] most tasks that may wait for a time (count)
--- ARGV[6..] 18 values per submission, '' if absent:
+-- ARGV[6] most known groups that callers made (count)   ARGV[7] most known groups that one caller made (count)
+-- ARGV[8..] 19 values per submission, '' if absent:
 --   1 id (text)     2 type (text)     3 group (text)  4 payload (JSON object)   5 priority (0..9)
 --   6 max_retries (count)             7 delay (ms)    8 run_at (ms since the epoch)
 --   9 expires_in (ms)                10 expires_at (ms since the epoch)        11 timeout (ms)
 --  12 user_id (text)                 13 metadata (JSON object)                 14 idempotency key (full Redis key)
 --  15 waiting limit of the group (count)              16 delivery: '' celery, 'broker', 'external', 'remote'
 --  17 further fields of the record (JSON object of texts)                      18 nonce of this call (text)
+--  19 who makes the group if it is a new one (text), '' if it needs no room among the known groups
 -- Four of the further fields are orders, which the record does not keep: slot_ms (the moment, in ms since the epoch, that a
 -- definition's instance is for: its lateness is counted); for a remote task deadline_in_ms (it fails if it has not ended by
 -- then), needs_worker '1' (refuse it if no worker is connected to its group), quiet '1' (wake nobody: the caller claims at
 -- once).
 --
 -- Returns one array per submission: {'created', id, status} | {'known', id, status} | {'queue_full', limit} |
--- {'schedule_full', limit} | {'no_queue', group} (the key of that name is not a list) | {'no_worker', group}.
+-- {'schedule_full', limit} | {'no_queue', group} (the key of that name is not a list) | {'no_worker', group} |
+-- {'groups_full', limit, 'caller' or 'all'} (the group would be a new one) | {'no_record', id} (its key is not a hash).
 -- A repeated call (same id, same nonce: the reply was lost) answers 'created' again.
 
-local FIRST, WIDTH = 6, 18
-local idempotency_ms, max_scheduled = ARGV[4], tonumber(ARGV[5])
+local FIRST, WIDTH = 8, 19
+local idempotency_ms, max_scheduled, max_groups, max_made = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local IS_ORDER = {slot_ms = true, deadline_in_ms = true, needs_worker = true, quiet = true}
 local NOTHING = {}
@@ -45,6 +48,33 @@ local waiting = setmetatable({}, {__index = function(memo, index)
   return count
 end})
 
+-- Whether a worker serves the group by its name. It is asked only when there is no room for new groups.
+local served
+local function is_served(group)
+  if not served then
+    served = {}
+    for _, worker in ipairs(redis.call('ZRANGE', key.workers, 0, 999)) do
+      for name in string.gmatch(redis.call('HGET', key.worker(worker), 'groups') or '', '[^,]+') do served[name] = true end
+    end
+  end
+  return served[group] or redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') > 0
+end
+
+-- The answer to a submission whose group would be one too many, else nil.
+local function answer_of_no_room(group, maker)
+  if maker == '' or redis.call('SISMEMBER', key.groups, group) == 1 then return end
+  local limit, whose
+  if tonumber(redis.call('HGET', key.made, maker) or 0) >= max_made then
+    limit, whose = max_made, 'caller'
+  elseif redis.call('HLEN', key.makers) >= max_groups then
+    limit, whose = max_groups, 'all'
+  else
+    return
+  end
+  if is_served(group) then return end
+  return {'groups_full', int(limit), whose}
+end
+
 -- The moment (ms since the epoch) that a submission gives as such or as a time from now, nil if it gives neither.
 local function moment(at_ms, in_ms)
   return tonumber(at_ms) or (in_ms ~= '' and now_ms + tonumber(in_ms) or nil)
@@ -54,13 +84,15 @@ end
 local function answer_of_known(id, nonce, idempotency_key)
   local first_id = idempotency_key ~= '' and redis.call('GET', idempotency_key)
   if first_id and first_id ~= id then
-    local status = fields(first_id, 'status')
+    local first = read(first_id, {'status'})
     -- The key outlives a pruned record: then the key speaks for no task, and the work is new.
-    if status then return {'known', first_id, status} end
+    if first.status then return {'known', first_id, first.status} end
   end
   if any_stored or stored_here[id] then
-    local status, first_nonce = fields(id, 'status', 'nonce')
-    if status then return {first_nonce == nonce and 'created' or 'known', id, status} end
+    local t = read(id, {'status', 'nonce'})
+    if t.status then return {t.nonce == nonce and 'created' or 'known', id, t.status} end
+    local kind = redis.call('TYPE', key.task(id)).ok
+    if kind ~= 'hash' and kind ~= 'none' then return {'no_record', id} end
   end
 end
 
@@ -75,7 +107,7 @@ local function set(name, value)
 end
 
 return each(FIRST, WIDTH, function(id, task_type, group, payload, priority, max_retries, delay_ms, run_at_ms, expires_in_ms,
-  expires_at_ms, timeout_ms, user, metadata, idempotency_key, waiting_limit, delivery, further, nonce)
+  expires_at_ms, timeout_ms, user, metadata, idempotency_key, waiting_limit, delivery, further, nonce, maker)
   local known = answer_of_known(id, nonce, idempotency_key)
   if known then return known end
 
@@ -88,6 +120,8 @@ return each(FIRST, WIDTH, function(id, task_type, group, payload, priority, max_
     return {'no_worker', group}
   end
   if not scheduled and waiting[index] >= tonumber(waiting_limit) then return {'queue_full', waiting_limit} end
+  local no_room = (scheduled or waiting[index] == 0) and answer_of_no_room(group, maker)
+  if no_room then return no_room end
 
   local status = scheduled and 'SCHEDULED' or 'PENDING'
   record = {
@@ -107,6 +141,8 @@ return each(FIRST, WIDTH, function(id, task_type, group, payload, priority, max_
   if scheduled then
     set('run_at', rfc3339(due))
     redis.call('ZADD', key.delayed, int(due), id)
+    count_delayed(group, 1)
+    note_group(group, maker)
   else
     local number = next_seq()
     local score = waiting_score(tonumber(priority), false, number)
@@ -123,7 +159,7 @@ return each(FIRST, WIDTH, function(id, task_type, group, payload, priority, max_
     set('hints', held and '0' or '1')
     change('ZADD', index, score, id)
     -- If others wait already, the group is known.
-    if waiting[index] == 0 then redis.call('SADD', key.groups, group) end
+    if waiting[index] == 0 then awaken(group, delivery, maker) end
     waiting[index] = waiting[index] + 1
   end
   local expires = moment(expires_at_ms, expires_in_ms)

@@ -12,12 +12,12 @@
 --
 -- ARGV[4] group (text)   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
 -- ARGV[7] '' if Redis is the broker; for another broker '1' if it has no message left for this group, else '0'
--- ARGV[8] how long an idle group is kept (ms)
+-- ARGV[8] how long an idle group is known (ms)   ARGV[9] how long an idle group is awake (ms)
 --
 -- Returns the ids whose message went out again (array of texts).
 
 local group, grace_ms, limit = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local other_broker, idle_ms = ARGV[7], tonumber(ARGV[8])
+local other_broker, known_ms, awake_ms = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local sent = {}
 -- Nothing is lost while it is held back.
 if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then
@@ -68,6 +68,11 @@ if #sent == 0 and limits[group] and lists[0].empty and lists[3].empty and lists[
   sent = let_go(group, 1)
 end
 
+-- Its workers may not know yet that there is something to do: a plain producer pushes messages and tells nobody.
+for _, list in pairs(lists) do
+  if not list.empty or #sent > 0 then awaken(group, '') end
+end
+
 -- Whether nothing is in the group: no limit, no task, no message, also none that no record knows, no remote worker.
 local function is_idle()
   if limits[group] then return false end
@@ -86,10 +91,8 @@ if is_idle() then
   else
     -- A task that came and went between two looks.
     for _, list in pairs(lists) do since = math.max(since, list.moved_ms) end
-    if now_ms - since >= idle_ms then
-      redis.call('SREM', key.groups, group)
-      redis.call('DEL', facts)
-    end
+    if now_ms - since >= awake_ms then redis.call('SREM', key.awake, group) end
+    if now_ms - since >= known_ms and tonumber(redis.call('HGET', facts, 'delayed') or 0) <= 0 then forget_group(group) end
   end
 else
   redis.call('HDEL', facts, 'idle_ms')

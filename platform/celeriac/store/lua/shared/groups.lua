@@ -1,0 +1,41 @@
+-- Groups: which ones are known, who made them, and which ones the workers of all groups serve at present.
+--
+-- A group is known from its first task on, and forgotten when it was idle for long (sweep.lua). It is awake while it has tasks
+-- for Celery's workers, and some time longer. Workers of all groups serve the groups that are awake.
+
+-- A group is known from now on. `maker`: who counts as having made a new one (text), '' or nil for nobody.
+local function note_group(group, maker)
+  if redis.call('SADD', key.groups, group) == 1 and maker and maker ~= '' then
+    redis.call('HSET', key.makers, group, maker)
+    redis.call('HINCRBY', key.made, maker, 1)
+  end
+end
+
+-- With more groups than this awake, a worker does not wait for messages of all of them at once.
+local CROWD = 50
+
+-- A task comes to wait in a group in which nothing waited: workers of all groups hear of a group that was asleep, and in a
+-- crowd of any group.
+local function awaken(group, delivery, maker)
+  if delivery == '' or delivery == 'broker' then
+    local known = redis.call('SADD', key.awake, group) == 0
+    if known and redis.call('SCARD', key.awake) <= CROWD then return end
+    redis.call('PUBLISH', key.awake, group)
+    if known then return end
+  end
+  note_group(group, maker)
+end
+
+-- Forget a group. The caller who made it may make another one.
+local function forget_group(group)
+  redis.call('SREM', key.groups, group)
+  redis.call('SREM', key.awake, group)
+  redis.call('DEL', key.group(group))
+  local maker = redis.call('HGET', key.makers, group)
+  if not maker then return end
+  redis.call('HDEL', key.makers, group)
+  if redis.call('HINCRBY', key.made, maker, -1) <= 0 then redis.call('HDEL', key.made, maker) end
+end
+
+-- Count the tasks of a group that wait for a time: such a group is not forgotten.
+local function count_delayed(group, by) redis.call('HINCRBY', key.group(group), 'delayed', by) end
