@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
@@ -50,3 +51,29 @@ def test_ordinary_group_names_are_free(group: str) -> None:
 def test_durations_are_counted_in_the_buckets_that_are_read() -> None:
     in_lua = SHARED.split("local BUCKETS_MS = {")[1].split("}")[0]
     assert [int(ms) for ms in in_lua.split(",")] == [round(s * 1000) for s in BUCKETS_S]
+
+
+#: Each key that is made of a name, and what bounds the number of such keys. A new one needs a line here.
+BOUNDS = {
+    "task": "the limits of waiting and scheduled tasks; the retention of ended ones",
+    "task_events": "as the record",
+    "log": "as the record",
+    "checkpoint": "its own time",
+    "live": "a channel", "live_log": "a channel", "remote_wake": "a channel", "replies": "a channel",
+    "waiting": "tasks", "running": "tasks", "remote": "tasks", "limited": "tasks",
+    "group": "max_groups and max_user_groups, then group_retention",
+    "worker": "it expires; dispatch.max_workers",
+    "gateways": "it expires", "granted": "it expires", "nudge": "it expires",
+    "feed": "it expires", "active": "tasks", "recent": "it expires",
+    "idempotency": "it expires",
+    "api_keys": "one key", "audit": "one key, with access.audit_entries",
+}  # fmt: skip
+
+
+def test_the_number_of_keys_of_each_kind_is_bounded() -> None:
+    builders = {
+        name
+        for name, made in vars(keys).items()
+        if inspect.isfunction(made) and made.__module__ == keys.__name__ and made.__annotations__["return"] == "str"
+    }
+    assert builders == set(BOUNDS)

@@ -16,6 +16,9 @@ from celeriac.store.task_store import OutgoingMessage
 
 log = logging.getLogger(__name__)
 
+#: The broker remembers at most this many queues.
+_MOST_QUEUES = 1000
+
 
 class Broker:
     """The broker of a Celery app, for use from an event loop.
@@ -103,4 +106,7 @@ class Broker:
         return int(found.message_count) == 0
 
     def _queue(self, group: str) -> Any:
+        if len(self._queues) > _MOST_QUEUES:
+            # Callers make up names of groups.
+            self._queues = self._app.amqp.Queues(self._app.conf.task_queues)
         return self._queues.get(group) or self._queues.add(group, exchange="", routing_key=group)

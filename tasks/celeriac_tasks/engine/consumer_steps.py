@@ -92,6 +92,7 @@ class FollowGroups(bootsteps.StartStopStep):
             for queue in list(consumer.task_consumer.queues):
                 if queue.name not in awake and queue.name not in own:
                     consumer.cancel_task_queue(queue.name)
+                    consumer.app.amqp.queues.pop(queue.name, None)
             for group in awake:
                 _consume(consumer, group)
         self._publish(consumer, runtime)

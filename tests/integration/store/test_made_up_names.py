@@ -19,6 +19,7 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.activity import running_tasks
 from celeriac.store.watching.standings import standings
 from tests.kit.life_cycle_state import take_ids
+from tests.kit.waiting import eventually
 
 MALLORY, ALICE = "user:mallory", "user:alice"
 
@@ -220,3 +221,58 @@ async def test_a_key_that_is_not_a_record_is_no_task_and_disturbs_no_other(
     # Its entries in the global stream tell of a task without a record.
     look.delete(keys.EVENTS, keys.task_events("good"))
     look.flushdb()
+
+
+#: What is there however many names were used: fixed keys, and settings of operators.
+LASTING = {
+    *(keys.SEQ, keys.EVENTS, keys.COUNTS, keys.LABEL_GROUPS, keys.LABEL_TYPES, keys.SERVER),
+    *(keys.LIMITS, keys.GROUPS, keys.WORKERS, keys.MODELS, keys.TYPES),
+}
+
+
+async def test_every_name_that_a_caller_makes_up_is_gone_when_its_work_is(valkey_url: str, look: Any) -> None:
+    short = {"keep": 1, "group": "default"}
+    settings = Settings.model_validate(
+        {
+            "retention": "1s", "group_retention": 0, "group_idle": 0, "idempotency_ttl": "1s", "lease": 1,
+            "notifications": short, "dispatch": {"presence": "2s"}, "max_global_events": 1000,
+        }
+    )  # fmt: skip
+    number = 120
+    async with TaskStore(valkey_url, settings.store) as store:
+        gateway = RemoteTasks(store, "gateway")
+        for i in range(number):
+            name = f"name{i}"
+            more = {"user_id": name, "tags": (name,), "idempotency_key": name, "type": name, "metadata": {name: name}}
+            await submit(store, f"a{i}", name, f"user:{name}", **more)
+            await submit(store, f"b{i}", f"later{i}", f"user:{name}", delay_ms=3_600_000, user_id=name)
+            await submit(store, f"c{i}", f"remote{i}", None, delivery=Delivery.REMOTE, user_id=name)
+            facts = {"kind": "remote", "groups": f"remote{i}", "models": f'["{name}"]'}
+            await gateway.note_presence(f"remote{i}", 1, worker=f"W{i}", facts=facts, models=[name])
+            await store.renew(f"w{i}", [], {"kind": "celery", "groups": name, "started_ms": "1"})
+            await store.nudge(f"w{i}")
+            await store.set_checkpoint(f"a{i}", "{}")
+            await store.pause(name)
+            await store.limit(name, max_running=1)
+        assert look.dbsize() > 5 * number
+        for i in range(number):
+            await store.resume(f"name{i}")
+            await store.unlimit(f"name{i}")
+            take_ids(look, f"name{i}")
+            await store.complete(await claimed(store, f"a{i}"), "1")
+            await store.cancel(f"b{i}")
+            await store.cancel(f"c{i}")
+            await gateway.note_presence(f"remote{i}", 0, worker=f"W{i}")
+            await store.retire(f"w{i}")
+
+        async def only_what_lasts() -> bool:
+            await sweep_all(store)
+            left = {key for key in look.scan_iter(count=1000) if not key.startswith("celeriac:checkpoint:")}
+            # Nudges that no worker takes.
+            return not {key for key in left - LASTING if not key.startswith(keys.nudge(""))}
+
+        await eventually(only_what_lasts, because="nothing is left of the names", timeout_s=20, interval_s=0.3)
+        assert look.hlen(keys.COUNTS) <= 60 * MAX_LABELS
+        assert (look.scard(keys.GROUPS), look.zcard(keys.MODELS), look.zcard(keys.WORKERS)) == (0, 0, 0)
+        assert all(look.pttl(key) > 0 for key in look.scan_iter(count=1000) if key not in LASTING)
+        look.flushdb()

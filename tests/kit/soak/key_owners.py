@@ -18,7 +18,7 @@ _SINGLE |= {keys.api_keys(), keys.audit()}
 _OF_TASK = (keys.task_events, keys.checkpoint, keys.log)
 _OF_GROUP = (keys.waiting, keys.running, keys.group, keys.remote, keys.limited, keys.gateways)
 _OF_USER = (keys.feed, keys.active, keys.recent)
-_OF_PROCESS = (keys.worker, keys.granted)
+_OF_PROCESS = (keys.worker, keys.granted, keys.nudge)
 #: Channels, which are no keys, and what is handled by itself.
 _ELSEWHERE = {"live", "live_log", "remote_wake", "replies", "task", "api_keys", "audit", "idempotency"}
 #: Keys of kombu: which queues an exchange has.
@@ -70,7 +70,7 @@ async def _look(client: redis.Redis, name: str, records: set[str]) -> tuple[str,
     for function in _OF_USER:
         if name.startswith(prefix := function("")):
             return function.__name__, expires or await _has_living_member(client, name, records)
-    if name.startswith((keys.worker(""), keys.granted(""))):
+    if name.startswith(tuple(function("") for function in _OF_PROCESS)):
         return "process", expires
     if name.startswith("celeriac:idempotency:"):
         return "idempotency", expires

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _INTERVAL_S = 1.0
 #: Groups that one step looks at: of those that are awake, and of all. With more groups, a round takes several steps.
-_AWAKE_AT_ONCE = 500
+_AWAKE_AT_ONCE = 200
 _OTHERS_AT_ONCE = 50
 #: After so many steps it looks whether there is room for the counts of new names.
 _ROUNDS_TO_ROOM = 30
