@@ -82,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FrontDoor(
         guard=Guard(settings.access, host=settings.host),
         max_body_bytes=settings.max_body_bytes,
+        unproven=settings.server,
         title="Celeriac",
         version=__version__,
         description=openapi_document.DESCRIPTION,

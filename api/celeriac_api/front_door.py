@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
-from celeriac_api.access.credentials import read_head
+from celeriac.settings import ServerSettings
+from celeriac_api.access.credentials import keep_own_cookie, read_head
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.guard import Guard, refuse
-from celeriac_api.http.bodies import StreamedBody, check_declared_size, limited
+from celeriac_api.http.bodies import RefusedBody, StreamedBody, check_declared_size, limited, within
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
@@ -23,9 +24,10 @@ from celeriac_api.routing import Found, Router, RouteTable, method_of, path_of
 class FrontDoor(FastAPI):
     """Serves submissions and other hot routes by itself and leaves all others to FastAPI, with bounded bodies."""
 
-    def __init__(self, *, guard: Guard, max_body_bytes: int, **options: Any) -> None:
+    def __init__(self, *, guard: Guard, max_body_bytes: int, unproven: ServerSettings, **options: Any) -> None:
         self._guard = guard
         self._max_body_bytes = max_body_bytes
+        self._unproven = unproven
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
         super().__init__(**options)
@@ -69,7 +71,10 @@ class FrontDoor(FastAPI):
             self.open[kind] -= 1
 
     async def _guarded(self, found: Found | None, scope: Scope, receive: Receive, send: Send) -> None:
-        send = self._guard.dressed(send, read_head(scope), scope)
+        head = read_head(scope)
+        if head.cookie is not None:
+            keep_own_cookie(scope)
+        send = self._guard.dressed(send, head, scope)
         if (refusal := await self._guard.admit(scope, found)) is not None:
             await refuse(refusal, scope, receive, send)
             return
@@ -93,13 +98,16 @@ class FrontDoor(FastAPI):
         elif found is not None and found.route.streams_body:
             body = scope[StreamedBody.KEY] = StreamedBody(receive)
             await super().__call__(scope, body, send)
+        elif found is not None and found.route.access.open:
+            receive = within(receive, self._unproven.unproven_timeout)
+            await self._serve_bounded(self._unproven.max_unproven_bytes, scope, receive, send)
         else:
-            await self._serve_bounded(scope, receive, send)
+            await self._serve_bounded(self._max_body_bytes, scope, receive, send)
 
-    async def _serve_bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_bounded(self, most_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            check_declared_size(scope, self._max_body_bytes)
+            check_declared_size(scope, most_bytes)
         except PayloadTooLargeError as exc:
-            await problem_of(exc, instance_of(scope))(scope, receive, send)
+            await RefusedBody(problem_of(exc, instance_of(scope)))(scope, receive, send)
             return
-        await super().__call__(scope, limited(receive, self._max_body_bytes), send)
+        await super().__call__(scope, limited(receive, most_bytes), send)

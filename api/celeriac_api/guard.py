@@ -15,18 +15,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.access.principal import LOCAL, Principal, PrincipalKind
 from celeriac.access.principal import Scope as Need
-from celeriac.errors import AuthenticationError, CeleriacError, TaskNotFoundError
+from celeriac.errors import AuthenticationError, CeleriacError, RateLimitedError, TaskNotFoundError
 from celeriac.settings import AccessSettings
 from celeriac.store.audit import AuditLog
 from celeriac_api.access.auditing import serve_audited
 from celeriac_api.access.browsers import Browsers
 from celeriac_api.access.caller import PRINCIPAL, address_of
 from celeriac_api.access.credentials import Head, credential_of, read_head
-from celeriac_api.access.limits import Buckets, OpenStreams, check_rate, principal_buckets
+from celeriac_api.access.limits import Buckets, OpenCounts, check_rate, network_of, principal_buckets
 from celeriac_api.access.rights import KNOWN, Access
 from celeriac_api.access.streaming import serve_while_valid
 from celeriac_api.dispatch.completions import error_document
-from celeriac_api.http.bodies import EncodedBodyError, RefusedBody, check_encoding
+from celeriac_api.http.bodies import EncodedBodyError, RefusedBody, check_encoding, has_large_body
 from celeriac_api.http.problems import RequestError, instance_of, problem_of
 from celeriac_api.http.responses import json_response
 from celeriac_api.parts import Parts, parts_in
@@ -61,7 +61,7 @@ class Guard:
         self._per_principal = principal_buckets(access, host=host)
         by_address = access.rate_limit_per_address
         self._per_address = Buckets(by_address, 2 * by_address) if by_address else None
-        self._streams = OpenStreams(access.max_streams_per_principal)
+        self._streams = OpenCounts(access.max_streams_per_principal)
 
     def plain(self, scope: Scope) -> bool:
         """Admit a request whose headers are all that has to be checked; returns False if it needs `admit`."""
@@ -86,7 +86,8 @@ class Guard:
             if (answer := self._browsers.preflight(scope, head)) is not None:
                 return answer
             address = address_of(scope)
-            check_rate(self._per_address, address, "too many requests from this address")
+            if self._per_address is not None:
+                check_rate(self._per_address, network_of(address), "too many requests from this address")
             if found is not None and found.served:
                 access = found.route.access
             principal = scope[PRINCIPAL] = await self._principal(scope, head, access, address)
@@ -136,11 +137,11 @@ class Guard:
                 return None
             raise AuthenticationError("show a credential: Authorization: Bearer TOKEN (see celeriac token)")
         try:
-            counted = self._on or access.first_message
-            found = await parts_in(scope).credentials.principal(credential, address, counted=counted)
-            return self._with_rights(found)
+            counted = self._on or access.own
+            known = await parts_in(scope).credentials.principal(credential, address, counted=counted)
+            return self._with_rights(known)
         except AuthenticationError:
-            if self._on or access.first_message:
+            if self._on or access.own:
                 raise
             # Some clients always send a key, for another service. That is not a reason to refuse them here.
             return LOCAL
@@ -205,9 +206,9 @@ class Guard:
             await app(scope, receive, send)
             return
         caller = principal.name if principal is not None else address_of(scope)
-        try:
-            self._streams.enter(caller)
-        except CeleriacError as exc:
+        if not self._streams.enter(caller):
+            message = f"you have {self._streams.limit} event streams and WebSockets open, which is the limit: close one"
+            exc = RateLimitedError(message, retry_after_s=5.0)
             await refuse(problem_of(exc, instance_of(scope)), scope, receive, send)
             return
         try:
@@ -219,6 +220,8 @@ class Guard:
 async def refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Send a refusal. A WebSocket is refused before it is accepted."""
     if scope["type"] != "websocket":
+        if has_large_body(scope) and not isinstance(response, RefusedBody):
+            response = RefusedBody(response)
         await response(scope, receive, send)
         return
     await receive()

@@ -158,6 +158,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             connections=Connections(
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,
+                most_unproven=settings.server.max_unproven_per_address,
             ),
             tasks=tasks,
             groups=Groups(store=store, queues=settings.queues),

@@ -11,19 +11,19 @@ import socket
 import ssl
 import sys
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_network
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
-from celeriac_api.http.problems import TABLE, problem
+from celeriac_api.http.http_protocol import HttpProtocol
 from celeriac_api.http.websocket_protocol import WebSocketProtocol
 from celeriac_api.parts import STATE, Parts
 from celeriac_api.rpc.process import serving_rpc
@@ -108,8 +108,8 @@ class ApiServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http=ProblemProtocol,
-                ws=WebSocketProtocol,
+                http=partial(HttpProtocol, limits=settings.server),  # type: ignore[arg-type]  # it is called only
+                ws=partial(WebSocketProtocol, limits=settings.server),  # type: ignore[arg-type]
                 ws_max_size=settings.dispatch.max_frame_bytes,
                 ws_ping_interval=settings.dispatch.ping_interval,
                 # The endpoints decide which client is gone: they hear the pongs, and know who is busy.
@@ -135,7 +135,7 @@ class ApiServer(uvicorn.Server):
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, ProblemProtocol):
+                if isinstance(connection, HttpProtocol):
                     slow = connection.is_slow(now, head_s=self._access.header_timeout, body_s=self._access.body_timeout)
                     # Only if it was slow twice in a row: after a busy moment of this process, its data is read first.
                     if slow and connection.looked_slow:
@@ -183,50 +183,3 @@ def _tls(tls: ServerTlsSettings | None) -> dict[str, Any]:
     if tls.client_ca_file is not None:
         options |= {"ssl_ca_certs": str(tls.client_ca_file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return options
-
-
-class ProblemProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol that answers an invalid request with a problem, and remembers when bytes arrived."""
-
-    #: When bytes arrived last, and when the request began whose head is not complete (loop time; None without one).
-    heard_at = 0.0
-    head_since: float | None = None
-    #: Whether the last check found it slow.
-    looked_slow = False
-
-    def connection_made(self, transport: Any) -> None:
-        """Wait for the head of a request."""
-        super().connection_made(transport)
-        self.heard_at = self.head_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        """Remember when bytes arrived."""
-        self.heard_at = self.loop.time()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """Remember when a request begins."""
-        self.head_since = self.heard_at
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Remember that the head is complete."""
-        self.head_since = None
-        super().on_headers_complete()
-
-    def is_slow(self, now: float, *, head_s: float, body_s: float) -> bool:
-        """Return whether the client takes too long for a head, or between two pieces of a body."""
-        if self.head_since is not None:
-            return now - self.head_since > head_s
-        cycle = self.cycle
-        # If the server has paused the body, the client is not to blame.
-        waiting = cycle is not None and cycle.more_body and not cycle.response_complete and not self.flow.read_paused
-        return waiting and now - self.heard_at > body_s
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer with a problem and close the connection."""
-        response = problem("bad_request", TABLE["bad_request"], msg, "")
-        head = [b"HTTP/1.1 400 Bad Request\r\n"]
-        head += [b"%s: %s\r\n" % header for header in response.raw_headers]
-        self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", bytes(response.body)]))
-        self.transport.close()

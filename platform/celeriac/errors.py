@@ -263,6 +263,10 @@ class StoreUnavailableError(CeleriacError, ConnectionError):
     code = "store_unavailable"
 
 
+class StoreRefusedError(StoreUnavailableError):
+    """Redis refused a command as wrong, so repeating it does not help."""
+
+
 class AuthenticationError(CeleriacError, PermissionError):
     """The credential is missing or not valid; the message never quotes it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,7 +11,6 @@ from starlette.responses import Response
 from starlette.types import Message, Scope, Send
 
 from celeriac.settings import AccessSettings
-from celeriac.up.ports import is_loopback
 from celeriac_api.access.credentials import SUBPROTOCOL, Head
 from celeriac_api.http.problems import RequestError
 
@@ -24,6 +24,8 @@ HEADERS: Final = {
 }
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: A `Host` header: a name or an IPv4 address, or an IPv6 address in brackets; and a port.
+_HOST: Final = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{0,5})?")
 #: Host names that one process remembers as allowed.
 _REMEMBERED: Final = 1000
 _EXPOSED: Final = (
@@ -42,9 +44,10 @@ class Browsers:
     def __init__(self, access: AccessSettings, *, host: str) -> None:
         self._origins = frozenset(access.cors_origins)
         self._hsts = access.tls is not None
-        # If callers must show a credential, a page gains nothing from a name that points here.
-        self._check_hosts = not access.on and is_loopback(host)
-        self._own_names = {name.lower() for name in (*access.allowed_hosts, host)}
+        # If callers must show a credential, a page gains nothing from a name that points here. Otherwise a browser in
+        # the same network is enough, whatever address the server listens on.
+        self._check_hosts = not access.on
+        self._own_names = {name.lower().rstrip(".") for name in (*access.allowed_hosts, host)}
         self._good_hosts: set[str] = set()
 
     def check_host(self, head: Head) -> None:
@@ -55,17 +58,17 @@ class Browsers:
             name = head.host[:200]
             raise RequestError(
                 "host_not_allowed",
-                f"this server is not called {name!r}: use 127.0.0.1 or localhost, or name it in the setting"
-                " access.allowed_hosts",
+                f"this server is not called {name!r}: use localhost or an IP address, or name it in the setting"
+                " access.allowed_hosts (CELERIAC_ACCESS__ALLOWED_HOSTS), or turn authentication on",
             )
         if len(self._good_hosts) < _REMEMBERED:
             self._good_hosts.add(head.host)
 
     def _ours(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = (found["name"] or found["address"]).lower().rstrip(".")
         if name in self._own_names or name == "localhost" or name.endswith(".localhost"):
             return True
         try:
@@ -89,7 +92,7 @@ class Browsers:
             # A page cannot forge this header.
             foreign = head.fetch_site not in ("same-origin", "none")
         else:
-            foreign = head.origin is not None and urlsplit(head.origin).netloc.lower() != head.host.lower()
+            foreign = head.origin is not None and _netloc(head.origin) != head.host.lower()
         if foreign:
             raise RequestError(
                 "origin_not_allowed",
@@ -140,3 +143,11 @@ class Browsers:
             await send(message)
 
         return send_dressed
+
+
+def _netloc(origin: str) -> str:
+    """Return the host and port of an `Origin` header; an empty text for one that is not a URL."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celeriac.access.authenticator import Authenticator
 from celeriac.access.principal import Principal
 from celeriac.errors import AuthenticationError
-from celeriac_api.access.limits import Buckets, check_rate
+from celeriac_api.access.limits import Buckets, check_rate, network_of
 
 
 class CredentialCheck:
@@ -26,7 +26,8 @@ class CredentialCheck:
         if not counted:
             return await self._authenticator.principal(credential)
         # This comes first, so that an address that guesses does not learn which guess was right.
-        check_rate(self._failures, address, "too many refused credentials from this address")
+        network = network_of(address)
+        check_rate(self._failures, network, "too many refused credentials from this address")
         refused = False
         try:
             return await self._authenticator.principal(credential)
@@ -35,4 +36,4 @@ class CredentialCheck:
             raise
         finally:
             if not refused:
-                self._failures.wait_s(address, -1.0)
+                self._failures.wait_s(network, -1.0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,6 +13,7 @@ from celeriac.access.authenticator import bearer
 
 #: The cookie that the sign-in page sets. It holds the credential itself, so the server keeps no sessions.
 COOKIE: Final = "celeriac_session"
+_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9._~-]{1,8192}")
 #: A WebSocket client that cannot set headers offers the subprotocols `celeriac` and `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
 _OFFERED_BEARER: Final = "bearer."
@@ -78,23 +79,45 @@ def credential_of(scope: Scope, head: Head, *, stream: bool) -> tuple[str | None
 
 
 def session_of(cookie: str) -> str | None:
-    """Return the credential in a `Cookie` header, or None."""
-    if COOKIE not in cookie:
-        return None
-    try:
-        morsel = SimpleCookie(cookie).get(COOKIE)
-    except CookieError:
-        return None
-    return morsel.value or None if morsel is not None else None
+    """Return the credential in a `Cookie` header, or None. A browser sends the most specific cookie first."""
+    for pair in cookie.split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip() == COOKIE and fits_cookie(credential := value.strip()):
+            return credential
+    return None
+
+
+def keep_own_cookie(scope: Scope) -> None:
+    """Leave only our cookie in the headers of a request, if it has one that can be a credential.
+
+    Frameworks parse all cookies for every route, in Python releases with a quadratic decoder (CVE-2024-7592).
+    """
+    session = None
+    headers = []
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            session = session or session_of(value.decode("latin-1"))
+        else:
+            headers.append((name, value))
+    if session is not None:
+        headers.append((b"cookie", f"{COOKIE}={session}".encode("latin-1")))
+    scope["headers"] = headers
+
+
+def fits_cookie(credential: str) -> bool:
+    """Return whether a credential can be kept in the cookie: only characters that need no quotes, and not too many."""
+    return _COOKIE_VALUE.fullmatch(credential) is not None
 
 
 def _taken_from_query(scope: Scope) -> str | None:
     query: bytes = scope.get("query_string", b"")
-    if b"token=" not in query:
+    if not query:
         return None
+    # Decoded as the routes decode it, so that no spelling of the name passes by.
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     found = next((value for name, value in pairs if name == _QUERY), None)
-    # In place, because the server logs from the same scope.
-    rest: Any = urlencode([pair for pair in pairs if pair[0] != _QUERY])
-    scope["query_string"] = rest.encode("latin-1")
+    if found is not None:
+        # In place, because the server logs from the same scope.
+        rest: Any = urlencode([pair for pair in pairs if pair[0] != _QUERY])
+        scope["query_string"] = rest.encode("latin-1")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Final
 
 from celeriac.errors import RateLimitedError
@@ -72,22 +73,37 @@ def check_rate(buckets: Buckets | None, caller: str, what: str) -> None:
         raise RateLimitedError(f"{what} (limit: {buckets.rate:g} per second)", retry_after_s=wait_s)
 
 
-class OpenStreams:
-    """How many streams each caller has open."""
+class OpenCounts:
+    """How many of something each caller has open, up to a limit."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._open: Counter[str] = Counter()
 
-    def enter(self, caller: str) -> None:
-        """Count one more; raises `RateLimitedError` at the limit."""
-        if self._open[caller] >= self._limit:
-            message = f"you have {self._limit} event streams and WebSockets open, which is the limit: close one"
-            raise RateLimitedError(message, retry_after_s=5.0)
+    def enter(self, caller: str) -> bool:
+        """Count one more and return True; False at the limit."""
+        if self._open[caller] >= self.limit:
+            return False
         self._open[caller] += 1
+        return True
 
     def leave(self, caller: str) -> None:
         """Count one less."""
         self._open[caller] -= 1
         if self._open[caller] <= 0:
             del self._open[caller]
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one machine may own."""
+    if ":" not in address:
+        return address
+    try:
+        known = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, IPv4Address):
+        return address
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(IPv6Network((int(known) >> 64 << 64, 64)))

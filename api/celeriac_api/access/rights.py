@@ -20,6 +20,9 @@ class Access:
     #: The answer goes on for long. The guard counts streams per principal, ends them with their credential, and accepts
     #: a token in the query, because browsers cannot set a header there.
     stream: bool = False
+    #: It shows what belongs to the caller as a user. An invalid credential is refused, and counts as refused, even if
+    #: authentication is off.
+    own: bool = False
     #: A WebSocket that may connect without a credential and has to show one in its first message.
     first_message: bool = False
     #: A page: a browser without a credential is redirected to the sign-in page.
@@ -37,6 +40,7 @@ class Access:
 OPEN: Final = Access(open=True)
 #: Every known caller.
 KNOWN: Final = Access()
+OWN: Final = Access(own=True)
 READ: Final = Access(Scope.READ)
 SUBMIT: Final = Access(Scope.SUBMIT)
 ADMIN: Final = Access(Scope.ADMIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -11,13 +11,31 @@ from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, PayloadTooLargeError
 
+#: A body that is refused before it is read is not worth a new connection if it has no more than this.
+_SMALL_BYTES: Final = 64 * 1024
 #: A client may still send this much of a refused body, so that it gets to read the refusal.
 _DRAIN_BYTES: Final = 64 * 1024**2
 _DRAIN_S: Final = 5.0
+#: The key in a request's scope for the server's function behind `discard_rest`.
+DISCARD: Final = "celeriac.discard_rest"
+#: A refused client may still send for so long (seconds), and so much (bytes), until it has read the answer. Closing at
+#: once would reset the connection while the client sends, and it might not get to read the answer.
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 16 * 1024**2
 
 
 class ClientGoneError(Exception):
     """The client disconnected before its body was complete, so an answer would not reach it."""
+
+
+class SlowBodyError(CeleriacError):
+    """The body was not complete in the time that it may take."""
+
+    code = "request_timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"the whole body may take {limit_s:g} s: send it faster")
 
 
 class EncodedBodyError(CeleriacError):
@@ -106,6 +124,33 @@ def limited(receive: Receive, limit: int) -> Receive:
     return receive_limited
 
 
+def within(receive: Receive, limit_s: float) -> Receive:
+    """Return a `receive` that raises `SlowBodyError` once `limit_s` seconds have passed since its first call."""
+    until: float | None = None
+
+    async def receive_in_time() -> Message:
+        nonlocal until
+        if until is None:
+            until = asyncio.get_running_loop().time() + limit_s
+        try:
+            async with asyncio.timeout_at(until):
+                return await receive()
+        except TimeoutError:
+            raise SlowBodyError(limit_s) from None
+
+    return receive_in_time
+
+
+def has_large_body(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request declares a body that is large, or that may be."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length" and value.isdigit() and int(value) > _SMALL_BYTES:
+            return True
+    return False
+
+
 class StreamedBody:
     """Passes a body on as it arrives, and remembers whether it has ended."""
 
@@ -132,12 +177,30 @@ class RefusedBody(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
         body: StreamedBody | None = scope.get(StreamedBody.KEY)
-        if body is None or not body.ended:
+        unread = body is None or not body.ended
+        headers = self.raw_headers
+        large = unread and has_large_body(scope)
+        if large:
+            # Not all of the body will be received, so the connection cannot be used again.
+            headers = [*(header for header in headers if header[0] != b"connection"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
+        if unread and not (large and await discard_rest(scope)):
             await drain(receive)
         await send({"type": "http.response.body", "body": b""})
+
+
+async def discard_rest(scope: Mapping[str, Any]) -> bool:
+    """Drop what the client of an answered request still sends, until it has had time to read the answer.
+
+    Returns False if the server cannot do that. The server does not even parse it, so this costs less than `drain`.
+    """
+    discard: Callable[[], Awaitable[None]] | None = scope.get(DISCARD)
+    if discard is None:
+        return False
+    await discard()
+    return True
 
 
 async def drain(receive: Receive) -> None:

@@ -71,6 +71,9 @@ TABLE: Final[Mapping[str, Row]] = {
     "bad_request": Row(400, "Bad request", "INVALID_ARGUMENT", 1002),
     "unsupported_media_type": Row(415, "Unsupported media type", "INVALID_ARGUMENT", 1003),
     "too_large": Row(413, "Too large", "RESOURCE_EXHAUSTED", 1009),
+    "head_too_large": Row(431, "Headers too large", "RESOURCE_EXHAUSTED", 1009),
+    "uri_too_long": Row(414, "URL too long", "RESOURCE_EXHAUSTED", 1009),
+    "request_timeout": Row(408, "Too slow", "DEADLINE_EXCEEDED", 1008),
     "not_found": Row(404, "Not found", "NOT_FOUND", 1008),
     "method_not_allowed": Row(405, "Method not allowed", "UNIMPLEMENTED", 1008),
     "task_not_found": Row(404, "Task not found", "NOT_FOUND", 1008),
@@ -237,7 +240,7 @@ def _respond(row: Row, document: dict[str, Any], headers: Mapping[str, str] | No
         sent.setdefault("Retry-After", str(row.retry_after_s))
     if row.http == 401:
         sent["WWW-Authenticate"] = 'Bearer realm="celeriac"'
-    if row.http == 413:
+    if row.http in (408, 413):
         # The rest of the body is not read, so the connection cannot be used again.
         sent["Connection"] = "close"
     return Response(json_text.encode(document), status_code=row.http, headers=sent, media_type=CONTENT_TYPE)

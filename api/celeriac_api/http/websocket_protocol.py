@@ -1,25 +1,90 @@
-"""uvicorn's WebSocket protocol, with two additions: endpoints hear pongs, and connections end in time."""
+"""uvicorn's WebSocket protocol: it bounds messages, tells endpoints of pongs, and ends connections in time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
+
+from celeriac.settings import ServerSettings
+from celeriac_api.http.bodies import LINGER_BYTES, LINGER_S
+from celeriac_api.http.http_protocol import refusal
 
 #: The key in a connection's scope for the function that is called at each pong of the WebSocket protocol.
 PONGS: Final = "celeriac.pongs"
+#: The key in a connection's scope for the function that sets the largest message (bytes).
+_SET_LARGEST: Final = "celeriac.set_largest_message"
+_NOT_A_HANDSHAKE: Final = "this is not a WebSocket handshake (RFC 6455, section 4.1)"
+
+
+def allow_messages(scope: Mapping[str, Any], most_bytes: int) -> None:
+    """Accept messages of this size from now on: the caller is known. Before, they are bounded tightly."""
+    set_largest: Callable[[int], None] | None = scope.get(_SET_LARGEST)
+    if set_largest is not None:
+        set_largest(most_bytes)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Reports pongs to the endpoint, because they show that a client is alive, and ends when the endpoint does."""
+    """Bounds messages, reports pongs to the endpoint because they show life, and ends when the endpoint does."""
+
+    def __init__(self, *, limits: ServerSettings, **options: Any) -> None:
+        super().__init__(**options)
+        self.conn.max_message_size = limits.max_unproven_bytes
+        self._dropped = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Read what arrived. After an error it is ignored: the client may still have to read why."""
+        if self.conn.parser_exc is not None or self.conn.handshake_exc is not None:
+            self._dropped += len(data)
+            if self._dropped > LINGER_BYTES:
+                self.transport.pause_reading()
+            return
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # Not even a request: the library does not say so by itself.
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()) or refusal("bad_request", _NOT_A_HANDSHAKE))
+            self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        """Serve the connection. A client may not send anything before the answer, so nothing is read until then."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Gather the pieces of a message as bytes: a list of them would cost many times what they hold."""
+        frames: list[Any] = self.frames
+        if isinstance(frames[0], bytes):
+            frames[0] = bytearray(frames[0])
+        frames[0] += event.data
+        if event.fin:
+            frames[0] = bytes(frames[0])
+            self.send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """Say why the connection ends, and close it once the client has had time to read that."""
+        assert self.conn.close_sent is not None
+        closed = self.conn.close_sent
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        # Closing at once would reset the connection while the client sends.
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     async def run_asgi(self) -> None:
         """Serve the connection, and cut it some seconds after its end, even if the client does not read any more."""
         self._pongs: dict[str, Callable[[], None]] = {}
         self.scope[PONGS] = self._pongs  # type: ignore[typeddict-unknown-key]  # a scope may hold more
+        self.scope[_SET_LARGEST] = self._set_largest  # type: ignore[typeddict-unknown-key]
         await super().run_asgi()
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
@@ -35,3 +100,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if heard is not None:
             heard()
         super().handle_pong(event)
+
+    def _set_largest(self, most_bytes: int) -> None:
+        self.conn.max_message_size = most_bytes

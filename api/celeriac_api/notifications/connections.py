@@ -1,31 +1,54 @@
-"""How many WebSockets a process serves."""
+"""How many WebSockets of users a process serves, and how many whose user it does not know yet."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from celeriac_api.access.limits import OpenCounts, network_of
 from celeriac_api.http.problems import RequestError
 
 
 class Connections:
-    """Counts the WebSockets of each user and of all users."""
+    """Counts the WebSockets of each user and of all users; apart from them those of each address without a user."""
 
-    def __init__(self, *, most: int, most_per_user: int) -> None:
+    def __init__(self, *, most: int, most_per_user: int, most_unproven: int) -> None:
         self._most = most
         self._most_per_user = most_per_user
         self._of_user: Counter[str] = Counter()
+        self._unproven = OpenCounts(most_unproven)
         self.count = 0
 
-    def enter(self, user_id: str) -> None:
-        """Count one more; raises `RequestError` at the limit."""
+    @contextmanager
+    def unproven(self, address: str) -> Iterator[None]:
+        """Count one that has not shown its token, while the block runs; raises `RequestError` at the limit.
+
+        Strangers take places from each other, and from no user.
+        """
+        network = network_of(address)
+        if not self._unproven.enter(network):
+            raise RequestError(
+                "too_many_connections",
+                f"the server waits for the tokens of {self._unproven.limit} other connections from your address"
+                " (setting server.max_unproven_per_address): come back in a few seconds",
+            )
+        try:
+            yield
+        finally:
+            self._unproven.leave(network)
+
+    @contextmanager
+    def of_user(self, user_id: str) -> Iterator[None]:
+        """Count one of a user while the block runs; raises `RequestError` at the limit."""
         if self.count >= self._most or self._of_user[user_id] >= self._most_per_user:
             raise RequestError("too_many_connections", "there are too many connections: close one")
         self._of_user[user_id] += 1
         self.count += 1
-
-    def leave(self, user_id: str) -> None:
-        """Count one less."""
-        self.count -= 1
-        self._of_user[user_id] -= 1
-        if not self._of_user[user_id]:
-            del self._of_user[user_id]
+        try:
+            yield
+        finally:
+            self.count -= 1
+            self._of_user[user_id] -= 1
+            if not self._of_user[user_id]:
+                del self._of_user[user_id]

@@ -59,8 +59,8 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     ),
     RequestError(
         "host_not_allowed",
-        "this server is not called 'elsewhere.example': use 127.0.0.1 or localhost, or name it in the setting"
-        " access.allowed_hosts",
+        "this server is not called 'elsewhere.example': use localhost or an IP address, or name it in the setting"
+        " access.allowed_hosts (CELERIAC_ACCESS__ALLOWED_HOSTS), or turn authentication on",
     ),
     RequestError("range_not_satisfiable", "the header Range asks for bytes that the file does not have"),
     RequestError("wrong_offset", "the upload is at 1048576, not at 0"),

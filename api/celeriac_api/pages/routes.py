@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.up.ready_text import example_task, example_value
-from celeriac_api.access.credentials import COOKIE
+from celeriac_api.access.credentials import session_of
 from celeriac_api.access.rights import PAGE, READ
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.assets import Asset, assets
@@ -55,7 +55,7 @@ async def session(request: Request) -> Response:
     caller: Principal = request.scope.get("celeriac.principal", LOCAL)
     return json_response(
         {
-            "signed_in": COOKIE in request.cookies,
+            "signed_in": session_of(request.headers.get("cookie", "")) is not None,
             "user_id": caller.user_id,
             "admin": caller.admin,
             "submit": caller.may(Scope.SUBMIT),

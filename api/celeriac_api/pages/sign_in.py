@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from celeriac.access.principal import Principal, Scope
 from celeriac.errors import AuthenticationError, CeleriacError
 from celeriac_api.access.caller import address_of
-from celeriac_api.access.credentials import COOKIE
+from celeriac_api.access.credentials import COOKIE, fits_cookie
 from celeriac_api.access.rights import OPEN
 from celeriac_api.guard import SIGN_IN
 from celeriac_api.http.problems import row_of
@@ -29,7 +29,6 @@ from celeriac_api.routing import Router
 router = Router(include_in_schema=False)
 
 _MAX_AGE_S: Final = 30 * 86_400
-_MAX_FORM: Final = 16_384
 
 _STYLE: Final = """
 :root{color-scheme:light dark;font:15px/1.5 ui-sans-serif,system-ui,sans-serif}
@@ -67,11 +66,14 @@ async def show(request: Request) -> Response:
 @router.post(SIGN_IN, access=OPEN)
 async def sign_in(request: Request, parts: PartsOf) -> Response:
     """Check the credential and keep it in the cookie."""
-    form = parse_qs((await request.body())[:_MAX_FORM].decode("utf-8", "replace"))
+    # The front door bounds the body and the time that it may take, as on every open route.
+    form = parse_qs((await request.body()).decode("utf-8", "replace"))
     credential, following = form.get("credential", [""])[0].strip(), form.get("next", [""])[0]
     try:
         if not credential:
             raise AuthenticationError("paste a token or an API key")
+        if not fits_cookie(credential):
+            raise AuthenticationError("this is not a token or an API key: it has other characters, or it is too long")
         principal = await parts.credentials.principal(credential, address_of(request.scope))
         if parts.settings.access.on:
             # Without this scope every page would answer 403, and the user could not sign in again.

@@ -21,7 +21,7 @@ from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import WorkerConnection
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.gateway.session import WorkerSession
-from celeriac_api.http.websocket_protocol import PONGS
+from celeriac_api.http.websocket_protocol import PONGS, allow_messages
 from celeriac_api.parts import parts_in
 from celeriac_api.routing import Router
 
@@ -32,9 +32,11 @@ PATH: Final = "/ws"
 
 async def serve_worker(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one worker until it is gone."""
-    await receive()  # websocket.connect
-    await send({"type": "websocket.accept"})
     parts = parts_in(scope)
+    await receive()  # websocket.connect
+    # The guard has checked the credential.
+    allow_messages(scope, parts.settings.dispatch.max_frame_bytes)
+    await send({"type": "websocket.accept"})
     gateway = parts.gateway
     group = (parse_qs(scope["query_string"].decode("latin-1")).get("group") or ["default"])[-1] or "default"
     if (refusal := _refusal(gateway, group)) is not None:

@@ -33,6 +33,7 @@ from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
+from celeriac.settings.server import ServerSettings
 from celeriac.settings.store import QueueSettings, StoreSettings
 from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
 
@@ -59,6 +60,7 @@ __all__ = [
     "Retentions",
     "S3Settings",
     "ScheduleSettings",
+    "ServerSettings",
     "ServerTlsSettings",
     "Settings",
     "Size",

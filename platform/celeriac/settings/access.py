@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -120,9 +121,9 @@ class AccessSettings(Section):
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description=(
-            "Further host names that browsers may use for a server that listens on the loopback address without "
+            "Further host names, such as `celeriac` or `api.internal`, that callers may use for a server without "
             "authentication; `localhost`, IP addresses and `host` always work. Other names are refused, so that a web "
-            "page cannot reach the server through a name of its own."
+            "page cannot reach the server through a name of its own. With authentication, every name works."
         ),
     )
     cors_origins: list[str] = Field(
@@ -216,6 +217,16 @@ class AccessSettings(Section):
                 raise ValueError(
                     f"trusted_proxies: {proxy!r} is neither an IP address nor a network: write 10.0.0.7 or 10.0.0.0/8"
                 ) from exc
+        return self
+
+    @model_validator(mode="after")
+    def _bare_hosts(self) -> Self:
+        for host in self.allowed_hosts:
+            if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host) is None:
+                raise ValueError(
+                    f"allowed_hosts: {host[:100]!r} is not a host name: write api.internal, without a scheme, a port or"
+                    " a path"
+                )
         return self
 
     @model_validator(mode="after")

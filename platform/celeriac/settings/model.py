@@ -24,6 +24,7 @@ from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
+from celeriac.settings.server import ServerSettings
 from celeriac.settings.store import QueueSettings, StoreSettings
 from celeriac.settings.values import Duration, Section, Size
 
@@ -91,6 +92,7 @@ class Settings(Section):
     up: UpSettings = UpSettings()
     pages: PagesSettings = PagesSettings()
     access: AccessSettings = AccessSettings()
+    server: ServerSettings = ServerSettings()
 
     # --- reliability
     durability: Literal["everysec", "fsync"] = Field(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from celeriac.errors import StoreUnavailableError
+from celeriac.errors import StoreRefusedError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -26,11 +26,14 @@ async def until_back(
 ) -> T:
     """Do a step that may be repeated, again while the store is away, and return what it returns.
 
-    `what` names the step in the log. `on_away` is called before the first pause. Other errors pass through.
+    `what` names the step in the log. `on_away` is called before the first pause. Other errors pass through, and so does
+    a refusal that would come again (`StoreRefusedError`).
     """
     while True:
         try:
             return await step()
+        except StoreRefusedError:
+            raise
         except StoreUnavailableError as exc:
             log.debug("%s waits for the store: %s", what, exc)
             if on_away is not None:

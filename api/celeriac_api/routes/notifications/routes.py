@@ -8,7 +8,7 @@ from fastapi import Path
 from starlette.responses import Response
 
 from celeriac.errors import TaskNotFoundError
-from celeriac_api.access.rights import KNOWN
+from celeriac_api.access.rights import OWN
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.notifications.task_status import status_fields
 from celeriac_api.openapi.responses import problems
@@ -29,7 +29,7 @@ _TaskId = Annotated[
 
 @router.get(
     "/tasks",
-    access=KNOWN,
+    access=OWN,
     summary="List your tasks",
     description=(
         "The tasks of the token's user: first those that have not ended, then the ended ones that are still kept. Each "
@@ -50,7 +50,7 @@ async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
 
 @router.get(
     "/task/{task_id}/status",
-    access=KNOWN,
+    access=OWN,
     summary="Read the status of your task",
     description="The status of one of your tasks, with its whole result.",
     response_model=UsersTaskAnswer,
@@ -66,7 +66,7 @@ async def read_own_status(task_id: _TaskId, user: UserOf, parts: PartsOf) -> Res
 
 @router.delete(
     "/task/{task_id}",
-    access=KNOWN.audited("task.remove"),
+    access=OWN.audited("task.remove"),
     summary="Remove your task",
     description="Removes the record of a task that has ended; any other task is answered with 409. The history keeps "
     "its record.",

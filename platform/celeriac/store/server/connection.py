@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -26,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from celeriac.settings import StoreSettings
 from celeriac.store.server.coalescer import Coalescer
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
@@ -257,7 +258,18 @@ class StoreConnection:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.5)
             except RedisError as exc:
-                raise StoreUnavailableError(f"the store refused a command: {exc}") from exc
+                failure = StoreRefusedError if _is_final(exc) else StoreUnavailableError
+                raise failure(f"the store refused a command: {exc}") from exc
+
+
+def _is_final(exc: RedisError) -> bool:
+    """Return whether the server would refuse the same command again, however long the caller waits.
+
+    Other errors begin with a word in capitals for a state that may pass, such as `MISCONF` or `CLUSTERDOWN`.
+    """
+    code = str(exc).partition(" ")[0]
+    passes = isinstance(exc, OutOfMemoryError) or (code.isupper() and code != "WRONGTYPE")
+    return isinstance(exc, ResponseError) and not passes
 
 
 def is_wrong_kind(error: BaseException | None) -> bool:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from celeriac.errors import CeleriacError
+from celeriac.model import stream_position
 from celeriac.settings import NotificationSettings
 from celeriac.store import keys
 from celeriac.store.server.pipeline import BatchConnection
@@ -264,8 +265,10 @@ class UserFeeds(FeedReader):
 
 def place_of(message_id: str) -> tuple[int, int]:
     """Return a message's id as numbers that can be compared; raises `ValueError` for another text."""
-    ms, _, seq = message_id.partition("-")
-    return int(ms), int(seq)
+    place = stream_position(message_id)
+    if place is None:
+        raise ValueError(f"{message_id[:100]!r} is not the id of a message, such as 1896076800000-0")
+    return place
 
 
 def _range(user_id: str, after: str, count: int) -> tuple[str | int, ...]:

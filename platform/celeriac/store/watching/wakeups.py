@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from celeriac.errors import StoreUnavailableError
+from celeriac.errors import StoreRefusedError, StoreUnavailableError
 from celeriac.store.patience import PAUSE_S
 from celeriac.store.roles.role import Role
 
@@ -100,7 +100,7 @@ async def read_on(
 
     A message on one of the channels `names` wakes the reader. Yields None after `idle_s` quiet seconds and while the
     store is away. Ends after a page that says so, and when the channels close. Errors of `read` other than
-    `StoreUnavailableError` end it too.
+    `StoreUnavailableError` end it too, and so does a refusal that would come again (`StoreRefusedError`).
     """
     wakeups = Wakeups()
     with contextlib.ExitStack() as listening:
@@ -110,6 +110,8 @@ async def read_on(
             wakeups.take()
             try:
                 page = await read(after)
+            except StoreRefusedError:
+                raise
             except StoreUnavailableError:
                 yield None
                 await asyncio.sleep(PAUSE_S)

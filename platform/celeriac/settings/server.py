@@ -1,0 +1,104 @@
+"""Settings of what a caller may send before the server knows who it is."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from celeriac.settings.values import Duration, Section, Size
+
+
+class ServerSettings(Section):
+    """Bounds of a request's head, and of what a caller may send before it has shown a credential."""
+
+    # --- the head of a request
+    max_head_bytes: Size = Field(
+        64 * 1024,
+        ge=4096,
+        description=(
+            "The largest head of a request: its URL and its headers. A larger one is answered 431, and the connection "
+            "is closed."
+        ),
+    )
+    max_head_fields: int = Field(
+        200, ge=20, description="How many headers a request may have. A request with more of them is answered 431."
+    )
+    max_field_bytes: Size = Field(
+        16 * 1024,
+        ge=1024,
+        description="The largest single header of a request. A larger one is answered 431. WebSockets: at most 8 KiB.",
+    )
+    max_url_bytes: Size = Field(
+        16 * 1024,
+        ge=1024,
+        description="The longest URL, with its query. A longer one is answered 414. WebSockets: at most 8 KiB.",
+    )
+    max_pipelined: int = Field(
+        100,
+        ge=1,
+        description=(
+            "How many requests one connection may send before it has received the answers. A connection that sends "
+            "more is closed after the answers."
+        ),
+    )
+
+    # --- before a credential
+    max_unproven_bytes: Size = Field(
+        16 * 1024,
+        ge=4096,
+        description=(
+            "The largest body of a request to an open route (the sign-in page), and the largest WebSocket message, "
+            "while the server does not know the caller. A larger body is answered 413, a larger message ends the "
+            "connection with 1009."
+        ),
+    )
+    unproven_timeout: Duration = Field(
+        10.0,
+        ge=0.1,
+        description=(
+            "How long a caller that the server does not know may take for the whole body of a request, or for the "
+            "WebSocket message with its token."
+        ),
+    )
+    max_unproven_per_address: int = Field(
+        100,
+        ge=1,
+        description=(
+            "How many WebSockets of one address may be open whose token the server still waits for. Further ones are "
+            "refused with the code `too_many_connections`. An IPv6 network (/64) counts as one address."
+        ),
+    )
+
+    # --- gRPC
+    max_grpc_streams: int = Field(
+        100, ge=1, description="How many calls one gRPC connection may have open; the client keeps further ones back."
+    )
+    max_grpc_message_bytes: Size = Field(
+        64 * 1024, ge=1024, description="The largest message of a gRPC call. A larger one is refused."
+    )
+    grpc_idle: Duration = Field(
+        300.0, ge=1, description="How long a gRPC connection without a call stays open. Clients connect again."
+    )
+    grpc_age: Duration = Field(
+        3600.0,
+        ge=1,
+        description=(
+            "How long a gRPC connection takes new calls. Then the client connects again, and calls that are open have "
+            "a minute to end."
+        ),
+    )
+    max_health_watches_per_address: int = Field(
+        20,
+        ge=1,
+        description=(
+            "How many streams of the gRPC method `Health.Watch` one address may have open. Further ones are refused "
+            "with `RESOURCE_EXHAUSTED`."
+        ),
+    )
+    open_rate: float = Field(
+        100.0,
+        gt=0,
+        description=(
+            "How many calls per second one address may make to the open gRPC methods (`Health`), with bursts of twice "
+            "as many. Further ones are refused with `RESOURCE_EXHAUSTED`."
+        ),
+    )
