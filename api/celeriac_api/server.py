@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.up.heartbeat import beating
 from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
 from celeriac_api.http.http_protocol import HttpProtocol
@@ -89,7 +90,7 @@ async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> in
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     # Started before the application, so that an unavailable store gives one clear line instead of a traceback.
-    async with serving_rpc(settings):
+    async with beating(), serving_rpc(settings):
         try:
             log.info("HTTP on %s", with_port(*listener.getsockname()[:2]))
             await server.serve(sockets=[listener])

@@ -18,6 +18,7 @@ from celeriac.history.roles import keeping
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.up.heartbeat import beating
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine.app import process_app
@@ -56,7 +57,7 @@ async def _run(settings: Settings) -> None:
             roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))
         if mirrored:
             roles.append(RemoteMirror(store=store, app=app, most_workers=settings.dispatch.mirror_workers))
-        async with keeping(store, settings), scheduling(store, settings):
+        async with beating(), keeping(store, settings), scheduling(store, settings):
             for role in roles:
                 await role.start()
             log.info(

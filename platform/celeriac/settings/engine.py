@@ -221,6 +221,15 @@ class UpSettings(Section):
         ),
     )
     flower_port: int = Field(5555, ge=1, le=65535, description="Port that Flower listens on.")
+    stuck_after: Duration = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description=(
+            "An API or beat process whose event loop does nothing for this long is killed and started again. Time in "
+            "which the machine slept, or gave the process no processor, does not count. 0 means never."
+        ),
+    )
     stop_timeout: Duration = Field(
         15.0,
         description=(

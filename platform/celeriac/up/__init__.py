@@ -5,6 +5,7 @@ children.py      the command line and environment of each child
 supervisor.py    starts children, starts them again, stops them
 embedded.py      the embedded Valkey
 child_output.py  the output of the children, line by line
+heartbeat.py     tells that the event loop of a child is stuck
 parent_tie.py    ends children with their parent; leftovers.py: ends those of an earlier run
 folder_lock.py   one `up` per data folder; ports.py: free and used ports
 disk_sync.py     syncs the embedded store to the disk

@@ -142,7 +142,9 @@ class Up:
             )
             self._write_run_file(self._supervisor.pids)
             for name, argv in {**self._commands, **self._programs}.items():
-                self._supervisor.run(ChildSpec(name, argv, environ))
+                # These have an event loop of ours, which sends beats.
+                limit_s = self._settings.up.stuck_after if name in ("api", "beat") else 0
+                self._supervisor.run(ChildSpec(name, argv, environ, stuck_after_s=limit_s))
             announcer = asyncio.create_task(self._announce(redis_url), name="announce")
             announcer.add_done_callback(self._announced)
             await self._stopping.wait()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from celeriac.up.child_output import LineReader
+from celeriac.up.heartbeat import BEATS_MARK, STACK_SIGNAL, pause_s, watch
 from celeriac.up.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
 
 #: The first and the longest pause before a child is started again (seconds).
@@ -20,6 +23,8 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
 HEALTHY_AFTER_S = 30.0
 #: How long the last lines of a dead child may take to arrive (seconds).
 _DRAIN_S = 1.0
+#: How long a stuck child may take to write its stacks (seconds).
+_SHOW_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class ChildSpec:
     cwd: Path | None = None
     #: The signal that the kernel sends it when this process dies.
     orphan_signal: signal.Signals = signal.SIGKILL
+    #: It is killed and started again if its event loop sends no beat for so long (seconds); 0 means it sends none.
+    stuck_after_s: float = 0
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -145,7 +152,7 @@ class Supervisor:
         """Run the child once; returns in words how it ended."""
         loop = asyncio.get_running_loop()
         try:
-            process = self._spawn(child.spec)
+            process, beats = self._spawn(child.spec)
         except OSError as exc:
             return f"cannot be started ({exc.strerror or exc}: {exc.filename or child.spec.argv[0]})"
         child.process, child.exited = process, loop.create_future()
@@ -153,11 +160,15 @@ class Supervisor:
         transport, reader = await loop.connect_read_pipe(
             lambda: LineReader(lambda line: self._on_line(child.spec.name, line)), process.stdout
         )
+        watching = self._watch(child, beats) if beats is not None else None
         self._on_pids(self.pids)
         if child.stopping.is_set():  # `stop` was called between fork and here
             self._signal(child, signal.SIGTERM)
         self._reap()  # its SIGCHLD may have arrived before `exited` was there
         returncode = await child.exited
+        if watching is not None and beats is not None:
+            watching.cancel()
+            beats.close()
         # Its own children must end too: they would hold ports, or run unsupervised.
         self._signal_group(child, signal.SIGKILL)
         await asyncio.wait([reader.closed], timeout=_DRAIN_S)
@@ -167,21 +178,57 @@ class Supervisor:
         child.process = child.exited = None
         return describe_exit(returncode)
 
-    def _spawn(self, spec: ChildSpec) -> subprocess.Popen[bytes]:
+    def _spawn(self, spec: ChildSpec) -> tuple[subprocess.Popen[bytes], socket.socket | None]:
+        """Start a process; returns also our end of its standard input, if it sends beats there."""
         environ = dict(spec.environ)
         if not BY_KERNEL:
             environ[STDIN_MARK] = "1"
-        return subprocess.Popen(  # noqa: S603 - the operator's own command lines
-            spec.argv,
-            env=environ,
-            cwd=spec.cwd,
-            stdin=subprocess.DEVNULL if BY_KERNEL else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-            preexec_fn=tie_by_kernel(spec.orphan_signal),
+        ours: socket.socket | None = None
+        with contextlib.ExitStack() as both:
+            stdin = subprocess.DEVNULL if BY_KERNEL else subprocess.PIPE
+            if spec.stuck_after_s:
+                environ[BEATS_MARK] = str(pause_s(spec.stuck_after_s))
+                ours, theirs = socket.socketpair()
+                ours.setblocking(False)
+                stdin = both.enter_context(theirs).fileno()
+            try:
+                process = subprocess.Popen(  # noqa: S603 - the operator's own command lines
+                    spec.argv,
+                    env=environ,
+                    cwd=spec.cwd,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    bufsize=0,
+                    start_new_session=True,
+                    preexec_fn=tie_by_kernel(spec.orphan_signal),
+                )
+            except OSError:
+                if ours is not None:
+                    ours.close()
+                raise
+        return process, ours
+
+    def _watch(self, child: _Child, beats: socket.socket) -> asyncio.Task[None]:
+        assert child.process is not None
+        stuck = functools.partial(self._unstick, child)
+        watched = watch(beats, child.process.pid, limit_s=child.spec.stuck_after_s, on_stuck=stuck)
+        return asyncio.create_task(watched, name=f"heartbeat of {child.spec.name}")
+
+    async def _unstick(self, child: _Child, silent_s: float) -> None:
+        """Let a child whose event loop is stuck show where it is, and kill it."""
+        if child.stopping.is_set():
+            return
+        name = child.spec.name
+        self._on_line(
+            "up",
+            f"the event loop of {name} has been stuck for {silent_s:.0f} s: killing {name} (setting up.stuck_after)."
+            " If it still can, it says first where it is:",
         )
+        if STACK_SIGNAL is not None:
+            self._signal(child, STACK_SIGNAL)
+            await asyncio.sleep(_SHOW_S)
+        self._signal_group(child, signal.SIGKILL)
 
     def _reap(self) -> None:
         for child in self._children.values():
