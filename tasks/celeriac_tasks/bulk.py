@@ -103,6 +103,9 @@ class _Operation:
         self._store = tasks.store
         self._history = history
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        user_id = payload.targets.user_id
+        #: The user who acts on their own tasks makes the groups that are known again by that.
+        self._maker = f"user:{user_id}" if user_id is not None and user_id == ctx.user_id else None
 
     async def run(self) -> dict[str, Any]:
         noted = await self._store.checkpoint(self._ctx.task_id)
@@ -183,7 +186,7 @@ class _Operation:
         nonce = f"bulk:{self._ctx.task_id}"
         while True:
             try:
-                await self._tasks.retry(task_id, rev=rev, nonce=nonce)
+                await self._tasks.retry(task_id, rev=rev, nonce=nonce, maker=self._maker)
                 return
             except QueueFullError:
                 # The group's workers will make room; until then, other retries would most likely fail too.

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from celeriac import json_text
 from celeriac.errors import (
     ChangedTaskError,
+    GroupLimitError,
     IllegalTransitionError,
     InvalidSubmissionError,
     QueueFullError,
@@ -95,13 +96,14 @@ class TaskStore(StoreReader):
         rev: int | None = None,
         kept: Mapping[str, str] | None = None,
         nonce: str | None = None,
+        maker: str | None = None,
     ) -> Status:
         """Run a failed or cancelled task again with its attempts granted anew; returns PENDING.
 
         `payload` (a JSON object) replaces the present one; `secret_fields` are the paths of the secrets in it, none
         means: those that the record names. `kept` is the record from history, for a task that the store no longer has.
         With `rev`, a task that has changed since this revision stays as it is: `ChangedTaskError`. Calls with the same
-        `nonce` count once.
+        `nonce` count once. `maker`: who makes its group if that is not known any more (see `Submission.maker`).
         """
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
@@ -110,7 +112,8 @@ class TaskStore(StoreReader):
             group, delivery = kept.get("queue"), kept.get("delivery")
         if not group:
             raise TaskNotFoundError(task_id)
-        limit = self.settings.queues.limit_of(group, remote=delivery == Delivery.REMOTE)
+        queues = self.settings.queues
+        limit = queues.limit_of(group, remote=delivery == Delivery.REMOTE)
         before = await self._one(
             "retry",
             task_id,
@@ -120,11 +123,17 @@ class TaskStore(StoreReader):
             "" if rev is None else rev,
             json_text.write(dict(kept)) if kept else "",
             "\n".join(secret_fields),
+            "" if maker is None or queues.is_configured(group) else maker,
+            queues.max_groups,
+            queues.max_user_groups,
         )
         if not before:
             raise TaskNotFoundError(task_id)
         if before == "queue_full":
             raise QueueFullError(group, limit)
+        if before.startswith("groups_full"):
+            own = before.endswith("caller")
+            raise GroupLimitError(group, queues.max_user_groups if own else queues.max_groups, own=own)
         if before == "changed":
             raise ChangedTaskError(task_id)
         if before == "celery":

@@ -226,13 +226,14 @@ class Tasks:
         key: str | None = None,
         nonce: str | None = None,
         rev: int | None = None,
+        maker: str | None = None,
     ) -> Status:
         """Run a failed or cancelled task again with all its attempts; returns PENDING.
 
         A task that only the history knows comes back from there, under its id. `payload` replaces the one it has.
         Calls of one `key` (or of one `nonce`) count once. With `rev`, a task that has changed since is left alone:
         `ChangedTaskError`. Raises `TaskNotFoundError`, `IllegalTransitionError`, `InvalidSubmissionError`,
-        `PayloadTooLargeError` or `QueueFullError`.
+        `PayloadTooLargeError`, `QueueFullError` or `GroupLimitError`. `maker`: who makes its group, if not `caller`.
         """
         new = None if payload is None else await self._new_payload(task_id, payload, caller)
 
@@ -244,6 +245,7 @@ class Tasks:
                 rev=rev,
                 kept=kept,
                 nonce=nonce if key is None else f"key:{key}",
+                maker=caller.group_maker if maker is None else maker,
             )
 
         try:

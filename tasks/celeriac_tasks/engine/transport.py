@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from itertools import islice
 from queue import Empty
 from time import monotonic
@@ -75,7 +75,8 @@ class ServedGroups:
 
     def __init__(self, *, guests_at_once: int = GUESTS_AT_ONCE) -> None:
         self._own: list[str] = []
-        self._guests: deque[str] = deque()
+        #: In order; a dict, because many may come and go.
+        self._guests: OrderedDict[str, None] = OrderedDict()
         self._invited: deque[str] = deque()
         self._at_once = guests_at_once
         #: Neither of both waits for all of the other.
@@ -93,10 +94,9 @@ class ServedGroups:
         """Return the names to ask for now."""
         while self._invited:
             guest = self._invited.popleft()
-            with contextlib.suppress(ValueError):
-                self._guests.remove(guest)
             # First, since a message has just come there.
-            self._guests.appendleft(guest)
+            self._guests[guest] = None
+            self._guests.move_to_end(guest, last=False)
         guests = [*islice(self._guests, self._at_once)]
         own = [name for name in self._own if name not in guests]
         names = [*guests, *own] if self._guests_first else [*own, *guests]
@@ -112,14 +112,18 @@ class ServedGroups:
                 self.nothing_came()
             self._guests_first = True
         elif last in self._guests:
-            self._guests.rotate(-self._guests.index(last) - 1)
+            for guest in [*islice(self._guests, self._at_once)]:
+                self._guests.move_to_end(guest)
+                if guest == last:
+                    break
             self._guests_first = False
         return last
 
     def nothing_came(self) -> None:
         """Note that none of the queues had a message: other guests are asked next time."""
         if len(self._guests) > self._at_once:
-            self._guests.rotate(-self._at_once)
+            for guest in [*islice(self._guests, self._at_once)]:
+                self._guests.move_to_end(guest)
 
     # --- for the worker
 
@@ -137,11 +141,11 @@ class ServedGroups:
         """Serve one more group from the next time on; may be called from any thread."""
         self._invited.append(group)
 
-    def keep(self, groups: Collection[str]) -> None:
+    def keep(self, groups: Iterable[str]) -> None:
         """Serve these guests and no others; those that are served already keep their place."""
-        kept = [guest for guest in self._guests if guest in groups]
-        known = set(kept)
-        self._guests = deque([*kept, *(group for group in groups if group not in known)])
+        wanted = dict.fromkeys(groups)
+        kept = [guest for guest in self._guests if guest in wanted]
+        self._guests = OrderedDict.fromkeys([*kept, *wanted])
 
 
 class Channel(kombu_redis.Channel):

@@ -105,6 +105,21 @@ async def test_a_task_that_is_to_be_retried_keeps_its_group(store: TaskStore, lo
     assert look.smembers(keys.GROUPS) == set()
 
 
+async def test_a_retry_takes_room_too_if_its_group_was_forgotten(store: TaskStore, look: Any) -> None:
+    for i in range(4):
+        await submit(store, f"t{i}", f"old{i}")
+        await store.cancel(f"t{i}")
+        take_ids(look, f"old{i}")
+    await sweep_all(store)
+    assert await outcomes(store, *[(f"m{i}", MALLORY) for i in range(3)]) == ["ok"] * 3
+    assert await store.retry("t0", maker=MALLORY) == "PENDING"
+    with pytest.raises(GroupLimitError, match="'old1' would be new, and you have made 4 groups"):
+        await store.retry("t1", maker=MALLORY)
+    assert (await store.get("t1")).status == "CANCELLED"
+    assert await store.retry("t2") == "PENDING", "an operator's needs no room"
+    assert look.hgetall(keys.MADE) == {MALLORY: "4"}
+
+
 async def test_groups_that_workers_serve_need_no_room(store: TaskStore, look: Any) -> None:
     await outcomes(store, *[(f"m{i}", MALLORY) for i in range(4)])
     gateway = RemoteTasks(store, "gateway")

@@ -145,6 +145,7 @@ class RetryRequest(BaseModel):
         "invalid_submission",
         "too_large",
         "queue_full",
+        "group_limit",
         "store_unavailable",
         "ledger_unavailable",
     ),

@@ -39,3 +39,31 @@ end
 
 -- Count the tasks of a group that wait for a time: such a group is not forgotten.
 local function count_delayed(group, by) redis.call('HINCRBY', key.group(group), 'delayed', by) end
+
+-- Whether a worker serves the group by its name. It is asked only when there is no room for new groups.
+local served
+local function is_served(group)
+  if not served then
+    served = {}
+    for _, worker in ipairs(redis.call('ZRANGE', key.workers, 0, 999)) do
+      for name in string.gmatch(redis.call('HGET', key.worker(worker), 'groups') or '', '[^,]+') do served[name] = true end
+    end
+  end
+  return served[group] or redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') > 0
+end
+
+-- The answer to a call whose group would be one too many of those that callers made, else nil. `maker`: as in `note_group`.
+-- `max_groups`, `max_made`: most such groups, and most of one caller.
+local function answer_of_no_room(group, maker, max_groups, max_made)
+  if maker == '' or redis.call('SISMEMBER', key.groups, group) == 1 then return end
+  local limit, whose
+  if tonumber(redis.call('HGET', key.made, maker) or 0) >= max_made then
+    limit, whose = max_made, 'caller'
+  elseif redis.call('HLEN', key.makers) >= max_groups then
+    limit, whose = max_groups, 'all'
+  else
+    return
+  end
+  if is_served(group) then return end
+  return {'groups_full', int(limit), whose}
+end

@@ -6,13 +6,16 @@
 -- ARGV[8] the revision that the record must be at (count), '' for any
 -- ARGV[9] the record to put back (JSON object of texts), '' for none
 -- ARGV[10] paths of the secrets in that other payload (separated by line breaks), '' for those that the record has
+-- ARGV[11] who makes its group if that is not known any more (text), '' if it needs no room among the known groups
+-- ARGV[12] most known groups that callers made (count)   ARGV[13] most known groups that one caller made (count)
 --
 -- Returns the status before | 'queue_full' | 'changed' (it has another revision) | 'celery' (plain Celery published it, and its
 -- arguments are in its message: it takes no other payload) | 'notified' (a program of its own ran it, see notify.lua) | '' (no
--- such task). A repeated call (same nonce: the reply was lost) answers 'FAILED'.
+-- such task) | 'groups_full all' | 'groups_full caller' (its group would be a new one). A repeated call (same nonce: the reply was lost) answers 'FAILED'.
 
 local id, waiting_limit, nonce, payload = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local rev, record, secret_fields = ARGV[8], ARGV[9], ARGV[10]
+local maker, max_groups, max_made = ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13])
 local task = key.task(id)
 
 local t = read(id, {'status', 'queue', 'attempt', 'max_retries', 'nonce', 'rev', 'message', 'notified', 'delivery', 'user_id'})
@@ -29,6 +32,8 @@ if status ~= 'FAILED' and status ~= 'CANCELLED' then return status end
 if payload ~= '' and t.message then return 'celery' end
 if t.notified then return 'notified' end
 if redis.call('ZCARD', waiting_of(t.queue, t.delivery)) >= waiting_limit then return 'queue_full' end
+local no_room = answer_of_no_room(t.queue, maker, max_groups, max_made)
+if no_room then return 'groups_full ' .. no_room[3] end
 
 if kept then
   for name, value in pairs(kept) do redis.call('HSET', task, name, value) end
@@ -42,5 +47,6 @@ redis.call('HSET', task, 'nonce', nonce, 'attempts_allowed', int(tonumber(t.atte
 if payload ~= '' then redis.call('HSET', task, 'payload', payload) end
 if secret_fields ~= '' then redis.call('HSET', task, 'secret_fields', secret_fields) end
 note_active(t.user_id, id)
+note_group(t.queue, maker)
 enqueue(id, false)
 return status

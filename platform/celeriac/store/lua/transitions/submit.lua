@@ -48,33 +48,6 @@ local waiting = setmetatable({}, {__index = function(memo, index)
   return count
 end})
 
--- Whether a worker serves the group by its name. It is asked only when there is no room for new groups.
-local served
-local function is_served(group)
-  if not served then
-    served = {}
-    for _, worker in ipairs(redis.call('ZRANGE', key.workers, 0, 999)) do
-      for name in string.gmatch(redis.call('HGET', key.worker(worker), 'groups') or '', '[^,]+') do served[name] = true end
-    end
-  end
-  return served[group] or redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') > 0
-end
-
--- The answer to a submission whose group would be one too many, else nil.
-local function answer_of_no_room(group, maker)
-  if maker == '' or redis.call('SISMEMBER', key.groups, group) == 1 then return end
-  local limit, whose
-  if tonumber(redis.call('HGET', key.made, maker) or 0) >= max_made then
-    limit, whose = max_made, 'caller'
-  elseif redis.call('HLEN', key.makers) >= max_groups then
-    limit, whose = max_groups, 'all'
-  else
-    return
-  end
-  if is_served(group) then return end
-  return {'groups_full', int(limit), whose}
-end
-
 -- The moment (ms since the epoch) that a submission gives as such or as a time from now, nil if it gives neither.
 local function moment(at_ms, in_ms)
   return tonumber(at_ms) or (in_ms ~= '' and now_ms + tonumber(in_ms) or nil)
@@ -120,7 +93,7 @@ return each(FIRST, WIDTH, function(id, task_type, group, payload, priority, max_
     return {'no_worker', group}
   end
   if not scheduled and waiting[index] >= tonumber(waiting_limit) then return {'queue_full', waiting_limit} end
-  local no_room = (scheduled or waiting[index] == 0) and answer_of_no_room(group, maker)
+  local no_room = (scheduled or waiting[index] == 0) and answer_of_no_room(group, maker, max_groups, max_made)
   if no_room then return no_room end
 
   local status = scheduled and 'SCHEDULED' or 'PENDING'
