@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.access.secret_file import secret_mark
-from celeriac.cli.commands.access import token
+from celeriac.cli.commands.access import _ttl_s, token
 from celeriac.errors import SettingsError
 from celeriac.installation.run_file import Installation, write_installation
 from celeriac.settings import load_settings
@@ -68,3 +68,9 @@ def test_a_secret_that_the_server_was_not_started_with_is_noticed_too(
     monkeypatch.setenv("JWT_SECRET", SECRET)
     with pytest.raises(SettingsError, match="was started without JWT_SECRET"):
         token(user="7")
+
+
+@pytest.mark.parametrize("ttl", ["0s", "101d0h", "-5s", "37000d", "9" * 400 + "d", "1e308", "nan", "inf"])
+def test_a_life_that_is_no_duration_is_refused(ttl: str) -> None:
+    with pytest.raises(SettingsError, match="--ttl"):
+        _ttl_s(ttl)

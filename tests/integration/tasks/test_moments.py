@@ -25,8 +25,8 @@ from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.retry import RetryPolicy
 from celeriac_tasks.engine.messages import PublishedCall, celery_call
-from tests.kit.api.http_serving import serving
 from tests.kit.databases import empty_database
+from tests.kit.remote.remote_workers import worker
 from tests.kit.waiting import eventually
 
 #: Moments outside 1970 to 2999, in the spellings that made trouble somewhere.
@@ -119,8 +119,8 @@ def settings(valkey_url: str, database_url: str) -> Settings:
 
 
 @pytest.fixture
-async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client
 
 
@@ -198,6 +198,47 @@ async def test_every_door_refuses_durations_that_are_no_durations(http: httpx.As
         assert answer.status_code in (400, 422), (value, answer.text)
     assert await stored(store) == 0
     assert (await http.get("/api/v1/definitions")).json()["items"] == []
+
+
+async def test_calls_for_remote_workers_refuse_timeouts_that_are_no_durations(http: httpx.AsyncClient) -> None:
+    calls = {
+        "/api/openai": '{"data":{},"async":true,"timeout":%s}',
+        "/v1/chat/completions": '{"model":"m","messages":[{"role":"user","content":"x"}],"timeout":%s}',
+    }
+    for path, template in calls.items():
+        for value in [*DURATIONS, "0", "4999", "600001", "null.5", "5e3000"]:
+            body = template % value
+            answer = await http.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400, (path, value, answer.status_code, answer.text)
+
+
+async def test_a_remote_workers_odd_progress_is_bounded_or_refused(
+    url: str, http: httpx.AsyncClient, store: TaskStore
+) -> None:
+    async with worker(url, "gpu") as one:
+        asked = await http.post("/api/openai", json={"data": {}, "group": "gpu", "async": True})
+        task_id = (await one.take())["taskId"]
+        assert asked.json()["taskId"] == task_id
+        odd = ["9" * 400, "1e308", "-1e308", "1e400", "NaN", "true", '"50"', "[]", "9" * 308, "-" + "9" * 308]
+        for percentage in odd:
+            message = f'{{"type":"progress","taskId":"{task_id}","percentage":{percentage},"message":"m"}}'
+            await one.connection.send(message)
+        await one.say(type="progress", taskId=task_id, percentage=42)
+
+        async def reported() -> bool:
+            shown = (await http.get(f"/api/v1/tasks/{task_id}")).json()
+            assert 0 <= shown["progress"]["percentage"] <= 100
+            return bool(shown["progress"]["percentage"] == 42)
+
+        await eventually(reported, because="the connection goes on")
+        await one.say(type="task_complete", taskId=task_id, result=1)
+
+        async def ended() -> bool:
+            return bool((await http.get(f"/api/v1/tasks/{task_id}")).json()["status"] == "completed")
+
+        await eventually(ended, because="the task ends as any other")
+        events = (await http.get(f"/api/v1/tasks/{task_id}/progress/stream")).text
+        assert "42" in events
 
 
 async def test_a_definition_that_cannot_be_read_breaks_no_list_and_stops_no_beat(

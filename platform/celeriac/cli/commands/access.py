@@ -20,6 +20,7 @@ from celeriac.installation.discovery import joined_settings
 from celeriac.installation.run_file import find_installation
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.settings import Settings, config_path, load_settings, parse_duration_s
+from celeriac.settings.values import MAX_DURATION_S
 from celeriac.store.api_keys import ApiKeys
 from celeriac.store.audit import AuditLog
 from celeriac.store.task_store import TaskStore
@@ -254,6 +255,6 @@ def _ttl_s(text: str | None) -> float | None:
         seconds = float(parse_duration_s(text))
     except ValueError as exc:
         raise SettingsError(f"--ttl: {exc}") from exc
-    if seconds <= 0:
-        raise SettingsError(f"--ttl is {text}: write a duration above zero")
+    if not 0 < seconds <= MAX_DURATION_S:
+        raise SettingsError(f"--ttl is {text[:100]}: write a duration above zero and of at most a hundred years")
     return seconds
