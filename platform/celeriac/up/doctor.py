@@ -34,6 +34,8 @@ _CLOCK_S: Final = 2.0
 _SLOW_S: Final = 0.02
 #: A task that has waited longer than this is reported (seconds).
 _OLD_S: Final = 300.0
+#: At most this many groups are reported, those with the most waiting tasks.
+_GROUPS_TOLD: Final = 20
 #: How many open files a thousand connections and tasks need.
 _OPEN_FILES: Final = 4096
 _FREE_BYTES: Final = 1024**3
@@ -183,7 +185,8 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
             "work",
             f"workers: {len(workers)}; running tasks: {sum(group.running for group in state.groups.values())}",
         )
-    for name, group in state.groups.items():
+    most_first = sorted(state.groups.items(), key=lambda pair: -pair[1].waiting)
+    for name, group in most_first[:_GROUPS_TOLD]:
         if workers and group.unserved:
             yield failure(
                 "work",
