@@ -17,7 +17,7 @@ from kombu.pools import ProducerPool
 import celeriac.tasks.types.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.model import Submission, Submitted
-from celeriac.settings import Settings
+from celeriac.settings import Settings, WorkerSettings
 from celeriac.store.server.channel import StoreChannel
 from celeriac.tasks.registry import TaskType, load
 from celeriac.tasks.registry import registry as types_of_this_process
@@ -225,8 +225,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # The default priority is served last; on Redis that is 9.
         "task_default_priority": 9 if on_redis else 0,
         "task_acks_late": True,
-        **({} if _asks_for_prefork(sys.argv) else {"worker_pool": "celeriac_tasks.engine.pool:TaskPool"}),
-        "worker_concurrency": settings.worker.concurrency,
+        **_pool_settings(settings.worker, prefork=_asks_for_prefork(sys.argv)),
         # Definitions are in SQL, and so are the entries of beat_schedule.
         "beat_scheduler": "celeriac_tasks.beat:BeatScheduler",
         # A message leaves its queue only when a slot is free.
@@ -243,6 +242,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
     }
+
+
+def _pool_settings(worker: WorkerSettings, *, prefork: bool) -> dict[str, Any]:
+    if not prefork:
+        return {"worker_pool": "celeriac_tasks.engine.pool:TaskPool", "worker_concurrency": worker.concurrency}
+    # The default is meant for one event loop. Celery's own is one process per processor.
+    return {"worker_concurrency": worker.concurrency} if "concurrency" in worker.model_fields_set else {}
 
 
 def _asks_for_prefork(arguments: Sequence[str]) -> bool:

@@ -7,7 +7,9 @@ run in a thread, under the tracer and with its full semantics.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -90,6 +92,11 @@ class TaskPool(BasePool):
         #: Separate from the handlers' threads, because a tracer may wait for a handler of a registered type.
         self._tracers = DaemonThreads(self._runtime.settings.worker.threads, name="tracer")
         self._hub: Any = None
+        # A byte in this pipe wakes Celery's loop. What it is woken for then runs before the loop asks for messages:
+        # with `hub.call_soon` the acknowledgement would wait for the next turn, and a full pool would idle until then.
+        self._wake_reader, self._wake_writer = os.pipe()
+        for end in (self._wake_reader, self._wake_writer):
+            os.set_blocking(end, False)
         #: Async handlers have one lane; all work that needs a thread has the other.
         self._async_lane = _Lane(self.limit)
         self._thread_lane = _Lane(min(self._runtime.settings.worker.threads, self.limit))
@@ -121,8 +128,10 @@ class TaskPool(BasePool):
     def register_with_event_loop(self, hub: Any) -> None:
         """Take the loop of Celery's consumer; Celery calls this at each (re)connection."""
         self._hub = hub
-        self._calls_announced = False
-        hub.call_soon(self._deliver)
+        hub.add_reader(self._wake_reader, self._on_wake)
+        with self._lock:
+            self._calls_announced = True
+        self._wake()
 
     def on_apply(  # it ignores Celery's timeouts: the records have them
         self,
@@ -153,6 +162,8 @@ class TaskPool(BasePool):
         """Allow `n` more tasks at once."""
         self.limit += n
         self._async_lane.limit = self.limit
+        self._thread_lane.limit = min(self._runtime.settings.worker.threads, self.limit)
+        self._runtime.loop.call_soon_threadsafe(self._take_jobs)
 
     def shrink(self, n: int = 1) -> None:
         """Allow `n` fewer tasks at once; running tasks finish first."""
@@ -230,7 +241,17 @@ class TaskPool(BasePool):
             announce = not self._calls_announced and self._hub is not None
             self._calls_announced = self._calls_announced or announce
         if announce:
-            self._hub.call_soon(self._deliver)
+            self._wake()
+
+    def _wake(self) -> None:
+        # The pipe is never full: a byte is written only after the one before it was read.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"\0")
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 64)
+        self._deliver()
 
     def _deliver(self) -> None:
         with self._lock:

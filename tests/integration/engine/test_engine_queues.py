@@ -8,7 +8,8 @@ from pathlib import Path
 from celeriac.model import Status
 from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
-from tests.kit.workers.engine_workers import Workers, ended, ran, statuses, submit
+from tests.kit.workers.celery_processes import BOTH, celery_command, output_of, publish
+from tests.kit.workers.engine_workers import Workers, ended, ran, runs, statuses, submit
 
 
 async def test_a_worker_of_some_groups_serves_only_those(workers: Workers, store: TaskStore) -> None:
@@ -102,3 +103,24 @@ async def test_functions_that_find_no_thread_are_for_any_worker(
         assert (await ended(store, task_id)).status is Status.COMPLETED
     for task_id, worker in zip(ids, [first, first, second, second], strict=True):
         assert str(worker.process.pid) in ((await store.get(task_id)).worker or "")
+
+
+async def test_a_worker_of_one_slot_takes_the_next_task_at_once(workers: Workers, store: TaskStore) -> None:
+    publications = ["[add.apply_async((1,), {'pause_s': 0.05}, task_id=f'n{n}') for n in range(30)][-1]"]
+    await publish(workers, *publications)
+    await workers.start(store, "--concurrency", "1", **BOTH)
+    tasks = [await ended(store, f"n{n}") for n in range(30)]
+    times = sorted((task.started_at, task.finished_at) for task in tasks if task.started_at and task.finished_at)
+    ran_s = sum((finished - started).total_seconds() for started, finished in times)
+    whole_s = (times[-1][1] - times[0][0]).total_seconds()
+    # An idle slot would wait for a timer of Celery's loop, which takes longer than the task.
+    assert whole_s < 2 * ran_s
+
+
+async def test_a_worker_that_grows_runs_more_functions_at_once(workers: Workers, store: TaskStore) -> None:
+    await workers.start(store, "--concurrency", "1", **BOTH)
+    await publish(workers, "[add.apply_async((1,), {'pause_s': 30}, task_id=f'n{n}') for n in range(3)][-1]")
+    await runs(store, "n0")
+    assert "pool will grow" in await output_of(celery_command("control", "pool_grow", "2"), workers.environment())
+    for n in range(3):
+        await runs(store, f"n{n}")
