@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac_tasks.files.ffmpeg import error_of
+from celeriac_tasks.files.ffmpeg_errors import error_of
 from celeriac_tasks.files.media import facts_of_ffprobe, facts_of_log
 
 LOG = """\
@@ -31,7 +31,9 @@ PROBED: dict[str, Any] = {
     "streams": [
         {
             "index": 0, "codec_type": "video", "codec_name": "h264", "width": 1920, "height": 1080,
-            "pix_fmt": "yuv420p", "avg_frame_rate": "2997/100", "bit_rate": "1100000", "tags": {"language": "und"},
+            "pix_fmt": "yuv420p", "avg_frame_rate": "2997/100", "r_frame_rate": "30000/1001",
+            "sample_aspect_ratio": "1:1", "field_order": "progressive", "color_range": "tv", "color_space": "bt709",
+            "color_primaries": "bt709", "color_transfer": "bt709", "bit_rate": "1100000", "tags": {"language": "und"},
             "side_data_list": [{"side_data_type": "Display Matrix", "rotation": -90}],
             "disposition": {"attached_pic": 0},
         },
@@ -41,6 +43,7 @@ PROBED: dict[str, Any] = {
         },
         {
             "index": 2, "codec_type": "video", "codec_name": "png", "width": 600, "height": 600, "pix_fmt": "rgb24",
+            "color_range": "pc",
             "avg_frame_rate": "0/0", "disposition": {"attached_pic": 1},
         },
         {"index": 3, "codec_type": "subtitle", "codec_name": "mov_text", "bit_rate": "0", "tags": {"language": "eng"}},
@@ -56,6 +59,8 @@ def test_facts_of_a_log() -> None:
     assert video == {
         "index": 0, "kind": "video", "codec": "h264", "width": 1920, "height": 1080, "fps": 29.97,
         "pixel_format": "yuv420p", "rotation": -90, "cover": False, "bitrate_bps": 1_100_000, "language": None,
+        "sample_aspect_ratio": "1:1", "interlaced": False, "variable_fps": False, "alpha": False, "color_range": "tv",
+        "color_space": "bt709", "color_primaries": "bt709", "color_transfer": "bt709",
     }  # fmt: skip
     assert (audio["channels"], audio["sample_rate_hz"], audio["language"]) == (6, 48_000, "deu")
     assert (cover["cover"], cover["width"], cover["fps"]) == (True, 600, None)

@@ -9,6 +9,9 @@ protocol.py       the messages between worker and child
 parent_death.py   makes a child end with its parent
 refusals.py       the errors that processors raise
 ffmpeg.py         finds and runs ffmpeg
+ffmpeg_errors.py  says what the end of an ffmpeg means
+frames.py         filters that show frames as they are meant, and notes on what is lost
+media_log.py      reads those facts from a log, without ffprobe
 media.py          reads the facts of a media file from ffmpeg
 pictures/         opens pictures and keeps how they look
 processors/       the processors

@@ -6,10 +6,10 @@ formats are allowed (no playlists, no lists of files), and only the protocol for
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
+import resource
 import shutil
-import signal
 import subprocess
 import threading
 from collections import deque
@@ -17,19 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from celeriac.errors import TaskError
 from celeriac.tasks.types.processors import JobLimits
+from celeriac_tasks.files.ffmpeg_errors import check_frame_size, check_memory, error_of, lacks_memory
 from celeriac_tasks.files.parent_death import die_with_parent
-from celeriac_tasks.files.refusals import (
-    DamagedMediaError,
-    DiskFullError,
-    OutOfMemoryError,
-    OutOfTimeError,
-    ProcessorCrashedError,
-    ProcessorUnavailableError,
-    TooLargeError,
-    UnsupportedMediaError,
-)
+from celeriac_tasks.files.refusals import ProcessorUnavailableError
 
 #: Demuxers of self-contained formats. Left out on purpose: hls, dash, concat, image sequences, sdp, and all
 #: other formats that name files or addresses.
@@ -40,6 +31,8 @@ _DEMUXERS: Final = (
 #: How many lines of ffmpeg's log are kept, both from the beginning (facts about the file) and from the end.
 _KEPT_LINES: Final = 400
 _KEPT_LINE_LENGTH: Final = 1000
+#: How long an ffmpeg may go on after it has said that it lacks memory (seconds).
+_GRACE_S: Final = 5.0
 
 
 def find_ffmpeg(limits: JobLimits) -> str:
@@ -82,12 +75,33 @@ def run_ffmpeg(
 
     `on_progress` receives each block of its `-progress` output, twice a second.
     """
+    ffmpeg = find_ffmpeg(limits)
+    code, log = _run(ffmpeg, arguments, limits, folder, on_progress)
+    if code != 0 and "Unrecognized option 'fps_mode'" in log:
+        # Before version 5.1 the option had another name.
+        older = ["-vsync" if argument == "-fps_mode" else argument for argument in arguments]
+        code, log = _run(ffmpeg, older, limits, folder, on_progress)
+    check_frame_size(log, limits)
+    if code != 0:
+        raise error_of(code, log, peak_bytes=_peak_bytes(), memory_bytes=limits.memory_bytes)
+    check_memory(log)
+    return log
+
+
+def _run(
+    ffmpeg: str,
+    arguments: Sequence[str],
+    limits: JobLimits,
+    folder: Path,
+    on_progress: Callable[[dict[str, str]], None],
+) -> tuple[int, str]:
     command = [
-        find_ffmpeg(limits), "-v", "error", "-nostdin", "-nostats", "-progress", "pipe:1",
+        ffmpeg, "-v", "error", "-nostdin", "-nostats", "-progress", "pipe:1",
         "-filter_threads", str(limits.threads), *arguments,
     ]  # fmt: skip
     with _popen(command, folder) as process:
-        log = _Log(process.stderr)
+        # An ffmpeg that has lost a thread for want of memory may wait for it for ever.
+        log = _Log(process.stderr, on_no_memory=lambda: _end_soon(process))
         block: dict[str, str] = {}
         assert process.stdout is not None
         for line in process.stdout:
@@ -97,11 +111,24 @@ def run_ffmpeg(
                 on_progress(block)
                 block = {}
         process.wait()
-    text = log.text()
-    if process.returncode != 0:
-        check_frame_size(text, limits)
-        raise error_of(process.returncode, text)
-    return text
+        return process.returncode, log.text()
+
+
+def _end_soon(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process if it does not end by itself within the grace."""
+
+    def kill() -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
+            return
+        process.kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that a process which this one started has used."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def look(command: Sequence[str], folder: Path) -> tuple[int, str, str]:
@@ -133,8 +160,9 @@ def _popen(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
 class _Log:
     """Reads a log in a thread and keeps its first and last lines, because a hostile file may cause gigabytes of log."""
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
+    def __init__(self, stream: IO[bytes] | None, on_no_memory: Callable[[], None] = lambda: None) -> None:
         assert stream is not None
+        self._on_no_memory = on_no_memory
         self._stream = stream
         self._first: list[str] = []
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -144,6 +172,9 @@ class _Log:
     def _read(self) -> None:
         while line := self._stream.readline(64 * 1024):
             text = line.decode(errors="replace").rstrip()[:_KEPT_LINE_LENGTH]
+            if lacks_memory(text):
+                self._on_no_memory()
+                self._on_no_memory = lambda: None
             if len(self._first) < _KEPT_LINES:
                 self._first.append(text)
             else:
@@ -153,48 +184,3 @@ class _Log:
         """Wait for the end of the stream and return the kept lines."""
         self._thread.join()
         return "\n".join([*self._first, *self._last])
-
-
-#: ffmpeg's exit code after an orderly end by a signal; the only such signal here is SIGXCPU.
-_SIGNALLED: Final = 255
-_PICTURE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
-_PREFIXES: Final = re.compile(r"(?:\[[^\]]*\] )+")
-
-
-def check_frame_size(log: str, limits: JobLimits) -> None:
-    """Raise `TooLargeError` if ffmpeg refused frames because of their size."""
-    for match in _PICTURE_SIZE.finditer(log):
-        if int(match[1]) * int(match[2]) > limits.max_pixels:
-            raise TooLargeError(
-                f"the frames have {match[1]}x{match[2]} pixels, above the limit of {limits.max_pixels}"
-                " (files.processing.max_pixels)"
-            )
-
-
-def error_of(returncode: int, log: str) -> TaskError:
-    """Return the task's error for a failed ffmpeg; `DamagedMediaError` if no other class fits."""
-    said = first_words(log)
-    if returncode in (-signal.SIGXCPU, _SIGNALLED):
-        return OutOfTimeError("ffmpeg used more CPU time than the limit allows (files.processing.cpu_time)")
-    if returncode == -signal.SIGXFSZ or "File too large" in log:
-        return TooLargeError("the output is larger than the limit allows (files.processing.max_output_bytes)")
-    if "Cannot allocate memory" in log or "malloc of size" in log or returncode == -signal.SIGKILL:
-        return OutOfMemoryError("ffmpeg needed more memory than the limit allows (files.processing.memory)")
-    if "No space left on device" in log:
-        return DiskFullError("the disk does not have room for the output")
-    if returncode < 0:
-        return ProcessorCrashedError(f"ffmpeg was killed by {signal.Signals(-returncode).name}: {said}")
-    if "Unknown encoder" in log:
-        return ProcessorUnavailableError(f"this ffmpeg lacks an encoder ({said}): set FFMPEG_BINARY to one that has it")
-    if "Decoder not found" in log or "Unknown decoder" in log:
-        return UnsupportedMediaError(f"this ffmpeg cannot decode the file: {said}")
-    return DamagedMediaError(f"the file is damaged, or ffmpeg cannot process it: {said}")
-
-
-def first_words(log: str) -> str:
-    """Return the first complaint in a log, without addresses and paths; "" if there is none."""
-    for line in log.splitlines():
-        # A line that says that ffmpeg guesses the format is not a complaint about the file.
-        if (prefix := _PREFIXES.match(line)) is not None and "misdetection possible" not in line:
-            return line[prefix.end() :].strip()[:300]
-    return ""

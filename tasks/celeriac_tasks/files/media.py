@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -12,25 +11,18 @@ from celeriac import json_text
 from celeriac.errors import TaskError
 from celeriac.tasks.types.processors import FileJob
 from celeriac_tasks.files.ffmpeg import (
-    check_frame_size,
-    error_of,
     find_ffmpeg,
     find_ffprobe,
-    first_words,
     input_arguments,
     look,
 )
+from celeriac_tasks.files.ffmpeg_errors import check_frame_size, error_of, first_words
+from celeriac_tasks.files.media_log import facts_of_log, has_alpha, is_opened, language_of
 from celeriac_tasks.files.pictures.opening import is_still
 from celeriac_tasks.files.refusals import DamagedMediaError, TooLargeError, UnsupportedMediaError
 
-_INPUT: Final = re.compile(r"^Input #0, (.+), from ", re.MULTILINE)
-_DURATION: Final = re.compile(r"^\s+Duration: (?:(\d+):(\d\d):(\d\d(?:\.\d+)?)|N/A)", re.MULTILINE)
-_BITRATE: Final = re.compile(r"^\s+Duration: .*bitrate: (\d+) kb/s", re.MULTILINE)
-_STREAM: Final = re.compile(
-    r"^\s+Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\((\w+)\))?: (Video|Audio|Subtitle|Data|Attachment): (.*)$"
-)
-_ROTATION: Final = re.compile(r"displaymatrix: rotation of (-?\d+(?:\.\d+)?) degrees")
-_CHANNELS: Final = {"mono": 1, "stereo": 2, "quad": 4}
+_INTERLACED: Final = ("tt", "bb", "tb", "bt")
+_COLOUR_FACTS: Final = ("color_range", "color_space", "color_primaries", "color_transfer")
 
 
 def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
@@ -55,7 +47,7 @@ def media_facts(job: FileJob, source: Path | None = None) -> dict[str, Any]:
         # Without an output ffmpeg fails, but only after it has logged the streams.
         code, _, log = look([ffmpeg, "-hide_banner", "-nostdin", *input_arguments(path, job.limits)], folder)
         check_frame_size(log, job.limits)
-        if code < 0 or _INPUT.search(log) is None:
+        if code < 0 or not is_opened(log):
             raise _refusal(code, log)
         facts = facts_of_log(log)
     if not facts["streams"]:
@@ -82,11 +74,21 @@ def check_limits(job: FileJob, facts: Mapping[str, Any]) -> None:
             " (files.processing.max_duration)"
         )
     for stream in facts["streams"]:
-        if stream.get("width", 0) * stream.get("height", 0) > limits.max_pixels:
-            raise TooLargeError(
-                f"the frames have {stream['width']}x{stream['height']} pixels, above the limit of"
-                f" {limits.max_pixels} (files.processing.max_pixels)"
-            )
+        if stream["kind"] != "video" or stream.get("cover"):
+            continue
+        # Pixels that are not square are scaled across.
+        for width in (stream["width"], shown_width(stream)):
+            if width * stream["height"] > limits.max_pixels:
+                raise TooLargeError(
+                    f"the frames have {width}x{stream['height']} pixels, above the limit of"
+                    f" {limits.max_pixels} (files.processing.max_pixels)"
+                )
+
+
+def shown_width(stream: Mapping[str, Any]) -> int:
+    """Return the width of a stream's frames in square pixels, before they are turned."""
+    width: int = stream["width"]
+    return max(1, round(width * Fraction(stream["sample_aspect_ratio"].replace(":", "/"))))
 
 
 def video_of(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def facts_of_ffprobe(document: Mapping[str, Any]) -> dict[str, Any]:
 def _ffprobe_stream(stream: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(stream.get("codec_type", "data"))
     fact: dict[str, Any] = {"index": stream["index"], "kind": kind, "codec": stream.get("codec_name", "unknown")}
+    tags = {name.lower(): value for name, value in stream.get("tags", {}).items()}
     if kind == "video":
         rotation = next((side["rotation"] for side in stream.get("side_data_list", []) if "rotation" in side), 0)
         fact |= {
@@ -124,11 +127,33 @@ def _ffprobe_stream(stream: Mapping[str, Any]) -> dict[str, Any]:
             "pixel_format": stream.get("pix_fmt", ""),
             "rotation": round(float(rotation)),
             "cover": bool(stream.get("disposition", {}).get("attached_pic")),
+            "sample_aspect_ratio": _aspect(stream.get("sample_aspect_ratio")),
+            "interlaced": stream.get("field_order") in _INTERLACED,
+            "variable_fps": _varies(stream.get("avg_frame_rate"), stream.get("r_frame_rate")),
+            "alpha": has_alpha(stream.get("pix_fmt", "")) or str(tags.get("alpha_mode", "0")) != "0",
+            **{name: _known(stream.get(name)) for name in _COLOUR_FACTS},
         }
     elif kind == "audio":
         fact |= {"sample_rate_hz": _whole(stream.get("sample_rate")), "channels": stream.get("channels")}
-    language = stream.get("tags", {}).get("language")
-    return {**fact, "bitrate_bps": _whole(stream.get("bit_rate")), "language": _language(language)}
+    return {**fact, "bitrate_bps": _whole(stream.get("bit_rate")), "language": language_of(tags.get("language"))}
+
+
+def _aspect(text: Any) -> str:
+    """Return the shape of a pixel, `W:H`; square if it is unknown."""
+    across, _, down = str(text).partition(":")
+    if not (across.isdigit() and down.isdigit() and int(across) and int(down)):
+        return "1:1"
+    ratio = Fraction(int(across), int(down))
+    return f"{ratio.numerator}:{ratio.denominator}"
+
+
+def _varies(average: Any, base: Any) -> bool:
+    shown, grid = _rate(average), _rate(base)
+    return bool(shown and grid and abs(shown / grid - 1) > 0.01)
+
+
+def _known(value: Any) -> str | None:
+    return None if value in (None, "", "unknown", "reserved", "unspecified") else str(value)
 
 
 def _number(text: Any) -> float | None:
@@ -148,64 +173,3 @@ def _rate(text: Any) -> float | None:
         return round(float(Fraction(text)), 3)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-
-
-# --- from ffmpeg's log
-
-
-def facts_of_log(log: str) -> dict[str, Any]:
-    """Return the facts in the log of `ffmpeg -i`."""
-    opened = _INPUT.search(log)
-    duration = _DURATION.search(log)
-    bitrate = _BITRATE.search(log)
-    duration_s = None
-    if duration is not None and duration[1] is not None:
-        duration_s = round(int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3]), 3)
-    streams: list[dict[str, Any]] = []
-    for line in log.splitlines():
-        if (match := _STREAM.match(line)) is not None:
-            streams.append(_logged_stream(match))
-        elif streams and streams[-1]["kind"] == "video" and (turned := _ROTATION.search(line)) is not None:
-            streams[-1]["rotation"] = round(float(turned[1]))
-    return {
-        "format": opened[1] if opened else "",
-        "duration_s": duration_s,
-        "bitrate_bps": int(bitrate[1]) * 1000 if bitrate else None,
-        "streams": streams,
-    }
-
-
-def _logged_stream(match: re.Match[str]) -> dict[str, Any]:
-    kind, text = match[3].lower(), match[4]
-    fact: dict[str, Any] = {"index": int(match[1]), "kind": kind, "codec": re.split(r"[ ,]", text, maxsplit=1)[0]}
-    # A comma in brackets does not separate: "yuv420p(tv, bt709)".
-    parts = re.sub(r"\([^()]*\)", "", text).split(", ")
-    if kind == "video":
-        size = re.search(r", (\d+)x(\d+)", text)
-        fps = re.search(r", (\d+(?:\.\d+)?)(k?) fps", text)
-        fact |= {
-            "width": int(size[1]) if size else 0,
-            "height": int(size[2]) if size else 0,
-            "fps": float(fps[1]) * (1000 if fps[2] else 1) if fps else None,
-            "pixel_format": parts[1].strip() if len(parts) > 1 else "",
-            "rotation": 0,
-            "cover": "(attached pic)" in text,
-        }
-    elif kind == "audio":
-        rate = re.search(r", (\d+) Hz", text)
-        layout = parts[2].strip() if len(parts) > 2 else ""
-        fact |= {"sample_rate_hz": int(rate[1]) if rate else None, "channels": _channels(layout)}
-    bitrate = re.search(r", (\d+) kb/s", text)
-    return {**fact, "bitrate_bps": int(bitrate[1]) * 1000 if bitrate else None, "language": _language(match[2])}
-
-
-def _channels(layout: str) -> int | None:
-    if (counted := re.match(r"(\d+) channels", layout)) is not None:
-        return int(counted[1])
-    if (surround := re.match(r"(\d)\.(\d)", layout)) is not None:
-        return int(surround[1]) + int(surround[2])
-    return _CHANNELS.get(layout)
-
-
-def _language(name: str | None) -> str | None:
-    return None if name in (None, "und", "") else name

@@ -78,7 +78,8 @@ def refusal_of(exc: Exception) -> TaskError:
     """Return the task's error for an exception of a processor; `processor_failed` (retried) if no class fits."""
     if isinstance(exc, TaskError):
         return exc
-    if isinstance(exc, MemoryError):
+    if isinstance(exc, MemoryError) or (isinstance(exc, RuntimeError) and "start new thread" in str(exc)):
+        # A thread needs memory for its stack.
         return OutOfMemoryError("the processor needed more memory than the limit allows (files.processing.memory)")
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"the disk does not have room for the output: {os.strerror(exc.errno)}")
