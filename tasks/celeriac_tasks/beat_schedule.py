@@ -122,7 +122,7 @@ async def import_beat_schedule(app: Any, store: TaskStore, *, origins: Collectio
 
 def _updating(new: Definition, now_ms: int) -> Callable[[Definition, Open], Decision | None]:
     def decide(old: Definition, unended: Open) -> Decision | None:
-        spec = replace(new.spec, anchor_ms=old.spec.anchor_ms)
+        spec = replace(new.spec, anchor_ms=old.spec.anchor_ms, earlier=old.spec.earlier, since_ms=old.spec.since_ms)
         if old.status is DefinitionStatus.CANCELLED:
             # The entry was removed from the configuration and is back.
             old = replace(old, status=DefinitionStatus.ACTIVE, ended_ms=None)

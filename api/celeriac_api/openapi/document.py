@@ -219,7 +219,8 @@ def _edit_schema(whole: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "title": "DefinitionEdit",
-        "description": "The fields to change; all others stay. `null` sets a field back to its default.",
+        "description": "The fields to change; all others stay, also within `trigger_args` and `task`. "
+        "`null` sets a field back to its default.",
         "additionalProperties": False,
         "properties": fields,
         "examples": [{"trigger_args": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}, "overlap": "skip"}],

@@ -14,6 +14,7 @@ from celeriac.access.principal import Principal
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import DefinitionNotFoundError, ForbiddenError, InvalidSubmissionError, JsonError, Violation
 from celeriac.schedules.definition import DefinitionStatus, TaskTriggerType
+from celeriac.schedules.editing import named_type
 from celeriac.schedules.record import (
     change_record,
     definition_record,
@@ -370,10 +371,16 @@ async def edit_definition(
     parts: PartsOf,
     rev: Annotated[int | None, Query(description="Edit only if the definition still has this `rev`.")] = None,
 ) -> Response:
-    """Change the fields that the body names and keep the rest. An unchanged interval keeps its phase."""
+    """Change the fields that the body names and keep the rest. An unchanged interval keeps its phase.
+
+    The arguments of the trigger and the fields of the task that the body does not name are kept too; null removes one.
+    """
     schedules = await _owned(request, parts, task_def_id)
     caller = principal_in(request.scope)
-    document = await _confined(await _document(request), caller, parts)
+    document = await _document(request)
+    if isinstance(document, dict) and isinstance(document.get("task"), dict):
+        document = named_type(await schedules.definitions.get(task_def_id), document)
+    document = await _confined(document, caller, parts)
     return json_response(
         _record(await schedules.edit(task_def_id, document, actor=caller.name, rev=rev, maker=caller.group_maker))
     )

@@ -26,7 +26,7 @@ definitions: Final = Table(
     Column("user_id", Key),
     Column("queue", Key, nullable=False),
     Column("note", Text),
-    # The next slot, and when it is due (the slot plus its jitter). Empty while nothing will fire.
+    # The first slot that is not decided yet, and when it is due (the slot plus its jitter). Nothing is due in a pause.
     Column("next_slot_ms", BigInteger),
     Column("next_ms", BigInteger),
     Column("created_ms", BigInteger, nullable=False),

@@ -6,7 +6,7 @@ Moments are milliseconds since the epoch, by the store's clock.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -19,6 +19,7 @@ from celeriac.schedules.times.backlog import Misfire, MisfirePolicy
 from celeriac.schedules.times.budget import Budget, ComputeLimits
 from celeriac.schedules.times.cron import CronExclusion, cron_of
 from celeriac.schedules.times.rules import Interval, Once, RangeExclusion, Rule, day_exclusion
+from celeriac.schedules.times.succession import Stretch, Succession
 from celeriac.schedules.times.timetable import Exclusion, Timetable
 from celeriac.schedules.times.wall_clock import zone
 
@@ -65,7 +66,7 @@ class FiringState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What the author of a definition set, checked; stored as one JSON text."""
+    """What the author of a definition set, checked, and what is left of earlier timetables; stored as one JSON text."""
 
     #: As the author wrote it: a number or a text.
     user_id: int | str | None
@@ -88,6 +89,10 @@ class Spec:
     #: It is paused after this many failures in a row.
     pause_on_failure: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    #: Timetables that ended while some of their slots were not decided yet, the oldest first; see `ended_timetable`.
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    #: After earlier ones, the timetable counts from here (not included); None: it does not count yet, in a pause.
+    since_ms: int | None = None
 
     def dumped(self) -> str:
         """Return the stored text."""
@@ -121,7 +126,8 @@ class Definition:
     group: str
     spec: Spec
     note: str | None
-    #: The next slot and when it is due; None if there is none, and while it is paused.
+    #: The first slot that is not decided yet, and when it is due. None if there is none. A pause keeps a slot that had
+    #: passed before it, and the moment of a SCHEDULED definition; no slot of a paused definition is due.
     next_slot_ms: int | None
     next_ms: int | None
     created_ms: int
@@ -153,6 +159,21 @@ class Definition:
     def timetable(self, budget: Budget | None = None) -> Timetable:
         """Return its timetable, for one question; see `timetable_of`."""
         return timetable_of(self.trigger_type, self.spec, self.definition_id, budget)
+
+    def undecided(self, budget: Budget | None = None) -> Timetable | Succession:
+        """Return its timetable, after what is left of the earlier ones: the slots from `next_slot_ms` on."""
+        spec, latest = self.spec, self.timetable(budget)
+        if not spec.earlier:
+            return latest
+        stretches = [self._stretch(latest.budget, **ended) for ended in spec.earlier]
+        if spec.since_ms is not None:
+            stretches.append(Stretch(latest, spec.since_ms, None))
+        return Succession(tuple(stretches), latest)
+
+    def _stretch(self, budget: Budget, *, trigger_type: str, after_ms: int, until_ms: int, **given: Any) -> Stretch:
+        spec = replace(self.spec, **given)
+        table = timetable_of(TaskTriggerType(trigger_type), spec, self.definition_id, budget)
+        return Stretch(table, after_ms, until_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +283,8 @@ class Open:
 
     running: int = 0
     buffered: int = 0
+    #: How many of the buffered ones are back-fills.
+    backfills: int = 0
 
     @property
     def any(self) -> bool:

@@ -28,9 +28,10 @@ from celeriac.schedules.definition import (
     instance_id,
     timetable_of,
 )
+from celeriac.schedules.editing import edited_document, is_checked_again, keeps_phase, request_document
 from celeriac.schedules.firing import FiringSubmitter
 from celeriac.schedules.instances import page_of_instances
-from celeriac.schedules.record import definition_record, shown_task
+from celeriac.schedules.record import shown_task
 from celeriac.schedules.request import (
     EDITABLE,
     DefinitionRequest,
@@ -45,13 +46,13 @@ from celeriac.schedules.settling import settle
 from celeriac.schedules.sql.definitions import DefinitionTable, cursor_after
 from celeriac.schedules.sql.firings import FiringTable
 from celeriac.schedules.times.budget import Budget, TimetableCostError
+from celeriac.schedules.times.succession import Succession
 from celeriac.schedules.times.timetable import Timetable
 from celeriac.schedules.times.trigger_args import checked_args
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.catalog import TypeLookup
-from celeriac.tasks.secret_fields import restored
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000
@@ -200,7 +201,9 @@ class Schedules:
         """Stop firing; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         return await self._changed(
-            definition_id, lambda d, _: transitions.paused(d, now_ms, actor=actor, note=note), now_ms
+            definition_id,
+            lambda d, _: transitions.paused(d, now_ms, actor=actor, note=note, budget=self._budget()),
+            now_ms,
         )
 
     async def resume(self, definition_id: str, *, actor: str, note: str | None = None) -> CurrentDefinition:
@@ -216,7 +219,9 @@ class Schedules:
         """End a definition for good, and cancel its instances; raises `IllegalDefinitionMoveError`."""
         now_ms = await self._settled_now(definition_id)
         seen = await self._changed(
-            definition_id, lambda d, _: transitions.cancelled(d, now_ms, actor=actor, note=note), now_ms
+            definition_id,
+            lambda d, _: transitions.cancelled(d, now_ms, actor=actor, note=note, budget=self._budget()),
+            now_ms,
         )
         # At once if possible; a beat cancels the rest, even if this process dies now.
         for firing in await self.definitions.open_firings([definition_id]):
@@ -289,7 +294,7 @@ class Schedules:
     async def edit(
         self, definition_id: str, document: object, *, actor: str, rev: int | None = None, maker: str | None = None
     ) -> CurrentDefinition:
-        """Change the fields in `document` and keep the others; null restores the default of a field.
+        """Change the fields in `document` and keep the others, as `edited_document` describes.
 
         With `rev`, a definition that has changed since then stays as it is: `ChangedDefinitionError`. `maker`: who
         makes the group from now on (see `Submission.maker`).
@@ -300,17 +305,13 @@ class Schedules:
         if unknown := [name for name in document if name not in EDITABLE]:
             message = f"cannot be edited; these fields can: {', '.join(sorted(EDITABLE))}"
             raise InvalidSubmissionError([Violation(str(unknown[0])[:100], message)])
-        now_ms = await self._settled_now(definition_id)
         known = await self.definitions.get(definition_id)
         transitions.refuse_read_only(known, "edit")
+        now_ms = await self._settled_now(definition_id)
         before = request_document(known)
-        merged = {name: value for name, value in {**before, **document}.items() if value is not None}
-        merged = _with_secrets(merged, known)
-        if "trigger_type" in document and "trigger_args" not in document:
-            merged.pop("trigger_args", None)
-        request = read_definition(merged)
-        timed = {"trigger_type", "trigger_args", "start_at", "end_at"} & set(document)
-        new = await self._edited(known, request, now_ms, moved=bool(timed), maker=maker)
+        request = read_definition(edited_document(known, document))
+        checked = is_checked_again(known, request, document)
+        new = await self._edited(known, request, now_ms, checked=checked, maker=maker)
         after = request_document(new)
         names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
         shown = {**before, "task": shown_task(known.spec)}, {**after, "task": shown_task(new.spec)}
@@ -332,17 +333,16 @@ class Schedules:
         return await self._changed(definition_id, decide, now_ms)
 
     async def _edited(
-        self, known: Definition, request: DefinitionRequest, now_ms: int, *, moved: bool, maker: str | None
+        self, known: Definition, request: DefinitionRequest, now_ms: int, *, checked: bool, maker: str | None
     ) -> Definition:
-        same = known.spec.trigger_args.get("interval") == (request.trigger_args or {}).get("interval")
         spec = await asyncio.to_thread(
             build_spec,
             request,
             self.settings,
             await self._lookup(request.task),
             now_ms=now_ms,
-            anchor_ms=known.spec.anchor_ms if same else now_ms,
-            future=moved,
+            anchor_ms=known.spec.anchor_ms if keeps_phase(known, request) else now_ms,
+            future=checked,
             maker=maker,
         )
         return replace(
@@ -362,17 +362,16 @@ class Schedules:
         They are fewer if the rest is too hard to find.
         """
         definition = await self.definitions.get(definition_id)
-        over = definition.status in (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
-        count = min(count, MAX_PREVIEW)
-        table = definition.timetable(self._budget(count))
-        if over or definition.trigger_type is TaskTriggerType.IMMEDIATE:
+        budget = self._budget(min(count, MAX_PREVIEW))
+        table = definition.timetable(budget)
+        if definition.status is DefinitionStatus.PAUSED and definition.trigger_type is not TaskTriggerType.IMMEDIATE:
+            definition = await asyncio.to_thread(_as_resumed, definition, await self._clock(), budget.again())
+        if definition.next_slot_ms is None:
             return table, []
         if definition.spec.max_runs is not None:
             count = min(count, max(definition.spec.max_runs - definition.fired, 0))
-        after_ms = await self._clock()
-        if definition.next_slot_ms is not None:
-            after_ms = min(after_ms, definition.next_slot_ms - 1)
-        return table, await asyncio.to_thread(_found, table, after_ms, count)
+        undecided, before_ms = definition.undecided(budget), definition.next_slot_ms - 1
+        return table, await asyncio.to_thread(_found, undecided, before_ms, min(count, MAX_PREVIEW))
 
     async def preview_of(self, document: object, count: int) -> tuple[Timetable, list[int]]:
         """Return the next `count` slots of a trigger that is not saved."""
@@ -441,7 +440,15 @@ class Schedules:
             await self._submitter.submit(planned, now_ms)
 
 
-def _found(table: Timetable, after_ms: int, count: int) -> list[int]:
+def _as_resumed(definition: Definition, now_ms: int, budget: Budget) -> Definition:
+    """Return a paused definition as it would be if its pause ended now."""
+    with contextlib.suppress(TimetableCostError):
+        resumed = transitions.resumed(definition, Open(), now_ms, actor="", note=None, budget=budget)
+        return definition if resumed is None else resumed.after
+    return definition
+
+
+def _found(table: Timetable | Succession, after_ms: int, count: int) -> list[int]:
     """Return up to `count` slots, as many of them as the table's budget suffices for."""
     slots: list[int] = []
     with contextlib.suppress(TimetableCostError):
@@ -455,15 +462,6 @@ def _status_now(definition: Definition, going_on: Mapping[str, Status]) -> Defin
     if running and definition.status is DefinitionStatus.ACTIVE:
         return DefinitionStatus.RUNNING
     return definition.status
-
-
-def _with_secrets(document: dict[str, Any], known: Definition) -> dict[str, Any]:
-    """Return an edited document in which each secret that reads `***` has the value from the definition."""
-    task, before = document.get("task"), known.spec.task
-    if not isinstance(task, dict) or before is None or task.get("type") != before.get("type"):
-        return document
-    paths = known.spec.run.get("secret_fields", ())
-    return {**document, "task": {**task, "payload": restored(task.get("payload"), before.get("payload"), paths)}}
 
 
 def _with_life(new: Definition, now: Definition) -> Definition:
@@ -491,15 +489,3 @@ def bare_spec(request: DefinitionRequest, args: dict[str, Any], now_ms: int) -> 
         end_ms=None if request.end_at is None else ms_from_utc(request.end_at),
         jitter_ms=round(request.jitter * 1000),
     )
-
-
-def request_document(definition: Definition) -> dict[str, Any]:
-    """Return a definition as the request that would make it; an edit starts from that."""
-    record = definition_record(definition, definition.status)
-    names = [*EDITABLE, "user_id"]
-    document = {name: record[name] for name in names if record.get(name) is not None}
-    if definition.spec.task is not None:
-        # The record masks secrets; the definition needs them.
-        document["task"] = definition.spec.task
-        document.pop("group", None)
-    return document

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from celeriac.errors import IllegalDefinitionMoveError
+from celeriac.schedules.awaiting import (
+    awaiting,
+    counting_from,
+    counts,
+    ended,
+    first_undecided,
+    forgoing,
+    going_on,
+    is_fresh,
+    present_ms,
+    without_timetable,
+)
 from celeriac.schedules.definition import (
     Decision,
     Definition,
@@ -16,25 +28,28 @@ from celeriac.schedules.definition import (
     FiringState,
     InstanceEnd,
     Open,
-    Overlap,
     TaskTriggerType,
     instance_id,
 )
+from celeriac.schedules.overlaps import firing_of_slot, overlapped
 from celeriac.schedules.times.backlog import Backlog, backlog_of
 from celeriac.schedules.times.budget import Budget, TimetableCostError
 
-_READ_ONLY = "it comes from Celery's beat_schedule: change it there"
+_READ_ONLY: Final = "it comes from Celery's beat_schedule: change it there"
 
 
 def begun(
     definition: Definition, now_ms: int, *, paused: bool, change: DefinitionChange, budget: Budget | None = None
 ) -> Decision:
     """Return a new definition with its first slot, or its only firing."""
+    if definition.trigger_type is TaskTriggerType.IMMEDIATE and not paused:
+        fired, firing = _fired_now(definition, now_ms)
+        return Decision(fired, (firing,), change=change)
     if paused:
-        return Decision(replace(definition, status=DefinitionStatus.PAUSED), change=change)
-    if definition.trigger_type is TaskTriggerType.IMMEDIATE:
-        return _fire_now(definition, now_ms, change)
-    return Decision(_awaiting(definition, definition.timetable(budget).after(now_ms)), change=change)
+        definition = replace(definition, status=DefinitionStatus.PAUSED)
+    # The slots of a pause do not count.
+    first = definition.timetable(budget).after(now_ms) if counts(definition) else None
+    return Decision(awaiting(definition, first), change=change)
 
 
 def fire(
@@ -54,29 +69,31 @@ def fire(
     assert slot is not None
     spec = definition.spec
     backlog, too_costly = _backlog(definition, slot, now_ms, most, budget)
-    slots, following = backlog.fire, backlog.following
-    firings, skipped, superseding = _overlapped(definition, slots, unended, now_ms, max_buffered)
-    if spec.max_runs is not None:
-        left = max(spec.max_runs - definition.fired, 0)
-        if len(firings) >= left:
-            # Slots that were skipped because of an overlap do not count as runs. No slot follows the last run.
-            firings, following = firings[:left], None
+    following = backlog.following
+    left = None if spec.max_runs is None else max(spec.max_runs - definition.fired, 0)
+    firings, skipped, superseding = overlapped(definition, backlog.fire, unended, now_ms, max_buffered, left)
+    # An instance that waited and now never starts was skipped, and is not one of the runs.
+    dropped = unended.buffered - unended.backfills if superseding else 0
+    fired = definition.fired + len(firings) - dropped
+    if spec.max_runs is not None and fired >= spec.max_runs:
+        # No slot follows the last run.
+        following = None
     after = replace(
         definition,
-        fired=definition.fired + len(firings),
-        skipped=definition.skipped + skipped,
+        fired=fired,
+        skipped=definition.skipped + skipped + dropped,
         missed=definition.missed + backlog.missed,
         buffered=definition.buffered + sum(f.state is FiringState.BUFFERED for f in firings),
         last_slot_ms=firings[-1].slot_ms if firings else definition.last_slot_ms,
         last_task_id=firings[-1].task_id if firings else definition.last_task_id,
     )
-    after, change = _awaiting(after, following), None
+    after, change = awaiting(after, following), None
     if too_costly is not None:
         note = f"its next slot cannot be found: {too_costly}"
         after = replace(after, status=DefinitionStatus.PAUSED, note=note, updated_ms=now_ms)
         change = DefinitionChange(now_ms, "pause", "celeriac", note, {})
     elif following is None and not firings and not unended.any:
-        after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
+        after = ended(after, DefinitionStatus.COMPLETED, now_ms)
     return Decision(after, tuple(firings), cancel_open=superseding, drop_buffered=superseding, change=change)
 
 
@@ -84,7 +101,7 @@ def _backlog(
     definition: Definition, slot: int, now_ms: int, most: int, budget: Budget | None
 ) -> tuple[Backlog, TimetableCostError | None]:
     """Return what is due, and why no slot after it can be found, if none can."""
-    table, policy = definition.timetable(budget), definition.spec.misfire_policy
+    table, policy = definition.undecided(budget), definition.spec.misfire_policy
     try:
         return backlog_of(table, slot, now_ms, policy, most=most), None
     except TimetableCostError as exc:
@@ -95,54 +112,26 @@ def _backlog(
         return backlog, exc if backlog.following is None else None
 
 
-def _overlapped(
-    definition: Definition, slots: Sequence[int], unended: Open, now_ms: int, max_buffered: int
-) -> tuple[list[Firing], int, bool]:
-    """Return the firings of slots, how many slots were skipped, and whether earlier instances should be cancelled."""
-    overlap = definition.spec.overlap
-    if overlap is Overlap.ALLOW or not slots:
-        return [_firing(definition, slot, now_ms) for slot in slots], 0, False
-    if overlap is Overlap.CANCEL_PREVIOUS:
-        state = FiringState.BUFFERED if unended.any else FiringState.PLANNED
-        dropped = len(slots) - 1 + unended.buffered
-        return [_firing(definition, slots[-1], now_ms, state)], dropped, unended.any
-    room = {Overlap.SKIP: 0, Overlap.QUEUE_ONE: 1, Overlap.QUEUE_ALL: max_buffered}[overlap]
-    firings: list[Firing] = []
-    running, buffered, skipped = unended.any, unended.buffered, 0
-    for slot in slots:
-        if not running:
-            firings.append(_firing(definition, slot, now_ms))
-            running = True
-        elif buffered < room:
-            firings.append(_firing(definition, slot, now_ms, FiringState.BUFFERED))
-            buffered += 1
-        else:
-            skipped += 1
-    return firings, skipped, False
-
-
 def settled(
-    definition: Definition, ended: Sequence[tuple[Firing, InstanceEnd]], unended: Open, now_ms: int
+    definition: Definition, outcomes: Sequence[tuple[Firing, InstanceEnd]], unended: Open, now_ms: int
 ) -> Decision:
     """Count the ends of instances; pause after failures in a row; complete the definition if nothing will follow."""
     after, change = definition, None
-    for firing, outcome in sorted(ended, key=lambda pair: (pair[1].finished_ms, pair[0].slot_ms)):
+    for firing, outcome in sorted(outcomes, key=lambda pair: (pair[1].finished_ms, pair[0].slot_ms)):
         after = _counted(after, firing, outcome)
     limit = definition.spec.pause_on_failure
     if limit is not None and after.failures_in_row >= limit and after.status is DefinitionStatus.ACTIVE:
         note = f"{after.failures_in_row} instances in a row failed; the last one: {after.outcome_error or 'no message'}"
-        after = replace(
-            after, status=DefinitionStatus.PAUSED, next_ms=None, next_slot_ms=None, note=note[:2000], updated_ms=now_ms
-        )
+        after = replace(_at_rest(after, present_ms(after, now_ms)), note=note[:2000], updated_ms=now_ms)
         change = DefinitionChange(now_ms, "pause", "celeriac", after.note, {})
     # A paused loop may have further slots; the two kinds that fire once do not.
-    waiting = after.status is DefinitionStatus.ACTIVE or (
+    over = after.status is DefinitionStatus.ACTIVE or (
         after.status is DefinitionStatus.PAUSED
         and after.trigger_type is not TaskTriggerType.LOOP
-        and after.fired + after.missed > 0
+        and not is_fresh(after)
     )
-    if waiting and after.next_ms is None and not unended.any:
-        after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
+    if over and after.next_slot_ms is None and not unended.any:
+        after = ended(after, DefinitionStatus.COMPLETED, now_ms)
     return Decision(after, change=change)
 
 
@@ -172,30 +161,31 @@ def _counted(definition: Definition, firing: Firing, outcome: InstanceEnd) -> De
     )
 
 
-def paused(definition: Definition, now_ms: int, *, actor: str, note: str | None) -> Decision | None:
-    """Stop firing; None if it is paused already."""
+def paused(
+    definition: Definition, now_ms: int, *, actor: str, note: str | None, budget: Budget | None = None
+) -> Decision | None:
+    """Stop firing; None if it is paused already. A slot that has passed and not fired yet waits for `resumed`."""
     _refuse(definition, "pause", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.status is DefinitionStatus.PAUSED:
         return None
-    after = replace(
-        definition,
-        status=DefinitionStatus.PAUSED,
-        next_slot_ms=None,
-        next_ms=None,
-        note=note,
-        rev=definition.rev + 1,
-        updated_ms=now_ms,
-    )
+    now_ms = present_ms(definition, now_ms)
+    after = replace(_at_rest(definition, now_ms, budget), note=note, rev=definition.rev + 1, updated_ms=now_ms)
     return Decision(after, change=DefinitionChange(now_ms, "pause", actor, note, {}))
 
 
 def resumed(
     definition: Definition, unended: Open, now_ms: int, *, actor: str, note: str | None, budget: Budget | None = None
 ) -> Decision | None:
-    """Fire again, from the next slot on; None if it is active already."""
+    """Fire again, from the next slot on; None if it is active already.
+
+    The slots of the pause do not count. A slot from before the pause, and the moment of a SCHEDULED definition, fire
+    late or count as missed, by the misfire policy.
+    """
     _refuse(definition, "resume", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.status is not DefinitionStatus.PAUSED:
         return None
+    now_ms = present_ms(definition, now_ms)
+    slot, counted = first_undecided(definition), counts(definition)
     after = replace(
         definition,
         status=DefinitionStatus.ACTIVE,
@@ -205,28 +195,32 @@ def resumed(
         updated_ms=now_ms,
     )
     change = DefinitionChange(now_ms, "resume", actor, note, {})
-    fresh = definition.fired + definition.missed + definition.skipped == 0
-    if definition.trigger_type is TaskTriggerType.IMMEDIATE:
-        following = None
-        if fresh:
-            return _fire_now(after, now_ms, change)
-    elif definition.trigger_type is TaskTriggerType.SCHEDULED:
-        # If its moment passed while it was paused, it is a misfire like others.
-        following = definition.timetable().after(-1) if fresh else None
-    else:
-        following = _next(after, now_ms, budget)
-    after = _awaiting(after, following)
-    if following is None and not unended.any:
-        after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
-    return Decision(after, change=change)
+    firings: tuple[Firing, ...] = ()
+    if definition.trigger_type is TaskTriggerType.IMMEDIATE and is_fresh(definition):
+        after, firing = _fired_now(after, now_ms)
+        firings, unended = (firing,), Open(unended.running + 1, unended.buffered, unended.backfills)
+    if not counted:
+        after = counting_from(after, now_ms)
+        slot = definition.timetable(budget).after(now_ms) if slot is None else slot
+    return Decision(going_on(after, slot, unended, now_ms, budget), firings, change=change)
 
 
-def cancelled(definition: Definition, now_ms: int, *, actor: str, note: str | None, inside: bool = False) -> Decision:
+def cancelled(
+    definition: Definition,
+    now_ms: int,
+    *,
+    actor: str,
+    note: str | None,
+    inside: bool = False,
+    budget: Budget | None = None,
+) -> Decision:
     """End it for good, and cancel its instances. `inside`: the caller may end read-only definitions."""
     _refuse(definition, "cancel", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.read_only and not inside:
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, "cancel", _READ_ONLY)
-    after = replace(_ended(definition, DefinitionStatus.CANCELLED, now_ms), note=note, rev=definition.rev + 1)
+    now_ms = present_ms(definition, now_ms)
+    after = ended(forgoing(definition, now_ms, budget), DefinitionStatus.CANCELLED, now_ms)
+    after = replace(after, note=note, rev=definition.rev + 1)
     return Decision(
         after, cancel_open=True, drop_buffered=True, change=DefinitionChange(now_ms, "cancel", actor, note, {})
     )
@@ -291,16 +285,27 @@ def edited(
     changed: dict[str, Any],
     budget: Budget | None = None,
 ) -> Decision:
-    """Replace a definition by `new` (with the same id), which fires from its next slot on."""
+    """Replace a definition by `new` (with the same id), which fires from its next slot on.
+
+    The slots of the old timetable that have passed are not forgotten: they fire, or they count as missed. With the same
+    timetable, the definition waits for the same slot as before.
+    """
     _refuse(definition, "edit", DefinitionStatus.CANCELLED)
-    after = replace(new, rev=definition.rev + 1, updated_ms=now_ms)
+    now_ms = present_ms(definition, now_ms)
+    same = new.timetable().same_slots(definition.timetable()) and new.trigger_type is definition.trigger_type
+    held = definition if same else without_timetable(definition, now_ms, budget)
+    slot = first_undecided(held) if same else held.next_slot_ms
+    spec = replace(new.spec, earlier=held.spec.earlier, since_ms=held.spec.since_ms)
+    after = replace(new, spec=spec, missed=held.missed, rev=definition.rev + 1, updated_ms=now_ms)
     if definition.status is not DefinitionStatus.PAUSED:
+        after = replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None)
+    if counts(after):
+        after = after if same else counting_from(after, now_ms)
         # An IMMEDIATE definition fires when it is made, not when it is edited.
-        following = None if new.trigger_type is TaskTriggerType.IMMEDIATE else _next(new, now_ms, budget)
-        after = _awaiting(replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None), following)
-        if following is None and not unended.any:
-            after = _ended(after, DefinitionStatus.COMPLETED, now_ms)
-    return Decision(after, change=DefinitionChange(now_ms, "edit", actor, new.note, changed))
+        if slot is None and not (same and after.status is DefinitionStatus.PAUSED):
+            slot = after.timetable(budget).after(now_ms)
+    change = DefinitionChange(now_ms, "edit", actor, new.note, changed)
+    return Decision(going_on(after, slot, unended, now_ms, budget), change=change)
 
 
 def refuse_read_only(definition: Definition, wanted: str) -> None:
@@ -314,20 +319,11 @@ def _refuse(definition: Definition, wanted: str, *statuses: DefinitionStatus) ->
         raise IllegalDefinitionMoveError(definition.definition_id, definition.status, wanted)
 
 
-def _next(definition: Definition, now_ms: int, budget: Budget | None) -> int | None:
-    spec = definition.spec
-    if spec.max_runs is not None and definition.fired >= spec.max_runs:
-        return None
-    return definition.timetable(budget).after(now_ms)
-
-
-def _awaiting(definition: Definition, slot: int | None) -> Definition:
-    due = None if slot is None else definition.timetable().due(slot)
-    return replace(definition, next_slot_ms=slot, next_ms=due)
-
-
-def _ended(definition: Definition, status: DefinitionStatus, now_ms: int) -> Definition:
-    return replace(definition, status=status, next_slot_ms=None, next_ms=None, ended_ms=now_ms, updated_ms=now_ms)
+def _at_rest(definition: Definition, now_ms: int, budget: Budget | None = None) -> Definition:
+    """Return the definition as a paused one."""
+    if definition.trigger_type is TaskTriggerType.LOOP:
+        definition = without_timetable(definition, now_ms, budget)
+    return awaiting(replace(definition, status=DefinitionStatus.PAUSED), definition.next_slot_ms)
 
 
 def _reopened(definition: Definition) -> Definition:
@@ -337,20 +333,7 @@ def _reopened(definition: Definition) -> Definition:
     return definition
 
 
-def _fire_now(definition: Definition, now_ms: int, change: DefinitionChange) -> Decision:
-    firing = _firing(definition, now_ms, now_ms)
-    after = replace(
-        definition, fired=definition.fired + 1, last_slot_ms=now_ms, last_task_id=firing.task_id, next_ms=None
-    )
-    return Decision(after, (firing,), change=change)
-
-
-def _firing(definition: Definition, slot: int, now_ms: int, state: FiringState = FiringState.PLANNED) -> Firing:
-    return Firing(
-        task_id=instance_id(definition.definition_id, "schedule", slot),
-        definition_id=definition.definition_id,
-        slot_ms=slot,
-        trigger="schedule",
-        state=state,
-        planned_ms=now_ms,
-    )
+def _fired_now(definition: Definition, now_ms: int) -> tuple[Definition, Firing]:
+    firing = firing_of_slot(definition, now_ms, now_ms)
+    after = replace(definition, fired=definition.fired + 1, last_slot_ms=now_ms, last_task_id=firing.task_id)
+    return after, firing

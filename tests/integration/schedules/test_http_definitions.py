@@ -245,6 +245,26 @@ async def test_previews_edits_and_back_fills(client: httpx.AsyncClient) -> None:
     assert [entry["action"] for entry in trail] == ["backfill", "edit", "create"]
 
 
+async def test_an_edit_over_http_keeps_what_it_does_not_name(settings: Settings) -> None:
+    guarded = settings.model_copy(update={"access": AccessSettings.model_validate({"jwt_secret": "s" * 40})})
+    headers = {"Authorization": f"Bearer {token_of(guarded, user_id='7', scopes=[Scope.SUBMIT, Scope.READ])}"}
+    task = {"type": "http_test.echo", "payload": {"n": 1}, "queue": "media"}
+    berlin = {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    async with serving(guarded) as url, httpx.AsyncClient(base_url=url, timeout=20, headers=headers) as connected:
+        path = f"{PATH}/{await create(connected, task=task, trigger_args=berlin)}"
+        for body, name, value in (
+            ({"trigger_args": {"cron": "0 4 * * *"}}, "trigger_args", {**berlin, "cron": "0 4 * * *"}),
+            ({"trigger_args": {"timezone": "UTC"}}, "trigger_args", {"cron": "0 4 * * *", "timezone": "UTC"}),
+            ({"task": {"payload": {"n": 2}}}, "task", {**task, "payload": {"n": 2}}),
+            ({"task": {"queue": None}}, "task", {"type": "http_test.echo", "payload": {"n": 2}}),
+        ):
+            answer = await connected.patch(path, json=body)
+            assert (answer.status_code, answer.json().get(name)) == (200, value), answer.text
+        refused = await connected.patch(path, json={"task": {"payload": 3}})
+        assert refused.status_code == 422
+        assert (await connected.get(path)).json()["task"]["payload"] == {"n": 2}
+
+
 async def test_answers_have_the_fields_that_are_documented(client: httpx.AsyncClient) -> None:
     created = (await client.post(PATH, json=HOURLY)).json()
     path = f"{PATH}/{created['task_def_id']}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Select, bindparam, delete, exists, func, literal, or_, select, tuple_, update
@@ -241,17 +241,19 @@ async def open_counts(connection: AsyncConnection, definition_ids: Iterable[str]
         return {}
     states = [FiringState.PLANNED.value, FiringState.BUFFERED.value, FiringState.OPEN.value]
     rows = await connection.execute(
-        select(_f.definition_id, _f.state, func.count())
+        select(_f.definition_id, _f.state, _f.trigger, func.count())
         .where(_f.definition_id.in_(ids), _f.state.in_(states))
-        .group_by(_f.definition_id, _f.state)
+        .group_by(_f.definition_id, _f.state, _f.trigger)
     )
     found: dict[str, Open] = {}
-    for definition_id, state, count in rows:
+    for definition_id, state, trigger, count in rows:
         known = found.get(definition_id, Open())
-        if state == FiringState.BUFFERED.value:
-            found[definition_id] = Open(known.running, count)
+        if state != FiringState.BUFFERED.value:
+            found[definition_id] = replace(known, running=known.running + count)
         else:
-            found[definition_id] = Open(known.running + count, known.buffered)
+            backfills = count if trigger == "backfill" else 0
+            buffered = known.buffered + count
+            found[definition_id] = replace(known, buffered=buffered, backfills=known.backfills + backfills)
     return found
 
 

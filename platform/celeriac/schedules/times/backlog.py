@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from celeriac.schedules.times.succession import Succession
 from celeriac.schedules.times.timetable import Timetable
 
 
@@ -34,7 +35,7 @@ class Backlog:
     following: int | None
 
 
-def backlog_of(table: Timetable, slot: int, now_ms: int, policy: MisfirePolicy, *, most: int) -> Backlog:
+def backlog_of(table: Timetable | Succession, slot: int, now_ms: int, policy: MisfirePolicy, *, most: int) -> Backlog:
     """Decide about the slots from `slot` (the next one) on that are due at `now_ms`; at most `most` fire.
 
     If more should fire, the following slot is due already: call again.
@@ -67,7 +68,7 @@ def backlog_of(table: Timetable, slot: int, now_ms: int, policy: MisfirePolicy, 
     return Backlog((last,), count - 1, following)
 
 
-def _collect(table: Timetable, slot: int, now_ms: int, most: int) -> Backlog:
+def _collect(table: Timetable | Succession, slot: int, now_ms: int, most: int) -> Backlog:
     fire: list[int] = []
     following: int | None = slot
     while following is not None and len(fire) < most and table.due(following) <= now_ms:

@@ -90,6 +90,10 @@ class Timetable:
         rules = tuple(replace(rule, first=_ALWAYS) if isinstance(rule, Interval) else rule for rule in self.rules)
         return replace(self, rules=rules, start_ms=None)
 
+    def same_slots(self, other: Timetable) -> bool:
+        """Return whether both have the same rules, exclusions and bounds; their jitter may differ."""
+        return replace(self, jitter_ms=other.jitter_ms, seed=other.seed) == other
+
     def until(self, ms: int) -> Timetable:
         """Return the timetable with no slot later than `ms`, and with a budget of its own."""
         return replace(self, end_ms=ms if self.end_ms is None else min(ms, self.end_ms), budget=self.budget.again())
