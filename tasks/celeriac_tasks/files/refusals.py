@@ -68,10 +68,22 @@ class DiskFullError(TaskError):
     code = "disk_full"
 
 
+class InputChangedError(TaskError):
+    """The file changed while it was read; the task is retried."""
+
+    code = "processor_failed"
+
+
 class ProcessorUnavailableError(TaskError):
     """This worker lacks something that the processor needs; the task is retried, because another worker may have it."""
 
     code = "processor_unavailable"
+
+
+def check_unchanged(size: int, read: int) -> None:
+    """Raise `InputChangedError` unless as many bytes were read as the file had at the beginning."""
+    if read != size:
+        raise InputChangedError(f"the file changed while it was read: it had {size} bytes, and {read} were read")
 
 
 def refusal_of(exc: Exception) -> TaskError:

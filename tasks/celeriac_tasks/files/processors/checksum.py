@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celeriac.tasks.types.file_options import ChecksumOptions
 from celeriac.tasks.types.processors import FileJob, processor
+from celeriac_tasks.files.refusals import check_unchanged
 
 _BLOCK_BYTES: Final = 1024 * 1024
 
@@ -23,4 +24,5 @@ def checksum(job: FileJob, options: ChecksumOptions) -> dict[str, Any]:
                 digest.update(block)
             read += len(block)
             job.progress(100 * read / max(size, read), "reading")
+    check_unchanged(size, read)
     return {"size_bytes": read, **{name: digest.hexdigest() for name, digest in digests.items()}}

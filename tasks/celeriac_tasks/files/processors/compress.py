@@ -7,6 +7,7 @@ from typing import IO, Any, Final
 
 from celeriac.tasks.types.file_options import CompressOptions
 from celeriac.tasks.types.processors import FileJob, processor
+from celeriac_tasks.files.refusals import check_unchanged
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _SUFFIXES: Final = {"zstd": ".zst", "gzip": ".gz"}
@@ -32,6 +33,7 @@ def compress(job: FileJob, options: CompressOptions) -> dict[str, Any]:
             compressed.write(block)
             read += len(block)
             job.progress(100 * read / max(size, read), "compressing")
+        check_unchanged(size, read)
     after = target.stat().st_size
     return {
         "algorithm": options.algorithm,
