@@ -134,6 +134,8 @@ def _with_ports(topology: Topology, service: str, number: int, words: list[str])
             word = str(topology.port(f"{service}-{number}:{word}"))
         elif previous == "--host" or word == "--address=0.0.0.0":
             word = word.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - it is replaced here
+        elif word.startswith("--conf="):
+            word = f"--conf={HERE / Path(word).name}"
         elif word.startswith("--port="):
             word = f"--port={topology.port(service)}"
         replaced.append(word)

@@ -17,6 +17,7 @@ from celeriac_api.http.bodies import RefusedBody, StreamedBody, check_declared_s
 from celeriac_api.http.problems import instance_of, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
+from celeriac_api.routes.files.method_override import with_meant_method
 from celeriac_api.routes.tasks.submit import PATH, submit
 from celeriac_api.routing import Found, Router, RouteTable, method_of, path_of
 
@@ -55,6 +56,7 @@ class FrontDoor(FastAPI):
                 # The hot route. Its answers have the security headers already.
                 await self._counted("request", submit, scope, receive, send)
                 return
+            scope = with_meant_method(scope)
         elif kind != "websocket":
             await super().__call__(scope, receive, send)
             return

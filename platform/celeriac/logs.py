@@ -7,11 +7,12 @@ The last step blanks secrets in every line, from whichever library it comes.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -29,6 +30,9 @@ _ASSIGNED = re.compile(
     r"(?:(\\?\"(?![\s:,}\]])|')[^\"'\\]+|(?:(?:Basic|Bearer|Token)\s+)?[^\s\"'\\&;,)\]}]+)",
     re.IGNORECASE,
 )
+
+#: Line ends, control characters except tabs, and characters that change the direction of text.
+_STEERING = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 #: Loggers that say too much at `info`.
 _QUIET = ("uvicorn", "uvicorn.access", "httpx", "httpcore", "asyncio", "kombu", "amqp", "watchfiles")
@@ -63,12 +67,13 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
         ]
     else:
         finish += [
+            _on_one_line,
             structlog.dev.ConsoleRenderer(
                 colors=on_terminal,
                 pad_event_to=0,
                 # Not the rich one: it shows local variables, and so secrets.
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_plain_traceback,
+            ),
         ]
 
     structlog.configure(
@@ -138,6 +143,30 @@ def _drop_repetition(logger: Any, method: str, event: MutableMapping[str, Any]) 
 
 def _without_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: without_secrets(value) for name, value in event.items()}
+
+
+def escaped(text: str) -> str:
+    """Return `text` on one line, with escapes in place of characters that steer a terminal."""
+    return text if text.isprintable() else _STEERING.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _on_one_line(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Structlog processor: what a task or a client wrote makes no second line, and does not steer the terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and name not in ("exception", "stack"):
+            event[name] = escaped(value)
+    return event
+
+
+def _plain_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Write a traceback whose lines stay, with the message of the exception escaped."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    stream.write("\n".join(map(escaped, written.getvalue().split("\n"))))
 
 
 class _Role:

@@ -280,6 +280,12 @@ async def test_flower_runs_beside_it(deployment: Deployment, client: httpx.Async
                 return False
 
         await eventually(healthy, because="Flower starts", timeout_s=30)
+        # It shows the payloads of every user, so it asks for a password of its own.
+        password = deployment.topology.secret("flower_password").read_text()
+        for path in ("/workers", "/tasks", "/tasks/datatable", "/api/tasks"):
+            assert (await flower.get(path)).status_code == 401, path
+            assert (await flower.get(path, auth=("celeriac", "wrong"))).status_code == 401, path
+        assert (await flower.get("/workers", auth=("celeriac", password))).status_code == 200
 
 
 async def test_the_doctor_finds_nothing_to_mend(deployment: Deployment, client: httpx.AsyncClient) -> None:

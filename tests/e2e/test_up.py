@@ -456,6 +456,35 @@ async def test_flower_runs_along_and_shows_the_worker(project: Path, data_dir: P
         assert up.children() == []
 
 
+async def test_flower_beside_authentication_asks_for_its_own_password(project: Path, data_dir: Path) -> None:
+    port = free_port()
+    (project / "flower.yaml").write_text(f"up: {{flower_port: {port}}}\naccess: {{enabled: true}}")
+    # A service named `flower` in the cluster is not an option of Flower.
+    foreign = {"FLOWER_PORT": "tcp://10.0.0.1:5555", "FLOWER_SERVICE_HOST": "10.0.0.1"}
+    with RunningUp(data_dir, "--flower", "--config", "flower.yaml", cwd=project, **foreign) as up:
+        await up.ready()
+        file = data_dir / "flower_password"
+        assert file.stat().st_mode & 0o777 == 0o600
+        password = file.read_text().strip()
+        assert "flower_password" in up.text
+        assert password not in up.text
+        async with httpx.AsyncClient(timeout=60, base_url=f"http://127.0.0.1:{port}") as flower:
+
+            async def answers() -> bool:
+                try:
+                    return (await flower.get("/healthcheck")).status_code == 200
+                except httpx.HTTPError:
+                    return False
+
+            await eventually(answers, because="Flower starts", timeout_s=40)
+            for path in ("/", "/workers", "/tasks", "/tasks/datatable", "/task/x", "/api/tasks", "/api/workers"):
+                for auth in (None, ("celeriac", ""), ("admin", password)):
+                    answer = await flower.get(path, auth=auth, headers={"Host": "evil.example"})
+                    assert answer.status_code == 401, (path, auth)
+            assert (await flower.get("/workers", auth=("celeriac", password))).status_code == 200
+        assert await up.stop() == 0
+
+
 def _damage_append_only_file(data_dir: Path) -> None:
     [written] = data_dir.glob("valkey/appendonlydir/*.incr.aof")
     written.write_bytes(b"*3\r\nnot what was written\r\n" + written.read_bytes())

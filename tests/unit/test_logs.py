@@ -128,3 +128,31 @@ def _too_large(value: object) -> bool:
     except TypeError:
         return True
     return False
+
+
+FORGED = "ready\nworker | 12:00:00 [error    ] forged\r\x1b[2J\x9b31m\x00\u2028\u202eend"
+
+
+@pytest.mark.parametrize("where", ["event", "value", "argument", "exception"])
+def test_no_text_makes_a_second_line_or_steers_the_terminal(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="info", form="console", role="worker")
+    log = structlog.get_logger("test")
+    if where == "event":
+        log.info(FORGED)
+    elif where == "value":
+        log.info("said", text=FORGED, nested={"text": [FORGED]})
+    elif where == "argument":
+        logging.getLogger("test").info("said %s", FORGED)
+    else:
+        try:
+            raise ValueError(FORGED)
+        except ValueError:
+            log.exception("failed")
+    written = capsys.readouterr().err
+    assert "forged" in written
+    assert not any(character in written for character in "\r\x1b\x9b\x00\u2028\u202e")
+    if where != "exception":
+        assert written.count("\n") == 1
+    else:
+        # The lines of a traceback stay.
+        assert "Traceback (most recent call last):\n" in written

@@ -34,7 +34,7 @@ _EXPOSED: Final = (
 )
 _ASKED: Final = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, X-API-Key, X-Checksum-Sha256, Content-Digest, "
-    "Repr-Digest, Tus-Resumable, Upload-Length, Upload-Metadata, Upload-Offset, Upload-Checksum"
+    "Repr-Digest, Tus-Resumable, Upload-Length, Upload-Metadata, Upload-Offset, Upload-Checksum, X-HTTP-Method-Override"
 )
 
 

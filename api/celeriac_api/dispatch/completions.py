@@ -36,16 +36,18 @@ class ChatCall:
         """Return the completion for a result."""
         document = self._document("chat.completion")
         if isinstance(result, dict) and isinstance(result.get("choices"), list):
-            return {**document, **result}
+            return {**document, **result, "choices": choices_of(result)}
         choice = {"index": 0, "message": message_of(result), "logprobs": None, "finish_reason": finish_of(result)}
         document["choices"] = [choice]
         if (usage := usage_of(result)) is not None:
             document["usage"] = usage
         return document
 
-    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        """Return a chunk of a stream as an event."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def chunk(
+        self, delta: dict[str, Any], finish_reason: str | None = None, *, index: int = 0, logprobs: Any = None
+    ) -> bytes:
+        """Return a chunk of a stream as an event; `index` is that of the choice it belongs to."""
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return event({**self._document("chat.completion.chunk"), "choices": [choice]})
 
     def usage_chunk(self, usage: Any) -> bytes:
@@ -56,6 +58,41 @@ class ChatCall:
 def event(document: Any) -> bytes:
     """Return a document as a server-sent event."""
     return b"data: " + json_text.encode(document) + b"\n\n"
+
+
+def choices_of(result: Any) -> list[dict[str, Any]]:
+    """Return the choices in a result, each with its `index`, `message` and `finish_reason`.
+
+    A result without a list of choices is one choice. A choice without a number, or with one that another has, gets
+    the lowest number that is free.
+    """
+    found = result.get("choices") if isinstance(result, dict) else None
+    if not isinstance(found, list) or not found:
+        return [_choice(result, 0)]
+    taken: set[int] = set()
+    given = [_own_index(choice, taken) for choice in found]
+    free = (number for number in range(len(found) + len(taken)) if number not in taken)
+    return [_choice(choice, next(free) if index is None else index) for choice, index in zip(found, given, strict=True)]
+
+
+def _own_index(choice: Any, taken: set[int]) -> int | None:
+    """Return the number that a choice has, and add it to `taken`; None if it has none of its own."""
+    index = choice.get("index") if isinstance(choice, dict) else None
+    if not isinstance(index, int) or isinstance(index, bool) or index < 0 or index in taken:
+        return None
+    taken.add(index)
+    return index
+
+
+def _choice(choice: Any, index: int) -> dict[str, Any]:
+    own = choice if isinstance(choice, dict) and "message" in choice else {}
+    return {
+        "logprobs": None,
+        **own,
+        "index": index,
+        "message": message_of(choice),
+        "finish_reason": finish_of(choice),
+    }
 
 
 def message_of(result: Any) -> dict[str, Any]:

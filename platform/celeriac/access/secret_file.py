@@ -50,6 +50,7 @@ def read_or_make_secret(data_dir: Path) -> str:
         draft = data_dir / f".{NAME}.{secrets.token_hex(4)}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
+            os.fchmod(handle, 0o600)  # whatever the umask is
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(48) + "\n")
                 file.flush()

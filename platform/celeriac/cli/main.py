@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -91,9 +92,17 @@ def _run(arguments: Sequence[str]) -> int:
     except OSError as exc:
         # The machine does not let this command do its work: a full disk, a folder that may not be read, no descriptors.
         drop_output()
-        print_error(f"{exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}")
+        print_error(_problem_of(exc))
         return FAILED
     return 0
+
+
+def _problem_of(error: OSError) -> str:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the folder in which this command runs does not exist any more: change to another one"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def _refuse_foreign_bytes(arguments: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ WRONG_INPUT: Final = 2
 NOT_NOW: Final = 3
 INTERRUPTED: Final = 130
 
+#: Control characters beyond those that JSON escapes, and characters that change the direction of text.
+_STEERING: Final = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 _LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
@@ -24,7 +26,7 @@ _LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """Write one JSON document to standard output."""
-    text = json_text.describe(document, text=str, indent=not one_line)
+    text = _safe(json_text.describe(document, text=str, indent=not one_line))
     _write(text if _can_write(text) else _NOT_ASCII.sub(_escaped, text))
 
 
@@ -78,6 +80,11 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"\\u{unit}" for unit in units)
 
 
+def _safe(text: str) -> str:
+    """Return a JSON text with escapes in place of characters that steer a terminal and that JSON lets through."""
+    return _STEERING.sub(_escaped, text)
+
+
 def _can_write(text: str) -> bool:
     try:
         text.encode(sys.stdout.encoding or "ascii")
@@ -92,8 +99,8 @@ def printable(text: str) -> str:
 
 
 def indented(value: Any) -> str:
-    """Return `value` as indented JSON that is safe on a terminal (JSON escapes control characters)."""
-    return json_text.describe(value, text=str, indent=True)
+    """Return `value` as indented JSON that is safe on a terminal."""
+    return _safe(json_text.describe(value, text=str, indent=True))
 
 
 def exit_code(error: CeleriacError) -> int:

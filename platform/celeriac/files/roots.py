@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import unquote
 
 from celeriac.errors import FileMissingError, FileNotAllowedError
-from celeriac.settings import FilesSettings
+from celeriac.settings import Settings
 
 #: With this flag, opening a folder on the way does not need permission to list it.
 _O_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
@@ -61,18 +62,27 @@ class AllowedRoots:
     """The folders that files may come from. Nothing in `protected` may be handed in."""
 
     def __init__(self, roots: Iterable[Path], *, protected: Iterable[Path] = ()) -> None:
-        self._rules = {os.path.realpath(path): False for path in protected}
-        # Roots come last: a folder that an operator names as a root is one, even if it is protected.
-        self._rules |= {os.path.realpath(path): True for path in roots}
+        self._rules = {os.path.realpath(path): True for path in roots}
+        # What is protected comes last: a root that is the same folder does not open it. A root inside of it does.
+        self._rules |= {os.path.realpath(path): False for path in protected}
 
     @classmethod
-    def of(cls, files: FilesSettings, *, data_dir: Path) -> Self:
-        """Return the roots that the settings allow, with the platform's own files protected."""
+    def of(cls, settings: Settings, *, configuration: Iterable[Path] = ()) -> Self:
+        """Return the roots that the settings allow, with the platform's own files protected.
+
+        These are the whole data folder (but not the upload area), the files of tasks, the files that hold the
+        `configuration`, the history's file, and the files that hold keys of TLS.
+        """
+        files, data_dir = settings.files, settings.data_dir
         storage, uploads = files.storage_path, files.upload_folder(data_dir)
-        own = [data_dir / name for name in ("valkey", "run.json", "celeriac.db", "celeriac.db-wal", "celeriac.db-shm")]
-        return cls(
-            files.roots(data_dir), protected=[*own, storage / "videos", storage / ".handoff", uploads / INCOMING]
-        )
+        own = [data_dir, storage / "videos", storage / ".handoff", storage / ".fetched", uploads / INCOMING]
+        # Names with which a file of the data folder cannot be reached through a root inside of it.
+        own += [data_dir / name for name in ("valkey", "run.json", "up.lock", "token_secret", "flower_password")]
+        own += [*configuration, *_history_files(settings.history_url), *_key_files(settings)]
+        roots = files.roots(data_dir)
+        if any(_within(uploads, root) for root in roots):
+            roots = [uploads, *roots]
+        return cls(roots, protected=own)
 
     def contain(self, path: str) -> bool:
         """Whether a real path is inside the roots; the rule for the deepest folder decides."""
@@ -128,6 +138,25 @@ def open_folder(path: str) -> int:
         os.close(folder)
         raise
     return folder
+
+
+def _history_files(url: str) -> list[Path]:
+    """Return the file of a SQLite database, and those that SQLite keeps beside it."""
+    scheme, _, path = url.partition(":///")
+    if not scheme.startswith("sqlite") or not path:
+        return []
+    file = unquote(path.partition("?")[0])
+    return [Path(f"{file}{end}") for end in ("", "-wal", "-shm", "-journal")]
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _key_files(settings: Settings) -> list[Path]:
+    """Return the files of TLS that settings name."""
+    sections = [settings.access.tls, *(service.tls for service in settings.grpc_services.services.values())]
+    return [path for tls in sections if tls is not None for path in (tls.key_file, tls.cert_file) if path is not None]
 
 
 def _find(real: str, path: str) -> SourceFile:

@@ -32,7 +32,7 @@ from celeriac.files.objects import object_store
 from celeriac.files.roots import AllowedRoots, SourceFile
 from celeriac.files.uploads import StoredUpload, UploadArea
 from celeriac.model import Delivery, Submission, Submitted
-from celeriac.settings import Settings
+from celeriac.settings import Settings, configuration_files
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import SubmitRequest
@@ -65,7 +65,7 @@ class Files:
     def __init__(self, *, store: TaskStore, settings: Settings, disk: FileSystem | None = None) -> None:
         self.settings = settings
         self.store = store
-        self.roots = AllowedRoots.of(settings.files, data_dir=settings.data_dir)
+        self.roots = AllowedRoots.of(settings, configuration=configuration_files())
         self.uploads = UploadArea(settings.upload_folder(), settings.files)
         self.handoff = Handoff(settings.files.storage_path, disk=disk, durable=settings.durability == "fsync")
         #: The shared storage for the files of tasks; None if they stay in the local storage.

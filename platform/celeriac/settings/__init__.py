@@ -25,6 +25,7 @@ from celeriac.settings.loading import (
     ClientEnvironment,
     client_environment,
     config_path,
+    configuration_files,
     load_settings,
     redis_url_of_parts,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "WorkerSettings",
     "client_environment",
     "config_path",
+    "configuration_files",
     "load_settings",
     "parse_duration_s",
     "parse_size_bytes",

@@ -141,6 +141,14 @@ def config_path(config: Path | None = None, environ: Mapping[str, str] | None = 
     return default if default.is_file() else None
 
 
+def configuration_files(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Return the files that the settings come from: the configuration file, and those named by `NAME_FILE`."""
+    env = _environment(environ)
+    named = [Path(path) for name in WELL_KNOWN if (path := env.get(f"{name}_FILE"))]
+    config = config_path(environ=env)
+    return named if config is None else [config, *named]
+
+
 def _environment(environ: Mapping[str, str] | None) -> dict[str, str]:
     return without_service_variables(os.environ if environ is None else environ)
 

@@ -127,6 +127,15 @@ class Settings(Section):
         ),
     )
 
+    umask: str = Field(
+        "077",
+        pattern="^0?[0-7]{3}$",
+        description=(
+            "Permissions that files and folders of the platform do not have, as in the shell's `umask`, in quotes in a "
+            "file. `027` lets the user's group read the files of tasks. Programs of `up.processes` are not affected."
+        ),
+    )
+
     # --- limits
     max_queue_length: int = Field(
         100_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 import signal
 import sys
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from celeriac.errors import SettingsError
+from celeriac.installation.private_file import write_private
 from celeriac.settings import GrpcService, Settings
+from celeriac.settings.environment import is_service_variable
 from celeriac.settings.executor_address import read_address
 from celeriac.up.embedded import EmbeddedStore
 from celeriac.up.supervisor import ChildSpec
 
+#: The user of Flower, and the file in the data folder with the password, if authentication is on.
+FLOWER_USER: Final = "celeriac"
+FLOWER_PASSWORD: Final = "flower_password"  # noqa: S105 - the name of a file
 #: The role of the embedded store.
 STORE = "valkey-server"
 #: The placeholder in an operator's command line for the port of a service, so that the port is configured once.
@@ -70,8 +76,35 @@ def platform_commands(settings: Settings, *, config: Path | None, insecure: bool
     return found
 
 
+def flower_environment(
+    settings: Settings, data_dir: Path, environ: Mapping[str, str], common: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of Flower: `common`, and with authentication on a user and a password of its own.
+
+    Flower does not know our authentication, and shows the payloads of every user. The password is made once, and kept
+    in the data folder. A user that the operator has set (`FLOWER_BASIC_AUTH`, `FLOWER_AUTH`) stays. Variables of a
+    service named `flower` are not options of Flower.
+    """
+    chosen = {name: text for name, text in common.items() if not is_service_variable(name, text)}
+    if settings.access.on and not (environ.get("FLOWER_BASIC_AUTH") or environ.get("FLOWER_AUTH")):
+        chosen["FLOWER_BASIC_AUTH"] = f"{FLOWER_USER}:{_flower_password(data_dir)}"
+    return chosen
+
+
+def _flower_password(data_dir: Path) -> str:
+    path = data_dir / FLOWER_PASSWORD
+    try:
+        found = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        found = ""
+    if not found:
+        found = secrets.token_urlsafe(32)
+        write_private(path, found + "\n")
+    return found
+
+
 def _flower_command(port: int) -> tuple[str, ...]:
-    """Return Flower's command line. It does not know our authentication, so it listens on loopback only."""
+    """Return Flower's command line. It listens on loopback only."""
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: run pip install 'celeriac[flower]'")
     address = ("--address=127.0.0.1", f"--port={port}")

@@ -38,7 +38,8 @@ def ready_text(
     )
     # The shell into which it is pasted makes the token: none is printed here.
     bearer = f' -H "Authorization: Bearer $({command} token --user me{folder})"' if settings.access.on else ""
-    flower = f"\n  Flower      http://127.0.0.1:{settings.up.flower_port}" if settings.up.flower else ""
+    login = f" (user celeriac, password in {settings.data_dir}/flower_password)" if settings.access.on else ""
+    flower = f"\n  Flower      http://127.0.0.1:{settings.up.flower_port}{login}" if settings.up.flower else ""
     return f"""
 Celeriac {installation.version} is ready.
 

@@ -18,7 +18,7 @@ import celeriac
 from celeriac.access.secret_file import secret_mark
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S
-from celeriac.installation.private_file import make_private_folder
+from celeriac.installation.private_file import close_to_others, make_private_folder
 from celeriac.installation.run_file import Installation, read_installation, remove_installation, write_installation
 from celeriac.model import rfc3339
 from celeriac.settings import ServerTlsSettings, Settings
@@ -28,6 +28,7 @@ from celeriac.up.children import (
     STORE,
     child_environment,
     executor_places,
+    flower_environment,
     platform_commands,
     store_child,
     user_commands,
@@ -58,21 +59,32 @@ _LOOK_S, _PATIENCE_S = 0.1, 20.0
 _DOUBLE_SIGNAL_S = 0.2
 
 
-class Up:
-    """One run of `celeriac up`; `config` is the configuration file in use, `insecure` lets an open address through."""
+#: What earlier versions made in the data folder with the permissions of the umask.
+_PRIVATE = ("celeriac.db*", "uploads", "up.lock", "valkey")
 
-    def __init__(self, settings: Settings, *, config: Path | None, insecure: bool, screen: Screen) -> None:
+
+class Up:
+    """One run of `celeriac up`.
+
+    `config` is the configuration file in use, `insecure` lets an open address through, and `umask` is that of the
+    operator's own programs (-1: that of this process).
+    """
+
+    def __init__(
+        self, settings: Settings, *, config: Path | None, insecure: bool, screen: Screen, umask: int = -1
+    ) -> None:
+        self._umask = umask
         refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
         port = settings.port or pick_port()
         self._settings = settings.model_copy(
             update={
                 "port": port,
                 "grpc_port": settings.grpc_port or pick_port(but_not=port),
-                "data_dir": settings.data_dir.resolve(),
+                "data_dir": _real(settings.data_dir),
             }
         )
         self._data_dir: Path = self._settings.data_dir
-        self._config = config.resolve() if config is not None else None
+        self._config = _real(config) if config is not None else None
         self._screen = screen
         self._supervisor = Supervisor(on_line=self._show, on_pids=self._write_run_file)
         self._stopping = asyncio.Event()
@@ -97,6 +109,7 @@ class Up:
             with _writing(self._data_dir):
                 make_private_folder(self._data_dir)
                 held.enter_context(FolderLock(self._data_dir))
+                close_to_others(self._data_dir, _PRIVATE)
             previous = read_installation(self._data_dir)
             for pid in await end_leftovers(self._data_dir, previous.pids.values() if previous else ()):
                 self._say(f"killed process {pid}, which an earlier run had left behind")
@@ -137,14 +150,19 @@ class Up:
                 pid=os.getpid(),
                 started_at=rfc3339(datetime.now(UTC)),
                 config=None if self._config is None else str(self._config),
-                storage=str(self._settings.files.storage_path.resolve()),
+                storage=str(_real(self._settings.files.storage_path)),
                 token_secret=secret_mark(self._settings.access),
             )
             self._write_run_file(self._supervisor.pids)
             for name, argv in {**self._commands, **self._programs}.items():
+                own = environ
+                if name == "flower":
+                    with _writing(self._data_dir):
+                        own = flower_environment(self._settings, self._data_dir, os.environ, environ)
                 # These have an event loop of ours, which sends beats.
                 limit_s = self._settings.up.stuck_after if name in ("api", "beat") else 0
-                self._supervisor.run(ChildSpec(name, argv, environ, stuck_after_s=limit_s))
+                umask = self._umask if name in self._programs else -1
+                self._supervisor.run(ChildSpec(name, argv, own, stuck_after_s=limit_s, umask=umask))
             announcer = asyncio.create_task(self._announce(redis_url), name="announce")
             announcer.add_done_callback(self._announced)
             await self._stopping.wait()
@@ -364,6 +382,11 @@ async def answers_healthz(
     except (OSError, TimeoutError, ValueError):
         return False
     return status.split(b" ", 2)[1:2] == [b"200"]
+
+
+def _real(path: Path) -> Path:
+    """Return the path without links, as far as that is possible: the use of a loop of links says what is wrong."""
+    return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager

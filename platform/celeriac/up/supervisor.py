@@ -39,6 +39,8 @@ class ChildSpec:
     orphan_signal: signal.Signals = signal.SIGKILL
     #: It is killed and started again if its event loop sends no beat for so long (seconds); 0 means it sends none.
     stuck_after_s: float = 0
+    #: Its umask; -1: that of this process.
+    umask: int = -1
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -201,6 +203,7 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     bufsize=0,
                     start_new_session=True,
+                    umask=spec.umask,
                     preexec_fn=tie_by_kernel(spec.orphan_signal),
                 )
             except OSError:

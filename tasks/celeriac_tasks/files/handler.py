@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, SettingsError, SkipRetry
 from celeriac.files.names import media_type_of
+from celeriac.files.roots import AllowedRoots
 from celeriac.handlers.context import Context
-from celeriac.settings import FilesSettings, ProcessingSettings, Settings
+from celeriac.settings import FilesSettings, ProcessingSettings, Settings, configuration_files
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.file_process import FILE_PROCESS, FilePayload, Plan, Step, plan_of
 from celeriac.tasks.types.processors import JobLimits
@@ -31,9 +32,9 @@ T = TypeVar("T")
 class FileProcessHandler:
     """Runs `file_process` tasks, each step in a child process. It is stateless, so any number may run at once."""
 
-    def __init__(self, files: FilesSettings, *, data_dir: Path) -> None:
+    def __init__(self, files: FilesSettings, *, roots: AllowedRoots) -> None:
         self._files = files
-        self._data_dir = data_dir
+        self._roots = roots
         self._processing = files.processing
 
     async def __call__(self, payload: FilePayload, ctx: Context) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class FileProcessHandler:
             raise refusal_of(exc) from exc
 
     async def _process(self, plan: Plan, payload: FilePayload, ctx: Context) -> dict[str, Any]:
-        source = await asyncio.to_thread(source_of, payload, ctx, self._files, self._data_dir)
+        source = await asyncio.to_thread(source_of, payload, ctx, self._files, self._roots)
         workplace = Workplace(source.folder, ctx.task_id)
         try:
             await _to_the_end(workplace.open)
@@ -118,7 +119,7 @@ def install(settings: Settings, registry: Registry) -> FileProcessHandler:
             plan_of(FilePayload(processor=name), settings.files.processing.chains)
         except InvalidSubmissionError as exc:
             raise SettingsError(f"files.processing.chains.{name}: {exc}") from exc
-    handler = FileProcessHandler(settings.files, data_dir=settings.data_dir)
+    handler = FileProcessHandler(settings.files, roots=AllowedRoots.of(settings, configuration=configuration_files()))
     concurrency = settings.files.processing.concurrency or os.cpu_count() or 1
     registry.add(replace(FILE_PROCESS, handler=handler.__call__, concurrency=concurrency))
     return handler

@@ -44,7 +44,7 @@ class Source:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir: Path) -> Source:
+def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, roots: AllowedRoots) -> Source:
     """Return the file that the task works on; raises `InvalidInputError`, or `UnsupportedMediaError` if it is empty.
 
     A file that was handed over belongs to the task, and its results are stored beside it. A file that the payload
@@ -58,7 +58,7 @@ def source_of(payload: FilePayload, ctx: Context, files: FilesSettings, data_dir
         source = Source(Path(handed_over), Path(handed_over).parent)
     elif payload.path is not None:
         folder = files.storage_path.absolute() / VIDEOS / folder_name(ctx.task_id)
-        source = Source(real_path(payload.path, files, data_dir), folder)
+        source = Source(real_path(payload.path, files, roots), folder)
     else:
         raise InvalidInputError("the task does not have a file: submit it with a path or the file_id of an upload")
     check_file(source.path)
@@ -84,7 +84,7 @@ def _fetched(url: str, objects: ObjectStore, storage: Path) -> Source:
     return Source(path, folder, objects)
 
 
-def real_path(path: str, files: FilesSettings, data_dir: Path) -> Path:
+def real_path(path: str, files: FilesSettings, roots: AllowedRoots) -> Path:
     """Return `path` with its links resolved; raises `InvalidInputError` unless a task may read the file there.
 
     A task may read the files that could be handed over, and the files of tasks.
@@ -95,7 +95,7 @@ def real_path(path: str, files: FilesSettings, data_dir: Path) -> Path:
     if real.is_relative_to(os.path.realpath(files.storage_path / VIDEOS)):
         return real
     try:
-        return Path(AllowedRoots.of(files, data_dir=data_dir).resolve(path))
+        return Path(roots.resolve(path))
     except FileNotAllowedError as exc:
         raise InvalidInputError(str(exc)) from exc
 

@@ -213,3 +213,60 @@ async def test_a_stream_that_is_left_cancels_its_task(url: str, client: AsyncOpe
             break
         await stream.close()
         assert (await one.hear())["reason"] == "cancelled"
+
+
+CHOICES: list[Any] = [
+    {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"},
+    {"index": 0, "message": {"role": "assistant", "content": "a and more"}, "finish_reason": "stop"},
+    {"message": {"role": "assistant", "content": "c"}, "logprobs": {"content": []}},
+    {"content": "d", "index": 1},
+    "e",
+    {"message": {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]}},
+]
+EXPECTED = {0: "a and more", 1: "b", 2: "c", 3: "d", 4: "e", 5: None}
+FINISHED = {0: "stop", 1: "length", 2: "stop", 3: "stop", 4: "stop", 5: "tool_calls"}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 30, "total_tokens": 31}
+
+
+async def test_every_choice_is_in_the_answer(url: str, client: AsyncOpenAI) -> None:
+    async with worker(url) as one:
+        asking = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO, n=6))
+        payload = await answer(one, {"choices": CHOICES, "usage": USAGE})
+        assert payload["parameters"] == {"n": 6}
+        completion = await asking
+        assert {choice.index: choice.message.content for choice in completion.choices} == EXPECTED
+        assert {choice.index: choice.finish_reason for choice in completion.choices} == FINISHED
+        assert completion.usage is not None
+        assert completion.usage.total_tokens == 31
+
+
+@pytest.mark.parametrize("parts", [[], ["a", " and"]])
+async def test_every_choice_is_streamed_under_its_index(url: str, client: AsyncOpenAI, parts: list[str]) -> None:
+    async with worker(url) as one:
+        asking = asyncio.create_task(
+            client.chat.completions.create(
+                model="m", messages=HELLO, n=6, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        task = await one.take()
+        for content in parts:
+            await one.say(type="delta", taskId=task["taskId"], content=content)
+        stream = aiter(await asking)
+        chunks = [await anext(stream) for _ in parts]
+        await one.say(type="task_complete", taskId=task["taskId"], result={"choices": CHOICES, "usage": USAGE})
+        chunks += [chunk async for chunk in stream]
+    said: dict[int, str] = {}
+    finished: dict[int, str] = {}
+    for chunk in chunks:
+        assert len(chunk.choices) <= 1
+        for choice in chunk.choices:
+            assert choice.index not in finished
+            first = choice.index not in said
+            assert choice.delta.role == ("assistant" if first else None)
+            said[choice.index] = said.get(choice.index, "") + (choice.delta.content or "")
+            if choice.finish_reason is not None:
+                finished[choice.index] = choice.finish_reason
+    assert said == {index: text or "" for index, text in EXPECTED.items()}
+    assert finished == FINISHED
+    assert [chunk.usage.total_tokens for chunk in chunks if chunk.usage is not None] == [31]
+    assert chunks[-1].choices == []

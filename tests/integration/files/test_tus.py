@@ -208,3 +208,39 @@ def _locked(tmp_path: Path, url: str) -> bool:
 async def _is_at(client: httpx.AsyncClient, url: str, expected: int) -> bool:
     answer = await patch(client, url, 1_999_999, b"x")
     return answer.status_code == 409 and f"is at {expected}," in answer.json()["detail"]
+
+
+async def override(client: httpx.AsyncClient, actual: str, meant: str, url: str, **options: Any) -> httpx.Response:
+    headers = {**options.pop("headers", {}), "X-HTTP-Method-Override": meant}
+    return await client.request(actual, url, headers=headers, **options)
+
+
+@pytest.mark.parametrize("actual", ["POST", "PUT", "GET", "DELETE", "post"])
+async def test_the_method_that_the_header_names_is_the_one_that_counts(client: httpx.AsyncClient, actual: str) -> None:
+    answer = await override(client, actual, "POST", URL, headers={**TUS, "Upload-Length": "6"})
+    assert answer.status_code == 201, answer.text
+    url = answer.headers["location"]
+    answer = await override(client, actual, "HEAD", url, headers=TUS)
+    assert (answer.status_code, answer.headers["upload-offset"], answer.content) == (200, "0", b"")
+    answer = await override(client, actual, "patch", url, headers={**CHUNK, "Upload-Offset": "0"}, content=b"abc")
+    assert (answer.status_code, answer.headers["upload-offset"]) == (204, "3"), answer.text
+    answer = await override(client, actual, "PATCH", url, headers={**CHUNK, "Upload-Offset": "0"}, content=b"abc")
+    assert answer.status_code == 409
+    assert await offset(client, url) == 3
+    answer = await override(client, actual, "OPTIONS", url)
+    assert (answer.status_code, answer.headers["tus-version"]) == (204, "1.0.0")
+    assert (await override(client, actual, "DELETE", url, headers=TUS)).status_code == 204
+    assert (await client.head(url, headers=TUS)).status_code == 404
+
+
+@pytest.mark.parametrize("meant", ["GET", "TRACE", "NONSENSE", "x" * 5000, "PATCH, DELETE"])
+async def test_a_method_that_the_path_does_not_have_is_refused(client: httpx.AsyncClient, meant: str) -> None:
+    url = await begin(client, 6)
+    assert (await override(client, "POST", meant, url, headers=TUS)).status_code == 405
+    assert await offset(client, url) == 0
+
+
+async def test_other_routes_do_not_know_the_header(client: httpx.AsyncClient) -> None:
+    for path in ("/api/v1/tasks", "/api/v1/uploadsX", "/healthz"):
+        plain = await client.get(path)
+        assert (await override(client, "GET", "DELETE", path)).status_code == plain.status_code

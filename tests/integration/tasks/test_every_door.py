@@ -347,10 +347,18 @@ async def test_every_door_stores_the_same_record(kind: str, house: House) -> Non
 
 async def _no_secret_shows(house: House) -> None:
     """No answer, list, message or event shows the secret; only the record in the store has it."""
-    for path in ("/api/v1/tasks", "/api/v1/definitions"):
-        await house.answer("GET", path)
-    await record_all(house.recorder, house.store)
     await house.answer("GET", "/api/v1/tasks")
+    await record_all(house.recorder, house.store)
+    for found in (await house.answer("GET", "/api/v1/tasks?limit=200"))["items"]:
+        for view in ("", "/events", "/log", "/progress"):
+            await house.answer("GET", f"/api/v1/tasks/{found['task_id']}{view}")
+    for found in (await house.answer("GET", "/api/v1/definitions"))["items"]:
+        for view in ("", "/changes", "/instances", "/preview"):
+            await house.answer("GET", f"/api/v1/definitions/{found['task_def_id']}{view}")
+        await house.answer("GET", f"/tasks/{found['task_def_id']}")
+        await house.answer("GET", f"/users/{found['user_id']}/tasks")
+    for path in ("/api/v1/dead", "/api/v1/running", "/api/v1/audit", "/api/v1/groups", "/api/v1/task-types"):
+        await house.answer("GET", path)
     lists = [key async for key in house.store.redis.scan_iter("*", _type="list")]
     for key in lists:
         house.texts += await house.store.redis.lrange(key, 0, -1)

@@ -34,7 +34,9 @@ class FileRun:
     """One attempt at a file that was handed over, or that the payload names."""
 
     def __init__(self, original: Path | None = None, *, task_id: str = "task-1", **processing: Any) -> None:
-        settings = Settings.model_validate({"files": processing.pop("files", {"processing": processing})})
+        settings: Settings | None = processing.pop("settings", None)
+        if settings is None:
+            settings = Settings.model_validate({"files": processing.pop("files", {"processing": processing})})
         self.reports = Reports()
         path = None if original is None else str(original)
         claim = Claim(task_id, "f", "file_process", "default", "{}", 1, 0, 1, None, {}, original_file_path=path)

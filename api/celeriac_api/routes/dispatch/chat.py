@@ -22,9 +22,9 @@ from celeriac_api.dispatch.completions import (
     DONE,
     KEEPALIVE,
     ChatCall,
+    choices_of,
     error_document,
     event,
-    finish_of,
     rest_of,
     usage_of,
 )
@@ -172,10 +172,15 @@ async def _chunks(
             yield failure
             return
         result = _result(outcome)
-        rest = rest_of(result, "".join(sent))
-        if rest or not begun:
-            yield call.chunk(rest if begun else {"role": "assistant", "content": "", **rest})
-        yield call.chunk({}, finish_of(result))
+        for choice in choices_of(result):
+            # What workers send while they run belongs to the first choice.
+            first = choice["index"] == 0 and begun
+            rest = rest_of(choice, "".join(sent) if first else "")
+            index, logprobs = choice["index"], choice["logprobs"]
+            if rest or not first:
+                delta = rest if first else {"role": "assistant", "content": "", **rest}
+                yield call.chunk(delta, index=index, logprobs=logprobs)
+            yield call.chunk({}, choice["finish_reason"], index=index)
         if with_usage:
             yield call.usage_chunk(usage_of(result))
         yield DONE

@@ -5,7 +5,9 @@ The core imports neither the API nor Celery. Those packages declare their proces
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +41,7 @@ def api(
 
     settings, _ = joined_settings(config, data_dir, {"host": host, "port": port, "grpc_port": grpc_port})
     refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
-    _run("api", settings, {"insecure": insecure})
+    _run("api", settings, {"insecure": insecure}, config)
 
 
 def grpc(
@@ -60,7 +62,7 @@ def grpc(
         config, data_dir, {"host": host, "grpc_port": grpc_port}, fallback=redis_url_of_parts()
     )
     refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
-    _run("grpc", settings, {"insecure": insecure})
+    _run("grpc", settings, {"insecure": insecure}, config)
 
 
 def worker(
@@ -79,13 +81,13 @@ def worker(
     """Run tasks. Any number of these may run on one store, on any number of machines."""
     chosen = {name: value for name, value in (("groups", groups), ("concurrency", concurrency)) if value is not None}
     settings, _ = joined_settings(config, data_dir, {"worker": chosen} if chosen else None)
-    _run("worker", settings, {})
+    _run("worker", settings, {}, config)
 
 
 def beat(data_dir: DataDir = None, config: Config = None) -> None:
     """Run schedules, due tasks, expired leases, lost messages and the recording of history. Any number may run."""
     settings, _ = joined_settings(config, data_dir)
-    _run("beat", settings, {})
+    _run("beat", settings, {}, config)
 
 
 def migrate(data_dir: DataDir = None, config: Config = None) -> None:
@@ -103,15 +105,20 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     installation = find_installation(settings.data_dir)
     joined = installation.database if installation is not None and settings.database_url is None else None
     url = joined or settings.history_url
+    os.umask(int(settings.umask, 8))
     before, after = run(url)
     print_line(f"{shown(url)} is at version {after}" + ("" if before == after else f" (was: {before or 'empty'})"))
 
 
-def _run(name: str, settings: Settings, options: dict[str, Any]) -> None:
+def _run(name: str, settings: Settings, options: dict[str, Any], config: Path | None) -> None:
     from celeriac.logs import configure_logging
     from celeriac.up.parent_tie import watch_stdin
 
     watch_stdin()
+    if config is not None:
+        # Whatever asks later where the settings come from finds the same file.
+        os.environ["CELERIAC_CONFIG"] = str(config.absolute())
+    os.umask(int(settings.umask, 8))
     configure_logging(level=settings.log_level, form=settings.log_format, role=name)
     import_from_here()
     raise typer.Exit(int(_load(name)(settings, options) or 0))

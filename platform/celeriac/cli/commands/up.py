@@ -50,10 +50,11 @@ def up(
     settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
     if flower:
         settings = settings.model_copy(update={"up": settings.up.model_copy(update={"flower": True})})
+    umask = os.umask(int(settings.umask, 8))
     screen = Screen(as_json=settings.log_format == "json")
 
     async def run() -> int:
-        return await Up(settings, config=config_path(config), insecure=insecure, screen=screen).run()
+        return await Up(settings, config=config_path(config), insecure=insecure, screen=screen, umask=umask).run()
 
     try:
         code = asyncio.run(run())
