@@ -65,7 +65,7 @@ _ROUTERS: Final = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> FrontDoor:
     """Return the application. It connects to the store when it is started, and disconnects when it ends.
 
     Imports the modules of `settings.imports`. Raises `SettingsError` if that fails or the settings are wrong.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,7 +16,7 @@ from celeriac_api.access.credentials import keep_own_cookie, read_head
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.guard import Guard, refuse
 from celeriac_api.http.bodies import RefusedBody, StreamedBody, check_declared_size, limited, within
-from celeriac_api.http.problems import instance_of, problem_of
+from celeriac_api.http.problems import TABLE, instance_of, problem, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.routes.files.method_override import with_meant_method
@@ -31,6 +33,8 @@ class FrontDoor(FastAPI):
         self._unproven = unproven
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
+        #: Whether the server is about to end, and cancels the requests that take too long.
+        self.stopping = False
         super().__init__(**options)
 
     def add(self, router: Router) -> None:
@@ -69,6 +73,10 @@ class FrontDoor(FastAPI):
         self.open[kind] += 1
         try:
             await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.stopping or scope["type"] != "http":
+                raise
+            await _give_up(scope, receive, send)
         finally:
             self.open[kind] -= 1
 
@@ -113,3 +121,13 @@ class FrontDoor(FastAPI):
             await RefusedBody(problem_of(exc, instance_of(scope)))(scope, receive, send)
             return
         await super().__call__(scope, limited(receive, most_bytes), send)
+
+
+async def _give_up(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that the stopping server cancelled; an answer that has begun is broken off."""
+    detail = (
+        "this server stopped before the request was done, so it may have been carried out or not: send it again,"
+        " with the same Idempotency-Key if it has one"
+    )
+    with contextlib.suppress(RuntimeError):  # the answer has begun
+        await problem("stopping", TABLE["stopping"], detail, instance_of(scope))(scope, receive, send)

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac.up.heartbeat import beating
 from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
+from celeriac_api.front_door import FrontDoor
 from celeriac_api.http.http_protocol import HttpProtocol
 from celeriac_api.http.websocket_protocol import WebSocketProtocol
 from celeriac_api.parts import STATE, Parts
@@ -80,7 +80,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
+async def serve(app: FrontDoor, settings: Settings, listener: socket.socket) -> int:
     """Serve HTTP on `listener` and gRPC on its port until a signal arrives; returns the exit code.
 
     Raises `StoreUnavailableError` and `SettingsError` if it cannot start.
@@ -103,8 +103,9 @@ async def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> in
 class ApiServer(uvicorn.Server):
     """A uvicorn server that leaves signals to `serve` and does not wait for event streams when it stops."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FrontDoor, settings: Settings) -> None:
         self._access = settings.access
+        self._app = app
         super().__init__(
             uvicorn.Config(
                 app,
@@ -156,6 +157,7 @@ class ApiServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let remote workers finish, end the event streams, which would last as long as their tasks, and stop."""
+        self._app.stopping = True
         for listening in self.servers:
             listening.close()
         parts: Parts | None = self.lifespan.state.get(STATE)

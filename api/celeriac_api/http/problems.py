@@ -104,6 +104,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
     "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
+    "stopping": Row(503, "This server is stopping", "UNAVAILABLE", 1012, retry_after_s=1),
     "ledger_unavailable": Row(503, "History unavailable", "UNAVAILABLE", 1013, retry_after_s=5),
     "ledger_missing": Row(501, "No history here", "UNIMPLEMENTED", 1011),
     "internal": Row(500, "Internal error", "INTERNAL", 1011),

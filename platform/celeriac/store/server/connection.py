@@ -29,6 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from celeriac.settings import StoreSettings
+from celeriac.store.server.closed_transport import tell_closed_transports
 from celeriac.store.server.coalescer import Coalescer
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
 from celeriac.store.server.scripts import Script, batch_arguments, every_transition, limit_arguments, script
@@ -70,6 +71,7 @@ class StoreConnection:
             # Half a surrogate pair in one text (a file name, for example) must not fail the whole batch.
             encoding_errors="replace",
         )
+        tell_closed_transports(self.redis.connection_pool)
         self._limits = limit_arguments(settings)
         self._before_items = batch_arguments(settings)
         # A connection may go silent without being closed. A call that waits for it must notice that and use another

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn
 
+from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from celeriac.model import Event, LogLine, Task
@@ -19,18 +22,29 @@ from celeriac.store.watching.wakeups import FeedPage, Listener, read_on
 log = logging.getLogger(__name__)
 
 
+class Subscription(PubSub):
+    """A pub/sub connection that does not connect again by itself."""
+
+    async def _reconnect(self, conn: object, error: BaseException | None = None, *_: object) -> NoReturn:
+        raise error or RedisConnectionError("the connection for live messages was lost")
+
+
 class LiveHub:
     """Shares one pub/sub connection to the store among all listeners of a process."""
 
     def __init__(self, *, store: TaskStore) -> None:
         self._store = store
-        self._pubsub = store.redis.pubsub()
+        #: Untyped, as the driver is.
+        self._pubsub: Any = Subscription(store.redis.connection_pool)
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
         self._something_to_hear = asyncio.Event()
         self._closed = False
         #: A subscription failed, so the loop has to look for channels without a subscription.
         self._incomplete = False
+        #: The loop has connected, and no failure was seen since. Only the loop connects: two coroutines that connect at
+        #: once would read each other's answers. All others may write to a connection that is up.
+        self._up = False
         self._ending: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
@@ -69,9 +83,7 @@ class LiveHub:
         listeners = self._listeners[channel]
         listeners.add(listener)
         if len(listeners) == 1:
-            try:
-                await self._pubsub.subscribe(channel)
-            except (RedisError, OSError):
+            if not self._may_write or not await self._wrote(self._pubsub.subscribe(channel)):
                 # The store is away: the loop subscribes when it is back.
                 self._incomplete = True
         else:
@@ -129,9 +141,22 @@ class LiveHub:
         return read_on(self, [keys.live_log(task_id), keys.live(task_id)], read, after, idle_s=idle_s)
 
     async def _unsubscribe(self, channel: str) -> None:
-        if channel not in self._listeners:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(channel)
+        if channel not in self._listeners and self._may_write:
+            await self._wrote(self._pubsub.unsubscribe(channel))
+
+    @property
+    def _may_write(self) -> bool:
+        connection = self._pubsub.connection
+        return self._up and connection is not None and bool(connection.is_connected)
+
+    async def _wrote(self, change: Awaitable[object]) -> bool:
+        """Return whether a change of the subscriptions was sent; if it was not, the loop connects again."""
+        try:
+            await change
+        except (RedisError, OSError):
+            self._up = False
+            return False
+        return True
 
     def _wake_all(self) -> None:
         for listeners in list(self._listeners.values()):
@@ -140,38 +165,45 @@ class LiveHub:
 
     async def _loop(self) -> None:
         while True:
-            if not self._pubsub.channels:
-                await self._something_to_hear.wait()
-            self._something_to_hear.clear()
             try:
-                if self._incomplete or (not self._pubsub.subscribed and self._listeners):
-                    self._incomplete = False
-                    lacking = [channel for channel in self._listeners if channel not in self._pubsub.channels]
-                    if lacking:
-                        await self._pubsub.subscribe(*lacking)
-                message = await self._pubsub.get_message(timeout=5.0)
+                await self._hear()
+                continue
             except (RedisError, OSError) as exc:
                 log.debug("the connection for live messages was lost; connecting again: %s", exc)
-                await asyncio.sleep(0.1)
-                await self._resubscribe()
-                continue
-            if message is None:
-                continue
-            listeners = self._listeners.get(message["channel"], ())
-            if message["type"] in ("message", "subscribe"):
-                text = message["data"] if message["type"] == "message" else None
-                for listener in list(listeners):
-                    try:
-                        listener(text)
-                    except Exception:
-                        # A fault of one listener must not end the delivery to the others.
-                        log.exception("a listener of %s failed", message["channel"])
+            except Exception:
+                log.exception("live messages: a step failed; the loop connects again")
+            self._up = False
+            await asyncio.sleep(0.1)
 
-    async def _resubscribe(self) -> None:
+    async def _hear(self) -> None:
+        """Subscribe to what lacks it, wait for the next message for a while, and call its listeners."""
+        if not self._listeners and not self._pubsub.channels:
+            await self._something_to_hear.wait()
+        self._something_to_hear.clear()
+        if not self._up:
+            await self._connect()
+        elif self._incomplete:
+            self._incomplete = False
+            lacking = [channel for channel in self._listeners if channel not in self._pubsub.channels]
+            if lacking:
+                await self._pubsub.subscribe(*lacking)
+        message = await self._pubsub.get_message(timeout=5.0)
+        if message is not None and message["type"] in ("message", "subscribe"):
+            self._deliver(message["channel"], message["data"] if message["type"] == "message" else None)
+
+    def _deliver(self, channel: str, text: str | None) -> None:
+        for listener in list(self._listeners.get(channel, ())):
+            try:
+                listener(text)
+            except Exception:
+                # A fault of one listener must not end the delivery to the others.
+                log.exception("a listener of %s failed", channel)
+
+    async def _connect(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             await self._pubsub.aclose()
-        self._pubsub = self._store.redis.pubsub()
+        self._pubsub = Subscription(self._store.redis.connection_pool)
+        await self._pubsub.connect()
+        self._incomplete, self._up = False, True
         if self._listeners:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.subscribe(*self._listeners)
-        self._something_to_hear.set()
+            await self._pubsub.subscribe(*self._listeners)
