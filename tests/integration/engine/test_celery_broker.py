@@ -93,6 +93,27 @@ async def test_a_worker_of_all_groups_follows_new_ones_here_too(workers: Workers
         connection.default_channel.queue_delete("default", if_unused=True, if_empty=True)
 
 
+async def test_an_idle_group_is_let_go_of_and_served_again_here_too(
+    workers: Workers, store: TaskStore, group: str
+) -> None:
+    await workers.start(store, **serving("*", group_idle=0.5, worker__follow_interval=0.2))
+
+    async def served(yes: bool) -> None:
+        async def so() -> bool:
+            return (group in (await store.workers())[0].groups) is yes
+
+        await eventually(so, because=f"the worker has a queue of it: {yes}")
+
+    for _ in range(2):
+        running = await submit_here(store, group, "sleeps", {"s": 3})
+        await served(True)
+        assert (await ended(store, running)).status is Status.COMPLETED
+        await served(False)
+    workers.kill_all()
+    with Connection(URL) as connection:
+        connection.default_channel.queue_delete("default", if_unused=True, if_empty=True)
+
+
 async def test_plain_celery_calls_have_a_record_before_their_message(
     workers: Workers, store: TaskStore, group: str
 ) -> None:
