@@ -66,7 +66,7 @@ class Files:
         self.settings = settings
         self.store = store
         self.roots = AllowedRoots.of(settings, configuration=configuration_files())
-        self.uploads = UploadArea(settings.upload_folder(), settings.files)
+        self.uploads = UploadArea(settings.upload_folder(), settings.files, known_callers=settings.access.on)
         self.handoff = Handoff(settings.files.storage_path, disk=disk, durable=settings.durability == "fsync")
         #: The shared storage for the files of tasks; None if they stay in the local storage.
         self.objects = object_store(settings.files)

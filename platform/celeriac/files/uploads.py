@@ -76,12 +76,16 @@ class StoredUpload:
 
 
 class UploadArea:
-    """The folder of uploads and its rules. Any number of processes may use it at once."""
+    """The folder of uploads and its rules. Any number of processes may use it at once.
 
-    def __init__(self, folder: Path, settings: FilesSettings) -> None:
+    `known_callers`: whether there is authentication.
+    """
+
+    def __init__(self, folder: Path, settings: FilesSettings, *, known_callers: bool = False) -> None:
         self.folder = folder.absolute()
         self.settings = settings
         self._incoming = self.folder / INCOMING
+        self._known_callers = known_callers
         #: Who made the uploads that are there; it never changes, so it is read once.
         self._owners: dict[str, str | None] = {}
 
@@ -128,8 +132,11 @@ class UploadArea:
             yield
 
     def usage(self, owner: str | None = None) -> tuple[Usage, Usage | None]:
-        """Return what all uploads take, and what those of `owner` take, if it is given."""
-        everyone, own = Usage(), None if owner is None else Usage()
+        """Return what all uploads take, and what those of `owner` take, None if nobody has a share of their own.
+
+        With authentication, all callers without a user id have one share together.
+        """
+        everyone, own = Usage(), Usage() if owner is not None or self._known_callers else None
         owners: dict[str, str | None] = {}
 
         def count(file_id: str, size: int) -> None:

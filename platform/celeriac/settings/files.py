@@ -171,8 +171,8 @@ class FilesSettings(Section):
         50 * 1024**3,
         ge=1,
         description=(
-            "The same for the uploads of one user. Callers without a user id (without authentication) have only "
-            "`files.upload_quota`."
+            "The same for the uploads of one user. Callers without a user id count as one user; without "
+            "authentication, they have only `files.upload_quota`."
         ),
     )
     max_uploads: int = Field(

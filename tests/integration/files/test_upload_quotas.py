@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from celeriac.access.principal import Scope
+from celeriac.errors import StorageFullError
 from celeriac.files.sweeping import UploadSweeper
 from celeriac.files.upload_limits import ALLOWANCE, counted_size
 from celeriac.files.uploads import UploadArea
@@ -140,6 +141,16 @@ def test_an_unfinished_upload_counts_for_what_arrived_and_a_little_more() -> Non
     assert counted_size(5_000_000, 20 * 1024**3) == 5_000_000 + ALLOWANCE
     assert counted_size(10, 20) == 20
     assert counted_size(10, None) == 10
+
+
+async def test_keys_without_a_user_have_one_share_together(tmp_path: Path) -> None:
+    settings = file_settings(tmp_path, files={"max_uploads_per_user": 2})
+    area = UploadArea(settings.upload_folder(), settings.files, known_callers=True)
+    for _ in range(2):
+        await asyncio.to_thread(area.begin, name="a", media_type="", length=1)
+    with pytest.raises(StorageFullError, match="max_uploads_per_user"):
+        await asyncio.to_thread(area.begin, name="a", media_type="", length=1)
+    await asyncio.to_thread(area.begin, name="a", media_type="", length=1, owner="7")
 
 
 async def test_callers_without_a_user_id_have_the_quota_of_the_installation(tmp_path: Path) -> None:
