@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery
 from celery.canvas import Signature
@@ -29,15 +29,16 @@ from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask, recorded
 from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.engine.publishing import CollectedCalls, PublishedCalls
 from celeriac_tasks.engine.results import RecordBackend
+from celeriac_tasks.engine.transport import NAME as TRANSPORT
 from celeriac_tasks.engine.transport import Submit
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
 
-_TRANSPORT: Final = "celeriac_tasks.engine.transport:Transport"
-
 
 class CeleriacApp(Celery):
     """A Celery app whose tasks have records. Call `load_types` to complete it."""
+
+    amqp_cls = "celeriac_tasks.engine.transport:StoreAMQP"
 
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
@@ -150,7 +151,7 @@ class CeleriacApp(Celery):
         return collected, self._producers_on_store(collected)
 
     def _producers_on_store(self, submit: Submit) -> ProducerPool:
-        store = Connection(self.celeriac_settings.redis_url, transport=_TRANSPORT, transport_options={"submit": submit})
+        store = Connection(self.celeriac_settings.redis_url, transport=TRANSPORT, transport_options={"submit": submit})
         limit = self.conf.broker_pool_limit or 1
         return ProducerPool(store.Pool(limit), limit=limit)
 
@@ -196,7 +197,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url or settings.redis_url,
         # Writes the record and the message in one step, with one client per channel.
-        **({"broker_transport": _TRANSPORT} if on_redis else {}),
+        **({"broker_transport": TRANSPORT} if on_redis else {}),
         "broker_transport_options": (
             # The record, its lease and the sweep replace kombu's acknowledgement emulation: they give
             # more at half the cost (docs/decisions/0002).

@@ -27,6 +27,10 @@ class PublishedCalls:
         self._app.record(messages.call_of_envelope(message), queue=queue)
         return True
 
+    def purge(self, queue: str) -> int:
+        """Cancel what waits in the group of a queue (`celery purge`, `worker --purge`); returns how many tasks."""
+        return self._app.records.cancel_waiting(queue, "purged")
+
     def __json__(self) -> str:
         """Return a name, because workers show their transport options to operators as JSON."""
         return "celeriac"
@@ -45,6 +49,10 @@ class CollectedCalls:
             return False
         self._calls[task_id] = (queue, messages.call_of_envelope(message))
         return True
+
+    def purge(self, queue: str) -> int:
+        """Do nothing: it holds only calls that are being published."""
+        return 0
 
     def take(self, task_id: str) -> tuple[str, messages.PublishedCall]:
         """Return the queue of the task's call and the call itself, and forget them."""

@@ -17,12 +17,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from queue import Empty
 from time import monotonic
-from typing import Any
+from typing import Any, Final, Protocol
 
+from celery.app.amqp import AMQP
+from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
@@ -35,6 +37,8 @@ from celeriac.store.server.channel import pop_messages
 
 log = logging.getLogger(__name__)
 
+#: The transport's name in `broker_transport`.
+NAME: Final = "celeriac_tasks.engine.transport:Transport"
 #: If BRPOP answers faster than this, its message was already waiting (seconds).
 _BACKLOG_S = 0.005
 #: At most this many messages are taken at once; it bounds what a dying worker can have taken without a claim.
@@ -45,8 +49,17 @@ GUESTS_AT_ONCE = 60
 #: The keys of lists that only wake a channel begin with this.
 _NUDGE = keys.nudge("")
 
-#: Submits a message to the store; returns True if it did.
-Submit = Callable[[str, dict[str, Any]], bool]
+
+class Submit(Protocol):
+    """What becomes of the messages of a queue."""
+
+    def __call__(self, queue: str, message: dict[str, Any]) -> bool:
+        """Submit a message to the store; returns True if it did."""
+        ...
+
+    def purge(self, queue: str) -> int:
+        """Cancel what waits in a queue; returns how many tasks."""
+        ...
 
 
 class QoS(virtual.QoS):
@@ -182,6 +195,12 @@ class Channel(kombu_redis.Channel):
             return
         super()._put(queue, message, **kwargs)
 
+    def _purge(self, queue: str) -> int:
+        # Without its record, a message would only be sent again.
+        cancelled = self.submit.purge(queue) if self.submit is not None else 0
+        dropped: int = super()._purge(queue)
+        return max(cancelled, dropped)
+
     def _brpop_read(self, **options: Any) -> Any:
         waited_s = monotonic() - (self._brpop_sent_at or 0)
         try:
@@ -212,7 +231,7 @@ def _envelope(message: bytes) -> Any:
 
 
 class Transport(kombu_redis.Transport):
-    """The transport; select it with `broker_transport = "celeriac_tasks.engine.transport:Transport"`."""
+    """The transport; `broker_transport` selects it by its `NAME`."""
 
     Channel = Channel
     #: The queue of the most recently delivered message.
@@ -227,3 +246,18 @@ class Transport(kombu_redis.Transport):
         self.last_delivered = queue
         # A guest has no consumer of its own: the worker's consumer takes the messages of all its queues alike.
         super()._deliver(message, queue if queue in self._callbacks else self.stand_in or queue)
+
+
+class StoreConnection(Connection):
+    """A connection that names itself as what it is: tools such as Flower look at the scheme of its address."""
+
+    def as_uri(self, *args: Any, **kwargs: Any) -> str:
+        """Return the address, `redis://...` for our transport too."""
+        uri: str = super().as_uri(*args, **kwargs)
+        return uri.replace(f"{NAME}://", "redis://", 1)
+
+
+class StoreAMQP(AMQP):
+    """Celery's factory of connections, queues and messages."""
+
+    Connection = StoreConnection

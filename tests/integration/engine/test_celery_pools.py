@@ -17,7 +17,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.app import create_app
 from tests.kit.waiting import eventually
-from tests.kit.workers.celery_processes import BOTH, celery_command, output_of, publish
+from tests.kit.workers.celery_processes import BOTH, celery_command, evaluate, output_of, publish
 from tests.kit.workers.engine_workers import WorkerProcess, Workers, ended, ran, runs, statuses, submit
 
 POOLS = ["prefork", "threads", "solo"]
@@ -192,3 +192,20 @@ async def test_the_worker_of_celerys_own_command_finds_tasks_by_its_own_settings
     assert (await ended(store, task_id)).result == 4
     assert await ran(store, task_id) == ["start 0", "2 + 2"]
     assert await statuses(store, task_id) == ["PENDING", "PROCESSING", "COMPLETED"]
+
+
+async def test_purge_cancels_what_waits_and_says_how_many(workers: Workers, store: TaskStore) -> None:
+    ids = await publish(workers, *(f"add.delay({n})" for n in range(3)))
+    (other,) = await publish(workers, "add.apply_async((1,), queue='elsewhere')")
+    await store.redis.lpush("default", "a message without a record")
+    said = await output_of(celery_command("purge", "--force"), workers.environment(**BOTH))
+    assert "Purged 4 messages" in said
+    assert [(await store.get(task_id)).status for task_id in ids] == [Status.CANCELLED] * 3
+    assert (await store.get(other)).status is Status.PENDING
+    assert "No messages purged" in await output_of(celery_command("purge", "--force"), workers.environment(**BOTH))
+
+
+async def test_tools_see_a_redis_broker(workers: Workers) -> None:
+    uris = "app.connection().as_uri(), app.connection_for_write().as_uri(include_password=True)"
+    (found,) = await evaluate(workers, f"[{uris}]")
+    assert [uri.partition(":")[0] for uri in found] == ["redis", "redis"]

@@ -27,6 +27,8 @@ from celeriac.store.submit_call import submission_arguments, submitted
 _ATTEMPTS = 15
 #: If a log has a traceback of the last attempt, it is in one of the last lines.
 _LAST_LINES = 5
+#: How many tasks are cancelled in one round trip.
+_CANCELLED_AT_ONCE = 500
 #: A limit of waiting or scheduled tasks that is never reached.
 _NO_LIMIT = 2**53
 
@@ -38,6 +40,7 @@ class StoreChannel:
         unlimited = replace(settings, queues=QueueSettings({}, *[_NO_LIMIT] * 4), max_scheduled=_NO_LIMIT)
         #: By whether the limits of waiting and scheduled tasks apply.
         self._settings = {True: settings, False: unlimited}
+        self._limits = limit_arguments(settings)
         self._leading = {
             held: [*limit_arguments(some), *batch_arguments(some)["submit"]] for held, some in self._settings.items()
         }
@@ -69,6 +72,23 @@ class StoreChannel:
             replies = _run(self._redis, script("submit"), 0, *arguments)
         reply = [part.decode() if isinstance(part, bytes) else part for part in replies[0]]
         return submitted(submission, reply)
+
+    def cancel_waiting(self, group: str, message: str) -> int:
+        """Cancel all tasks that wait in a group now; returns how many. Raises `StoreUnavailableError`."""
+        cancelled = 0
+        with _reached():
+            while ids := self._redis.zrange(keys.waiting(group), 0, _CANCELLED_AT_ONCE - 1):
+                # The first call also loads the script; cancelled again, a task stays as it is.
+                cancel = script("cancel")
+                _run(self._redis, cancel, 0, *self._limits, ids[0], message)
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for task_id in ids:
+                        pipe.evalsha(cancel.sha, 0, *self._limits, task_id, message)
+                    ended = sum(after == b"CANCELLED" for _, after in pipe.execute())
+                if not ended:
+                    break
+                cancelled += ended
+        return cancelled
 
     def find(self, task_id: str) -> Task | None:
         """Return the record, or None if there is none; raises `StoreUnavailableError`."""
