@@ -142,13 +142,9 @@ class TaskTypeNotFoundError(CeleriacError, LookupError):
 
 
 class TooManyWatchersError(CeleriacError):
-    """This process serves as many live streams (`/api/v1/live`) as it may."""
+    """This process serves as many live streams (`/api/v1/live`) as it may, in all or to this caller."""
 
     code = "too_many_watchers"
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        super().__init__(f"{limit} clients watch this process already (setting pages.live_watchers): try again later")
 
 
 def row_of(error: BaseException) -> Row:

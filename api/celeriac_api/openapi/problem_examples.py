@@ -88,7 +88,7 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     QueueFullError("default", 100_000),
     GroupLimitError("report-7f3a", 100, own=True),
     NoWorkerError("default"),
-    TooManyWatchersError(100),
+    TooManyWatchersError("500 clients watch this process already (setting pages.live_watchers): try again later"),
     StoreUnavailableError("the store does not answer"),
     HistoryUnavailableError("the database of the history does not answer"),
     HistoryMissingError("there is no history: no database is configured"),

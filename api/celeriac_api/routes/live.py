@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import Header, Query
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from celeriac.access.principal import Principal
+from celeriac.access.principal import Principal, PrincipalKind
 from celeriac.groups.record import group_record
 from celeriac.model import Task
 from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Watcher, running_tasks
@@ -17,7 +18,7 @@ from celeriac.tasks.record import LARGE, task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM
 from celeriac_api.http.event_stream import Events, EventStreamResponse, frame, last_event_seen
-from celeriac_api.http.problems import TooManyWatchersError
+from celeriac_api.http.problems import TooManyWatchersError, instance_of, problem_of
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import RunningTasks
@@ -86,6 +87,40 @@ class LiveStream:
         return found
 
 
+class _LiveResponse(EventStreamResponse):
+    """Sends the stream if there is a place for one more."""
+
+    def __init__(self, parts: Parts, caller: Principal, *, after: str | None) -> None:
+        super().__init__(LiveStream(parts, caller, after=after).events())
+        self._pages = parts.settings.pages
+        self._streams = parts.activity.streams
+        self._caller = caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream or a refusal."""
+        if (why := self._refusal()) is not None:
+            await problem_of(TooManyWatchersError(why), instance_of(scope))(scope, receive, send)
+            return
+        name = self._caller.name
+        self._streams[name] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams[name] -= 1
+            if not self._streams[name]:
+                del self._streams[name]
+
+    def _refusal(self) -> str | None:
+        pages, caller, count = self._pages, self._caller, self._streams.total()
+        most = pages.live_watchers if caller.admin else max(pages.live_watchers - pages.live_watchers_for_admins, 1)
+        if count >= most:
+            return f"{count} clients watch this process already (setting pages.live_watchers): try again later"
+        if caller.kind is not PrincipalKind.LOCAL and self._streams[caller.name] >= pages.live_watchers_per_user:
+            most = pages.live_watchers_per_user
+            return f"you watch {most} times already (setting pages.live_watchers_per_user): close one"
+        return None
+
+
 @router.get(
     "/live",
     access=STREAM,
@@ -118,9 +153,7 @@ async def watch_everything(
 ) -> Response:
     """Answer with the stream."""
     seen = last_event_seen(last_event_id, last_event_id_query)
-    if parts.activity.watchers >= parts.settings.pages.live_watchers:
-        raise TooManyWatchersError(parts.settings.pages.live_watchers)
-    return EventStreamResponse(LiveStream(parts, caller, after=seen).events())
+    return _LiveResponse(parts, caller, after=seen)
 
 
 @router.get(

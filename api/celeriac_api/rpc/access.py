@@ -5,7 +5,8 @@ A credential comes as metadata: `authorization: Bearer TOKEN`, or `x-api-key`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -16,12 +17,13 @@ import grpc
 
 from celeriac.access.authenticator import Authenticator, bearer
 from celeriac.access.principal import LOCAL, Principal, Scope
-from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError
-from celeriac.settings import AccessSettings
+from celeriac.errors import AuthenticationError, CeleriacError, ForbiddenError, RateLimitedError
+from celeriac.settings import AccessSettings, ServerSettings
 from celeriac.up.ports import host_of
 from celeriac_api.access.checking import CredentialCheck
-from celeriac_api.access.limits import check_rate, principal_buckets
+from celeriac_api.access.limits import Buckets, OpenCounts, check_rate, network_of, principal_buckets
 from celeriac_api.rpc.failures import abort
+from celeriac_api.rpc.handlers import guarded, watching
 
 #: `/SERVICE/METHOD` → its scope; None admits every known caller. A method that is not here is refused.
 METHODS: Final[Mapping[str, Scope | None]] = {
@@ -31,6 +33,7 @@ METHODS: Final[Mapping[str, Scope | None]] = {
 }
 #: Open to everybody, as `/healthz` is.
 _OPEN: Final = "/grpc.health.v1.Health/"
+_WATCH: Final = f"{_OPEN}Watch"
 
 _caller: ContextVar[Principal | None] = ContextVar("caller", default=None)
 
@@ -46,8 +49,13 @@ def caller() -> Principal:
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Admits a call after it has checked the caller and their scopes."""
 
-    def __init__(self, access: AccessSettings, *, host: str, authenticator: Authenticator) -> None:
+    def __init__(
+        self, access: AccessSettings, *, host: str, authenticator: Authenticator, limits: ServerSettings | None = None
+    ) -> None:
+        limits = limits or ServerSettings()
         self._on = access.on
+        self._open = Buckets(limits.open_rate, 2 * limits.open_rate)
+        self._watches = OpenCounts(limits.max_health_watches_per_address)
         self._credentials = CredentialCheck(authenticator, failures_per_minute=access.failure_limit)
         self._proxies = [ip_network(proxy) for proxy in access.trusted_proxies]
         self._buckets = principal_buckets(access, host=host)
@@ -56,15 +64,45 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """Return the method's handler, or one that checks the call first."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or method.startswith(_OPEN):
+        if handler is None:
             return handler
-        return _guarded(handler, partial(self._admit, method, dict(handler_call_details.invocation_metadata or ())))
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        if method == _WATCH:
+            return watching(handler, partial(self._watch, metadata))
+        admit = (
+            partial(self._admit_stranger, metadata)
+            if method.startswith(_OPEN)
+            else partial(self._admit, method, metadata)
+        )
+        return guarded(handler, admit)
+
+    async def _admit_stranger(self, metadata: Mapping[str, Any], context: Any) -> None:
+        """End a call of an open method with an error if its address makes too many."""
+        try:
+            check_rate(self._open, network_of(self._address(metadata, context)), "too many calls from this address")
+        except CeleriacError as exc:
+            await abort(context, exc)
+
+    @asynccontextmanager
+    async def _watch(self, metadata: Mapping[str, Any], context: Any) -> AsyncIterator[None]:
+        """Count a stream of `Health.Watch` while the block runs, or end the call with an error."""
+        await self._admit_stranger(metadata, context)
+        network = network_of(self._address(metadata, context))
+        if not self._watches.enter(network):
+            text = f"your address has {self._watches.limit} streams of Health.Watch open, which is the limit: close one"
+            await abort(context, RateLimitedError(text, retry_after_s=5.0))
+        try:
+            yield
+        finally:
+            self._watches.leave(network)
+
+    def _address(self, metadata: Mapping[str, Any], context: Any) -> str:
+        return address_of(context.peer(), str(metadata.get("x-forwarded-for", "")), self._proxies)
 
     async def _admit(self, method: str, metadata: Mapping[str, Any], context: Any) -> None:
         """Remember the caller for the method, or end the call with an error."""
         try:
-            address = address_of(context.peer(), str(metadata.get("x-forwarded-for", "")), self._proxies)
-            principal = await self._principal(metadata, address)
+            principal = await self._principal(metadata, self._address(metadata, context))
             check_rate(self._buckets, principal.name, "too many calls")
             if self._on:
                 if method not in METHODS:
@@ -115,27 +153,3 @@ def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     # A server that listens on `::` sees its callers over IPv4 as `::ffff:10.0.0.7`.
     known = getattr(known, "ipv4_mapped", None) or known
     return any(known in network for network in networks)
-
-
-def _guarded(handler: Any, admit: Callable[[Any], Awaitable[None]]) -> Any:
-    """Return a handler of the same kind as `handler` that serves calls once `admit` has let them through."""
-
-    async def serve(request: Any, context: Any) -> Any:
-        await admit(context)
-        return await (handler.stream_unary if handler.request_streaming else handler.unary_unary)(request, context)
-
-    async def serve_stream(request: Any, context: Any) -> Any:
-        await admit(context)
-        async for answer in (handler.stream_stream if handler.request_streaming else handler.unary_stream)(
-            request, context
-        ):
-            yield answer
-
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
-    served: Any = serve_stream if handler.response_streaming else serve
-    return make(served, handler.request_deserializer, handler.response_serializer)

@@ -67,8 +67,11 @@ async def serving_rpc(settings: Settings) -> AsyncIterator[Files]:
             port=settings.grpc_port,
             files=files,
             tasks=tasks,
-            interceptor=AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator),
+            interceptor=AccessInterceptor(
+                settings.access, host=settings.host, authenticator=authenticator, limits=settings.server
+            ),
             tls=settings.access.tls,
+            limits=settings.server,
         )
         await rpc.start()
         stack.push_async_callback(rpc.stop)

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from celeriac.errors import SettingsError
 from celeriac.files.service import Files
-from celeriac.settings import ServerTlsSettings
+from celeriac.settings import ServerSettings, ServerTlsSettings
 from celeriac.tasks.service import Tasks
 from celeriac.up.ports import with_port
 from celeriac_api.rpc import task_service
@@ -23,10 +23,8 @@ log = logging.getLogger(__name__)
 #: How long calls may go on after the process was asked to stop (seconds).
 _GRACE_S: Final = 2.0
 
-_OPTIONS: Final = [
-    # Otherwise a second process would silently share the port, and a taken port would not be an error.
-    ("grpc.so_reuseport", 0),
-]
+#: How long calls may go on when their connection has reached its age (seconds).
+_AGE_GRACE_S: Final = 60
 
 
 class RpcServer:
@@ -41,7 +39,9 @@ class RpcServer:
         tasks: Tasks,
         interceptor: AccessInterceptor,
         tls: ServerTlsSettings | None = None,
+        limits: ServerSettings | None = None,
     ) -> None:
+        self._limits = limits or ServerSettings()
         self._interceptor = interceptor
         self._tls = tls
         self._files = files
@@ -53,7 +53,7 @@ class RpcServer:
 
     async def start(self) -> None:
         """Bind and serve; raises `SettingsError` if the port is taken."""
-        server = grpc.aio.server(options=_OPTIONS, interceptors=[self._interceptor])
+        server = grpc.aio.server(options=_options(self._limits), interceptors=[self._interceptor])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         service = task_service.TaskService(files=self._files, tasks=self._tasks)
         task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
@@ -84,6 +84,18 @@ class RpcServer:
         server, self._server = self._server, None
         await self._health.enter_graceful_shutdown()
         await server.stop(_GRACE_S)
+
+
+def _options(limits: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        # Otherwise a second process would silently share the port, and a taken port would not be an error.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", limits.max_grpc_streams),
+        ("grpc.max_receive_message_length", limits.max_grpc_message_bytes),
+        ("grpc.max_connection_idle_ms", round(limits.grpc_idle * 1000)),
+        ("grpc.max_connection_age_ms", round(limits.grpc_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", _AGE_GRACE_S * 1000),
+    ]
 
 
 def _credentials(tls: ServerTlsSettings) -> grpc.ServerCredentials:

@@ -8,7 +8,7 @@ import logging
 import time
 import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import jwt
@@ -76,11 +76,24 @@ class KeySet:
         if not self._remote:
             return Path(self._source.removeprefix("file://")).read_bytes()
         request = urllib.request.Request(self._source, headers={"Accept": "application/json"})  # noqa: S310 - http(s)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
             content: bytes = answer.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
         return content
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as far as the address of the key set could be written into the settings."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the next request; raises `OSError` for an address that is not encrypted."""
+        target = urlsplit(newurl)
+        if target.scheme != "https" and (req.type == "https" or not _loopback(target.hostname or "")):
+            raise OSError(f"it redirects to {newurl[:200]}, which is not encrypted: let the issuer redirect to https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _usable(documents: list[dict[str, object]]) -> list[jwt.PyJWK]:

@@ -34,3 +34,16 @@ class PagesSettings(Section):
             "themselves."
         ),
     )
+    live_watchers_per_user: int = Field(
+        50,
+        ge=1,
+        description=(
+            "How many of them one user or key may have. Without authentication, all callers together have "
+            "`pages.live_watchers`."
+        ),
+    )
+    live_watchers_for_admins: int = Field(
+        10,
+        ge=0,
+        description="How many of them are kept for admins, so that users cannot take all places.",
+    )

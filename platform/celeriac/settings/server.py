@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from celeriac.settings.values import Duration, Section, Size
+
+#: gRPC counts milliseconds in 32 bits.
+_LONGEST_S: Final = 20 * 86400.0
 
 
 class ServerSettings(Section):
@@ -70,17 +75,24 @@ class ServerSettings(Section):
 
     # --- gRPC
     max_grpc_streams: int = Field(
-        100, ge=1, description="How many calls one gRPC connection may have open; the client keeps further ones back."
+        100,
+        ge=1,
+        le=1_000_000,
+        description="How many calls one gRPC connection may have open; the client keeps further ones back.",
     )
     max_grpc_message_bytes: Size = Field(
-        64 * 1024, ge=1024, description="The largest message of a gRPC call. A larger one is refused."
+        64 * 1024, ge=1024, le=1024**3, description="The largest message of a gRPC call. A larger one is refused."
     )
     grpc_idle: Duration = Field(
-        300.0, ge=1, description="How long a gRPC connection without a call stays open. Clients connect again."
+        300.0,
+        ge=1,
+        le=_LONGEST_S,
+        description="How long a gRPC connection without a call stays open. Clients connect again.",
     )
     grpc_age: Duration = Field(
         3600.0,
         ge=1,
+        le=_LONGEST_S,
         description=(
             "How long a gRPC connection takes new calls. Then the client connects again, and calls that are open have "
             "a minute to end."

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,27 @@ async def test_watchers_are_limited_and_a_place_becomes_free(client: httpx.Async
             return answer.status_code == 200
 
     await eventually(free, because="who left makes room")
+
+
+async def test_a_user_cannot_take_the_places_of_all_watchers(valkey_url: str, tmp_path: Path) -> None:
+    pages = PagesSettings(live_watchers=6, live_watchers_per_user=2, live_watchers_for_admins=2)
+    settings = settings_of(valkey_url, tmp_path).model_copy(update={"pages": pages})
+    lines: list[AsyncIterator[str]] = []
+    async with client_of(settings) as client, AsyncExitStack() as open_ones:
+
+        async def watch(user: str, scope: Scope) -> int:
+            asked = client.stream("GET", "/api/v1/live", headers=header(settings, user, scope))
+            answer = await open_ones.enter_async_context(asked)
+            if answer.status_code == 200:
+                lines.append(answer.aiter_lines())
+                await anext(lines[-1])
+            return answer.status_code
+
+        assert [await watch("7", Scope.READ) for _ in range(3)] == [200, 200, 503], "one user"
+        assert [await watch("8", Scope.READ) for _ in range(2)] == [200, 200]
+        assert await watch("9", Scope.READ) == 503, "the rest is for admins"
+        assert [await watch("root", Scope.ADMIN) for _ in range(2)] == [200, 200]
+        assert await watch("chief", Scope.ADMIN) == 503
 
 
 async def test_nothing_is_read_while_nobody_watches(client: httpx.AsyncClient, store: TaskStore) -> None:

@@ -40,9 +40,16 @@ async def rpc_serving(store: TaskStore, settings: Settings) -> AsyncIterator[tup
     files = Files(store=store, settings=settings)
     tasks = Tasks(store=store, types=TypeCatalog(registry, store), settings=settings, intakes={FILES: files})
     authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
-    interceptor = AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator)
+    limits = settings.server
+    interceptor = AccessInterceptor(settings.access, host=settings.host, authenticator=authenticator, limits=limits)
     server = RpcServer(
-        host="127.0.0.1", port=0, files=files, tasks=tasks, interceptor=interceptor, tls=settings.access.tls
+        host="127.0.0.1",
+        port=0,
+        files=files,
+        tasks=tasks,
+        interceptor=interceptor,
+        tls=settings.access.tls,
+        limits=limits,
     )
     await server.start()
     try:

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocketDisconnect
 from celeriac import json_text
 from celeriac.access.principal import Principal
 from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
-from celeriac.model import rfc3339, utc_from_ms
+from celeriac.model import rfc3339, stream_position, utc_from_ms
 from celeriac.store.patience import until_back
 from celeriac.store.roles.role import end
 from celeriac.store.watching.user_feeds import PAGE, FeedMessage, LostPositionError, UserFeeds, place_of
@@ -264,13 +264,16 @@ class UserConnection:
         self._say("task_status", id=self._cursor, **status_fields(state), snapshot=True)
         if state.user_id == self._user_id or task_id in self._single:
             return
+        if after is not None and not (isinstance(after, str) and stream_position(after) is not None):
+            self._error("invalid_request", "last_event_id must be a task_event_id, such as 1896076800000-0", task_id)
+            return
         if len(self._single) >= self._settings.max_subscriptions:
             most = self._settings.max_subscriptions
             self._error(
                 "too_many_connections", f"you follow {most} tasks, which is the limit: unsubscribe one", task_id
             )
             return
-        following = asyncio.create_task(self._follow(task_id, after if isinstance(after, str) else None))
+        following = asyncio.create_task(self._follow(task_id, after))
         self._single[task_id] = following
 
     async def _follow(self, task_id: str, after: str | None) -> None:

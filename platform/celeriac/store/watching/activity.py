@@ -8,7 +8,7 @@ of the transitions and are exact at any speed. Nothing is read while nobody watc
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -108,6 +108,8 @@ class ActivityFeed(FeedReader):
         self._store = store
         self._settings = pages
         self._watchers: set[Watcher] = set()
+        #: How many streams each caller has, counted by the routes from before their first event on.
+        self.streams: Counter[str] = Counter()
         self._closed = False
         self._position = ""
         #: How many entries were ever added to the stream; None before Redis 7, which cannot tell.
