@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import codecs
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from celeriac.errors import SettingsError
 from celeriac.settings import Settings, client_environment, config_path, load_settings, redis_url_of_parts
 from celeriac.settings.environment import without_service_variables
 from celeriac.settings.loading import WELL_KNOWN
 from celeriac.up.ports import host_of, in_url, reachable, with_port
+from celeriac_api.rpc.access import address_of
+from celeriac_api.server import _proxies
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +215,36 @@ def test_a_server_on_every_address_is_reached_by_loopback() -> None:
     assert [reachable(host) for host in ("0.0.0.0", "::", "", "::1", "10.0.0.1")] == [
         *("127.0.0.1", "::1", "127.0.0.1", "::1", "10.0.0.1")
     ]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("ipv6:%5B::1%5D:5000", "", "::1"),
+        ("ipv6:[2001:db8::1]:5000", "203.0.113.9", "2001:db8::1"),
+        ("ipv4:10.0.0.7:5000", "2001:db8::1", "2001:db8::1"),
+        ("ipv4:10.0.0.7:5000", "[2001:db8::1]:443", "2001:db8::1"),
+        ("ipv4:10.0.0.7:5000", "1.2.3.4, 203.0.113.9:5555", "203.0.113.9"),
+        # A server on `::` sees a proxy over IPv4 so.
+        ("ipv6:%5B::ffff:10.0.0.7%5D:5000", "[2001:db8::1]", "2001:db8::1"),
+        ("ipv6:[fd00::7]:5000", "2001:db8::1, ::ffff:10.0.0.9", "2001:db8::1"),
+        ("ipv6:[fd00::7]:5000", "2001:db8::1, fd00::8", "2001:db8::1"),
+        ("unix:/run/x.sock", "2001:db8::1", "unix:/run/x.sock"),
+    ],
+)
+def test_the_address_of_a_call_is_found_behind_proxies_of_both_families(
+    peer: str, forwarded: str, address: str
+) -> None:
+    networks = ["10.0.0.0/8", "fd00::/16"]
+    assert address_of(peer, forwarded, [ip_network(network) for network in networks]) == address
+
+
+def test_http_trusts_the_same_proxies() -> None:
+    trusted = _TrustedHosts(_proxies(["10.0.0.0/8", "192.0.2.1", "fd00::/16"]))
+    for host in ("10.0.0.7", "::ffff:10.0.0.7", "192.0.2.1", "::ffff:192.0.2.1", "fd00::8"):
+        assert host in trusted, host
+    for host in ("11.0.0.7", "::ffff:11.0.0.7", "::ffff:192.0.2.2", "::1", "fe80::1"):
+        assert host not in trusted, host
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,11 @@ class Up:
     ) -> None:
         self._umask = umask
         refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
-        port = settings.port or pick_port()
+        port = settings.port or _free_port(settings.host)
         self._settings = settings.model_copy(
             update={
                 "port": port,
-                "grpc_port": settings.grpc_port or pick_port(but_not=port),
+                "grpc_port": settings.grpc_port or _free_port(settings.host, but_not=port),
                 "data_dir": _real(settings.data_dir),
             }
         )
@@ -382,6 +382,14 @@ async def answers_healthz(
     except (OSError, TimeoutError, ValueError):
         return False
     return status.split(b" ", 2)[1:2] == [b"200"]
+
+
+def _free_port(host: str, *, but_not: int = 0) -> int:
+    try:
+        return pick_port(host, but_not=but_not)
+    except OSError:
+        # Nothing can listen on this host. The check of the ports says so, with what to do.
+        return pick_port(but_not=but_not)
 
 
 def _real(path: Path) -> Path:
