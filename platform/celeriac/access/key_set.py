@@ -76,7 +76,9 @@ class KeySet:
         if not self._remote:
             return Path(self._source.removeprefix("file://")).read_bytes()
         request = urllib.request.Request(self._source, headers={"Accept": "application/json"})  # noqa: S310 - http(s)
-        with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
+        # A proxy of the environment leads to the outside world, not to this machine.
+        direct = [urllib.request.ProxyHandler({})] if _loopback(urlsplit(self._source).hostname or "") else []
+        with urllib.request.build_opener(_Redirects, *direct).open(request, timeout=_TIMEOUT_S) as answer:
             content: bytes = answer.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES} bytes")

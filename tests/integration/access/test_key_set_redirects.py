@@ -95,3 +95,12 @@ async def test_a_redirect_is_followed_if_the_setting_could_name_its_target(
         else:
             with pytest.raises(AuthenticationError):
                 await keys.key("one", "ES256")
+
+
+async def test_a_key_set_on_this_machine_is_not_asked_for_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with issuer(None) as (address, _):
+        assert (await KeySet(f"{address}/keys", refresh_s=300).key("one", "ES256")).key_id == "one"
