@@ -239,6 +239,14 @@ def test_the_address_of_a_call_is_found_behind_proxies_of_both_families(
     assert address_of(peer, forwarded, [ip_network(network) for network in networks]) == address
 
 
+@pytest.mark.parametrize("path", ["/run/" + "x" * 103, "/run/" + "ö" * 52, "x" * 200])
+def test_a_socket_whose_path_is_too_long_is_refused_when_the_settings_are_read(path: str) -> None:
+    with pytest.raises(SettingsError, match=r"services\.x\.address: .*more than 10[37] bytes"):
+        load_settings(environ={"CELERIAC_GRPC_SERVICES__SERVICES__X__ADDRESS": f"unix:{path}"})
+    short = load_settings(environ={"CELERIAC_GRPC_SERVICES__SERVICES__X__ADDRESS": f"unix:/run/{'x' * 98}"})
+    assert short.grpc_services.resolve("x") is not None
+
+
 def test_http_trusts_the_same_proxies() -> None:
     trusted = _TrustedHosts(_proxies(["10.0.0.0/8", "192.0.2.1", "fd00::/16"]))
     for host in ("10.0.0.7", "::ffff:10.0.0.7", "192.0.2.1", "::ffff:192.0.2.1", "fd00::8"):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
 _WANTED: Final = "write host:port, e.g. executor.internal:50061, [::1]:50061, dns:///host:50061 or unix:/path"
+
+#: The longest path of a Unix socket on every system: `sun_path` has 108 bytes on Linux and 104 on macOS, with its end.
+_MAX_SOCKET_BYTES: Final = 107 if sys.platform == "linux" else 103
 
 _HOST: Final = re.compile(r"[^\s/@:\[\]?#,]+")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -40,6 +45,8 @@ def read_address(text: str) -> ExecutorAddress:
         case "unix":
             if not rest:
                 raise ValueError(f"has no path: {_WANTED}")
+            if len(os.fsencode(rest)) > _MAX_SOCKET_BYTES:
+                raise ValueError(f"has a path of more than {_MAX_SOCKET_BYTES} bytes, which no socket may have")
             return ExecutorAddress(path=Path(rest))
         case "unix-abstract" | "vsock" | "xds" if rest:
             return ExecutorAddress()
