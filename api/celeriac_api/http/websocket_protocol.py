@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 from celeriac.settings import ServerSettings
@@ -35,6 +36,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**options)
         self.conn.max_message_size = limits.max_unproven_bytes
         self._dropped = 0
+        #: What the client may still send before the caller is known (bytes); None once it is.
+        self._unproven_left: int | None = 2 * limits.max_unproven_bytes
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived. After an error it is ignored: the client may still have to read why."""
@@ -43,6 +46,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self._dropped > LINGER_BYTES:
                 self.transport.pause_reading()
             return
+        if self.handshake_initiated and self._unproven_left is not None:
+            self._unproven_left -= len(data)
+            if self._unproven_left < 0:
+                # Many tiny frames would cost more than one large one.
+                self._end_unproven()
+                return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # Not even a request: the library does not say so by itself.
@@ -103,3 +112,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _set_largest(self, most_bytes: int) -> None:
         self.conn.max_message_size = most_bytes
+        self._unproven_left = None
+
+    def _end_unproven(self) -> None:
+        """End a connection whose client sends more than a caller may who is not known yet."""
+        self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "show a token first")
+        self.conn.parser_exc = self.conn.parser_exc or PayloadTooBig(0, 0)
+        if self.conn.close_sent is None:
+            self.transport.abort()
+        else:
+            self.handle_parser_exception()

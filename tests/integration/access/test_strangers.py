@@ -134,7 +134,7 @@ async def test_a_user_who_has_too_many_connections_is_told_after_the_token(valke
 
 
 @pytest.mark.parametrize("path", ["/api/task/ws/task/1?auth=message", "/api/task/ws/task/1", "/ws", "/nothing"])
-@pytest.mark.parametrize("shape", ["one frame", "fragments", "a promise"])
+@pytest.mark.parametrize("shape", ["one frame", "fragments", "a promise", "many pings"])
 async def test_a_frame_before_the_proof_is_small(valkey_url: str, tmp_path: Path, path: str, shape: str) -> None:
     """Neither in one piece nor in many does a stranger's message get large; a refused handshake reads none at all."""
     async with client_of(settings_of(valkey_url, tmp_path)) as client:
@@ -147,6 +147,8 @@ async def test_a_frame_before_the_proof_is_small(valkey_url: str, tmp_path: Path
         elif shape == "fragments":
             writer.write(frame(b"a", fin=False) + frame(b"", opcode=0, fin=False) * 100)
             writer.write(frame(b"a" * 1000, opcode=0, fin=False) * 20)
+        elif shape == "many pings":
+            writer.write(frame(b"", opcode=9) * 50_000)
         else:
             writer.write(b"\x81\xff" + (15 * MB).to_bytes(8, "big") + bytes(4))
         ended = await asyncio.wait_for(reader.read(100_000), 20)
