@@ -126,7 +126,11 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
         # Work is accepted without a database too: history answers once the database is available and migrated.
         history: History | None = None
         if settings.database_url is not None:
-            history = History(settings.database_url, statement_timeout_s=settings.ledger.statement_timeout)
+            history = History(
+                settings.database_url,
+                statement_timeout_s=settings.ledger.statement_timeout,
+                page_bytes=settings.max_page_bytes,
+            )
             await stack.enter_async_context(history)
         types = TypeCatalog(registry, store)
         await store.name_in_counts(types={*settings.types, *(task_type.name for task_type in registry)})

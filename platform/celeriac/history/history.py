@@ -12,6 +12,7 @@ from celeriac import json_text
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import create_engine, reading, shown
 from celeriac.database.migrating import check
+from celeriac.database.page_bytes import PAGE_BYTES, fitting
 from celeriac.database.task_tables import events
 from celeriac.errors import JsonError, TaskNotFoundError
 from celeriac.history import queries
@@ -34,7 +35,9 @@ class TaskPage:
 class History:
     """A process's connection to the history; belongs to one event loop. All calls raise `HistoryUnavailableError`."""
 
-    def __init__(self, database_url: str, *, statement_timeout_s: float = 30.0) -> None:
+    def __init__(self, database_url: str, *, statement_timeout_s: float = 30.0, page_bytes: int = PAGE_BYTES) -> None:
+        #: About how many bytes one page of a list holds.
+        self.page_bytes = page_bytes
         self.url = shown(database_url)
         self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
 
@@ -78,6 +81,7 @@ class History:
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).mappings().all()
         following = None
+        limit = min(limit, fitting((_long_bytes(row) for row in rows[:limit]), self.page_bytes) or limit)
         if len(rows) > limit:
             last = rows[limit - 1]
             following = Cursor(sort, queries.sort_value(sort, last), last["task_id"]).encoded()
@@ -139,6 +143,10 @@ class History:
         """Return up to `count` lines of a task's log that history has, after the stream id `after`, in order."""
         found = await self.events(task_id, after=after, count=count, kinds=(LOG,))
         return [log_line_from_entry(event.id, event.fields) for event in found]
+
+
+def _long_bytes(row: Any) -> int:
+    return sum(len(row[name] or "") for name in queries.LONG)
 
 
 def _fields_of(text: str) -> dict[str, str]:

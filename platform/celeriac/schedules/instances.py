@@ -33,6 +33,10 @@ async def page_of_instances(
             found[task.task_id] = task
     ordered = sorted(found.values(), key=_place, reverse=True)
     following = None
+    if page.next_cursor is not None and len(page.tasks) <= limit:
+        # Its tasks are long, so it has fewer of them. What is older than the last one is on the next page.
+        end = _place(page.tasks[-1].task)
+        ordered, following = [task for task in ordered if _place(task) >= end], page.next_cursor
     if len(ordered) > limit:
         last_ms, last_id = _place(ordered[limit - 1])
         following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()

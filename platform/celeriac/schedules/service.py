@@ -87,7 +87,7 @@ class Schedules:
         self.settings = settings
         self.store = store
         self._history = history
-        self.definitions = DefinitionTable(history.engine)
+        self.definitions = DefinitionTable(history.engine, page_bytes=history.page_bytes)
         self.firings = FiringTable(self.definitions)
         self._submitter = FiringSubmitter(store=store, firings=self.firings, settings=settings)
         self._types = types
@@ -170,7 +170,7 @@ class Schedules:
                     found.append(seen)
             cursor = page.next_cursor
             # A full page is the last one only if no match follows.
-            if cursor is None or (len(found) == limit and running == active):
+            if cursor is None or page.cut or (len(found) == limit and running == active):
                 break
         return found, cursor
 

@@ -176,6 +176,13 @@ class Settings(Section):
             "have `files.max_upload_bytes` instead."
         ),
     )
+    max_page_bytes: Size = Field(
+        8 * 1024**2,
+        description=(
+            "About how many bytes of payloads, results and the like one page of a list holds. A page whose items are "
+            "longer has fewer of them than `limit`, and `next_cursor` goes on after it. An item alone may be longer."
+        ),
+    )
     max_batch: int = Field(
         1000, ge=1, le=10_000, description="How many tasks one batch may submit; a larger batch is answered 422."
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from celeriac import json_text
 from celeriac.errors import (
     ChangedDefinitionError,
     DefinitionNotFoundError,
@@ -16,9 +17,13 @@ from celeriac.errors import (
     InvalidSubmissionError,
 )
 from celeriac.model import rfc3339, utc_from_ms
+from celeriac.schedules.instances import page_of_instances
 from celeriac.schedules.running_scheduler import scheduler_on
+from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.task_filter import TaskFilter
+from tests.kit.history import record_all, recording
 from tests.kit.schedules import BEGIN_MS, SchedulesKit, task_control
 
 MINUTES = [60 * n for n in range(1, 61)]
@@ -459,3 +464,62 @@ async def test_a_trigger_that_is_too_costly_is_refused_at_every_door(kit: Schedu
             await attempt
     assert (await kit.schedules.get(known)).definition.rev == 1
     assert await kit.rows("SELECT count(*) FROM celeriac_definitions") == [(1,)]
+
+
+# --- lists
+
+
+async def test_a_page_of_long_items_has_fewer_of_them_and_goes_on(kit: SchedulesKit) -> None:
+    kit.schedules.definitions = DefinitionTable(kit.history.engine, page_bytes=250_000)
+    made = [await kit.create(trigger_type="IMMEDIATE", trigger_args=None, content="x" * 100_000, task=None)]
+    made += [
+        await kit.create(trigger_args={"interval": 60 + n}, content="x" * (260_000 if n == 3 else 100_000))
+        for n in range(6)
+    ]
+    pages, cursor = [], None
+    while True:
+        found, cursor = await kit.schedules.find(limit=100, cursor=cursor)
+        pages.append([seen.definition.definition_id for seen in found])
+        if cursor is None:
+            break
+    assert sorted(one for page in pages for one in page) == sorted(made), "each is on exactly one page"
+    assert max(len(page) for page in pages) == 2
+    assert len((await kit.schedules.find(limit=1))[0]) == 1
+
+    for length in range(4):
+        await kit.schedules.edit(made[1], {"content": "y" * (100_000 + length)}, actor="tester")
+    actions, cursor, rounds = [], None, 0
+    while rounds == 0 or cursor is not None:
+        changes, cursor = await kit.schedules.definitions.changes(made[1], limit=100, cursor=cursor)
+        actions += [change.action for change in changes]
+        rounds += 1
+    assert actions == ["edit"] * 4 + ["create"]
+    assert rounds > 2
+
+
+async def test_a_page_of_instances_with_long_results_has_fewer_of_them_and_goes_on(
+    kit: SchedulesKit, settings: Settings
+) -> None:
+    definition_id = await kit.create()
+    await kit.run_for(360, step_s=60)
+    for task in await kit.instances(definition_id):
+        await kit.store.complete(await kit.claim(task), json_text.write("z" * 50_000))
+    async with recording(kit.store, str(settings.database_url), settings) as (recorder, history):
+        await record_all(recorder, kit.store)
+        history.page_bytes = 120_000
+        tasks, cursor, rounds = [], None, 0
+        while rounds == 0 or cursor is not None:
+            page, cursor = await page_of_instances(
+                kit.store, history, kit.schedules.definitions, definition_id, limit=100, cursor=cursor
+            )
+            tasks += [task.task_id for task in page]
+            rounds += 1
+        assert len(tasks) == len(set(tasks)) == 6
+        assert rounds >= 3
+        listed, cursor, rounds = [], None, 0
+        while rounds == 0 or cursor is not None:
+            kept = await history.find(TaskFilter(type="http_test.echo"), limit=100, cursor=cursor)
+            listed += [one.task.task_id for one in kept.tasks]
+            cursor, rounds = kept.next_cursor, rounds + 1
+        assert sorted(listed) == sorted(tasks)
+        assert rounds == 3

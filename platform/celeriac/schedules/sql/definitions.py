@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.cursor import Cursor
 from celeriac.database.engine import reading, writing
+from celeriac.database.page_bytes import PAGE_BYTES, fitting
 from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
 from celeriac.errors import DefinitionNotFoundError
@@ -55,6 +56,8 @@ class DefinitionPage:
 
     definitions: list[Definition]
     next_cursor: str | None
+    #: Whether it has fewer than were asked for because they are long.
+    cut: bool = False
 
 
 def cursor_after(definition: Definition) -> str:
@@ -65,8 +68,9 @@ def cursor_after(definition: Definition) -> str:
 class DefinitionTable:
     """Reads and changes definitions. All calls raise `HistoryUnavailableError`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, page_bytes: int = PAGE_BYTES) -> None:
         self.engine = engine
+        self._page_bytes = page_bytes
         bulk = BulkInsert.of(engine)
         self._insert_firings = bulk.compile(bulk.insert(firings).on_conflict_do_nothing())
         self._insert_new = bulk.insert(definitions).on_conflict_do_nothing().returning(_d.definition_id)
@@ -94,7 +98,7 @@ class DefinitionTable:
 
         Raises `BadCursorError`.
         """
-        statement = select(definitions)
+        statement = select(_d.definition_id, _d.created_ms, func.length(_d.spec))
         for column, value in (
             (_d.user_id, user_id),
             (_d.queue, group),
@@ -114,12 +118,19 @@ class DefinitionTable:
             statement = statement.where(tuple_(_d.created_ms, _d.definition_id) < behind)
         statement = statement.order_by(_d.created_ms.desc(), _d.definition_id.desc()).limit(limit + 1)
         async with reading(self.engine) as connection:
-            rows = (await connection.execute(statement)).mappings().all()
+            # First how long they are: a few of them may be as long as a page can be.
+            sizes = (await connection.execute(statement)).all()
+            fit = fitting((size for _, _, size in sizes[:limit]), self._page_bytes)
+            chosen = select(definitions).where(
+                _d.definition_id.in_([definition_id for definition_id, *_ in sizes[:fit]])
+            )
+            chosen = chosen.order_by(_d.created_ms.desc(), _d.definition_id.desc())
+            rows = (await connection.execute(chosen)).mappings().all()
         following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            following = Cursor(Sort.CREATED_DOWN, last["created_ms"], last["definition_id"]).encoded()
-        return DefinitionPage(list(readable(rows[:limit])), following)
+        if len(sizes) > fit:
+            last_id, last_ms, _ = sizes[fit - 1]
+            following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
+        return DefinitionPage(list(readable(rows)), following, cut=fit < min(len(sizes), limit))
 
     async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
         """Return the planned, buffered and open firings of these definitions."""
@@ -146,18 +157,23 @@ class DefinitionTable:
     ) -> tuple[list[DefinitionChange], Any]:
         """Return a page of the audit trail, the newest first, and the next page's cursor."""
         place = (changes.c.at_ms, changes.c.change_id)
-        statement = select(changes).where(changes.c.definition_id == _plain(definition_id))
+        statement = select(changes.c.change_id, changes.c.at_ms, func.length(changes.c.changed))
+        statement = statement.where(changes.c.definition_id == _plain(definition_id))
         if cursor is not None:
             after = Cursor.decode(cursor, Sort.CREATED_DOWN)
             statement = statement.where(tuple_(*place) < tuple_(literal(after.at_ms), literal(after.task_id)))
         statement = statement.order_by(place[0].desc(), place[1].desc()).limit(limit + 1)
         async with reading(self.engine) as connection:
-            rows = (await connection.execute(statement)).mappings().all()
+            sizes = (await connection.execute(statement)).all()
+            fit = fitting((size for _, _, size in sizes[:limit]), self._page_bytes)
+            ids = [change_id for change_id, *_ in sizes[:fit]]
+            chosen = select(changes).where(changes.c.change_id.in_(ids)).order_by(place[0].desc(), place[1].desc())
+            rows = (await connection.execute(chosen)).mappings().all()
         following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            following = Cursor(Sort.CREATED_DOWN, last["at_ms"], last["change_id"]).encoded()
-        return [change_of(row) for row in rows[:limit]], following
+        if len(sizes) > fit:
+            last_id, last_ms, _ = sizes[fit - 1]
+            following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
+        return [change_of(row) for row in rows], following
 
     async def all_from(self, source: str) -> list[Definition]:
         """Return all definitions of a source outside the API; there are few of them."""
