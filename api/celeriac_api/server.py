@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from celeriac.errors import CeleriacError, SettingsError
+from celeriac.execution.last_moment import ENOUGH_S, end_within
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac.up.heartbeat import beating
 from celeriac.up.ports import with_port
@@ -106,6 +107,7 @@ class ApiServer(uvicorn.Server):
     def __init__(self, app: FrontDoor, settings: Settings) -> None:
         self._access = settings.access
         self._app = app
+        self._end_within_s = settings.dispatch.drain_grace + _GRACE_S + ENOUGH_S
         super().__init__(
             uvicorn.Config(
                 app,
@@ -147,6 +149,8 @@ class ApiServer(uvicorn.Server):
 
     def ask_to_stop(self) -> None:
         """Stop soon, or at once if asked again."""
+        if not self.should_exit:
+            end_within(self._end_within_s)
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: How long a step waits for an unavailable store, and the pause after a failed step (seconds).
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.5
+#: How long a process that ends may take to disconnect (seconds).
+_GOODBYE_S: Final = 5.0
 
 
 class BeatScheduler(celery.beat.Scheduler):
@@ -62,8 +64,11 @@ class BeatScheduler(celery.beat.Scheduler):
             return
         # Set first: a signal handler may call this during a step, and the end of the process calls it again.
         self._closed = True
-        self._thread.wait(self._open.aclose())
-        self._thread.stop()
+        try:
+            self._thread.wait(self._open.aclose(), _GOODBYE_S)
+        except TimeoutError:
+            log.warning("beat ends without disconnecting, because the store or the database does not answer")
+        self._thread.stop(abandon=True)
 
     @property
     def info(self) -> str:

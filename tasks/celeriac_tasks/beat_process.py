@@ -14,6 +14,7 @@ import signal
 from typing import Any
 
 from celeriac.errors import SettingsError
+from celeriac.execution.last_moment import ENOUGH_S, end_within
 from celeriac.history.roles import keeping
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
@@ -46,9 +47,15 @@ async def _run(settings: Settings) -> None:
         with contextlib.suppress(OSError, AttributeError):  # AttributeError: not on Windows
             os.nice(settings.ledger.nice)
     stopping = asyncio.Event()
+
+    def stop() -> None:
+        # What it holds is taken over by another beat: the last moments may not wait for a store that is away.
+        end_within(ENOUGH_S)
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # not on Windows
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
     async with TaskStore(settings.redis_url, settings.store, patience_s=_PATIENCE_S) as store:
         mirrored = settings.dispatch.mirror and settings.worker.send_events
         app = process_app(lambda: settings) if mirrored or settings.other_broker else None

@@ -103,6 +103,8 @@ class Runner:
         self._beginning = 0
         self._endings: set[asyncio.Task[AttemptEnd]] = set()
         self._draining = False
+        #: Whether `drain` gives running attempts no more time; any thread may set it.
+        self.hurried = False
 
     # --- what runs
 
@@ -111,7 +113,7 @@ class Runner:
         self._draining = True
         if self.leases:
             log.info("stopping: %d running tasks have %g s to end", len(self.leases), grace_s)
-        await self._idle_within(grace_s)
+        await self._idle_within(grace_s, unless_hurried=True)
         if self.leases:
             log.info("stopping: %d running tasks are given back", len(self.leases))
             for attempt in self.leases:
@@ -119,9 +121,11 @@ class Runner:
             await self._idle_within(STOP_GRACE_S + 1)
         self.threads.shutdown()
 
-    async def _idle_within(self, limit_s: float) -> None:
+    async def _idle_within(self, limit_s: float, *, unless_hurried: bool = False) -> None:
         give_up_at = self._loop.time() + limit_s
         while (self.leases or self._beginning or self._endings) and self._loop.time() < give_up_at:
+            if unless_hurried and self.hurried:
+                return
             await asyncio.sleep(0.02)
 
     # --- an attempt, step by step

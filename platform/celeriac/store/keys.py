@@ -16,7 +16,7 @@ LEASES: Final = "celeriac:leases"
 DELAYED: Final = "celeriac:delayed"
 EXPIRING: Final = "celeriac:expiring"
 WORKERS: Final = "celeriac:workers"
-#: Hash: the server's run id that the reaper saw last, and since when.
+#: Hash: the server's run id that the reaper saw last, since when it has taken writes, and when a reaper last looked.
 SERVER: Final = "celeriac:server"
 TYPES: Final = "celeriac:types"
 #: Hash: the recorders' notes (see `feed.py`). The string beside it names the recorder that resynchronises now.

@@ -50,6 +50,8 @@ MAX_TEXT: Final = 8192
 MAX_LOG_DATA: Final = 16_384
 #: Longest time to the next attempt (ms): ten years, which any calendar can express.
 MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
+#: A call that takes longer than this has waited for the store (seconds).
+_WAITED_S: Final = 1.0
 #: Tasks that one step of a resumption looks at.
 _RESUMED_AT_ONCE: Final = 500
 
@@ -298,12 +300,20 @@ class TaskStore(StoreReader):
         moved, next_ms = await self._one("promote", limit)
         return int(moved), None if int(next_ms) < 0 else int(next_ms)
 
-    async def reap(self, limit: int = 500, *, grace_s: float = 0.0) -> tuple[int, int, int]:
+    async def reap(self, limit: int = 500, *, grace_s: float = 0.0, was_away: bool = False) -> tuple[int, int, int]:
         """Take back tasks whose leases ran out, and end expired tasks; returns (returned, failed, expired).
 
-        After the first call that finds a newly started server, leases do not run out for `grace_s`.
+        Leases do not run out for `grace_s` after a start of the server, and after a time in which it took no writes.
+        `was_away`: the caller has not reached it before.
         """
-        returned, failed, expired = await self._one("reap", limit, round(grace_s * 1000))
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        def arguments() -> list[Any]:
+            waited = was_away or clock() - began > _WAITED_S
+            return [limit, round(grace_s * 1000), "1" if waited else ""]
+
+        returned, failed, expired = await self._one_afresh("reap", arguments)
         return int(returned), int(failed), int(expired)
 
     async def sweep(self, group: str, *, limit: int = 200, broker_empty: bool | None = None) -> list[str]:

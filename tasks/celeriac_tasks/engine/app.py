@@ -24,7 +24,7 @@ from celeriac.tasks.registry import registry as types_of_this_process
 from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac_tasks import bulk
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
-from celeriac_tasks.engine import messages, signals
+from celeriac_tasks.engine import ending, messages, signals
 from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask, recorded
 from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
 from celeriac_tasks.engine.publishing import CollectedCalls, PublishedCalls
@@ -38,7 +38,7 @@ from celeriac_tasks.grpc_task import install
 class CeleriacApp(Celery):
     """A Celery app whose tasks have records. Call `load_types` to complete it."""
 
-    amqp_cls = "celeriac_tasks.engine.transport:StoreAMQP"
+    amqp_cls = "celeriac_tasks.engine.connection:StoreAMQP"
 
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
@@ -55,7 +55,7 @@ class CeleriacApp(Celery):
             }
         self.steps["consumer"].update({FollowGroups, BatchEvents})
         # Celery holds signal receivers weakly, so the app keeps them alive.
-        self._celeriac_signals = signals
+        self._celeriac_signals = signals, ending
 
     def load_types(self) -> None:
         """Import the task types of the settings and make each one a Celery task. Idempotent."""
@@ -204,10 +204,12 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             {
                 "ack_emulation": False,
                 "socket_keepalive": True,
-                "health_check_interval": 25,
-                # A silent server must not block a worker for ever; this is longer than any answer takes.
-                "socket_timeout": 10,
-                "socket_connect_timeout": 5,
+                # A connection that has gone silent is noticed within 10 s: an answer is late after this time and the
+                # one second of a BRPOP, and this often somebody looks.
+                "health_check_interval": 4,
+                # A silent server must not block a worker for ever; this is longer than an answer takes.
+                "socket_timeout": 5,
+                "socket_connect_timeout": 3,
             }
             if on_redis
             # A message that the broker has not confirmed goes back to the outbox.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from celery.exceptions import InvalidTaskError
 from celery.worker.strategy import default
@@ -17,6 +18,9 @@ from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 from celeriac_tasks.engine import messages
 
 log = logging.getLogger(__name__)
+
+#: Pause before a message that could not be recorded is recorded again (seconds).
+_AGAIN_S: Final = 1.0
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -31,8 +35,10 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
             # changes nothing.
             app.record(messages.call_of_message(message, body), queue=_queue_of(app, message), within_limits=False)
         except OperationalError as exc:
-            log.error("a message of task %s is put back into its queue: %s", task.name, exc)
-            reject(log, consumer.connection_errors, True)
+            # Its queue is in the store, too: the message stays here until the store takes it.
+            log.error("a message of task %s waits, because it cannot be recorded: %s", task.name, exc)
+            again = partial(on_message, message, body, ack, reject, callbacks, **more)
+            consumer.timer.call_after(_AGAIN_S, again)
         except (ContentDisallowed, DecodeError):
             raise
         except Exception as exc:

@@ -138,6 +138,9 @@ def celery_call(
     The record takes over its ETA and expiry, so no worker holds the call in memory until it is due. The record
     does not keep the message if the call is of a registered type and does not belong to a canvas.
     """
+    task_id = call.headers["id"]
+    if not isinstance(task_id, str) or not task_id:
+        raise InvalidSubmissionError([Violation("id", f"is {task_id!r:.100}: it must be a text")])
     args, kwargs, embed = call.arguments()
     hard_s, soft_s = call.headers.get("timelimit") or (None, None)
     # A registered type has one limit. In a plain task the soft one is an exception that it may catch.
@@ -146,7 +149,7 @@ def celery_call(
         timeout_ms = None if limit_s is None else duration_ms(limit_s, what="time_limit")
     needed = not registered or any(embed.values())
     return CeleryCall(
-        task_id=call.headers["id"],
+        task_id=task_id,
         name=call.headers["task"],
         payload=(registered_payload if registered else plain_payload)(args, kwargs),
         group=group,

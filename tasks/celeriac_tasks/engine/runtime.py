@@ -66,6 +66,8 @@ class Runtime:
         self.on_awake: Callable[[str], object] | None = None
         self._serves = serves
         self._stopping = False
+        self._stop_lock = threading.Lock()
+        self._stopped = threading.Event()
         self._started_ms = time.time_ns() // 1_000_000
         self._roles: list[Role] = []
         self._history = AsyncExitStack()
@@ -90,14 +92,28 @@ class Runtime:
         self.wait(self._start())
 
     def stop(self, grace_s: float) -> None:
-        """Let running attempts continue for `grace_s`, give back the rest, and disconnect. Idempotent."""
-        if self._thread.running and not self._stopping:
-            self._stopping = True
-            try:
-                self._thread.wait(self._stop(grace_s), grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
-            except TimeoutError:
-                self._leases.give_back_all(_GOODBYE_S)
+        """Let running attempts continue for `grace_s`, give back the rest, and disconnect. Idempotent.
+
+        A second caller waits for the first one.
+        """
+        if not self._thread.running:
+            return
+        with self._stop_lock:
+            first, self._stopping = not self._stopping, True
+        if not first:
+            self._stopped.wait(grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
+            return
+        try:
+            self._thread.wait(self._stop(grace_s), grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
+        except TimeoutError:
+            self._leases.give_back_all(_GOODBYE_S)
+        finally:
             self._thread.stop(_SLACK_S, abandon=True)
+            self._stopped.set()
+
+    def hurry(self) -> None:
+        """Have a `stop` that waits for running attempts give them back now."""
+        self.runner.hurried = True
 
     @property
     def blocked(self) -> bool:
@@ -262,7 +278,12 @@ def current_runtime(app: Any, *, worker_id: str, concurrency: int = 1, serves: b
         return _current
 
 
+def running_runtime() -> Runtime | None:
+    """Return the runtime of this process, if it has one."""
+    return _current if _current is not None and _current.pid == os.getpid() else None
+
+
 def stop_runtime() -> None:
     """Stop the runtime of this process, if it has one, and give back the tasks that still run."""
-    if _current is not None and _current.pid == os.getpid():
-        _current.stop(0)
+    if (runtime := running_runtime()) is not None:
+        runtime.stop(0)

@@ -1,4 +1,4 @@
-"""kombu's Redis transport with four changes.
+"""kombu's Redis transport with five changes.
 
 1. One client per channel. kombu builds a new client object for each message, which costs more than the message.
 2. Record and message in one step. kombu would publish a task that exists only as a message. Here the channel
@@ -7,6 +7,8 @@
    free slots. The sweep sends a message again if a dying worker took it without a claim, as with BRPOP.
 4. Guests. A worker of all groups serves groups that appear by themselves without a kombu queue for each: a channel asks
    for a bounded number of them at once, each in its turn.
+5. A message that cannot be read is logged and dropped, and a server that refuses for now is a lost connection. kombu
+   would end the worker.
 
 `_put`, `_create_client` and `_brpop_read` are the methods that kombu's virtual transports leave to their
 implementations (pinned to one minor version of kombu).
@@ -23,17 +25,14 @@ from queue import Empty
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from celery.app.amqp import AMQP
-from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
 
-from celeriac import json_text
-from celeriac.errors import JsonError
 from celeriac.store import keys
+from celeriac.store.server.answers import patient
 from celeriac.store.server.channel import pop_messages
+from celeriac_tasks.engine.unreadable import log_dropped, read_envelope
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,8 @@ NAME: Final = "celeriac_tasks.engine.transport:Transport"
 _BACKLOG_S = 0.005
 #: At most this many messages are taken at once; it bounds what a dying worker can have taken without a claim.
 _MOST_AT_ONCE = 32
+#: A key that nobody uses.
+_NO_KEY = "celeriac:nothing"
 
 #: A channel asks for at most this many groups at once besides those that it consumes from.
 GUESTS_AT_ONCE = 60
@@ -174,6 +175,12 @@ class Channel(kombu_redis.Channel):
         if not self.ack_emulation:
             self.QoS = QoS
 
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        # A server that refuses for now (a failover, a full memory) must not end the worker.
+        parameters["connection_class"] = patient(parameters["connection_class"])
+        return parameters
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
@@ -201,17 +208,54 @@ class Channel(kombu_redis.Channel):
         dropped: int = super()._purge(queue)
         return max(cancelled, dropped)
 
-    def _brpop_read(self, **options: Any) -> Any:
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        """Put a message back into its queue as it is, at an orderly shutdown for example."""
+        submit, self.submit = self.submit, None
+        try:
+            super()._restore(message, leftmost)
+        except Exception as exc:
+            if self.connection.is_lost(exc):
+                raise
+            log_dropped(message.body, "?", exc)
+        finally:
+            self.submit = submit
+
+    def _brpop_read(self, **options: Any) -> bool:
+        # As kombu's, but a message that cannot be read does not end the worker.
         waited_s = monotonic() - (self._brpop_sent_at or 0)
         try:
-            delivered = super()._brpop_read(**options)
-        except Empty:
-            self.served.nothing_came()
-            raise
+            try:
+                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not reply:
+                self.served.nothing_came()
+                raise Empty
+            queue = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            if queue.startswith(_NUDGE):
+                return True
+            self._hand_over(reply[1], queue)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
         # An immediate answer means that more messages wait.
-        if delivered and self.connection.last_delivered and waited_s < _BACKLOG_S:
-            self._take_backlog(self.connection.last_delivered)
-        return delivered
+        if waited_s < _BACKLOG_S:
+            self._take_backlog(queue)
+        return True
+
+    def _receive_one(self, c: Any) -> Any:
+        # Messages of a channel: remote control and, for monitors, events.
+        try:
+            return super()._receive_one(c)
+        except Empty:
+            raise
+        except Exception as exc:
+            if self.connection.is_lost(exc):
+                raise
+            log_dropped(b"", "of remote control", exc)
+            raise Empty from exc
 
     def _take_backlog(self, queue: str) -> None:
         room = min(self.qos.can_consume_max_estimate() or 0, _MOST_AT_ONCE)
@@ -219,45 +263,51 @@ class Channel(kombu_redis.Channel):
             lists = [self._q_for_pri(queue, step) for step in self.priority_steps]
             with self.conn_or_acquire() as client:
                 for message in pop_messages(client, lists, room):
-                    self.connection._deliver(_envelope(message), queue)
+                    self._hand_over(message, queue)
 
-
-def _envelope(message: bytes) -> Any:
-    """Return a message as kombu would read it; kombu's slower reader takes what is not plain JSON."""
-    if b'"__type__"' not in message:
-        with contextlib.suppress(JsonError):
-            return json_text.read(message)
-    return loads(bytes_to_str(message))
+    def _hand_over(self, message: bytes, queue: str) -> None:
+        try:
+            envelope = read_envelope(message)
+        except Exception as exc:
+            log_dropped(message, queue, exc)
+        else:
+            self.connection._deliver(envelope, queue)
 
 
 class Transport(kombu_redis.Transport):
     """The transport; `broker_transport` selects it by its `NAME`."""
 
     Channel = Channel
-    #: The queue of the most recently delivered message.
-    last_delivered = ""
     #: A queue with the worker's consumer, for messages of guests.
     stand_in = ""
 
+    def establish_connection(self) -> Any:
+        """Connect; raises redis-py's `ConnectionError` also if the server takes no writes now."""
+        connection = super().establish_connection()
+        try:
+            with self._avail_channels[-1].conn_or_acquire() as client, contextlib.suppress(*self.channel_errors):
+                # A replica answers pings. Without this, a worker would begin and fail again and again until it is back.
+                client.delete(_NO_KEY)
+        except Exception:
+            self.close_connection(connection)
+            raise
+        return connection
+
     def _deliver(self, message: Any, queue: str) -> None:
-        if queue.startswith(_NUDGE):
-            self.last_delivered = ""
-            return
-        self.last_delivered = queue
-        # A guest has no consumer of its own: the worker's consumer takes the messages of all its queues alike.
-        super()._deliver(message, queue if queue in self._callbacks else self.stand_in or queue)
+        """Deliver a message; one that cannot be read is dropped, whatever is wrong with it."""
+        try:
+            # A guest has no consumer of its own: the worker's consumer takes the messages of all its queues alike.
+            super()._deliver(message, queue if queue in self._callbacks else self.stand_in or queue)
+        except Exception as exc:
+            if self.is_lost(exc):
+                raise
+            log_dropped(message, queue, exc)
+            with contextlib.suppress(Exception):
+                tag = message["properties"]["delivery_tag"]
+                for channel in self.channels:
+                    if tag in channel.qos._delivered:
+                        channel.basic_reject(tag, requeue=False)
 
-
-class StoreConnection(Connection):
-    """A connection that names itself as what it is: tools such as Flower look at the scheme of its address."""
-
-    def as_uri(self, *args: Any, **kwargs: Any) -> str:
-        """Return the address, `redis://...` for our transport too."""
-        uri: str = super().as_uri(*args, **kwargs)
-        return uri.replace(f"{NAME}://", "redis://", 1)
-
-
-class StoreAMQP(AMQP):
-    """Celery's factory of connections, queues and messages."""
-
-    Connection = StoreConnection
+    def is_lost(self, error: Exception) -> bool:
+        """Return whether an error means a lost connection. To kombu a KeyError does; here a message lacks a field."""
+        return isinstance(error, self.connection_errors) and not isinstance(error, KeyError)

@@ -96,6 +96,19 @@ async def test_nothing_is_lost_when_a_busy_worker_is_told_to_stop(workers: Worke
     assert await worker.gone(within_s=12) == 0
 
 
+async def test_a_second_signal_gives_running_tasks_back_at_once(workers: Workers, store: TaskStore) -> None:
+    worker = await workers.start(store, worker__shutdown_grace=60)
+    task_id = await submit(store, "sleeps", {"s": 60}, max_retries=0)
+    await runs(store, task_id)
+    worker.send(signal.SIGTERM)
+    await eventually(lambda: "have 60 s to end" in worker.said(), because="it stops")
+    await asyncio.sleep(0.5)
+    worker.send(signal.SIGTERM)
+    assert await worker.gone(within_s=15) == 0
+    task = await store.get(task_id)
+    assert (task.status, task.attempt) == (Status.PENDING, 0)
+
+
 # --- killed
 
 

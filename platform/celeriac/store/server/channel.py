@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import DataError, NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -20,6 +20,7 @@ from celeriac.model import ATTEMPT_FAILED, Submission, Submitted, Task
 from celeriac.settings import QueueSettings, StoreSettings
 from celeriac.store import keys
 from celeriac.store.records import log_line_from_entry, task_from_hash
+from celeriac.store.server.answers import described, patient
 from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
 from celeriac.store.submit_call import submission_arguments, submitted
 
@@ -53,6 +54,7 @@ class StoreChannel:
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), _ATTEMPTS),
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
         )
+        _make_patient(self._redis)
         #: For lookups, which the caller may repeat by itself: it tries twice.
         self._reader: Any = redis.Redis.from_url(
             url,
@@ -61,6 +63,7 @@ class StoreChannel:
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.05), 1),
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
         )
+        _make_patient(self._reader)
 
     def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
         """Store a submission; raises `StoreUnavailableError`, and within limits `QueueFullError`."""
@@ -130,8 +133,15 @@ def _reached() -> Iterator[None]:
     """Raise `StoreUnavailableError` for the driver's errors inside this block."""
     try:
         yield
+    except DataError:
+        raise  # a fault of the caller
     except (RedisError, OSError) as exc:
-        raise StoreUnavailableError(f"the store cannot be reached ({type(exc).__name__}: {exc})") from exc
+        raise StoreUnavailableError(described(exc)) from exc
+
+
+def _make_patient(client: Any) -> None:
+    pool = client.connection_pool
+    pool.connection_class = patient(pool.connection_class)
 
 
 def pop_messages(client: Any, lists: Sequence[str], count: int) -> list[bytes]:

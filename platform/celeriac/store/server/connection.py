@@ -16,19 +16,13 @@ from typing import Any, Final, Self, TypeVar
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from celeriac.settings import StoreSettings
+from celeriac.store.server.answers import described, patient, refuses_login
 from celeriac.store.server.closed_transport import tell_closed_transports
 from celeriac.store.server.coalescer import Coalescer
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
@@ -44,7 +38,8 @@ log = logging.getLogger(__name__)
 #: The oldest version of the server that has all commands that are used here.
 MIN_VERSION: Final = (6, 2)
 
-_TRANSIENT = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+#: What is repeated. Refusals that pass by themselves are connection errors too (`answers.py`).
+_TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class StoreConnection:
@@ -71,19 +66,19 @@ class StoreConnection:
             # Half a surrogate pair in one text (a file name, for example) must not fail the whole batch.
             encoding_errors="replace",
         )
-        tell_closed_transports(self.redis.connection_pool)
+        pool = self.redis.connection_pool
+        pool.connection_class = patient(pool.connection_class)
+        tell_closed_transports(pool)
         self._limits = limit_arguments(settings)
         self._before_items = batch_arguments(settings)
         # A connection may go silent without being closed. A call that waits for it must notice that and use another
         # connection while the leases still hold. (With fsync, an answer may take 5 s without any fault.)
         timeout_s = TIMEOUT_S if settings.durability == "fsync" else min(max(settings.lease / 3, 1.0), TIMEOUT_S)
         #: The connection of the batches. One batch is sent at a time, so one connection is enough.
-        self._batch_connection = BatchConnection(self.redis.connection_pool, timeout_s=timeout_s)
+        self._batch_connection = BatchConnection(pool, timeout_s=timeout_s)
         #: The connection of the lease renewals, so that no other call delays them. A renewal that gets no answer in
         #: half the time to the next one is sent again over a new connection.
-        self._lease_connection = BatchConnection(
-            self.redis.connection_pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S)
-        )
+        self._lease_connection = BatchConnection(pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S))
         self._renewing = asyncio.Lock()
         self._coalescer = Coalescer(run=self._run_batches, common=self._leading)
         self._fsync = settings.durability == "fsync"
@@ -115,7 +110,11 @@ class StoreConnection:
         return type(self)(self._url, self.settings, patience_s=patience_s)
 
     async def stop(self) -> None:
-        """Wait until all calls have been answered, then disconnect. Idempotent."""
+        """Wait until all calls have been answered, then disconnect. Calls no longer wait for a store that is away.
+
+        Idempotent.
+        """
+        self._patience_s = 0.0
         await self._coalescer.drain()
         await self._batch_connection.close()
         await self._lease_connection.close()
@@ -133,7 +132,7 @@ class StoreConnection:
         try:
             await self.redis.ping()
         except (RedisError, OSError) as exc:
-            raise StoreUnavailableError(_away(exc)) from exc
+            raise StoreUnavailableError(described(exc)) from exc
 
     async def read(self, *commands: tuple[Any, ...], atomic: bool = False, errors: bool = False) -> list[Any]:
         """Run commands in one round trip and return their replies. All of them must be safe to repeat.
@@ -184,16 +183,20 @@ class StoreConnection:
 
     async def _one(self, name: str, *arguments: Any) -> Any:
         """Run a script that handles one thing, outside the batches."""
-        return await self._one_over(self._through_pool, name, arguments)
+        return await self._one_over(self._through_pool, name, lambda: arguments)
 
     async def _one_of_leases(self, name: str, *arguments: Any) -> Any:
         """Run a script as `_one` does, over the connection of the leases."""
         async with self._renewing:
-            return await self._one_over(self._lease_connection.exchange, name, arguments)
+            return await self._one_over(self._lease_connection.exchange, name, lambda: arguments)
 
-    async def _one_over(self, exchange: Exchange, name: str, arguments: Sequence[Any]) -> Any:
-        calls = [(script(name), [*self._limits, *arguments])]
-        replies = await self._patiently(lambda: self._run(calls, exchange))
+    async def _one_afresh(self, name: str, arguments: Callable[[], Sequence[Any]]) -> Any:
+        """Run a script as `_one` does; each repetition asks for its arguments."""
+        return await self._one_over(self._through_pool, name, arguments)
+
+    async def _one_over(self, exchange: Exchange, name: str, arguments: Callable[[], Sequence[Any]]) -> Any:
+        called = script(name)
+        replies = await self._patiently(lambda: self._run([(called, [*self._limits, *arguments()])], exchange))
         if isinstance(replies[0], BaseException):
             raise replies[0]
         return replies[0]
@@ -249,29 +252,28 @@ class StoreConnection:
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt`, and repeat it while the store is away, for at most `patience_s`."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_s
+        began = loop.time()
         pause_s = 0.02
         while True:
             try:
                 return await attempt()
             except _TRANSIENT as exc:
-                if loop.time() + pause_s >= give_up_at:
-                    raise StoreUnavailableError(_away(exc)) from exc
+                if refuses_login(exc) or loop.time() + pause_s >= began + self._patience_s:
+                    raise StoreUnavailableError(described(exc)) from exc
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.5)
             except RedisError as exc:
                 failure = StoreRefusedError if _is_final(exc) else StoreUnavailableError
-                raise failure(f"the store refused a command: {exc}") from exc
+                raise failure(described(exc)) from exc
 
 
 def _is_final(exc: RedisError) -> bool:
     """Return whether the server would refuse the same command again, however long the caller waits.
 
-    Other errors begin with a word in capitals for a state that may pass, such as `MISCONF` or `CLUSTERDOWN`.
+    Other errors begin with a word in capitals for something that an operator may mend, such as `NOPERM`.
     """
     code = str(exc).partition(" ")[0]
-    passes = isinstance(exc, OutOfMemoryError) or (code.isupper() and code != "WRONGTYPE")
-    return isinstance(exc, ResponseError) and not passes
+    return isinstance(exc, ResponseError) and not (code.isupper() and code != "WRONGTYPE")
 
 
 def is_wrong_kind(error: BaseException | None) -> bool:
@@ -296,10 +298,6 @@ _OF_NOTHING: Final[dict[str, Callable[[int], Any]]] = {
     "HMGET": lambda fields: [None] * fields,
     "HGET": lambda _: None,
 }
-
-
-def _away(exc: BaseException) -> str:
-    return f"the store cannot be reached ({type(exc).__name__}: {exc})"
 
 
 def _check_fsync(reply: Any) -> None:

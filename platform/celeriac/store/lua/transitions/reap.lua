@@ -1,10 +1,12 @@
 -- Return what nobody holds any more: expired leases go back to their group (or fail, if their attempts are used up),
 -- waiting tasks past their expiry fail, and so do remote tasks past their deadline.
 --
--- A server that was away could not be told that a worker lives: after a start of the server (another
--- run id than the one noted) leases are left alone until the grace has passed since the first call.
+-- A server that was away could not be told that a worker lives: after a start of the server (another run id than the
+-- one noted), and after a time in which it took no writes, leases are left alone until the grace has passed since the
+-- first call. It took no writes if the caller had to wait for it, and nobody else has called meanwhile.
 --
 -- ARGV[4] most tasks to handle in this call, of each kind (count)   ARGV[5] that grace (ms), '0' for none
+-- ARGV[6] '1' = the caller had to wait for the server, else ''
 --
 -- Returns {returned (count), failed (count), expired (count)}.
 
@@ -14,10 +16,13 @@ local returned, failed, expired = 0, 0, 0
 local settled_ms = 0
 if grace_ms > 0 then
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local known_run_id, since_ms = unpack(redis.call('HMGET', key.server, 'run_id', 'since_ms'))
-  if known_run_id ~= run_id then
-    since_ms = now
-    redis.call('HSET', key.server, 'run_id', run_id, 'since_ms', since_ms)
+  local known_run_id, since_ms, reaped_ms = unpack(redis.call('HMGET', key.server, 'run_id', 'since_ms', 'reaped_ms'))
+  local unseen_ms = now_ms - tonumber(reaped_ms or 0)
+  if known_run_id ~= run_id or (ARGV[6] == '1' and unseen_ms > grace_ms / 3) then
+    since_ms, unseen_ms = now, grace_ms
+  end
+  if unseen_ms > grace_ms / 6 then
+    redis.call('HSET', key.server, 'run_id', run_id, 'since_ms', since_ms, 'reaped_ms', now)
   end
   settled_ms = tonumber(since_ms) + grace_ms
 end
