@@ -44,7 +44,7 @@ end
 local function message_of(t, seq)
   local attempt, message = t.attempt or '0', t.message
   if message then return (string.gsub(message, '"retries": ?%d+', '"retries": ' .. attempt, 1)) end
-  return celery_message(t.id, t.type, t.queue, 9 - (t.priority or 0), attempt, summary_of(t.payload or '', t.secret_fields), seq)
+  return celery_message(t.id, t.type, t.queue, 9 - (tonumber(t.priority or 0) or 0), attempt, summary_of(t.payload or '', t.secret_fields), seq)
 end
 
 -- Push to a list at the end that is read next (`front`) or last; false when the key holds something else.

@@ -5,7 +5,7 @@
 local function enqueue(id, front)
   local t = read(id, {'hints', 'user_id', unpack(FIELDS_OF_A_HINT)})
   local seq = take_seq(1)
-  local score = waiting_score(tonumber(t.priority or 0), front, seq)
+  local score = waiting_score(tonumber(t.priority or 0) or 0, front, seq)
   local held = withheld(id, t.queue, t.delivery or '', score)
   redis.call('ZADD', waiting_of(t.queue, t.delivery), score, id)
   awaken(t.queue, t.delivery or '')

@@ -33,7 +33,7 @@ local FIELDS_OF_A_HINT = {'type', 'queue', 'priority', 'delivery', 'attempt', 'm
 local function hint(t, front, seq)
   local delivery = t.delivery or ''
   if delivery == '' then
-    return push(celery_list(t.queue, tonumber(t.priority or 0)), message_of(t, seq), front)
+    return push(celery_list(t.queue, tonumber(t.priority or 0) or 0), message_of(t, seq), front)
   elseif delivery == 'broker' then
     return push(key.outbox, t.id, front)
   elseif delivery == 'remote' then
