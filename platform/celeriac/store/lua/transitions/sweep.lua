@@ -38,7 +38,8 @@ end
 -- `claimed_ms`: when the list was last seen to move on, false when it is empty.
 local function resend(id, claimed_ms)
   local t = read(id, {'status', 'hints', 'hinted_ms', unpack(FIELDS_OF_A_HINT)})
-  if t.status ~= 'PENDING' then
+  -- A record without type or queue was damaged by a foreign program.
+  if t.status ~= 'PENDING' or not (t.type and t.queue) then
     redis.call('ZREM', key.waiting(group), id)
     return
   end
