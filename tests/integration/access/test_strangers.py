@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,54 @@ async def test_a_token_in_the_query_is_taken_however_it_is_spelled(valkey_url: s
         listening(url, 1, f"?{name}={token_of(settings, user_id='1', scopes=())}") as listener,
     ):
         await listener.next("connected")
+
+
+#: Values of headers that parsers of other programs have needed quadratic time for.
+ROUGH = [
+    '"\\1',
+    '\\"',
+    ";",
+    ';"',
+    "a=;",
+    'a="b;c";',
+    ",",
+    "0-1,",
+    "QQ,",
+    "a;q=0.1,",
+    "%41",
+    "(",
+    "[:",
+    "celeriac_session=",
+]
+NAMES = (
+    "Cookie", "Origin", "Authorization", "X-API-Key", "Content-Type", "Content-Encoding", "Accept", "Accept-Encoding",
+    "Range", "If-Range", "If-None-Match", "If-Modified-Since", "Last-Event-ID", "Idempotency-Key", "Upload-Metadata",
+    "Upload-Checksum", "Content-Digest", "X-Forwarded-For", "Forwarded", "Sec-WebSocket-Protocol", "Sec-Fetch-Site",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_header_of_a_stranger_takes_long_to_read(valkey_url: str, tmp_path: Path, name: str) -> None:
+    size = 7900 if name.startswith("Sec-WebSocket") else 15_800
+    async with client_of(settings_of(valkey_url, tmp_path, trusted_proxies=["127.0.0.1"])) as client:
+
+        async def cpu_s(line: str, value: str) -> float:
+            method, path = paths(line)
+            upgrade = HANDSHAKE if method == WEBSOCKET else b""
+            head = (
+                f"{'GET' if method == WEBSOCKET else method} {path} HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\n"
+            )
+            best = float("inf")
+            for _ in range(2):
+                began = time.process_time()
+                answer = await ask(client.base_url.port, [head.encode() + upgrade + b"\r\n"], of_head=method == "HEAD")
+                best = min(best, time.process_time() - began)
+                assert answer.status < 500, (line, value[:20])
+            return best
+
+        for line in ("GET /healthz", "POST /api/v1/files/", "POST /api/v1/uploads", "POST /sign-in", "WS /ws"):
+            plain = await cpu_s(line, "a" * size)
+            for piece in ROUGH:
+                value = piece * (size // len(piece))
+                for quoted in (value, f'a="{value[:-4]}"'):
+                    assert await cpu_s(line, quoted) < 10 * plain + 0.01, (line, piece)
