@@ -54,10 +54,10 @@ async def test_what_the_platform_makes_is_for_its_user_only(tmp_path: Path, umas
 
 
 async def test_up_runs_with_few_open_files_and_without_the_usual_variables(tmp_path: Path) -> None:
-    folder = tmp_path / "data ä 🎉 %41?#&;x=y"
+    folder = tmp_path / "data ä 🎉 %41#&;x=y"
     odd = {"TZ": "No/Where", "TMPDIR": "/nowhere", "PYTHONOPTIMIZE": "2", "LC_ALL": "xx_YY"}
     with RunningUp(folder, cwd=tmp_path, command=in_shell("ulimit -n 256 && unset HOME"), **odd) as up:
-        await up.ready()
+        await up.said("is ready.", timeout_s=90)
         with Client(up.run_json["http"]) as client:
             handles = client.submit_many([{"type": "celeriac.demo", "payload": {"seconds": 0.01}}] * 300)
             for handle in handles:

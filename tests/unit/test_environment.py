@@ -247,6 +247,15 @@ def test_a_socket_whose_path_is_too_long_is_refused_when_the_settings_are_read(p
     assert short.grpc_services.resolve("x") is not None
 
 
+def test_a_data_folder_that_no_url_of_sqlite_can_name_is_refused() -> None:
+    for folder in ("/d/a?b", "/d/a?mode=ro"):
+        with pytest.raises(SettingsError, match=r"question mark"):
+            assert load_settings(environ={"CELERIAC_DATA_DIR": folder}).history_url
+        url = load_settings(environ={"CELERIAC_DATA_DIR": folder, "DATABASE_URL": "postgresql://h/x"}).history_url
+        assert url == "postgresql://h/x"
+    assert load_settings(environ={"CELERIAC_DATA_DIR": "/d/%41#ä ;"}).history_url == "sqlite:////d/%41#ä ;/celeriac.db"
+
+
 def test_http_trusts_the_same_proxies() -> None:
     trusted = _TrustedHosts(_proxies(["10.0.0.0/8", "192.0.2.1", "fd00::/16"]))
     for host in ("10.0.0.7", "::ffff:10.0.0.7", "192.0.2.1", "::ffff:192.0.2.1", "fd00::8"):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from celeriac.errors import SettingsError
 from celeriac.settings.access import AccessSettings
 from celeriac.settings.dispatch import DispatchSettings
 from celeriac.settings.engine import (
@@ -275,7 +276,15 @@ class Settings(Section):
     @property
     def history_url(self) -> str:
         """The URL of the history's database: the configured one, else a SQLite file in the data folder."""
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'celeriac.db'}"
+        if self.database_url is not None:
+            return self.database_url
+        file = str(self.data_dir.absolute() / "celeriac.db")
+        if "?" in file:
+            raise SettingsError(
+                f"data_dir: the URL of a SQLite file cannot hold the question mark of {file}: choose a folder without"
+                " one, or set DATABASE_URL"
+            )
+        return f"sqlite:///{file}"
 
     @property
     def retentions(self) -> Retentions:
