@@ -9,7 +9,7 @@ ARGS   ?=
 JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
 
 .DEFAULT_GOAL := help
-.PHONY: help up check test unit lint types imports proto client bench soak ci clean
+.PHONY: help up check test test-clocks unit lint types imports proto client bench soak ci clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: $(VENV)/.dev ## Run the whole test suite; it says beforehand how long that
 	@# Empty means unset: the programs that tests start then find their modules compiled. Not reordered: the files that
 	@# take longest are begun first (tests/kit/costs.py), so that no process is left with one of them at the end.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-clocks: $(VENV)/.dev ## Run the tests that depend on the clock at odd hours, days and in other zones (needs libfaketime)
+	$(BIN)/python tools/test_clocks.py $(ARGS)
 
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .
