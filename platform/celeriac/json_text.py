@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gc
 import json
 import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import date, time
 from itertools import chain
 from typing import Any, Final
@@ -39,6 +41,8 @@ _MAX_DIGITS: Final = len(str(_MAX_INTEGER))
 #: Every digit and minus sign becomes `0`, all else a blank. 20 in a row may be an integer that 64 bits do not hold.
 _MARKS: Final = bytes(0x30 if byte in b"-0123456789" else 0x20 for byte in range(256))
 _LONG_NUMBER: Final = b"0" * 20
+#: A text of more bytes is read without the garbage collector, which would take most of the time.
+_LONG_TEXT: Final = 65_536
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PLAIN_NAME: Final = re.compile(r"[\w$-]{1,60}")
 _MAX_PATH: Final = 200
@@ -56,12 +60,25 @@ _WRITTEN_AS_TEXT: Final = (date, time, UUID)
 def read(text: str | bytes | bytearray, what: str = "the text") -> Any:
     """Read JSON; raises `JsonError`, which names the place in the document, or else `what`."""
     try:
-        value = orjson.loads(text)
+        with _without_collections() if len(text) > _LONG_TEXT else nullcontext():
+            value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise _unreadable(text, what, exc) from None
     if _LONG_NUMBER in (text.encode() if isinstance(text, str) else text).translate(_MARKS):
         return _read_exactly(text, what)
     return value
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pause the garbage collector: it would look again and again through all that a long text is read into."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write(
