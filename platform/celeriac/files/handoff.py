@@ -204,6 +204,11 @@ class Handoff:
             if entry.endswith(VOID):
                 yield entry.removesuffix(VOID), self._age_s(entry)
 
+    def is_doubtful(self, task_id: str) -> bool:
+        """Return whether a task's record does not prove that it has its file: the handoff goes on, or was undone."""
+        journal = self._journal(task_id)
+        return os.path.lexists(journal) or os.path.lexists(_void(journal))
+
     def forget(self, task_id: str) -> None:
         """Drop the entry of a handoff that was undone."""
         self._disk.drop_note(_void(self._journal(task_id)))

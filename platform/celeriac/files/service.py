@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 from celeriac.access.principal import LOCAL, Principal
 from celeriac.errors import (
+    FileBusyError,
     FileMissingError,
     FileNotAllowedError,
     ForbiddenError,
@@ -118,6 +119,10 @@ class Files:
             # The first submission of this key has taken the file already.
             known = await self.store.made_under(submission.user_id, submission.idempotency_key)
             if known is not None:
+                if await self.run(self.handoff.is_doubtful, known.task_id):
+                    raise FileBusyError(
+                        "an earlier submission with this key is not done, and may be undone: try again in a moment"
+                    )
                 return known
         await self.check(payload, caller)
         path = await self._path_of(payload)

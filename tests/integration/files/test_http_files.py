@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from celeriac.files.sweeping import UploadSweeper
+from celeriac.files.handoff import Handoff
+from celeriac.files.sweeping import HandoffSweeper, UploadSweeper
 from celeriac.files.uploads import UploadArea
 from celeriac.model import Claim
 from celeriac.settings import Settings
@@ -235,6 +236,29 @@ async def test_an_idempotency_key_answers_the_first_task_though_its_file_is_gone
     ]
     assert [answer.status_code for answer in answers] == [202, 200]
     assert answers[0].json()["task_id"] == answers[1].json()["task_id"]
+
+
+async def test_a_key_whose_first_submission_may_be_undone_is_not_answered_with_its_task(
+    client: httpx.AsyncClient, tmp_path: Path, valkey_url: str
+) -> None:
+    """The store was stalled: the file was given back or is about to be, and the record arrived nevertheless."""
+    stored = await upload(client)
+
+    async def ask() -> httpx.Response:
+        return await process(client, {"file_id": stored["file_id"]}, headers={"Idempotency-Key": "k"})
+
+    task_id = (await ask()).json()["task_id"]
+    journal = tmp_path / "storage" / ".handoff" / task_id
+    for entry in (journal, journal.with_name(f"{task_id}.void")):
+        entry.write_bytes(b"")
+        answer = await ask()
+        assert (answer.status_code, answer.json()["code"]) == (409, "file_busy")
+        if entry == journal:
+            entry.unlink()  # the handoff is done
+            assert (await ask()).json() == {"task_id": task_id, "status": "pending"}
+    async with TaskStore(valkey_url, Settings().store) as store:
+        await HandoffSweeper(store=store, handoff=Handoff(tmp_path / "storage"), grace_s=0).step()
+    assert (await ask()).json() == {"task_id": task_id, "status": "cancelled"}
 
 
 async def test_of_many_tasks_for_one_upload_one_gets_it(client: httpx.AsyncClient, tmp_path: Path) -> None:

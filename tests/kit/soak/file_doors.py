@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from pathlib import Path
@@ -81,10 +82,16 @@ class FileDoors:
             "metadata": {"sha256": hashlib.sha256(data).hexdigest()},
         }
         headers = {"Idempotency-Key": secrets.token_hex(12)}
-        answer = await self._knocker.insist("file task", "POST", "/api/v1/tasks", json=document, headers=headers)
+        for _ in range(30):
+            answer = await self._knocker.insist("file task", "POST", "/api/v1/tasks", json=document, headers=headers)
+            if answer is None or answer.status_code != 409:
+                break
+            await asyncio.sleep(2)  # an earlier request is not done
         if answer is None:
             return
-        if answer.status_code in (200, 202):
+        if answer.status_code == 200 and answer.json()["status"] == "cancelled":
+            self._ledger.refused["file task", "undone"] += 1
+        elif answer.status_code in (200, 202):
             self._ledger.accept(answer.json()["task_id"], "upload", "file")
         else:
             # The upload may have expired while the servers were away.
