@@ -17,6 +17,7 @@ from celeriac.model import Status
 from celeriac.settings import Retentions
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import server_ms
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,13 @@ class Pruner(Role):
     async def step(self) -> float:
         """Delete up to one batch of one type; returns the seconds until the next look."""
         try:
+            # The clock that wrote the records. This machine's may be years ahead of it.
+            now_ms = await server_ms(self._store)
             for task_type in await self._types():
-                if deleted := await self._prune(task_type):
+                if deleted := await self._prune(task_type, now_ms):
                     log.info("history: deleted %d tasks of type %s whose retention is over", deleted, task_type)
                     return _BREATH_S
-            if await self._prune_lost():
+            if await self._prune_lost(now_ms):
                 return _BREATH_S
             await self._optimize()
         except HistoryUnavailableError as exc:
@@ -75,8 +78,8 @@ class Pruner(Role):
                     return found
                 found.append(name)
 
-    async def _prune(self, task_type: str) -> int:
-        before_ms = _now_ms() - round(self._retentions.history_of(task_type) * 1000)
+    async def _prune(self, task_type: str, now_ms: int) -> int:
+        before_ms = now_ms - round(self._retentions.history_of(task_type) * 1000)
         over = (
             select(_c.task_id)
             .where(_c.type == task_type, _c.finished_ms.is_not(None), _c.finished_ms < before_ms)
@@ -92,9 +95,9 @@ class Pruner(Role):
             await _delete(connection, ids)
         return len(ids)
 
-    async def _prune_lost(self) -> bool:
+    async def _prune_lost(self, now_ms: int) -> bool:
         """Look at one batch of open tasks that are older than any retention; returns whether there are more."""
-        before_ms = _now_ms() - round(self._retentions.history_s * 1000)
+        before_ms = now_ms - round(self._retentions.history_s * 1000)
         place = (_c.created_ms, _c.task_id)
         old = (
             select(*place)
@@ -126,7 +129,3 @@ class Pruner(Role):
 async def _delete(connection: AsyncConnection, ids: Sequence[str]) -> None:
     for table in (events, tags, tasks):
         await connection.execute(delete(table).where(table.c.task_id.in_(ids)))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

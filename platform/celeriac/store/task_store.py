@@ -243,9 +243,9 @@ class TaskStore(StoreReader):
             "max_retries": call.max_retries,
             "attempts_allowed": amendment.attempts_allowed,
         }
-        expires_ms = "" if call.expires_at_ms is None else call.expires_at_ms
+        times = ["" if ms is None else ms for ms in (call.expires_at_ms, call.expires_in_ms)]
         pairs = [part for pair in fields.items() for part in pair]
-        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, call.group, expires_ms, *pairs))
+        _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, call.group, *times, *pairs))
 
     async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
         """End the attempt as cancelled."""

@@ -117,6 +117,9 @@ class CeleryCall:
     max_retries: int
     run_at_ms: int | None = None
     expires_at_ms: int | None = None
+    #: The same, counted from the store's now (milliseconds).
+    delay_ms: int | None = None
+    expires_in_ms: int | None = None
     timeout_ms: int | None = None
     #: The message as it was published, where the record alone does not say all (JSON, in kombu's envelope).
     message: str | None = None
@@ -144,7 +147,9 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
         priority=call.priority,
         max_retries=max_retries,
         run_at_ms=call.run_at_ms,
+        delay_ms=call.delay_ms,
         expires_at_ms=call.expires_at_ms,
+        expires_in_ms=call.expires_in_ms,
         timeout_ms=timeout_ms,
         retention_ms=of_type.retention_ms,
         delivery=of_type.delivery,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import kombu
 from celery.app.amqp import AMQP
 
+from celeriac_tasks.engine.messages import relative_times
 from celeriac_tasks.engine.transport import NAME
 
 #: The longest pause between two tries to connect (seconds). Celery's 30 s would make a failover take that long.
@@ -54,6 +55,18 @@ class StoreAMQP(AMQP):
     """Celery's factory of connections, queues and messages."""
 
     Connection = StoreConnection
+
+    def as_task_v2(
+        self, task_id: str, name: str, args: Any = None, kwargs: Any = None, countdown: Any = None, eta: Any = None,
+        group_id: Any = None, group_index: Any = None, expires: Any = None, *more: Any, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Return the message of a call; it says too which of its times count from now."""
+        message = super().as_task_v2(
+            task_id, name, args, kwargs, countdown, eta, group_id, group_index, expires, *more, **options
+        )
+        if options.get("now") is None:
+            message.headers.update(relative_times(countdown, expires))
+        return message
 
 
 def _end_with_worker() -> None:

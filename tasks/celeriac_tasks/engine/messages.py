@@ -31,6 +31,10 @@ HEADER: Final = "celeriac"
 #: Values of the header. BUILT: the platform built the message, and only the record has the payload.
 #: KEPT: Celery built the message, and the record keeps it.
 BUILT, KEPT = 1, 2
+#: Headers of a call on its way to its record: the caller's `countdown` and relative `expires` (seconds). Celery turns
+#: both into moments by the clock of the caller's host, which may be wrong; the record counts from the store's now.
+COUNTDOWN, EXPIRES_IN = "celeriac-countdown", "celeriac-expires-in"
+_RELATIVE: Final = (COUNTDOWN, EXPIRES_IN)
 #: The `max_retries` of a record that means "retry without a limit".
 UNLIMITED_RETRIES: Final = 1_000_000
 
@@ -66,6 +70,12 @@ def built_here(headers: Mapping[str, Any]) -> bool:
     return headers.get(HEADER) == BUILT
 
 
+def relative_times(countdown: Any, expires: Any) -> dict[str, float]:
+    """Return the headers for the times of a call that count from now."""
+    numbers = {COUNTDOWN: countdown or None, EXPIRES_IN: expires}
+    return {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+
+
 def call_of_envelope(message: Mapping[str, Any]) -> PublishedCall:
     """Return the call in a message, in the form in which kombu's virtual transports store it."""
     headers, properties = dict(message["headers"]), message["properties"]
@@ -83,7 +93,9 @@ def call_of_envelope(message: Mapping[str, Any]) -> PublishedCall:
 
 def call_of_message(message: Any, decoded: Any) -> PublishedCall:
     """Return the call in a `kombu.Message`; `decoded` is its payload if the message uses protocol 1."""
-    headers = {name: value for name, value in (message.headers or {}).items() if name != "compression"}
+    # When it was published is unknown here, so only its moments count.
+    left_out = ("compression", *_RELATIVE)
+    headers = {name: value for name, value in (message.headers or {}).items() if name not in left_out}
     if decoded is None and "args" not in message.payload:
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
         return PublishedCall(headers, body, message.content_type, message.content_encoding, message.properties)
@@ -148,6 +160,8 @@ def celery_call(
     with _refusing("time_limit"):
         timeout_ms = None if limit_s is None else duration_ms(limit_s, what="time_limit")
     needed = not registered or any(embed.values())
+    run_at_ms, delay_ms = _moment(call.headers, "eta", COUNTDOWN)
+    expires_at_ms, expires_in_ms = _moment(call.headers, "expires", EXPIRES_IN)
     return CeleryCall(
         task_id=task_id,
         name=call.headers["task"],
@@ -155,8 +169,11 @@ def celery_call(
         group=group,
         priority=_priority(call.properties.get("priority"), delivery),
         max_retries=UNLIMITED_RETRIES if max_retries is None else max_retries,
-        run_at_ms=_ms("eta", call.headers.get("eta")),
-        expires_at_ms=_ms("expires", call.headers.get("expires")),
+        run_at_ms=run_at_ms,
+        delay_ms=delay_ms,
+        expires_at_ms=expires_at_ms,
+        # Zero would mean that it has expired before its record exists.
+        expires_in_ms=None if expires_in_ms is None else max(1, expires_in_ms),
         timeout_ms=timeout_ms,
         message=_kept(call, group, limit_s) if needed else None,
         follows=bool(call.headers.get("parent_id")),
@@ -171,12 +188,13 @@ def _kept(call: PublishedCall, queue: str, limit_s: float | None) -> str:
     priority = call.properties.get("priority")
     _, soft_s = call.headers.get("timelimit") or (None, None)
     limits = [None if limit_s is None else limit_s + _KILL_LATER_S, soft_s]
+    headers = {name: value for name, value in call.headers.items() if name not in _RELATIVE}
     return _written(
         {
             "body": base64.b64encode(call.body).decode(),
             "content-encoding": call.content_encoding,
             "content-type": call.content_type,
-            "headers": {"retries": 0, **call.headers, "timelimit": limits, "eta": None, "expires": None, HEADER: KEPT},
+            "headers": {"retries": 0, **headers, "timelimit": limits, "eta": None, "expires": None, HEADER: KEPT},
             "properties": {
                 "correlation_id": call.headers["id"],
                 "reply_to": call.properties.get("reply_to") or "",
@@ -195,6 +213,12 @@ def _priority(priority: Any, delivery: Delivery) -> int:
     """Return the task's priority (9 is served first). In Celery's lists on Redis, 0 is served first."""
     served = min(max(int(priority or 0), 0), _TOP_PRIORITY)
     return served if delivery is Delivery.BROKER else _TOP_PRIORITY - served
+
+
+def _moment(headers: Mapping[str, Any], name: str, relative: str) -> tuple[int | None, int | None]:
+    """Return when something is to happen: as a moment, or in how many milliseconds if the caller said that."""
+    moment_ms, seconds = _ms(name, headers.get(name)), headers.get(relative)
+    return (moment_ms, None) if seconds is None else (None, max(0, round(seconds * 1000)))
 
 
 def _ms(name: str, text: str | None) -> int | None:

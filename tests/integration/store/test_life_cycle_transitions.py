@@ -16,11 +16,24 @@ from celeriac.errors import (
     StaleClaimError,
     TaskNotFoundError,
 )
-from celeriac.model import Amendment, Claim, Delivery, Failure, Progress, Refusal, RemoteOrders, Status, Submission
+from celeriac.model import (
+    Amendment,
+    Claim,
+    Delivery,
+    Failure,
+    Progress,
+    Refusal,
+    RemoteOrders,
+    Status,
+    Submission,
+    ms_from_utc,
+    utc_from_ms,
+)
 from celeriac.settings import GroupSettings, Settings
 from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.standings import server_ms
 from tests.kit.life_cycle_state import take_ids
 
 BROKEN = Failure("broken", "it broke", True)
@@ -489,6 +502,27 @@ async def test_what_a_running_attempt_amends_is_what_the_next_one_gets(store: Ta
     second = await store.claim("t", worker="w")
     assert isinstance(second, Claim)
     assert (second.payload, second.attempts_allowed) == ('{"args": [2]}', 5)
+
+
+async def test_an_amended_expiry_counts_from_the_stores_now_and_ends_a_task_that_waits_for_its_retry(
+    store: TaskStore,
+) -> None:
+    first = Submission(task_id="t", type="app.add", group="celery", max_retries=3)
+    await store.submit(first)
+    claim = await store.claim("t", worker="w")
+    assert isinstance(claim, Claim)
+    began = utc_from_ms(await server_ms(store))
+    await store.amend(claim, Amendment(replace(first, expires_in_ms=50), attempts_allowed=4))
+    expires_at = (await store.get("t")).expires_at
+    assert expires_at is not None
+    assert (expires_at - began).total_seconds() >= 0.05
+    assert await store.fail(claim, BROKEN, 3_600_000) is Status.RETRYING
+    while await server_ms(store) < ms_from_utc(expires_at):
+        await asyncio.sleep(0.01)
+    await store.reap()
+    task = await store.get("t")
+    assert task.error is not None
+    assert (task.status, task.error.code, task.attempt) == (Status.FAILED, "expired", 1)
 
 
 async def test_an_amended_attempt_lets_the_next_task_of_its_limited_group_start(store: TaskStore) -> None:

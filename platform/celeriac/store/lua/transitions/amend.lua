@@ -3,16 +3,18 @@
 --
 -- ARGV[4] id (text)   ARGV[5] fence of its claim (text)   ARGV[6] group (text)
 -- ARGV[7] when the next attempt expires unless it has started (ms since the epoch), '' for never
--- ARGV[8..] 2 values per field of the record: its name, and its new value (text), '' if the record is to be without it
+-- ARGV[8] in how many milliseconds from now it does, instead of ARGV[7], or ''
+-- ARGV[9..] 2 values per field of the record: its name, and its new value (text), '' if the record is to be without it
 --
 -- Returns 'ok' | 'stale:STATUS' (it is not this claim's any more).
 
-local id, fence, group, expires_ms = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local id, fence, group, expires_ms, expires_in_ms = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+if expires_in_ms ~= '' then expires_ms = int(now_ms + tonumber(expires_in_ms)) end
 local task = key.task(id)
 
 local status, holder, old_queue = fields(id, 'status', 'fence', 'queue')
 if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', task, ARGV[i]) else redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 end
 if expires_ms == '' then
