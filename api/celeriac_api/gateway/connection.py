@@ -88,7 +88,8 @@ class WorkerConnection:
         """Send a message soon. A worker that reads too slowly is disconnected."""
         if self.closed:
             return
-        self._outbox.most = self.buffer + self.concurrency
+        # The worker may have lowered its concurrency while tasks are on their way to it.
+        self._outbox.most = self.buffer + max(self.concurrency, len(self.running))
         if not self._outbox.put(text):
             log.warning("remote worker %s reads too slowly: disconnected", self.worker_id)
             self.close(messages.NOT_RESPONDING, "messages are not read")

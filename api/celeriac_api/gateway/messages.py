@@ -14,6 +14,19 @@ TRY_LATER: Final = 1013  #: no room, or no store: reconnect later
 POLICY: Final = 1008  #: bad token or bad group: do not reconnect
 NOT_RESPONDING: Final = 4000  #: it did not answer, or kept a task for too long: reconnect
 
+#: What a worker may send: the fields of each type that mean something. Others are ignored.
+FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "ready": ("concurrency", "models", "name"),
+    "task_complete": ("taskId", "result", "duration"),
+    "task_error": ("taskId", "error", "code", "retryable", "duration"),
+    "progress": ("taskId", "percentage", "stage", "message"),
+    "delta": ("taskId", "content"),
+    "log": ("taskId", "level", "message", "data"),
+    "ping": (),
+    "pong": (),
+    "drain": (),
+}
+
 PING: Final = '{"type":"ping"}'
 PONG: Final = '{"type":"pong"}'
 

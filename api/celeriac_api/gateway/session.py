@@ -35,7 +35,7 @@ _TAKEN_BACK: Final[dict[StopReason | None, str]] = {
     StopReason.TIMEOUT: "has timed out",
 }
 
-_KNOWN: Final = "ready, task_complete, task_error, progress, delta, log, ping, pong, drain"
+_KNOWN: Final = ", ".join(messages.FIELDS)
 
 
 class WorkerSession:
@@ -113,10 +113,10 @@ class WorkerSession:
         if models is not None:
             if not isinstance(models, list) or not all(isinstance(name, str) and name for name in models):
                 raise MalformedMessageError("models must be a list of names")
-            connection.models = tuple(dict.fromkeys(_printable(name)[:_MAX_NAME] for name in models[:_MAX_MODELS]))
+            connection.models = tuple(dict.fromkeys(_printable(name, _MAX_NAME) for name in models[:_MAX_MODELS]))
         name = message.get("name")
         if name is not None:
-            connection.name = _printable(str(name))[:_MAX_NAME]
+            connection.name = _printable(name if isinstance(name, str) else describe(name), _MAX_NAME)
         connection.concurrency = min(concurrency, self._gateway.settings.max_concurrency)
         connection.ready = True
         connection.draining = False
@@ -162,7 +162,7 @@ class WorkerSession:
         code = message.get("code")
         retryable = message.get("retryable", True)
         failure = Failure(
-            _printable(code)[:_MAX_CODE] if isinstance(code, str) and code else "task_error",
+            _printable(code, _MAX_CODE) if isinstance(code, str) and code else "task_error",
             text[:MAX_TEXT],
             retryable=retryable is not False,
         )
@@ -262,5 +262,6 @@ def _text_of(message: dict[str, Any], name: str) -> str:
     return value[:MAX_TEXT] if isinstance(value, str) else ""
 
 
-def _printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())
+def _printable(text: str, most: int) -> str:
+    """Return the printable characters of a name, at most so many; one with very many others is cut before."""
+    return "".join(character for character in text[: 4 * most] if character.isprintable())[:most]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame
@@ -19,6 +21,10 @@ from celeriac_api.http.http_protocol import refusal
 PONGS: Final = "celeriac.pongs"
 #: The key in a connection's scope for the function that sets the largest message (bytes).
 _SET_LARGEST: Final = "celeriac.set_largest_message"
+#: The loop serves others at the latest after this time of reading (seconds), looked at after so many bytes: they may
+#: hold hundreds of tiny frames.
+_TURN_S: Final = 0.005
+_SLICE_BYTES: Final = 1024
 _NOT_A_HANDSHAKE: Final = "this is not a WebSocket handshake (RFC 6455, section 4.1)"
 
 
@@ -38,6 +44,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._dropped = 0
         #: What the client may still send before the caller is known (bytes); None once it is.
         self._unproven_left: int | None = 2 * limits.max_unproven_bytes
+        #: What arrived and is not read yet. Meanwhile nothing more is taken from the socket.
+        self._held = bytearray()
+        self._next_turn: asyncio.Handle | None = None
+        #: The last pong, while the client does not take what it is sent.
+        self._late_pong = b""
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived. After an error it is ignored: the client may still have to read why."""
@@ -52,6 +63,44 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 # Many tiny frames would cost more than one large one.
                 self._end_unproven()
                 return
+        if not self._held and len(data) <= _SLICE_BYTES:
+            self._read(data)
+            return
+        self._held += data
+        if self._next_turn is None:
+            self._take_turn()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what is held: the end is the last that the endpoint hears of."""
+        self._held.clear()
+        super().connection_lost(exc)
+
+    def _take_turn(self) -> None:
+        """Read what is held, a slice at a time, until a turn is over or the endpoint has a message to handle."""
+        self._next_turn = None
+        over = time.perf_counter() + _TURN_S
+        while self._held and not self.read_paused:
+            piece = bytes(memoryview(self._held)[:_SLICE_BYTES])
+            del self._held[:_SLICE_BYTES]
+            self._read(piece)
+            if self.conn.parser_exc is not None or self.conn.handshake_exc is not None or self.transport.is_closing():
+                self._held.clear()
+            elif time.perf_counter() > over:
+                break
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what is held at the next turn; when all of it is read, go on with what the socket has."""
+        if self.transport.is_closing():
+            self._held.clear()
+        elif self._held:
+            self.transport.pause_reading()
+            if not self.read_paused and self._next_turn is None:
+                self._next_turn = self.loop.call_soon(self._take_turn)
+        elif not self.read_paused:
+            self.transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # Not even a request: the library does not say so by itself.
@@ -97,11 +146,35 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().run_asgi()
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return what arrived next. What is held is read after the endpoint has handled it."""
+        message = await super().receive()
+        if self._held:
+            self._go_on()
+        return message
+
     async def send(self, message: ASGISendEvent) -> None:
         """Send; a complete refusal ends the handshake."""
         await super().send(message)
+        if self._held:
+            self._go_on()
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+    def handle_ping(self) -> None:
+        """Answer a ping. For a client that does not read, only the last one is answered (RFC 6455, 5.5.3)."""
+        pong = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pong)
+        else:
+            self._late_pong = pong
+
+    def resume_writing(self) -> None:
+        """Send what waited for the client."""
+        super().resume_writing()
+        pong, self._late_pong = self._late_pong, b""
+        if pong and not self.close_sent:
+            self.transport.write(pong)
 
     def handle_pong(self, event: Frame) -> None:
         """Report a pong."""

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 DOMAIN: Final = "celeriac"
 #: Where gRPC clients look for `google.rpc.Status` (gRPC's richer error model).
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+#: The longest text of an error (characters), and how many fields one names.
+_LONGEST_TEXT: Final = 500
+_MOST_VIOLATIONS: Final = 10
 _INTERNAL: Final = "the server has an internal error; its log says more"
 
 
@@ -31,15 +34,24 @@ async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Exce
     if not isinstance(error, CeleriacError) or code is grpc.StatusCode.INTERNAL:
         log.error("a call failed unexpectedly", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, _INTERNAL)
-    details = Status(code=code.value[0], message=str(error), details=[_packed(part) for part in _details(error, row)])
-    await context.abort(code, str(error), ((_DETAILS_KEY, details.SerializeToString()),))
+    text = _brief(str(error))
+    details = Status(code=code.value[0], message=text, details=[_packed(part) for part in _details(error, row)])
+    await context.abort(code, text, ((_DETAILS_KEY, details.SerializeToString()),))
     raise AssertionError("abort raises")
+
+
+def _brief(text: str) -> str:
+    """Return a text short enough for trailers: a client drops longer ones, and the status with them."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT // 2]}…{text[-_LONGEST_TEXT // 2 :]}"
 
 
 def _details(error: CeleriacError, row: Row) -> list[Message]:
     parts: list[Message] = [ErrorInfo(reason=error.code.upper(), domain=DOMAIN)]
     if violations := _violations(error):
-        fields = [BadRequest.FieldViolation(field=v.field, description=v.message) for v in violations]
+        fields = [
+            BadRequest.FieldViolation(field=v.field, description=_brief(v.message))
+            for v in violations[:_MOST_VIOLATIONS]
+        ]
         parts.append(BadRequest(field_violations=fields))
     if row.retry_after_s is not None:
         parts.append(RetryInfo(retry_delay=Duration(seconds=row.retry_after_s)))

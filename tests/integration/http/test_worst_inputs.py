@@ -7,30 +7,20 @@ tested as soon as it exists.
 from __future__ import annotations
 
 import json
-import statistics
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import pytest
 
-from celeriac.database.migrating import migrate
 from celeriac.settings import Settings
 from celeriac_api.app import create_app
 from celeriac_api.routing import Route, RouteTable, WebSocketRoute
+from tests.kit.api.watched_api import Health, api
 from tests.kit.api.worst_inputs import WorstInput, worst_inputs
-from tests.kit.command_line import CELERIAC, clean_environment
-from tests.kit.servers import free_port
 
 #: The longest refusal and the longest other answer (bytes).
 REFUSAL_BYTES, ANSWER_BYTES = 64 * 1024, 2 * 1024 * 1024
-#: How much longer `/healthz` may take than it takes to read a long body as JSON in this run.
-FACTOR = 5
 #: Calls of remote workers: where none is connected, that is said with 503. A history that is missing is 501.
 ALLOWED = {501: "ledger_missing", 503: "no_worker"}
 
@@ -38,65 +28,6 @@ ALLOWED = {501: "ledger_missing", 503: "no_worker"}
 def routes() -> dict[str, Route | WebSocketRoute]:
     table = RouteTable(create_app(Settings(redis_url="redis://127.0.0.1:1/0")).routes)
     return {f"{method} {route.path}": route for _, _, methods, route in table._rows for method in methods}
-
-
-class Health:
-    """Asks for `/healthz` all the time on one connection, and notes how long each answer took."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        #: When each question began and how long its answer took (seconds).
-        self.answers: list[tuple[float, float]] = []
-
-    def __enter__(self) -> Health:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._end.set()
-        self._thread.join(30)
-
-    def longest_s(self, begun: float) -> float:
-        """Return the longest answer since `begun`, also of a question that was asked before and answered after."""
-        return max((took for at, took in self.answers[-3000:] if at + took >= begun), default=0.0)
-
-    def _ask(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-        while not self._end.is_set():
-            begun = time.monotonic()
-            connection.request("GET", "/healthz")
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200
-            self.answers.append((begun, time.monotonic() - begun))
-            self._end.wait(0.02)
-
-
-@contextmanager
-def api(valkey_url: str, folder: Path) -> Iterator[int]:
-    """Serve the API in a process of its own; yields its port."""
-    database, port = f"sqlite:///{folder / 'history.db'}", free_port()
-    migrate(database)
-    process = subprocess.Popen(
-        [*CELERIAC, "api", "--port", str(port), "--grpc-port", str(free_port()), "--data-dir", str(folder)],
-        env=clean_environment(REDIS_URL=valkey_url, DATABASE_URL=database, CELERIAC_LOG_LEVEL="error"),
-        cwd=folder,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            for _ in range(600):
-                try:
-                    assert client.get("/readyz").status_code == 200
-                    break
-                except (httpx.TransportError, AssertionError):
-                    assert process.poll() is None
-                    time.sleep(0.1)
-        yield port
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 def answer_of(client: httpx.Client, worst: WorstInput, stream: bool) -> tuple[int, bytes]:
@@ -109,21 +40,18 @@ def answer_of(client: httpx.Client, worst: WorstInput, stream: bool) -> tuple[in
 def test_the_worst_input_of_each_kind_to_every_route_is_answered_briefly_and_holds_up_nobody(
     valkey_url: str, tmp_path: Path
 ) -> None:
-    with api(valkey_url, tmp_path) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    with (
+        api(valkey_url, tmp_path) as (port, _),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
         task = client.post("/api/v1/tasks", json={"type": "celeriac.demo", "payload": {}}).json()
         loop = {"user_id": 7, "content": "x", "trigger_type": "LOOP", "trigger_args": {"interval": 3600}}
         definition = client.post("/tasks", json=loop).json()
         known = {"task_id": task["task_id"], "taskId": task["task_id"], "task_def_id": definition["task_def_id"]}
         document = client.get("/openapi.json").json()
-        body = b"[" + b"[]," * 1_000_000 + b"1]"
-        begun = time.monotonic()
-        json.loads(body)
-        reading_s = time.monotonic() - begun
         wrong: list[str] = []
         with Health(port) as health:
-            time.sleep(0.5)
-            usual_s = statistics.median(took for _, took in health.answers)
-            limit_s = FACTOR * max(reading_s, 20 * usual_s)
+            limit_s = health.limit_s()
             for route in routes().values():
                 for worst in worst_inputs(route, document, known):
                     for again in (True, True, False):

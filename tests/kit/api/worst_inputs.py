@@ -165,3 +165,58 @@ def _parameters(route: Route | WebSocketRoute) -> list[str]:
         fields = getattr(parameter.field_info.annotation, "model_fields", None)
         names += list(fields) if fields else [parameter.alias]
     return names
+
+
+def worst_messages(
+    fields: dict[str, tuple[str, ...]], *, most_bytes: int, whole_bytes: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the worst messages of a WebSocket protocol with these fields by type; `TASK` in them is a task's id.
+
+    Those with one bad field have up to `most_bytes`, those that are bad as a whole up to `whole_bytes`.
+    """
+    values = {
+        "null": "null",
+        "a boolean": "true",
+        "a negative number": "-1",
+        "a huge number": "1" + "0" * 300,
+        "a number of very many digits": "9" * (most_bytes // 2),
+        "a fraction": "1.5e308",
+        "an infinite number": "1e400",
+        "what is not a number": "NaN",
+        "a long text": json.dumps("x\u200b" * (most_bytes // 10)),
+        "a text of brackets": json.dumps("[{" * (most_bytes // 4)),
+        "NUL": '"\\u0000"',
+        "half a character": '"\\ud800"',
+        "a long list": json.dumps(list(range(most_bytes // 10))),
+        "a list of long texts": json.dumps(["y\u200b" * (most_bytes // 40)] * 3),
+        "very many fields": json.dumps({f"f{n}": n for n in range(most_bytes // 20)}),
+        "deep nesting": "[" * (most_bytes // 3) + "]" * (most_bytes // 3),
+        "nesting that is just allowed": '{"a":' * 90 + "1" + "}" * 90,
+    }
+    for kind in [*fields, "unknown"]:
+        for name in fields.get(kind, ("type", "taskId", "unknown")):
+            for value, text in values.items():
+                right = {"type": f'"{kind}"', "taskId": '"TASK"', "task_id": '"TASK"', "percentage": "1"} | {
+                    "content": '"x"',
+                    "message": '"x"',
+                }
+                whole = ",".join(f'"{field}":{given}' for field, given in (right | {name: text}).items())
+                if len(whole) < most_bytes:
+                    yield f"{value} as {name} of {kind}", f"{{{whole}}}"
+        yield f"a long name in {kind}", f'{{"type":"{kind}","{"n" * (most_bytes - 100)}":1}}'
+    for kind, body in _any_bodies().items():
+        yield kind, body.decode()[:whole_bytes]
+
+
+def tiny_frames(size: int) -> dict[str, bytes]:
+    """Return floods of frames that hold next to nothing, of `size` bytes each."""
+    mask = bytes(4)
+    return {
+        "pings": (b"\x89\x80" + mask) * (size // 6),
+        "pongs": (b"\x8a\x80" + mask) * (size // 6),
+        "long pings": (b"\x89\xfd" + mask + b"x" * 125) * (size // 131),
+        "empty fragments": b"\x01\x80" + mask + (b"\x00\x80" + mask) * (size // 6 - 2) + b"\x80\x80" + mask,
+        "empty messages": (b"\x81\x80" + mask) * (size // 6),
+        "empty binary messages": (b"\x82\x80" + mask) * (size // 6),
+        "messages of one character": (b"\x81\x81" + mask + b"x") * (size // 7),
+    }

@@ -38,8 +38,17 @@ RESTARTING: Final = 1012
 TRY_LATER: Final = 1013
 REFUSED: Final = 1008
 TOO_LARGE: Final = 1009
+#: What a client may send: the fields of each type.
+FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "ping": (),
+    "subscribe": ("task_id", "last_event_id"),
+    "unsubscribe": ("task_id",),
+    "auth": ("token", "last_event_id"),
+}
 #: How long a client may take to answer a close (seconds).
 _CLOSE_S: Final = 5.0
+#: How much of an id an error repeats (characters): no task has a longer one.
+_MOST_ID: Final = 255
 #: The errors that mean that the client is gone.
 GONE: Final = (WebSocketDisconnect, RuntimeError, ConnectionError)
 
@@ -259,7 +268,7 @@ class UserConnection:
             self._error("store_unavailable", str(exc), task_id)
             return
         if state is None or not (state.user_id == self._user_id or self._principal.sees(state.user_id)):
-            self._error("task_not_found", str(TaskNotFoundError(task_id)), task_id)
+            self._error("task_not_found", str(TaskNotFoundError(task_id[:_MOST_ID])), task_id)
             return
         self._say("task_status", id=self._cursor, **status_fields(state), snapshot=True)
         if state.user_id == self._user_id or task_id in self._single:
@@ -294,7 +303,7 @@ class UserConnection:
                         await self._outbox.emptied()
 
     def _error(self, code: str, message: str, task_id: str | None = None) -> None:
-        about = {} if task_id is None else {"task_id": task_id}
+        about = {} if task_id is None else {"task_id": task_id[:_MOST_ID]}
         self._say("error", id=self._cursor, code=code, message=message, **about, timestamp=_now())
 
 
