@@ -126,9 +126,12 @@ class ListedTask(TaskRecord):
 class RunningTasks(BaseModel):
     """The running tasks, the last started first."""
 
-    model_config = _examples({"tasks": [_RUNNING]})
+    model_config = _examples({"tasks": [_RUNNING], "left_out": 0})
 
     tasks: list[RunningTask]
+    left_out: Annotated[
+        int, Field(description="How many tasks within `limit` are not listed because the answer would be too long.")
+    ]
 
 
 class TaskPage(BaseModel):

@@ -171,8 +171,11 @@ async def list_running(
     limit: Annotated[int, Query(ge=1, le=1000, description="The most tasks to list.")] = 200,
 ) -> Response:
     """Answer with the running tasks."""
-    tasks = await running_tasks(parts.store, limit, user_id=None if caller.admin else caller.own_user)
-    return json_response({"tasks": [_light_record(task) for task in tasks if caller.sees(task.user_id)]})
+    own = None if caller.admin else caller.own_user
+    most_bytes = parts.settings.max_page_bytes
+    tasks, left_out = await running_tasks(parts.store, limit, most_bytes=most_bytes, user_id=own)
+    records = [_light_record(task) for task in tasks if caller.sees(task.user_id)]
+    return json_response({"tasks": records, "left_out": left_out})
 
 
 def _light_record(task: Task) -> dict[str, Any]:

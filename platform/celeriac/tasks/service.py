@@ -189,14 +189,14 @@ class Tasks:
         self, task_id: str, *, after: tuple[int, int] = START, count: int, kinds: Sequence[str]
     ) -> list[Event]:
         """Return up to `count` events of these kinds after a position, in order, each once; raises as `find` does."""
-        return await self.timeline.events(task_id, after=after, count=count, kinds=kinds)
+        return (await self.timeline.events(task_id, after=after, count=count, kinds=kinds)).items
 
     async def log(self, task_id: str, *, after: tuple[int, int] = START, count: int, least: int = 0) -> list[LogLine]:
         """Return up to `count` lines of the task's log after a position, in order, each once; raises as `find` does.
 
         `least` is the severity of the least severe line (see `celeriac.model.severity`).
         """
-        return await self.timeline.log(task_id, after=after, count=count, least=least)
+        return (await self.timeline.log(task_id, after=after, count=count, least=least)).items
 
     # --- changing
 

@@ -6,8 +6,11 @@ Callers cannot tell the two apart. What both have (after a retry of a task that 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from celeriac import json_text
+from celeriac.database.page_bytes import fitting
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, TaskNotFoundError
 from celeriac.model import Event, KeptTask, LogLine, Task, severity, stream_position
 
@@ -21,6 +24,19 @@ E = TypeVar("E", Event, LogLine)
 START: Final = (-1, 0)
 #: Entries read from the store or the history at once.
 _PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entries(Generic[E]):
+    """Some entries in order, and whether there are more of them after the last one."""
+
+    items: list[E]
+    more: bool
+
+    @property
+    def next_cursor(self) -> str | None:
+        """The id of the last entry, if there are more after it."""
+        return self.items[-1].id if self.more else None
 
 
 class TaskHistory(Protocol):
@@ -69,9 +85,15 @@ class Timeline:
             raise TaskNotFoundError(task_id) from None
 
     async def events(
-        self, task_id: str, *, after: tuple[int, int] = START, count: int, kinds: Sequence[str]
-    ) -> list[Event]:
-        """Return up to `count` events after the position `after`, in order, each once.
+        self,
+        task_id: str,
+        *,
+        after: tuple[int, int] = START,
+        count: int,
+        kinds: Sequence[str],
+        most_bytes: int | None = None,
+    ) -> Entries[Event]:
+        """Return up to `count` events after the position `after`, in order, each once; fewer above `most_bytes`.
 
         Raises `TaskNotFoundError` for a task that neither store nor history knows.
         """
@@ -83,11 +105,20 @@ class Timeline:
             assert self._history is not None
             return await self._history.events(task_id, after=position, count=page, kinds=kinds)
 
-        return await self._merged(task_id, live, kept, lambda event: event.kind in kinds, after, count)
+        return await self._merged(task_id, live, kept, lambda event: event.kind in kinds, after, count, most_bytes)
 
-    async def log(self, task_id: str, *, after: tuple[int, int] = START, count: int, least: int = 0) -> list[LogLine]:
+    async def log(
+        self,
+        task_id: str,
+        *,
+        after: tuple[int, int] = START,
+        count: int,
+        least: int = 0,
+        most_bytes: int | None = None,
+    ) -> Entries[LogLine]:
         """Return up to `count` lines after the position `after` that are at least so severe, in order, each once.
 
+        Above `most_bytes` they are fewer.
         Raises `TaskNotFoundError` for a task that neither store nor history knows.
         """
 
@@ -98,7 +129,8 @@ class Timeline:
             assert self._history is not None
             return await self._history.log_lines(task_id, after=position, count=page)
 
-        return await self._merged(task_id, live, kept, lambda line: severity(line.level) >= least, after, count)
+        wanted = _severe(least)
+        return await self._merged(task_id, live, kept, wanted, after, count, most_bytes)
 
     async def _merged(
         self,
@@ -108,19 +140,28 @@ class Timeline:
         wanted: Callable[[E], bool],
         after: tuple[int, int],
         count: int,
-    ) -> list[E]:
+        most_bytes: int | None,
+    ) -> Entries[E]:
         known = (await self._store.known([task_id]))[0]
-        found = await _walk(live, wanted, after, count) if known else {}
+        # One more tells whether there are more.
+        found, end = await _walk(live, wanted, after, count + 1, most_bytes) if known else ({}, None)
         try:
             if not known:
                 await self.kept(task_id)
             if self._history is not None:
                 # Also for a task that the store has: it may have come back from the history, without its past.
-                found = {**await _walk(kept, wanted, after, count), **found}
+                past, end_of_past = await _walk(kept, wanted, after, count + 1, most_bytes)
+                found = {**past, **found}
+                end = min((one for one in (end, end_of_past) if one is not None), default=None)
         except HistoryUnavailableError:
             if not known:
                 raise
-        return [found[position] for position in sorted(found)][:count]
+        # After the end of what one of the two was read for, the other one alone would leave gaps.
+        places = sorted(position for position in found if end is None or position <= end)
+        first = places[:count]
+        if most_bytes is not None:
+            first = first[: fitting((_size_of(found[position]) for position in first), most_bytes)]
+        return Entries([found[position] for position in first], more=end is not None or len(first) < len(places))
 
 
 async def _walk(
@@ -128,17 +169,38 @@ async def _walk(
     wanted: Callable[[E], bool],
     after: tuple[int, int],
     count: int,
-) -> dict[tuple[int, int], E]:
-    """Return up to `count` wanted entries after a position, by their positions."""
+    most_bytes: int | None,
+) -> tuple[dict[tuple[int, int], E], tuple[int, int] | None]:
+    """Return up to `count` wanted entries after a position, by their positions.
+
+    Once they are above `most_bytes`, the walk ends early: then the second value is its last position.
+    """
     found: dict[tuple[int, int], E] = {}
+    size = 0
     while len(found) < count:
         page = await read(after, _PAGE)
         positions = [stream_position(entry.id) or (0, 0) for entry in page]
-        found |= {position: entry for position, entry in zip(positions, page, strict=True) if wanted(entry)}
+        chosen = {position: entry for position, entry in zip(positions, page, strict=True) if wanted(entry)}
+        found |= chosen
         if len(page) < _PAGE:
             break
         after = positions[-1]
-    return found
+        if most_bytes is not None:
+            size += sum(map(_size_of, chosen.values()))
+            if size > most_bytes:
+                return found, after
+    return found, None
+
+
+def _size_of(entry: Event | LogLine) -> int:
+    """Return about how long an entry is (characters)."""
+    if isinstance(entry, Event):
+        return sum(map(len, entry.fields.values()))
+    return len(entry.message) + (len(json_text.write(entry.data)) if entry.data else 0)
+
+
+def _severe(least: int) -> Callable[[LogLine], bool]:
+    return lambda line: severity(line.level) >= least
 
 
 def _stream_id(position: tuple[int, int]) -> str:

@@ -33,7 +33,8 @@ _TaskId = Annotated[
     summary="List your tasks",
     description=(
         "The tasks of the token's user: first those that have not ended, then the ended ones that are still kept. Each "
-        "list has the latest task first, and at most `notifications.max_listed` tasks."
+        "list has the latest task first, and at most `notifications.max_listed` tasks. If all of it would be longer "
+        "than `max_page_bytes`, later results are left out (`result_left_out`)."
     ),
     response_model=UsersTasks,
     responses=problems("unauthenticated", "store_unavailable"),
@@ -42,9 +43,10 @@ async def list_own_tasks(user: UserOf, parts: PartsOf) -> Response:
     """Answer with the user's tasks."""
     user_id = str(user.user_id)
     opening = await parts.feeds.open(user_id)
-    states = await parts.feeds.states(list(dict.fromkeys([*opening.active, *opening.ended])))
+    ids = list(dict.fromkeys([*opening.active, *opening.ended]))
+    states, left_out = await parts.feeds.some_states(ids, parts.settings.max_page_bytes)
     data = [status_fields(state) for state in states.values() if state.user_id == user_id]
-    count = len(data) + max(opening.active_count - len(opening.active), 0)
+    count = len(data) + left_out + max(opening.active_count - len(opening.active), 0)
     return json_response({"data": data, "count": count})
 
 

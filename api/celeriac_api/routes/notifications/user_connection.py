@@ -175,7 +175,8 @@ class UserConnection:
                 cursor, recovered = seen, True
             except (ValueError, LostPositionError):
                 recovered = False
-        states = await self._patiently(lambda: self._feeds.states(opening.active))
+        most_bytes = self._parts.settings.max_page_bytes
+        states, left_out = await self._patiently(lambda: self._feeds.some_states(opening.active, most_bytes))
         # A client that gets a snapshot has the new position only after all of it. If it is cut off before, it gets
         # the snapshot again.
         shown = self._cursor = self._seen if recovered is False else cursor
@@ -188,7 +189,7 @@ class UserConnection:
             **({} if recovered is None else {"recovered": recovered}),
         )
         tasks = [status_fields(state) for state in states.values() if state.user_id == self._user_id]
-        count = len(tasks) + max(opening.active_count - len(opening.active), 0)
+        count = len(tasks) + left_out + max(opening.active_count - len(opening.active), 0)
         # One after the other, because a long list may be larger than what is allowed to wait.
         await self._outbox.emptied()
         self._say("active_tasks", id=shown, tasks=tasks, count=count, timestamp=_now())

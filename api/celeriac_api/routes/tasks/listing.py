@@ -125,13 +125,15 @@ async def list_events(
 ) -> Response:
     """Answer with a page of events."""
     after = place_of(cursor)
-    found = await parts.tasks.events(task_id, after=after, count=limit + 1, kinds=TIMELINE if kind is None else (kind,))
+    kinds = TIMELINE if kind is None else (kind,)
+    most_bytes = parts.settings.max_page_bytes
+    found = await parts.tasks.timeline.events(task_id, after=after, count=limit, kinds=kinds, most_bytes=most_bytes)
     items = []
-    for event in found[:limit]:
+    for event in found.items:
         data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)
         at_ms = int(event.id.partition("-")[0])
         items.append({"id": event.id, "kind": event.kind, "at": rfc3339(utc_from_ms(at_ms)), **data})
-    return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
+    return json_response({"items": items, "next_cursor": found.next_cursor})
 
 
 BucketName = Literal["1m", "5m", "15m", "1h", "6h", "1d"]

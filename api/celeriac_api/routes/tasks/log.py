@@ -58,9 +58,11 @@ async def read_log(
 ) -> Response:
     """Answer with a page of lines."""
     after = place_of(cursor)
-    found = await parts.tasks.log(task_id, after=after, least=severity(level), count=limit + 1)
-    items = [log_line_record(line) for line in found[:limit]]
-    return json_response({"items": items, "next_cursor": found[limit - 1].id if len(found) > limit else None})
+    most_bytes = parts.settings.max_page_bytes
+    found = await parts.tasks.timeline.log(
+        task_id, after=after, least=severity(level), count=limit, most_bytes=most_bytes
+    )
+    return json_response({"items": [log_line_record(line) for line in found.items], "next_cursor": found.next_cursor})
 
 
 @router.get(

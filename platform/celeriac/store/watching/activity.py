@@ -28,6 +28,8 @@ _ENTRIES_PER_TASK: Final = 4
 _STATE_S: Final = 1.0
 #: Rates that a new watcher gets, and that are kept for a slow one (about one per second).
 _RATES: Final = 300
+#: How many records are read at once where they are bounded in bytes.
+_RECORDS_AT_ONCE: Final = 200
 #: With more counts than this, they are read less often.
 _MANY_COUNTS: Final = 2000
 
@@ -232,9 +234,12 @@ class ActivityFeed(FeedReader):
         return _STATE_S if len(fields) < _MANY_COUNTS else 5 * _STATE_S
 
 
-async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = None) -> list[Task]:
+async def running_tasks(
+    store: TaskStore, limit: int, *, most_bytes: int, user_id: str | None = None
+) -> tuple[list[Task], int]:
     """Return up to `limit` running tasks, the last started first, without payload and result.
 
+    They have about `most_bytes` at most; the second value is how many were left out for that.
     With `user_id`, only tasks of this user. The cost grows with the running tasks or with the user's tasks, whichever
     are fewer.
     """
@@ -247,7 +252,15 @@ async def running_tasks(store: TaskStore, limit: int, *, user_id: str | None = N
         found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
     commands = [("HMGET", keys.task(task_id), *LISTED) for _, task_id in started[:limit]]
-    return [task for task in _tasks(await store.read_records(*commands)) if task.status is Status.PROCESSING]
+    tasks: list[Task] = []
+    size = 0
+    for start in range(0, len(commands), _RECORDS_AT_ONCE):
+        if size > most_bytes:
+            return tasks, len(commands) - start
+        records = await store.read_records(*commands[start : start + _RECORDS_AT_ONCE])
+        size += sum(len(value or "") for record in records for value in record)
+        tasks += [task for task in _tasks(records) if task.status is Status.PROCESSING]
+    return tasks, 0
 
 
 def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:

@@ -26,7 +26,7 @@ from celeriac.store.watching.wakeups import FeedReader
 PAGE: Final = 100
 _FEEDS_AT_ONCE: Final = 128
 #: Most records that one call reads.
-_STATES_AT_ONCE: Final = 200
+_STATES_AT_ONCE: Final = 100
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -191,6 +191,23 @@ class UserFeeds(FeedReader):
             raise LostPositionError("the feed no longer holds the message that was seen last")
         await self.complete(messages)
         return messages
+
+    async def some_states(self, task_ids: Sequence[str], most_bytes: int) -> tuple[dict[str, TaskState], int]:
+        """Return what `states` returns, within about so many bytes, and how many of the last tasks were left out.
+
+        First the results are left out, and only if the texts alone are too long, tasks are.
+        """
+        found: dict[str, TaskState] = {}
+        results = texts = 0
+        for start in range(0, len(task_ids), _STATES_AT_ONCE):
+            if texts > most_bytes:
+                return found, len(task_ids) - start
+            longest = None if results + texts <= most_bytes else 0
+            some = await self.states(task_ids[start : start + _STATES_AT_ONCE], max_result_bytes=longest)
+            results += sum(len(state.result or "") for state in some.values())
+            texts += sum(len(state.message) + len(state.stage) + len(state.error_message) for state in some.values())
+            found |= some
+        return found, 0
 
     async def states(self, task_ids: Sequence[str], *, max_result_bytes: int | None = None) -> dict[str, TaskState]:
         """Return the states of the tasks that have a record, in the order of the ids."""
