@@ -3,6 +3,8 @@
     python tools/test_clocks.py                       each moment in one of the zones
     python tools/test_clocks.py --all                 each moment in each zone
     python tools/test_clocks.py --clock 04:30 --zone UTC -- -x -k backfill
+    python tools/test_clocks.py --clock "2100-02-28 23:59:50" --zone Asia/Tokyo tests/unit tests/integration/schedules
+    python tools/test_clocks.py --at "leap day" Asia/Kathmandu --at spring Europe/Berlin tests/unit
 
 All processes that a test starts, and the Valkey of the tests, share the shifted clock. PostgreSQL runs on the clock of
 the machine, as a database elsewhere may: no test may depend on its clock.
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -74,29 +77,58 @@ def environment(moment: str, zone: str) -> dict[str, str]:
     }
 
 
+def _moment(text: str) -> str:
+    """Return the name of a moment, or the moment in UTC that the text says."""
+    try:
+        return text if text in CLOCKS else datetime.fromisoformat(text).replace(tzinfo=None).isoformat(" ")
+    except ValueError as exc:
+        names = ", ".join(CLOCKS)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither YYYY-MM-DD HH:MM:SS nor one of {names}") from exc
+
+
+def _zone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (KeyError, ValueError) as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time zone such as Europe/Berlin") from exc
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tests; returns 1 if any run failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="each moment in each zone")
-    parser.add_argument("--clock", action="append", choices=CLOCKS, help="only this moment (several are possible)")
-    parser.add_argument("--zone", action="append", choices=ZONES, help="only this zone (several are possible)")
+    names = ", ".join(CLOCKS)
+    parser.add_argument(
+        "--clock", action="append", type=_moment, help=f"only this moment: {names}, or YYYY-MM-DD HH:MM:SS in UTC"
+    )
+    parser.add_argument("--zone", action="append", type=_zone, help="only this zone (several are possible)")
+    parser.add_argument("--at", action="append", nargs=2, metavar=("CLOCK", "ZONE"), help="this moment in this zone")
     parser.add_argument("--list", action="store_true", help="print the test files and end")
-    parser.add_argument("pytest", nargs="*", help="further arguments of pytest, after --")
+    parser.add_argument(
+        "pytest", nargs="*", help="only these files and folders, and, after --, further arguments of pytest"
+    )
     options = parser.parse_args(arguments)
     chosen = files()
     if options.list:
         print("\n".join(chosen))
         return 0
+    try:
+        pairs = [(_moment(clock), _zone(zone)) for clock, zone in options.at or ()]
+    except argparse.ArgumentTypeError as exc:
+        parser.error(f"--at: {exc}")
+    if not pairs or options.clock or options.zone:
+        for number, name in enumerate(options.clock or CLOCKS):
+            zones = options.zone or (ZONES if options.all else [ZONES[number % len(ZONES)]])
+            pairs += [(name, zone) for zone in zones]
+    given = any((ROOT / argument.split("::")[0]).exists() for argument in options.pytest)
     failed = []
-    for number, name in enumerate(options.clock or CLOCKS):
-        zones = options.zone or (ZONES if options.all else [ZONES[number % len(ZONES)]])
-        for zone in zones:
-            print(f"--- {name}: {CLOCKS[name]} UTC, in {zone}", flush=True)
-            paths = [] if any(Path(argument.split("::")[0]).exists() for argument in options.pytest) else chosen
-            command = [sys.executable, "-m", "pytest", "-q", *options.pytest, *paths]
-            ended = subprocess.run(command, cwd=ROOT, env=environment(CLOCKS[name], zone), check=False)  # noqa: S603
-            if ended.returncode:
-                failed.append(f"{name} in {zone}")
+    for name, zone in pairs:
+        moment = CLOCKS.get(name, name)
+        print(f"--- {name}: {moment} UTC, in {zone}", flush=True)
+        command = [sys.executable, "-m", "pytest", "-q", *options.pytest, *([] if given else chosen)]
+        ended = subprocess.run(command, cwd=ROOT, env=environment(moment, zone), check=False)  # noqa: S603
+        if ended.returncode:
+            failed.append(f"{name} in {zone}")
     print("failed: " + "; ".join(failed) if failed else "all clocks are fine")
     return 1 if failed else 0
 

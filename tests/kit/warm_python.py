@@ -59,6 +59,13 @@ _warm = False
 def install() -> None:
     """Let everything in this process that starts programs start them here."""
     subprocess.Popen = Popen  # type: ignore[misc]
+    mend_sleep()
+
+
+def mend_sleep() -> None:
+    """Let `time.sleep` work under libfaketime, which refuses it (0.9.10) where the monotonic clock is left alone."""
+    if "faketime" in os.environ.get("LD_PRELOAD", ""):
+        time.sleep = lambda seconds: select.select([], [], [], seconds) and None
 
 
 def use(warm: bool) -> None:
@@ -180,6 +187,7 @@ def _prctl(option: int, value: int) -> None:
 
 def main() -> None:
     """Import, and serve on the socket that the command line names."""
+    mend_sleep()
     _import_ahead()
     # What follows the first entry is the same for every program.
     _installed[:] = sys.path[1:]

@@ -111,6 +111,29 @@ async def test_a_token_that_is_not_good_is_refused_with_the_reason(text: str, re
     assert reason in await refusal(settings_of(), text)
 
 
+@pytest.mark.parametrize(
+    ("claims", "by_default", "within_10_s"),
+    [
+        ({"iat": 5}, "", ""),
+        ({"iat": 3000}, "", ""),
+        ({"nbf": -1}, "", ""),
+        ({"nbf": 5}, "not valid yet", ""),
+        ({"nbf": 60}, "not valid yet", "not valid yet"),
+        ({"exp": -5}, "expired", ""),
+        ({"exp": -60}, "expired", "expired"),
+    ],
+)
+async def test_the_leeway_is_for_an_issuer_whose_clock_differs(
+    claims: dict[str, int], by_default: str, within_10_s: str
+) -> None:
+    text = token(**{name: int(time.time()) + seconds for name, seconds in claims.items()})
+    for access, reason in (({}, by_default), ({"leeway": 10}, within_10_s)):
+        if reason:
+            assert reason in await refusal(settings_of(**access), text)
+        else:
+            assert (await verifier_of(settings_of(**access)).verify(text)).user_id == "7"
+
+
 async def test_audience_issuer_and_expiry_are_demanded_where_they_are_set() -> None:
     settings = settings_of(audience="us", issuer="them", require_expiry=True)
     assert "audience" in await refusal(settings, token(aud="others", iss="them"))
