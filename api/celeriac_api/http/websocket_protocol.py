@@ -24,7 +24,7 @@ _SET_LARGEST: Final = "celeriac.set_largest_message"
 #: The loop serves others at the latest after this time of reading (seconds), looked at after so many bytes: they may
 #: hold hundreds of tiny frames.
 _TURN_S: Final = 0.005
-_SLICE_BYTES: Final = 1024
+_SLICE_BYTES: Final = 4096
 _NOT_A_HANDSHAKE: Final = "this is not a WebSocket handshake (RFC 6455, section 4.1)"
 
 

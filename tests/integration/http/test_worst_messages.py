@@ -41,8 +41,8 @@ LENIENT = {
 }
 #: As much as one read from a socket may have.
 FLOOD_BYTES = 256 * 1024
-#: So many times less than long JSON may frames hold others up: all of them at once would be several times above it.
-FLOOD_FACTOR = 60
+#: The part of the time of a flood for which another caller may wait.
+FLOOD_PART = 1 / 4
 
 
 class Worker:
@@ -128,26 +128,23 @@ def test_the_worst_messages_of_each_type_end_no_socket_and_hold_up_nobody(valkey
 
 
 @pytest.mark.timeout(300)
-def test_floods_of_tiny_frames_hold_up_nobody(valkey_url: str, tmp_path: Path) -> None:
-    """Neither before the proof nor after it, on any socket."""
+def test_floods_of_tiny_frames_of_a_known_caller_hold_up_nobody(valkey_url: str, tmp_path: Path) -> None:
+    """Others are answered in between; before, they waited for half of the time that a flood took."""
     wrong: list[str] = []
     with api(valkey_url, tmp_path, **LENIENT) as (port, _), Health(port) as health:
-        limit_s = health.limit_s() / FLOOD_FACTOR
         token = token_of(Settings(data_dir=tmp_path), user_id="1", scopes=list(Scope))
-        known, strange = ("/ws", f"/api/task/ws/task/1?token={token}"), ("/api/task/ws/task/1?auth=message", "/nothing")
-        kinds = tiny_frames(FLOOD_BYTES)
-        few = {kind: kinds[kind] for kind in ("pings", "empty messages")}
-        for path in (*known, *strange):
-            for kind, frames in (kinds if path in known else few).items():
-                for again in (True, True, True, True, False):
+        for path in ("/ws", f"/api/task/ws/task/1?token={token}"):
+            for kind, frames in tiny_frames(FLOOD_BYTES).items():
+                parts = []
+                # Another program may have had the processor: not three times in a row.
+                while len(parts) < 3 and min(parts, default=1.0) > FLOOD_PART:
                     begun = time.monotonic()
                     flood(port, path, frames)
+                    took_s = time.monotonic() - begun
                     time.sleep(0.1)
-                    longest_s = health.longest_s(begun)
-                    if longest_s <= limit_s or not again:
-                        break
-                if longest_s > limit_s:
-                    wrong.append(f"{path[:20]} with {kind}: /healthz took {longest_s:.2f} s of {limit_s:.2f} s")
+                    parts.append(health.longest_s(begun) / took_s)
+                if min(parts) > FLOOD_PART:
+                    wrong.append(f"{path[:20]} with {kind}: /healthz waited for {parts} of the time")
     assert not wrong, "\n".join([f"{len(wrong)} of them:", *wrong])
     assert "Traceback" not in log_of(tmp_path)
 

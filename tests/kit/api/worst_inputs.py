@@ -214,7 +214,6 @@ def tiny_frames(size: int) -> dict[str, bytes]:
     return {
         "pings": (b"\x89\x80" + mask) * (size // 6),
         "pongs": (b"\x8a\x80" + mask) * (size // 6),
-        "long pings": (b"\x89\xfd" + mask + b"x" * 125) * (size // 131),
         "empty fragments": b"\x01\x80" + mask + (b"\x00\x80" + mask) * (size // 6 - 2) + b"\x80\x80" + mask,
         "empty messages": (b"\x81\x80" + mask) * (size // 6),
         "empty binary messages": (b"\x82\x80" + mask) * (size // 6),
