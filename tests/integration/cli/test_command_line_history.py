@@ -162,6 +162,11 @@ async def test_dead_letters_are_listed_shown_and_retried(history: History, store
     assert (await store.get("bad")).payload == {"text": "new"}
 
 
+async def whole(history: History, store: TaskStore, task_id: str) -> bool:
+    """Whether the history has every event that the store has. A row is final as soon as one of them is recorded."""
+    return len(await history.events(task_id, count=100)) == len(await store.events(task_id))
+
+
 async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
     history: History, store: TaskStore, cli: Any
 ) -> None:
@@ -169,6 +174,7 @@ async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
     await ended(store, "bad", failing=True)
     await recorded(history, completed=1, failed=1)
     await eventually(lambda: history.log_lines("bad"), because="the log of what failed is recorded")
+    await eventually(lambda: whole(history, store, "bad"), because="the last event is recorded too")
     await forget(store, "good", "bad")
     _, out, _ = await cli("log", "bad")
     assert out.splitlines()[0].endswith(" #1 error    the disk is full")
