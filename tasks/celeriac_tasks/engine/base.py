@@ -30,6 +30,7 @@ from celeriac.execution.attempt import Attempt, ThreadInterrupt
 from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Amendment, Refusal, Status
 from celeriac_tasks.engine.follow_up import tell_cancelled, tell_failure, tell_success
+from celeriac_tasks.engine.messages import time_limits
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class CeleriacTask(Task):
             raise Ignore(f"refused: {attempt.reason}")
         attempt.by_celery = True
         setattr(request, ATTEMPT, attempt)
+        _, soft_s = time_limits(request.timelimit)
+        # The message has the hard limit of its pool, which is later.
+        request.timelimit = [None if attempt.claim.timeout_ms is None else attempt.claim.timeout_ms / 1000, soft_s]
         try:
             return self._answer(self._run_attempt(runtime, attempt, args, kwargs))
         finally:
@@ -108,10 +112,8 @@ class CeleriacTask(Task):
         if attempt is not None and task_id in (None, self.request.id) and isinstance(meta, Mapping):
             share = percentage_of(meta)
             if share is not None:
-                texts = (meta.get(name) for name in ("description", "status", "message"))
-                attempt.report(
-                    share, str(state or ""), next((text for text in texts if isinstance(text, str)), ""), None
-                )
+                texts = [meta[name] for name in ("description", "status", "message") if isinstance(meta.get(name), str)]
+                attempt.report(share, str(state or ""), texts[0] if texts else "", None)
         super().update_state(task_id=task_id, state=state, meta=meta, **kwargs)
 
     def replace(self, sig: Any, *args: Any, **kwargs: Any) -> Any:
@@ -127,7 +129,7 @@ class CeleriacTask(Task):
         if attempt.claim.timeout_ms is not None:
             runtime.loop.call_soon_threadsafe(attempt.limit, attempt.claim.timeout_ms / 1000)
         try:
-            with attempt.interruptible(interrupt), interrupt, self._softly_limited(runtime.loop, attempt, interrupt):
+            with attempt.interruptible(interrupt), interrupt, self._softly_limited(runtime.loop, interrupt):
                 value = _body_of(self)(*args, **kwargs)
             tell_success(self, self.request, value)
         except asyncio.CancelledError:
@@ -148,12 +150,9 @@ class CeleriacTask(Task):
         return runtime.wait(runner.succeed(attempt, value, keep=False))
 
     @contextmanager
-    def _softly_limited(self, loop: AbstractEventLoop, attempt: Attempt, interrupt: ThreadInterrupt) -> Iterator[None]:
+    def _softly_limited(self, loop: AbstractEventLoop, interrupt: ThreadInterrupt) -> Iterator[None]:
         """Raise `SoftTimeLimitExceeded` in the task when its soft limit has passed, unless its pool does that."""
-        request, claim = self.request, attempt.claim
-        _, soft_s = request.timelimit or (None, None)
-        # The message's own hard limit is that of the pool, which is later.
-        request.timelimit = [None if claim.timeout_ms is None else claim.timeout_ms / 1000, soft_s]
+        _, soft_s = time_limits(self.request.timelimit)
         soft_s = soft_s or self.soft_time_limit
         if not soft_s or _in_prefork_pool():
             yield
@@ -265,12 +264,13 @@ def next_arguments(run: Callable[..., Any], request: Any, args: Any, kwargs: Any
     if (args is None) == (kwargs is None):
         return args, kwargs
     try:
-        parameters = list(signature(run).parameters.values())
+        shape = signature(run)
+        parameters = list(shape.parameters.values())
         both_ways = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
         if kwargs is None:
             covered = both_ways & {p.name for p in parameters[: len(args)]}
             return args, {name: value for name, value in (request.kwargs or {}).items() if name not in covered}
-        before = signature(run).bind_partial(*(request.args or ()))
+        before = shape.bind_partial(*(request.args or ()))
     except (TypeError, ValueError):
         # Celery checks the arguments when it runs the task, and says what is wrong with them.
         return args, kwargs

@@ -70,6 +70,12 @@ def built_here(headers: Mapping[str, Any]) -> bool:
     return headers.get(HEADER) == BUILT
 
 
+def time_limits(header: Sequence[Any] | None) -> tuple[Any, Any]:
+    """Return the hard and the soft time limit of a call (seconds, None for none) by its header `timelimit`."""
+    hard_s, soft_s = header or (None, None)
+    return hard_s, soft_s
+
+
 def relative_times(countdown: Any, expires: Any) -> dict[str, float]:
     """Return the headers for the times of a call that count from now."""
     numbers = {COUNTDOWN: countdown or None, EXPIRES_IN: expires}
@@ -154,7 +160,7 @@ def celery_call(
     if not isinstance(task_id, str) or not task_id:
         raise InvalidSubmissionError([Violation("id", f"is {task_id!r:.100}: it must be a text")])
     args, kwargs, embed = call.arguments()
-    hard_s, soft_s = call.headers.get("timelimit") or (None, None)
+    hard_s, soft_s = time_limits(call.headers.get("timelimit"))
     # A registered type has one limit. In a plain task the soft one is an exception that it may catch.
     limit_s = hard_s or (soft_s if registered else time_limit_s)
     with _refusing("time_limit"):
@@ -175,18 +181,17 @@ def celery_call(
         # Zero would mean that it has expired before its record exists.
         expires_in_ms=None if expires_in_ms is None else max(1, expires_in_ms),
         timeout_ms=timeout_ms,
-        message=_kept(call, group, limit_s) if needed else None,
+        message=_kept(call, group, limit_s, soft_s) if needed else None,
         follows=bool(call.headers.get("parent_id")),
     )
 
 
-def _kept(call: PublishedCall, queue: str, limit_s: float | None) -> str:
+def _kept(call: PublishedCall, queue: str, limit_s: float | None, soft_s: float | None) -> str:
     """Return the envelope to send whenever the task is due; the scripts in `store/lua` fill in the retry count.
 
     Its hard time limit, after which Celery's prefork pool kills a process, is later than the record's.
     """
     priority = call.properties.get("priority")
-    _, soft_s = call.headers.get("timelimit") or (None, None)
     limits = [None if limit_s is None else limit_s + _KILL_LATER_S, soft_s]
     headers = {name: value for name, value in call.headers.items() if name not in _RELATIVE}
     return _written(
