@@ -35,6 +35,7 @@ def tell_failure(task: Any, request: Any, exc: BaseException) -> None:
     shown = exc if isinstance(exc, Exception) else RuntimeError(repr(exc))
     trace = ExceptionInfo((type(shown), shown, exc.__traceback__)).traceback
     task.backend.mark_as_failure(request.id, get_pickleable_exception(shown), trace, request, store_result=kept)
+    request.ignore_result = True
     request.chain = request.chord = request.errbacks = None
 
 
