@@ -7,14 +7,18 @@ would stand still for ever. The tracer then finds nothing left to do.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 from billiard.einfo import ExceptionInfo
 from celery.app.task import get_actual_ignore_result
 from celery.canvas import Signature, signature
+from celery.exceptions import BackendStoreError
 from celery.utils.serialization import get_pickleable_exception
 
+#: How much of an exception is stored that is too long (characters).
+_SHOWN: Final = 1000
 #: The namespace of callback ids. Celery would draw a new random id for each publication.
 _CALLBACKS: Final = UUID("5f0c2a52-8a52-4c55-9d8a-6a2c6b1d3b5e")
 
@@ -34,7 +38,12 @@ def tell_failure(task: Any, request: Any, exc: BaseException) -> None:
     kept = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
     shown = exc if isinstance(exc, Exception) else RuntimeError(repr(exc))
     trace = ExceptionInfo((type(shown), shown, exc.__traceback__)).traceback
-    task.backend.mark_as_failure(request.id, get_pickleable_exception(shown), trace, request, store_result=kept)
+    fail = partial(task.backend.mark_as_failure, request.id, request=request, store_result=kept)
+    try:
+        fail(get_pickleable_exception(shown), trace)
+    except BackendStoreError:
+        # It is too long to be stored. That the task failed counts all the same.
+        fail(RuntimeError(repr(exc)[:_SHOWN]))
     request.ignore_result = True
     request.chain = request.chord = request.errbacks = None
 

@@ -150,6 +150,19 @@ async def test_a_result_that_is_not_json_fails_its_task_as_in_celery(workers: Wo
     assert (task.status, task.result) == (Status.COMPLETED, None)
 
 
+async def test_ends_that_are_too_long_to_be_stored_end_their_task(workers: Workers, store: TaskStore) -> None:
+    module = "__import__('tests.kit.workers.celery_plain', fromlist=['*'])"
+    raised, returned = await evaluate(
+        workers,
+        f"{module}.raises_at_length.delay().get(timeout=20)",
+        f"{module}.returns_at_length.delay().get(timeout=20)",
+    )
+    assert raised[0] == "RuntimeError"
+    assert raised[1].startswith("OwnError('xxx")
+    assert returned[0] == "BackendStoreError"
+    assert "above max_result_bytes" in returned[1]
+
+
 async def test_its_time_limit_ends_it_for_good(workers: Workers, store: TaskStore) -> None:
     (task_id,) = await publish(workers, "naps.apply_async((30,), time_limit=1)")
     task = await ended(store, task_id)

@@ -139,6 +139,16 @@ def raises_own() -> None:
 
 
 @app.task
+def raises_at_length() -> None:
+    raise OwnError("x" * 30_000_000)
+
+
+@app.task
+def returns_at_length() -> str:
+    return "x" * 30_000_000
+
+
+@app.task
 def returns_typed() -> datetime:
     return datetime(2026, 1, 2, 3, 4, 5)
 
