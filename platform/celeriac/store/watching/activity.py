@@ -122,11 +122,6 @@ class ActivityFeed(FeedReader):
         self._rates: deque[ActivityRate] = deque(maxlen=_RATES)
 
     @property
-    def watchers(self) -> int:
-        """How many watch now."""
-        return len(self._watchers)
-
-    @property
     def closed(self) -> bool:
         """Whether the process is about to stop, so that watchers should leave."""
         return self._closed
