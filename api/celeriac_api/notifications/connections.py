@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +14,7 @@ class Connections:
 
     def __init__(self, *, most: int, most_per_user: int, most_unproven: int) -> None:
         self._most = most
-        self._most_per_user = most_per_user
-        self._of_user: Counter[str] = Counter()
+        self._of_user = OpenCounts(most_per_user)
         self._unproven = OpenCounts(most_unproven)
         self.count = 0
 
@@ -41,14 +39,11 @@ class Connections:
     @contextmanager
     def of_user(self, user_id: str) -> Iterator[None]:
         """Count one of a user while the block runs; raises `RequestError` at the limit."""
-        if self.count >= self._most or self._of_user[user_id] >= self._most_per_user:
+        if self.count >= self._most or not self._of_user.enter(user_id):
             raise RequestError("too_many_connections", "there are too many connections: close one")
-        self._of_user[user_id] += 1
         self.count += 1
         try:
             yield
         finally:
             self.count -= 1
-            self._of_user[user_id] -= 1
-            if not self._of_user[user_id]:
-                del self._of_user[user_id]
+            self._of_user.leave(user_id)
