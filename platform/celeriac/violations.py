@@ -43,7 +43,7 @@ def violations_of(exc: ValidationError, prefix: str = "") -> list[Violation]:
         )
         for error in errors[:MAX_VIOLATIONS]
     ]
-    return told + _rest(len(errors))
+    return told + and_more(len(errors))
 
 
 def outer_violations(exc: ValidationError, model: type[BaseModel]) -> list[Violation]:
@@ -58,7 +58,7 @@ def outer_violations(exc: ValidationError, model: type[BaseModel]) -> list[Viola
         Violation(shown(str(error["loc"][0])) if error["loc"] else "", plain_text(error, model.model_fields))
         for error in errors[:MAX_VIOLATIONS]
     ]
-    return told + _rest(len(errors))
+    return told + and_more(len(errors))
 
 
 def check_field_count(document: object, known: Iterable[str], prefix: str = "") -> None:
@@ -82,7 +82,8 @@ def _countless(exc: ValidationError, prefix: str) -> Violation | None:
     return Violation(prefix, f"{count} of its values are not as they must be: too many to name them")
 
 
-def _rest(count: int) -> list[Violation]:
+def and_more(count: int) -> list[Violation]:
+    """Return a violation that says how many of `count` the first ones leave out; none if they are all."""
     return [Violation("", f"and {count - MAX_VIOLATIONS} more")] if count > MAX_VIOLATIONS else []
 
 
@@ -106,7 +107,7 @@ def unknown_names(field: str, what: str, unknown: Sequence[str], known: Iterable
     """Return violations for names below `field` that do not exist: the first ones, and how many there are."""
     names = list(known)
     told = [Violation(f"{field}.{shown(name)}", no_such(what, name, names)) for name in unknown[:MAX_VIOLATIONS]]
-    return told + _rest(len(unknown))
+    return told + and_more(len(unknown))
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:

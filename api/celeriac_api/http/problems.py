@@ -39,7 +39,7 @@ from celeriac.errors import (
     bounded_violations,
     told_violations,
 )
-from celeriac.violations import plain_text
+from celeriac.violations import and_more, plain_text
 from celeriac_api.http.bodies import EncodedBodyError, is_json
 from celeriac_api.http.responses import HEADERS
 
@@ -289,8 +289,8 @@ async def _from_validation(request: Request, exc: Exception) -> Response:
     errors = exc.errors()
     if refusal := _of_body(request, errors):
         return problem_of(refusal, instance_of(request.scope))
-    found = [Violation(_place(error["loc"]), plain_text(error)) for error in errors[: MAX_VIOLATIONS + 1]]
-    violations = bounded_violations(found + [found[-1]] * (len(errors) - len(found)))
+    found = [Violation(_place(error["loc"]), plain_text(error)) for error in errors[:MAX_VIOLATIONS]]
+    violations = bounded_violations(found + and_more(len(errors)))
     detail = told_violations(violations)
     return problem("invalid_request", TABLE["invalid_request"], detail, instance_of(request.scope), violations)
 
