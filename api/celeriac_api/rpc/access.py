@@ -50,9 +50,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Admits a call after it has checked the caller and their scopes."""
 
     def __init__(
-        self, access: AccessSettings, *, host: str, authenticator: Authenticator, limits: ServerSettings | None = None
+        self, access: AccessSettings, *, host: str, authenticator: Authenticator, limits: ServerSettings
     ) -> None:
-        limits = limits or ServerSettings()
         self._on = access.on
         self._open = Buckets(limits.open_rate, 2 * limits.open_rate)
         self._watches = OpenCounts(limits.max_health_watches_per_address)
@@ -76,18 +75,19 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         )
         return guarded(handler, admit)
 
-    async def _admit_stranger(self, metadata: Mapping[str, Any], context: Any) -> None:
-        """End a call of an open method with an error if its address makes too many."""
+    async def _admit_stranger(self, metadata: Mapping[str, Any], context: Any) -> str:
+        """Return the network of a call of an open method, or end the call with an error if there are too many."""
+        network = network_of(self._address(metadata, context))
         try:
-            check_rate(self._open, network_of(self._address(metadata, context)), "too many calls from this address")
+            check_rate(self._open, network, "too many calls from this address")
         except CeleriacError as exc:
             await abort(context, exc)
+        return network
 
     @asynccontextmanager
     async def _watch(self, metadata: Mapping[str, Any], context: Any) -> AsyncIterator[None]:
         """Count a stream of `Health.Watch` while the block runs, or end the call with an error."""
-        await self._admit_stranger(metadata, context)
-        network = network_of(self._address(metadata, context))
+        network = await self._admit_stranger(metadata, context)
         if not self._watches.enter(network):
             text = f"your address has {self._watches.limit} streams of Health.Watch open, which is the limit: close one"
             await abort(context, RateLimitedError(text, retry_after_s=5.0))

@@ -15,7 +15,7 @@ from celeriac_api.rpc.failures import abort
 log = logging.getLogger(__name__)
 
 
-def guarded(handler: Any, admit: Callable[[Any], Awaitable[None]]) -> Any:
+def guarded(handler: Any, admit: Callable[[Any], Awaitable[object]]) -> Any:
     """Return a handler of the same kind as `handler` that serves calls once `admit` has let them through."""
     decode = handler.request_deserializer
 

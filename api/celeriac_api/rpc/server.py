@@ -38,10 +38,10 @@ class RpcServer:
         files: Files,
         tasks: Tasks,
         interceptor: AccessInterceptor,
+        limits: ServerSettings,
         tls: ServerTlsSettings | None = None,
-        limits: ServerSettings | None = None,
     ) -> None:
-        self._limits = limits or ServerSettings()
+        self._limits = limits
         self._interceptor = interceptor
         self._tls = tls
         self._files = files
