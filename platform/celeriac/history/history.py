@@ -81,11 +81,11 @@ class History:
         async with reading(self.engine) as connection:
             rows = (await connection.execute(statement)).mappings().all()
         following = None
-        limit = min(limit, fitting((_long_bytes(row) for row in rows[:limit]), self.page_bytes) or limit)
-        if len(rows) > limit:
-            last = rows[limit - 1]
+        fit = fitting((_long_bytes(row) for row in rows[:limit]), self.page_bytes)
+        if len(rows) > fit:
+            last = rows[fit - 1]
             following = Cursor(sort, queries.sort_value(sort, last), last["task_id"]).encoded()
-        return TaskPage([_kept(row) for row in rows[:limit]], following)
+        return TaskPage([_kept(row) for row in rows[:fit]], following)
 
     async def count(self, task_filter: TaskFilter) -> int:
         """Return how many tasks the filter selects."""
