@@ -126,7 +126,7 @@ class FrontDoor(FastAPI):
 async def _give_up(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that the stopping server cancelled; an answer that has begun is broken off."""
     detail = (
-        "this server stopped before the request was done, so it may have been carried out or not: send it again,"
+        "this server stopped before the request was done, so it may or may not have been carried out: send it again,"
         " with the same Idempotency-Key if it has one"
     )
     with contextlib.suppress(RuntimeError):  # the answer has begun

@@ -257,7 +257,7 @@ class Gateway:
                 log.exception("a periodic check of the gateway failed; it goes on")
 
     def _forgive(self, late_s: float, now: float) -> None:
-        """Count the time in which this process read nothing not as silence of the workers."""
+        """Do not count the time in which this process read nothing as silence of the workers."""
         if late_s > _TICK_S:
             for connection in self.connections:
                 connection.heard_at = min(connection.heard_at + late_s, now)

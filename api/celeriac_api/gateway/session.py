@@ -263,5 +263,5 @@ def _text_of(message: dict[str, Any], name: str) -> str:
 
 
 def _printable(text: str, most: int) -> str:
-    """Return the printable characters of a name, at most so many; one with very many others is cut before."""
+    """Return the printable characters of a name, at most `most` of them. A much longer name is cut first."""
     return "".join(character for character in text[: 4 * most] if character.isprintable())[:most]

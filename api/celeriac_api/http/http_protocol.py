@@ -161,7 +161,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, code: str, detail: str, *, again: bool = False) -> None:
         """Answer with a problem, after the answers that are still due, and close the connection.
 
-        `again`: the request is already being served whose end is refused.
+        `again`: the application already serves the request, and its end is refused.
         """
         self._refusal = refusal(code, detail)
         self._dropped = 0

@@ -21,8 +21,8 @@ from celeriac_api.http.http_protocol import refusal
 PONGS: Final = "celeriac.pongs"
 #: The key in a connection's scope for the function that sets the largest message (bytes).
 _SET_LARGEST: Final = "celeriac.set_largest_message"
-#: The loop serves others at the latest after this time of reading (seconds), looked at after so many bytes: they may
-#: hold hundreds of tiny frames.
+#: The loop serves others after at most this time of reading (seconds). The clock is read after each slice of this many
+#: bytes, which may hold hundreds of tiny frames.
 _TURN_S: Final = 0.005
 _SLICE_BYTES: Final = 4096
 _NOT_A_HANDSHAKE: Final = "this is not a WebSocket handshake (RFC 6455, section 4.1)"
@@ -71,7 +71,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._take_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget what is held: the end is the last that the endpoint hears of."""
+        """Forget what is held: the endpoint hears of the end, and of nothing after it."""
         self._held.clear()
         super().connection_lost(exc)
 
@@ -188,7 +188,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._unproven_left = None
 
     def _end_unproven(self) -> None:
-        """End a connection whose client sends more than a caller may who is not known yet."""
+        """End a connection whose client sends more than an unknown caller may."""
         self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "show a token first")
         self.conn.parser_exc = self.conn.parser_exc or PayloadTooBig(0, 0)
         if self.conn.close_sent is None:

@@ -10,7 +10,7 @@ from celeriac_api.http.problems import RequestError
 
 
 class Connections:
-    """Counts the WebSockets of each user and of all users; apart from them those of each address without a user."""
+    """Counts the WebSockets of each user and of all users, and separately those of each address without a user."""
 
     def __init__(self, *, most: int, most_per_user: int, most_unproven: int) -> None:
         self._most = most
@@ -22,7 +22,7 @@ class Connections:
     def unproven(self, address: str) -> Iterator[None]:
         """Count one that has not shown its token, while the block runs; raises `RequestError` at the limit.
 
-        Strangers take places from each other, and from no user.
+        Strangers take places from each other, not from users.
         """
         network = network_of(address)
         if not self._unproven.enter(network):

@@ -1,4 +1,4 @@
-"""Handlers of gRPC methods that admit a call before they read its request: decoding costs, and says something."""
+"""Handlers of gRPC methods that admit a call before they read its request: decoding takes time."""
 
 from __future__ import annotations
 

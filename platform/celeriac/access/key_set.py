@@ -86,7 +86,7 @@ class KeySet:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects as far as the address of the key set could be written into the settings."""
+    """Follows redirects to addresses that are encrypted, or that stay on this machine."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str

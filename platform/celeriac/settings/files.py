@@ -203,7 +203,7 @@ class FilesSettings(Section):
         900.0,
         ge=1,
         description=(
-            "How long a resumable upload is kept of which no byte has arrived, if that is shorter than "
+            "How long a resumable upload is kept while no byte of it has arrived, if that is shorter than "
             "`files.upload_ttl`."
         ),
     )

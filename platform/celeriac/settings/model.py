@@ -150,7 +150,7 @@ class Settings(Section):
         1000,
         ge=1,
         description=(
-            "How many groups there may be that users made by naming them in a submission. Beyond it, a submission that "
+            "How many groups may exist because users named them in a submission. Beyond it, a submission that "
             "would make another one is answered 429. Admins, `.delay()`, configured groups and groups that a worker "
             "serves by name need no room."
         ),

@@ -68,7 +68,7 @@ class ServerSettings(Section):
         100,
         ge=1,
         description=(
-            "How many WebSockets of one address may be open whose token the server still waits for. Further ones are "
+            "How many WebSockets of one address may be open before they have shown a token. Further ones are "
             "refused with the code `too_many_connections`. An IPv6 network (/64) counts as one address."
         ),
     )
