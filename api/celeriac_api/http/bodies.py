@@ -18,8 +18,8 @@ _DRAIN_BYTES: Final = 64 * 1024**2
 _DRAIN_S: Final = 5.0
 #: The key in a request's scope for the server's function behind `discard_rest`.
 DISCARD: Final = "celeriac.discard_rest"
-#: A refused client may still send for so long (seconds), and so much (bytes), until it has read the answer. Closing at
-#: once would reset the connection while the client sends, and it might not get to read the answer.
+#: A refused client may still send for this long (seconds), and this much (bytes). Closing at once would reset the
+#: connection while the client sends, and it might not get to read the answer.
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 16 * 1024**2
 

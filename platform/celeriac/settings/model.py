@@ -181,7 +181,7 @@ class Settings(Section):
         8 * 1024**2,
         description=(
             "About how many bytes of payloads, results and the like one page of a list holds. A page whose items are "
-            "longer has fewer of them than `limit`, and `next_cursor` goes on after it. An item alone may be longer."
+            "longer has fewer of them than `limit`, and `next_cursor` goes on after it. A single item may be longer."
         ),
     )
     max_batch: int = Field(
