@@ -152,19 +152,20 @@ class StoreConnection:
     async def read_records(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Run lookups of tasks' hashes (HGETALL, HMGET, HGET) in one round trip.
 
-        A key that something else than a record uses is answered as if there were no record, and disturbs no other.
+        A key that holds something other than a hash counts as a missing record; the other lookups succeed.
         """
-        replies = await self.read(*commands, errors=True)
-        return [_record(command, reply) for command, reply in zip(commands, replies, strict=True)]
+        return await self._records_over(self._through_pool, commands)
 
     async def read_over(self, connection: BatchConnection, commands: Sequence[Command]) -> list[Any]:
         """Run lookups over a connection of the caller's; for many of them it costs half of what `read` costs.
 
         Lookups of tasks' hashes are answered as in `read_records`.
         """
+        return await self._records_over(connection.exchange, commands)
 
+    async def _records_over(self, exchange: Exchange, commands: Sequence[Command]) -> list[Any]:
         async def attempt() -> list[Any]:
-            replies = await connection.exchange(commands)
+            replies = await exchange(commands)
             return [_record(command, reply) for command, reply in zip(commands, replies, strict=True)]
 
         return await self._patiently(attempt) if commands else []
@@ -282,14 +283,12 @@ def is_wrong_kind(error: BaseException | None) -> bool:
 
 
 def _record(command: Sequence[Any], reply: Any) -> Any:
-    """Return the reply to a lookup; raises the error that it is, except for a key that is not a record's."""
+    """Return the reply to a lookup; raises an error, unless the key holds something other than a hash."""
     if not isinstance(reply, Exception):
         return reply
     if is_wrong_kind(reply) and command[0] in _OF_NOTHING:
         return _OF_NOTHING[command[0]](len(command) - 2)
-    if isinstance(reply, _TRANSIENT):
-        raise reply
-    raise StoreUnavailableError(f"the store refused a command: {reply}") from reply
+    raise reply
 
 
 #: What lookups of a hash are answered where there is none, by the number of its fields.
