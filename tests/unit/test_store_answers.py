@@ -8,7 +8,7 @@ import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celeriac.store.server.answers import FINAL, PASSING, code_of, described, passes, refuses_login
+from celeriac.store.server.answers import FINAL, PASSING, code_of, described, is_wrong, passes, refuses_login
 
 #: What servers say, word for word.
 SAID: Final = {
@@ -67,6 +67,11 @@ def test_each_refusal_is_described_with_its_code(code: str) -> None:
     text = described(BaseParser.parse_error(f"{code} 3999 127.0.0.1:6381"))
     assert f"({code})" in text
     assert (PASSING | FINAL)[code] in text
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_only_a_command_that_is_wrong_is_refused_for_good(text: str) -> None:
+    assert is_wrong(BaseParser.parse_error(text)) == (SAID[text][0] in ("ERR", "WRONGTYPE"))
 
 
 def test_only_a_refused_login_makes_repeating_senseless() -> None:

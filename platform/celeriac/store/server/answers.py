@@ -62,6 +62,14 @@ def passes(error: BaseException) -> bool:
     return code_of(error) in PASSING
 
 
+def is_wrong(error: BaseException) -> bool:
+    """Return whether the server would refuse the same command again, however long the caller waits.
+
+    Errors with other codes, such as `NOPERM`, are for something that an operator may mend.
+    """
+    return isinstance(error, ResponseError) and code_of(error) in ("ERR", "WRONGTYPE")
+
+
 def refuses_login(error: BaseException) -> bool:
     """Return whether the server refuses this process, so that it makes no sense to repeat the call."""
     return isinstance(error, AuthenticationError | AuthorizationError)

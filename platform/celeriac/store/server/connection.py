@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from celeriac.settings import StoreSettings
-from celeriac.store.server.answers import described, patient, refuses_login
+from celeriac.store.server.answers import described, is_wrong, patient, refuses_login
 from celeriac.store.server.closed_transport import tell_closed_transports
 from celeriac.store.server.coalescer import Coalescer
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
@@ -264,17 +264,8 @@ class StoreConnection:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.5)
             except RedisError as exc:
-                failure = StoreRefusedError if _is_final(exc) else StoreUnavailableError
+                failure = StoreRefusedError if is_wrong(exc) else StoreUnavailableError
                 raise failure(described(exc)) from exc
-
-
-def _is_final(exc: RedisError) -> bool:
-    """Return whether the server would refuse the same command again, however long the caller waits.
-
-    Other errors begin with a word in capitals for something that an operator may mend, such as `NOPERM`.
-    """
-    code = str(exc).partition(" ")[0]
-    return isinstance(exc, ResponseError) and not (code.isupper() and code != "WRONGTYPE")
 
 
 def is_wrong_kind(error: BaseException | None) -> bool:
