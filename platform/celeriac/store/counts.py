@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celeriac.store import keys
-from celeriac.store.labels import OTHER
+from celeriac.store.labels import OTHER, SEPARATOR
 from celeriac.store.reading import serving
 from celeriac.store.records import limits_from_json
 from celeriac.store.task_store import TaskStore
@@ -21,8 +21,6 @@ from celeriac.store.task_store import TaskStore
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 #: Most groups, and most types, that metrics name.
 MAX_NAMED: Final = 200
-#: Separates the parts of a field's name; names of types and groups cannot contain it.
-_SEPARATOR: Final = "\x1f"
 #: The counters by their short name: the full name, and the labels.
 _COUNTERS: Final = {
     "s": ("submitted", ("group", "type")),
@@ -90,7 +88,7 @@ def counts_of(fields: Mapping[str, str]) -> StoreCounts:
     counters: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)
     histograms: dict[str, dict[tuple[str, ...], Histogram]] = defaultdict(lambda: defaultdict(Histogram))
     for name, number in fields.items():
-        short, *labels = name.split(_SEPARATOR)
+        short, *labels = name.split(SEPARATOR)
         if short in _COUNTERS and len(labels) == len(_COUNTERS[short][1]):
             counters[_COUNTERS[short][0]][tuple(labels)] = int(number)
         elif short[:1] in _HISTOGRAMS and len(labels) == len(_HISTOGRAMS[short[:1]][1]):

@@ -20,7 +20,8 @@ MAX_LABELS: Final = 200
 #: Where most names have counts of their own, so many are left with them.
 _KEPT: Final = 150
 
-_SEPARATOR: Final = "\x1f"
+#: Separates the parts of a count's name; names of types and groups cannot contain it.
+SEPARATOR: Final = "\x1f"
 #: The place of a label in the name of a count: what is counted, group, type, status.
 _PLACES: Final = {"groups": 1, "types": 2}
 
@@ -52,7 +53,7 @@ def least_used(fields: Mapping[str, str], labels: Collection[str], kind: str, ke
     """Return the names that are to lose their counts, the least used first: all but the most used ones and `kept`."""
     submitted: Counter[str] = Counter({label: 0 for label in labels if label not in kept})
     for field, number in fields.items():
-        what, *names = field.split(_SEPARATOR)
+        what, *names = field.split(SEPARATOR)
         if what == "s" and len(names) == 2 and names[_PLACES[kind] - 1] in submitted:
             submitted[names[_PLACES[kind] - 1]] += int(number)
     least_first = sorted(submitted, key=lambda label: (submitted[label], label))
@@ -64,7 +65,7 @@ def pairs_of(fields: Iterable[str], kind: str, label: str) -> list[str]:
     place = _PLACES[kind]
     pairs = []
     for field in fields:
-        parts = field.split(_SEPARATOR)
+        parts = field.split(SEPARATOR)
         if len(parts) > place and parts[place] == label:
-            pairs += [field, _SEPARATOR.join([*parts[:place], OTHER, *parts[place + 1 :]])]
+            pairs += [field, SEPARATOR.join([*parts[:place], OTHER, *parts[place + 1 :]])]
     return pairs
