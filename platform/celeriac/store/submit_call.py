@@ -53,8 +53,13 @@ def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> li
         s.delivery.value,
         _further_fields(s),
         nonce,
-        "" if s.maker is None or queues.is_configured(s.group) else s.maker,
+        maker_argument(s.maker, s.group, queues),
     ]
+
+
+def maker_argument(maker: str | None, group: str, queues: QueueSettings) -> str:
+    """Return who makes a group if it is a new one, "" if it needs no room among the known groups."""
+    return "" if maker is None or queues.is_configured(group) else maker
 
 
 def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:

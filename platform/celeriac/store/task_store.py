@@ -42,7 +42,7 @@ from celeriac.store import keys
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import claim_from_reply
 from celeriac.store.server.scripts import script
-from celeriac.store.submit_call import submission_arguments, submitted
+from celeriac.store.submit_call import maker_argument, submission_arguments, submitted
 
 #: Longest message of a progress report or an error (characters).
 MAX_TEXT: Final = 8192
@@ -125,7 +125,7 @@ class TaskStore(StoreReader):
             "" if rev is None else rev,
             json_text.write(dict(kept)) if kept else "",
             "\n".join(secret_fields),
-            "" if maker is None or queues.is_configured(group) else maker,
+            maker_argument(maker, group, queues),
             queues.max_groups,
             queues.max_user_groups,
         )
