@@ -188,9 +188,8 @@ class Runner:
         failure = failure_of(exc, task_type.final_errors if task_type else ())
         if isinstance(exc, RetryAfter):
             delay_s = exc.delay_s
-        policy = self._policy(attempt.claim, task_type)
         delay_ms = (
-            policy.delay_ms(attempt.claim.retries + 1, self._jitter())
+            self._delay_ms(attempt, task_type)
             if delay_s is None or not math.isfinite(delay_s)
             else round(min(max(delay_s, 0), MAX_DELAY_S) * 1000)
         )
@@ -351,11 +350,15 @@ class Runner:
 
     def timed_out(self, attempt: Attempt) -> tuple[Failure, int]:
         """Return how an attempt fails that ran longer than its limit, and the ms until the next attempt."""
-        policy = self._policy(attempt.claim, self._registry.get(attempt.claim.type))
-        delay_ms = policy.delay_ms(attempt.claim.retries + 1, self._jitter())
+        delay_ms = self._delay_ms(attempt, self._registry.get(attempt.claim.type))
         return failure_of(TaskTimeoutError(_TIMED_OUT)), delay_ms
 
     # --- parts
+
+    def _delay_ms(self, attempt: Attempt, task_type: TaskType | None) -> int:
+        """Return the milliseconds until the next attempt, by the retry policy."""
+        policy = self._policy(attempt.claim, task_type)
+        return policy.delay_ms(attempt.claim.retries + 1, self._jitter())
 
     def _arguments(self, task_type: TaskType, attempt: Attempt) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
