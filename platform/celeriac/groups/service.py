@@ -40,8 +40,8 @@ class Groups:
         served = any(name in worker.groups for worker in workers)
         if served or self.queues.is_configured(name) or await self.store.is_known(name):
             return await self.store.group(name, workers)
-        some = await self.store.page_of_groups(keys.GROUPS, 0, _NAMED)
-        raise GroupNotFoundError(name, known=sorted({"default", *self.queues.groups, *some[1]})[:_NAMED])
+        _, some = await self.store.page_of_groups(keys.GROUPS, 0, _NAMED)
+        raise GroupNotFoundError(name, known=sorted({"default", *self.queues.groups, *some})[:_NAMED])
 
     async def pause(self, name: str, note: str = "") -> Pause:
         """Hold a group back: its tasks are accepted and wait, running tasks continue. A new note replaces the old."""

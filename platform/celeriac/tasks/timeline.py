@@ -129,8 +129,9 @@ class Timeline:
             assert self._history is not None
             return await self._history.log_lines(task_id, after=position, count=page)
 
-        wanted = _severe(least)
-        return await self._merged(task_id, live, kept, wanted, after, count, most_bytes)
+        return await self._merged(
+            task_id, live, kept, lambda line: severity(line.level) >= least, after, count, most_bytes
+        )
 
     async def _merged(
         self,
@@ -197,10 +198,6 @@ def _size_of(entry: Event | LogLine) -> int:
     if isinstance(entry, Event):
         return sum(map(len, entry.fields.values()))
     return len(entry.message) + (len(json_text.write(entry.data)) if entry.data else 0)
-
-
-def _severe(least: int) -> Callable[[LogLine], bool]:
-    return lambda line: severity(line.level) >= least
 
 
 def _stream_id(position: tuple[int, int]) -> str:
