@@ -38,6 +38,7 @@ from celeriac.model import (
     Submitted,
     utc_from_ms,
 )
+from celeriac.moments import MAX_DELAY_S
 from celeriac.store import keys
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import claim_from_reply
@@ -48,8 +49,8 @@ from celeriac.store.submit_call import maker_argument, submission_arguments, sub
 MAX_TEXT: Final = 8192
 #: Largest JSON of the data of a log line (bytes).
 MAX_LOG_DATA: Final = 16_384
-#: Longest time to the next attempt (ms): ten years, which any calendar can express.
-MAX_DELAY_MS: Final = 10 * 366 * 86_400_000
+#: Longest time to the next attempt (ms).
+_MAX_DELAY_MS: Final = round(MAX_DELAY_S * 1000)
 #: A call that takes longer than this has waited for the store (seconds).
 _WAITED_S: Final = 1.0
 #: Tasks that one step of a resumption looks at.
@@ -226,7 +227,7 @@ class TaskStore(StoreReader):
             failure.code,
             cut(failure.message, MAX_TEXT),
             "1" if failure.retryable else "0",
-            min(max(delay_ms, 0), MAX_DELAY_MS),
+            min(max(delay_ms, 0), _MAX_DELAY_MS),
         )
         _check_claim(claim, reply)
         return Status(reply)
