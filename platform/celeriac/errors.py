@@ -74,7 +74,7 @@ class Violation:
     message: str
 
 
-#: Most violations that an error tells of, and most characters of a field's path and of a message.
+#: An error tells of at most this many violations. A field's path and a message have at most so many characters.
 MAX_VIOLATIONS: Final = 20
 _MAX_FIELD: Final = 200
 _MAX_MESSAGE: Final = 1000

@@ -38,7 +38,7 @@ class Status(StrEnum):
         return self.value.lower()
 
 
-#: The first and the last moment that anything has (milliseconds since the epoch): from 1970 to the end of 2999.
+#: The first and the last moment that anything may have (milliseconds since the epoch): from 1970 to the end of 2999.
 FIRST_MS: Final = 0
 LAST_MS: Final = 32_503_679_999_999
 #: The id of an entry of a stream.
@@ -135,7 +135,7 @@ class Submission:
     #: for (milliseconds since the epoch).
     trigger: str | None = None
     scheduled_at_ms: int | None = None
-    #: Who makes the group if it is a new one, and needs room for it; None needs no room. The record does not keep it.
+    #: Who counts as the maker of the group if it is a new one; None if nobody does. The record does not keep it.
     maker: str | None = None
 
 

@@ -43,7 +43,7 @@ def within_ms(ms: int) -> int:
 
 
 def written(value: Any) -> Any:
-    """Return a value that has the form of a moment; what it says is Pydantic's to read. Raises `ValueError`."""
+    """Return a value that has the form of a moment, for Pydantic to read; raises `ValueError` for any other."""
     # Without this, Pydantic would also read bare numbers and dates without a time of day.
     if isinstance(value, datetime):
         return value

@@ -15,12 +15,12 @@ from celeriac.errors import MAX_VIOLATIONS, InvalidSubmissionError, Violation
 
 #: Most names that a text lists.
 _LISTED: Final = 20
-#: Pydantic makes texts of all its findings or of none: of none, if there are more than this.
+#: Pydantic makes texts of all its findings at once. If there are more than this, it is not asked for them.
 _MOST_FINDINGS: Final = 2000
 #: An object with more fields than this times those of the model is refused before any of them is looked at.
 _TIMES_KNOWN: Final = 4
 _FEW: Final = 20
-#: Names longer than this are not compared, and not with more names than this.
+#: A longer name is not compared, and a name is compared with at most so many.
 _MAX_COMPARED: Final = 64
 _MOST_COMPARED: Final = 500
 #: Pydantic's words for what a caller of a JSON API knows by another name.
@@ -113,7 +113,7 @@ def unknown_names(field: str, what: str, unknown: Sequence[str], known: Iterable
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
     """Return the known name that is most like `name`, if one is alike enough; a `cutoff` of 1 demands the same.
 
-    A long name is like none.
+    A long name is not compared with any.
     """
     near = _alike(name, known, 1, cutoff)
     return near[0] if near else None

@@ -56,7 +56,7 @@ class Attempt:
     ) -> None:
         self.claim = claim
         self.context = Context(claim, self)
-        #: What others have taken from its time by blocking the loop. It is a plain function until it is said otherwise.
+        #: The time that others took from it by blocking the loop; it counts as a plain function until `on_the_loop`.
         self.lost = LostTime(watch)
         #: Its time limit, if it has one (seconds), and when that began (`time.monotonic`).
         self.limit_s: float | None = None

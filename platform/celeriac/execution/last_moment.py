@@ -1,4 +1,4 @@
-"""The end of a process that was told to stop and does not: it waits for a store that does not answer, for example."""
+"""Ends a process that was told to stop and does not, for example because it waits for a store that does not answer."""
 
 from __future__ import annotations
 

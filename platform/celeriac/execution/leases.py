@@ -87,8 +87,8 @@ class Leases(Generic[A]):
     ) -> None:
         """Renew all leases, and the presence of `worker` with its `facts`; stop what was cancelled or lost meanwhile.
 
-        It should be called three times per lease, so that two renewals in a row may get lost. Another thread than that
-        of the attempts may call it: then `call(function, argument)` calls the attempts' `stop` in theirs.
+        It should be called three times per lease, so that two renewals in a row may get lost. A thread other
+        than that of the attempts may call it: then `call(function, argument)` calls the attempts' `stop` in theirs.
         """
         attempts = list(self)
         if not attempts and not facts:

@@ -46,7 +46,7 @@ class Culprit(Protocol):
         ...
 
 
-#: Returns whose code a frame of the loop's thread has called, if it calls somebody's.
+#: Returns the culprit whose code a frame of the loop's thread has called; None if it has called nobody's.
 Find = Callable[[FrameType], Culprit | None]
 
 

@@ -14,7 +14,7 @@ CATCH_UP_S: Final = 1.0
 
 
 class Watch(Protocol):
-    """Who counts for how long a loop was blocked."""
+    """Counts how long a loop was blocked."""
 
     def lost_s(self) -> float:
         """Return for how long the loop has been blocked so far."""
@@ -44,7 +44,7 @@ class LostTime:
     def call_later(
         self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[..., Any], *arguments: Any
     ) -> FairTimer | asyncio.TimerHandle:
-        """Call after so many seconds, and after what is lost meanwhile; may be called off by `cancel`."""
+        """Call after so many seconds plus the time that is lost meanwhile; `cancel` calls it off."""
         if self._watch is None:
             return loop.call_later(seconds, call, *arguments)
         return FairTimer(self, loop, seconds, call, arguments)

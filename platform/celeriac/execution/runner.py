@@ -80,7 +80,7 @@ class Runner:
         log_failures: bool = True,
         watch: Watch | None = None,
     ) -> None:
-        #: Who counts for how long the loop is blocked; None: nobody does.
+        #: Counts how long the loop is blocked; None: nothing counts that.
         self.watch = watch
         self._store = store
         self._registry = registry

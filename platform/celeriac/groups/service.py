@@ -31,7 +31,7 @@ class Groups:
         return await self.store.groups(also=("default", *self.queues.groups))
 
     async def listed(self) -> tuple[list[GroupStats], int]:
-        """Return the groups as `all` does, and how many of very many are left out."""
+        """Return the groups as `all` does, and how many of them are left out if there are very many."""
         return await self.store.groups_and_left_out(also=("default", *self.queues.groups))
 
     async def get(self, name: str) -> GroupStats:

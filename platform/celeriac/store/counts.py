@@ -19,7 +19,7 @@ from celeriac.store.task_store import TaskStore
 
 #: Upper bounds of the buckets for waiting and running times (seconds). One more bucket is above them all.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-#: Most groups, and most types, that metrics name.
+#: Metrics name at most this many groups, and at most this many types.
 MAX_NAMED: Final = 200
 #: The counters by their short name: the full name, and the labels.
 _COUNTERS: Final = {
@@ -100,7 +100,7 @@ def counts_of(fields: Mapping[str, str]) -> StoreCounts:
     return StoreCounts(counters, histograms)
 
 
-#: So many of the groups that have no figures of their own are looked at.
+#: At most this many of the groups without figures of their own are looked at.
 _OTHERS_READ: Final = 1000
 
 

@@ -17,7 +17,7 @@ from celeriac.store.task_store import TaskStore
 OTHER: Final = "other"
 #: Most groups, and most types, with counts of their own; as in `lua/shared/counts.lua`.
 MAX_LABELS: Final = 200
-#: Where most names have counts of their own, so many are left with them.
+#: When there is no room, this many names keep their counts.
 _KEPT: Final = 150
 
 #: Separates the parts of a count's name; names of types and groups cannot contain it.
@@ -27,7 +27,7 @@ _PLACES: Final = {"groups": 1, "types": 2}
 
 
 async def make_room(store: TaskStore) -> int:
-    """Add the counts of the least used names to those of `other`, if there is no room; returns how many names.
+    """Fold the least used names into `other` if there is no room for new ones; returns how many were folded.
 
     Configured groups, and the types that workers announced, keep theirs.
     """

@@ -20,7 +20,7 @@ from celeriac.store.records import (
 from celeriac.store.server.connection import StoreConnection, is_wrong_kind
 from celeriac.task_fields import status_of
 
-#: Most groups of a list.
+#: A list has at most this many groups.
 MOST_LISTED: Final = 1000
 
 

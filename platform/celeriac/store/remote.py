@@ -122,7 +122,10 @@ class RemoteTasks:
         )
 
     async def models(self) -> list[tuple[str, str]]:
-        """Return the pairs (group, model) that connected workers announced, sorted; the model "" of each such group."""
+        """Return the pairs (group, model) that connected workers announced, sorted.
+
+        Each group that has connected workers is also there with the model "".
+        """
         (seconds, _), members = await self._store.read(("TIME",), ("ZRANGE", keys.MODELS, 0, -1, "WITHSCORES"))
         split = (str(member).partition("/") for member, until_ms in members if float(until_ms) >= int(seconds) * 1000)
         return sorted((group, model) for group, _, model in split)

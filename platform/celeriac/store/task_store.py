@@ -305,7 +305,7 @@ class TaskStore(StoreReader):
         """Take back tasks whose leases ran out, and end expired tasks; returns (returned, failed, expired).
 
         Leases do not run out for `grace_s` after a start of the server, and after a time in which it took no writes.
-        `was_away`: the caller has not reached it before.
+        `was_away`: the caller's last call did not reach it.
         """
         clock = asyncio.get_running_loop().time
         began = clock()

@@ -81,7 +81,7 @@ class StoreChannel:
         cancelled = 0
         with _reached():
             while ids := self._redis.zrange(keys.waiting(group), 0, _CANCELLED_AT_ONCE - 1):
-                # The first call also loads the script; cancelled again, a task stays as it is.
+                # The first call also loads the script. To cancel its task once more changes nothing.
                 cancel = script("cancel")
                 _run(self._redis, cancel, 0, *self._limits, ids[0], message)
                 with self._redis.pipeline(transaction=False) as pipe:

@@ -110,7 +110,7 @@ class ActivityFeed(FeedReader):
         self._store = store
         self._settings = pages
         self._watchers: set[Watcher] = set()
-        #: How many streams each caller has, counted by the routes from before their first event on.
+        #: How many streams each caller has. The routes count a stream before they send its first event.
         self.streams: Counter[str] = Counter()
         self._closed = False
         self._position = ""

@@ -195,7 +195,7 @@ class UserFeeds(FeedReader):
     async def some_states(self, task_ids: Sequence[str], most_bytes: int) -> tuple[dict[str, TaskState], int]:
         """Return what `states` returns, within about so many bytes, and how many of the last tasks were left out.
 
-        First the results are left out, and only if the texts alone are too long, tasks are.
+        Results are left out first. Tasks are left out only if the texts alone are too long.
         """
         found: dict[str, TaskState] = {}
         results = texts = 0

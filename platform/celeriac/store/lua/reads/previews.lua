@@ -13,7 +13,7 @@ local shown = {}
 for i, task in ipairs(KEYS) do
   local values = redis.pcall('HMGET', task, 'status', 'queue', 'owner', 'attempt', 'started_at', 'created_at', 'payload', 'result',
     'error_code', 'error_message')
-  -- Something else may use the key.
+  -- The key may hold something other than a hash.
   if values.err then values = {} end
   local status, queue, owner, attempt, started_at, created_at, payload, result, error_code, error_message = unpack(values)
   shown[i] = status and {status, queue, owner, attempt, started_at, created_at, beginning(payload), beginning(result),

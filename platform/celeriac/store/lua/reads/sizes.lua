@@ -7,7 +7,7 @@
 local sizes = {}
 for i, task in ipairs(KEYS) do
   local payload = redis.pcall('HSTRLEN', task, 'payload')
-  -- Something else may use the key.
+  -- The key may hold something other than a hash.
   sizes[i] = type(payload) == 'number'
     and payload + redis.call('HSTRLEN', task, 'result') + redis.call('HSTRLEN', task, 'message') or 0
 end

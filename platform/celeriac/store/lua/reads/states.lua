@@ -10,7 +10,7 @@ local longest = tonumber(ARGV[1])
 local states = {}
 for i, task in ipairs(KEYS) do
   local length = redis.pcall('HSTRLEN', task, 'result')
-  -- Something else may use the key.
+  -- The key may hold something other than a hash.
   if type(length) ~= 'number' then task, length = '', 0 end
   local short = length > 0 and length <= longest
   local status, percentage, stage, message, reported_ms, updated_at, error_code, error_message, user_id =

@@ -1,8 +1,8 @@
 -- Counts of what happened, which metrics and charts are made of (`counts.py` reads them).
 --
--- Names of groups and types are the callers': a bounded number of them has counts of its own, and what happens in all others
--- is counted as `other` (labels.py makes room). The hash has a limit too: above it, both labels of a new count are `other`, and what
--- has no field even then is not counted.
+-- Callers choose the names of groups and types. So a bounded number of names has counts of its own, and what happens in all
+-- others is counted as `other` (labels.py makes room). The hash has a limit too: above it, both labels of a new count are
+-- `other`, and what has no field even then is not counted.
 local MAX_COUNTS, MAX_LABELS, SEP, OTHER = 20000, 200, '\31', 'other'
 
 local function has_counts(labels, label)

@@ -1,7 +1,7 @@
 -- Groups: which ones are known, who made them, and which ones the workers of all groups serve at present.
 --
--- A group is known from its first task on, and forgotten when it was idle for long (sweep.lua). It is awake while it has tasks
--- for Celery's workers, and some time longer. Workers of all groups serve the groups that are awake.
+-- A group is known from its first task on, and forgotten after a long time without tasks (sweep.lua). It is awake while it
+-- has tasks for Celery's workers, and some time longer. Workers of all groups serve the groups that are awake.
 
 -- A group is known from now on. `maker`: who counts as having made a new one (text), '' or nil for nobody.
 local function note_group(group, maker)
@@ -14,8 +14,8 @@ end
 -- With more groups than this awake, a worker does not wait for messages of all of them at once.
 local CROWD = 50
 
--- A task comes to wait in a group in which nothing waited: workers of all groups hear of a group that was asleep, and in a
--- crowd of any group.
+-- A task comes to wait in a group in which nothing waited: workers of all groups hear of it if the group was asleep. In a
+-- crowd, they hear of every such group.
 local function awaken(group, delivery, maker)
   if delivery == '' or delivery == 'broker' then
     local known = redis.call('SADD', key.awake, group) == 0
@@ -40,7 +40,7 @@ end
 -- Count the tasks of a group that wait for a time: such a group is not forgotten.
 local function count_delayed(group, by) redis.call('HINCRBY', key.group(group), 'delayed', by) end
 
--- Whether a worker serves the group by its name. It is asked only when there is no room for new groups.
+-- Whether a worker serves the group by its name. Only called when there is no room for new groups.
 local served
 local function is_served(group)
   if not served then

@@ -6,7 +6,7 @@ local function fields(id, ...) return unpack(redis.call('HMGET', key.task(id), .
 
 -- Return these fields of a record as a table, for the moves that several scripts share: `t.status` is the text, or false if
 -- the record does not have the field; `t.id` is the task's id. To use a field that was not read is an error. A key that holds
--- something else than a record counts as no record, so that background roles go on.
+-- something other than a hash counts as a missing record, so that background roles go on.
 --   local t = read(id, {'status', 'fence'})
 local strictly = {__index = function(_, name) error('the field ' .. name .. ' was not read', 2) end}
 local function read(id, names)

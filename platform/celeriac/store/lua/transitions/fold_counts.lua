@@ -1,4 +1,4 @@
--- Take a group or a type its own counts: they are added to those of `other`.
+-- Add the counts of a group or a type to those of `other`; it has no counts of its own from now on.
 --
 -- ARGV[4] 'groups' or 'types'   ARGV[5] the group or type (text)
 -- ARGV[6..] 2 values per count: 1 its field (text)   2 the field that it is added to (text)
