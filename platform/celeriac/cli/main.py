@@ -28,6 +28,7 @@ from celeriac.cli.commands import (
 )
 from celeriac.cli.output import FAILED, INTERRUPTED, exit_code, finish_output, print_error, printable
 from celeriac.errors import CeleriacError, SettingsError
+from celeriac.settings.environment import has_foreign_bytes
 from celeriac.standard_streams import drop_output, prepare_standard_streams
 
 app = typer.Typer(
@@ -108,7 +109,7 @@ def _problem_of(error: OSError) -> str:
 def _refuse_foreign_bytes(arguments: Sequence[str]) -> None:
     """Raise `SettingsError` for an argument whose bytes are not text in the encoding of this process."""
     for number, argument in enumerate(arguments, 1):
-        if any("\ud800" <= character <= "\udfff" for character in argument):
+        if has_foreign_bytes(argument):
             raise SettingsError(
                 f"argument {number} holds bytes that are not text in {sys.getfilesystemencoding()}:"
                 f" {printable(argument)[:100]!r}; write it in UTF-8, and set PYTHONUTF8=1 if the locale is another"

@@ -43,9 +43,14 @@ def is_service_variable(name: str, text: str, links: tuple[str, ...] = ()) -> bo
 
 def refuse_foreign_bytes(name: str, text: str) -> str:
     """Return `text`; raises `SettingsError` if it has bytes that this process cannot read as text."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if has_foreign_bytes(text):
         raise SettingsError(f"{name} holds bytes that are not UTF-8 text: correct its value")
     return text
+
+
+def has_foreign_bytes(text: str) -> bool:
+    """Return whether a text of the operating system has bytes that were not text; Python reads them as surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _link_of(name: str, text: str) -> str | None:
