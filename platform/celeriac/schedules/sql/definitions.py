@@ -126,11 +126,7 @@ class DefinitionTable:
             )
             chosen = chosen.order_by(_d.created_ms.desc(), _d.definition_id.desc())
             rows = (await connection.execute(chosen)).mappings().all()
-        following = None
-        if len(sizes) > fit:
-            last_id, last_ms, _ = sizes[fit - 1]
-            following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
-        return DefinitionPage(list(readable(rows)), following, cut=fit < min(len(sizes), limit))
+        return DefinitionPage(list(readable(rows)), _cursor_after(sizes, fit), cut=fit < min(len(sizes), limit))
 
     async def open_firings(self, definition_ids: Sequence[str]) -> list[Firing]:
         """Return the planned, buffered and open firings of these definitions."""
@@ -169,11 +165,7 @@ class DefinitionTable:
             ids = [change_id for change_id, *_ in sizes[:fit]]
             chosen = select(changes).where(changes.c.change_id.in_(ids)).order_by(place[0].desc(), place[1].desc())
             rows = (await connection.execute(chosen)).mappings().all()
-        following = None
-        if len(sizes) > fit:
-            last_id, last_ms, _ = sizes[fit - 1]
-            following = Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
-        return [change_of(row) for row in rows], following
+        return [change_of(row) for row in rows], _cursor_after(sizes, fit)
 
     async def all_from(self, source: str) -> list[Definition]:
         """Return all definitions of a source outside the API; there are few of them."""
@@ -248,6 +240,14 @@ async def _one(connection: AsyncConnection, definition_id: str, *, lock: bool = 
     if row is None:
         raise DefinitionNotFoundError(definition_id)
     return definition_of(row)
+
+
+def _cursor_after(sizes: Sequence[Any], fit: int) -> str | None:
+    """Return the cursor of the next page if only the first `fit` rows (id, moment, size) are on this one."""
+    if len(sizes) <= fit:
+        return None
+    last_id, last_ms, _ = sizes[fit - 1]
+    return Cursor(Sort.CREATED_DOWN, last_ms, last_id).encoded()
 
 
 async def open_counts(connection: AsyncConnection, definition_ids: Iterable[str]) -> dict[str, Open]:
