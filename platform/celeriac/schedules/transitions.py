@@ -198,7 +198,7 @@ def resumed(
     firings: tuple[Firing, ...] = ()
     if definition.trigger_type is TaskTriggerType.IMMEDIATE and is_fresh(definition):
         after, firing = _fired_now(after, now_ms)
-        firings, unended = (firing,), Open(unended.running + 1, unended.buffered, unended.backfills)
+        firings, unended = (firing,), replace(unended, running=unended.running + 1)
     if not counted:
         after = counting_from(after, now_ms)
         slot = definition.timetable(budget).after(now_ms) if slot is None else slot

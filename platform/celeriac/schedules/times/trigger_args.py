@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any
 
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.moments import FIRST, LAST, MAX_DELAY_S, bounded_ms
@@ -13,8 +13,6 @@ from celeriac.schedules.definition import TaskTriggerType, moment_of
 from celeriac.schedules.times.cron import cron_of
 from celeriac.schedules.times.wall_clock import zone
 from celeriac.settings import ScheduleSettings
-
-_TRIGGER: Final = "trigger_args."
 
 
 def checked_args(
@@ -119,7 +117,7 @@ def _check_exclusion(entry: dict[str, Any], own: ScheduleSettings, at: str, time
 
 
 def _wrong(name: str, message: str) -> InvalidSubmissionError:
-    return InvalidSubmissionError([Violation(_TRIGGER + name, message)])
+    return InvalidSubmissionError([Violation(f"trigger_args.{name}", message)])
 
 
 def _only(args: dict[str, Any], known: tuple[str, ...], at: str = "") -> None:
