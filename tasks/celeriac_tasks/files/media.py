@@ -17,7 +17,7 @@ from celeriac_tasks.files.ffmpeg import (
     look,
 )
 from celeriac_tasks.files.ffmpeg_errors import check_frame_size, error_of, first_words
-from celeriac_tasks.files.media_log import facts_of_log, has_alpha, is_opened, language_of
+from celeriac_tasks.files.media_log import facts_of_log, has_alpha, is_opened, language_of, pixel_shape, varies
 from celeriac_tasks.files.pictures.opening import is_still
 from celeriac_tasks.files.refusals import DamagedMediaError, TooLargeError, UnsupportedMediaError
 
@@ -127,29 +127,15 @@ def _ffprobe_stream(stream: Mapping[str, Any]) -> dict[str, Any]:
             "pixel_format": stream.get("pix_fmt", ""),
             "rotation": round(float(rotation)),
             "cover": bool(stream.get("disposition", {}).get("attached_pic")),
-            "sample_aspect_ratio": _aspect(stream.get("sample_aspect_ratio")),
+            "sample_aspect_ratio": pixel_shape(stream.get("sample_aspect_ratio")),
             "interlaced": stream.get("field_order") in _INTERLACED,
-            "variable_fps": _varies(stream.get("avg_frame_rate"), stream.get("r_frame_rate")),
+            "variable_fps": varies(_rate(stream.get("avg_frame_rate")), _rate(stream.get("r_frame_rate"))),
             "alpha": has_alpha(stream.get("pix_fmt", "")) or str(tags.get("alpha_mode", "0")) != "0",
             **{name: _known(stream.get(name)) for name in _COLOUR_FACTS},
         }
     elif kind == "audio":
         fact |= {"sample_rate_hz": _whole(stream.get("sample_rate")), "channels": stream.get("channels")}
     return {**fact, "bitrate_bps": _whole(stream.get("bit_rate")), "language": language_of(tags.get("language"))}
-
-
-def _aspect(text: Any) -> str:
-    """Return the shape of a pixel, `W:H`; square if it is unknown."""
-    across, _, down = str(text).partition(":")
-    if not (across.isdigit() and down.isdigit() and int(across) and int(down)):
-        return "1:1"
-    ratio = Fraction(int(across), int(down))
-    return f"{ratio.numerator}:{ratio.denominator}"
-
-
-def _varies(average: Any, base: Any) -> bool:
-    shown, grid = _rate(average), _rate(base)
-    return bool(shown and grid and abs(shown / grid - 1) > 0.01)
 
 
 def _known(value: Any) -> str | None:

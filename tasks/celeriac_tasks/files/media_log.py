@@ -14,9 +14,7 @@ _STREAM: Final = re.compile(
 )
 _ROTATION: Final = re.compile(r"displaymatrix: rotation of (-?\d+(?:\.\d+)?) degrees")
 _CHANNELS: Final = {"mono": 1, "stereo": 2, "quad": 4}
-
-
-_ASPECT: Final = re.compile(r"SAR ([1-9]\d*):([1-9]\d*)")
+_ASPECT: Final = re.compile(r"SAR (\d+:\d+)")
 _ALPHA_MODE: Final = re.compile(r"^\s+alpha_mode\s*: [1-9]", re.IGNORECASE)
 #: What stands in a log once if matrix, primaries and transfer have the same name.
 _SINGLE_TAGS: Final = ("bt709", "smpte170m", "smpte240m", "bt470bg", "fcc", "gbr")
@@ -32,6 +30,20 @@ def is_opened(log: str) -> bool:
 def has_alpha(pixel_format: str) -> bool:
     """Return whether a pixel format of ffmpeg has transparency."""
     return pixel_format.startswith(_ALPHA)
+
+
+def pixel_shape(text: Any) -> str:
+    """Return the shape of a pixel, `W:H`, in lowest terms; square if it is unknown."""
+    across, _, down = str(text).partition(":")
+    if not (across.isdigit() and down.isdigit() and int(across) and int(down)):
+        return "1:1"
+    ratio = Fraction(int(across), int(down))
+    return f"{ratio.numerator}:{ratio.denominator}"
+
+
+def varies(shown: float | None, grid: float | None) -> bool:
+    """Return whether the frames come at irregular times: fewer or more are shown than the grid of their times has."""
+    return bool(shown and grid and abs(shown / grid - 1) > 0.01)
 
 
 def facts_of_log(log: str) -> dict[str, Any]:
@@ -66,6 +78,7 @@ def _logged_stream(match: re.Match[str]) -> dict[str, Any]:
     parts = re.sub(r"\([^()]*\)", "", text).split(", ")
     if kind == "video":
         size = re.search(r", (\d+)x(\d+)", text)
+        shape = _ASPECT.search(text)
         shown, grid = (
             float(rate[1]) * (1000 if rate[2] else 1) if rate else None
             for rate in (re.search(rf", (\d+(?:\.\d+)?)(k?) {unit}", text) for unit in ("fps", "tbr"))
@@ -78,8 +91,8 @@ def _logged_stream(match: re.Match[str]) -> dict[str, Any]:
             "pixel_format": pixel_format,
             "rotation": 0,
             "cover": "(attached pic)" in text,
-            "sample_aspect_ratio": _aspect(text),
-            "variable_fps": bool(shown and grid and abs(shown / grid - 1) > 0.01),
+            "sample_aspect_ratio": pixel_shape(shape[1] if shape else None),
+            "variable_fps": varies(shown, grid),
             "alpha": has_alpha(pixel_format),
             **_logged_colours(text, pixel_format),
         }
@@ -89,13 +102,6 @@ def _logged_stream(match: re.Match[str]) -> dict[str, Any]:
         fact |= {"sample_rate_hz": int(rate[1]) if rate else None, "channels": _channels(layout)}
     bitrate = re.search(r", (\d+) kb/s", text)
     return {**fact, "bitrate_bps": int(bitrate[1]) * 1000 if bitrate else None, "language": language_of(match[2])}
-
-
-def _aspect(text: str) -> str:
-    """Return the shape of a pixel, `W:H`; square if it is unknown."""
-    found = _ASPECT.search(text)
-    ratio = Fraction(int(found[1]), int(found[2])) if found is not None else Fraction(1)
-    return f"{ratio.numerator}:{ratio.denominator}"
 
 
 def _logged_colours(text: str, pixel_format: str) -> dict[str, Any]:
