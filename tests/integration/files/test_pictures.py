@@ -255,6 +255,16 @@ def test_the_primaries_and_code_points_of_a_png_are_kept_in_a_png(tmp_path: Path
     assert "primaries" in notes[0]
 
 
+@pytest.mark.parametrize("target", ["png", "jpeg"])
+@pytest.mark.parametrize("gamma", [bytes(4), bytes(8), struct.pack(">II", 100_000, 0)])
+def test_a_gamma_that_says_nothing_counts_as_that_of_srgb(tmp_path: Path, gamma: bytes, target: str) -> None:
+    chrm = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+    made, notes = processed(tmp_path, png(8, 0, bytes(INTS) * 8, cHRM=chrm, gAMA=gamma), format=target, quality=95)
+    assert max(abs(a - b) for a, b in zip(row_of(made), INTS, strict=True)) <= 12
+    assert [("primaries" in one, "gamma" in one) for one in notes] == ([(True, False)] if target == "jpeg" else [])
+    assert made.info.get("gamma") == (pytest.approx(1 / 2.2, abs=1e-4) if target == "png" else None)
+
+
 def test_cmyk_without_a_marker_says_how_it_was_read(tmp_path: Path) -> None:
     content = saved(quarters("CMYK"), "JPEG", quality=95)
     at = content.index(b"\xff\xee")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -78,14 +77,17 @@ def _unlike_srgb(chunks: dict[bytes, bytes]) -> dict[bytes, bytes]:
         return {}
     kept = {}
     gamma = chunks.get(b"gAMA", b"")
-    if len(gamma) == 4 and (value := _gamma_of(gamma)) > 0 and abs(value / _SRGB_GAMMA - 1) > _CLOSE:
+    if len(gamma) != 4 or _gamma_of(gamma) <= 0:
+        # There is no such chunk, or it says nothing.
+        gamma = struct.pack(">I", round(_SRGB_GAMMA * 100_000))
+    if abs(_gamma_of(gamma) / _SRGB_GAMMA - 1) > _CLOSE:
         kept[b"gAMA"] = gamma
     primaries_of = chunks.get(b"cHRM", b"")
     if len(primaries_of) == 32 and any(
         abs(one - other) > 1000 for one, other in zip(struct.unpack(">8I", primaries_of), _SRGB_PRIMARIES, strict=True)
     ):
         kept[b"cHRM"] = primaries_of
-        kept.setdefault(b"gAMA", gamma or struct.pack(">I", round(_SRGB_GAMMA * 100_000)))
+        kept[b"gAMA"] = gamma
     return kept
 
 
@@ -118,15 +120,8 @@ def without_chunks(picture: Image, chunks: dict[bytes, bytes], target_format: st
     if gamma is None or abs(_gamma_of(gamma) / _SRGB_GAMMA - 1) <= _CLOSE:
         return picture
     notes.append(f"its gamma of {_gamma_of(gamma):g} was brought to that of sRGB")
-    return _mapped(picture, _brightness(_SRGB_GAMMA / _gamma_of(gamma)))
-
-
-def _brightness(exponent: float) -> Callable[[int], int]:
-    return lambda value: round(255 * (value / 255) ** exponent)
-
-
-def _mapped(picture: Image, function: Callable[[int], int]) -> Image:
-    table = [function(value) for value in range(256)]
+    exponent = _SRGB_GAMMA / _gamma_of(gamma)
+    table = [round(255 * (value / 255) ** exponent) for value in range(256)]
     return picture.point(table * 3 + (list(range(256)) if picture.mode == "RGBA" else []))
 
 
