@@ -36,7 +36,7 @@ def print_line(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Write one line to standard error. Where nobody can read it, nothing is left to say."""
+    """Write one line to standard error; do nothing if that is not possible."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"celeriac: {printable(text)}\n")
         sys.stderr.flush()
@@ -62,7 +62,7 @@ def output_problem(error: Exception) -> str:
 
 
 def _write(text: str) -> None:
-    """Write one line; raises `OSError` if that is not possible. If its reader is gone, end this process, well."""
+    """Write one line; raises `OSError` if that is not possible. If its reader is gone, exit with 0."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

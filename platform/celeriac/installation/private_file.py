@@ -26,7 +26,7 @@ def close_to_others(folder: Path, names: Iterable[str]) -> None:
         for path in folder.glob(name):
             mode = path.lstat().st_mode
             if mode & 0o077 and not path.is_symlink():
-                with suppress(PermissionError):  # another user owns it, who decides
+                with suppress(PermissionError):  # the user who owns it decides
                     path.chmod(mode & 0o700)
 
 

@@ -34,7 +34,7 @@ def edited_document(known: Definition, edit: Mapping[str, Any]) -> dict[str, Any
     """Return the request that makes the edited definition: what `edit` names, and the rest as it was.
 
     Null restores the default of a field. The arguments of a trigger and the fields of a task are kept one by one too,
-    as long as the type of the trigger or task stays the same; of another type of trigger, the time zone is kept.
+    as long as the type of the trigger or task stays the same. If the type of the trigger changes, the time zone stays.
     """
     merged = {name: value for name, value in {**request_document(known), **edit}.items() if value is not None}
     kind = edit.get("trigger_type")

@@ -2,7 +2,7 @@
 
 If a cluster has a service named `celeriac`, Kubernetes sets `CELERIAC_PORT=tcp://10.0.0.1:8000`,
 `CELERIAC_SERVICE_HOST`, `CELERIAC_SERVICE_PORT_HTTP`, `CELERIAC_PORT_8000_TCP_ADDR` and more in every container of the
-namespace. Docker sets the like for linked containers. None of them is a setting.
+namespace. Docker sets similar ones for linked containers. None of them is a setting.
 """
 
 from __future__ import annotations

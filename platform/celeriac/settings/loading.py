@@ -233,8 +233,8 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
 def _value(name: str, path: tuple[str, ...], text: str) -> Any:
     """Return the value of a variable: as YAML, unless the setting is a text.
 
-    YAML takes the host `::` for a mapping, the folder `2026-01-01` for a date and the group `no` for false. A text in
-    quotes is without them, and `null` unsets, as in a file.
+    YAML reads the host `::` as a mapping, the folder `2026-01-01` as a date and the group `no` as false. Quotes around
+    a text do not belong to it, and `null` unsets, as in a file.
     """
     if name in _PLAIN_TEXTS or _is_secret(path):
         return text
@@ -260,7 +260,7 @@ def _redis_url(env: Mapping[str, str]) -> str:
     login = f":{quote(password, safe='')}@" if password else ""
     place = env.get("REDIS_ADDR") or "localhost:6379"
     if place.count(":") > 1 and "[" not in place:
-        place = f"[{place}]:6379"  # an address of IPv6 alone
+        place = f"[{place}]:6379"  # an IPv6 address without a port
     return f"redis://{login}{place}/{env.get('REDIS_DB') or 0}"
 
 

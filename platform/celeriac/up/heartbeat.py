@@ -1,4 +1,4 @@
-"""Tells a parent that an event loop runs, and tells there when it is stuck.
+"""Tells a parent process that the event loop of a child runs, and finds out there that it is stuck.
 
 The standard input of a watched child is a socket. The child's event loop writes a byte to it now and then. The parent
 counts the time without a byte in which the child could have run: a machine that sleeps or is overloaded counts nothing.
@@ -28,7 +28,7 @@ _BEATS_PER_LIMIT: Final = 10
 
 
 def pause_s(limit_s: float) -> float:
-    """Return how long after each other a child sends its beats, if it counts as stuck after `limit_s` without one."""
+    """Return the pause between two beats of a child that counts as stuck after `limit_s` without one."""
     return min(_LONGEST_PAUSE_S, limit_s / _BEATS_PER_LIMIT)
 
 
@@ -56,14 +56,14 @@ async def _beat(pause: float) -> None:
             try:
                 parent.send(b".", socket.MSG_DONTWAIT)
             except BlockingIOError:
-                pass  # the parent is busy; it has beats enough
+                pass  # the parent is busy; it has enough beats to read
             except OSError:
                 return  # the parent is gone
             await asyncio.sleep(pause)
 
 
 class Silence:
-    """How long a child has been silent although it could have run (seconds). Pure."""
+    """Counts how long a child has been silent although it could have run (seconds). Pure."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

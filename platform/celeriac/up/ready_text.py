@@ -30,7 +30,7 @@ def ready_text(
 
     `command` is how `celeriac` is called here.
     """
-    # Some shells take the brackets of an IPv6 address for a pattern.
+    # Some shells read the brackets of an IPv6 address as a pattern.
     tasks, live = (shlex.quote(f"{installation.http}/api/v1/tasks{rest}") for rest in ("", "/ID/progress/stream"))
     body = shlex.quote(json.dumps(example_task(settings.grpc_services, types)))
     folder = (

@@ -112,10 +112,10 @@ def without_chunks(picture: Image, chunks: dict[bytes, bytes], target_format: st
                 f"the picture has a high dynamic range ({_HDR[cicp[1]]}), which a {target_format} cannot have: use the"
                 " format png"
             )
-        notes.append(f"its colours (H.273: primaries {cicp[0]}, transfer {cicp[1]}) are taken for sRGB")
+        notes.append(f"its colours (H.273: primaries {cicp[0]}, transfer {cicp[1]}) are read as sRGB")
         return picture
     if b"cHRM" in chunks:
-        notes.append("its primaries (cHRM) are taken for those of sRGB")
+        notes.append("its primaries (cHRM) are read as those of sRGB")
     gamma = chunks.get(b"gAMA")
     if gamma is None or abs(_gamma_of(gamma) / _SRGB_GAMMA - 1) <= _CLOSE:
         return picture

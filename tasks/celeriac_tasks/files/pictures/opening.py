@@ -87,7 +87,7 @@ def reading() -> Iterator[None]:
 
 
 def is_still(path: Path) -> bool:
-    """Return whether the file is a still picture in a container that ffmpeg takes for a video: AVIF or HEIF."""
+    """Return whether the file is a still picture in a container that ffmpeg reads as a video: AVIF or HEIF."""
     with path.open("rb") as file:
         head = file.read(12)
     return head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS
