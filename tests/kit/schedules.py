@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from celeriac.history.history import History
-from celeriac.model import Claim, Failure, Task
+from celeriac.model import Claim, Failure, Task, rfc3339, utc_from_ms
 from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.schedules.scheduler import Scheduler
 from celeriac.schedules.service import Schedules
@@ -21,6 +21,11 @@ from tests.kit.api import http_serving  # noqa: F401 - its task types
 
 #: A Tuesday, half past eight in the morning.
 BEGIN_MS = 1_900_053_000_000
+
+
+def at(seconds: float) -> str:
+    """Return the moment so many seconds after the beginning."""
+    return rfc3339(utc_from_ms(BEGIN_MS + seconds * 1000))
 
 
 @dataclass

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
 import pytest
 
 from celeriac.errors import CeleriacError, IllegalDefinitionMoveError, InvalidSubmissionError
-from celeriac.model import rfc3339, utc_from_ms
 from celeriac.schedules.definition import Definition, DefinitionStatus
-from celeriac.settings import Settings
-from celeriac.store.task_store import TaskStore
-from tests.kit.schedules import BEGIN_MS, SchedulesKit, task_control
+from tests.kit.schedules import BEGIN_MS, SchedulesKit, at
 from tests.kit.slot_ledger import SlotLedger
-
-
-@pytest.fixture
-def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, database_url=database_url)
-
-
-@pytest.fixture
-async def kit(store: TaskStore, settings: Settings) -> AsyncIterator[SchedulesKit]:
-    async with task_control(store, settings) as made:
-        yield made
-
-
-def at(seconds: float) -> str:
-    return rfc3339(utc_from_ms(BEGIN_MS + seconds * 1000))
 
 
 async def definition(kit: SchedulesKit, definition_id: str) -> Definition:

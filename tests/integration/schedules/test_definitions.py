@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from celeriac.errors import (
     IllegalDefinitionMoveError,
     InvalidSubmissionError,
 )
-from celeriac.model import rfc3339, utc_from_ms
+from celeriac.model import utc_from_ms
 from celeriac.schedules.instances import page_of_instances
 from celeriac.schedules.running_scheduler import scheduler_on
 from celeriac.schedules.sql.definitions import DefinitionTable
@@ -24,24 +23,9 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import TaskFilter
 from tests.kit.history import record_all, recording
-from tests.kit.schedules import BEGIN_MS, SchedulesKit, task_control
+from tests.kit.schedules import BEGIN_MS, SchedulesKit, at, task_control
 
 MINUTES = [60 * n for n in range(1, 61)]
-
-
-@pytest.fixture
-def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, database_url=database_url)
-
-
-@pytest.fixture
-async def kit(store: TaskStore, settings: Settings) -> AsyncIterator[SchedulesKit]:
-    async with task_control(store, settings) as made:
-        yield made
-
-
-def at(seconds: float) -> str:
-    return rfc3339(utc_from_ms(BEGIN_MS + seconds * 1000))
 
 
 # --- firing

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import pytest
 from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
@@ -18,12 +17,6 @@ from celeriac_api.routes.definitions import PATH
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.tokens import token_of
 from tests.kit.waiting import eventually
-
-
-@pytest.fixture
-def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, database_url=database_url)
-
 
 HOURLY = {"user_id": 7, "content": "look", "trigger_type": "LOOP", "trigger_args": {"interval": 3600}}
 
