@@ -87,7 +87,7 @@ def described(error: BaseException) -> str:
     return f"the store cannot be reached ({type(error).__name__}: {error})"
 
 
-class StoreRefusesError(RedisConnectionError):
+class PassingRefusalError(RedisConnectionError):
     """A server that refuses for now, as the driver's error for a lost connection."""
 
 
@@ -98,9 +98,8 @@ def patient(connection_class: type) -> type:
     return type(f"Patient{connection_class.__name__}", (mixin, connection_class), {})
 
 
-def _lost(error: ResponseError) -> StoreRefusesError:
-    code = code_of(error)
-    return StoreRefusesError(str(error), status_code=code)
+def _lost(error: ResponseError) -> PassingRefusalError:
+    return PassingRefusalError(str(error), status_code=code_of(error))
 
 
 class _Patient:
