@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from celeriac import Context, task
-from tests.kit.workers.engine_types import note
+from tests.kit.workers.notes import note
 
 
 @task("blocks_loop", max_retries=0)

@@ -19,12 +19,7 @@ import redis
 from pydantic import BaseModel, Field
 
 from celeriac import Context, RetryAfter, SkipRetry, TaskError, task
-
-
-def note(task_id: str, text: str) -> None:
-    """Append to the list `ran:{task_id}`."""
-    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-        client.rpush(f"ran:{task_id}", text)
+from tests.kit.workers.notes import note
 
 
 class Sum(BaseModel):
