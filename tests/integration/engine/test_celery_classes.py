@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.base import next_arguments
-from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import PLAIN, celery_command, evaluate, publish
-from tests.kit.workers.engine_workers import TYPES, Workers, ended, ran, statuses, workers_on
+from tests.kit.workers.engine_workers import TYPES, Workers, ended, ran, statuses, workers_on_a_server
 
 CLASSES = "tests.kit.workers.celery_classes"
 #: The tasks of that module that do the same with classes of different kinds.
@@ -29,20 +27,14 @@ IMPORTS: dict[str, Any] = {"imports": [TYPES, PLAIN, CLASSES]}
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["own pool", "prefork"])
 async def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Workers]:
     """One server and one worker in each pool for all tests of this file."""
-    folder = Path(tmp_path_factory.mktemp("classes"))
-    server = ValkeyServer(folder / "valkey")
-    server.start()
-    try:
-        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as started:
-            if request.param == "prefork":
-                command = celery_command("worker", "-P", "prefork", "-c", "2")
-                worker = await started.start_command(store, command, **IMPORTS)
-            else:
-                worker = await started.start(store, **IMPORTS)
-            yield started
-            assert worker.alive, worker.said()
-    finally:
-        server.kill()
+    async with workers_on_a_server(tmp_path_factory.mktemp("classes")) as (started, store):
+        if request.param == "prefork":
+            command = celery_command("worker", "-P", "prefork", "-c", "2")
+            worker = await started.start_command(store, command, **IMPORTS)
+        else:
+            worker = await started.start(store, **IMPORTS)
+        yield started
+        assert worker.alive, worker.said()
 
 
 @pytest.fixture

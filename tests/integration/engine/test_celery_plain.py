@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
@@ -12,25 +11,18 @@ import pytest_asyncio
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, evaluate, publish, publish_chain
-from tests.kit.workers.engine_workers import Workers, ended, has_record, ran, runs, statuses, workers_on
+from tests.kit.workers.engine_workers import Workers, ended, has_record, ran, runs, statuses, workers_on_a_server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Workers]:
     """One server and one worker for all tests of this file; publishers use the same settings."""
-    folder = Path(tmp_path_factory.mktemp("plain"))
-    server = ValkeyServer(folder / "valkey")
-    server.start()
-    try:
-        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as started:
-            worker = await started.start(store, **BOTH)
-            yield started
-            assert worker.alive, worker.said()
-    finally:
-        server.kill()
+    async with workers_on_a_server(tmp_path_factory.mktemp("plain")) as (started, store):
+        worker = await started.start(store, **BOTH)
+        yield started
+        assert worker.alive, worker.said()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ import pytest_asyncio
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
-from tests.kit.workers.engine_workers import WorkerProcess, ended, ran, runs, statuses, submit, workers_on
+from tests.kit.workers.engine_workers import WorkerProcess, ended, ran, runs, statuses, submit, workers_on_a_server
 
 BOTH = pytest.mark.parametrize("suffix", ["", "_sync"], ids=["async", "sync"])
 
@@ -23,22 +21,16 @@ BOTH = pytest.mark.parametrize("suffix", ["", "_sync"], ids=["async", "sync"])
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, WorkerProcess]]:
     """One server and one worker for all tests of this file."""
-    folder = Path(tmp_path_factory.mktemp("handlers"))
-    server = ValkeyServer(folder / "valkey")
-    server.start()
-    try:
-        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as workers:
-            worker = await workers.start(
-                store,
-                max_result_bytes=300_000,
-                worker__progress_buffer=200,
-                task_log__buffer=50,
-                task_log__lines=10_000,
-            )
-            yield server.url(), worker
-            assert worker.alive, worker.said()
-    finally:
-        server.kill()
+    async with workers_on_a_server(tmp_path_factory.mktemp("handlers")) as (workers, store):
+        worker = await workers.start(
+            store,
+            max_result_bytes=300_000,
+            worker__progress_buffer=200,
+            task_log__buffer=50,
+            task_log__lines=10_000,
+        )
+        yield workers.redis_url, worker
+        assert worker.alive, worker.said()
 
 
 @pytest.fixture

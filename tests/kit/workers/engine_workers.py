@@ -15,8 +15,10 @@ from typing import Any
 import orjson
 
 from celeriac.model import Status, Submission, Task
+from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.command_line import REPOSITORY
+from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 
 TYPES = "tests.kit.workers.engine_types"
@@ -107,6 +109,18 @@ async def workers_on(folder: Path, redis_url: str) -> AsyncIterator[Workers]:
         yield workers
     finally:
         workers.kill_all()
+
+
+@contextlib.asynccontextmanager
+async def workers_on_a_server(folder: Path) -> AsyncIterator[tuple[Workers, TaskStore]]:
+    """Give a starter of workers on a server of their own, and its store; all are gone afterwards."""
+    server = ValkeyServer(folder / "valkey")
+    server.start()
+    try:
+        async with TaskStore(server.url(), Settings().store) as store, workers_on(folder, server.url()) as workers:
+            yield workers, store
+    finally:
+        server.kill()
 
 
 async def submit(store: TaskStore, task_type: str, payload: Mapping[str, Any] | None = None, **more: Any) -> str:
