@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import pytest
@@ -50,11 +50,12 @@ DOORS = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("number", [1, 19, 20, 21, 60, 3000, 300_000])
-@pytest.mark.parametrize("length", [10, 300])
+@pytest.mark.parametrize(
+    # 300,000 long names are more than a body holds.
+    ("number", "length"),
+    [*product([1, 19, 20, 21, 60, 3000], [10, 300]), (300_000, 10)],
+)
 def test_a_refusal_is_short_however_much_is_wrong(door: str, number: int, length: int) -> None:
-    if number * length > 10**7:
-        pytest.skip("more than a body holds")
     fields = {f"{'x' * (length - 6)}{place:06}": place for place in range(number)}
     with pytest.raises(InvalidSubmissionError) as refused:
         DOORS[door](fields)

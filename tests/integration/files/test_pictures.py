@@ -76,17 +76,20 @@ def test_the_accepted_formats_are_those_of_this_pillow() -> None:
     assert set(accepted_formats()) <= set(Image.OPEN)
 
 
-@pytest.mark.parametrize("name", ["PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "PPM"])
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"])
+#: The modes that Pillow writes in each format.
+MODES = {
+    **dict.fromkeys(("TIFF", "WEBP", "AVIF"), "1 L LA P PA RGB RGBA RGBX CMYK YCbCr LAB"),
+    **dict.fromkeys(("PNG", "GIF"), "1 L LA P RGB RGBA"),
+    "JPEG": "1 L RGB RGBX CMYK YCbCr",
+    "BMP": "1 L P RGB RGBA",
+    "PPM": "1 L RGB RGBA",
+}
+
+
+@pytest.mark.parametrize(("name", "mode"), [(name, mode) for name, modes in MODES.items() for mode in modes.split()])
 def test_every_mode_in_every_format(tmp_path: Path, name: str, mode: str) -> None:
     made_from = quarters("P" if mode == "PA" else "RGB").convert(mode)
-    try:
-        content = saved(made_from, name)
-    except (OSError, ValueError):
-        with pytest.raises((OSError, ValueError)):
-            saved(made_from, name)
-        return
-    made, notes = processed(tmp_path, content)
+    made, notes = processed(tmp_path, saved(made_from, name))
     expected = {"1": corners(made_from.convert("RGB")), "L": GREYS, "LA": GREYS}.get(mode, COLOURED)
     # A palette has 216 colours.
     tolerance = 60 if mode in ("P", "PA") else 6
