@@ -54,19 +54,21 @@ async def test_a_guest_that_idles_is_not_shown_any_more(workers: Workers, store:
 
 
 async def test_thousands_of_names_delay_no_other_task(workers: Workers, store: TaskStore) -> None:
+    async def waiting() -> int:
+        return sum(await store.read(*(("ZCARD", keys.waiting(f"g{number}")) for number in range(1500))))
+
     await workers.start(store, "--concurrency", "20")
     await took_s(store, "default")
     quiet = sorted([await took_s(store, "default") for _ in range(5)])[2]
     flood = [submit(store, "noop", group=f"g{number}") for number in range(1500)]
     await asyncio.gather(*flood)
     busy = sorted([await took_s(store, "default") for _ in range(5)])[2]
-    waiting = sum(await store.read(*(("ZCARD", keys.waiting(f"g{number}")) for number in range(1500))))
-    assert waiting > 0, "the others still waited meanwhile"
+    assert await waiting() > 0, "the others still waited meanwhile"
     # Before, it waited for a turn of all of them.
     assert busy < max(100 * quiet, 3.0)
 
     async def drained() -> bool:
-        return not any(await store.read(*(("ZCARD", keys.waiting(f"g{number}")) for number in range(1500))))
+        return await waiting() == 0
 
     began = time.monotonic()
     await eventually(drained, because="each of them has its turn too", timeout_s=120, interval_s=0.5)
