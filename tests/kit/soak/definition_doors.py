@@ -21,14 +21,22 @@ class DefinitionDoors:
         self._ledger = knocker.ledger
         self._chance = knocker.chance
 
-    def _document(self, **fields: Any) -> dict[str, Any]:
+    async def _make(self, **fields: Any) -> str | None:
+        """Make a definition with these fields and return its id, or None if no API process made it."""
         task = {
             "type": "soak.nap",
             "payload": {"seconds": 0.1},
             "queue": self._chance.choice(GROUPS),
             "max_retries": 60,
         }
-        return {"user_id": 5, "task": task, "trigger_type": "LOOP", "misfire": "fire_all", **fields}
+        document = {"user_id": 5, "task": task, "trigger_type": "LOOP", "misfire": "fire_all", **fields}
+        answer = await self._knocker.ask("definitions", "POST", "/api/v1/definitions", json=document)
+        if answer is None:
+            return None
+        if answer.status_code != 201:
+            self._knocker.refuse("definitions", answer)
+            return None
+        return str(answer.json()["task_def_id"])
 
     async def strict(self) -> None:
         """Make a definition whose slots are known beforehand."""
@@ -41,17 +49,13 @@ class DefinitionDoors:
             rule: dict[str, Any] = {"cron": f"*/{step} * * * * *", "timezone": "Europe/Berlin"}
         else:
             rule = {"interval": step}
-        document = self._document(trigger_args=rule, start_at=start.isoformat(), end_at=end.isoformat())
-        answer = await self._knocker.ask("definitions", "POST", "/api/v1/definitions", json=document)
-        if answer is None:
-            return
-        if answer.status_code != 201:
-            self._knocker.refuse("definitions", answer)
+        definition_id = await self._make(trigger_args=rule, start_at=start.isoformat(), end_at=end.isoformat())
+        if definition_id is None:
             return
         if datetime.now(UTC) > start:
-            self._ledger.loose_definitions.append(answer.json()["task_def_id"])
+            self._ledger.loose_definitions.append(definition_id)
             return  # it was made after its first slot
-        self._ledger.definitions.append(Slots(answer.json()["task_def_id"], ms_from_utc(start), step * 1000, count))
+        self._ledger.definitions.append(Slots(definition_id, ms_from_utc(start), step * 1000, count))
 
     async def loose(self) -> None:
         """Make a definition and disturb it: edits, pauses, triggers."""
@@ -61,14 +65,9 @@ class DefinitionDoors:
             "jitter": self._chance.choice([0, 0.5]),
             "max_runs": 30,
         }
-        document = self._document(trigger_args={"interval": 1}, **fields)
-        answer = await self._knocker.ask("definitions", "POST", "/api/v1/definitions", json=document)
-        if answer is None:
+        definition_id = await self._make(trigger_args={"interval": 1}, **fields)
+        if definition_id is None:
             return
-        if answer.status_code != 201:
-            self._knocker.refuse("definitions", answer)
-            return
-        definition_id = answer.json()["task_def_id"]
         self._ledger.loose_definitions.append(definition_id)
         path = f"/api/v1/definitions/{definition_id}"
         for _ in range(6):
