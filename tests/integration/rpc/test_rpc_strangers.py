@@ -85,18 +85,13 @@ async def test_streams_of_health_are_bounded_for_each_address(store: TaskStore, 
         calls[0].cancel()
 
         async def there_is_room() -> bool:
-            call = watch("2001:db8::5")
-            answer = await call.read() if not call.done() else None
-            calls.append(call)
-            return isinstance(answer, health_pb2.HealthCheckResponse)
-
-        async def admitted() -> bool:
+            calls.append(watch("2001:db8::5"))
             try:
-                return await there_is_room()
+                return isinstance(await calls[-1].read(), health_pb2.HealthCheckResponse)
             except grpc.aio.AioRpcError:
                 return False
 
-        await eventually(admitted, because="a stream that ended frees its place")
+        await eventually(there_is_room, because="a stream that ended frees its place")
         for call in calls:
             call.cancel()
 
