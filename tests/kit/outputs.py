@@ -13,6 +13,8 @@ from typing import Any
 
 from tests.kit.command_line import CELERIAC, clean_environment
 
+_BROKEN = ("closed", "full", "unread")
+
 
 @dataclass(frozen=True)
 class Closed:
@@ -28,7 +30,7 @@ class Closed:
 
 @contextmanager
 def broken_output(kind: str) -> Iterator[dict[str, Any]]:
-    """Yield the options of a process whose standard output is `closed`, `full`, `unread`, `ascii` or `latin-1`."""
+    """Yield the options of a process whose standard output is `closed`, `full`, `unread`, or in an encoding."""
     if kind == "closed":
         yield {"preexec_fn": Closed((1,)), "stdout": subprocess.DEVNULL}
     elif kind == "full":
@@ -42,15 +44,14 @@ def broken_output(kind: str) -> Iterator[dict[str, Any]]:
         finally:
             os.close(writer)
     else:
-        yield {"stdout": subprocess.PIPE, "encoding_of_streams": kind}
+        yield {"stdout": subprocess.PIPE}
 
 
 def run_with(kind: str, *arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command of ours with such an output to its end."""
+    if kind not in _BROKEN:
+        environ["PYTHONIOENCODING"] = kind
     with broken_output(kind) as options:
-        encoding = options.pop("encoding_of_streams", None)
-        if encoding is not None:
-            environ["PYTHONIOENCODING"] = encoding
         return subprocess.run(
             [*CELERIAC, *arguments],
             stdin=subprocess.DEVNULL,
