@@ -48,6 +48,7 @@ from tests.kit.soak.snapshots import Snapshots
 from tests.kit.soak.table import by_name, table_of
 from tests.kit.soak.task_doors import TaskDoors
 from tests.kit.tokens import token_of
+from tests.kit.waiting import serves
 
 #: How long the platform is left alone before and after, for figures of a quiet platform (seconds).
 _QUIET_S = 15
@@ -104,17 +105,13 @@ class Soak:
 
     async def _wait_for_apis(self) -> None:
         while True:
-            answers = [await self._answers(url) for url in self._platform.urls]
-            if all(answers):
+            if all([await self._answers(url) for url in self._platform.urls]):
                 return
             await asyncio.sleep(0.5)
 
     async def _answers(self, url: str) -> bool:
         async with httpx.AsyncClient(base_url=url, timeout=5) as client:
-            try:
-                return (await client.get("/readyz")).status_code == 200
-            except httpx.TransportError:
-                return False
+            return await serves(client, "/readyz")
 
     def _follow_users(self) -> list[asyncio.Task[None]]:
         settings = self._platform.settings()

@@ -28,7 +28,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.kit.command_line import REPOSITORY, clean_environment
 from tests.kit.databases import empty_database
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 DEPLOY = REPOSITORY / "deploy"
 #: Debian's packages of the programs that compose.yaml runs beside our own.
@@ -272,14 +272,7 @@ async def test_flower_runs_beside_it(deployment: Deployment, client: httpx.Async
     async with httpx.AsyncClient(
         timeout=60, base_url=f"http://127.0.0.1:{deployment.topology.port('flower')}"
     ) as flower:
-
-        async def healthy() -> bool:
-            try:
-                return (await flower.get("/healthcheck")).status_code == 200
-            except httpx.HTTPError:
-                return False
-
-        await eventually(healthy, because="Flower starts", timeout_s=30)
+        await eventually(lambda: serves(flower, "/healthcheck"), because="Flower starts", timeout_s=30)
         # It shows the payloads of every user, so it asks for a password of its own.
         password = deployment.topology.secret("flower_password").read_text()
         for path in ("/workers", "/tasks", "/tasks/datatable", "/api/tasks"):

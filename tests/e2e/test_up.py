@@ -17,7 +17,7 @@ import pytest
 from tests.kit.command_line import REPOSITORY, celeriac, clean_environment
 from tests.kit.servers import ValkeyServer, free_port
 from tests.kit.up.running_up import RunningUp
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 TYPES = """
 from celeriac import Context, task
@@ -469,14 +469,7 @@ async def test_flower_beside_authentication_asks_for_its_own_password(project: P
         assert "flower_password" in up.text
         assert password not in up.text
         async with httpx.AsyncClient(timeout=60, base_url=f"http://127.0.0.1:{port}") as flower:
-
-            async def answers() -> bool:
-                try:
-                    return (await flower.get("/healthcheck")).status_code == 200
-                except httpx.HTTPError:
-                    return False
-
-            await eventually(answers, because="Flower starts", timeout_s=40)
+            await eventually(lambda: serves(flower, "/healthcheck"), because="Flower starts", timeout_s=40)
             for path in ("/", "/workers", "/tasks", "/tasks/datatable", "/task/x", "/api/tasks", "/api/workers"):
                 for auth in (None, ("celeriac", ""), ("admin", password)):
                     answer = await flower.get(path, auth=auth, headers={"Host": "evil.example"})

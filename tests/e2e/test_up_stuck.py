@@ -12,7 +12,7 @@ import pytest
 
 from celeriac.up.heartbeat import Silence
 from tests.kit.up.running_up import RunningUp
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 #: A type whose payload blocks whoever checks it, and one that runs until a file exists.
 TYPES = """
@@ -67,14 +67,7 @@ async def test_a_blocked_api_is_started_again_and_nothing_is_lost(project: Path)
             await _new_pid(up, "api", old)
             await up.said("api was killed by SIGKILL: starting it again")
             assert "in wait_for_nothing" in up.text, "it says where it was stuck"
-
-            async def answers() -> bool:
-                try:
-                    return (await client.get("/readyz")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await eventually(answers, because="clients can connect again", timeout_s=30)
+            await eventually(lambda: serves(client, "/readyz"), because="clients can connect again", timeout_s=30)
             go.touch()
 
             async def completed() -> bool:
@@ -107,11 +100,11 @@ async def test_a_machine_that_slept_kills_nothing(project: Path) -> None:
         for pid in everything:
             os.kill(pid, signal.SIGCONT)
 
-        async def answers() -> bool:
+        async def goes_on() -> bool:
             async with httpx.AsyncClient(base_url=up.run_json["http"]) as client:
                 return (await client.get("/healthz")).status_code == 200
 
-        await eventually(answers, because="it goes on")
+        await eventually(goes_on, because="it goes on")
         await asyncio.sleep(2)
         assert "has been stuck" not in up.text
         assert up.run_json["pids"] == pids

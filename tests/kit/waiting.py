@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+
 #: How long something that has to happen may take on a machine that is busy with other things.
 PATIENCE_S = 60.0
 
@@ -28,6 +30,14 @@ async def eventually(
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {because}")
         await asyncio.sleep(interval_s)
+
+
+async def serves(client: httpx.AsyncClient, path: str) -> bool:
+    """Return whether a server answers a GET of this path with 200 already."""
+    try:
+        return (await client.get(path)).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def threading_pause() -> None:

@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import grpc
 import httpx
@@ -20,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from celeriac.model import Claim, Progress
 from celeriac.store.task_store import TaskStore
 from tests.kit.servers import free_port
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 PROGRAM = (
     "import sys; from celeriac.settings import load_settings; from celeriac_api.server import main;"
@@ -50,13 +49,6 @@ async def api_process(
             await process.wait()
 
 
-async def serves(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_soon_in_good_order_with_a_stream_open(
     valkey_url: str, store: TaskStore, name: signal.Signals
@@ -68,7 +60,7 @@ async def test_a_signal_ends_it_soon_in_good_order_with_a_stream_open(
         api_process(valkey_url, port, free_port()) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
-        await eventually(lambda: serves(client), because="the process serves")
+        await eventually(lambda: serves(client, "/readyz"), because="the process serves")
         answer = await client.post("/api/v1/tasks", json={"type": "noop", "payload": {}})
         stream = f"{answer.headers['location']}/progress/stream"
         async with client.stream("GET", stream) as response:
@@ -86,7 +78,7 @@ async def test_a_client_that_does_not_read_cannot_hold_it_up(valkey_url: str, st
         api_process(valkey_url, port, free_port()) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
     ):
-        await eventually(lambda: serves(client), because="the process serves")
+        await eventually(lambda: serves(client, "/readyz"), because="the process serves")
         task_id = (await client.post("/api/v1/tasks", json={"type": "noop", "payload": {}})).json()["task_id"]
         claim = await store.claim(task_id, worker="tester")
         assert isinstance(claim, Claim)
@@ -136,7 +128,7 @@ async def test_two_processes_serve_the_same_tasks_and_grpc_beside(valkey_url: st
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[1]}", timeout=20) as second,
     ):
         for client in (first, second):
-            await eventually(partial(serves, client), because="both serve")
+            await eventually(lambda client=client: serves(client, "/readyz"), because="both serve")
         answer = await first.post("/api/v1/tasks", json={"type": "noop", "payload": {}})
         assert (await second.get(answer.headers["location"])).json()["status"] == "pending"
         for port in grpc_ports:

@@ -14,7 +14,7 @@ import psutil
 
 from tests.kit.command_line import clean_environment
 from tests.kit.servers import ValkeyServer, free_port
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 _BLOCK = os.urandom(256 * 1024)
 
@@ -53,17 +53,12 @@ async def api_process_memory(folder: Path) -> AsyncIterator[tuple[str, psutil.Pr
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(timeout=60, base_url=url) as client:
-            await eventually(lambda: process.returncode is not None or _ready(client), because="the API process serves")
+            await eventually(
+                lambda: process.returncode is not None or serves(client, "/readyz"), because="the API process serves"
+            )
         assert process.returncode is None, "the API process ended at its start"
         yield url, psutil.Process(process.pid)
     finally:
         process.kill()
         await process.wait()
         store.kill()
-
-
-async def _ready(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False

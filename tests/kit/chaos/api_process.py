@@ -13,7 +13,7 @@ import httpx
 
 from tests.kit.command_line import REPOSITORY
 from tests.kit.servers import free_port
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, serves
 
 
 class ApiProcess:
@@ -34,14 +34,8 @@ class ApiProcess:
                 command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **self._environment}
             )
         async with httpx.AsyncClient(timeout=60, base_url=self.url) as client:
-
-            async def answers() -> bool:
-                try:
-                    return (await client.get("/readyz")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await eventually(answers, because=f"the API answers, see {self._log}", timeout_s=60)
+            because = f"the API answers, see {self._log}"
+            await eventually(lambda: serves(client, "/readyz"), because=because, timeout_s=60)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
