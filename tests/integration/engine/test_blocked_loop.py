@@ -88,10 +88,9 @@ async def test_a_coroutine_that_blocks_the_loop_past_its_time_limit_has_timed_ou
 
 
 async def test_a_worker_with_a_blocked_loop_takes_no_new_tasks(workers: Workers, store: TaskStore) -> None:
-    await started(workers, store, hint_grace=60)
-    culprit = await submit(store, "blocks_loop", {"s": 30}, max_retries=0)
-    await runs(store, culprit)
-    await asyncio.sleep(2.5)
+    worker = await started(workers, store, hint_grace=60)
+    await submit(store, "blocks_loop", {"s": 30}, max_retries=0)
+    await eventually(lambda: "the event loop has been blocked" in worker.said(), because="it is noticed")
     # One call may have been waiting for a message already.
     waiting = [await submit(store, "waits", {"s": 0.1}, max_retries=0) for _ in range(5)]
     await asyncio.sleep(1)
