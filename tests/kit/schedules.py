@@ -18,9 +18,7 @@ from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api import http_serving  # noqa: F401 - its task types
-
-#: A Tuesday, half past eight in the morning.
-BEGIN_MS = 1_900_053_000_000
+from tests.kit.definitions import BEGIN_MS
 
 
 def at(seconds: float) -> str:

@@ -19,28 +19,19 @@ from celeriac.schedules.awaiting import MOST_EARLIER
 from celeriac.schedules.definition import (
     Decision,
     Definition,
-    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
     InstanceEnd,
     Open,
     Overlap,
-    Spec,
     TaskTriggerType,
 )
 from celeriac.schedules.times.backlog import Misfire
+from tests.kit.definitions import BEGIN_MS, CHANGE, MINUTE_MS, NOTHING, at, definition_of
 from tests.kit.slot_ledger import SlotLedger
 
-BEGIN_MS = 1_900_053_000_000
-MINUTE_MS = 60_000
-NOTHING = Open()
 LOOP, SCHEDULED, IMMEDIATE = TaskTriggerType.LOOP, TaskTriggerType.SCHEDULED, TaskTriggerType.IMMEDIATE
-CHANGE = DefinitionChange(BEGIN_MS, "create", "tester", None, {})
-
-
-def at(minutes: float) -> int:
-    return BEGIN_MS + round(minutes * MINUTE_MS)
 
 
 def text(minutes: float) -> str:
@@ -48,13 +39,7 @@ def text(minutes: float) -> str:
 
 
 def made(trigger: TaskTriggerType, args: dict[str, Any], *, paused: bool = False, **spec: Any) -> Decision:
-    one = Definition(
-        definition_id="d-1", rev=1, status=DefinitionStatus.ACTIVE, trigger_type=trigger, source="api", name=None,
-        user_id=None, group="default", note=None, next_slot_ms=None, next_ms=None, created_ms=BEGIN_MS,
-        updated_ms=BEGIN_MS, ended_ms=None,
-        spec=Spec(user_id=None, trigger_args=args, anchor_ms=BEGIN_MS, task=None, run={}, **{"content": "", **spec}),
-    )  # fmt: skip
-    return transitions.begun(one, BEGIN_MS, paused=paused, change=CHANGE)
+    return transitions.begun(definition_of(trigger, args, **spec), BEGIN_MS, paused=paused, change=CHANGE)
 
 
 def edit(

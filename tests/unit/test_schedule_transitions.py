@@ -18,21 +18,17 @@ from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
     Decision,
     Definition,
-    DefinitionChange,
     DefinitionStatus,
     Firing,
     FiringState,
     InstanceEnd,
     Open,
     Overlap,
-    Spec,
     TaskTriggerType,
 )
 from celeriac.schedules.times.backlog import Misfire
+from tests.kit.definitions import BEGIN_MS, CHANGE, MINUTE_MS, NOTHING, at, definition_of
 
-BEGIN_MS = 1_900_053_000_000
-MINUTE_MS = 60_000
-NOTHING = Open()
 MOST = 100
 
 
@@ -43,24 +39,11 @@ def definition(trigger: TaskTriggerType = TaskTriggerType.LOOP, source: str = "a
         TaskTriggerType.SCHEDULED: {"run_at": datetime.fromtimestamp(at(5) / 1000, UTC).isoformat()},
         TaskTriggerType.IMMEDIATE: {},
     }
-    return Definition(
-        definition_id="d-1", rev=1, status=DefinitionStatus.ACTIVE, trigger_type=trigger, source=source, name=None,
-        user_id=None, group="default", note=None, next_slot_ms=None, next_ms=None, created_ms=BEGIN_MS,
-        updated_ms=BEGIN_MS, ended_ms=None,
-        spec=Spec(user_id=None, content="", trigger_args=arguments[trigger], anchor_ms=BEGIN_MS, task=None, run={},
-                  **spec),
-    )  # fmt: skip
+    return definition_of(trigger, arguments[trigger], source=source, **spec)
 
 
 def begun(trigger: TaskTriggerType = TaskTriggerType.LOOP, *, paused: bool = False, **spec: Any) -> Definition:
     return transitions.begun(definition(trigger, **spec), BEGIN_MS, paused=paused, change=CHANGE).after
-
-
-CHANGE = DefinitionChange(BEGIN_MS, "create", "tester", None, {})
-
-
-def at(minutes: float) -> int:
-    return BEGIN_MS + round(minutes * MINUTE_MS)
 
 
 def fire(one: Definition, minutes: float, unended: Open = NOTHING, *, max_buffered: int = 100) -> Decision:

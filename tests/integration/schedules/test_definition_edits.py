@@ -9,7 +9,8 @@ import pytest
 
 from celeriac.errors import CeleriacError, IllegalDefinitionMoveError, InvalidSubmissionError
 from celeriac.schedules.definition import Definition, DefinitionStatus
-from tests.kit.schedules import BEGIN_MS, SchedulesKit, at
+from tests.kit.definitions import BEGIN_MS
+from tests.kit.schedules import SchedulesKit, at
 from tests.kit.slot_ledger import SlotLedger
 
 

@@ -22,8 +22,9 @@ from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import TaskFilter
+from tests.kit.definitions import BEGIN_MS
 from tests.kit.history import record_all, recording
-from tests.kit.schedules import BEGIN_MS, SchedulesKit, at, task_control
+from tests.kit.schedules import SchedulesKit, at, task_control
 
 MINUTES = [60 * n for n in range(1, 61)]
 
