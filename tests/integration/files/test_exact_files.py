@@ -12,12 +12,11 @@ import zstandard
 
 from celeriac.errors import TaskError
 from celeriac.tasks.types.file_options import ChecksumOptions, CompressOptions
-from celeriac.tasks.types.processors import FileJob, JobLimits, is_output_name
+from celeriac.tasks.types.processors import is_output_name
 from celeriac_tasks.files.processors.checksum import checksum
 from celeriac_tasks.files.processors.compress import compress
-from tests.kit.files.file_runs import FileRun
+from tests.kit.files.file_runs import FileRun, job_of
 
-LIMITS = JobLimits(2**31, 60, 2**30, 1000, 10**8, 1e5, 1)
 MIB = 1024**2
 NAMES = [
     "original",
@@ -38,10 +37,6 @@ def content_of(kind: str) -> bytes:
         "one byte": b"\0", "noise": noise, "gz of gz": gzip.compress(gzip.compress(noise)),
         "exactly one block": bytes(MIB), "a byte more than a block": bytes(MIB + 1), "lines": b"a line\r\n" * 1000,
     }[kind]  # fmt: skip
-
-
-def job_of(path: Path, folder: Path) -> FileJob:
-    return FileJob(source=path, folder=folder, limits=LIMITS, report=lambda *_: None)
 
 
 def check(path: Path, folder: Path, algorithm: str, content: bytes) -> None:
@@ -91,7 +86,7 @@ def test_a_file_that_changes_meanwhile_is_not_vouched_for(tmp_path: Path, proces
     path = tmp_path / "original.bin"
     path.write_bytes(bytes(3 * MIB))
     changed = 4 * MIB if change == "grows" else 2 * MIB
-    job = FileJob(source=path, folder=tmp_path, limits=LIMITS, report=lambda *_: os.truncate(path, changed))
+    job = job_of(path, tmp_path, report=lambda *_: os.truncate(path, changed))
     options = CompressOptions.model_validate({"algorithm": "gzip" if processor == "checksum" else processor})
     with pytest.raises((TaskError, zstandard.ZstdError)):
         _ = checksum(job, ChecksumOptions()) if processor == "checksum" else compress(job, options)

@@ -12,29 +12,24 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from celeriac.errors import TaskError
 from celeriac.tasks.types.file_options import ImageOptions
-from celeriac.tasks.types.processors import FileJob, JobLimits, NoOptions
+from celeriac.tasks.types.processors import FileJob, NoOptions
 from celeriac_tasks.files.pictures.opening import accepted_formats
 from celeriac_tasks.files.processors.image import image
 from celeriac_tasks.files.processors.probe import probe
-from tests.kit.files.file_runs import FileRun
+from tests.kit.files.file_runs import FileRun, job_of
 from tests.kit.files.picture_files import DEEP, INTS, corners, grey_ramp, png, profile, quarters, saved, tiff
 from tests.kit.files.picture_kinds import RAMPS, REFUSED, TRANSPARENT
 
-LIMITS = JobLimits(
-    memory_bytes=2**31, cpu_s=60, max_output_bytes=2**30, max_open_files=100, max_pixels=10**8, max_duration_s=1e5,
-    threads=1,
-)  # fmt: skip
 
-
-def job_of(folder: Path, content: bytes) -> FileJob:
+def job_on(folder: Path, content: bytes) -> FileJob:
     source = folder / "original"
     source.write_bytes(content)
-    return FileJob(source=source, folder=folder, limits=LIMITS, report=lambda *_: None)
+    return job_of(source, folder)
 
 
 def processed(folder: Path, content: bytes, **options: Any) -> tuple[Image.Image, list[str]]:
     """Return the result of `image` and its notes."""
-    job = job_of(folder, content)
+    job = job_on(folder, content)
     facts = image(job, ImageOptions(**options))
     with Image.open(folder / job.outputs[0]) as made:
         made.load()
@@ -343,7 +338,7 @@ def test_a_jpeg_that_is_read_smaller_has_the_size_of_the_whole_one(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["AVIF", "PPM", "WEBP", "TIFF", "BMP", "JPEG", "PNG"])
 def test_a_picture_is_probed_as_a_picture(tmp_path: Path, name: str) -> None:
-    facts = probe(job_of(tmp_path, saved(quarters(), name)), NoOptions())
+    facts = probe(job_on(tmp_path, saved(quarters(), name)), NoOptions())
     assert (facts["format"], facts["width"], facts["height"], facts["frames"]) == (name.lower(), 64, 48, 1)
 
 

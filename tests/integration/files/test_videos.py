@@ -16,11 +16,11 @@ from PIL import Image
 
 from celeriac.errors import TaskError
 from celeriac.tasks.types.file_options import ThumbnailOptions, TranscodeOptions
-from celeriac.tasks.types.processors import FileJob, JobLimits, NoOptions
+from celeriac.tasks.types.processors import NoOptions
 from celeriac_tasks.files.processors.probe import probe
 from celeriac_tasks.files.processors.thumbnail import thumbnail
 from celeriac_tasks.files.processors.transcode import transcode
-from tests.kit.files.file_runs import FileRun
+from tests.kit.files.file_runs import FileRun, job_of
 from tests.kit.files.media_files import ffmpeg, make, video
 from tests.kit.files.video_files import (
     BARS,
@@ -60,9 +60,8 @@ class Run:
     """Runs processors on one file, in this process."""
 
     def __init__(self, source: Path, folder: Path, program: str) -> None:
-        limits = JobLimits(2**31, 60, 2**30, 1000, 10**8, 1e5, 1, program)
-        self.job = FileJob(source=source, folder=folder, limits=limits, report=lambda *_: None)
-        self.result, self.limits = folder / "result.mp4", limits
+        self.job, self.program = job_of(source, folder, ffmpeg=program), program
+        self.result = folder / "result.mp4"
 
     def transcode(self, **options: Any) -> dict[str, Any]:
         return transcode(self.job, TranscodeOptions(preset="ultrafast", crf=8, **options))
@@ -74,7 +73,7 @@ class Run:
 
     def made(self) -> dict[str, Any]:
         """Return the facts of the result's video."""
-        of_result = FileJob(source=self.result, folder=self.job.folder, limits=self.limits, report=lambda *_: None)
+        of_result = job_of(self.result, self.job.folder, ffmpeg=self.program)
         streams: list[dict[str, Any]] = probe(of_result, NoOptions())["streams"]
         return streams[0]
 

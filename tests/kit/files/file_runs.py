@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,29 @@ from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.tasks.registry import registry
 from celeriac.tasks.types.file_process import FilePayload
+from celeriac.tasks.types.processors import FileJob, JobLimits
 from celeriac_tasks.files.handler import FileProcessHandler, install
+
+
+def job_of(
+    source: Path,
+    folder: Path,
+    *,
+    ffmpeg: str | None = None,
+    report: Callable[[float, str, str], None] = lambda *_: None,
+) -> FileJob:
+    """Return a run of a processor's function in the test's own process."""
+    limits = JobLimits(
+        memory_bytes=2**31,
+        cpu_s=60,
+        max_output_bytes=2**30,
+        max_open_files=1000,
+        max_pixels=10**8,
+        max_duration_s=1e5,
+        threads=1,
+        ffmpeg=ffmpeg,
+    )
+    return FileJob(source=source, folder=folder, limits=limits, report=report)
 
 
 class Reports:

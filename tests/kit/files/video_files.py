@@ -174,31 +174,15 @@ def video_file(folder: Path, name: str, arguments: tuple[str, ...]) -> Path:
     return path if path.exists() else make(path, *arguments)
 
 
+def _read(*arguments: str, level: str = "error") -> subprocess.CompletedProcess[bytes]:
+    """Let ffmpeg write to its standard output."""
+    return subprocess.run([ffmpeg(), "-v", level, *arguments, "-"], capture_output=True, check=True)
+
+
 def frame(path: Path, at_s: float = 0.2) -> Image.Image:
     """Return a frame as a player shows it, in square pixels, over black."""
-    filters = "scale=w='max(1,round(iw*sar))':h=ih,setsar=1,format=rgb24"
-    done = subprocess.run(
-        [
-            ffmpeg(),
-            "-v",
-            "error",
-            "-ss",
-            str(at_s),
-            "-i",
-            str(path),
-            "-frames:v",
-            "1",
-            "-vf",
-            filters,
-            "-c:v",
-            "ppm",
-            "-f",
-            "image2pipe",
-            "-",
-        ],
-        capture_output=True,
-        check=True,
-    )
+    filters = ("-vf", "scale=w='max(1,round(iw*sar))':h=ih,setsar=1,format=rgb24")
+    done = _read("-ss", str(at_s), "-i", str(path), "-frames:v", "1", *filters, "-c:v", "ppm", "-f", "image2pipe")
     return Image.open(io.BytesIO(done.stdout)).convert("RGB")
 
 
@@ -210,51 +194,13 @@ def difference(one: Image.Image, other: Image.Image) -> int:
 
 def frame_times(path: Path) -> list[float]:
     """Return the moments of the frames (seconds)."""
-    done = subprocess.run(
-        [
-            ffmpeg(),
-            "-v",
-            "info",
-            "-i",
-            str(path),
-            "-map",
-            "0:V:0",
-            "-fps_mode",
-            "passthrough",
-            "-vf",
-            "showinfo",
-            "-f",
-            "null",
-            "-",
-        ],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return [float(line.split("pts_time:")[1].split()[0]) for line in done.stderr.splitlines() if "pts_time:" in line]
+    filters = ("-fps_mode", "passthrough", "-vf", "showinfo")
+    said = _read("-i", str(path), "-map", "0:V:0", *filters, "-f", "null", level="info").stderr.decode()
+    return [float(line.split("pts_time:")[1].split()[0]) for line in said.splitlines() if "pts_time:" in line]
 
 
 def sound_begins_s(path: Path) -> float:
     """Return when the first sound can be heard, from the beginning of the file."""
-    done = subprocess.run(
-        [
-            ffmpeg(),
-            "-v",
-            "error",
-            "-i",
-            str(path),
-            "-map",
-            "0:a:0",
-            "-af",
-            "aresample=8000:async=1:first_pts=0",
-            "-ac",
-            "1",
-            "-f",
-            "s16le",
-            "-",
-        ],
-        capture_output=True,
-        check=True,
-    )
-    samples = array.array("h", done.stdout)
+    filters = ("-af", "aresample=8000:async=1:first_pts=0", "-ac", "1")
+    samples = array.array("h", _read("-i", str(path), "-map", "0:a:0", *filters, "-f", "s16le").stdout)
     return next(number for number, sample in enumerate(samples) if abs(sample) > 500) / 8000
