@@ -5,24 +5,30 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 #: Further arguments of `up`, `test` and `bench`: make test ARGS="tests/unit -x"
 ARGS   ?=
-#: Test processes at once: one more than processors, since many tests wait for other processes.
-JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 8))')
+#: What `up` installs beside the client: `make up EXTRAS=server` leaves ffmpeg and Pillow out.
+EXTRAS ?= server,files
+#: Test processes at once: two for each processor, since most tests wait for other processes most of their time.
+JOBS   ?= $(shell $(PYTHON) -c 'import os; print(min(2 * (os.cpu_count() or 1), 12))')
 
 .DEFAULT_GOAL := help
-.PHONY: help up check test test-clocks unit lint types imports proto client bench soak ci clean
+.PHONY: help up check test test-clocks test-stalls unit lint types imports proto docs bench soak celery-suite ci clean
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celeriac needs Python 3.11 or later: set PYTHON=/path/to/python3")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	@touch $@
+
+$(VENV)/.celery-suite: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group celery-suite
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
@@ -45,6 +51,9 @@ test: $(VENV)/.dev ## Run the whole test suite; it says beforehand how long that
 test-clocks: $(VENV)/.dev ## Run the tests that depend on the clock at odd hours, days and in other zones (needs libfaketime)
 	$(BIN)/python tools/test_clocks.py $(ARGS)
 
+test-stalls: $(VENV)/.dev ## Run tests while their processes stall by a seed: make test-stalls ARGS="--seed 3 tests/integration/store"
+	$(BIN)/python tools/test_stalls.py $(ARGS)
+
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,12 +68,23 @@ imports: $(VENV)/.dev ## Check that dependencies point down
 proto: $(VENV)/.dev ## Generate the code of the .proto files
 	$(BIN)/python tools/generate_proto.py
 
-client: $(VENV)/.dev ## Generate the blocking Python client from the one for asyncio
-	$(BIN)/python tools/generate_sync_client.py
+# Rebuilt if something that it is made from has changed: pages, docstrings, the OpenAPI document, what pages link to.
+SITE_SOURCES := mkdocs.yml $(wildcard *.md) $(shell find docs tools/docs_site examples deploy bench proto platform api tasks \
+	-type f -not -name '*.pyc' 2> /dev/null)
+
+build/site/index.html: $(VENV)/.dev $(SITE_SOURCES)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@touch $@
+
+docs: build/site/index.html ## Build the documentation as a site: build/site (shown by: python3 -m http.server -d build/site)
+	@echo "The site is in build/site. Show it with: python3 -m http.server --directory build/site --bind 127.0.0.1"
 
 bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per task; history: recording, paging
 	$(BIN)/python bench/submit.py $(ARGS)
 	$(BIN)/python bench/throughput.py $(ARGS)
+	$(BIN)/python bench/chain.py $(ARGS)
+	$(BIN)/python bench/workflows.py $(ARGS)
+	$(BIN)/python bench/durable.py $(ARGS)
 	$(BIN)/python bench/dispatch.py $(ARGS)
 	$(BIN)/python bench/notify.py $(ARGS)
 	$(BIN)/python bench/recorder.py $(ARGS)
@@ -75,10 +95,12 @@ soak: $(VENV)/.dev ## Load the platform for HOURS=1 while all its processes are 
 	$(BIN)/python -m tests.chaos.soak --hours $(or $(HOURS),1) --nice $(or $(NICE),10) --database $(or $(DATABASE),sqlite) \
 		$(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
+celery-suite: $(VENV)/.celery-suite ## Run Celery's own integration tests on a stock app and on ours, and compare (half an hour)
+	$(BIN)/python -m tests.celery_suite $(ARGS)
+
 ci: lint types ## Run what CI runs
 	$(BIN)/python tools/generate_proto.py --check
-	$(BIN)/python tools/generate_sync_client.py --check
 	$(MAKE) test
 
 clean: ## Remove the virtual environment, caches and the data folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celeriac dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celeriac dist build

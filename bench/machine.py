@@ -66,7 +66,7 @@ class Subject:
     """A process under test with its children, on its own core."""
 
     def __init__(self, argv: Sequence[str], *, core: int, environment: Mapping[str, str], folder: Path) -> None:
-        self._log = (folder / f"{Path(argv[2]).name}-{time.monotonic_ns()}.log").open("wb+")
+        self._log = (folder / f"{Path(argv[min(2, len(argv) - 1)]).name}-{time.monotonic_ns()}.log").open("wb+")
         self._process = subprocess.Popen(
             argv,
             env=child_environment(**environment),

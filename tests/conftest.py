@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis as redis_sync
 
-from celeriac.database.migrating import migrate
+from celeriac import violations
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit import warm_python
 from tests.kit.costs import Costs, Foretelling, longest_first, saved_costs
-from tests.kit.databases import KINDS, empty_database
+from tests.kit.databases import KINDS, MigratedDatabases
 from tests.kit.servers import ValkeyServer
 
 _DATABASES = 16
@@ -27,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # An example that takes long tells of a busy machine, not of a fault.
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
     config.addinivalue_line("markers", "fresh_python: programs of this test start in an interpreter of their own")
     warm_python.install()
     if config.getoption("costs") or config.getoption("save_costs"):
@@ -54,6 +58,12 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server.kill()
 
 
+@pytest.fixture(autouse=True)
+def full_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin as a process does, with all the time for suggestions: the tests before it have used some."""
+    monkeypatch.setattr(violations, "_SUGGESTING", violations._Allowance())
+
+
 @pytest.fixture
 def valkey_url(valkey: ValkeyServer) -> str:
     """The URL of an empty database. They take turns, so that one left busy by a test disturbs no neighbour."""
@@ -76,9 +86,15 @@ async def store(valkey_url: str, settings: Settings) -> AsyncIterator[TaskStore]
         yield connected
 
 
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MigratedDatabases]:
+    """Migrated, empty databases; all are gone at the end of the session."""
+    made = MigratedDatabases(tmp_path_factory.mktemp("databases"))
+    yield made
+    made.drop()
+
+
 @pytest.fixture(params=KINDS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, databases: MigratedDatabases, tmp_path: Path) -> str:
     """The URL of a migrated, empty database, once of each kind."""
-    with empty_database(request.param, tmp_path) as url:
-        migrate(url)
-        yield url
+    return databases.url(request.param, tmp_path)

@@ -16,22 +16,23 @@ from celeriac import __version__
 from celeriac.errors import SettingsError
 from celeriac.settings import Settings
 from celeriac.tasks.registry import load
+from celeriac.terminal.task_lines import TaskLines
 from celeriac_api.front_door import FrontDoor
 from celeriac_api.guard import Guard
 from celeriac_api.http import problems
 from celeriac_api.metrics import ProcessMetrics
 from celeriac_api.openapi import document as openapi_document
+from celeriac_api.pages import answer, sign_in
 from celeriac_api.pages import routes as pages
-from celeriac_api.pages import sign_in
 from celeriac_api.parts import STATE, Parts, running_parts
-from celeriac_api.routes import audit, definitions, groups, health, live, metrics, task_types, workers
+from celeriac_api.routes import audit, definitions, groups, health, keys, live, metrics, task_types, workers, workflows
 from celeriac_api.routes import worker_websocket as gateway
 from celeriac_api.routes.dispatch import chat_routes
 from celeriac_api.routes.dispatch import routes as dispatch
 from celeriac_api.routes.files import files, uploads
 from celeriac_api.routes.notifications import routes as notifications
 from celeriac_api.routes.notifications import websocket as user_websocket
-from celeriac_api.routes.tasks import batch, bulk, downloads, log, progress
+from celeriac_api.routes.tasks import batch, bulk, downloads, log, progress, signals, steps
 from celeriac_api.routes.tasks import listing as history
 from celeriac_api.routes.tasks import task as tasks
 
@@ -46,14 +47,18 @@ _ROUTERS: Final = (
     user_websocket.router,
     progress.router,
     log.router,
+    signals.router,
+    steps.router,
     downloads.router,
     files.router,
     uploads.router,
+    workflows.router,
     definitions.router,
     groups.router,
     workers.router,
     task_types.router,
     audit.router,
+    keys.router,
     live.router,
     dispatch.router,
     chat_routes.router,
@@ -62,13 +67,15 @@ _ROUTERS: Final = (
     metrics.router,
     pages.router,
     sign_in.router,
+    answer.router,
 )
 
 
-def create_app(settings: Settings) -> FrontDoor:
+def create_app(settings: Settings, lines: TaskLines | None = None) -> FrontDoor:
     """Return the application. It connects to the store when it is started, and disconnects when it ends.
 
-    Imports the modules of `settings.imports`. Raises `SettingsError` if that fails or the settings are wrong.
+    `lines` shows the ends of remote tasks. Imports the modules of `settings.imports`. Raises `SettingsError` if that
+    fails or the settings are wrong.
     """
     if settings.redis_url is None:
         raise SettingsError("redis_url is not set: set REDIS_URL, or start everything with `celeriac up`")
@@ -76,7 +83,7 @@ def create_app(settings: Settings) -> FrontDoor:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Parts]]:
-        async with running_parts(settings, registry, ProcessMetrics(app.open)) as parts:
+        async with running_parts(settings, registry, ProcessMetrics(app.open), lines) as parts:
             yield {STATE: parts}
 
     app = FrontDoor(

@@ -15,7 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celeriac.access.principal import LOCAL, Principal, PrincipalKind
 from celeriac.access.principal import Scope as Need
-from celeriac.errors import AuthenticationError, CeleriacError, RateLimitedError, TaskNotFoundError
+from celeriac.errors import (
+    AuthenticationError,
+    CeleriacError,
+    RateLimitedError,
+    TaskNotFoundError,
+    WorkflowNotFoundError,
+)
 from celeriac.settings import AccessSettings
 from celeriac.store.audit import AuditLog
 from celeriac_api.access.auditing import serve_audited
@@ -36,7 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Path parameters that name a task.
 _TASK_PARAMETERS: Final = ("task_id", "taskId")
-#: The path parameter that names an upload.
+#: The path parameters that name a workflow and an upload.
+_WORKFLOW_PARAMETER: Final = "workflow_id"
 _FILE_PARAMETER: Final = "file_id"
 #: Where pages redirect a browser that has not signed in.
 SIGN_IN: Final = "/sign-in"
@@ -114,6 +121,8 @@ class Guard:
         for name in _TASK_PARAMETERS:
             if (task_id := parameters.get(name)) is not None:
                 await self._check_owner(parts, principal, task_id)
+        if (workflow_id := parameters.get(_WORKFLOW_PARAMETER)) is not None:
+            await self._check_workflow_owner(parts, principal, workflow_id)
         if (file_id := parameters.get(_FILE_PARAMETER)) is not None:
             await parts.files.check_owner(file_id, principal)
 
@@ -171,6 +180,11 @@ class Guard:
                 return  # the route does not find it either
         if not principal.sees(owner):
             raise TaskNotFoundError(task_id)
+
+    async def _check_workflow_owner(self, parts: Parts, principal: Principal, workflow_id: str) -> None:
+        """Raise `WorkflowNotFoundError` for another user's workflow, as for one that does not exist."""
+        if not principal.sees(await parts.workflows.owner(workflow_id)):
+            raise WorkflowNotFoundError(workflow_id)
 
     def _refusal(self, scope: Scope, head: Head, access: Access, error: CeleriacError) -> Response:
         if isinstance(error, AuthenticationError) and access.page and scope["method"] in ("GET", "HEAD"):

@@ -27,6 +27,8 @@ from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.types.file_process import FILES
+from celeriac.terminal.task_lines import TaskLines
+from celeriac.workflows.service import Workflows
 from celeriac_api.access.checking import CredentialCheck
 from celeriac_api.dispatch.calls import RemoteCalls
 from celeriac_api.dispatch.models import ModelDirectory
@@ -50,6 +52,7 @@ class Parts:
     #: The WebSockets of users that are open.
     connections: Connections
     tasks: Tasks
+    workflows: Workflows
     groups: Groups
     files: Files
     #: The remote workers that are connected to this process.
@@ -116,7 +119,9 @@ async def _started(stack: AsyncExitStack, part: _P) -> _P:
 
 
 @asynccontextmanager
-async def running_parts(settings: Settings, registry: Registry, metrics: ProcessMetrics) -> AsyncIterator[Parts]:
+async def running_parts(
+    settings: Settings, registry: Registry, metrics: ProcessMetrics, lines: TaskLines | None = None
+) -> AsyncIterator[Parts]:
     """Start the parts of an application; they stop in the opposite order when the block ends or one cannot start.
 
     Raises `StoreUnavailableError`.
@@ -145,6 +150,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
             task_log=settings.task_log,
             blocked_loop=settings.blocked_loop,
             lease_s=settings.lease,
+            lines=lines,
         )
         feeds = await _started(stack, UserFeeds(store=store, hub=hub, notifications=settings.notifications))
         replies = await _started(stack, Replies(store=store, hub=hub, process=gateway.remote.gateway))
@@ -165,6 +171,7 @@ async def running_parts(settings: Settings, registry: Registry, metrics: Process
                 most_unproven=settings.server.max_unproven_per_address,
             ),
             tasks=tasks,
+            workflows=Workflows(tasks=tasks, settings=settings, history=history),
             groups=Groups(store=store, queues=settings.queues),
             files=files,
             gateway=gateway,

@@ -3,8 +3,8 @@
 `@router.get("/x", access=READ)` is the only place where a route is declared. The table is built from the routes of the
 application. A route without `access` is an error then, so the process does not start.
 
-Path parameters named `task_id` or `taskId` name a task, and `file_id` names an upload: only their owner and admins get
-past the guard.
+Path parameters named `task_id` or `taskId` name a task, `workflow_id` names a workflow and `file_id` an upload: only
+their owner and admins get past the guard.
 """
 
 from __future__ import annotations

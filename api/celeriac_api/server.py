@@ -20,7 +20,9 @@ import uvloop
 
 from celeriac.errors import CeleriacError, SettingsError
 from celeriac.execution.last_moment import ENOUGH_S, end_within
+from celeriac.logs import writes_json
 from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.terminal.task_lines import lines_on
 from celeriac.up.heartbeat import beating
 from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
@@ -41,9 +43,13 @@ _GC_THRESHOLD: Final = 20_000
 
 
 def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
-    """Serve until SIGTERM or SIGINT; returns the exit code. Standard error says if the port is taken."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. Standard error says if the port is taken.
+
+    Raises `SettingsError` if the modules of task types cannot be imported.
+    """
+    lines = lines_on(sys.stderr, most=settings.task_lines, as_json=writes_json(settings.log_format))
+    app = create_app(settings, lines)
     try:
-        app = create_app(settings)
         listener = bind(settings.host, settings.port)
         # The objects made so far live until the end, so the garbage collector need not look at them.
         gc.collect()
@@ -54,6 +60,8 @@ def main(settings: Settings, options: Mapping[str, Any]) -> int | None:
     except CeleriacError as exc:
         print(f"celeriac api: {exc}", file=sys.stderr)
         return 1
+    finally:
+        lines.close()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ Once the service has answered, the file belongs to it and is no longer at its pa
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 import grpc
@@ -19,7 +20,7 @@ def main() -> None:
     """Create the task and follow it to its end."""
     parser = argparse.ArgumentParser(description="Hand a file over and wait for the result.")
     parser.add_argument("path")
-    parser.add_argument("--target", default="127.0.0.1:50050")
+    parser.add_argument("--target", default=f"127.0.0.1:{os.environ.get('TASK_GRPC_PORT', 50050)}")
     options = parser.parse_args()
     with grpc.insecure_channel(options.target) as channel:
         service = task_pb2_grpc.TaskServiceStub(channel)

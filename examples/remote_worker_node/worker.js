@@ -32,7 +32,14 @@ function connect() {
   });
   socket.on('error', (error) => console.error(error.message));
   // 1008: the server refuses this worker, and would refuse it again.
-  socket.on('close', (code) => code !== 1008 && setTimeout(connect, 5000 * Math.random()));
+  socket.on('close', (code, reason) => {
+    if (code === 1008) {
+      console.error(`the server refuses this worker: ${reason}`);
+      process.exitCode = 2;
+    } else {
+      setTimeout(connect, 5000 * Math.random());
+    }
+  });
 }
 
 connect();

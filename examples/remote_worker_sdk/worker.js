@@ -1,6 +1,6 @@
 // A remote worker that writes its answer word by word. Start it: node worker.js [URL [GROUP]]
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RemoteWorker, SkipRetry } from 'celeriac-worker';
+import { RemoteWorker, SkipRetry, WorkerRefusedError } from 'celeriac-worker';
 import { WebSocket } from 'ws';
 
 const [url = 'http://127.0.0.1:8000', group = 'default'] = process.argv.slice(2);
@@ -18,4 +18,11 @@ async function handle(task) {
 }
 
 // Node 22 and later have a built-in WebSocket, so there `ws` can be left out.
-await new RemoteWorker(url, handle, { group, models: ['parrot'], concurrency: 8, WebSocket }).run();
+const worker = new RemoteWorker(url, handle, { group, models: ['parrot'], concurrency: 8, WebSocket });
+try {
+  await worker.run();
+} catch (error) {
+  if (!(error instanceof WorkerRefusedError)) throw error;
+  console.error(error.message);
+  process.exitCode = 2;
+}

@@ -2,15 +2,22 @@
 
     CeleriacError
     ├── SettingsError (ValueError)        the configuration is wrong; says which key and what to do
+    │   └── MissingExtraError (ImportError)  … a package is missing; says which extra of `celeriac` brings it
     ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── GroupNotFoundError (LookupError)  no group of this name
     ├── IllegalTransitionError            the task is not in a state that allows this
+    │   ├── DependedOnError               … a task that has not ended depends on it
+    │   ├── TaskEndedError                … it has ended
     │   └── TaskTakenError                … the id belongs to another user's task, which has not ended
     ├── DefinitionNotFoundError (LookupError)  no such definition
     ├── IllegalDefinitionMoveError        the definition is not in a state that allows this
     ├── ChangedDefinitionError            the definition is no longer as the caller saw it
     ├── ChangedTaskError                  the task is no longer as the caller saw it
+    ├── WorkflowNotFoundError (LookupError)  no such workflow, or it is older than its retention
+    ├── IllegalWorkflowMoveError          the workflow is not in a state that allows this
+    ├── NodeExistsError                   the workflow has a node of this name
+    ├── SignalReceivedError               the task has a signal of this name already; says since when
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── GroupLimitError                   there are as many groups as there may be
     ├── NoWorkerError                     no remote worker is connected to the group
@@ -27,8 +34,12 @@
     ├── WorkerRefusedError                the gateway does not want this remote worker, now or later
     ├── BatchRefusedError                 some tasks of a batch were refused; says which, and why
     ├── WaitTimeoutError (TimeoutError)   a client's time to wait for a task's end is over
+    │   └── SignalTimeoutError (also SkipRetry)  … a handler's time to wait for a signal
     ├── TaskFailedError                   a client asked for the result of a task that failed
+    │   └── ChildFailedError (also SkipRetry)  … a handler, for that of its child
     ├── TaskCancelledError                … that was cancelled
+    ├── InvalidResultError (ValueError)   … whose result is not what its function says that it returns
+    ├── BlockingCallError (RuntimeError)  a blocking call on a running event loop; says what to await instead
     ├── PlatformStartError (RuntimeError)  the platform of a test did not start
     ├── FileMissingError (LookupError)    no such file, upload or result
     ├── FileNotAllowedError (ValueError)  a path that may not be handed in
@@ -38,6 +49,7 @@
     ├── ChecksumMismatchError (ValueError)  what arrived is not what was sent
     └── TaskError                         what a handler may raise to say how its task failed
         ├── SkipRetry                     failed for good: no further attempts
+        │   └── StepLimitError            … its task would keep more steps or sleep longer than it may
         ├── TaskTimeoutError (TimeoutError)  the attempt's time limit passed
         ├── ExecutorLostError             the program that did the work went away
         └── RetryAfter                    failed; the handler sets the delay itself
@@ -50,6 +62,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 
@@ -64,6 +77,16 @@ class SettingsError(CeleriacError, ValueError):
     """The configuration cannot be used as it is."""
 
     code = "invalid_settings"
+
+
+class MissingExtraError(SettingsError, ImportError):
+    """A package is not installed; `extra` is the extra of the distribution that brings it."""
+
+    def __init__(self, needed_by: str, package: str, extra: str) -> None:
+        self.needed_by, self.package, self.extra = needed_by, package, extra
+        super().__init__(
+            f"{needed_by} needs the package {package}, which is not installed: run pip install 'celeriac[{extra}]'"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +143,27 @@ class InvalidSubmissionError(CeleriacError, ValueError):
         self.violations = bounded_violations(violations)
         super().__init__(told_violations(self.violations))
 
+    def below(self, place: str) -> InvalidSubmissionError:
+        """Return the same refusal of a document that is at `place` in another one."""
+        return InvalidSubmissionError(
+            [Violation(f"{place}.{one.field}" if one.field else place, one.message) for one in self.violations]
+        )
+
     def brief(self) -> InvalidSubmissionError:
         """Return the same refusal with its first violation only."""
         return InvalidSubmissionError(bounded_violations(self.violations, 1))
+
+
+class UnknownParentError(InvalidSubmissionError):
+    """A submission was refused, because the store does not have a task that it depends on.
+
+    `node` is the name of the node of a workflow that was submitted.
+    """
+
+    def __init__(self, place: int, task_id: str, node: str | None = None) -> None:
+        message = f"there is no task {task_id!r} that this one can depend on"
+        field = f"depends_on.{place}"
+        super().__init__([Violation(field if node is None else f"nodes.{node}.{field}", message)])
 
 
 class TaskNotFoundError(CeleriacError, LookupError):
@@ -152,9 +193,26 @@ class IllegalTransitionError(CeleriacError):
 
     code = "illegal_transition"
 
-    def __init__(self, task_id: str, status: str, wanted: str) -> None:
-        self.task_id, self.status, self.wanted = task_id, status, wanted
-        super().__init__(f"task {task_id!r} is {status.lower()}: cannot {wanted} it")
+    def __init__(self, task_id: str, status: str, wanted: str, *, why: str = "") -> None:
+        self.task_id, self.status, self.wanted = task_id, status.lower(), wanted
+        reason = f", but {why}" if why else ""
+        super().__init__(f"task {task_id!r} is {status.lower()}{reason}: cannot {wanted} it")
+
+
+class DependedOnError(IllegalTransitionError):
+    """A task that has not ended depends on this one, whose record is kept until then."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        super().__init__(task_id, status, "remove", why="a task that has not ended depends on it")
+
+
+class TaskEndedError(IllegalTransitionError):
+    """The task has ended, so it takes no signal."""
+
+    code = "task_ended"
+
+    def __init__(self, task_id: str, status: str) -> None:
+        super().__init__(task_id, status, "signal")
 
 
 class TaskTakenError(IllegalTransitionError):
@@ -173,6 +231,17 @@ class ChangedTaskError(CeleriacError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(f"task {task_id!r} has changed: read it again before you change it")
+
+
+class SignalReceivedError(CeleriacError):
+    """The task has a signal of this name already: the first one counts."""
+
+    code = "signal_already_received"
+
+    def __init__(self, task_id: str, signal: str, received_at: datetime) -> None:
+        self.task_id, self.signal, self.received_at = task_id, signal, received_at
+        at = received_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        super().__init__(f"task {task_id!r} received the signal {signal!r} at {at}: the first one counts")
 
 
 class DefinitionNotFoundError(CeleriacError, LookupError):
@@ -205,6 +274,36 @@ class ChangedDefinitionError(CeleriacError):
     def __init__(self, definition_id: str) -> None:
         self.definition_id = definition_id
         super().__init__(f"definition {definition_id!r} has changed: read it again before you change it")
+
+
+class WorkflowNotFoundError(CeleriacError, LookupError):
+    """No workflow has this id, or its record has expired."""
+
+    code = "workflow_not_found"
+
+    def __init__(self, workflow_id: str) -> None:
+        self.workflow_id = workflow_id
+        super().__init__(f"no workflow has the id {workflow_id!r}, or its record has expired")
+
+
+class IllegalWorkflowMoveError(CeleriacError):
+    """The workflow's status does not allow this move."""
+
+    code = "illegal_workflow_move"
+
+    def __init__(self, workflow_id: str, status: str, wanted: str) -> None:
+        self.workflow_id, self.status, self.wanted = workflow_id, status.lower(), wanted
+        super().__init__(f"workflow {workflow_id!r} is {status.lower()}: cannot {wanted}")
+
+
+class NodeExistsError(CeleriacError):
+    """The workflow has a node of this name already."""
+
+    code = "node_exists"
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        super().__init__(f"the workflow has a node {node!r} already: choose another name")
 
 
 class QueueFullError(CeleriacError):
@@ -369,7 +468,7 @@ class WaitTimeoutError(CeleriacError, TimeoutError):
     code = "wait_timeout"
 
     def __init__(self, task_id: str, status: str, timeout_s: float) -> None:
-        self.task_id, self.status, self.timeout_s = task_id, status, timeout_s
+        self.task_id, self.status, self.timeout_s = task_id, status.lower(), timeout_s
         super().__init__(f"task {task_id!r} is still {status.lower()} after {timeout_s:g} s")
 
 
@@ -389,6 +488,29 @@ class TaskCancelledError(CeleriacError):
     def __init__(self, task_id: str, message: str) -> None:
         self.task_id, self.message = task_id, message
         super().__init__(f"task {task_id!r} was cancelled" + (f": {message}" if message else ""))
+
+
+class InvalidResultError(CeleriacError, ValueError):
+    """The task's result does not have the type that its function says that it returns."""
+
+    code = "invalid_result"
+
+    def __init__(self, task_id: str, name: str, violations: Sequence[Violation]) -> None:
+        self.task_id, self.violations = task_id, bounded_violations(violations)
+        super().__init__(
+            f"the result of task {task_id!r} is not what {name!r} says that it returns:"
+            f" {told_violations(self.violations)}; the task's record has it as it is"
+        )
+
+
+class BlockingCallError(CeleriacError, RuntimeError):
+    """A blocking call was made on a running event loop, which it would have stopped."""
+
+    code = "blocking_call"
+
+    def __init__(self, call: str, instead: str) -> None:
+        self.call, self.instead = call, instead
+        super().__init__(f"{call} would block the running event loop: use {instead}")
 
 
 class FileMissingError(CeleriacError, LookupError):
@@ -449,6 +571,37 @@ class SkipRetry(TaskError):  # noqa: N818 - the name users know from their task 
     """Fail the task at once: no further attempts, whatever its retry policy."""
 
     retryable = False
+
+
+class InvalidReferenceError(SkipRetry):
+    """A payload refers to something that the result of a parent does not have."""
+
+    code = "invalid_reference"
+
+
+class StepLimitError(SkipRetry):
+    """A task would keep more of its work, or sleep for longer, than it may."""
+
+    code = "step_limit"
+
+
+class SignalTimeoutError(WaitTimeoutError, SkipRetry):
+    """A signal that the handler waits for has not come in time. Another attempt would find the same."""
+
+    code = "wait_timeout"
+
+    def __init__(self, task_id: str, signal: str) -> None:
+        self.task_id, self.signal = task_id, signal
+        self.message = f"the signal {signal} has not come in time"
+        CeleriacError.__init__(self, self.message)
+
+
+class ChildFailedError(TaskFailedError, SkipRetry):
+    """A task that the handler called has failed or was cancelled. Another attempt would find the same."""
+
+    def __init__(self, task_id: str, code: str, message: str) -> None:
+        self.task_id, self.code, self.message = task_id, code, message
+        CeleriacError.__init__(self, f"task {task_id!r} failed: {code}: {message}")
 
 
 class TaskTimeoutError(TaskError, TimeoutError):

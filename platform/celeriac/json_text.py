@@ -53,6 +53,10 @@ _MAX_TOLD: Final = 1000
 #: Turns a value that JSON does not know into one that it knows, or raises; of a `JsonError` the problem counts.
 Default = Callable[[Any], Any]
 
+_DECODER: Final = json.JSONDecoder()
+#: What stands before the first item of a list, and before any other.
+_LIST_BEGINS: Final = re.compile(r"\s*\[\s*")
+_NEXT_ITEM: Final = re.compile(r"\s*,\s*")
 #: What orjson writes by itself besides JSON's own types.
 _WRITTEN_AS_TEXT: Final = (date, time, UUID)
 
@@ -67,6 +71,21 @@ def read(text: str | bytes | bytearray, what: str = "the text") -> Any:
     if _LONG_NUMBER in (text.encode() if isinstance(text, str) else text).translate(_MARKS):
         return _read_exactly(text, what)
     return value
+
+
+def after_items(text: str, count: int) -> int:
+    """Return the place after the first `count` items of a JSON list; the rest is not read. Raises `JsonError`."""
+    end, gap = 0, _LIST_BEGINS
+    for _ in range(count):
+        found = gap.match(text, end)
+        if found is None:
+            raise JsonError("the text", f"has no list with {count} items")
+        try:
+            _, end = _DECODER.raw_decode(text, found.end())
+        except (ValueError, RecursionError) as exc:
+            raise JsonError("the text", f"cannot be read as JSON: {exc}") from exc
+        gap = _NEXT_ITEM
+    return end
 
 
 @contextmanager

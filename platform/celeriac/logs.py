@@ -17,22 +17,16 @@ from typing import Any, TextIO
 import structlog
 
 from celeriac import json_text
-from celeriac.standard_streams import prepare_standard_streams
+from celeriac.safe_text import escaped, redact, short_id
+from celeriac.standard_streams import prepare_standard_streams, shows_colours
 
 #: Keys whose values are never written. A number under a name with "token" is a count of them.
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|api_?key|credential|cookie", re.IGNORECASE)
-#: `scheme://user:password@`: the password is never written.
-_URL_PASSWORD = re.compile(r"(\w://[^\s:/@\"]*:)[^\s/@\"]+@")
-_BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-#: `password=…` within a text, quoted or not. A quote that ends a JSON text does not begin a value.
-_ASSIGNED = re.compile(
-    r"((?:passw(?:or)?d|passphrase|secret|token|authorization|(?:api|access|private|secret)[_-]?key|credentials?)=)"
-    r"(?:(\\?\"(?![\s:,}\]])|')[^\"'\\]+|(?:(?:Basic|Bearer|Token)\s+)?[^\s\"'\\&;,)\]}]+)",
-    re.IGNORECASE,
-)
+#: A task in a message: `task ID` or `Task NAME[ID]`, where the platform made the id.
+_TASK = re.compile(r"(\btask [0-9a-f]{8}|\bTask \S{1,200}\[[0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
-#: Line ends, control characters except tabs, and characters that change the direction of text.
-_STEERING = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+#: A text in a line is cut after so many characters: what a task raises may have any length, and each step reads it all.
+_LONGEST = 100_000
 
 #: Loggers that say too much at `info`.
 _QUIET = ("uvicorn", "uvicorn.access", "httpx", "httpcore", "asyncio", "kombu", "amqp", "watchfiles")
@@ -44,8 +38,7 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
     `level` and `form` are the settings `log_level` and `log_format`; `role` (`api`, `worker`, …) is on each JSON line.
     """
     prepare_standard_streams()
-    on_terminal = sys.stderr.isatty()
-    as_json = form == "json" or (form == "auto" and not on_terminal)
+    as_json = writes_json(form)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -69,7 +62,7 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
         finish += [
             _on_one_line,
             structlog.dev.ConsoleRenderer(
-                colors=on_terminal,
+                colors=shows_colours(sys.stderr),
                 pad_event_to=0,
                 # Not the rich one: it shows local variables, and so secrets.
                 exception_formatter=_plain_traceback,
@@ -98,15 +91,14 @@ def configure_logging(*, level: str, form: str, role: str) -> None:
     logging.captureWarnings(True)
 
 
-def redact(text: str) -> str:
-    """Return `text` without passwords of URLs, bearer tokens, and values in the form `password=…` or `token=…`."""
-    if "://" in text:
-        text = _URL_PASSWORD.sub(r"\1***@", text)
-    if "=" in text:
-        text = _ASSIGNED.sub(lambda found: f"{found[1]}{found[2] or ''}***", text)
-    if "bearer" in text.lower():
-        text = _BEARER.sub(r"\1***", text)
-    return text
+def writes_json(form: str) -> bool:
+    """Return whether lines are JSON by the setting `log_format`: `auto` means that standard error is not a terminal."""
+    return form == "json" or (form == "auto" and not sys.stderr.isatty())
+
+
+def writes_our_form(handler: logging.Handler) -> bool:
+    """Return whether a handler is the one of `configure_logging`."""
+    return isinstance(handler.formatter, _Discreet)
 
 
 def hide_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -142,23 +134,33 @@ def _drop_repetition(logger: Any, method: str, event: MutableMapping[str, Any]) 
 
 
 def _without_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: without_secrets(value) for name, value in event.items()}
+    return {name: without_secrets(_shortened(value)) for name, value in event.items()}
 
 
-def escaped(text: str) -> str:
-    """Return `text` on one line, with escapes in place of characters that steer a terminal."""
-    return text if text.isprintable() else _STEERING.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _shortened(value: Any, *, depth: int = 5) -> Any:
+    """Return a value of JSON's kinds with each text in it cut after `_LONGEST` characters."""
+    if isinstance(value, str):
+        more = len(value) - _LONGEST
+        return value if more <= 0 else f"{value[:_LONGEST]}… ({more} more characters)"
+    if depth and isinstance(value, dict):
+        return {key: _shortened(inner, depth=depth - 1) for key, inner in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [_shortened(inner, depth=depth - 1) for inner in value]
+    return value
 
 
 def _on_one_line(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Structlog processor: what a task or a client wrote makes no second line, and does not steer the terminal."""
+    """Structlog processor: what a task or a client wrote makes no second line, and does not steer the terminal.
+
+    Ids of tasks are cut to the eight characters by which people know them.
+    """
     for name, value in event.items():
-        if isinstance(value, str) and name not in ("exception", "stack"):
-            event[name] = escaped(value)
+        if name == "event" and isinstance(value, str):
+            value = _TASK.sub(r"\1", value)
+        elif name == "task_id":
+            value = short_id(str(value))
+        short = _shortened(value)
+        event[name] = escaped(short) if isinstance(short, str) and name not in ("exception", "stack") else short
     return event
 
 
@@ -166,7 +168,7 @@ def _plain_traceback(stream: TextIO, exc_info: Any) -> None:
     """Write a traceback whose lines stay, with the message of the exception escaped."""
     written = io.StringIO()
     structlog.dev.plain_traceback(written, exc_info)
-    stream.write("\n".join(map(escaped, written.getvalue().split("\n"))))
+    stream.write("\n".join(escaped(_shortened(line)) for line in written.getvalue().split("\n")))
 
 
 class _Role:

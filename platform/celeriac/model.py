@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from celeriac.limits.rules import Limits
 
 
 class Status(StrEnum):
-    """Where a task is in its life cycle; stored as written here.
+    """Where a task is in its life cycle; equal to the text on the wire (`task.status == "completed"`).
 
     ``SCHEDULED → PENDING → PROCESSING → COMPLETED | FAILED | CANCELLED``, with ``RETRYING`` between
-    a failed attempt and the next. The last three are final.
+    a failed attempt and the next. The last three are final. A task that depends on others is ``WAITING`` before that,
+    and so is one whose attempt is suspended until a signal, a time or the end of other tasks.
     """
 
-    SCHEDULED = "SCHEDULED"
-    PENDING = "PENDING"
-    PROCESSING = "PROCESSING"
-    RETRYING = "RETRYING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    PROCESSING = "processing"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
     @property
     def final(self) -> bool:
@@ -34,8 +36,17 @@ class Status(StrEnum):
 
     @property
     def wire(self) -> str:
-        """The lower-case spelling of the v1 API."""
-        return self.value.lower()
+        """The spelling of the v1 API."""
+        return self.value
+
+    @property
+    def stored(self) -> str:
+        """The spelling of records and events in the store and in the history."""
+        return self.name
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
 
 
 #: The first and the last moment that anything may have (milliseconds since the epoch): from 1970 to the end of 2999.
@@ -79,6 +90,121 @@ class Failure:
     retryable: bool
 
 
+class When(StrEnum):
+    """Which end of a task another one waits for. Expiry counts as a failure."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ENDED = "ended"
+
+
+class OnUnmet(StrEnum):
+    """What happens to a task when one that it depends on has ended otherwise than it was to."""
+
+    CANCEL = "cancel"  #: it is cancelled
+    FAIL = "fail"  #: it fails
+    RUN = "run"  #: it starts all the same
+
+
+class Dependency(NamedTuple):
+    """A task that another one depends on (its parent), and the end that is waited for."""
+
+    task_id: str
+    when: When = When.COMPLETED
+
+
+class NodeDependency(NamedTuple):
+    """A node of a workflow that another one comes after, and the end that is waited for."""
+
+    node: str
+    when: When = When.COMPLETED
+
+
+class AwaitedSignal(NamedTuple):
+    """A signal that a task waits for, until `expires_at` if that is set. `schema` is a JSON Schema."""
+
+    signal: str
+    title: str | None = None
+    schema: Mapping[str, Any] | bool | None = None
+    expires_at: datetime | None = None
+
+
+class AwaitedTime(NamedTuple):
+    """A moment that a task waits for."""
+
+    until: datetime
+
+
+#: What a WAITING task waits for.
+Awaited = Dependency | AwaitedSignal | AwaitedTime
+
+
+class WaitForSignal(NamedTuple):
+    """Wait until a signal of this name comes."""
+
+    signal: str
+    #: The name of this wait among those of the task, under which it is kept that its time was over. "" keeps nothing.
+    wait: str = ""
+    #: How long to wait from now on; None means for as long as it takes.
+    timeout_ms: int | None = None
+    title: str | None = None
+    #: A JSON Schema that the value has to fit, as JSON.
+    schema: str | None = None
+    #: Who may signal besides the task's owner and admins.
+    users: Sequence[str] = ()
+    #: The number of a received value that does not fit: it is dropped.
+    dropped: int | None = None
+
+    def item(self) -> dict[str, Any]:
+        """Return it as the scripts read it."""
+        item = {**self._asdict(), "users": list(self.users)}
+        return {name: value for name, value in item.items() if value not in (None, "", [])}
+
+
+class WaitUntil(NamedTuple):
+    """Wait until this moment (ms since the epoch)."""
+
+    sleep: str
+    until_ms: int
+
+    def item(self) -> dict[str, Any]:
+        """Return it as the scripts read it."""
+        return self._asdict()
+
+
+class WaitForTask(NamedTuple):
+    """Wait until this task has ended, whatever its end. A task that is not in the store has ended."""
+
+    task: str
+
+    def item(self) -> dict[str, Any]:
+        """Return it as the scripts read it."""
+        return self._asdict()
+
+
+Wait = WaitForSignal | WaitUntil | WaitForTask
+
+
+class Noted(NamedTuple):
+    """Something that a task keeps. `number` counts what it keeps; times are milliseconds since the epoch."""
+
+    number: int
+    began_ms: int
+    noted_ms: int
+    #: The result of a step and the value of a signal as JSON, the id of a child, when a sleep is over (ms), or "".
+    value: str
+
+
+class Kept(NamedTuple):
+    """All that a task keeps, read at one moment of the store's clock."""
+
+    #: By kind and name: `step:NAME`, `sleep:NAME`, `child:NAME`, `wait:NAME` (one whose time was over).
+    steps: Mapping[str, Noted]
+    #: By name.
+    signals: Mapping[str, Noted]
+    now_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteOrders:
     """How a caller that waits wants its remote task handled."""
@@ -91,6 +217,39 @@ class RemoteOrders:
     quiet: bool = False
     #: Channel to which parts of the result and the end are published.
     reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOrders:
+    """How a submission becomes a node of a workflow, beyond `workflow_id` and `node`.
+
+    A workflow that the store does not have begins with its first node.
+    """
+
+    #: The task that spawns it; `workflow_id` is None then. It belongs to the workflow of that task, and its node is
+    #: called `PARENT/NODE`, PARENT being the node of that task. If that task is alone, a workflow begins with it, which
+    #: has the id of the task; the task's node is its type then.
+    spawned_by: str | None = None
+    #: A name that is taken gets `#2`, `#3` and so on; otherwise it is refused (`NodeExistsError`).
+    numbered: bool = False
+    #: The nodes that it comes after, for people. None means: the nodes of `depends_on`.
+    after: Sequence[NodeDependency] | None = None
+    #: The name of a workflow that begins with it; None means: its type.
+    workflow_name: str | None = None
+    #: Whether it is stored without being a node if it cannot be one; otherwise it is refused.
+    optional: bool = False
+    #: The task at whose end it is published; `workflow_id` is None then. It belongs to the workflow of that task, and
+    #: comes after it. If that task is alone, it is not a node.
+    follows: str | None = None
+    #: Which end of that task it comes after.
+    when: When = When.COMPLETED
+    #: The group of Celery's that it belongs to, and the one whose members it comes after too.
+    in_group: str | None = None
+    after_group: str | None = None
+    #: It cannot come after this task any more, which has ended with this status: it ends at once (`dependency_failed`).
+    unmet: tuple[str, Status] | None = None
+    #: How many nodes that are accepted with it depend on it.
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +277,15 @@ class Submission:
     tags: Sequence[str] = ()
     #: The definition that made it.
     definition_id: str | None = None
+    #: The workflow that it is a part of, and its name there. `node` means nothing without `workflow_id`.
+    workflow_id: str | None = None
+    node: str | None = None
+    as_node: NodeOrders | None = None
+    #: It starts after these; `on_unmet` is None where that is `cancel`, the default.
+    depends_on: Sequence[Dependency] = ()
+    on_unmet: OnUnmet | None = None
+    #: The user whose tasks it may depend on; None may depend on all.
+    parents_of: str | None = None
     #: How long the record stays in the store after the task's end; None is the settings' time.
     retention_ms: int | None = None
     idempotency_key: str | None = None
@@ -137,6 +305,13 @@ class Submission:
     scheduled_at_ms: int | None = None
     #: Who counts as the maker of the group if it is a new one; None if nobody does. The record does not keep it.
     maker: str | None = None
+    #: What the task waits for in the place of an attempt, if it needs no worker: an item of `store/suspension.py`, or
+    #: {sleep, for_ms}. It completes when that is there, with the value of the signal. When the time of a signal is
+    #: over, it completes with `default` (JSON as text), or fails with `wait_timeout` if there is none.
+    awaits: Mapping[str, Any] | None = None
+    #: How many calls had this id before (Celery's `replace()`): a call with a higher number takes the task's place.
+    #: None means that it is the first one.
+    replacement: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +363,11 @@ class Task:
     extra: dict[str, str] = field(default_factory=dict)
     #: All that follows is as `Submission` has it.
     tags: tuple[str, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    on_unmet: OnUnmet | None = None
     definition_id: str | None = None
+    workflow_id: str | None = None
+    node: str | None = None
     trigger: str | None = None
     #: The moment that an instance of a definition is for.
     scheduled_at: datetime | None = None
@@ -204,8 +383,110 @@ class Task:
     original_file_name: str | None = None
     #: Where the result is, if it is a file.
     result_file_path: str | None = None
+    replacement: int | None = None
+    #: What has taken the place of the task and will end in it; None while it does not wait for that.
+    replaced_by: str | None = None
+    #: What a task that needs no worker waits for; see `Submission`.
+    awaits: Mapping[str, Any] | None = None
+    #: What a WAITING task still waits for; None where that has not been read.
+    waiting_for: tuple[Awaited, ...] | None = None
     #: What of the record cannot be read, in words for people; None for a whole one. Such a field has its default.
     damage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A task that another one depends on, as that one may read it. `result` is None unless it completed."""
+
+    status: Status
+    result: Any = None
+    error: Failure | None = None
+    #: The workflow that it is a part of, and its name there.
+    workflow_id: str | None = None
+    node: str | None = None
+
+
+class Parents(Mapping[str, Parent]):
+    """The tasks that another one depends on, by id. In a workflow, the names of their nodes are found, too."""
+
+    def __init__(self, by_id: Mapping[str, Parent], workflow_id: str | None = None) -> None:
+        self._by_id = by_id
+        #: Those that are nodes of the workflow `workflow_id`, by name.
+        self.by_node = {
+            parent.node: parent
+            for parent in by_id.values()
+            if workflow_id is not None and parent.workflow_id == workflow_id and parent.node is not None
+        }
+
+    def __getitem__(self, name: str) -> Parent:
+        found = self._by_id.get(name)
+        return self.by_node[name] if found is None else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+
+class WorkflowStatus(StrEnum):
+    """How a workflow is. It has failed if a node failed or was cancelled on its own, and no node is open any more."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def stored(self) -> str:
+        """The spelling in the store and in the history."""
+        return self.name
+
+    @property
+    def wire(self) -> str:
+        """The spelling of the v1 API."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a workflow, and how its task is."""
+
+    name: str
+    task_id: str
+    type: str
+    after: tuple[NodeDependency, ...]
+    #: In which order the nodes came (count).
+    place: int = 0
+    #: Whether the workflow was submitted with it. The API does not say that to clients.
+    first: bool = False
+    status: Status = Status.WAITING
+    #: When the last attempt started.
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: Its message may be shortened.
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A workflow as it was at one moment."""
+
+    workflow_id: str
+    name: str
+    status: WorkflowStatus
+    user_id: str | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    finished_at: datetime | None
+    #: How many nodes have which status; none is zero.
+    counts: Mapping[Status, int]
+    #: By name, in the order in which they came; None in lists.
+    nodes: Mapping[str, Node] | None
+    #: The stream id of its last event.
+    last_event: str = "0-0"
+    #: How often its record had changed.
+    rev: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +519,17 @@ class Claim:
     timeout_ms: int | None = None
     #: The file that was handed over with the task.
     original_file_path: str | None = None
+    depends_on: tuple[Dependency, ...] = ()
+    #: Whether the attempt before was lost with its worker or given back, so that this one may repeat it.
+    redelivered: bool = False
+    #: How many attempts earlier calls with the task's id had.
+    attempts_before: int = 0
+    #: The workflow that the task is a part of, and its name there.
+    workflow_id: str | None = None
+    node: str | None = None
+    #: Whether the task has kept steps or received signals, and for how long this attempt ran before it was suspended.
+    has_kept: bool = False
+    ran_ms: int = 0
 
     @property
     def retries(self) -> int:
@@ -247,7 +539,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a claim was refused: `reason` is a status, `unknown`, `expired`, `paused`, `limited` or `remote`."""
+    """Why a claim was refused.
+
+    `reason` is a status, `unknown`, `expired`, `paused`, `limited`, `remote` or `replaced`.
+    """
 
     task_id: str
     reason: str
@@ -351,6 +646,11 @@ class WorkerInfo:
     tasks: tuple[str, ...] = ()
     #: Whether it serves all groups. `groups` are then those that it waits for at present.
     follows: bool = False
+    #: The name of its Celery app; "" for a remote worker.
+    app: str = ""
+    #: Which version of the code it runs (see `store/code.py`), and since when by the store's clock (ms). "": unknown.
+    code: str = ""
+    code_ms: int = 0
 
 
 def stream_position(stream_id: str) -> tuple[int, int] | None:

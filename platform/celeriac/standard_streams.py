@@ -11,6 +11,10 @@ import errno
 import io
 import os
 import sys
+from typing import Final, TextIO
+
+#: If this variable is `1`, a parent process shows what this one writes on a terminal with colours.
+COLOURS_MARK: Final = "_CELERIAC_COLOURS"
 
 
 def prepare_standard_streams() -> None:
@@ -23,6 +27,13 @@ def prepare_standard_streams() -> None:
             setattr(sys, name, stream)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Return whether to write colours to a stream: it is a terminal, and nobody has set `NO_COLOR` (no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty() or os.environ.get(COLOURS_MARK) == "1"
 
 
 def drop_output() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.model import Status, Task, rfc3339
+from celeriac.model import Awaited, AwaitedSignal, AwaitedTime, Dependency, OnUnmet, Status, Task, When, rfc3339
 
 #: No number of a record is so large.
 _TOO_LARGE: Final = 2**63
@@ -66,7 +66,7 @@ class Field:
 def status_of(text: str) -> Status:
     """Read a status; an unknown one, which only a foreign program can have written, counts as under way."""
     try:
-        return Status(text.upper())
+        return Status(text)
     except ValueError:
         return Status.PROCESSING
 
@@ -107,7 +107,7 @@ def moment_of(text: str) -> datetime:
 
 def _status(text: str) -> Status:
     try:
-        return Status(text.upper())
+        return Status(text)
     except ValueError:
         raise ValueError(f"is {text[:40]!r}, which is not a status: it counts as processing") from None
 
@@ -126,6 +126,37 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(str(word) for word in _json_of(list)(text))
 
 
+def _dependencies(pairs: Iterable[Any]) -> tuple[Dependency, ...]:
+    try:
+        return tuple(Dependency(str(task_id), When(when)) for task_id, when in pairs)
+    except (TypeError, ValueError):
+        raise ValueError("is not a list of dependencies") from None
+
+
+def _awaited_json(one: Awaited) -> dict[str, Any]:
+    match one:
+        case Dependency():
+            return {"task": one.task_id, "when": one.when.value}
+        case AwaitedTime():
+            return {"until": rfc3339(one.until)}
+    expires_at = None if one.expires_at is None else rfc3339(one.expires_at)
+    return {"signal": one.signal, "title": one.title, "schema": one.schema, "expires_at": expires_at}
+
+
+def _awaited(record: Mapping[str, Any]) -> Awaited:
+    if "task" in record:
+        return Dependency(record["task"], When(record["when"]))
+    if "until" in record:
+        return AwaitedTime(datetime.fromisoformat(record["until"]))
+    expires_at = record.get("expires_at")
+    return AwaitedSignal(
+        record["signal"],
+        record.get("title"),
+        record.get("schema"),
+        None if expires_at is None else datetime.fromisoformat(expires_at),
+    )
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -140,11 +171,24 @@ OBJECT: Final = Kind(read=_json_of(dict), write=json_text.write, to_json=_same, 
 WORDS: Final = Kind(read=_words, write=json_text.write, to_json=list, from_json=tuple)
 #: A list of texts, separated by line breaks in the store.
 LINES: Final = Kind(lambda text: tuple(text.split("\n")), "\n".join, to_json=list, from_json=tuple)
+#: Dependencies, as a JSON list of [id, condition] in the store; without one the record has null.
+DEPENDENCIES: Final = Kind(
+    read=lambda text: _dependencies(_json_of(list)(text)),
+    write=lambda found: json_text.write([[one.task_id, one.when.value] for one in found]),
+    to_json=lambda found: [{"task": one.task_id, "when": one.when.value} for one in found] or None,
+    from_json=lambda found: _dependencies([(one["task"], one["when"]) for one in found]),
+)
+#: What a task waits for; the store has it beside the record.
+AWAITED: Final = Kind(
+    read=_same,
+    write=str,
+    to_json=lambda found: [_awaited_json(one) for one in found],
+    from_json=lambda found: tuple(_awaited(one) for one in found),
+)
+ON_UNMET: Final = Kind(read=OnUnmet, write=str, to_json=str, from_json=OnUnmet)
 #: True if the record has the field at all.
 FLAG: Final = Kind(read=lambda _: True, write=lambda _: "1", to_json=_same, from_json=_same)
-STATUS: Final = Kind(
-    _status, lambda status: status.value, lambda status: status.wire, lambda wire: Status(wire.upper())
-)
+STATUS: Final = Kind(_status, lambda status: status.stored, lambda status: status.wire, Status)
 #: Progress and errors: `tasks/record.py` writes and reads their JSON.
 COMPOUND: Final = Kind(_same, str, _same, _same)
 
@@ -172,7 +216,12 @@ FIELDS: Final = (
     Field("run_at", MOMENT, column="run_at_ms", shown="run_at"),
     Field("expires_at", MOMENT, column="expires_ms", shown="expires_at"),
     Field("cancel_requested", FLAG, column="cancel_requested", shown="cancel_requested", missing=False),
+    # The workflow that it is a part of, and its name there.
+    Field("workflow_id", TEXT, column="workflow_id", shown="workflow_id"),
+    Field("node", TEXT, shown="node"),
+    Field("depends_on", DEPENDENCIES, shown="depends_on", large=True),
     # Not in the v1 record.
+    Field("on_unmet", ON_UNMET),
     Field("definition_id", TEXT, column="definition_id"),
     Field("trigger", TEXT),
     Field("scheduled_at", MOMENT),
@@ -185,16 +234,31 @@ FIELDS: Final = (
     Field("original_file_path", TEXT),
     Field("original_file_name", TEXT),
     Field("result_file_path", TEXT),
+    Field("replacement", NUMBER),
+    Field("replaced_by", TEXT),
+    Field("awaits", OBJECT),
 )
 
 #: Fields by which the store runs a task: no reader sees them, and history does not keep them.
 LIFE_CYCLE: Final = frozenset(
     {
         *("rev", "nonce", "fence", "attempts_allowed"),
+        # How many attempts earlier calls with its id had, which message of the task is the valid one (counted from 0),
+        # and a call that begins when this one has ended.
+        *("attempts_before", "edition", "next_call"),
+        # Whether it is cancelled unless the attempt that runs is the last one.
+        "revoked",
+        # The last time that it was given back, retried or replaced, and the attempt that repeats one before it.
+        *("moved", "redelivered"),
         # When it came to wait, when its last message went out and how many may be out, when it started (ms).
         *("pending_ms", "hinted_ms", "hints", "started_ms"),
-        # Until when it may start, and until when it must have ended (ms).
-        *("expires_ms", "deadline_ms"),
+        # Until when it may start, and until when it must have ended; when it is due, if it waits for others (ms).
+        *("expires_ms", "deadline_ms", "due_ms"),
+        # How many tasks that have not ended depend on it, or have it as a child.
+        "dependants",
+        # How much its handler has kept (entries so far, and bytes), and for how long the attempt that is suspended has
+        # run (ms).
+        *("noted", "noted_bytes", "resumes"),
         # The last report, log line and part of a result of the attempt.
         *("progress_seq", "log_seq", "delta_seq", "delta_bytes"),
         # The process that waits for the task.

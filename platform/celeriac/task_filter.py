@@ -59,7 +59,7 @@ def _words(value: Any) -> Any:
 def _status(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Status) and value.upper() not in Status.__members__:
         raise ValueError(f"there is no status {shown(value)!r}; known are: {', '.join(one.wire for one in Status)}")
-    return value.upper() if isinstance(value, str) else value
+    return value.lower() if isinstance(value, str) else value
 
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -85,6 +85,7 @@ class TaskFilter(BaseModel):
     queue: Annotated[_Name | None, Field(description="The worker group.")] = None
     user_id: Annotated[_Name | None, Field(description="On whose behalf it runs.")] = None
     definition_id: Annotated[_Name | None, Field(description="The definition that made it.")] = None
+    workflow_id: Annotated[_Name | None, Field(description="The workflow that it is a part of.")] = None
     tag: Annotated[
         Annotated[tuple[_Name, ...], BeforeValidator(_words), Field(max_length=20), _Once],
         Field(description="A tag; of several, the task has all."),

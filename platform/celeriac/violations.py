@@ -28,6 +28,7 @@ _PLAINER: Final = {
     "missing": "is required",
     "dict_type": "must be a JSON object",
     "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
     "extra_forbidden": "there is no such field",
 }
 
@@ -47,18 +48,24 @@ def violations_of(exc: ValidationError, prefix: str = "") -> list[Violation]:
 
 
 def outer_violations(exc: ValidationError, model: type[BaseModel]) -> list[Violation]:
-    """Return Pydantic's findings by the fields of `model`, whatever is wrong inside one; as many as `violations_of`.
+    """Return Pydantic's findings by the fields of `model`, or by the items of one; as many as `violations_of`.
 
-    For models whose inner paths are names that Pydantic gives to the members of a union.
+    For models whose inner paths are names that Pydantic gives to the members of a union, except in the items of lists.
     """
     if (countless := _countless(exc, "")) is not None:
         return [countless]
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
     told = [
-        Violation(shown(str(error["loc"][0])) if error["loc"] else "", plain_text(error, model.model_fields))
+        Violation(_outer_place(error), plain_text(error, model.model_fields if len(error["loc"]) == 1 else ()))
         for error in errors[:MAX_VIOLATIONS]
     ]
     return told + and_more(len(errors))
+
+
+def _outer_place(error: ErrorDetails) -> str:
+    place = error["loc"]
+    of_item = len(place) > 1 and isinstance(place[1], int)
+    return ".".join(shown(str(part)) for part in (place if of_item else place[:1]))
 
 
 def check_field_count(document: object, known: Iterable[str], prefix: str = "") -> None:

@@ -13,11 +13,11 @@ from typing import Any, Final
 import celery.beat
 
 from celeriac.errors import HistoryUnavailableError, StoreUnavailableError
-from celeriac.execution.loop_thread import LoopThread
-from celeriac.schedules.running_scheduler import scheduler_on
+from celeriac.schedules.running_scheduler import following_code, scheduler_on
 from celeriac.schedules.scheduler import Scheduler as DefinitionScheduler
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.threads.loop_thread import LoopThread
 from celeriac_tasks.beat_schedule import CELERYCONFIG, CODE, import_beat_schedule
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ class BeatScheduler(celery.beat.Scheduler):
         self._store = TaskStore(settings.redis_url, settings.store, patience_s=_PATIENCE_S)
         self._open.push_async_callback(self._store.stop)
         self._scheduler = await self._open.enter_async_context(scheduler_on(self._store, settings))
+        follower = await self._open.enter_async_context(following_code(self._store, settings))
+        await follower.start()
+        self._open.push_async_callback(follower.stop)
 
     async def _step(self) -> float:
         if not self._imported:

@@ -19,12 +19,13 @@ from celeriac.history.roles import keeping
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.registry import load
 from celeriac.up.heartbeat import beating
+from celeriac_tasks.adoption.adopting import process_app
 from celeriac_tasks.beat_schedule import BeatScheduleImport
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
-from celeriac_tasks.engine.app import process_app
 from celeriac_tasks.engine.background import background_roles
-from celeriac_tasks.engine.broker import Broker
+from celeriac_tasks.engine.brokers.broker import Broker
 from celeriac_tasks.mirror.mirror import RemoteMirror
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,10 @@ _PATIENCE_S = 60.0
 
 
 def main(settings: Settings, options: dict[str, Any]) -> int:
-    """Run the roles until SIGTERM or SIGINT; returns 0."""
+    """Run the roles until SIGTERM or SIGINT; returns 0. Raises `SettingsError` as `load` does."""
     del options
+    # Like every process: what cannot be imported is said at the start.
+    load(settings.imports)
     asyncio.run(_run(settings))
     return 0
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from celery.schedules import crontab, schedule
-from kombu.utils.json import dumps
+from kombu.serialization import dumps
 
 from celeriac import json_text
 from celeriac.database.engine import create_engine
 from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.moments import MAX_DELAY_S, duration_ms
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import (
-    Decision,
-    Definition,
-    DefinitionChange,
-    DefinitionStatus,
-    Open,
-    Spec,
-    TaskTriggerType,
-)
+from celeriac.schedules.definition import Decision, Definition, DefinitionChange, Open, Spec
+from celeriac.schedules.read_only import OVER, owned_definition, owned_id, removed, updated
 from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.schedules.times.budget import TimetableCostError
 from celeriac.settings import Settings
@@ -34,7 +27,8 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.submission import INSTANCE_ID, template_of
 from celeriac_tasks.celeryconfig_file import celeryconfig_settings
-from celeriac_tasks.engine import messages
+from celeriac_tasks.engine.calls.published_call import PublishedCall
+from celeriac_tasks.engine.calls.routes import FANOUT, queues_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +38,7 @@ _ACTOR: Final = "celery"
 ORIGIN: Final = "origin"
 CELERYCONFIG: Final = "celeryconfig"
 CODE: Final = "code"
-_OVER: Final = (DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
+_REMOVED_NOTE: Final = "it is no longer in Celery's beat_schedule"
 #: The pause while the database is unavailable, and after the import (seconds).
 _AGAIN_S: Final = 2.0
 _DONE_S: Final = 3600.0
@@ -54,7 +48,7 @@ _OPTIONS: Final = {"queue", "priority", "expires", "routing_key", "exchange"}
 
 def definition_id_of(name: str) -> str:
     """Return the definition id of an entry, which is the same in every beat process."""
-    return str(uuid.uuid5(_NAMESPACE, name))
+    return owned_id(_NAMESPACE, name)
 
 
 def definitions_of(app: Any, entries: Mapping[str, Any], now_ms: int) -> list[Definition]:
@@ -77,15 +71,17 @@ async def import_entries(
         there = known.pop(definition.definition_id, None) is not None
         try:
             if there:
-                await definitions.change(definition.definition_id, _updating(definition, now_ms))
+                await definitions.change(definition.definition_id, partial(_updated, new=definition, now_ms=now_ms))
             else:
                 change = DefinitionChange(now_ms, "create", _ACTOR, None, {})
                 await definitions.insert(transitions.begun(definition, now_ms, paused=False, change=change))
         except TimetableCostError as exc:
             log.error("beat_schedule: the entry %r will not fire: %s", definition.name, exc)
     for gone in known.values():
-        if gone.spec.metadata.get(ORIGIN) in origins and gone.status not in _OVER:
-            await definitions.change(gone.definition_id, lambda d, _: _removed(d, now_ms))
+        if gone.spec.metadata.get(ORIGIN) in origins and gone.status not in OVER:
+            await definitions.change(
+                gone.definition_id, lambda d, _: removed(d, now_ms, actor=_ACTOR, note=_REMOVED_NOTE)
+            )
 
 
 class BeatScheduleImport(Role):
@@ -120,27 +116,8 @@ async def import_beat_schedule(app: Any, store: TaskStore, *, origins: Collectio
         await engine.dispose()
 
 
-def _updating(new: Definition, now_ms: int) -> Callable[[Definition, Open], Decision | None]:
-    def decide(old: Definition, unended: Open) -> Decision | None:
-        spec = replace(new.spec, anchor_ms=old.spec.anchor_ms, earlier=old.spec.earlier, since_ms=old.spec.since_ms)
-        if old.status is DefinitionStatus.CANCELLED:
-            # The entry was removed from the configuration and is back.
-            old = replace(old, status=DefinitionStatus.ACTIVE, ended_ms=None)
-        elif spec.dumped() == old.spec.dumped() and old.status is not DefinitionStatus.COMPLETED:
-            return None
-        if old.spec.trigger_args != new.spec.trigger_args:
-            spec = new.spec
-        after = replace(old, spec=spec, group=new.group)
-        return transitions.edited(old, after, unended, now_ms, actor=_ACTOR, changed={})
-
-    return decide
-
-
-def _removed(definition: Definition, now_ms: int) -> Decision | None:
-    if definition.status in _OVER:
-        return None
-    note = "it is no longer in Celery's beat_schedule"
-    return transitions.cancelled(definition, now_ms, actor=_ACTOR, note=note, inside=True)
+def _updated(old: Definition, unended: Open, *, new: Definition, now_ms: int) -> Decision | None:
+    return updated(old, new, unended, now_ms, actor=_ACTOR)
 
 
 def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Definition:
@@ -158,23 +135,7 @@ def _definition(app: Any, name: str, entry: dict[str, Any], now_ms: int) -> Defi
         run=run,
         metadata={ORIGIN: CELERYCONFIG if name in (celeryconfig_settings().get("beat_schedule") or {}) else CODE},
     )
-    return Definition(
-        definition_id=definition_id_of(name),
-        rev=1,
-        status=DefinitionStatus.ACTIVE,
-        trigger_type=TaskTriggerType.LOOP,
-        source="celery",
-        name=name,
-        user_id=None,
-        group=run["group"],
-        spec=spec,
-        note=None,
-        next_slot_ms=None,
-        next_ms=None,
-        created_ms=now_ms,
-        updated_ms=now_ms,
-        ended_ms=None,
-    )
+    return owned_definition(definition_id_of(name), source="celery", name=name, spec=spec, now_ms=now_ms)
 
 
 def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -186,20 +147,35 @@ def _run(app: Any, task: str, args: list[Any], kwargs: dict[str, Any], options: 
     if task_type is not None and not {"queue", "routing_key"} & set(options):
         group = task_type.group
     else:
-        route = app.amqp.router.route(dict(options), task, args, kwargs)
-        queue = route.get("queue")
-        group = getattr(queue, "name", queue) or app.conf.task_default_queue
+        group = _group_of(app, app.amqp.router.route(dict(options), task, args, kwargs))
     message = app.amqp.as_task_v2(INSTANCE_ID, task, args, kwargs)
-    body = dumps(message.body).encode()
+    content_type, encoding, written = dumps(message.body, app.conf.task_serializer)
+    body = written if isinstance(written, bytes) else written.encode()
     properties = {**message.properties, "priority": options.get("priority", app.conf.task_default_priority)}
-    call = messages.PublishedCall(dict(message.headers), body, "application/json", "utf-8", properties)
+    call = PublishedCall(dict(message.headers), body, content_type, encoding, properties)
     expires_in_ms = duration_ms(expires, what="expires") if isinstance(expires, int | float) else None
     return {**template_of(app.submission_of(call, group=group)), "expires_in_ms": expires_in_ms}
 
 
+def _group_of(app: Any, route: dict[str, Any]) -> str:
+    """Return the queue to which the options of a call lead; raises `ValueError` if that is not one queue."""
+    queue: Any = route.get("queue")
+    if exchange := route.get("exchange"):
+        name, routing_key = getattr(exchange, "name", exchange), route.get("routing_key") or ""
+        found = queues_of(app.amqp.queues.values(), name, routing_key)
+        if len(found) != 1:
+            raise ValueError(f"the exchange {name!r} leads to {len(found)} queues, and it must be one: set `queue`")
+        return found[0]
+    if getattr(getattr(queue, "exchange", None), "type", None) == FANOUT:
+        raise ValueError(
+            f"the queue {queue.alias or queue.name!r} is a broadcast, which has no record: call it from a task"
+        )
+    return str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+
+
 def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:
     if isinstance(given, crontab):
-        return _cron_args(given, timezone)
+        return cron_args(given, timezone)
     if isinstance(given, schedule):
         given = given.run_every
     if isinstance(given, timedelta):
@@ -209,7 +185,7 @@ def _trigger_args(given: Any, timezone: str) -> dict[str, Any]:
     raise ValueError(f"{given!r} is neither an interval nor a crontab: an interval is above zero, at most ten years")
 
 
-def _cron_args(given: Any, timezone: str) -> dict[str, Any]:
+def cron_args(given: Any, timezone: str) -> dict[str, Any]:
     """Return cron arguments for a crontab, built from the numbers that Celery parsed."""
     minute, hour = _numbers(given.minute, 60, 0), _numbers(given.hour, 24, 0)
     day, month = _numbers(given.day_of_month, 31, 1), _numbers(given.month_of_year, 12, 1)

@@ -1,15 +1,15 @@
 """The app of this process: `celery -A celeriac_tasks ...` finds it here, and plain Celery tasks register with it.
 
-If the process does not have an app yet, it is created from the settings in the environment and the file. If these
-do not name a store, the app uses the store of the `celeriac up` that runs on the data folder, so that a script
-beside it can call `.delay()`.
+Importing it needs nothing that runs. At its first use it takes the settings of the environment and the file. If these
+do not name a store, it uses the store of the `celeriac up` that runs on the data folder, so that a script beside it
+can call `.delay()`.
 """
 
 from __future__ import annotations
 
 from celeriac.installation.discovery import joined_settings
 from celeriac.settings import Settings
-from celeriac_tasks.engine.app import process_app
+from celeriac_tasks.adoption.adopting import process_app
 
 
 def _settings() -> Settings:
@@ -18,5 +18,3 @@ def _settings() -> Settings:
 
 
 app = process_app(_settings)
-# Loaded only now, because modules of plain Celery tasks import `app` from here.
-app.load_types()

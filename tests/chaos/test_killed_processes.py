@@ -51,7 +51,7 @@ async def _submit(client: httpx.AsyncClient, kind: str, marks: Path, seconds: fl
 
 
 async def _submit_of_every_kind(client: httpx.AsyncClient, folder: Path, marks: Path, gate: Path) -> dict[str, str]:
-    """Submit 200 tasks of four kinds; return for each id how its marks name it, '' if it leaves none."""
+    """Submit 170 tasks of four kinds; return for each id how its marks name it, '' if it leaves none."""
     nap = {"marks": str(marks), "gate": str(gate), "seconds": 0}
     call = {"service": "demo", "method": "count", "data": {"seconds": 10, "steps": 5}}
 
@@ -61,7 +61,8 @@ async def _submit_of_every_kind(client: httpx.AsyncClient, folder: Path, marks: 
         task_id = answer.json()["task_id"]
         return task_id, task_id if name is None else name
 
-    paths = [folder / f"file-{number}.txt" for number in range(50)]
+    # Each has a process of its own. The two workers have 16 threads for them: some wait.
+    paths = [folder / f"file-{number}.txt" for number in range(20)]
     for path in paths:
         path.write_text(path.name)
     # What takes longest to begin comes first; what waits for a thread holds up what comes after it.
@@ -96,7 +97,7 @@ async def test_every_task_ends_once_when_all_workers_are_killed(platform: Runnin
         gate.touch()
         tasks = await wait_until_all_ended(store, names, timeout_s=120)
         assert {task.status for task in tasks} == {Status.COMPLETED}
-        assert [await final_states(store, task_id) for task_id in names] == [["COMPLETED"]] * 200
+        assert [await final_states(store, task_id) for task_id in names] == [["COMPLETED"]] * len(names)
         again = [task for task in tasks if task.attempt == 2]
         assert {task.type for task in again} == kinds, "of each kind, one that ran was taken over"
         assert {task.attempt for task in tasks} == {1, 2}
@@ -106,7 +107,7 @@ async def test_every_task_ends_once_when_all_workers_are_killed(platform: Runnin
         first = min([int(e.id.partition("-")[0]) for t in again for e in await _starts(store, t.task_id)])
         last = max(task.finished_at.timestamp() * 1000 for task in tasks if task.finished_at)
         print(f"{len(again)} taken over, the first {(first - killed_ms) / 1000:.1f} s after the kill;", end=" ")
-        print(f"all 200 ended after {(last - killed_ms) / 1000:.1f} s")
+        print(f"all ended after {(last - killed_ms) / 1000:.1f} s")
 
 
 async def _starts(store: TaskStore, task_id: str) -> list[Event]:

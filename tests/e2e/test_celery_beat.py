@@ -83,7 +83,7 @@ async def entries(schedules: Schedules) -> dict[str, Definition]:
 
 async def results(schedules: Schedules, definition_id: str) -> list[Any]:
     found, _ = await schedules.instances(definition_id, limit=100)
-    return [(task.scheduled_at, task.result) for task in found if task.status == "COMPLETED"]
+    return [(task.scheduled_at, task.result) for task in found if task.status == "completed"]
 
 
 @pytest.mark.timeout(240)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,27 +10,21 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.kit.command_line import REPOSITORY
 from tests.kit.up.browser import watched_page
-from tests.kit.up.running_up import RunningUp
+from tests.kit.up.pages_platform import pages_platform
 
-VIEWS = ("overview", "tasks", "requests", "groups", "workers", "dead", "definitions")
+VIEWS = ("overview", "tasks", "workflows", "waits", "requests", "groups", "workers", "dead", "definitions")
 #: How many rows of the list are wider than it.
 CUT = "[...document.querySelectorAll('.row')].filter((row) => row.scrollWidth > row.clientWidth).length"
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a platform with a worker."""
-    folder = tmp_path_factory.mktemp("pages")
-    config = folder / "celeriac.yaml"
-    config.write_text("imports: [tests.kit.up.pages_types]\nworker: {concurrency: 20}\n")
-    with RunningUp(folder / "data", "--config", str(config), cwd=REPOSITORY, PYTHONPATH=str(REPOSITORY)) as up:
-        asyncio.run(up.ready())
-        yield up.run_json["http"]
-        asyncio.run(up.stop())
+    with pages_platform(tmp_path_factory.mktemp("pages")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

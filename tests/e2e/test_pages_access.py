@@ -25,7 +25,7 @@ SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[ar
 #: What the browser says of an answer that refuses.
 REFUSED = "status of 40[134]"
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

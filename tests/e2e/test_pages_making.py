@@ -26,7 +26,7 @@ up:
     demo-executor: python examples/python_service/server.py --port {port}
 """
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 def test_a_newcomer_reads_what_this_is_and_watches_a_first_task(page: Page) -> None:
     page.goto("/")
     welcome = page.get_by_role("region", name="Celeriac runs work in the background")
-    expect(welcome).to_contain_text("curl -s -X POST")
+    expect(welcome).to_contain_text("curl -sw '\\n' -X POST")
     welcome.get_by_role("button", name="Run an example task").click()
     bar = page.get_by_role("progressbar", name="progress of the task")
     expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9][0-9]$"))
@@ -85,6 +85,23 @@ def test_a_task_is_submitted_by_hand(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"#/tasks/[0-9a-f-]{36}$"))
     expect(page.locator(".task-head .status")).to_have_text("scheduled")
     expect(page.locator(".facts")).to_contain_text("default")
+
+
+def test_a_task_that_waits_says_why(page: Page, url: str) -> None:
+    def ask(path: str, body: dict[str, object]) -> dict[str, str]:
+        return dict(httpx.post(f"{url}/api/v1/{path}", json=body, timeout=30).raise_for_status().json())
+
+    mail = {"type": "mail.send", "queue": "quiet", "payload": {"to": "ada@example.org"}}
+    first = ask("tasks", mail)["task_id"]
+    page.goto(f"/dashboard#/tasks/{first}")
+    expect(page.locator(".task-head .status")).to_have_text("completed")
+    ask("groups/quiet/pause", {"note": "SES quota, INC-1234"})
+    page.goto(f"/dashboard#/tasks/{ask('tasks', mail)['task_id']}")
+    line = page.locator(".progress-line")
+    expect(line).to_contain_text(re.compile("the group quiet is paused since .+: SES quota, INC-1234"))
+    ask("groups/quiet/resume", {})
+    expect(page.locator(".task-head .status")).to_have_text("completed")
+    expect(line).not_to_contain_text("paused")
 
 
 def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page, url: str) -> None:

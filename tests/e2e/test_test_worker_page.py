@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.kit.up.browser import watched_page
 from tests.kit.up.running_up import RunningUp
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

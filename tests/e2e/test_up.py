@@ -206,7 +206,7 @@ async def test_a_part_that_is_killed_is_started_again_and_everything_works(
     with RunningUp(data_dir, cwd=project) as up:
         await up.ready()
         before = up.run_json
-        os.kill(up.pid(role), signal.SIGKILL)
+        up.kill(role)
         await up.said(f"{role} was killed by SIGKILL: starting it again in 0.2 s")
         await eventually(lambda: up.pid(role) not in (0, before["pids"][role]), because=f"{role} has a new pid")
         assert up.run_json["redis"] == before["redis"], "the others reconnect to the same address"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +87,10 @@ async def test_definitions_from_every_side_and_across_a_restart(project: Path) -
             assert shown["status"] in ("ACTIVE", "RUNNING")
         code, out, _ = await up.cli("definitions", "list", "--json")
         assert code == 0
-        assert json.loads(out)["items"][0]["task_def_id"] == definition_id
+        assert json.loads(out.splitlines()[0])["task_def_id"] == definition_id
         # A beat that dies is started again, and goes on.
         before = up.pid("beat")
-        os.kill(before, signal.SIGKILL)
+        up.kill("beat")
         await eventually(lambda: up.pid("beat") not in (0, before), because="`up` starts another beat")
         await asyncio.to_thread(service.close)
         assert await up.stop() == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from celeriac import Client
+from celeriac import AsyncClient
 from tests.kit.command_line import CELERIAC, celeriac
 from tests.kit.up.running_up import RunningUp
 
@@ -31,23 +32,23 @@ def in_shell(before: str) -> tuple[str, ...]:
     return ("sh", "-c", f'{before} && exec "$0" "$@"', *CELERIAC)
 
 
-@pytest.mark.parametrize("umask", ["0777", "0000"])
-async def test_what_the_platform_makes_is_for_its_user_only(tmp_path: Path, umask: str) -> None:
+@pytest.mark.parametrize("umask", [0o777, 0o000], ids=oct)
+async def test_what_the_platform_makes_is_for_its_user_only(tmp_path: Path, umask: int) -> None:
     data = tmp_path / "data"
     # As an earlier version left it.
     (data / "uploads").mkdir(parents=True, mode=0o755)
     (data / "celeriac.db").touch(mode=0o644)
     (tmp_path / "c.yaml").write_text("up: {processes: {own: 'python own.py'}}\nfiles: {storage_path: kept}\n")
     (tmp_path / "own.py").write_text(PROGRAM)
-    with RunningUp(data, "--config", "c.yaml", cwd=tmp_path, command=in_shell(f"umask {umask}")) as up:
+    with RunningUp(data, "--config", "c.yaml", cwd=tmp_path, before=partial(os.umask, umask)) as up:
         await up.ready()
         # The operator's own programs keep the umask that they were started with.
-        await up.said(f"umask {oct(int(umask, 8))}")
+        await up.said(f"umask {oct(umask)}")
         async with httpx.AsyncClient(base_url=up.run_json["http"]) as http:
             made = await http.put("/api/v1/files/a.txt", content=b"x" * 1000)
-        with Client(up.run_json["http"]) as client:
+        async with AsyncClient(up.run_json["http"]) as client:
             payload = {"processor": "compress", "file_id": made.json()["file_id"]}
-            assert client.submit("file_process", payload).result(timeout=60)
+            assert await (await client.submit("file_process", payload)).result(timeout=60)
         assert open_to_others(data) == {}
         assert open_to_others(tmp_path / "kept") == {}
         assert await up.stop() == 0
@@ -58,10 +59,10 @@ async def test_up_runs_with_few_open_files_and_without_the_usual_variables(tmp_p
     odd = {"TZ": "No/Where", "TMPDIR": "/nowhere", "PYTHONOPTIMIZE": "2", "LC_ALL": "xx_YY"}
     with RunningUp(folder, cwd=tmp_path, command=in_shell("ulimit -n 256 && unset HOME"), **odd) as up:
         await up.said("is ready.", timeout_s=90)
-        with Client(up.run_json["http"]) as client:
-            handles = client.submit_many([{"type": "celeriac.demo", "payload": {"seconds": 0.01}}] * 300)
+        async with AsyncClient(up.run_json["http"]) as client:
+            handles = await client.submit_many([{"type": "celeriac.demo", "payload": {"seconds": 0.01}}] * 300)
             for handle in handles:
-                assert handle.result(timeout=60)
+                assert await handle.result(timeout=60)
         assert "Traceback" not in up.text
         assert await up.stop() == 0
 

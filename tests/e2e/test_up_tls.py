@@ -44,7 +44,7 @@ async def handle(task):
     return {"answer": len(task.data["question"])}
 """
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 async def test_http_is_served_with_the_certificate_only(up: RunningUp, authority: Authority) -> None:
     url = up.run_json["http"]
     assert url.startswith("https://127.0.0.1:")
-    assert f"curl -s -X POST {url}/api/v1/tasks" in up.text
+    assert f"curl -sw '\\n' -X POST {url}/api/v1/tasks" in up.text
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(timeout=60, base_url=url, verify=trusting(authority), headers=headers) as client:
         answer = await client.get("/api/v1/groups")

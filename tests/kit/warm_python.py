@@ -8,8 +8,8 @@ of its own, and SIGKILL really kills it. Its own children are real programs agai
 gets a server for itself.
 
 What this cannot show is the start: the command on the path, the order of imports, what a module does with the
-environment when it is imported. Tests of those are marked `fresh_python`. `FRESH_PYTHON=1` in the environment gives
-every program of every test an interpreter of its own.
+environment when it is imported. Tests of those are marked `fresh_python`. `FRESH_PYTHON=1` in the environment of a
+program gives it an interpreter of its own, and in the environment of the tests, it does so for every program.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import Any
 
 #: What is imported ahead: everything of ours but these, and what commands load of others when they run.
 PACKAGES = ("celeriac_tasks", "celeriac", "celeriac_api")
-_LEFT_OUT = (".__main__", ".testing", ".migrations", "celeriac_tasks.celery")
+_LEFT_OUT = (".__main__", ".testing", ".migrations", ".greenlets", "celeriac_tasks.celery")
 _OTHERS = ("aiosqlite", "alembic.command", "celery.bin.celery", "celery.bin.worker", "markdown_it", "psycopg")
 _REPOSITORY = Path(__file__).parents[2]
 _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1
@@ -74,6 +74,17 @@ def use(warm: bool) -> None:
     _warm = warm and sys.platform == "linux" and not os.environ.get("FRESH_PYTHON")
 
 
+@contextlib.contextmanager
+def fresh() -> Any:
+    """While inside, every program gets an interpreter of its own."""
+    global _warm
+    before, _warm = _warm, False
+    try:
+        yield
+    finally:
+        _warm = before
+
+
 _FreshPopen = subprocess.Popen
 _OPTIONS = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -84,12 +95,14 @@ class Popen(_FreshPopen[Any]):
 
     def _execute_child(self, *given: Any) -> None:
         options = _OPTIONS.bind(self, *given).arguments
-        if _program_of(options["args"]) is None or options["pass_fds"] or not _warm:
+        environment = dict(os.environ if options["env"] is None else options["env"])
+        fresh = not _warm or environment.get("FRESH_PYTHON")
+        if fresh or _program_of(options["args"]) is None or options["pass_fds"]:
             super()._execute_child(*given)  # type: ignore[misc]
             return
         request = _Request(
             command=[os.fspath(word) for word in options["args"]],
-            environment=dict(os.environ if options["env"] is None else options["env"]),
+            environment=environment,
             folder=os.fspath(options["cwd"] or os.getcwd()),
             new_session=options["start_new_session"],
             parent=os.getpid(),

@@ -15,7 +15,7 @@ from celeriac.execution.leases import Leases
 from celeriac.model import Claim, LeaseState
 
 GRACE_S = 3.0
-BY_THE_CODE = {End.RESULT, End.FAILURE, End.GIVEN_BACK}
+BY_THE_CODE = {End.RESULT, End.FAILURE, End.SUSPENDED, End.REPLACED, End.GIVEN_BACK}
 DUE = {
     StopReason.CANCEL: End.CANCELLED,
     StopReason.TIMEOUT: End.TIMED_OUT,

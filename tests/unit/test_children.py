@@ -51,7 +51,10 @@ def test_children_load_the_same_settings_from_their_environment() -> None:
 
 
 def test_programs_of_the_operator_are_split_without_a_shell_and_python_is_this_one() -> None:
-    commands = user_commands({"demo": "python server.py --title 'a b'", "other": "/bin/true"}, {}, taken={"api"})
+    programs = {"demo": "python server.py --title 'a b'", "web": "uvicorn app", "other": "/bin/true"}
+    commands = user_commands(programs, {}, taken={"api"})
+    # A program of the environment is found whether that is active or not.
+    assert commands.pop("web") == (str(Path(sys.executable).with_name("uvicorn")), "app")
     assert commands == {"demo": (sys.executable, "server.py", "--title", "a b"), "other": ("/bin/true",)}
 
 

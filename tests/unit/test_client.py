@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,19 +16,17 @@ import pytest
 
 from celeriac.client import AsyncClient, AsyncTaskHandle, Client, TaskHandle
 from celeriac.client.address import Address
-from celeriac.client.asynchronous import wire as async_wires
-from celeriac.client.asynchronous.api import AsyncApi
-from celeriac.client.asynchronous.wire import AsyncWire
-from celeriac.client.calls import LostConnectionError
-from celeriac.client.clock import AsyncClock, Clock
-from celeriac.client.generated_blocking import wire as blocking_wires
-from celeriac.client.generated_blocking.api import Api
-from celeriac.client.generated_blocking.wire import Wire
-from celeriac.client.retrying import Retrying, retry_after_s
+from celeriac.client.http import wire as wires
+from celeriac.client.http.api import Api
+from celeriac.client.http.calls import LostConnectionError
+from celeriac.client.http.clock import Clock
+from celeriac.client.http.retrying import Retrying, retry_after_s
+from celeriac.client.http.wire import Wire
 from celeriac.errors import (
     ApiError,
     ApiUnavailableError,
     BatchRefusedError,
+    BlockingCallError,
     InvalidSubmissionError,
     QueueFullError,
     StoreUnavailableError,
@@ -35,6 +35,7 @@ from celeriac.errors import (
 )
 from celeriac.model import Progress, Status
 from celeriac.settings import Settings
+from tests.kit.waiting import eventually
 
 ADDRESS = "http://api"
 
@@ -82,6 +83,28 @@ class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 Script = Answer | Lost | Body | Callable[[httpx.Request], Answer]
 
 
+class InThread:
+    """What blocks, called from threads: each method returns an awaitable."""
+
+    def __init__(self, blocking: Client | TaskHandle[Any]) -> None:
+        self._blocking = blocking
+
+    def __getattr__(self, name: str) -> Any:
+        if not inspect.isroutine(getattr(type(self._blocking), name, None)):
+            return getattr(self._blocking, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            done = await asyncio.to_thread(getattr(self._blocking, name), *args, **kwargs)
+            if isinstance(done, list):
+                return [InThread(one) if isinstance(one, TaskHandle) else one for one in done]
+            return InThread(done) if isinstance(done, TaskHandle) else done
+
+        return call
+
+    def __repr__(self) -> str:
+        return repr(self._blocking)
+
+
 @dataclass
 class World:
     """A server that answers from a list, and a clock that its client's pauses move."""
@@ -97,19 +120,17 @@ class World:
         keys = iter(f"key-{n}" for n in range(10_000))
         retrying = Retrying(self.retries, chance=lambda: 0.0)
         transport = httpx.MockTransport(self._answer)
+        wire = Wire(lambda: httpx.AsyncClient(base_url=ADDRESS, transport=transport))
+        api = Api(ADDRESS, wire, retrying, new_key=lambda: next(keys), clock=Clock(lambda: self.now_s, self._sleep))
+        client = AsyncClient(ADDRESS)
+        client._use(api)
+        handle: AsyncTaskHandle[Any] = AsyncTaskHandle(client.access, "t", Status.PENDING)
+        self.client: Any = client
+        self.handle: Any = handle
         if self.kind == "blocking":
-            wire = Wire(httpx.Client(base_url=ADDRESS, transport=transport))
-            self.client: Any = Client(ADDRESS)
-            self.client._api = Api(
-                ADDRESS, wire, retrying, new_key=lambda: next(keys), clock=Clock(lambda: self.now_s, self._sleep)
-            )
-            self.handle: Any = TaskHandle(self.client, "t", Status.PENDING)
-        else:
-            async_wire = AsyncWire(httpx.AsyncClient(base_url=ADDRESS, transport=transport))
-            clock = AsyncClock(lambda: self.now_s, self._async_sleep)
-            self.client = AsyncClient(ADDRESS)
-            self.client._api = AsyncApi(ADDRESS, async_wire, retrying, new_key=lambda: next(keys), clock=clock)
-            self.handle = AsyncTaskHandle(self.client, "t", Status.PENDING)
+            blocking = Client(ADDRESS)
+            blocking._client = client
+            self.client, self.handle = InThread(blocking), InThread(TaskHandle(handle))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -124,12 +145,9 @@ class World:
             case _:
                 return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
 
-    def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         self.pauses.append(round(seconds, 3))
         self.now_s += seconds
-
-    async def _async_sleep(self, seconds: float) -> None:
-        self._sleep(seconds)
 
     def sent(self, name: str) -> list[str | None]:
         """Return this header of every request."""
@@ -154,7 +172,8 @@ async def outcome(of: Any) -> Any:
 
 async def items(of: Any) -> list[Any]:
     """Return what either client iterates over."""
-    return [item async for item in of] if hasattr(of, "__aiter__") else list(of)
+    of = await outcome(of)
+    return [item async for item in of] if hasattr(of, "__aiter__") else await asyncio.to_thread(list, of)
 
 
 def good(document: Any, status: int = 200) -> Answer:
@@ -169,6 +188,18 @@ def problem(status: int, code: str, /, headers: dict[str, str] | None = None, **
 
 STORED = good({"task_id": "t", "status": "pending"}, 202)
 AWAY = problem(503, "store_unavailable")
+
+
+async def test_the_blocking_client_names_the_other_one_on_a_running_event_loop() -> None:
+    with Client(ADDRESS) as client:
+        for call, words in (
+            (lambda: client.get("t"), "Client.get() would block the running event loop: use await AsyncClient.get()"),
+            (lambda: client.submit("x"), "Client.submit() would block the running event loop"),
+            (lambda: client.submit_many([{"type": "x"}]), "use await AsyncClient.submit_many()"),
+            (lambda: list(client.list()), "use async for … in AsyncClient.list()"),
+        ):
+            with pytest.raises(BlockingCallError, match=re.escape(words)):
+                call()
 
 
 async def test_a_submission_is_repeated_with_the_same_key(scripted: Worlds) -> None:
@@ -223,10 +254,8 @@ async def test_a_request_that_is_not_http_is_not_repeated(scripted: Worlds) -> N
 
 async def test_the_client_closes_an_idle_connection_before_the_server_does() -> None:
     address, keep_alive = Address(ADDRESS, None), Settings().keep_alive
-    with blocking_wires.connect(address, 1) as blocking:
-        assert keep_alive / 2 < blocking._transport._pool._keepalive_expiry < keep_alive  # type: ignore[attr-defined]
-    async with async_wires.connect(address, 1) as asynchronous:
-        assert keep_alive / 2 < asynchronous._transport._pool._keepalive_expiry < keep_alive  # type: ignore[attr-defined]
+    async with wires.connect(address, 1) as pool:
+        assert keep_alive / 2 < pool._transport._pool._keepalive_expiry < keep_alive  # type: ignore[attr-defined]
 
 
 async def test_what_the_server_asks_for_is_waited(scripted: Worlds) -> None:
@@ -377,7 +406,7 @@ async def test_a_stream_goes_on_after_the_last_whole_event(scripted: Worlds) -> 
 
 async def test_streams_that_tell_nothing_exhaust_the_patience(scripted: Worlds) -> None:
     world = scripted(Body(), Body(), Body(), retries=2)
-    with pytest.raises(ApiUnavailableError, match="ended before the task did"):
+    with pytest.raises(ApiUnavailableError, match="the event stream ended early"):
         await items(world.handle.progress())
 
 
@@ -403,13 +432,17 @@ async def test_a_position_in_the_future_of_the_store_is_waited_for(scripted: Wor
 async def test_leaving_an_iteration_closes_its_stream(scripted: Worlds) -> None:
     body = Body(event("progress", "1-0", 1), event("progress", "2-0", 2))
     reports = scripted(body).handle.progress()
+
+    def leave(reports: Any) -> None:
+        assert next(reports) == report(1)
+        reports.close()
+
     if hasattr(reports, "__anext__"):
         assert await anext(reports) == report(1)
         await reports.aclose()
     else:
-        assert next(reports) == report(1)
-        reports.close()
-    assert body.closed
+        await asyncio.to_thread(leave, await reports)
+    await eventually(lambda: body.closed, because="the stream is closed")
 
 
 def event(name: str, event_id: str, number: int) -> bytes:

@@ -51,3 +51,11 @@ def test_this_machine_is_known(url: str, near: bool) -> None:
 
 def test_the_token_is_not_shown() -> None:
     assert "s3cret" not in repr(find_address("http://x", "s3cret", {}))
+
+
+def test_an_up_of_a_parent_folder_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".celeriac").mkdir()
+    write_installation(tmp_path / ".celeriac", Installation("http://127.0.0.1:4711", "", "", "", "0", os.getpid(), ""))
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "src")
+    assert find_address(None, None, {}).url == "http://127.0.0.1:4711"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.client import event_stream
-from celeriac.client.event_stream import EventReader, ServerEvent
+from celeriac.client.http import event_stream
+from celeriac.client.http.event_stream import EventReader, ServerEvent
 
 STREAM = (
     "retry: 1000\n\nevent: progress\nid: 1-0\ndata: {}\n\n: keep-alive\n\nevent: done\nid: 2-0\ndata: ä\ndata:b\n\n"

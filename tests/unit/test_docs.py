@@ -14,6 +14,10 @@ from typer.core import TyperGroup
 
 from celeriac.cli.main import app
 from tests.kit.command_line import REPOSITORY
+from tests.kit.docs.pages import blocks_of
+from tests.kit.docs.pages import pages as code_pages
+from tools.celery_conformance import TARGET as COMPARED
+from tools.celery_conformance import page as compared
 from tools.settings_reference import TARGET, listed_settings, page
 
 PAGES = sorted(
@@ -65,21 +69,35 @@ def test_every_link_inside_leads_somewhere(path: Path) -> None:
             assert anchor in anchors_of(found), f"{named(path)}: {target}"
 
 
+def tells_of_other_versions(path: Path) -> bool:
+    """Return whether a page names what is not there any more: the changelog, or a decision that was replaced."""
+    return path.name == "CHANGELOG.md" or "\nReplaced by [" in path.read_text("utf-8")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_every_path_shown_exists(path: Path) -> None:
-    if path.name == "CHANGELOG.md":  # it tells of other versions too
+    if tells_of_other_versions(path):
         return
     for shown in _CODE.findall(_FENCE.sub("", path.read_text("utf-8"))):
         if _PATH.fullmatch(shown) and not shown.startswith("deploy/secrets/"):
             assert (REPOSITORY / shown).exists(), f"{named(path)}: there is no {shown}"
 
 
+def test_every_block_of_code_runs_or_says_why_not() -> None:
+    blocks = [block for path in code_pages() for block in blocks_of(path)]
+    left_out = [block.not_run for block in blocks if block.not_run is not None]
+    assert all(len(reason.split()) > 4 for reason in left_out), left_out
+    # All of them, and those that do not run: a change of the second number is deliberate.
+    assert (len(blocks), len(left_out)) == (122, 15)
+
+
 def test_both_readmes_have_the_same_sections_commands_and_links() -> None:
     english, chinese = ((REPOSITORY / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
 
     def commands(text: str) -> list[str]:
-        blocks = re.findall(r"^```(?:sh|json|yaml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        return [re.sub(r" *#.*", "", line) for block in blocks for line in block.splitlines()]
+        blocks = re.findall(r"^```(?:sh|json|yaml|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        # Comments and docstrings are translated.
+        return [re.sub(r" *#.*|^ *\"\"\".*\"\"\"$", "", line) for block in blocks for line in block.splitlines()]
 
     def levels(text: str) -> list[int]:
         return [len(marks) for marks in re.findall(r"^(#+) ", _FENCE.sub("", text), re.MULTILINE)]
@@ -116,6 +134,8 @@ def test_every_command_shown_exists_with_its_options(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_every_make_target_shown_exists(path: Path) -> None:
+    if tells_of_other_versions(path):
+        return
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     text = path.read_text("utf-8")
     shown = re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
@@ -133,6 +153,11 @@ def test_no_source_names_a_wire_contract_by_a_number() -> None:
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
     assert TARGET.read_text("utf-8") == page(), "run python tools/settings_reference.py"
+
+
+def test_the_comparison_with_stock_celery_is_that_of_its_test_suite() -> None:
+    text = COMPARED.read_text("utf-8")
+    assert text == compared(text), "run python tools/celery_conformance.py"
 
 
 def test_every_setting_has_a_description_of_its_own() -> None:

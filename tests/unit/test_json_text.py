@@ -232,3 +232,21 @@ def test_anything_can_be_described() -> None:
     for _ in range(19):
         deep = deep["deep"] if isinstance(deep, dict) else deep[0]
     assert deep[0].startswith("[[[")
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ('[[1, "]"], {"a": [2]}, {"callbacks": null}]', '[[1, "]"], {"a": [2]}'),
+        (" [ [] , {} , null ]", " [ [] , {}"),
+        ('["\\"]", 2]', '["\\"]", 2'),
+    ],
+)
+def test_the_first_items_of_a_list_are_found_without_reading_the_rest(text: str, first: str) -> None:
+    assert text[: json_text.after_items(text, 2)] == first
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", "[[1],", "[1 2]", "x", "[" * 100_000])
+def test_a_list_without_these_items_is_refused(text: str) -> None:
+    with pytest.raises(JsonError):
+        json_text.after_items(text, 2)

@@ -63,10 +63,15 @@ BOUNDS = {
     "waiting": "tasks", "running": "tasks", "remote": "tasks", "limited": "tasks",
     "group": "max_groups and max_user_groups, then group_retention",
     "worker": "it expires; dispatch.max_workers",
-    "gateways": "it expires", "granted": "it expires", "nudge": "it expires",
+    "gateways": "it expires", "granted": "it expires", "nudge": "it expires", "code": "it expires",
     "feed": "it expires", "active": "tasks", "recent": "it expires",
     "idempotency": "it expires",
-    "api_keys": "one key", "audit": "one key, with access.audit_entries",
+    "open_conditions": "as the record", "dependants": "as the record",
+    "workflow": "as its nodes", "workflow_nodes": "workflows.max_nodes", "workflow_states": "as its nodes",
+    "workflow_events": "as its nodes", "workflow_plan": "max_scheduled", "workflow_orders": "as its nodes",
+    "live_workflow": "a channel", "workflow_groups": "as its nodes",
+    "steps": "as the record", "signals": "as the record", "waits_of": "tasks",
+    "api_keys": "one key", "link_secret": "one key", "audit": "one key, with access.audit_entries",
 }  # fmt: skip
 
 

@@ -10,8 +10,11 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.logs import configure_logging, hide_secrets, redact
+from celeriac.logs import configure_logging, hide_secrets
+from celeriac.safe_text import redact
 from celeriac.store.task_store import log_data_text
+
+TASK = "1ce9a18f-6be8-4eb8-a457-408492f4b84f"
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +159,27 @@ def test_no_text_makes_a_second_line_or_steers_the_terminal(where: str, capsys: 
     else:
         # The lines of a traceback stay.
         assert "Traceback (most recent call last):\n" in written
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_is_bounded_whatever_a_task_raises(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    configure_logging(level="info", form=log_format, role="worker")
+    long = "x" * 3_000_000
+    try:
+        raise ValueError(long)
+    except ValueError as exc:
+        logging.getLogger("a").exception("failed with %s", long, extra={"data": {"exc": repr(exc), "of": [long]}})
+    printed = capsys.readouterr().err
+    assert len(printed) < 600_000
+    assert "more characters" in printed
+    assert "ValueError" in printed
+
+
+def test_people_see_the_short_id_of_a_task_and_machines_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, seen in (("console", "1ce9a18f"), ("json", TASK)):
+        configure_logging(level="info", form=form, role="worker")
+        structlog.get_logger("a").info("hello", task_id=TASK)
+        logging.getLogger("b").info("task %s: gone", TASK)
+        written = capsys.readouterr().err
+        assert written.count(seen) == 2
+        assert (TASK in written) == (form == "json")

@@ -14,8 +14,8 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from celeriac.execution.forking import call_after_fork, keep_inherited
-from celeriac.execution.loop_thread import LoopThread
+from celeriac.threads.forking import call_after_fork, keep_inherited
+from celeriac.threads.loop_thread import LoopThread
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_waiting_may_end_in_time_and_cancels_the_coroutine(thread: LoopThread) -
 
     thread.start()
     with pytest.raises(TimeoutError):
-        thread.wait(work(), 0.05)
+        thread.wait(work(), 0.5)
     assert ended.wait(5)
 
 
@@ -186,7 +186,7 @@ def test_a_blocked_loop_does_not_block_the_stop(caplog: pytest.LogCaptureFixture
 def test_a_signal_handler_may_stop_it_while_the_main_thread_waits() -> None:
     code = """
 import asyncio, signal, threading, os
-from celeriac.execution.loop_thread import LoopThread
+from celeriac.threads.loop_thread import LoopThread
 thread = LoopThread("x")
 def handle(*_):
     thread.stop()
@@ -311,7 +311,7 @@ def run(code: str) -> tuple[int, str]:
 def test_the_interpreter_ends_in_time_and_without_a_word_while_the_loop_works() -> None:
     code = """
 import asyncio
-from celeriac.execution.loop_thread import LoopThread
+from celeriac.threads.loop_thread import LoopThread
 async def work():
     while True:
         await asyncio.sleep(0)
@@ -328,7 +328,7 @@ for _ in range(3):
 def test_an_exit_handler_may_still_use_it() -> None:
     code = """
 import asyncio, atexit
-from celeriac.execution.loop_thread import LoopThread
+from celeriac.threads.loop_thread import LoopThread
 thread = LoopThread("x")
 thread.start()
 atexit.register(lambda: print(thread.wait(asyncio.sleep(0.01, "said"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,11 +14,18 @@ from celeriac.model import FIRST_MS, LAST_MS, Claim, Status, ms_from_utc, rfc333
 
 
 def test_three_statuses_are_final() -> None:
-    assert {status for status in Status if status.final} == {"COMPLETED", "FAILED", "CANCELLED"}
+    assert {status for status in Status if status.final} == {"completed", "failed", "cancelled"}
 
 
-def test_the_wire_has_lower_case() -> None:
-    assert [status.wire for status in Status] == [status.value.lower() for status in Status]
+@pytest.mark.parametrize("status", Status)
+def test_a_status_equals_the_text_on_the_wire_and_is_stored_in_upper_case(status: Status) -> None:
+    assert status == status.wire == status.value == str(status) == f"{status}" == status.name.lower()
+    assert {status.wire: 1}[status] == 1
+    assert status.stored == status.name
+    assert Status(status.wire) is Status(status.stored) is status
+    assert pickle.loads(pickle.dumps(status)) is status
+    with pytest.raises(ValueError, match="is not a valid Status"):
+        Status(f"{status} ")
 
 
 @given(st.integers(FIRST_MS, LAST_MS))

@@ -22,10 +22,13 @@ NOT_IN_IT = {
     "GET /",
     "GET /dashboard",
     "GET /dashboard/examples",
+    "GET /dashboard/{path:path}",
     "GET /dashboard/session",
     "GET /dashboard/static/{path:path}",
     "GET /docs",
     "GET /openapi.json",
+    "GET /a/{token}",
+    "POST /a/{token}",
     "GET /sign-in",
     "POST /sign-in",
     "POST /sign-out",
@@ -43,13 +46,16 @@ LOCATED = {
     "POST /api/v1/uploads": ("201",),
     "POST /api/v1/definitions": ("200", "201"),
     "POST /tasks": ("200", "201"),
+    "POST /api/v1/workflows": ("200", "202"),
 }
 #: Sent again with the same key they do nothing more.
 WITH_KEY = {
     "POST /api/v1/tasks",
     "POST /api/v1/tasks/batch",
     "POST /api/v1/tasks/{task_id}/retry",
+    "POST /api/v1/tasks/{waiting_id}/signals/{name}",
     "POST /api/v1/bulk",
+    "POST /api/v1/workflows",
     "POST /api/v1/definitions",
     "POST /tasks",
     "POST /api/v1/definitions/{task_def_id}/trigger",
@@ -62,6 +68,7 @@ STREAMS = {
     "GET /api/v1/live",
     "GET /api/v1/tasks/{task_id}/progress/stream",
     "GET /api/v1/tasks/{task_id}/log/stream",
+    "GET /api/v1/workflows/{workflow_id}/stream",
     "POST /v1/chat/completions",
 }
 PROBLEM = "application/problem+json"

@@ -28,7 +28,7 @@ SOURCES = sorted(
     for folder in ("platform", "api", "tasks", "proto", "bench", "tools", "examples", "deploy")
     for suffix in ("py", "lua", "proto", "js", "html", "css")
     for path in (REPOSITORY / folder).rglob(f"*.{suffix}")
-    if not {"node_modules", "generated_blocking"} & set(path.parts) and "_pb2" not in path.name
+    if "node_modules" not in path.parts and "_pb2" not in path.name
 )
 _CODE = re.compile(r"^ *(```|~~~).*?^ *\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 

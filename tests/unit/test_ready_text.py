@@ -49,7 +49,9 @@ def test_the_example_is_of_an_announced_type_where_there_is_no_demo_service() ->
 
 
 def test_the_example_of_an_installation_as_it_is_cancels_nothing() -> None:
-    types = {name: {} for name in ("celeriac.bulk", "celeriac.demo", "file_process", "grpc_task", "remote")}
+    types = {
+        name: {} for name in ("celeriac.bulk", "celeriac.demo", "file_process", "grpc_task", "remote", "sleep", "wait")
+    }
     assert example_task(GrpcServices(), types)["type"] == "celeriac.demo"
 
 

@@ -9,9 +9,22 @@ import pytest
 
 from celeriac.database.task_tables import tasks
 from celeriac.history.rows import record_of, row_of
-from celeriac.model import Failure, Progress, Status, Task, utc_from_ms
+from celeriac.model import AwaitedSignal, AwaitedTime, Dependency, Failure, Progress, Status, Task, When, utc_from_ms
 from celeriac.store.records import task_from_hash
-from celeriac.task_fields import FIELDS, FLAG, JSON, LINES, MOMENT, NUMBER, OBJECT, STATUS, TEXT, WORDS
+from celeriac.task_fields import (
+    DEPENDENCIES,
+    FIELDS,
+    FLAG,
+    JSON,
+    LINES,
+    MOMENT,
+    NUMBER,
+    OBJECT,
+    ON_UNMET,
+    STATUS,
+    TEXT,
+    WORDS,
+)
 from celeriac.tasks.record import plain_number, task_from_record, task_record
 
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -46,6 +59,7 @@ def test_record_has_the_fields_of_the_contract_first_and_the_additions_after_the
         "task_id", "type", "queue", "status", "payload", "progress", "result", "error", "attempt",
         "max_retries", "user_id", "worker", "created_at", "started_at", "finished_at", "updated_at",
         "priority", "metadata", "tags", "run_at", "expires_at", "cancel_requested",
+        "workflow_id", "node", "depends_on", "waiting_for",
     ]  # fmt: skip
 
 
@@ -56,6 +70,17 @@ def test_record_is_json_with_lower_case_status_and_rfc3339_times() -> None:
     assert record["created_at"] == "2026-03-01T12:00:00.250Z"
     assert record["started_at"] is None
     assert record["metadata"] == {"order": 7}
+
+
+def test_a_record_says_what_the_task_depends_on_and_null_without() -> None:
+    assert task_record(TASK)["depends_on"] is None
+    child = replace(TASK, depends_on=(Dependency("a", When.ENDED), Dependency("b", When.FAILED)))
+    shown = [{"task": "a", "when": "ended"}, {"task": "b", "when": "failed"}]
+    assert task_record(child)["depends_on"] == shown
+    assert task_from_record(task_record(child)).depends_on == child.depends_on
+    without = {name: value for name, value in task_record(TASK).items() if name != "depends_on"}
+    for record in (task_record(TASK), without):
+        assert task_from_record(record).depends_on == (), "records of earlier versions have no such field"
 
 
 def test_progress_without_a_report_is_zero_since_creation() -> None:
@@ -95,6 +120,13 @@ def test_a_record_is_read_back_as_it_was_written() -> None:
         started_at=CREATED,
         run_at=CREATED,
         tags=("red",),
+        depends_on=(Dependency("a", When.ENDED), Dependency("b", When.COMPLETED)),
+        waiting_for=(
+            Dependency("a", When.ENDED),
+            AwaitedSignal("approval", "Refund?", {"type": "boolean"}, CREATED),
+            AwaitedSignal("plain"),
+            AwaitedTime(CREATED),
+        ),
     )
     for task in (TASK, ended):
         record = task_record(task)
@@ -114,6 +146,8 @@ SAMPLES = {
     LINES: "login.password\nkeys.*",
     FLAG: "1",
     STATUS: "FAILED",
+    DEPENDENCIES: '[["a","ended"]]',
+    ON_UNMET: "fail",
 }
 PARTS = {"percentage": "40.5", "stage": "s", "message_text": "m", "timestamp_ms": "1234", "error_code": "c"}
 
@@ -127,7 +161,10 @@ def full_record() -> dict[str, str]:
 def test_every_field_of_a_record_is_read_from_the_store_and_comes_back_from_the_history() -> None:
     assert {name for field in FIELDS for name in field.names} == set(full_record())
     task = task_from_hash(full_record())
-    assert {field.name for field in dataclasses.fields(Task)} == {*(field.name for field in FIELDS), "extra", "damage"}
+    assert {field.name for field in dataclasses.fields(Task)} == {
+        *(field.name for field in FIELDS),
+        *("extra", "damage", "waiting_for"),
+    }
     assert all(getattr(task, field.name) for field in FIELDS)
     row = row_of(full_record())
     assert set(row) == set(tasks.c.keys()), "each column has its field, and each field with a column has it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac_tasks.engine.transport import ServedGroups
+from celeriac_tasks.engine.brokers.transport import ServedGroups
 
 
 def served(own: list[str], guests: list[str], at_once: int = 3) -> ServedGroups:

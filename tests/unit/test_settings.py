@@ -172,7 +172,7 @@ def test_a_wrong_value_names_its_key(values: dict[str, Any], where: str) -> None
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"lease": "soon"}, "lease: 'soon' is not a duration: write 500ms, 30s, 10m, 1h, 7d or plain seconds"),
+        ({"lease": "soon"}, "lease: 'soon' is not a duration: write 500ms, 30s, 10m, 1h, 7d, 1h30m or plain seconds"),
         ({"grpc_services": None}, "grpc_services: must be a mapping of settings"),
         (
             {"grpc_services": {"services": {"a": "localhost:1"}}},
@@ -252,14 +252,17 @@ def test_metadata_of_a_service_travels_as_it_is_written_in_the_environment() -> 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("500ms", 0.5), ("30s", 30), ("10m", 600), ("1h", 3600), ("7d", 604_800), ("15", 15), ("1.5", 1.5), (" 2 s ", 2)],
+    [
+        *(("500ms", 0.5), ("30s", 30), ("10m", 600), ("1h", 3600), ("7d", 604_800), ("15", 15), ("1.5", 1.5)),
+        *((" 2 s ", 2), ("1h30m", 5400), ("1d 12h", 129_600), ("1m500ms", 60.5), ("2h 0.5s", 7200.5)),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration_s(text) == seconds
     assert load_settings(environ={"CELERIAC_RETENTION": text}).retention == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-1s", "1 week", "s", "1s2m", "nan", "inf", "\u0663s", True])
+@pytest.mark.parametrize("text", ["", "-1s", "1 week", "s", "1s2m", "1m2m", "1h30", "nan", "inf", "\u0663s", True])
 def test_texts_that_are_no_duration(text: Any) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration_s(text)

@@ -16,10 +16,11 @@ from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError
 from celeriac.model import Delivery, Submission
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import KnownTypes, announced_type
-from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import read_request
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.submission import build_submission
+from celeriac.tasks.task_type import TaskType
 
 
 class Thumbnail(BaseModel):
@@ -153,10 +154,11 @@ def test_a_payload_field_that_does_not_fit_its_type_has_a_dotted_path() -> None:
     assert "payload.path" in refusal(type="thumbnail", payload={})
 
 
-def test_required_fields_are_named_together() -> None:
+def test_what_is_wrong_is_named_together_and_the_payload_may_be_left_out() -> None:
     with pytest.raises(InvalidSubmissionError) as caught:
-        read_request({})
+        read_request({"payload": None})
     assert [v.field for v in caught.value.violations] == ["type", "payload"]
+    assert read_request({"type": "x"}).payload == {}
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 5])

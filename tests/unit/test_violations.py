@@ -12,9 +12,10 @@ from celeriac.errors import MAX_VIOLATIONS, InvalidSubmissionError, Violation
 from celeriac.schedules.request import read_definition, read_trigger
 from celeriac.settings import Settings
 from celeriac.task_filter import read_filter
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.registry import registry
 from celeriac.tasks.request import read_batch_item, read_request
 from celeriac.tasks.submission import build_submission
+from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types import file_process  # noqa: F401 - its task type
 from celeriac.violations import nearest, no_such, suggested
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,13 +15,16 @@ from celeriac_api.http.problems import instance_of
 
 log = logging.getLogger(__name__)
 
+#: Where a route says in the request's scope what the audit calls this request, if that differs from others.
+ACTION: Final = "celeriac.audited_action"
+
 
 async def serve_audited(app: ASGIApp, action: str, audit: AuditLog, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a request, and record in the audit how it ended."""
 
     async def send_audited(message: Message) -> None:
         if message["type"] == "http.response.start":
-            await _write(action, audit, scope, message["status"])
+            await _write(scope.get(ACTION, action), audit, scope, message["status"])
         await send(message)
 
     await app(scope, receive, send_audited)

@@ -9,18 +9,28 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from celeriac.errors import CeleriacError, StaleClaimError, StoreUnavailableError
+from celeriac.errors import (
+    CeleriacError,
+    InvalidReferenceError,
+    QueueFullError,
+    StaleClaimError,
+    StepLimitError,
+    StoreUnavailableError,
+)
 from celeriac.execution.attempt_state import AttemptState, End, StopReason
 from celeriac.execution.leases import Leases
 from celeriac.execution.log_lines import kept_line
 from celeriac.execution.lost_time import LostTime, Watch
 from celeriac.handlers.task_log import failure_line
-from celeriac.model import Claim, Failure
+from celeriac.model import Claim, Failure, Status
 from celeriac.settings import DispatchSettings, TaskLogSettings
 from celeriac.store.patience import PAUSE_S, until_back
 from celeriac.store.remote import Grant, RemoteTasks
+from celeriac.store.suspension import WaitForSignal
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.terminal.task_end import end_of
+from celeriac.terminal.task_lines import TaskLines
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
 
@@ -30,6 +40,8 @@ log = logging.getLogger(__name__)
 _BACKOFF: Final = RetryPolicy()
 #: What a `cancel` message says, by why the task is taken back. For other reasons the worker is gone.
 _SAID: Final = {StopReason.CANCEL: "cancelled", StopReason.TIMEOUT: "timeout", StopReason.LOST: "lost"}
+#: What the store answers to a result and to a cancelled attempt that has ended just now.
+_STATUS_OF: Final[dict[object, Status]] = {"ok": Status.COMPLETED, True: Status.CANCELLED}
 
 
 class Attempts:
@@ -46,8 +58,11 @@ class Attempts:
         remote: RemoteTasks,
         dispatch: DispatchSettings,
         task_log: TaskLogSettings,
+        let_go: Callable[[RemoteAttempt], object],
         watch: Watch | None = None,
+        lines: TaskLines | None = None,
     ) -> None:
+        """`let_go` frees the worker of an attempt that it was not told of."""
         #: The tasks that workers run, until the store knows their ends.
         self.leases: Leases[RemoteAttempt] = Leases()
         self._watch = watch
@@ -55,6 +70,9 @@ class Attempts:
         self._remote = remote
         self._dispatch = dispatch
         self._task_log = task_log
+        self._let_go = let_go
+        #: Shows each end of an attempt on the terminal; None: this process shows none.
+        self._lines = lines
         self._work: set[asyncio.Future[Any]] = set()
 
     def begin(self, grant: Grant, connection: WorkerConnection) -> None:
@@ -63,7 +81,7 @@ class Attempts:
         now = loop.time()
         claim = grant.claim
         left_s = None if grant.deadline_in_ms is None else grant.deadline_in_ms / 1000
-        attempt = RemoteAttempt(claim, connection, None if left_s is None else now + left_s)
+        attempt = RemoteAttempt(claim, connection, None if left_s is None else now + left_s, now)
         attempt.state = AttemptState(
             # The answer of a worker may have waited to be read while the loop was blocked.
             call_later=partial(LostTime(self._watch).call_later, loop),
@@ -76,17 +94,49 @@ class Attempts:
         limit_ms = claim.timeout_ms
         if limit_ms is None and left_s is None:
             limit_ms = self._dispatch.default_timeout_ms
-        limits_s = [left_s, None if limit_ms is None else limit_ms / 1000]
+        # What it ran before it waited counts, and the wait itself does not.
+        limits_s = [left_s, None if limit_ms is None else max(limit_ms - claim.ran_ms, 1) / 1000]
         limit_s = min(limit for limit in limits_s if limit is not None)
         attempt.state.run()
         attempt.state.limit(limit_s)
         connection.pinged_at = connection.heard_at = max(connection.heard_at, now)
-        connection.post(messages.task(claim, round(limit_s * 1000)))
+        if claim.depends_on or claim.has_kept:
+            self.spawn(self._tell_with_more(attempt, round(limit_s * 1000)))
+        else:
+            connection.post(messages.task(claim, round(limit_s * 1000)))
+
+    async def _tell_with_more(self, attempt: RemoteAttempt, timeout_ms: int) -> None:
+        """Give a task to its worker together with what it depends on and what it has received."""
+        claim = attempt.claim
+        try:
+            parents = await self._store.parents(claim.depends_on) if claim.depends_on else {}
+            kept = await self._store.kept(claim.task_id) if claim.has_kept else None
+            attempt.connection.post(messages.task(claim, timeout_ms, parents, kept))
+        except StoreUnavailableError:
+            if attempt.state.finish(End.GIVEN_BACK):
+                self._let_go(attempt)
+                await self.give_back(attempt.claim)
+        except InvalidReferenceError as exc:
+            self.fail(attempt, Failure(str(exc.code), str(exc), retryable=False))
+            self._let_go(attempt)
 
     def complete(self, attempt: RemoteAttempt, result_json: str) -> None:
         """End an attempt with its result."""
         if attempt.state.finish(End.RESULT):
-            self._record(attempt, lambda: self._store.send_result(attempt.claim, result_json))
+            self._record(attempt, lambda: self._store.send_result(attempt.claim, result_json), self._shown(attempt))
+
+    def suspend(self, attempt: RemoteAttempt, wait: WaitForSignal) -> None:
+        """Let the task wait for a signal, without a worker. It is given to one again when the signal has come."""
+        if attempt.state.finish(End.SUSPENDED):
+            self._record(attempt, lambda: self._suspend(attempt.claim, wait))
+
+    async def _suspend(self, claim: Claim, wait: WaitForSignal) -> object:
+        try:
+            status = await self._store.suspend(claim, [wait])
+        except (StepLimitError, QueueFullError) as exc:
+            return await self._store.fail(claim, Failure(exc.code, str(exc), retryable=False), 0)
+        # If the signal is there already, the attempt goes on elsewhere. That does not count as another one.
+        return await self._store.release(claim) if status is None else status
 
     def fail(self, attempt: RemoteAttempt, failure: Failure, *, end: End = End.FAILURE) -> None:
         """End an attempt as failed; it is tried again later while attempts are left."""
@@ -94,7 +144,8 @@ class Attempts:
             delay_ms = _BACKOFF.delay_ms(attempt.claim.retries + 1, random.random())  # noqa: S311 - spreads load
             if not attempt.told:
                 self._say_failed(attempt, failure)
-            self._record(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms))
+            show = partial(self._show, attempt, failure, delay_ms)
+            self._record(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms), show)
 
     def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
         line = kept_line(failure_line(attempt.claim, failure), self._task_log)
@@ -125,11 +176,11 @@ class Attempts:
             return
         attempt.state.finish(end)
         if end is End.CANCELLED:
-            self._record(attempt, lambda: self._store.settle_cancelled(claim))
+            self._record(attempt, lambda: self._store.settle_cancelled(claim), self._shown(attempt))
         elif end is End.TIMED_OUT:
             self._record(attempt, lambda: self._time_out(claim.task_id))
         elif end is End.GIVEN_BACK:
-            self._record(attempt, lambda: self._store.release(claim))
+            self._record(attempt, lambda: self._store.release(claim), self._shown(attempt))
         elif end is End.ABANDONED:
             self._record(attempt, lambda: self._remote.abandon(claim))
         else:
@@ -163,14 +214,23 @@ class Attempts:
         while isinstance(left_ms := await self._remote.time_out(task_id), int):
             await asyncio.sleep(left_ms / 1000)
 
-    def _record(self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]]) -> None:
-        """Tell the store how an attempt ended, until it knows."""
+    def _record(
+        self,
+        attempt: RemoteAttempt,
+        write: Callable[[], Awaitable[object]],
+        show: Callable[[object], object] = lambda _: None,
+    ) -> None:
+        """Tell the store how an attempt ended, until it knows; `show` gets its answer then."""
         writing = asyncio.ensure_future(write())
         self._work.add(writing)
-        writing.add_done_callback(partial(self._recorded, attempt, write))
+        writing.add_done_callback(partial(self._recorded, attempt, write, show))
 
     def _recorded(
-        self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]], writing: asyncio.Future[object]
+        self,
+        attempt: RemoteAttempt,
+        write: Callable[[], Awaitable[object]],
+        show: Callable[[object], object],
+        writing: asyncio.Future[object],
     ) -> None:
         self._work.discard(writing)
         if writing.cancelled():
@@ -178,7 +238,7 @@ class Attempts:
         error = writing.exception()
         if isinstance(error, StoreUnavailableError):
             log.debug("the store is away, trying again: %s", error)
-            self.spawn(self._record_later(attempt, write))
+            self.spawn(self._record_later(attempt, write, show))
             return
         self.leases.drop(attempt)
         task_id = attempt.claim.task_id
@@ -189,10 +249,24 @@ class Attempts:
                 )
         elif error is not None:
             log.error("task %s: its end could not be recorded; its lease will run out", task_id, exc_info=error)
+        else:
+            show(writing.result())
 
-    async def _record_later(self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]]) -> None:
+    async def _record_later(
+        self, attempt: RemoteAttempt, write: Callable[[], Awaitable[object]], show: Callable[[object], object]
+    ) -> None:
         await asyncio.sleep(PAUSE_S)
-        self._record(attempt, write)
+        self._record(attempt, write, show)
+
+    def _shown(self, attempt: RemoteAttempt) -> Callable[[object], object]:
+        return partial(self._show, attempt, None, 0)
+
+    def _show(self, attempt: RemoteAttempt, failure: Failure | None, delay_ms: int, answer: object) -> None:
+        """Show on the terminal how an attempt ended; `answer` is what the store said of it."""
+        status = answer if isinstance(answer, Status) else _STATUS_OF.get(answer)
+        if status is not None and self._lines is not None and self._lines.has_room():
+            took_s = asyncio.get_running_loop().time() - attempt.began
+            self._lines.add(end_of(attempt.claim, status, took_s, failure, again_s=delay_ms / 1000))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._work.discard(task)

@@ -32,6 +32,8 @@ class RemoteAttempt:
     connection: WorkerConnection
     #: When the task as a whole must have ended (the loop's clock).
     deadline: float | None
+    #: When it was given to the worker (the loop's clock).
+    began: float
     #: Where the attempt is, why it was taken back, and how it ends.
     state: AttemptState = field(init=False)
     reports: int = 0

@@ -23,6 +23,7 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role, end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.terminal.task_lines import TaskLines
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.attempts import Attempts
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
@@ -56,6 +57,7 @@ class Gateway:
         task_log: TaskLogSettings,
         blocked_loop: BlockedLoopSettings,
         lease_s: float,
+        lines: TaskLines | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         watch = LoopWatch(loop, blocked_loop)
@@ -64,7 +66,15 @@ class Gateway:
         self.store = store
         self.remote = RemoteTasks(store, secrets.token_hex(6))
         #: What the workers run.
-        self.attempts = Attempts(store=store, remote=self.remote, dispatch=dispatch, task_log=task_log, watch=watch)
+        self.attempts = Attempts(
+            store=store,
+            remote=self.remote,
+            dispatch=dispatch,
+            task_log=task_log,
+            let_go=self.let_go,
+            watch=watch,
+            lines=lines,
+        )
         self._lease_thread = LeaseThread(
             store=store, leases=self.attempts.leases, worker=self.remote.gateway, loop=loop, watch=watch
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError
-from celeriac.model import Claim
+from celeriac.model import Claim, Parent, Parents
+from celeriac.store.suspension import Kept
+from celeriac.tasks.record import error_record
+from celeriac.tasks.references import may_have_references, resolved
 
 #: Close codes, and what a worker should do then.
 GOING_AWAY: Final = 1012  #: the process restarts: reconnect soon
@@ -19,6 +23,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "ready": ("concurrency", "models", "name"),
     "task_complete": ("taskId", "result", "duration"),
     "task_error": ("taskId", "error", "code", "retryable", "duration"),
+    "task_wait": ("taskId", "signal", "timeout_s", "schema", "title"),
     "progress": ("taskId", "percentage", "stage", "message"),
     "delta": ("taskId", "content"),
     "log": ("taskId", "level", "message", "data"),
@@ -27,6 +32,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "drain": (),
 }
 
+#: How the names of waits whose time was over begin among what a task keeps.
+_WAIT: Final = "wait:"
 PING: Final = '{"type":"ping"}'
 PONG: Final = '{"type":"pong"}'
 
@@ -67,9 +74,17 @@ def connected(worker_id: str) -> str:
     return f'{{"type":"connected","workerId":"{worker_id}","message":"Connected to Task Dispatcher"}}'
 
 
-def task(claim: Claim, timeout_ms: int | None) -> str:
-    """Give a task to a worker; its payload is sent as it is stored."""
+def task(
+    claim: Claim, timeout_ms: int | None, parents: Mapping[str, Parent] | None = None, kept: Kept | None = None
+) -> str:
+    """Give a task to a worker; its payload is sent as it is stored, with results in the place of references.
+
+    `parents` are the tasks that it depends on, `kept` is what it has received. Raises `InvalidReferenceError`.
+    """
     payload = claim.payload
+    found = Parents(parents or {}, claim.workflow_id)
+    if parents and may_have_references(payload):
+        payload = json_text.encode(resolved(json_text.read(payload), found)).decode()
     if not payload.startswith('{"model":'):
         payload = json_text.encode({"model": "default", **json_text.read(payload)}).decode()
     further = ""
@@ -77,7 +92,19 @@ def task(claim: Claim, timeout_ms: int | None) -> str:
         further = f',"timeoutMs":{timeout_ms}'
     if claim.user_id:
         further += f',"userId":{_text(claim.user_id)}'
+    if parents:
+        known = {name: _parent(parent) for name, parent in {**found.by_node, **parents}.items()}
+        further += f',"parents":{json_text.encode(known).decode()}'
+    if kept is not None and kept.signals:
+        received = {name: json_text.written(one.value) for name, one in kept.signals.items()}
+        further += f',"signals":{json_text.encode(received).decode()}'
+    if kept is not None and (over := [name.removeprefix(_WAIT) for name in kept.steps if name.startswith(_WAIT)]):
+        further += f',"timed_out":{json_text.encode(sorted(over)).decode()}'
     return f'{{"type":"task","taskId":{_text(claim.task_id)},"payload":{payload},"attempt":{claim.attempt}{further}}}'
+
+
+def _parent(parent: Parent) -> dict[str, Any]:
+    return {"status": parent.status.wire, "result": parent.result, "error": error_record(parent.error)}
 
 
 def cancel(task_id: str, reason: str) -> str:

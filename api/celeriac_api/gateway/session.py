@@ -12,7 +12,12 @@ from celeriac.errors import JsonError, StoreUnavailableError
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
 from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress, percentage_of
+from celeriac.moments import duration_ms
+from celeriac.signals.links import SIGNAL_NAME
+from celeriac.signals.schemas import schema_problem
+from celeriac.store.suspension import WaitForSignal
 from celeriac.store.task_store import MAX_TEXT
+from celeriac.tasks.types.waiting import MAX_TITLE
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection, describe
 from celeriac_api.gateway.gateway import Gateway
@@ -51,6 +56,7 @@ class WorkerSession:
             "ready": self._ready,
             "task_complete": self._complete,
             "task_error": self._error,
+            "task_wait": self._wait,
             "progress": self._progress,
             "delta": self._delta,
             "log": self._log,
@@ -95,6 +101,8 @@ class WorkerSession:
         self._connection.post(messages.error(str(exc), task_id if isinstance(task_id, str) else None))
         if message.get("type") == "task_error":
             self._error(message)
+        elif message.get("type") == "task_wait":
+            self._wait({**message, "signal": None})
         elif message.get("type") == "task_complete" and (attempt := self._answered(message)) is not None:
             text = f"the result cannot be stored as JSON: {exc}"
             self._gateway.attempts.fail(attempt, Failure("bad_result", text[:MAX_TEXT], retryable=False))
@@ -167,6 +175,17 @@ class WorkerSession:
             retryable=retryable is not False,
         )
         self._gateway.attempts.fail(attempt, failure)
+
+    def _wait(self, message: dict[str, Any]) -> None:
+        attempt = self._answered(message)
+        if attempt is None:
+            return
+        try:
+            self._gateway.attempts.suspend(attempt, _wait_in(message))
+        except MalformedMessageError as exc:
+            # The worker is free by now: nothing else would end the attempt.
+            self._gateway.attempts.fail(attempt, Failure("invalid_wait", str(exc), retryable=False))
+            self._connection.post(messages.error(str(exc), attempt.claim.task_id))
 
     def _progress(self, message: dict[str, Any]) -> None:
         attempt = self._attempt(message)
@@ -255,6 +274,24 @@ class WorkerSession:
             self._connection.post(messages.error(f"task {task_id} {why}: this message is ignored", task_id))
             return None
         return attempt
+
+
+def _wait_in(message: dict[str, Any]) -> WaitForSignal:
+    """Return what a `task_wait` waits for; raises `MalformedMessageError`."""
+    signal, timeout_s = message.get("signal"), message.get("timeout_s")
+    title, schema = message.get("title"), message.get("schema")
+    if not isinstance(signal, str) or SIGNAL_NAME.fullmatch(signal) is None:
+        raise MalformedMessageError("signal is a name of up to 128 letters, digits and _ . : -")
+    try:
+        timeout_ms = None if timeout_s is None else duration_ms(timeout_s, what="timeout_s")
+    except ValueError as exc:
+        raise MalformedMessageError(str(exc)) from None
+    if title is not None and not (isinstance(title, str) and len(title) <= MAX_TITLE):
+        raise MalformedMessageError(f"title is a text of at most {MAX_TITLE} characters")
+    if schema is not None and (problem := schema_problem(schema)):
+        raise MalformedMessageError(f"schema {problem}")
+    written = None if schema is None else json_text.write(schema)
+    return WaitForSignal(signal, wait=signal, timeout_ms=timeout_ms, title=title, schema=written)
 
 
 def _text_of(message: dict[str, Any], name: str) -> str:

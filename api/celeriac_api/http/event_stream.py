@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from fastapi import Header, Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,12 +16,22 @@ from celeriac import json_text
 from celeriac.errors import Violation
 from celeriac.model import stream_position
 from celeriac.store.roles.role import end
+from celeriac.tasks.stream import StreamEvents
 from celeriac_api.http.problems import RequestError
 
 log = logging.getLogger(__name__)
 
 #: What a stream sends: an event, or None for a comment that keeps a quiet stream open.
 Events = AsyncGenerator[bytes | None, None]
+
+LastEventId = Annotated[
+    str | None,
+    Header(description="The id of the last event that the client received; browsers send it automatically."),
+]
+LastEventIdQuery = Annotated[
+    str | None,
+    Query(alias="last_event_id", description="The same, for clients that cannot set headers; the header wins."),
+]
 
 #: How long a browser waits before it connects again.
 _RETRY: Final = b"retry: 1000\n\n"
@@ -32,8 +43,6 @@ _HEADERS: Final = [
     (b"x-accel-buffering", b"no"),
     (b"x-content-type-options", b"nosniff"),
 ]
-#: Where the stream of a task begins.
-START: Final = "-"
 
 
 def last_event_seen(header: str | None, query: str | None) -> str | None:
@@ -70,6 +79,13 @@ def frame(kind: str, data: dict[str, Any], event_id: str | None) -> bytes:
     """Return one event as bytes. Its data is one line, because JSON escapes line breaks."""
     head = f"event: {kind}\n" if event_id is None else f"event: {kind}\nid: {event_id}\n"
     return head.encode() + b"data: " + json_text.encode(data) + b"\n\n"
+
+
+async def framed(events: StreamEvents) -> Events:
+    """Yield the events of a task's stream as bytes, and a quiet moment as None."""
+    async with contextlib.aclosing(events):
+        async for event in events:
+            yield None if event is None else frame(*event)
 
 
 class EventStreamResponse(Response):

@@ -30,15 +30,20 @@ from celeriac.errors import (
     GroupNotFoundError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
+    IllegalWorkflowMoveError,
     InvalidSubmissionError,
+    NodeExistsError,
     PayloadTooLargeError,
     QueueFullError,
     RateLimitedError,
+    SignalReceivedError,
     TaskNotFoundError,
     Violation,
+    WorkflowNotFoundError,
     bounded_violations,
     told_violations,
 )
+from celeriac.model import rfc3339
 from celeriac.violations import and_more, plain_text
 from celeriac_api.http.bodies import EncodedBodyError, is_json
 from celeriac_api.http.responses import HEADERS
@@ -79,11 +84,18 @@ TABLE: Final[Mapping[str, Row]] = {
     "task_not_found": Row(404, "Task not found", "NOT_FOUND", 1008),
     "group_not_found": Row(404, "Group not found", "NOT_FOUND", 1008),
     "task_type_not_found": Row(404, "Task type not found", "NOT_FOUND", 1008),
+    "key_not_found": Row(404, "API key not found", "NOT_FOUND", 1008),
     "illegal_transition": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
+    "task_ended": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
+    "signal_already_received": Row(409, "Already received", "ALREADY_EXISTS", 1008),
+    "link_used": Row(410, "No longer valid", "FAILED_PRECONDITION", 1008),
     "definition_not_found": Row(404, "Definition not found", "NOT_FOUND", 1008),
     "illegal_definition_move": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
     "definition_changed": Row(409, "Changed meanwhile", "ABORTED", 1008),
     "task_changed": Row(409, "Changed meanwhile", "ABORTED", 1008),
+    "workflow_not_found": Row(404, "Workflow not found", "NOT_FOUND", 1008),
+    "illegal_workflow_move": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
+    "node_exists": Row(409, "The node exists already", "ALREADY_EXISTS", 1008),
     "stale_claim": Row(409, "Claim no longer valid", "ABORTED", 1008),
     "file_not_found": Row(404, "File not found", "NOT_FOUND", 1008),
     "file_not_allowed": Row(422, "File not allowed", "INVALID_ARGUMENT", 1008),
@@ -139,6 +151,16 @@ class TaskTypeNotFoundError(CeleriacError, LookupError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"there is no task type {name!r}")
+
+
+class KeyNotFoundError(CeleriacError, LookupError):
+    """There is no API key of this id."""
+
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"there is no API key with the id {key_id[:100]!r}")
 
 
 class TooManyWatchersError(CeleriacError):
@@ -218,10 +240,18 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"group": error.group}
         case IllegalTransitionError():
             return {"task_id": error.task_id, "task_status": error.status.lower(), "wanted": error.wanted}
+        case SignalReceivedError():
+            return {"task_id": error.task_id, "signal": error.signal, "received_at": rfc3339(error.received_at)}
         case DefinitionNotFoundError() | ChangedDefinitionError():
             return {"task_def_id": error.definition_id}
         case IllegalDefinitionMoveError():
             return {"task_def_id": error.definition_id, "definition_status": error.status, "wanted": error.wanted}
+        case WorkflowNotFoundError():
+            return {"workflow_id": error.workflow_id}
+        case IllegalWorkflowMoveError():
+            return {"workflow_id": error.workflow_id, "workflow_status": error.status, "wanted": error.wanted}
+        case NodeExistsError():
+            return {"node": error.node}
         case QueueFullError():
             return {"group": error.group, "limit": error.limit}
         case GroupLimitError():

@@ -8,9 +8,11 @@ from celeriac import json_text
 from celeriac.errors import JsonError
 from celeriac.model import rfc3339, utc_from_ms
 from celeriac.store.watching.user_feeds import FeedMessage, TaskState
+from celeriac.task_fields import AWAITED
 
 #: Stored status → the status that users see.
 _SHOWN: Final = {
+    "WAITING": "pending",
     "SCHEDULED": "pending",
     "PENDING": "pending",
     "RETRYING": "pending",
@@ -21,6 +23,7 @@ _SHOWN: Final = {
 }
 #: The `message` of a task that has none of its own.
 _MESSAGES: Final = {
+    "WAITING": "Task waits for other tasks",
     "SCHEDULED": "Task is scheduled",
     "PENDING": "Task is waiting",
     "RETRYING": "Task failed and will be tried again",
@@ -41,6 +44,8 @@ def status_fields(state: TaskState) -> dict[str, Any]:
     if status == "CANCELLED" and state.error_message:
         message = state.error_message
     fields = _fields(state.task_id, shown, _percentage(state, status), message, state.stage, state.updated_at)
+    if status == "WAITING":
+        fields |= _waiting(AWAITED.to_json(state.waiting_for))
     return fields | _outcome(state, status)
 
 
@@ -73,7 +78,9 @@ def _of_event(message: FeedMessage) -> dict[str, Any] | None:
         "" if state is None else state.stage,
         timestamp,
     )
-    if status == "COMPLETED" and state is not None:
+    if status == "WAITING":
+        shown |= _waiting(_items(fields.get("waiting_for")))
+    elif status == "COMPLETED" and state is not None:
         shown |= _outcome(state, status)
     elif status == "FAILED":
         shown |= {"error": fields.get("message", ""), "error_type": fields.get("code", "failed")}
@@ -92,6 +99,23 @@ def _fields(task_id: str, status: str, percentage: float, message: str, step: st
         "result": None,
         "error": None,
     }
+
+
+def _waiting(items: list[Any]) -> dict[str, Any]:
+    """Return what a waiting task adds: what it waits for, and a message about it."""
+    if any("signal" in item for item in items):
+        return {"message": "Task waits for an answer", "waiting_for": items}
+    if items and all("until" in item for item in items):
+        return {"message": "Task sleeps", "waiting_for": items}
+    return {"waiting_for": items} if items else {}
+
+
+def _items(text: str | None) -> list[Any]:
+    try:
+        items = json_text.read(text or "[]")
+    except JsonError:
+        return []
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _outcome(state: TaskState, status: str) -> dict[str, Any]:

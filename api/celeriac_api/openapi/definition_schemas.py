@@ -139,8 +139,14 @@ class DefinitionRecord(BaseModel):
     note: str | None
     metadata: dict[str, Any]
     counters: DefinitionCounters
-    source: Annotated[str, Field(description="`api`, or `celery` for an entry of `beat_schedule`.")]
-    read_only: Annotated[bool, Field(description="`true`: it can be changed only in Celery's configuration.")]
+    source: Annotated[
+        str,
+        Field(
+            description="`api`, `code` for `@task(schedule=...)`, `celery` for an entry of `beat_schedule`, or where "
+            "it was imported from."
+        ),
+    ]
+    read_only: Annotated[bool, Field(description="`true`: edit it in the code, or in Celery's configuration.")]
     rev: Annotated[int, Field(description="The number of its changes; see `PATCH`.")]
     created_at: str
     updated_at: str

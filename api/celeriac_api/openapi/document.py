@@ -15,6 +15,7 @@ from celeriac import json_text
 from celeriac.errors import CeleriacError
 from celeriac.schedules.request import EDITABLE, BackfillRequest, DefinitionRequest, MoveRequest, TriggerFields
 from celeriac.tasks.request import BatchItem, SubmitRequest
+from celeriac.workflows.request import NodesRequest, WorkflowRequest
 from celeriac_api.access.rights import Access
 from celeriac_api.dispatch.completions import error_document
 from celeriac_api.http.problems import CONTENT_TYPE
@@ -32,7 +33,9 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problems; program 
 TAGS: Final = [
     {"name": "tasks", "description": "Submit, read, cancel, retry."},
     {"name": "progress", "description": "Watch a task while it runs."},
+    {"name": "signals", "description": "Answer what tasks wait for, and read what they have done so far."},
     {"name": "history", "description": "Find tasks, run the failed ones again, act on many at once, draw charts."},
+    {"name": "workflows", "description": "Graphs of tasks that depend on each other."},
     {"name": "definitions", "description": "Task control: what runs again and again, or at a point in time."},
     {"name": "files", "description": "Upload the files that tasks work on, download their results."},
     {"name": "uploads", "description": "Uploads that survive a lost connection: the tus protocol."},
@@ -47,6 +50,8 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     SubmitRequest,
     BatchItem,
     BatchRequest,
+    WorkflowRequest,
+    NodesRequest,
     Problem,
     DefinitionRequest,
     TriggerFields,
@@ -193,7 +198,9 @@ def _whole(shown: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
             return [_whole(item, found.get("items", {}), schemas) for item in shown]
         fields: dict[str, Any] = found.get("properties", {})
         whole = {name: shown.get(name) for name in fields if name in shown or name in found.get("required", ())}
-        return {name: _whole(value, fields.get(name, {}), schemas) for name, value in {**whole, **shown}.items()}
+        others = found.get("additionalProperties")
+        other = others if isinstance(others, dict) else {}
+        return {name: _whole(value, fields.get(name, other), schemas) for name, value in {**whole, **shown}.items()}
     return shown
 
 

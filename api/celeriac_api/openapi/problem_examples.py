@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from celeriac.errors import (
@@ -21,21 +22,28 @@ from celeriac.errors import (
     HistoryUnavailableError,
     IllegalDefinitionMoveError,
     IllegalTransitionError,
+    IllegalWorkflowMoveError,
     InvalidSubmissionError,
+    NodeExistsError,
     NoWorkerError,
     PayloadTooLargeError,
     QueueFullError,
     RateLimitedError,
+    SignalReceivedError,
     StorageFullError,
     StoreUnavailableError,
+    TaskEndedError,
     TaskNotFoundError,
     Violation,
+    WorkflowNotFoundError,
 )
-from celeriac_api.http.problems import RequestError, TaskTypeNotFoundError, TooManyWatchersError
+from celeriac_api.http.problems import KeyNotFoundError, RequestError, TaskTypeNotFoundError, TooManyWatchersError
 
 #: Ids that examples use.
 TASK_ID: Final = "0f0fb8a4-8a8e-4c0a-9d5b-3f8a4c0a9d5b"
 DEFINITION_ID: Final = "6b1d1c0e-52c7-4d4b-8f6e-6f2a8f1f7c11"
+WORKFLOW_ID: Final = "3c9a5e0e-6f1b-4a63-9a0e-0b6a1a2f4c77"
+KEY_ID: Final = "5f0c2b9d1e7a"
 FILE_ID: Final = "c2a7b1de-7c0f-4f0e-9a55-0d6f5d1f2b3c"
 
 _ERRORS: Final[tuple[CeleriacError, ...]] = (
@@ -73,7 +81,14 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     TaskNotFoundError(TASK_ID),
     GroupNotFoundError("medai"),
     TaskTypeNotFoundError("thumbnial"),
+    KeyNotFoundError(KEY_ID),
     IllegalTransitionError(TASK_ID, "COMPLETED", "cancel"),
+    WorkflowNotFoundError(WORKFLOW_ID),
+    IllegalWorkflowMoveError(WORKFLOW_ID, "COMPLETED", "retry it"),
+    NodeExistsError("fetch"),
+    TaskEndedError(TASK_ID, "COMPLETED"),
+    SignalReceivedError(TASK_ID, "approval", datetime(2030, 1, 31, 8, tzinfo=UTC)),
+    RequestError("link_used", "this question has been answered"),
     DefinitionNotFoundError(DEFINITION_ID),
     IllegalDefinitionMoveError(DEFINITION_ID, "CANCELLED", "pause"),
     ChangedDefinitionError(DEFINITION_ID),

@@ -55,6 +55,13 @@ def request_header(
     return {**fields, "schema": {"type": "string", **schema}}
 
 
+def idempotency_key(description: str, *, example: str | None = None, most: int = 255) -> dict[str, Any]:
+    """Return a parameter: the key of a request that a route reads by itself; `most` characters."""
+    return request_header(
+        "Idempotency-Key", description, example=example, minLength=1, maxLength=most, pattern="^[!-~]+$"
+    )
+
+
 RETRY_AFTER: Final = header("Seconds to wait before trying again.", "integer", 1)
 WWW_AUTHENTICATE: Final = header("How to authenticate.", example='Bearer realm="celeriac"')
 
@@ -97,6 +104,19 @@ def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": ref(model)}}}}
 
 
+def event_stream(example: str) -> Responses:
+    """Return the `responses` of a route that answers with server-sent events and goes on after `Last-Event-ID`."""
+    return {
+        200: {
+            "description": "The stream.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": example}},
+        },
+        204: {
+            "description": "Nothing follows `Last-Event-ID`: it is the id of the `done` event, or lies in the future."
+        },
+    }
+
+
 #: The body of a submission, which the hot route reads without FastAPI.
 SUBMISSION_BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -104,13 +124,9 @@ SUBMISSION_BODY: Final[dict[str, Any]] = {
         "content": {"application/json": {"schema": ref("SubmitRequest"), "examples": _TASKS}},
     },
     "parameters": [
-        request_header(
-            "Idempotency-Key",
+        idempotency_key(
             "A repeated key (per user) is answered with 200 and the first task; no other task is created.",
             example="order-4711",
-            minLength=1,
-            maxLength=255,
-            pattern="^[!-~]+$",
         )
     ],
 }
@@ -131,13 +147,10 @@ BATCH_BODY: Final[dict[str, Any]] = {
         },
     },
     "parameters": [
-        request_header(
-            "Idempotency-Key",
+        idempotency_key(
             "Gives each task without its own key the key `KEY:PLACE`; places count from 0.",
             example="import-2030-01-31",
-            minLength=1,
-            maxLength=250,
-            pattern="^[!-~]+$",
+            most=250,
         )
     ],
 }

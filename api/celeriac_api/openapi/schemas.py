@@ -13,11 +13,23 @@ from celeriac_api.openapi.problem_examples import TASK_ID as _ID
 _THEN = "2030-01-31T08:00:00.000Z"
 _THEN_MS = 1896076800000
 
-WireStatus = Literal["scheduled", "pending", "processing", "retrying", "completed", "failed", "cancelled"]
+WireStatus = Literal["waiting", "scheduled", "pending", "processing", "retrying", "completed", "failed", "cancelled"]
 
 
 def _examples(*examples: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+_WAIT: dict[str, Any] = {
+    "task_id": _ID,
+    "type": "refund",
+    "signal": "approval",
+    "title": "Refund 120 €",
+    "schema": {"type": "boolean"},
+    "since": _THEN,
+    "expires_at": None,
+}
+_STEP: dict[str, Any] = {"name": "charge", "started_at": _THEN, "finished_at": _THEN, "size": 4, "result": 4711}
 
 
 class TaskStatus(BaseModel):
@@ -46,6 +58,30 @@ class TaskError(BaseModel):
     retryable: bool
 
 
+class DependencyInfo(BaseModel):
+    """A task that another one waits for, and the end of it that is waited for."""
+
+    task: str
+    when: Literal["completed", "failed", "ended"]
+
+
+class AwaitedSignal(BaseModel):
+    """A signal that a task waits for."""
+
+    signal: str
+    title: Annotated[str | None, Field(description="What is asked, for people.")]
+    schema_: Annotated[
+        dict[str, Any] | bool | None, Field(alias="schema", description="The JSON Schema that its value has to fit.")
+    ]
+    expires_at: Annotated[str | None, Field(description="When the task goes on without it.")]
+
+
+class AwaitedTime(BaseModel):
+    """A moment that a task waits for."""
+
+    until: str
+
+
 _RUNNING: dict[str, Any] = {
     "task_id": _ID,
     "type": "grpc_task",
@@ -66,17 +102,21 @@ _RUNNING: dict[str, Any] = {
     "run_at": None,
     "expires_at": None,
     "cancel_requested": False,
+    "workflow_id": None,
+    "node": None,
+    "waiting_for": None,
 }
 _RECORD: dict[str, Any] = {
     **_RUNNING,
     "payload": {"service": "demo", "method": "count", "data": {"seconds": 5}},
     "result": None,
     "metadata": {},
+    "depends_on": None,
 }
 
 
 class RunningTask(BaseModel):
-    """A task's record without payload, result and metadata."""
+    """A task's record without payload, result, metadata and `depends_on`."""
 
     model_config = _examples(_RUNNING)
 
@@ -99,6 +139,12 @@ class RunningTask(BaseModel):
     run_at: str | None
     expires_at: str | None
     cancel_requested: bool
+    workflow_id: Annotated[str | None, Field(description="The workflow that it is a part of.")]
+    node: Annotated[str | None, Field(description="Its name in the workflow.")]
+    waiting_for: Annotated[
+        list[DependencyInfo | AwaitedSignal | AwaitedTime] | None,
+        Field(description="What a `waiting` task still waits for; `null` for any other."),
+    ]
     damaged: Annotated[
         str | None,
         Field(description="Only of a record that cannot be read as a whole: why. Such a field has its default."),
@@ -113,6 +159,49 @@ class TaskRecord(RunningTask):
     payload: Annotated[Any, Field(description="The input of the task; its shape depends on the type.")]
     result: Annotated[Any, Field(description="What the task returned; `null` until the task is completed.")]
     metadata: dict[str, Any]
+    depends_on: Annotated[
+        list[DependencyInfo] | None,
+        Field(description="The tasks that it was to start after, whether they have ended or not; `null` without any."),
+    ]
+
+
+class WaitReason(BaseModel):
+    """One thing that a task waits for, with the facts that belong to its code."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: Annotated[
+        str,
+        Field(
+            description="`scheduled` and `retry` with `until`; `position` with `group`, `position` (1 is next) and "
+            "`ahead`; `limit` with `rule`, `key`, and `running` and `max_running`, or `rate` and `until`; `paused` "
+            "with `group`, `note` and `since`; `no_worker` with `group` and `type`; `dependency` with `task`, `node` "
+            "and `status`. There will be more."
+        ),
+    ]
+    text: Annotated[str, Field(description="The same, for people.")]
+
+
+class TaskWhy(BaseModel):
+    """Why a task waits."""
+
+    model_config = _examples(
+        {
+            "status": "pending",
+            "reasons": [
+                {
+                    "code": "position",
+                    "text": "it is the next one in the group default",
+                    "group": "default",
+                    "position": 1,
+                    "ahead": 0,
+                }
+            ],
+        }
+    )
+
+    status: str
+    reasons: Annotated[list[WaitReason], Field(description="What holds it up first; empty if it runs or has ended.")]
 
 
 class ListedTask(TaskRecord):
@@ -169,6 +258,10 @@ class TaskEvent(BaseModel):
     status: WireStatus | None = None
     attempt: int | None = None
     worker: str | None = None
+    replaced_by: Annotated[
+        str | None,
+        Field(description="What took the place of a plain Celery task: a type, or a canvas such as a chain."),
+    ] = None
     error: TaskError | None = None
     percentage: float | None = None
     stage: str | None = None
@@ -215,6 +308,63 @@ class TaskLog(BaseModel):
     model_config = _examples({"items": [_LINE], "next_cursor": None})
 
     items: list[TaskLogLine]
+    next_cursor: str | None
+
+
+class SignalReceived(BaseModel):
+    """A signal that a task has received."""
+
+    model_config = _examples({"task_id": _ID, "signal": "approval", "received_at": _THEN})
+
+    task_id: str
+    signal: str
+    received_at: str
+
+
+class WaitRecord(BaseModel):
+    """A signal that a task waits for."""
+
+    model_config = _examples(_WAIT)
+
+    task_id: str
+    type: str
+    signal: str
+    title: Annotated[str | None, Field(description="The question, in words.")]
+    schema_: Annotated[
+        dict[str, Any] | bool | None,
+        Field(alias="schema", description="The JSON schema that the value has to fit; `null`: any value fits."),
+    ]
+    since: str
+    expires_at: Annotated[str | None, Field(description="When the task stops to wait; `null`: never.")]
+
+
+class WaitPage(BaseModel):
+    """A page of waits, the oldest first."""
+
+    model_config = _examples({"items": [_WAIT], "next_cursor": None})
+
+    items: list[WaitRecord]
+    next_cursor: str | None
+
+
+class StepRecord(BaseModel):
+    """A step whose result is stored."""
+
+    model_config = _examples(_STEP)
+
+    name: str
+    started_at: str
+    finished_at: str
+    size: Annotated[int, Field(description="Bytes of the result as JSON.")]
+    result: Any
+
+
+class StepPage(BaseModel):
+    """A page of the steps of a task, in the order in which they ended."""
+
+    model_config = _examples({"items": [_STEP], "next_cursor": None})
+
+    items: list[StepRecord]
     next_cursor: str | None
 
 
@@ -438,6 +588,14 @@ class TaskTypes(BaseModel):
     task_types: list[TaskTypeInfo]
 
 
+class TaskIds(BaseModel):
+    """Ids of tasks, in order."""
+
+    model_config = _examples({"task_ids": [_ID]})
+
+    task_ids: list[str]
+
+
 class Alive(BaseModel):
     """The process answers."""
 
@@ -504,6 +662,10 @@ class BatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tasks: Annotated[list[BatchItem], Field(max_length=1000, description="At most `max_batch` (setting) tasks.")]
+    then: Annotated[
+        BatchItem | None,
+        Field(description="Starts when all accepted tasks have ended, whatever their end. It has no `depends_on`."),
+    ] = None
 
 
 class BatchResult(BaseModel):
@@ -528,10 +690,10 @@ class BatchResults(BaseModel):
                         "type": "urn:celeriac:problem:invalid_submission",
                         "title": "Invalid submission",
                         "status": 422,
-                        "detail": "payload: is required",
+                        "detail": "payload.method: is required",
                         "instance": "/api/v1/tasks/batch#/tasks/1",
                         "code": "invalid_submission",
-                        "errors": [{"field": "payload", "message": "is required"}],
+                        "errors": [{"field": "payload.method", "message": "is required"}],
                     },
                 },
             ]
@@ -539,6 +701,10 @@ class BatchResults(BaseModel):
     )
 
     results: list[BatchResult]
+    then: Annotated[
+        BatchResult | None,
+        Field(description="The outcome of `then`, if the batch has it; `null` if no task was accepted."),
+    ] = None
 
 
 _FILE: dict[str, Any] = {

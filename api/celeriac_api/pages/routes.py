@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
@@ -98,6 +99,16 @@ async def test_worker(request: Request) -> Response:
 async def static(path: str, request: Request) -> Response:
     """Answer with one file."""
     return page(request, path)
+
+
+@router.get("/dashboard/{path:path}", access=PAGE)
+async def view(path: str, request: Request) -> Response:
+    """Redirect an address without `#`, such as `/dashboard/tasks?status=failed`, to the view of this name."""
+    if "." in path:
+        # It looks for a file.
+        raise HTTPException(404)
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard#/{quote(path)}{query}", 307)
 
 
 def page(request: Request, name: str) -> Response:

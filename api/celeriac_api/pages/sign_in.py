@@ -6,9 +6,7 @@ accepts it and none keeps a session. What a cookie alone may do depends on the p
 
 from __future__ import annotations
 
-import hashlib
 import time
-from base64 import b64encode
 from html import escape
 from typing import Final
 from urllib.parse import parse_qs
@@ -23,38 +21,13 @@ from celeriac_api.access.credentials import COOKIE, fits_cookie
 from celeriac_api.access.rights import OPEN
 from celeriac_api.guard import SIGN_IN
 from celeriac_api.http.problems import row_of
+from celeriac_api.pages.plain_page import plain_page
 from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router
 
 router = Router(include_in_schema=False)
 
 _MAX_AGE_S: Final = 30 * 86_400
-
-_STYLE: Final = """
-:root{color-scheme:light dark;font:15px/1.5 ui-sans-serif,system-ui,sans-serif}
-body{display:grid;place-items:center;min-height:100vh;margin:0;background:Canvas;color:CanvasText}
-main{box-sizing:border-box;width:min(24rem,calc(100vw - 2rem));padding:2rem;border-radius:14px;
-border:1px solid color-mix(in srgb,CanvasText 14%,Canvas)}
-h1{font-size:1.4rem;margin:0 0 .25rem}
-p{margin:0 0 1.25rem;opacity:.75}
-label{display:block;font-weight:600;margin-bottom:.35rem}
-input{box-sizing:border-box;width:100%;font:inherit;padding:.6rem .7rem;
-border:1px solid color-mix(in srgb,CanvasText 28%,Canvas);
-background:Canvas;color:CanvasText;border-radius:.5rem}
-button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
-background:#5147d9;color:#fff;cursor:pointer}
-input:focus-visible,button:focus-visible{outline:2px solid #7d75f0;outline-offset:2px}
-.error{color:#b3261e;color:light-dark(#b3261e,#ff8186);opacity:1;font-weight:600}
-"""
-_DIGEST: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS: Final = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_DIGEST}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    # Without any referrer, browsers send the form with the origin "null".
-    "Referrer-Policy": "same-origin",
-}
 
 
 @router.get(SIGN_IN, access=OPEN)
@@ -121,14 +94,10 @@ def _page(following: str, error: str = "", status: int = 200) -> Response:
     )
     # The form has no action, so it goes to the address of the page. Browsers keep what follows `#` through the
     # redirect, so a user who asked for one task gets to it.
-    body = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>Sign in · Celeriac</title><style>{_STYLE}</style>
-<main><h1>Celeriac</h1>{said}
+    body = f"""<h1>Celeriac</h1>{said}
 <form method="post">
 <label for="credential">Credential</label>
 <input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus>
 <input type="hidden" name="next" value="{escape(following[:2000], quote=True)}">
-<button>Sign in</button></form></main></html>
-"""
-    return Response(body, status, _HEADERS, media_type="text/html")
+<button>Sign in</button></form>"""
+    return plain_page("Sign in", body, status)

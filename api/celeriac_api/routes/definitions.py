@@ -166,7 +166,10 @@ async def list_definitions(
     trigger_type: Annotated[
         TaskTriggerType | None, Query(description="Only definitions with this kind of trigger.")
     ] = None,
-    source: Annotated[str | None, Query(description="`api`, or `celery` for entries of `beat_schedule`.")] = None,
+    id_prefix: Annotated[str | None, Query(max_length=256, description="How the id begins.")] = None,
+    source: Annotated[
+        str | None, Query(description="`api`, `code` for `@task(schedule=...)`, `celery` for `beat_schedule`.")
+    ] = None,
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
@@ -182,6 +185,7 @@ async def list_definitions(
         group=group,
         trigger_type=trigger_type,
         source=source,
+        id_prefix=id_prefix,
         limit=limit,
         cursor=cursor,
     )

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import Header, Query
+from fastapi import Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,7 +17,14 @@ from celeriac.store.watching.activity import ActivityFeed, PlatformActivity, Wat
 from celeriac.tasks.record import LARGE, task_record, worker_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM
-from celeriac_api.http.event_stream import Events, EventStreamResponse, frame, last_event_seen
+from celeriac_api.http.event_stream import (
+    Events,
+    EventStreamResponse,
+    LastEventId,
+    LastEventIdQuery,
+    frame,
+    last_event_seen,
+)
 from celeriac_api.http.problems import TooManyWatchersError, instance_of, problem_of
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
@@ -128,9 +135,9 @@ class _LiveResponse(EventStreamResponse):
     description=(
         "Server-sent events for a dashboard. `state` (groups, workers, and how many tasks wait for a time) comes at "
         "the beginning and when it changes. `tasks` has the tasks that changed, newest change first, without payload, "
-        "result and metadata. It comes several times a second and is bounded: `left_out` is the number of missing "
-        "changes. `rates` comes once a second. A client that comes back with `Last-Event-ID` gets what changed "
-        "meanwhile."
+        "result, metadata and `depends_on`. It comes several times a second and is bounded: `left_out` is the number "
+        "of missing changes. `rates` comes once a second. A client that comes back with `Last-Event-ID` gets what "
+        "changed meanwhile."
     ),
     response_class=Response,
     responses={
@@ -144,12 +151,8 @@ class _LiveResponse(EventStreamResponse):
 async def watch_everything(
     parts: PartsOf,
     caller: CallerOf,
-    last_event_id: Annotated[
-        str | None, Header(description="The id of the last event that the client received.")
-    ] = None,
-    last_event_id_query: Annotated[
-        str | None, Query(alias="last_event_id", description="The same, for clients that cannot set headers.")
-    ] = None,
+    last_event_id: LastEventId = None,
+    last_event_id_query: LastEventIdQuery = None,
 ) -> Response:
     """Answer with the stream."""
     seen = last_event_seen(last_event_id, last_event_id_query)
@@ -161,7 +164,7 @@ async def watch_everything(
     access=READ,
     summary="List what runs now",
     description="The tasks that workers run, the last started first, read from the store, without "
-    "payload, result and metadata.",
+    "payload, result, metadata and `depends_on`.",
     response_model=RunningTasks,
     responses=problems("invalid_request", "store_unavailable"),
 )
@@ -171,7 +174,7 @@ async def list_running(
     limit: Annotated[int, Query(ge=1, le=1000, description="The most tasks to list.")] = 200,
 ) -> Response:
     """Answer with the running tasks."""
-    own = None if caller.admin else caller.own_user
+    own = caller.confined_to
     most_bytes = parts.settings.max_page_bytes
     tasks, left_out = await running_tasks(parts.store, limit, most_bytes=most_bytes, user_id=own)
     records = [_light_record(task) for task in tasks if caller.sees(task.user_id)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path
 from starlette.responses import Response
 
-from celeriac.tasks.record import plain_number
-from celeriac.tasks.registry import TaskType
+from celeriac.tasks.catalog import type_record, type_records
 from celeriac_api.access.rights import READ
 from celeriac_api.http.problems import TaskTypeNotFoundError
 from celeriac_api.http.responses import json_response
@@ -31,7 +30,7 @@ router = Router(prefix="/api/v1", tags=["operations"])
 async def list_task_types(parts: PartsOf) -> Response:
     """Answer with all task types."""
     types = await parts.tasks.types.all()
-    return json_response({"task_types": [_task_type(known, types.payload_schema(known)) for known in types]})
+    return json_response({"task_types": type_records(types)})
 
 
 @router.get(
@@ -50,15 +49,4 @@ async def read_task_type(
     known = types.get(name)
     if known is None:
         raise TaskTypeNotFoundError(name)
-    return json_response(_task_type(known, types.payload_schema(known)))
-
-
-def _task_type(known: TaskType, payload_schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": known.name,
-        "description": known.description,
-        "queue": known.group,
-        "max_retries": known.retry.max_retries,
-        "timeout_s": None if known.timeout_s is None else plain_number(known.timeout_s),
-        "payload_schema": payload_schema,
-    }
+    return json_response(type_record(known, types.payload_schema(known)))

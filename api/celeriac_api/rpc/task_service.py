@@ -23,6 +23,7 @@ _STATUS: Final = {
     Status.SCHEDULED: task_pb2.PENDING,
     Status.PENDING: task_pb2.PENDING,
     Status.RETRYING: task_pb2.PENDING,
+    Status.WAITING: task_pb2.PENDING,
     Status.PROCESSING: task_pb2.PROCESSING,
     Status.COMPLETED: task_pb2.COMPLETED,
     Status.FAILED: task_pb2.FAILED,

@@ -9,10 +9,11 @@ import secrets
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from celeriac.access.principal import Principal, PrincipalKind, Scope
 from celeriac.errors import AuthenticationError
+from celeriac.model import rfc3339, utc_from_ms
 
 PREFIX: Final = "cel_"
 _KEY: Final = re.compile(r"cel_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -49,6 +50,18 @@ def make_key(
     expires_at = None if ttl_s is None else now + ttl_s
     kept = ApiKey(key_id, name, user_id, frozenset(scopes), _digest(secret), now, expires_at)
     return kept, f"{PREFIX}{key_id}_{secret}"
+
+
+def key_record(key: ApiKey) -> dict[str, Any]:
+    """Return a key's record as it is shown to callers, without its secret."""
+    return {
+        "id": key.key_id,
+        "name": key.name,
+        "user_id": key.user_id,
+        "scopes": sorted(key.scopes),
+        "created_at": rfc3339(utc_from_ms(key.created_at * 1000)),
+        "expires_at": None if key.expires_at is None else rfc3339(utc_from_ms(key.expires_at * 1000)),
+    }
 
 
 def split_key(text: str) -> tuple[str, str]:

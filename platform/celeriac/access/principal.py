@@ -64,6 +64,11 @@ class Principal:
         """
         return self.user_id if self.user_id is not None else "\x01nobody"
 
+    @property
+    def confined_to(self) -> str | None:
+        """The user whose tasks alone it may reach; None for an admin, who may reach all."""
+        return None if self.admin else self.own_user
+
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

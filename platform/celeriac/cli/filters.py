@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
+from celeriac.cli import completing
+from celeriac.cli.options import with_options
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.model import Status
 from celeriac.moments import bounded
 from celeriac.settings import parse_duration_s
 from celeriac.task_filter import TaskFilter, read_filter
@@ -20,19 +21,37 @@ _PANEL: Final = "Which tasks"
 _WHEN: Final = "WHEN"
 
 
-def _option(help_text: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=_PANEL, show_default=False)
+def _option(help_text: str, *names: str, metavar: str | None = None, completed: Any = None) -> Any:
+    return typer.Option(
+        *names,
+        help=help_text,
+        metavar=metavar,
+        rich_help_panel=_PANEL,
+        show_default=False,
+        autocompletion=completed,
+    )
+
+
+def _statuses(incomplete: str) -> list[str]:
+    return [status.wire for status in Status if status.wire.startswith(incomplete)]
 
 
 #: By the names of `TaskFilter`. A moment is written as in RFC 3339, or as a duration before now.
 _OPTIONS: Final[dict[str, Any]] = {
     "status": Annotated[
-        list[str] | None, _option("Its status. Repeat the option, or separate several by commas.", "-s", "--status")
+        list[str] | None,
+        _option("Its status. Repeat the option, or separate several by commas.", "-s", "--status", completed=_statuses),
     ],
-    "type": Annotated[str | None, _option("Its type.", "-t", "--type")],
-    "queue": Annotated[str | None, _option("Its worker group.", "--queue", metavar="GROUP")],
+    "type": Annotated[str | None, _option("Its type.", "-t", "--type", completed=completing.task_types)],
+    "queue": Annotated[
+        str | None, _option("Its group.", "--group", "-g", "--queue", metavar="GROUP", completed=completing.groups)
+    ],
     "user_id": Annotated[str | None, _option("The user that it belongs to.", "--user-id", metavar="ID")],
-    "definition_id": Annotated[str | None, _option("The definition that made it.", "--definition-id", metavar="ID")],
+    "definition_id": Annotated[
+        str | None,
+        _option("The definition that made it.", "--definition-id", metavar="ID", completed=completing.definition_ids),
+    ],
+    "workflow_id": Annotated[str | None, _option("The workflow that it is a part of.", "--workflow-id", metavar="ID")],
     "tag": Annotated[
         list[str] | None,
         _option("A tag that it has. Repeat the option to name several: it has all of them.", "--tag", metavar="TAG"),
@@ -57,26 +76,8 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of the filter. Its parameter `chosen` receives what they select.
-
-    So the eleven options are written once, and not as parameters of every command.
-    """
-    own = inspect.signature(command, eval_str=True)
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        chosen = read_options({name: given.pop(name) for name in _OPTIONS}, datetime.now(UTC))
-        command(chosen=chosen, **given)
-
-    parameters = [parameter for name, parameter in own.parameters.items() if name != "chosen"]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in _OPTIONS.items()
-    ]
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    """Give a command the options of the filter. Its parameter `chosen` receives what they select."""
+    return with_options(command, _OPTIONS, "chosen", lambda given: read_options(given, datetime.now(UTC)))
 
 
 def read_options(given: dict[str, Any], now: datetime) -> TaskFilter:

@@ -8,7 +8,14 @@ from contextlib import suppress
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import CeleriacError, HistoryUnavailableError, QueueFullError, StoreUnavailableError
+from celeriac.errors import (
+    ApiError,
+    ApiUnavailableError,
+    CeleriacError,
+    HistoryUnavailableError,
+    QueueFullError,
+    StoreUnavailableError,
+)
 from celeriac.standard_streams import drop_output
 
 #: Exit codes other than 0: the task failed or was cancelled; the input is wrong or names nothing; try again later.
@@ -21,7 +28,7 @@ INTERRUPTED: Final = 130
 _STEERING: Final = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
-_LATER: Final = (StoreUnavailableError, HistoryUnavailableError, QueueFullError)
+_LATER: Final = (StoreUnavailableError, HistoryUnavailableError, ApiUnavailableError, QueueFullError)
 
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
@@ -105,4 +112,10 @@ def indented(value: Any) -> str:
 
 def exit_code(error: CeleriacError) -> int:
     """Return the exit code by which a script tells what kind of error this is."""
-    return NOT_NOW if isinstance(error, _LATER) else WRONG_INPUT
+    later = isinstance(error, _LATER) or (isinstance(error, ApiError) and (error.status >= 500 or error.status == 429))
+    return NOT_NOW if later else WRONG_INPUT
+
+
+def error_text(error: CeleriacError) -> str:
+    """Return what went wrong; what a server says is its own sentence, without codes."""
+    return error.detail if isinstance(error, ApiError) else str(error)

@@ -15,6 +15,7 @@ _COLOURS: Final = {
     Status.CANCELLED.wire: "yellow",
     Status.PROCESSING.wire: "cyan",
     Status.RETRYING.wire: "magenta",
+    Status.WAITING.wire: "blue",
 }
 #: Columns of free text. Only these are shortened to fit, to this many characters at the least.
 _FREE: Final = frozenset({"ERROR", "DESCRIPTION", "WHAT"})

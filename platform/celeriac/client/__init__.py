@@ -1,27 +1,39 @@
-"""The Python client of the HTTP API, blocking (`Client`) and for asyncio (`AsyncClient`).
+"""The Python client of the HTTP API, for blocking code (`Client`) and for asyncio (`AsyncClient`).
 
-The client is written once, with `async`, in `asynchronous/`. `tools/generate_sync_client.py` makes the
-blocking one from it, in `generated_blocking/`: edit the former and run `make client`. The modules of this
-folder are for both: they compute, and do no input or output. Only `wire.py` imports httpx, and it is
-imported when the first client is made: a worker imports `celeriac` too, and does not need it.
+Everything is written once, for asyncio. `Client` is an `AsyncClient` on the thread of blocking calls (see
+`calling/blocking.py`).
+Only `http/wire.py` imports httpx, and it is imported when the first client is made: a worker imports `celeriac` too,
+and does not need it.
 """
 
 from __future__ import annotations
 
-from celeriac.client.asynchronous.client import AsyncClient, AsyncTaskHandle
+from celeriac.calling.handle import AsyncTaskHandle, TaskHandle
+from celeriac.calling.options import NewNode, NewTask, TaskOptions
+from celeriac.client.async_client import AsyncClient
+from celeriac.client.blocking_client import Client
+from celeriac.client.blocking_workflows import ClientWorkflows
 from celeriac.client.charts import Chart, Counts, DurationStats
-from celeriac.client.generated_blocking.client import Client, TaskHandle
-from celeriac.client.inputs import FilterOptions, NewTask, TaskOptions
+from celeriac.client.inputs import FilterOptions
+from celeriac.client.workflows import AcceptedWorkflow, AsyncClientWorkflows, NodeChange
+from celeriac.signals.records import TaskStep, Wait
 
 __all__ = [
+    "AcceptedWorkflow",
     "AsyncClient",
+    "AsyncClientWorkflows",
     "AsyncTaskHandle",
     "Chart",
     "Client",
+    "ClientWorkflows",
     "Counts",
     "DurationStats",
     "FilterOptions",
+    "NewNode",
     "NewTask",
+    "NodeChange",
     "TaskHandle",
     "TaskOptions",
+    "TaskStep",
+    "Wait",
 ]

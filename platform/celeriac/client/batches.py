@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from celeriac.client.inputs import NewTask, submission_document, to_json
+from celeriac.calling.options import NewTask, submission_document, to_json
 from celeriac.errors import CeleriacError
 
 #: Tasks of one request, and the bytes of their JSON: half of what a server takes by default.

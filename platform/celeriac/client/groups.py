@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celeriac.client.calls import Call, group_path
-from celeriac.client.inputs import to_json
+from celeriac.calling.options import to_json
+from celeriac.client.http.calls import Call, group_path
 from celeriac.errors import ApiError
 from celeriac.limits.rules import Limits, StartRate
 from celeriac.model import GroupStats, Pause

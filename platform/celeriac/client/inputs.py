@@ -1,53 +1,14 @@
-"""What callers pass to a client, and how it is written on the wire."""
+"""What callers pass to a client, as submissions and filters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Required, TypeAlias, TypedDict
+from datetime import datetime
+from typing import Any, TypedDict
 
-from pydantic import BaseModel
-
-from celeriac import json_text
-from celeriac.errors import InvalidSubmissionError, JsonError, Violation
-
-#: The input of a task. Its shape depends on the task's type.
-Payload: TypeAlias = Mapping[str, Any] | BaseModel
-#: Seconds, a text such as `"10m"`, or a `timedelta`.
-Span: TypeAlias = float | str | timedelta
-
-
-class TaskOptions(TypedDict, total=False):
-    """The options of a submission. None has the same effect as leaving the option out."""
-
-    #: The worker group that runs the task (default: the group of its type).
-    queue: str | None
-    #: How many attempts may follow the first one.
-    max_retries: int | None
-    #: 0 to 9; a higher number runs sooner.
-    priority: int | None
-    #: Start this much later.
-    delay: Span | None
-    #: Do not start before this moment (with a time zone).
-    run_at: datetime | str | None
-    #: Do not start later than this: a span from now, or a moment.
-    expires: Span | datetime | None
-    #: How long one attempt may run.
-    timeout: Span | None
-    user_id: str | None
-    metadata: Mapping[str, Any] | None
-    #: Words by which the task can be found.
-    tags: Sequence[str] | None
-    #: A second submission with the same key returns the first task. By default the client makes a key for its own
-    #: retries.
-    idempotency_key: str | None
-
-
-class NewTask(TaskOptions, total=False):
-    """One task of `submit_many`: a dictionary of what `submit` takes."""
-
-    type: Required[str]
-    payload: Payload | None
+from celeriac.calling.handle import ReadResult, result_of
+from celeriac.calling.options import NewTask
+from celeriac.calling.submittable import Submittable
 
 
 class FilterOptions(TypedDict, total=False):
@@ -59,6 +20,7 @@ class FilterOptions(TypedDict, total=False):
     queue: str | None
     user_id: str | None
     definition_id: str | None
+    workflow_id: str | None
     #: One tag, or several; the task must have all of them.
     tag: str | Sequence[str] | None
     created_after: datetime | str | None
@@ -69,12 +31,24 @@ class FilterOptions(TypedDict, total=False):
     q: str | None
 
 
-def submission_document(task: NewTask) -> dict[str, Any]:
-    """Return the submission as a document that `to_json` can write, without the idempotency key."""
-    written = {name: value for name, value in task.items() if value is not None and name != "idempotency_key"}
-    payload = written.get("payload", {})
-    written["payload"] = payload.model_dump(mode="json") if isinstance(payload, BaseModel) else payload
-    return written
+def new_task_of(
+    type: str | Submittable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[NewTask, ReadResult[Any]]:
+    """Return the submission that a call of `Client.submit` means, and what reads its result.
+
+    Raises `TypeError`, and `InvalidSubmissionError` for arguments that do not fit a type of this process.
+    """
+    if isinstance(type, Submittable):
+        return type.new_task(args, kwargs), type.reader()
+    if not isinstance(type, str):
+        raise TypeError(f"{type!r} is not a type of tasks: pass its name, or what the decorator `@task` returned")
+    if len(args) > 1:
+        raise TypeError(f"submit() of a type by its name takes one payload, not {len(args)}")
+    payload: dict[str, Any] = {"payload": args[0]} if args else {}
+    if payload and "payload" in kwargs:
+        raise TypeError("submit() got two payloads, one by position and one by name")
+    task: Any = {"type": type, **payload, **kwargs}
+    return task, result_of
 
 
 def filter_document(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,25 +68,6 @@ def filter_query(chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         for name, values in filter_document(chosen).items()
         for value in (values if isinstance(values, list) else [values])
     )
-
-
-def to_json(value: Any) -> bytes:
-    """Write JSON; raises `InvalidSubmissionError`, which names the field, if `value` cannot be written."""
-    try:
-        return json_text.write_bytes(value, default=_plain)
-    except JsonError as exc:
-        raise InvalidSubmissionError([Violation(exc.place, exc.problem)]) from exc
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case timedelta():
-            return value.total_seconds()
-        case BaseModel():
-            return value.model_dump(mode="json")
-        case Mapping():
-            return dict(value)
-    raise JsonError("the value", f"is of type {type(value).__name__}, which cannot be written as JSON")
 
 
 def _query_text(value: Any) -> str:

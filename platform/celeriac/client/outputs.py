@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from celeriac import json_text
-from celeriac.client.calls import Answer
+from celeriac.client.http.calls import Answer
 from celeriac.errors import (
     ApiError,
     CeleriacError,
+    ChangedDefinitionError,
+    DefinitionNotFoundError,
     GroupLimitError,
     GroupNotFoundError,
     HistoryMissingError,
     HistoryUnavailableError,
     IllegalTransitionError,
+    IllegalWorkflowMoveError,
     InvalidSubmissionError,
     JsonError,
+    NodeExistsError,
     PayloadTooLargeError,
     QueueFullError,
+    SignalReceivedError,
     StoreUnavailableError,
-    TaskCancelledError,
-    TaskFailedError,
+    TaskEndedError,
     TaskNotFoundError,
     Violation,
+    WorkflowNotFoundError,
 )
-from celeriac.model import LogLine, Status, Task
+from celeriac.model import LogLine, Status, Task, Workflow
+from celeriac.signals.records import TaskStep, Wait, step_from_record, wait_from_record
 from celeriac.tasks.record import log_line_from_record, task_from_record
+from celeriac.workflows.record import workflow_from_record
 
 T = TypeVar("T")
 
@@ -60,6 +68,30 @@ def task_of(document: Mapping[str, Any]) -> Task:
         raise ApiError(str(exc), status=200, code="unreadable") from exc
 
 
+def wait_of(document: Mapping[str, Any]) -> Wait:
+    """Read a wait; raises `ApiError` if `document` is not one."""
+    try:
+        return wait_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def step_of(document: Mapping[str, Any]) -> TaskStep:
+    """Read a step of a task; raises `ApiError` if `document` is not one."""
+    try:
+        return step_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def workflow_of(document: Mapping[str, Any]) -> Workflow:
+    """Read the record of a workflow, with or without its nodes; raises `ApiError` if `document` is not one."""
+    try:
+        return workflow_from_record(document)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise ApiError(f"the answer does not describe a workflow: {exc!r}", status=200, code="unreadable") from exc
+
+
 def log_line_of(document: Mapping[str, Any]) -> LogLine:
     """Read a line of a log; raises `ApiError` if `document` is not one."""
     try:
@@ -71,19 +103,9 @@ def log_line_of(document: Mapping[str, Any]) -> LogLine:
 def status_of(document: Mapping[str, Any], name: str = "status") -> Status:
     """Read the status in the member `name`; raises `ApiError` if it is missing or unknown."""
     try:
-        return Status(document[name].upper())
-    except (KeyError, ValueError, AttributeError) as exc:
+        return Status(document[name])
+    except (KeyError, ValueError) as exc:
         raise ApiError(f"the answer has no valid status: {exc!r}", status=200, code="unreadable") from exc
-
-
-def result_of(task: Task) -> Any:
-    """Return the result of an ended task; raises `TaskFailedError` or `TaskCancelledError`."""
-    message = "" if task.error is None else task.error.message
-    if task.status is Status.CANCELLED:
-        raise TaskCancelledError(task.task_id, message)
-    if task.status is Status.FAILED:
-        raise TaskFailedError(task.task_id, "unknown" if task.error is None else task.error.code, message)
-    return task.result
 
 
 def error_of(answer: Answer) -> CeleriacError:
@@ -106,8 +128,23 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return TaskNotFoundError(problem["task_id"])
             case "group_not_found":
                 return GroupNotFoundError(problem["group"])
+            case "definition_not_found":
+                return DefinitionNotFoundError(problem["task_def_id"])
+            case "definition_changed":
+                return ChangedDefinitionError(problem["task_def_id"])
             case "illegal_transition":
                 return IllegalTransitionError(problem["task_id"], problem["task_status"], problem["wanted"])
+            case "workflow_not_found":
+                return WorkflowNotFoundError(problem["workflow_id"])
+            case "illegal_workflow_move":
+                return IllegalWorkflowMoveError(problem["workflow_id"], problem["workflow_status"], problem["wanted"])
+            case "node_exists":
+                return NodeExistsError(problem["node"])
+            case "task_ended":
+                return TaskEndedError(problem["task_id"], problem["task_status"])
+            case "signal_already_received":
+                received_at = datetime.fromisoformat(problem["received_at"])
+                return SignalReceivedError(problem["task_id"], problem["signal"], received_at)
             case "queue_full":
                 return QueueFullError(problem["group"], problem["limit"])
             case "group_limit":
@@ -120,7 +157,7 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return HistoryUnavailableError(detail)
             case "ledger_missing":
                 return HistoryMissingError(detail)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         pass  # a server of another version may leave fields out
     return ApiError(detail, status=int(problem.get("status") or 0), code=code)
 

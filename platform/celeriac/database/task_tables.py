@@ -38,6 +38,7 @@ tasks: Final = Table(
     Column("status", Key, nullable=False),
     Column("definition_id", Key),
     Column("user_id", Key),
+    Column("workflow_id", Key),
     Column("priority", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("max_retries", Integer, nullable=False),
@@ -77,7 +78,7 @@ events: Final = Table(
     metadata,
     Column("task_id", Key, primary_key=True),
     # Its stream id. Where only the last progress of an attempt is kept: the place that its reports share. Lines of the
-    # task's log are of another stream: `log-` and their id.
+    # task's log are of another stream: `log-` and their id. Steps have `step-`, the time of their end and their number.
     Column("slot", Key, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
@@ -117,6 +118,13 @@ INDEXES: Final = (
         _c.created_ms,
         _c.task_id,
         **_where("definition_id IS NOT NULL"),
+    ),
+    Index(
+        "celeriac_tasks_workflow_created",
+        _c.workflow_id,
+        _c.created_ms,
+        _c.task_id,
+        **_where("workflow_id IS NOT NULL"),
     ),
     Index("celeriac_tasks_updated", _c.updated_ms, _c.task_id),
     # The search in error messages reads only these rows.

@@ -10,16 +10,19 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from celeriac.execution.attempt_state import AttemptState, StopReason
 from celeriac.execution.attempt_store import AttemptStore
+from celeriac.execution.attempt_work import AttemptWork
 from celeriac.execution.log_lines import LogLines, kept_line
 from celeriac.execution.lost_time import LostTime, Watch
-from celeriac.handlers.context import Context
+from celeriac.handlers.context import BlockingContext, Context
 from celeriac.model import Amendment, Claim, LogLine, Progress, percentage_of
 from celeriac.moments import within_ms
 from celeriac.settings import TaskLogSettings
+from celeriac.signals.links import SignalLinks
+from celeriac.threads.os_threads import greenlets_are_threads
 
 #: How long a handler may run after it was asked to stop (seconds); then the attempt ends without it. `grpc_task` needs
 #: some of this time to cancel the call of its service.
@@ -53,9 +56,14 @@ class Attempt:
         task_log: TaskLogSettings,
         overdue: Callable[[Attempt], object],
         watch: Watch | None = None,
+        links: SignalLinks | None = None,
+        work: AttemptWork | None = None,
+        blocking: bool = False,
     ) -> None:
         self.claim = claim
-        self.context = Context(claim, self)
+        self._links = links
+        #: `blocking`: its handler is a plain function.
+        self.context = (BlockingContext if blocking else Context)(claim, self, work)
         #: The time that others took from it by blocking the loop; it counts as a plain function until `on_the_loop`.
         self.lost = LostTime(watch)
         #: Its time limit, if it has one (seconds), and when that began (`time.monotonic`).
@@ -73,8 +81,12 @@ class Attempt:
         self.started = time.monotonic()
         #: Whether it runs in Celery's tracer, which writes failures to the process's log.
         self.by_celery = False
+        #: Whether Celery published its task and does not know yet how it ends.
+        self.untold = False
         #: What changes for the next attempt; None if nothing does.
         self.amendment: Amendment | None = None
+        #: The name of what its handler has put in the place of its task; None if it has not done that.
+        self.replaced_by: str | None = None
         self._store = store
         self._loop = loop
         self._loop_thread = threading.get_ident()
@@ -126,6 +138,12 @@ class Attempt:
             yield
         finally:
             self._interrupt = None
+
+    def signal_url(self, signal: str, valid_s: float) -> str:
+        """Return a link that answers a signal of the task; see `Context.signal_link`."""
+        if self._links is None:
+            raise RuntimeError("links are made by workers only")
+        return self._links.url(self.claim.task_id, signal, valid_s)
 
     # --- progress
 
@@ -200,6 +218,35 @@ class Attempt:
                 most=self._task_log.buffer,
             )
         self._lines.add(kept, always=always)
+
+
+class Interrupt(Protocol):
+    """Ends or warns a plain function that runs inside its block; any thread may call it."""
+
+    def __enter__(self) -> object:
+        """Begin the block; raises `CancelledError` if the function must not begin."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """End the block."""
+        ...
+
+    def __call__(self) -> None:
+        """Raise `CancelledError` in the function, or prevent its start."""
+        ...
+
+    def warn(self, exception: type[Exception]) -> None:
+        """Raise an exception in the function, which may catch it and go on."""
+        ...
+
+
+def new_interrupt() -> Interrupt:
+    """Return what interrupts a plain function in this process."""
+    if greenlets_are_threads():
+        from celeriac.threads.greenlets import GreenletInterrupt
+
+        return GreenletInterrupt()
+    return ThreadInterrupt()
 
 
 class ThreadInterrupt:

@@ -40,6 +40,8 @@ class End(StrEnum):
     FAILURE = "failure"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed out"
+    SUSPENDED = "suspended"  #: it goes on, as the same attempt, when all that it waits for is there
+    REPLACED = "replaced"  #: other tasks take the place of this one, and the last of them will have its record
     GIVEN_BACK = "given back"  #: the attempt does not count
     ABANDONED = "abandoned"  #: the attempt counts, and the store decides whether another one follows
     LOST = "lost"  #: the record belongs to another claim: nothing is written
@@ -54,7 +56,7 @@ _END_OF: Final = {
     StopReason.VANISHED: End.ABANDONED,
 }
 #: The ends that the code itself may bring about.
-_BY_THE_CODE: Final = frozenset({End.RESULT, End.FAILURE, End.GIVEN_BACK})
+_BY_THE_CODE: Final = frozenset({End.RESULT, End.FAILURE, End.SUSPENDED, End.REPLACED, End.GIVEN_BACK})
 
 
 class Timer(Protocol):
@@ -151,7 +153,7 @@ class AttemptState:
             return True
         if self.reason in (StopReason.LOST, StopReason.VANISHED) or end not in _BY_THE_CODE:
             return False
-        return self._has_run or end is not End.RESULT
+        return self._has_run or end not in (End.RESULT, End.SUSPENDED, End.REPLACED)
 
     def finish(self, end: End) -> bool:
         """End the attempt; returns False if it may not end like this (any more), and then nothing is to be recorded."""

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
-from celeriac.model import Amendment, Claim, Failure, LogLine, Progress, Refusal, Status
+from celeriac.model import (
+    Amendment,
+    Claim,
+    Dependency,
+    Failure,
+    Kept,
+    LogLine,
+    Noted,
+    Parent,
+    Progress,
+    Refusal,
+    Status,
+    Wait,
+)
 
 
 class AttemptStore(Protocol):
     """The transitions of one attempt. `TaskStore` is the implementation, and describes them."""
 
-    async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
-        """Claim a waiting task for its next attempt."""
+    async def claim(self, task_id: str, *, worker: str, edition: int | None = None) -> Claim | Refusal:
+        """Claim a waiting task for its next attempt, if its message is still of this edition."""
+        ...
+
+    async def parents(self, dependencies: Sequence[Dependency]) -> dict[str, Parent]:
+        """Return the tasks that this one depends on, by id."""
         ...
 
     def report(self, claim: Claim, seq: int, progress: Progress) -> asyncio.Future[str]:
@@ -27,16 +45,36 @@ class AttemptStore(Protocol):
         """End the attempt with its result."""
         ...
 
-    async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
-        """End the attempt as failed; returns the task's new status."""
+    async def fail(self, claim: Claim, failure: Failure, delay_ms: int, *, untold: bool = False) -> Status:
+        """End the attempt as failed; returns the task's new status. `untold`: Celery does not know yet."""
+        ...
+
+    async def kept(self, task_id: str) -> Kept:
+        """Return all that the task keeps: steps, sleeps, children, and signals."""
+        ...
+
+    async def signals(self, task_id: str, *names: str) -> dict[str, Noted]:
+        """Return those signals of these names that the task has received."""
+        ...
+
+    async def note_step(self, claim: Claim, name: str, value: str, *, took_ms: int = 0) -> tuple[Noted, int]:
+        """Keep what the attempt has done; returns what is kept, and the store's time (ms)."""
+        ...
+
+    async def suspend(self, claim: Claim, waits: Sequence[Wait]) -> Status | None:
+        """Suspend the attempt; None: all that it waits for is there, and it still runs."""
         ...
 
     async def amend(self, claim: Claim, amendment: Amendment) -> None:
         """Change what later attempts get."""
         ...
 
-    async def settle_cancelled(self, claim: Claim, message: str = ...) -> None:
-        """End the attempt as cancelled."""
+    async def await_replacement(self, claim: Claim, name: str) -> Status | None:
+        """End an attempt that has put `name` in the place of its task."""
+        ...
+
+    async def settle_cancelled(self, claim: Claim, message: str = ...) -> bool:
+        """End the attempt as cancelled; returns whether it had not ended like that before."""
         ...
 
     async def release(self, claim: Claim) -> Status:

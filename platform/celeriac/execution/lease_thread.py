@@ -14,10 +14,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from celeriac.errors import CeleriacError
 from celeriac.execution.leases import HeldAttempt, Leases
-from celeriac.execution.loop_thread import LoopThread
 from celeriac.execution.loop_watch import LoopWatch
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
+from celeriac.threads.loop_thread import LoopThread
 
 A = TypeVar("A", bound=HeldAttempt)
 
@@ -76,6 +76,10 @@ class LeaseThread(Generic[A]):
     def spawn(self, call: Callable[[TaskStore], Any]) -> None:
         """Do something with the thread's own connection to the store; errors of it are logged."""
         self._thread.submit(self._do(call))
+
+    def renew_soon(self) -> None:
+        """Renew all leases and the presence of the worker once more, without waiting."""
+        self.spawn(lambda _: self.renew())
 
     async def _do(self, call: Callable[[TaskStore], Any]) -> None:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Final, Protocol
 from celeriac.execution.lost_time import LostTime
 from celeriac.settings import BlockedLoopSettings
 from celeriac.store.roles.role import Role
+from celeriac.threads.os_threads import thread_id
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class LoopWatch(Role):
     def _answer(self) -> None:
         """Answer, on the watched loop."""
         now = time.monotonic()
-        self._thread_id = threading.get_ident()
+        self._thread_id = thread_id()
         for_s = now - self._asked_at
         if for_s > self._tick_s:
             self._lost_s += now - self._seen_at

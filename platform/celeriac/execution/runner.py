@@ -7,44 +7,57 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, Final
 
 import structlog
 
 from celeriac import json_text
 from celeriac.errors import (
     ExecutorLostError,
+    InvalidReferenceError,
     InvalidSubmissionError,
     JsonError,
+    QueueFullError,
     RetryAfter,
     StaleClaimError,
+    StepLimitError,
     StoreUnavailableError,
     TaskError,
     TaskTimeoutError,
 )
-from celeriac.execution.attempt import STOP_GRACE_S, Attempt, ThreadInterrupt
+from celeriac.execution.attempt import STOP_GRACE_S, Attempt, new_interrupt
 from celeriac.execution.attempt_state import End, StopReason
 from celeriac.execution.attempt_store import AttemptStore
-from celeriac.execution.daemon_threads import DaemonThreads
+from celeriac.execution.attempt_work import AttemptWork, WorkSettings
 from celeriac.execution.leases import Leases
 from celeriac.execution.lost_time import Watch
+from celeriac.handlers.durable import suspended_by
 from celeriac.handlers.results import result_text, text_of
+from celeriac.handlers.running import HANDLER_RUNS
 from celeriac.handlers.task_log import failure_line
-from celeriac.model import Claim, Failure, Refusal, Status
+from celeriac.model import Claim, Failure, Parent, Parents, Refusal, Status, Wait
 from celeriac.moments import MAX_DELAY_S
 from celeriac.settings import TaskLogSettings
-from celeriac.tasks.registry import Registry, TaskType
+from celeriac.signals.links import SignalLinks
+from celeriac.tasks.references import may_have_references, resolved
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType
+from celeriac.terminal.task_end import end_of
+from celeriac.terminal.task_lines import TaskLines
+from celeriac.threads.daemon_threads import threads_for_functions
 
 log = logging.getLogger(__name__)
 
 #: The error code if a handler raised an exception that is not one of Celeriac's.
 _CODE_OF_PLAIN_EXCEPTIONS = "exception"
 _TIMED_OUT = "the attempt ran longer than its time limit"
+#: The least time limit of a run that continues a suspended attempt (seconds).
+_LEAST_LIMIT_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +89,14 @@ class Runner:
         progress_buffer: int,
         max_result_bytes: int,
         task_log: TaskLogSettings,
+        work: WorkSettings,
         jitter: Callable[[], float] = random.random,
         log_failures: bool = True,
+        lines: TaskLines | None = None,
         watch: Watch | None = None,
+        links: SignalLinks | None = None,
     ) -> None:
+        self._links = links
         #: Counts how long the loop is blocked; None: nothing counts that.
         self.watch = watch
         self._store = store
@@ -89,13 +106,16 @@ class Runner:
         self._progress_buffer = progress_buffer
         self._max_result_bytes = max_result_bytes
         self._task_log = task_log
+        self._work = work
         self._worker_id = worker_id
         #: Returns a number in [0, 1) for each retry, which spreads retries over time.
         self._jitter = jitter
-        #: Whether what a handler raises is logged, with its traceback.
-        self._log_failures = log_failures
+        #: Shows each end of an attempt on the terminal; None: this process shows none.
+        self._lines = lines
+        #: Whether what a handler raises is in the process's log, with its traceback.
+        self._log_failures = log_failures and lines is None
         #: Where plain functions run.
-        self.threads = DaemonThreads(threads, name="task")
+        self.threads = threads_for_functions(threads, name="task")
         #: The attempts that run here.
         self.leases: Leases[Attempt] = Leases()
         self._loop = asyncio.get_running_loop()
@@ -130,11 +150,11 @@ class Runner:
 
     # --- an attempt, step by step
 
-    async def begin(self, task_id: str) -> Attempt | Refusal:
-        """Claim the task; call `forget` when the attempt has ended."""
+    async def begin(self, task_id: str, *, edition: int | None = None) -> Attempt | Refusal:
+        """Claim the task; call `forget` when the attempt has ended. `edition`: see `TaskStore.claim`."""
         self._beginning += 1
         try:
-            claim = await self._store.claim(task_id, worker=self._worker_id)
+            claim = await self._store.claim(task_id, worker=self._worker_id, edition=edition)
             if isinstance(claim, Refusal):
                 return claim
             if self._draining:
@@ -142,6 +162,7 @@ class Runner:
                 return Refusal(task_id, "shutdown")
         finally:
             self._beginning -= 1
+        task_type = self._registry.get(claim.type)
         attempt = Attempt(
             claim,
             store=self._store,
@@ -150,9 +171,29 @@ class Runner:
             task_log=self._task_log,
             overdue=self._end_without_handler,
             watch=self.watch,
+            links=self._links,
+            work=AttemptWork(claim, store=self._store, loop=self._loop, threads=self.threads, settings=self._work),
+            blocking=task_type is not None and not task_type.is_async,
         )
         self.leases.hold(attempt)
         return attempt
+
+    async def payload(self, attempt: Attempt) -> Any:
+        """Return the payload of an attempt, with the results of the tasks that it depends on where it refers to them.
+
+        Reads these tasks if there are any. Raises `InvalidReferenceError`, `JsonError` and `StoreUnavailableError`.
+        """
+        claim = attempt.claim
+        payload = json_text.read(claim.payload, "payload")
+        if claim.depends_on and may_have_references(claim.payload):
+            return resolved(payload, await self._parents(attempt))
+        return payload
+
+    async def _parents(self, attempt: Attempt) -> Mapping[str, Parent]:
+        if not attempt.context.parents:
+            found = await self._store.parents(attempt.claim.depends_on)
+            attempt.context.parents = Parents(found, attempt.claim.workflow_id)
+        return attempt.context.parents
 
     async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> AttemptEnd:
         """End an attempt with what its handler returned.
@@ -167,6 +208,7 @@ class Runner:
 
         async def complete() -> Status:
             await self._store.complete(attempt.claim, result, attempt.context.result_file_path)
+            self.show(attempt, Status.COMPLETED)
             return Status.COMPLETED
 
         return await self._record(attempt, End.RESULT, complete, value=value)
@@ -200,14 +242,59 @@ class Runner:
         failure = failure_of(exc)
         return await self._end(attempt, Failure(failure.code, failure.message, False), 0, exc, end=end)
 
+    async def replaced(self, attempt: Attempt, name: str) -> AttemptEnd:
+        """End an attempt whose handler has put `name` in the place of its task."""
+        if attempt.state.reason is StopReason.LOST:
+            # It has lost its claim to what it published itself.
+            return await self.stopped(attempt)
+
+        async def wait() -> Status | None:
+            await attempt.reported()
+            return await self._store.await_replacement(attempt.claim, name)
+
+        return await self._record(attempt, End.REPLACED, wait, note=f"replaced by {name}")
+
+    async def _suspend(self, attempt: Attempt, waits: Sequence[Wait]) -> AttemptEnd | None:
+        """End an attempt until all that it waits for is there; None if that is so by now, and its handler may run."""
+        await attempt.context.durable.settled()
+        await attempt.reported()
+        if not attempt.state.may_end(End.SUSPENDED):
+            return await self.stopped(attempt)
+        try:
+            status = await self._store.suspend(attempt.claim, waits)
+        except (StaleClaimError, StoreUnavailableError) as exc:
+            attempt.state.finish(End.SUSPENDED)
+            return self._lost(attempt, exc)
+        except QueueFullError as exc:
+            return await self.fail(attempt, TaskError(f"too many tasks wait: {exc}", code=exc.code))
+        except StepLimitError as exc:
+            return await self.fail(attempt, exc)
+        if status is None:
+            return await self.stopped(attempt) if attempt.state.reason is not None else None
+        attempt.state.finish(End.SUSPENDED)
+        return self._outcome(attempt, status, note="suspended")
+
     async def give_back(self, attempt: Attempt) -> AttemptEnd:
         """Give the task back to its group; the attempt does not count."""
 
         async def release() -> None:
             await attempt.reported()
-            await self._store.release(attempt.claim)
+            if await self._store.release(attempt.claim) is Status.PENDING:
+                self.show(attempt, Status.PENDING)
 
         return await self._record(attempt, End.GIVEN_BACK, release, note="given back")
+
+    async def undo(self, attempt: Attempt) -> None:
+        """Give back an attempt that nobody runs."""
+        try:
+            await self.give_back(attempt)
+        finally:
+            self.forget(attempt)
+
+    async def interrupted(self, attempt: Attempt) -> AttemptEnd:
+        """End an attempt whose process is being ended: it is given back, unless there was another reason to stop."""
+        attempt.stop(StopReason.SHUTDOWN)
+        return await self.stopped(attempt, retry=False)
 
     async def stopped(self, attempt: Attempt, *, retry: bool = True) -> AttemptEnd:
         """End an attempt whose handler was stopped; `retry`: after a time limit, the retry policy decides."""
@@ -238,24 +325,28 @@ class Runner:
             return  # the handler has ended, and its end is on the way to the store
         self.forget(attempt)
         attempt.context.log.warning("the handler does not stop", reason=attempt.context.stop_reason)
-        ending = self._loop.create_task(self.stopped(attempt))
+        # A plain Celery task that timed out does not run again, whether its handler lets go or not.
+        ending = self._loop.create_task(self.stopped(attempt, retry=not attempt.by_celery))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 
     # --- a task type's attempt as a whole
 
-    async def run(self, task_id: str, follow_up: Callable[[Any], object] | None = None) -> AttemptEnd:
+    async def run(
+        self, task_id: str, follow_up: Callable[[Any], object] | None = None, *, edition: int | None = None
+    ) -> AttemptEnd:
         """Run one attempt of a task whose type is registered here; never raises.
 
         `follow_up` is called in a thread with the value that the handler returned, before the end is recorded.
         """
         try:
-            attempt = await self.begin(task_id)
+            attempt = await self.begin(task_id, edition=edition)
         except (StaleClaimError, StoreUnavailableError) as exc:
             log.error("task %s was not claimed: %s", task_id, exc)
             return AttemptEnd(None, note="store away")
         if isinstance(attempt, Refusal):
             return AttemptEnd(None, note=f"refused: {attempt.reason}")
+        attempt.untold = follow_up is not None
         try:
             return await self._run(attempt, follow_up)
         except Exception as exc:
@@ -270,7 +361,9 @@ class Runner:
             text = f"this worker has no task type {attempt.claim.type!r}"
             return await self.fail(attempt, TaskError(text, code="unknown_type"))
         try:
-            arguments = self._arguments(task_type, attempt)
+            arguments = await self._arguments(task_type, attempt)
+        except InvalidReferenceError as exc:
+            return await self.fail(attempt, exc)
         except (InvalidSubmissionError, JsonError) as exc:
             return await self._end(attempt, Failure("invalid_payload", str(exc), False), 0, exc)
         except Exception as exc:  # from a validator of the task type
@@ -280,9 +373,16 @@ class Runner:
         if task_type.is_async:
             attempt.lost.on_the_loop()
         if limit_s is not None:
-            attempt.limit(limit_s)
+            # The time in which the attempt was suspended does not count.
+            attempt.limit(max(limit_s - attempt.claim.ran_ms / 1000, _LEAST_LIMIT_S))
         call = self._call if task_type.is_async else self._call_in_thread
-        value, error = await call(attempt, task_type, arguments)
+        while True:
+            value, error = await call(attempt, task_type, arguments)
+            if (waits := suspended_by(error)) is None:
+                break
+            if (end := await self._suspend(attempt, waits)) is not None:
+                return end
+            attempt.context.durable.begin_again()
         if attempt.lost.own_s and attempt.overdue_s > 0 and attempt.state.stop(StopReason.TIMEOUT):
             # It blocked the loop past its own time limit, so the limit could not stop it.
             error = asyncio.CancelledError()
@@ -310,12 +410,14 @@ class Runner:
         running = asyncio.current_task()
         assert running is not None
         assert task_type.handler is not None
+        before = HANDLER_RUNS.set(True)
         try:
             with attempt.interruptible(running.cancel):
                 return await task_type.handler(**arguments), None
         except BaseException as exc:
             return None, exc
         finally:
+            HANDLER_RUNS.reset(before)
             # `stop` cancelled this asyncio task, which still has to record the end.
             while attempt.context.cancelled and running.cancelling():
                 running.uncancel()
@@ -323,16 +425,19 @@ class Runner:
     async def _call_in_thread(
         self, attempt: Attempt, task_type: TaskType, arguments: dict[str, Any]
     ) -> tuple[Any, BaseException | None]:
-        interrupt = ThreadInterrupt()
+        interrupt = new_interrupt()
         handler = task_type.handler
         assert handler is not None
 
         def body() -> tuple[Any, BaseException | None]:
+            before = HANDLER_RUNS.set(True)
             try:
                 with interrupt:
                     return handler(**arguments), None
             except BaseException as exc:
                 return None, exc
+            finally:
+                HANDLER_RUNS.reset(before)
 
         try:
             with attempt.interruptible(interrupt):
@@ -345,7 +450,7 @@ class Runner:
     @staticmethod
     def running_in(frame: FrameType) -> Attempt | None:
         """Return the attempt whose async handler a frame has called."""
-        found: Attempt | None = frame.f_locals.get("attempt") if frame.f_code is _CALL else None
+        found: Attempt | None = frame.f_locals.get("attempt") if frame.f_code in _CALLS else None
         return found
 
     def timed_out(self, attempt: Attempt) -> tuple[Failure, int]:
@@ -360,15 +465,13 @@ class Runner:
         policy = self._policy(attempt.claim, task_type)
         return policy.delay_ms(attempt.claim.retries + 1, self._jitter())
 
-    def _arguments(self, task_type: TaskType, attempt: Attempt) -> dict[str, Any]:
-        arguments: dict[str, Any] = {}
-        if task_type.payload_parameter is not None:
-            arguments[task_type.payload_parameter] = task_type.validate(
-                json_text.read(attempt.claim.payload, "payload")
-            )
-        if task_type.context_parameter is not None:
-            arguments[task_type.context_parameter] = attempt.context
-        return arguments
+    async def _arguments(self, task_type: TaskType, attempt: Attempt) -> dict[str, Any]:
+        parameters, payload = task_type.parameters, None
+        if attempt.claim.depends_on:
+            await self._parents(attempt)
+        if parameters.take_payload:
+            payload = task_type.validate(await self.payload(attempt))
+        return parameters.arguments(payload, attempt.context)
 
     def _policy(self, claim: Claim, task_type: TaskType | None) -> RetryPolicy:
         if task_type is None:
@@ -393,13 +496,17 @@ class Runner:
             self._say_failed(attempt, failure, raised or error)
             if attempt.amendment is not None:
                 await self._store.amend(attempt.claim, attempt.amendment)
-            return await self._store.fail(attempt.claim, failure, delay_ms)
+            status = await self._store.fail(attempt.claim, failure, delay_ms, untold=attempt.untold)
+            if not attempt.ended_early:
+                self.show(attempt, status, failure, delay_ms)
+            return status
 
         return await self._record(attempt, end, fail, error=error or TaskError(failure.message, code=failure.code))
 
     async def _settle_cancelled(self, attempt: Attempt) -> Status:
         await attempt.reported()
-        await self._store.settle_cancelled(attempt.claim)
+        if await self._store.settle_cancelled(attempt.claim):
+            self.show(attempt, Status.CANCELLED)
         return Status.CANCELLED
 
     async def _record(
@@ -426,8 +533,14 @@ class Runner:
             return self._lost(attempt, exc)
         return self._outcome(attempt, status, note=note, value=value, error=error)
 
+    def show(self, attempt: Attempt, status: Status, failure: Failure | None = None, delay_ms: int = 0) -> None:
+        """Show on the terminal how an attempt ended, and with which status of its task."""
+        if self._lines is not None and self._lines.has_room():
+            took_s = time.monotonic() - attempt.started
+            self._lines.add(end_of(attempt.claim, status, took_s, failure, again_s=delay_ms / 1000))
+
     def _say_failed(self, attempt: Attempt, failure: Failure, raised: BaseException | None) -> None:
-        """Log that an attempt failed: in the task's log, and in this process's log unless Celery does that."""
+        """Log that an attempt failed: in the task's log, and in this process's unless Celery or a shown line does."""
         claim = attempt.claim
         line = failure_line(claim, failure, raised)
         attempt.log(line, always=True)
@@ -463,8 +576,16 @@ class Runner:
         return AttemptEnd(status, note, value, error, time.monotonic() - attempt.started)
 
 
-#: The code of the frame that calls an async handler.
-_CALL = Runner._call.__code__
+#: The code of the frames that call an async handler; each has the variable `attempt`.
+_CALLS: Final[set[CodeType]] = set()
+
+
+def counts_as_handler(call: Callable[..., Any]) -> None:
+    """Take a function for one that calls the handler of its variable `attempt` on the loop, to find who blocks it."""
+    _CALLS.add(call.__code__)
+
+
+counts_as_handler(Runner._call)
 
 
 def failure_of(exc: BaseException, final_errors: tuple[type[BaseException], ...] = ()) -> Failure:

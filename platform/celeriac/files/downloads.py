@@ -13,7 +13,7 @@ from celeriac.errors import FileMissingError, FileNotAllowedError
 from celeriac.files.names import media_type_of, safe_extension
 from celeriac.files.objects import ObjectStore
 from celeriac.model import Status, Task
-from celeriac.tasks.registry import TypeHooks
+from celeriac.tasks.task_type import TypeHooks
 
 #: Types that a browser may show, because they cannot run scripts or refer to other resources. SVG and HTML can.
 _INERT: Final = frozenset(

@@ -10,7 +10,7 @@ from typing import Any, Final
 MAX_TRACEBACK: Final = 6000
 #: The modules that call handlers.
 _CALLERS: Final = frozenset(
-    {"celeriac.execution.runner", "celeriac.remote_worker.execution", "celeriac_tasks.engine.base"}
+    {"celeriac.execution.runner", "celeriac.remote_worker.execution", "celeriac_tasks.engine.attempts.base"}
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from celeriac.chart_buckets import BUCKETS, MAX_BUCKETS, bucket_of
 from celeriac.errors import InvalidSubmissionError, Violation
-from celeriac.history.stats import BUCKETS, MAX_BUCKETS, Bucket, HistoryChart
+from celeriac.history.stats import Bucket, HistoryChart
 from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
 
 #: Most buckets if the caller does not name a size.
@@ -35,13 +36,9 @@ def span_of(start: datetime | None, end: datetime, bucket: str | None, *, most: 
     Without a size, it is the smallest one that makes at most `most` buckets. Raises `InvalidSubmissionError` about
     `from` or `bucket`.
     """
-    end_ms = ms_from_utc(end)
-    start_ms = end_ms - BUCKETS["1h"] if start is None else ms_from_utc(start)
-    if start_ms >= end_ms:
-        raise InvalidSubmissionError([Violation("from", "must be before `to`")])
-    if bucket is not None and bucket not in BUCKETS:
-        raise InvalidSubmissionError([Violation("bucket", f"must be one of {', '.join(BUCKETS)}")])
-    name = bucket or next((n for n, ms in BUCKETS.items() if (end_ms - start_ms) / ms <= most), "1d")
+    start = end - timedelta(hours=1) if start is None else start
+    name = bucket_of(start, end, bucket, most=most)
+    start_ms, end_ms = ms_from_utc(start), ms_from_utc(end)
     size_ms = BUCKETS[name]
     start_ms -= start_ms % size_ms
     end_ms += -end_ms % size_ms
@@ -65,7 +62,7 @@ def chart_record(span: Span, chart: HistoryChart) -> dict[str, Any]:
 def _counts(bucket: Bucket) -> dict[str, Any]:
     return {
         "submitted": bucket.submitted,
-        **{status.wire: bucket.ended[status.value] for status in Status if status.final},
+        **{status.wire: bucket.ended[status.stored] for status in Status if status.final},
         "run": bucket.run.summary(),
         "wait": bucket.wait.summary(),
     }

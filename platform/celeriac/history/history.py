@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,12 +16,14 @@ from celeriac.database.migrating import check
 from celeriac.database.page_bytes import PAGE_BYTES, fitting
 from celeriac.database.task_tables import events
 from celeriac.errors import JsonError, TaskNotFoundError
-from celeriac.history import queries
+from celeriac.history import queries, workflows
 from celeriac.history.rows import damage_of, record_of
 from celeriac.history.stats import HistoryChart, chart_of, statements
-from celeriac.model import Event, KeptTask, LogLine
+from celeriac.history.workflows import WorkflowFilter, WorkflowPage
+from celeriac.model import Event, KeptTask, LogLine, Workflow, utc_from_ms
+from celeriac.signals.records import TaskStep
 from celeriac.store.records import log_line_from_entry, task_from_hash
-from celeriac.store.watching.feed import LOG, TIMELINE
+from celeriac.store.watching.feed import LOG, STEP, TIMELINE
 from celeriac.task_filter import DEFAULT_LIMIT, Sort, TaskFilter
 
 
@@ -87,6 +90,19 @@ class History:
             following = Cursor(sort, queries.sort_value(sort, last), last["task_id"]).encoded()
         return TaskPage([_kept(row) for row in rows[:fit]], following)
 
+    async def workflow(self, workflow_id: str) -> Workflow:
+        """Return one workflow with its nodes; raises `WorkflowNotFoundError`."""
+        return await workflows.workflow(self.engine, workflow_id)
+
+    async def workflows(self, wanted: WorkflowFilter, *, limit: int, cursor: str | None = None) -> WorkflowPage:
+        """Return a page of the workflows that the filter selects, the newest first; raises `BadCursorError`."""
+        return await workflows.page(self.engine, wanted, limit=limit, cursor=cursor)
+
+    async def ids(self, prefix: str, *, limit: int, user_id: str | None = None) -> list[str]:
+        """Return the first ids that begin with `prefix`, in order; with `user_id` only of this user's tasks."""
+        async with reading(self.engine) as connection:
+            return list((await connection.execute(queries.ids(prefix, limit, user_id))).scalars())
+
     async def count(self, task_filter: TaskFilter) -> int:
         """Return how many tasks the filter selects."""
         async with reading(self.engine) as connection:
@@ -143,6 +159,24 @@ class History:
         """Return up to `count` lines of a task's log that history has, after the stream id `after`, in order."""
         found = await self.events(task_id, after=after, count=count, kinds=(LOG,))
         return [log_line_from_entry(event.id, event.fields) for event in found]
+
+    async def steps(self, task_id: str) -> list[tuple[int, TaskStep]]:
+        """Return the steps of a task that history has with their numbers, in order; those that can be read."""
+        found = []
+        # A task has at most 5,000 (`steps.most`), of 8 MiB together.
+        for event in await self.events(task_id, count=5000, kinds=(STEP,)):
+            at_ms, _, number = event.id.partition("-")
+            with suppress(KeyError, ValueError):
+                result = event.fields["result"]
+                step = TaskStep(
+                    name=event.fields["name"],
+                    started_at=utc_from_ms(int(event.fields["began"])),
+                    finished_at=utc_from_ms(int(at_ms)),
+                    size=len(result.encode()),
+                    result=json_text.read(result),
+                )
+                found.append((int(number), step))
+        return sorted(found, key=lambda pair: pair[0])
 
 
 def _long_bytes(row: Any) -> int:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from celeriac.database.engine import reading, writing
 from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import HistoryUnavailableError
+from celeriac.history.workflows import delete_workflows, over
 from celeriac.model import Status
 from celeriac.settings import Retentions
 from celeriac.store.roles.role import Role
@@ -30,7 +31,7 @@ _BREATH_S: Final = 0.05
 #: Pause between two updates of the statistics from which SQLite chooses its indexes (seconds).
 _OPTIMIZE_S: Final = 3600.0
 
-_OPEN: Final = [status.value for status in Status if not status.final]
+_OPEN: Final = [status.stored for status in Status if not status.final]
 _c: Final = tasks.c
 
 
@@ -58,6 +59,8 @@ class Pruner(Role):
                 if deleted := await self._prune(task_type, now_ms):
                     log.info("history: deleted %d tasks of type %s whose retention is over", deleted, task_type)
                     return _BREATH_S
+            if await self._prune_workflows(now_ms):
+                return _BREATH_S
             if await self._prune_lost(now_ms):
                 return _BREATH_S
             await self._optimize()
@@ -94,6 +97,17 @@ class Pruner(Role):
             ids = (await connection.execute(over.with_for_update(skip_locked=True))).scalars().all()
             await _delete(connection, ids)
         return len(ids)
+
+    async def _prune_workflows(self, now_ms: int) -> bool:
+        """Delete one batch of workflows whose retention is over; returns whether there were any."""
+        before_ms = now_ms - round(self._retentions.history_s * 1000)
+        async with reading(self._engine) as connection:
+            # Check without the write lock first: nearly always there is nothing to do.
+            if not await over(connection, before_ms, 1):
+                return False
+        async with writing(self._engine) as connection:
+            await delete_workflows(connection, await over(connection, before_ms, _BATCH))
+        return True
 
     async def _prune_lost(self, now_ms: int) -> bool:
         """Look at one batch of open tasks that are older than any retention; returns whether there are more."""

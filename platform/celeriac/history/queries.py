@@ -69,6 +69,14 @@ def one(task_id: str) -> Select[Any]:
     return select(tasks).where(_c.task_id == task_id)
 
 
+def ids(prefix: str, limit: int, user_id: str | None) -> Select[Any]:
+    """Return the statement for the first ids that begin with `prefix`, in order."""
+    found = select(_c.task_id).where(*_beginning(_plain(prefix)))
+    if user_id is not None:
+        found = found.where(_c.user_id == _plain(user_id))
+    return found.order_by(_c.task_id).limit(limit)
+
+
 def _branch(
     conditions: list[ColumnElement[bool]], task_filter: TaskFilter, sort: Sort, limit: int, after: Cursor | None
 ) -> Select[Any]:
@@ -96,13 +104,13 @@ def _branches(task_filter: TaskFilter, *, tags_by_join: bool = True) -> Iterator
     for tag in task_filter.tag[1:] if tags_by_join else task_filter.tag:
         tagged = tags.alias()
         shared.append(exists().where(tagged.c.tag == tag, tagged.c.task_id == _c.task_id))
-    for of_status in [[_c.status == status.value] for status in task_filter.status] or [[]]:
+    for of_status in [[_c.status == status.stored] for status in task_filter.status] or [[]]:
         for of_search in _searches(task_filter.q):
             yield [*shared, *of_status, *of_search]
 
 
 def _conditions(task_filter: TaskFilter) -> Iterator[ColumnElement[bool]]:
-    for name in ("type", "queue", "user_id", "definition_id"):
+    for name in ("type", "queue", "user_id", "definition_id", "workflow_id"):
         if (value := getattr(task_filter, name)) is not None:
             yield _c[name] == _plain(value)
     for name in ("created", "finished"):
@@ -117,9 +125,13 @@ def _searches(q: str | None) -> list[list[ColumnElement[bool]]]:
     if q is None:
         return [[]]
     q = _plain(q)
-    of_id = and_(_c.task_id >= q, _c.task_id < q + "\U0010ffff")
+    of_id = and_(*_beginning(q))
     in_message = func.lower(_c.error_message).contains(q.lower(), autoescape=True)
     return [[of_id], [_c.error_message.is_not(None), in_message, ~of_id]]
+
+
+def _beginning(prefix: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _c.task_id >= prefix, _c.task_id < prefix + "\U0010ffff"
 
 
 def _plain(text: str) -> str:

@@ -15,13 +15,15 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.migrating import check
-from celeriac.errors import HistoryUnavailableError
+from celeriac.errors import HistoryUnavailableError, WorkflowNotFoundError
 from celeriac.history.rows import row_of
+from celeriac.history.workflows import WorkflowWriter
 from celeriac.history.writing import Writer
 from celeriac.model import Status
 from celeriac.settings import LedgerSettings
 from celeriac.store.roles.role import Role
 from celeriac.store.watching.feed import EventFeed, FeedEntry
+from celeriac.task_fields import status_of
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,15 @@ _LONGEST_PAUSE_S: Final = 10.0
 _RESYNC_PAGE: Final = 200
 _RESYNC_EVENTS: Final = 1000
 #: By the setting `ledger.log`: how a task must end for its log to be kept.
-_LOGGED: Final = {"none": (), "failed": (Status.FAILED,), "all": tuple(status for status in Status if status.final)}
+_LOGGED: Final = {
+    "none": (),
+    "failed": (Status.FAILED.stored,),
+    "all": tuple(status.stored for status in Status if status.final),
+}
 #: Logs that are held in memory at once; a line has at most about 24 KiB.
 _LOGS_AT_ONCE: Final = 5
+#: Workflows that are held in memory at once; one may have thousands of nodes.
+_WORKFLOWS_AT_ONCE: Final = 20
 #: A consumer that has not read for this long is forgotten (seconds).
 _UNSEEN_S: Final = 3600.0
 
@@ -52,6 +60,7 @@ class Recorder(Role):
         self._settings = ledger
         self._lease_s = lease_s
         self._writer = Writer(engine, progress=ledger.progress)
+        self._workflow_writer = WorkflowWriter(engine)
         #: Entries that were read and are not acknowledged yet.
         self._batch: list[FeedEntry] = []
         self._checked = False
@@ -115,10 +124,31 @@ class Recorder(Role):
             if not entry.task_id:
                 continue  # another program added it to the stream
             of_task.setdefault(entry.task_id, []).append(entry)
+        await self._record_workflows({entry.workflow_id: entry for entry in entries if entry.workflow_id})
         async for records in self._feed.records(of_task):
             rows = _rows(records)
             await self._writer.write(rows, [entry for task_id in records for entry in of_task[task_id]])
             await self._record_logs(records)
+            await self._record_steps(records)
+
+    async def _record_steps(self, records: Mapping[str, Mapping[str, str]]) -> None:
+        """Write the steps of tasks that have ended, of one after the other: those of one may be 8 MiB."""
+        for task_id, record in records.items():
+            if "noted" in record and status_of(record.get("status", "")).final:
+                await self._writer.write_steps(task_id, await self._feed.steps_of(task_id))
+
+    async def _record_workflows(self, last: Mapping[str, FeedEntry]) -> None:
+        """Write workflows as they are now; `last` has the last event of each."""
+        found, lost = [], {}
+        for workflow_id, entry in last.items():
+            try:
+                found.append(await self._feed.workflow(workflow_id))
+            except WorkflowNotFoundError:
+                lost[workflow_id] = (entry.rev, entry.event.fields.get("status", ""))
+            if len(found) == _WORKFLOWS_AT_ONCE:
+                await self._workflow_writer.write(found, {})
+                found = []
+        await self._workflow_writer.write(found, lost)
 
     async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
         """Write the last lines of the logs that history keeps; a log is complete when its task has ended."""
@@ -136,10 +166,14 @@ class Recorder(Role):
         task_ids, cursor = page
         async for records in self._feed.records(task_ids):
             rows = _rows(records)
+            of_workflows = {record.get("workflow_id", ""): FeedEntry.unknown() for record in records.values()}
+            of_workflows.pop("", None)
+            await self._record_workflows(of_workflows)
             for start in range(0, len(rows), 20):
                 some = dict(list(rows.items())[start : start + 20])
                 await self._writer.write(some, await self._feed.events_of(list(some), _RESYNC_EVENTS))
                 await self._record_logs({task_id: records[task_id] for task_id in some})
+                await self._record_steps({task_id: records[task_id] for task_id in some})
         await self._feed.resync_done(number, cursor)
         if cursor == "0":
             log.warning("history is complete again, except for what the store no longer had")

@@ -12,10 +12,6 @@ from sqlalchemy import Select, func, literal, select
 from celeriac.database.task_tables import tasks
 from celeriac.history.durations import percentile
 
-#: Sizes of buckets by name (ms). Days are UTC days.
-BUCKETS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "1d": 86_400_000}
-MAX_BUCKETS: Final = 2_000
-
 _c: Final = tasks.c
 
 

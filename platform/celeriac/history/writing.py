@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import and_, or_
+from sqlalchemy import and_, delete, or_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac import json_text
@@ -20,7 +20,7 @@ from celeriac.database.engine import RowRefusedError, writing
 from celeriac.errors import JsonError
 from celeriac.history.rows import clean
 from celeriac.model import Status
-from celeriac.store.watching.feed import LOG, FeedEntry
+from celeriac.store.watching.feed import LOG, STEP, FeedEntry
 from celeriac.task_fields import status_of
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,21 @@ class Writer:
                 except RowRefusedError as exc:
                     log.error("task %s is left out of the history: the database refuses it: %s", task_id, exc)
 
+    async def write_steps(self, task_id: str, entries: Sequence[FeedEntry]) -> None:
+        """Replace the steps that history has of a task, all or nothing; a retry may have forgotten some of them.
+
+        Raises `HistoryUnavailableError`. Data that the database refuses is left out, and logged.
+        """
+        c = tables.events.c
+        try:
+            async with writing(self._engine) as connection:
+                # Their slots are beside each other in the primary key.
+                old = delete(tables.events).where(c.task_id == task_id, c.slot > f"{STEP}-", c.slot < f"{STEP}.")
+                await connection.execute(old)
+                await self._insert_event(connection, event_rows(entries, progress=self._progress))
+        except RowRefusedError as exc:
+            log.error("the steps of task %s are left out of the history: the database refuses them: %s", task_id, exc)
+
     async def _write(
         self, rows: Iterable[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
     ) -> None:
@@ -132,7 +147,7 @@ def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str,
         event = entry.event
         at_ms, _, seq = event.id.partition("-")
         # The id of a log line belongs to another stream.
-        slot = f"log-{event.id}" if event.kind == LOG else event.id
+        slot = f"{event.kind}-{event.id}" if event.kind in (LOG, STEP) else event.id
         if event.kind == "progress" and progress != "all":
             if progress == "none":
                 continue
@@ -165,7 +180,7 @@ def _rows_of_events(entries: Iterable[FeedEntry]) -> list[dict[str, Any]]:
             continue
         row |= {
             "rev": entry.rev,
-            "status": status.value,
+            "status": status.stored,
             "attempt": int(attempt) if (attempt := fields.get("attempt", "")).isdecimal() else 0,
             "updated_ms": at_ms,
             "finished_ms": at_ms if status.final else None,
@@ -183,7 +198,7 @@ def _unknown_task(task_id: str, at_ms: int) -> dict[str, Any]:
         "rev": 0,
         "type": "",
         "queue": "default",
-        "status": Status.PENDING.value,
+        "status": Status.PENDING.stored,
         "priority": 0,
         "attempt": 0,
         "max_retries": 0,

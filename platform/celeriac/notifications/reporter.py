@@ -18,12 +18,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from celeriac.errors import CeleriacError, StoreUnavailableError
-from celeriac.execution.forking import call_after_fork, keep_inherited
-from celeriac.execution.loop_thread import LoopThread
 from celeriac.installation.discovery import joined_settings
 from celeriac.model import LeaseState, Status
 from celeriac.settings import Settings
 from celeriac.store.patience import until_back
+from celeriac.threads.forking import call_after_fork, keep_inherited
+from celeriac.threads.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from celeriac.store.notified import Heard, NotifiedTasks

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import TaskError
 from celeriac.handlers.tracebacks import traceback_text
+from celeriac.model import Failure, Status
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.outbox import Outbox, Result
-from celeriac.remote_worker.task import RemoteTask
+from celeriac.remote_worker.task import RemoteTask, WaitsForSignal
+from celeriac.terminal.task_end import TaskEnd, error_text
 
 if TYPE_CHECKING:
     from celeriac.remote_worker.connection import Connection
-
-log = logging.getLogger("celeriac.remote_worker")
 
 #: A coroutine function, or a plain function, which runs in a thread of its own.
 Handler = Callable[[RemoteTask], Any]
@@ -42,6 +41,8 @@ class Execution:
         self.outbox: Outbox | None = outbox
         self.task = RemoteTask(message, self)
         self.answer: Result | None = None
+        #: How it ended, for the terminal; None until then.
+        self.end: TaskEnd | None = None
         #: The connection and the message that gave the task again before its cancelled run had stopped.
         self.following: tuple[Connection, dict[str, Any]] | None = None
         self._handler = handler
@@ -99,23 +100,34 @@ class Execution:
             result = await (self._in_a_thread() if self._in_thread else self._handler(self.task))
             text = messages.complete(task_id, result, self._duration_ms(), limit=self._limit)
             ok = True
+            self._ended(Status.COMPLETED)
+        except WaitsForSignal as exc:
+            # Not to be kept as an answer: a task that is given again looks at its signals anew.
+            text = self._waiting(exc)
         except asyncio.CancelledError as exc:
             if self.task.cancelled:
                 text = messages.cancelled(task_id, self._duration_ms())
+                self._ended(Status.CANCELLED)
             else:
                 text = messages.failed(task_id, exc, self._duration_ms())
+                self._ended(Status.RETRYING, exc)
         except Exception as exc:
             # A `TaskError` is raised on purpose, so that the log needs no traceback.
             expected = isinstance(exc, TaskError)
-            log.log(
-                logging.INFO if expected else logging.WARNING, "task %s failed: %s", task_id, exc, exc_info=not expected
-            )
             text = messages.failed(task_id, exc, self._duration_ms())
+            self._ended(Status.RETRYING if messages.may_run_again(exc) else Status.FAILED, exc)
             trace = {} if expected else {"traceback": traceback_text(exc)}
             self.send_log(task_id, "warning", "attempt failed", {"error": str(exc), **trace})
         self.task.flush()
         self.answer = Result(task_id, text, ok)
         self._done(self)
+
+    def _waiting(self, wait: WaitsForSignal) -> str:
+        try:
+            return messages.wait(self.task.id, wait.signal, wait.timeout_s, wait.schema, wait.title)
+        except TaskError as exc:
+            self._ended(Status.FAILED, exc)
+            return messages.failed(self.task.id, exc, self._duration_ms())
 
     async def _in_a_thread(self) -> Any:
         """Run the handler in a daemon thread: a thread of a pool would keep the process alive."""
@@ -145,6 +157,12 @@ class Execution:
         threading.Thread(target=work, name=f"remote-task-{self.task.id}", daemon=True).start()
         result = await future
         return await result if isinstance(result, Awaitable) else result
+
+    def _ended(self, status: Status, error: BaseException | None = None) -> None:
+        """Note how the attempt ended. The server decides whether a task that failed runs again."""
+        said = "" if error is None else error_text(Failure("exception", messages.error_text(error), retryable=True))
+        took_s = time.monotonic() - self._began
+        self.end = TaskEnd("", "remote", self.task.id, status, took_s, error=said, again_s=None)
 
     def _duration_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

@@ -59,6 +59,17 @@ def log(task_id: str, level: str, message: str, data: Mapping[str, Any]) -> str:
     return json_text.describe({**line, "data": dict(data)} if data else line)
 
 
+def wait(task_id: str, signal: str, timeout_s: float | None, schema: Any, title: str | None) -> str:
+    """Let a task wait for a signal; raises `SkipRetry` for a schema that is not JSON."""
+    message: dict[str, Any] = {"type": "task_wait", "taskId": task_id, "signal": signal}
+    further = {"timeout_s": timeout_s, "schema": schema, "title": title}
+    message |= {name: value for name, value in further.items() if value is not None}
+    try:
+        return json_text.write(message, "the wait")
+    except JsonError as exc:
+        raise SkipRetry(f"the task cannot wait: {exc}", code="invalid_wait") from exc
+
+
 def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:
     """Answer a task; raises `SkipRetry` if the result is not JSON or the message is longer than `limit` bytes."""
     try:
@@ -85,15 +96,24 @@ def complete(task_id: str, result: Any, duration_ms: int, *, limit: int) -> str:
 
 def failed(task_id: str, error: BaseException, duration_ms: int) -> str:
     """Report that a task failed. A `TaskError` gives the code and says whether another attempt may help."""
-    text = _text_of(error)
     message: dict[str, Any] = {"type": "task_error", "taskId": task_id, "duration": duration_ms}
+    message["error"] = error_text(error)
     if isinstance(error, TaskError):
-        message |= {"error": text or type(error).__name__, "code": str(error.code)}
-        if not error.retryable:
-            message["retryable"] = False
-    else:
-        message["error"] = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        message["code"] = str(error.code)
+    if not may_run_again(error):
+        message["retryable"] = False
     return _text(message)
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception in words: with its class, unless it was raised on purpose."""
+    name, text = type(error).__name__, _text_of(error)
+    return text or name if isinstance(error, TaskError) else f"{name}: {text}" if text else name
+
+
+def may_run_again(error: BaseException) -> bool:
+    """Return whether another attempt may help."""
+    return not isinstance(error, TaskError) or bool(error.retryable)
 
 
 def cancelled(task_id: str, duration_ms: int) -> str:

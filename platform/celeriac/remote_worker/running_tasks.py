@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from celeriac.remote_worker import messages
 from celeriac.remote_worker.connection import Connection
 from celeriac.remote_worker.execution import Execution, Handler
 from celeriac.remote_worker.outbox import Result
+from celeriac.terminal.task_lines import TaskLines
 
 log = logging.getLogger("celeriac.remote_worker")
 
@@ -29,8 +31,18 @@ class RunningTasks:
     """
 
     def __init__(
-        self, handler: Handler, *, concurrency: int, models: Sequence[str], name: str | None, limit: int
+        self,
+        handler: Handler,
+        *,
+        concurrency: int,
+        models: Sequence[str],
+        name: str | None,
+        limit: int,
+        group: str,
+        lines: TaskLines,
     ) -> None:
+        self._group = group
+        self._lines = lines
         self._handler = handler
         self._concurrency = concurrency
         self._models = tuple(models)
@@ -130,6 +142,8 @@ class RunningTasks:
     def _done(self, execution: Execution) -> None:
         task_id, connection = execution.task.id, self._connection
         del self._executions[task_id]
+        if (ended := execution.end) is not None and self._lines.has_room():
+            self._lines.add(replace(ended, group=self._group))
         if not self._executions:
             self._idle.set()
         if execution.answer is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from celeriac.handlers.stopping import Stoppable
 from celeriac.remote_worker.task_logger import TaskLogger
 
+_NO_DEFAULT: Final[Any] = object()
 #: Shortest time between two reports of one task (seconds). The last report is always sent.
 _REPORT_INTERVAL_S: Final = 0.05
 
@@ -28,6 +29,14 @@ class Sender(Protocol):
     async def send_delta(self, task_id: str, content: str) -> None:
         """Queue a partial result, waiting for room."""
         ...
+
+
+class WaitsForSignal(BaseException):
+    """Ends a run of the handler whose task waits for a signal; `except Exception` does not catch it."""
+
+    def __init__(self, signal: str, timeout_s: float | None, schema: Any, title: str | None) -> None:
+        self.signal, self.timeout_s, self.schema, self.title = signal, timeout_s, schema, title
+        super().__init__(f"waits for the signal {signal}")
 
 
 class RemoteTask(Stoppable):
@@ -49,6 +58,10 @@ class RemoteTask(Stoppable):
         self.timeout_ms: int | None = message.get("timeoutMs")
         #: The user for whom the task runs.
         self.user_id: str | None = message.get("userId")
+        #: The tasks that this one depends on, by id: `{"status", "result", "error"}` of each.
+        self.parents: dict[str, dict[str, Any]] = message.get("parents") or {}
+        self._signals: dict[str, Any] = message.get("signals") or {}
+        self._timed_out: Sequence[str] = message.get("timed_out") or ()
         self._sender = sender
         self._loop = asyncio.get_running_loop()
         #: A logger whose lines also go into the task's log: `task.log.info("page %d", 3)`. `extra=` becomes their data.
@@ -72,6 +85,29 @@ class RemoteTask(Stoppable):
     def data(self) -> Any:
         """The work, if it is not a chat."""
         return self.payload.get("data")
+
+    def wait_for(
+        self,
+        signal: str,
+        *,
+        schema: Mapping[str, Any] | bool | None = None,
+        timeout_s: float | None = None,
+        title: str | None = None,
+        default: Any = _NO_DEFAULT,
+    ) -> Any:
+        """Return the value of a signal. Call it without `await`.
+
+        If it is not there, the handler ends here and this worker is free. When the signal comes, or after `timeout_s`
+        seconds, the handler runs again from the top, as the same attempt, on any worker of the group. `schema` is a
+        JSON schema for the value. After the time, this returns `default`, and raises `TimeoutError` if there is none.
+        """
+        if signal in self._signals:
+            return self._signals[signal]
+        if signal in self._timed_out:
+            if default is _NO_DEFAULT:
+                raise TimeoutError(f"the signal {signal} has not come in time")
+            return default
+        raise WaitsForSignal(signal, timeout_s, schema, title)
 
     def progress(self, percentage: float, message: str = "", *, stage: str = "") -> Awaitable[None]:
         """Report progress, 0 to 100, with a message and a stage for people.

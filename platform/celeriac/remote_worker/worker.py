@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import signal
 import ssl as tls
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -23,13 +23,15 @@ from celeriac.remote_worker.backoff import REFUSED, RESTARTING, pause_s
 from celeriac.remote_worker.connection import Connection
 from celeriac.remote_worker.execution import Handler
 from celeriac.remote_worker.running_tasks import RunningTasks
-
-log = logging.getLogger("celeriac.remote_worker")
+from celeriac.remote_worker.voice import be_heard, log, own_lines
+from celeriac.terminal.task_lines import TaskLines
 
 H = TypeVar("H", bound=Handler)
 
 #: Answers to the handshake that a later attempt would not change.
 _FINAL_ANSWERS: Final = frozenset({400, 401, 403, 404, 405, 426})
+#: The exit code of a worker that the server refuses.
+_WRONG_INPUT: Final = 2
 #: How long the server may take to answer after the worker said that it leaves (seconds).
 _ANSWER_S: Final = 5.0
 
@@ -41,6 +43,9 @@ class RemoteWorker:
     is found as `celeriac.Client` finds it. The handler gets a `RemoteTask` and returns a value that can be written
     as JSON. A coroutine function runs in the event loop, a plain function in a thread. An exception fails the task:
     `SkipRetry` for good, any other by the retry policy of the task.
+
+    It says on standard error when it connects, and shows each task that ends in one line; `quiet` leaves these out, and
+    `task_lines` shows them elsewhere. If the program has set up logging, the logger `celeriac.remote_worker` is used.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class RemoteWorker:
         reconnect_max_s: float = 30.0,
         max_message_bytes: int = 16 * 1024**2,
         ssl: tls.SSLContext | None = None,
+        quiet: bool = False,
+        task_lines: TaskLines | None = None,
     ) -> None:
         if concurrency < 1:
             raise SettingsError(f"concurrency must be at least 1, not {concurrency}")
@@ -74,6 +81,8 @@ class RemoteWorker:
         self._reconnect_max_s = reconnect_max_s
         self._max_message_bytes = max_message_bytes
         self._ssl = ssl
+        self._quiet = quiet
+        self._lines = task_lines
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -92,9 +101,16 @@ class RemoteWorker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C). Running tasks finish, unless a second signal comes.
 
-        Raises `WorkerRefusedError` if the server refuses this worker.
+        If the server refuses this worker, say why on standard error and exit with code 2. Raises `RuntimeError` where
+        an event loop runs already, as in a notebook: use `run_async` there.
         """
-        asyncio.run(self._run_with_signals())
+        if _in_a_loop():
+            raise RuntimeError("an event loop runs here already, as in a notebook: use `await worker.run_async()`")
+        try:
+            asyncio.run(self._run_with_signals())
+        except WorkerRefusedError as exc:
+            sys.stderr.write(f"celeriac: {exc}\n")
+            raise SystemExit(_WRONG_INPUT) from None
 
     async def run_async(self) -> None:
         """Work until `stop` is called or the coroutine is cancelled. Does not handle signals.
@@ -106,18 +122,23 @@ class RemoteWorker:
                 "this remote worker has no handler: pass one, or decorate a function with @worker.handler"
             )
         self._loop = asyncio.get_running_loop()
+        be_heard()
+        lines = self._lines or own_lines(quiet=self._quiet)
         tasks = RunningTasks(
             self._handler,
             concurrency=self._concurrency,
             models=self._models,
             name=self._name,
             limit=self._max_message_bytes,
+            group=self._group,
+            lines=lines,
         )
         try:
             await self._work(tasks)
         finally:
             self._loop = None
             await tasks.abandon()
+            lines.close()
 
     def stop(self) -> None:
         """Take no more tasks, let running ones finish for up to `drain_timeout_s`, and end. Any thread may call it."""
@@ -150,7 +171,7 @@ class RemoteWorker:
                 return
             longest_s = 1.0 if code in RESTARTING else self._reconnect_max_s
             pause = pause_s(failures, code, longest_s=longest_s, random=random.random())  # noqa: S311 - spreads load
-            log.info("connecting again in %.1f s", pause)
+            log.info("connecting to %s again in %.1f s", self.url, pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
@@ -248,6 +269,14 @@ class RemoteWorker:
             stopping.cancel()
             connecting.cancel()
             await asyncio.wait({stopping, connecting})
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _address(url: str | None, token: str | None) -> Address:

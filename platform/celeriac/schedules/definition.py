@@ -25,6 +25,8 @@ from celeriac.schedules.times.wall_clock import zone
 
 #: The namespace from which ids of instances derive (a random UUID).
 _NAMESPACE: Final = uuid.UUID("5b0c2f5e-9c1d-4a53-8f0e-0b7c3d1e9a42")
+#: The metadata field of a definition that follows the code: the function that has the schedule.
+PLACE: Final = "code"
 
 
 class TaskTriggerType(StrEnum):
@@ -119,7 +121,9 @@ class Definition:
     rev: int
     status: DefinitionStatus
     trigger_type: TaskTriggerType
-    #: `api`, or `celery` for an entry of Celery's own `beat_schedule`, which is read-only here.
+    #: `api`; `celery` for an entry of Celery's own `beat_schedule`, and `code` for a `schedule=` of a task type, which
+    #: are read-only; or the schedule of a project from which it was imported: `beat_schedule`, `django-celery-beat` or
+    #: `redbeat`.
     source: str
     name: str | None
     user_id: str | None
@@ -153,8 +157,15 @@ class Definition:
 
     @property
     def read_only(self) -> bool:
-        """Whether it comes from Celery's configuration."""
-        return self.source == "celery"
+        """Whether something else owns it: Celery's configuration, or the code."""
+        return self.source in ("celery", "code")
+
+    @property
+    def owner(self) -> str:
+        """Where a read-only definition can be changed, for people."""
+        if self.source == "celery":
+            return "it comes from Celery's beat_schedule: change it there"
+        return f"it follows the code: change `schedule=` of {self.spec.metadata.get(PLACE, 'its task type')}"
 
     def timetable(self, budget: Budget | None = None) -> Timetable:
         """Return its timetable, for one question; see `timetable_of`."""

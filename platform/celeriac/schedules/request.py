@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -18,12 +19,13 @@ from pydantic import (
 
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
-from celeriac.model import Submission, ms_from_utc
+from celeriac.model import ms_from_utc
 from celeriac.moments import MAX_DELAY_S, Moment
+from celeriac.schedules.celery_calls import edited_template, is_celery_call
 from celeriac.schedules.definition import Overlap, Spec, TaskTriggerType, content_of, timetable_of
 from celeriac.schedules.times.backlog import Misfire
 from celeriac.schedules.times.budget import ComputeLimits
-from celeriac.schedules.times.trigger_args import checked_args
+from celeriac.schedules.times.trigger_args import checked_args, in_seconds
 from celeriac.settings import GROUP_NAME, ScheduleSettings, Settings, parse_duration_s
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.registry import registry
@@ -84,13 +86,18 @@ class TriggerFields(BaseModel):
     trigger_args: Annotated[
         dict[str, Any] | None,
         Field(
-            description="`SCHEDULED`: `run_at`. `LOOP`: `interval` (seconds) or `cron`, or `rules` (several of them), "
-            "with `timezone` and `exclude` (a list of `{cron}`, `{date}` or `{from, to}`)."
+            description="`SCHEDULED`: `run_at`. `LOOP`: `interval` (seconds, or `30s`, `1h30m`) or `cron`, or `rules` "
+            "(several of them), with `timezone` and `exclude` (a list of `{cron}`, `{date}` or `{from, to}`)."
         ),
     ] = None
     start_at: Annotated[Moment | None, Field(description="No slot before; an interval counts from it.")] = None
     end_at: Annotated[Moment | None, Field(description="No slot after.")] = None
     jitter: Annotated[_Duration, Field(description="Each slot fires up to this much later.")] = 0
+
+    @field_validator("trigger_args")
+    @classmethod
+    def _in_seconds(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if value is None else in_seconds(value)
 
     @field_validator("trigger_type", mode="before")
     @classmethod
@@ -232,11 +239,12 @@ def build_spec(
     anchor_ms: int | None = None,
     future: bool = True,
     maker: str | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> Spec:
     """Return the checked spec; raises `InvalidSubmissionError` that names the fields.
 
     `anchor_ms` keeps the phase of an interval that is edited; `future` is false where the moment of a
-    SCHEDULED one was checked before.
+    SCHEDULED one was checked before. `before` is the template of a definition that is edited.
     """
     own = settings.schedule
     args = checked_args(
@@ -258,7 +266,7 @@ def build_spec(
         trigger_args=args,
         anchor_ms=now_ms if anchor_ms is None else anchor_ms,
         task=request.task,
-        run=template_of(_submission(request, settings, types, maker)),
+        run=_template(request, settings, types, maker, before),
         misfire=request.misfire,
         misfire_grace_ms=round(grace * 1000),
         catchup_window_ms=round(window * 1000),
@@ -275,8 +283,20 @@ def build_spec(
     return spec
 
 
-def _submission(request: DefinitionRequest, settings: Settings, types: TypeLookup, maker: str | None) -> Submission:
-    """Return the submission that each instance is a copy of."""
+def _is_registered(name: str, types: TypeLookup) -> bool:
+    """Return whether a type is more than a plain Celery task."""
+    known = types.get(name)
+    return known is not None and not known.hooks.celery_call
+
+
+def _template(
+    request: DefinitionRequest,
+    settings: Settings,
+    types: TypeLookup,
+    maker: str | None,
+    before: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what all instances have in common."""
     user_id = None if request.user_id is None else str(request.user_id)
     if request.task is None:
         document: dict[str, Any] = {
@@ -298,9 +318,11 @@ def _submission(request: DefinitionRequest, settings: Settings, types: TypeLooku
         document["user_id"] = user_id
     try:
         built = read_request(document)
+        if before is not None and is_celery_call(before, request.task) and not _is_registered(built.type, types):
+            return edited_template(before, built, settings)
         if isinstance(built.expires, datetime):
             raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
-        return build_submission(built, settings, types, repeatable=True, maker=maker)
+        return template_of(build_submission(built, settings, types, repeatable=True, maker=maker))
     except InvalidSubmissionError as exc:
         raise InvalidSubmissionError(
             [Violation(f"{field}.{v.field}" if v.field else field, v.message) for v in exc.violations]

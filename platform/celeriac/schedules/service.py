@@ -344,6 +344,7 @@ class Schedules:
             anchor_ms=known.spec.anchor_ms if keeps_phase(known, request) else now_ms,
             future=checked,
             maker=maker,
+            before=known.spec.run,
         )
         return replace(
             known,

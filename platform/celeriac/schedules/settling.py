@@ -26,7 +26,7 @@ async def settle(store: TaskStore, firings: FiringTable, task_ids: Sequence[str]
         return {}
     found = dict(zip(task_ids, await standings(store, task_ids), strict=True))
     outcomes = {
-        task_id: InstanceEnd(standing.status.value, standing.finished_ms or now_ms, standing.error)
+        task_id: InstanceEnd(standing.status.stored, standing.finished_ms or now_ms, standing.error)
         for task_id, standing in found.items()
         if standing is not None and standing.status.final
     }

@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from celeriac.execution.forking import call_after_fork, keep_inherited
-from celeriac.execution.loop_thread import LoopThread
 from celeriac.installation.discovery import import_from_here, joined_settings
 from celeriac.schedules.definition import TaskTriggerType
 from celeriac.settings import Settings
+from celeriac.threads.forking import call_after_fork, keep_inherited
+from celeriac.threads.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from celeriac.schedules.service import Schedules

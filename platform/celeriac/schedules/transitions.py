@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from celeriac.errors import IllegalDefinitionMoveError
 from celeriac.schedules.awaiting import (
@@ -34,8 +34,6 @@ from celeriac.schedules.definition import (
 from celeriac.schedules.overlaps import firing_of_slot, overlapped
 from celeriac.schedules.times.backlog import Backlog, backlog_of
 from celeriac.schedules.times.budget import Budget, TimetableCostError
-
-_READ_ONLY: Final = "it comes from Celery's beat_schedule: change it there"
 
 
 def begun(
@@ -217,7 +215,7 @@ def cancelled(
     """End it for good, and cancel its instances. `inside`: the caller may end read-only definitions."""
     _refuse(definition, "cancel", DefinitionStatus.CANCELLED, DefinitionStatus.COMPLETED)
     if definition.read_only and not inside:
-        raise IllegalDefinitionMoveError(definition.definition_id, definition.status, "cancel", _READ_ONLY)
+        raise IllegalDefinitionMoveError(definition.definition_id, definition.status, "cancel", definition.owner)
     now_ms = present_ms(definition, now_ms)
     after = ended(forgoing(definition, now_ms, budget), DefinitionStatus.CANCELLED, now_ms)
     after = replace(after, note=note, rev=definition.rev + 1)
@@ -309,9 +307,9 @@ def edited(
 
 
 def refuse_read_only(definition: Definition, wanted: str) -> None:
-    """Raise `IllegalDefinitionMoveError` if the definition comes from Celery's configuration."""
+    """Raise `IllegalDefinitionMoveError` if the definition has an owner elsewhere."""
     if definition.read_only:
-        raise IllegalDefinitionMoveError(definition.definition_id, definition.status, wanted, _READ_ONLY)
+        raise IllegalDefinitionMoveError(definition.definition_id, definition.status, wanted, definition.owner)
 
 
 def _refuse(definition: Definition, wanted: str, *statuses: DefinitionStatus) -> None:

@@ -7,36 +7,50 @@ in `WELL_KNOWN` need no prefix, and `NAME_FILE` names a file that holds the valu
 An unknown key is an error that names the nearest known one.
 """
 
-from celeriac.settings.access import AccessSettings, ServerTlsSettings
-from celeriac.settings.dispatch import DispatchSettings
-from celeriac.settings.engine import (
-    BlockedLoopSettings,
-    GroupSettings,
-    LedgerSettings,
-    TaskLogSettings,
-    TypeSettings,
-    UpSettings,
-    WorkerSettings,
-)
-from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
-from celeriac.settings.grpc_services import GrpcDefaults, GrpcService, GrpcServices, ResolvedGrpcService, TlsSettings
-from celeriac.settings.loading import (
-    WELL_KNOWN,
-    ClientEnvironment,
-    client_environment,
-    config_path,
-    configuration_files,
-    load_settings,
-    redis_url_of_parts,
-)
-from celeriac.settings.model import Settings
-from celeriac.settings.notifications import NotificationSettings
-from celeriac.settings.pages import PagesSettings
-from celeriac.settings.retention import Retentions
-from celeriac.settings.schedule import ScheduleSettings
-from celeriac.settings.server import ServerSettings
-from celeriac.settings.store import QueueSettings, StoreSettings
-from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celeriac.lazy_names import lazily
+
+if TYPE_CHECKING:
+    from celeriac.settings.access import AccessSettings, ServerTlsSettings
+    from celeriac.settings.dispatch import DispatchSettings
+    from celeriac.settings.engine import (
+        BlockedLoopSettings,
+        GroupSettings,
+        LedgerSettings,
+        StepSettings,
+        TaskLogSettings,
+        TypeSettings,
+        UpSettings,
+        WorkerSettings,
+    )
+    from celeriac.settings.files import ChainStep, FilesSettings, ProcessingSettings, S3Settings
+    from celeriac.settings.grpc_services import (
+        GrpcDefaults,
+        GrpcService,
+        GrpcServices,
+        ResolvedGrpcService,
+        TlsSettings,
+    )
+    from celeriac.settings.loading import (
+        WELL_KNOWN,
+        ClientEnvironment,
+        client_environment,
+        config_path,
+        configuration_files,
+        load_settings,
+        redis_url_of_parts,
+    )
+    from celeriac.settings.model import Settings
+    from celeriac.settings.notifications import NotificationSettings
+    from celeriac.settings.pages import PagesSettings
+    from celeriac.settings.retention import Retentions
+    from celeriac.settings.schedule import ScheduleSettings
+    from celeriac.settings.server import ServerSettings
+    from celeriac.settings.store import QueueSettings, StoreSettings
+    from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
 
 __all__ = [
     "GROUP_NAME",
@@ -65,6 +79,7 @@ __all__ = [
     "ServerTlsSettings",
     "Settings",
     "Size",
+    "StepSettings",
     "StoreSettings",
     "TaskLogSettings",
     "TlsSettings",
@@ -79,3 +94,64 @@ __all__ = [
     "parse_size_bytes",
     "redis_url_of_parts",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "celeriac.settings.access": (
+                "AccessSettings",
+                "ServerTlsSettings",
+            ),
+            "celeriac.settings.dispatch": ("DispatchSettings",),
+            "celeriac.settings.engine": (
+                "BlockedLoopSettings",
+                "GroupSettings",
+                "LedgerSettings",
+                "StepSettings",
+                "TaskLogSettings",
+                "TypeSettings",
+                "UpSettings",
+                "WorkerSettings",
+            ),
+            "celeriac.settings.files": (
+                "ChainStep",
+                "FilesSettings",
+                "ProcessingSettings",
+                "S3Settings",
+            ),
+            "celeriac.settings.grpc_services": (
+                "GrpcDefaults",
+                "GrpcService",
+                "GrpcServices",
+                "ResolvedGrpcService",
+                "TlsSettings",
+            ),
+            "celeriac.settings.loading": (
+                "WELL_KNOWN",
+                "ClientEnvironment",
+                "client_environment",
+                "config_path",
+                "configuration_files",
+                "load_settings",
+                "redis_url_of_parts",
+            ),
+            "celeriac.settings.model": ("Settings",),
+            "celeriac.settings.notifications": ("NotificationSettings",),
+            "celeriac.settings.pages": ("PagesSettings",),
+            "celeriac.settings.retention": ("Retentions",),
+            "celeriac.settings.schedule": ("ScheduleSettings",),
+            "celeriac.settings.server": ("ServerSettings",),
+            "celeriac.settings.store": (
+                "QueueSettings",
+                "StoreSettings",
+            ),
+            "celeriac.settings.values": (
+                "GROUP_NAME",
+                "Duration",
+                "Size",
+                "parse_duration_s",
+                "parse_size_bytes",
+            ),
+        },
+    )

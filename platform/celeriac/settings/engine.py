@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from celeriac.settings.values import GROUP_NAME, Duration, Section
+from celeriac.settings.values import GROUP_NAME, Duration, Section, Size
 
 
 def _group_list(value: str) -> str:
@@ -85,8 +85,59 @@ class WorkerSettings(Section):
             "in a plain function, and raises in an async handler that does not await its reports."
         ),
     )
+    suspend_after: Duration = Field(
+        10.0,
+        ge=0,
+        description=(
+            "A `ctx.sleep` that is shorter than this keeps the handler running. For a longer one the task waits in the "
+            "store and occupies no worker."
+        ),
+    )
+    inspected: int = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description=(
+            "How many waiting tasks one worker lists for `celery inspect reserved`, and how many for `scheduled`: the "
+            "next ones first."
+        ),
+    )
     send_events: bool = Field(
         True, description="Whether workers send Celery's task events, which Flower and `celery events` need."
+    )
+
+
+class StepSettings(Section):
+    """What tasks keep of their work so far, and the signals that they receive."""
+
+    most: int = Field(
+        1000,
+        ge=1,
+        le=5000,
+        description=(
+            "How many steps one task may keep; sleeps, children and waits that timed out count too. A task that needs "
+            "more fails with `step_limit`."
+        ),
+    )
+    max_result_bytes: Size = Field(
+        256 * 1024,
+        description="The largest result of a step, as JSON. A task with a larger one fails with `step_limit`.",
+    )
+    max_task_bytes: Size = Field(
+        8 * 1024**2,
+        description="How many bytes all steps of one task may keep. A task that needs more fails with `step_limit`.",
+    )
+    max_sleep: Duration = Field(
+        365 * 86_400.0, gt=0, description="The longest `ctx.sleep`. A longer one fails the task with `step_limit`."
+    )
+    max_signals: int = Field(
+        100, ge=1, le=1000, description="How many signals one task may receive. Further ones are answered 422."
+    )
+    max_signal_bytes: Size = Field(
+        64 * 1024,
+        description=(
+            "The largest value of a signal, as JSON, and the largest schema of a wait. A larger value is answered 422."
+        ),
     )
 
 
@@ -228,6 +279,14 @@ class UpSettings(Section):
         description=(
             "An API or beat process whose event loop does nothing for this long is killed and started again. Time in "
             "which the machine slept, or gave the process no processor, does not count. 0 means never."
+        ),
+    )
+    reload_grace: Duration = Field(
+        1.0,
+        ge=0,
+        description=(
+            "How long running tasks may go on when their code has changed (`--reload`). Then they are given back, "
+            "which costs no attempt, and run with the new code."
         ),
     )
     stop_timeout: Duration = Field(

@@ -67,8 +67,9 @@ _QUOTED = {
     *("int_parsing", "int_from_float", "float_parsing", "bool_parsing", "literal_error"),
 }
 
-#: Variables with our prefix that are not settings: they tell where the settings are, or where clients find the API.
-_NOT_SETTINGS = {"CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN", "CELERIAC_API_KEY"}
+#: Variables with our prefix that are not settings: they tell where the settings are, where clients find the API, or
+#: that Celery's command line is to adopt its app.
+_NOT_SETTINGS = {"CELERIAC_ADOPT", "CELERIAC_CONFIG", "CELERIAC_URL", "CELERIAC_TOKEN", "CELERIAC_API_KEY"}
 
 
 def load_settings(

@@ -14,6 +14,7 @@ from celeriac.settings.engine import (
     BlockedLoopSettings,
     GroupSettings,
     LedgerSettings,
+    StepSettings,
     TaskLogSettings,
     TypeSettings,
     UpSettings,
@@ -27,7 +28,8 @@ from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.server import ServerSettings
 from celeriac.settings.store import QueueSettings, StoreSettings
-from celeriac.settings.values import Duration, Section, Size
+from celeriac.settings.values import Duration, Names, Section, Size
+from celeriac.settings.workflows import WorkflowSettings
 
 
 class Settings(Section):
@@ -42,6 +44,13 @@ class Settings(Section):
         ),
     )
     port: int = Field(8000, ge=0, le=65535, description="Port of HTTP; 0 picks a free one.")
+    public_url: str | None = Field(
+        None,
+        description=(
+            "Address under which people reach HTTP, such as `https://tasks.example.com`. Links in messages begin with "
+            "it (`ctx.signal_link`). Set it for workers too. Not set: `host` and `port`."
+        ),
+    )
     grpc_port: int = Field(50050, ge=0, le=65535, description="Port of gRPC; 0 picks a free port too.")
     data_dir: Path = Field(
         Path(".celeriac"),
@@ -70,9 +79,12 @@ class Settings(Section):
     )
 
     # --- what runs
-    imports: list[str] = Field(
+    imports: Names = Field(
         default_factory=list,
-        description="Python modules that define task types with `@task`. Every process imports them when it starts.",
+        description=(
+            "Python modules that define task types with `@task`, a list or one name. Every process imports them when "
+            "it starts."
+        ),
     )
     grpc_services: GrpcServices = GrpcServices()
     groups: dict[str, GroupSettings] = Field(
@@ -85,6 +97,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings()
     blocked_loop: BlockedLoopSettings = BlockedLoopSettings()
     task_log: TaskLogSettings = TaskLogSettings()
+    steps: StepSettings = StepSettings()
     ledger: LedgerSettings = LedgerSettings()
     files: FilesSettings = FilesSettings()
     notifications: NotificationSettings = NotificationSettings()
@@ -94,6 +107,7 @@ class Settings(Section):
     pages: PagesSettings = PagesSettings()
     access: AccessSettings = AccessSettings()
     server: ServerSettings = ServerSettings()
+    workflows: WorkflowSettings = WorkflowSettings()
 
     # --- reliability
     durability: Literal["everysec", "fsync"] = Field(
@@ -119,6 +133,24 @@ class Settings(Section):
         description=(
             "How long the message that announces a task may have left its queue without a worker claiming the task. "
             "Then the message counts as lost and is sent again."
+        ),
+    )
+    tell_within: Duration = Field(
+        86_400.0,
+        ge=1,
+        description=(
+            "How long workers try to tell Celery how a task ended of which no worker told it: one that was cancelled "
+            "while it waited, that expired or was lost with its worker. Celery stores the result, and its chord, chain "
+            "and errbacks go on. After this time they give up."
+        ),
+    )
+    tell_lease: Duration = Field(
+        60.0,
+        ge=1,
+        description=(
+            "How long one worker has time for that. Then another one does it again, because the first one may be dead. "
+            "Keep it above 30 s: for about that long Celery's Redis backend lets nobody else publish the body of a "
+            "chord that a worker has begun to publish."
         ),
     )
     store_timeout: Duration = Field(
@@ -236,10 +268,25 @@ class Settings(Section):
             "of its queue until the next task comes. They always serve the configured groups and those of their types."
         ),
     )
+    group_ownership: Duration = Field(
+        7 * 86400.0,
+        description=(
+            "How long a group belongs to the Celery app whose workers serve it by name or whose callers publish to it, "
+            "after the last of them did. Workers of all groups (`*`) of other apps leave its tasks alone."
+        ),
+    )
     idempotency_ttl: Duration = Field(
         24 * 3600.0,
         description=(
             "How long an idempotency key is remembered. A submission that repeats the key later makes a new task."
+        ),
+    )
+    replacement_wait: Duration = Field(
+        7 * 86_400.0,
+        gt=0,
+        description=(
+            "How long a plain Celery task that has replaced itself with a chain or a chord waits for the last part of "
+            "it. Then the task fails; should the last part come later, it runs all the same."
         ),
     )
 
@@ -272,6 +319,24 @@ class Settings(Section):
             "`console` to a terminal and `json` elsewhere."
         ),
     )
+    task_lines: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description=(
+            "How many ends of tasks a process shows per second, each in one line of its output. Further ones of that "
+            "second are one line with their number. 0 shows none (also the option `--quiet`)."
+        ),
+    )
+
+    @property
+    def api_address(self) -> str:
+        """The address of HTTP for people, without a slash at its end: the public one, else that of this machine."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - replaced
+        name = f"[{host.strip('[]')}]" if ":" in host else host
+        return f"http{'s' if self.access.tls else ''}://{name}:{self.port}"
 
     @property
     def history_url(self) -> str:
@@ -325,6 +390,8 @@ class Settings(Section):
             durability=self.durability,
             lease=self.lease,
             hint_grace=self.hint_grace,
+            tell_within=self.tell_within,
+            tell_lease=self.tell_lease,
             store_timeout=self.store_timeout,
             queues=self.queues,
             max_scheduled=self.max_scheduled,
@@ -336,7 +403,11 @@ class Settings(Section):
             retention=self.retention,
             group_retention=self.group_retention,
             group_idle=self.group_idle,
+            group_ownership=self.group_ownership,
             idempotency_ttl=self.idempotency_ttl,
+            replacement_wait=self.replacement_wait,
             presence=self.dispatch.presence,
+            steps=self.steps,
             notifications=self.notifications,
+            workflows=self.workflows,
         )

@@ -83,6 +83,14 @@ class ScheduleSettings(Section):
             "to recover faster from a beat that died."
         ),
     )
+    code_grace: Duration = Field(
+        30.0,
+        ge=0,
+        description=(
+            "How long after the last worker that knows a task type a definition of `@task(schedule=...)` is cancelled, "
+            "while other workers serve its group. While no worker serves the group, it is kept."
+        ),
+    )
     content_type: str = Field(
         "remote", min_length=1, description="The task type of instances whose definition has no `task`."
     )

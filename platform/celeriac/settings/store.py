@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from celeriac.settings.engine import GroupSettings
+from celeriac.settings.engine import GroupSettings, StepSettings
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.workflows import WorkflowSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class StoreSettings:
     lease: float
     hint_grace: float
     store_timeout: float
+    tell_within: float
+    tell_lease: float
     queues: QueueSettings
     max_scheduled: int
     max_task_events: int
@@ -57,7 +60,11 @@ class StoreSettings:
     retention: float
     group_retention: float
     group_idle: float
+    group_ownership: float
     idempotency_ttl: float
+    replacement_wait: float
     #: How long a group without living gateways still counts as served by remote workers.
     presence: float
+    steps: StepSettings
     notifications: NotificationSettings
+    workflows: WorkflowSettings

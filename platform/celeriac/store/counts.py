@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from celeriac.store import keys
 from celeriac.store.labels import OTHER, SEPARATOR
+from celeriac.store.owners import OWNERS_COMMAND, owners_from
 from celeriac.store.reading import serving
 from celeriac.store.records import limits_from_json
 from celeriac.store.task_store import TaskStore
@@ -155,8 +156,8 @@ async def read_state(store: TaskStore, labels: Labels | None = None) -> Platform
 
     With `labels`, the groups without a label are together `other`, as far as they are among the first thousand.
     """
-    had_tasks, paused, limits = await store.read(
-        ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS)
+    had_tasks, paused, limits, notes = await store.read(
+        ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS), OWNERS_COMMAND
     )
     names = sorted({*had_tasks, *paused, *limits})
     if labels is not None:
@@ -169,7 +170,7 @@ async def read_state(store: TaskStore, labels: Labels | None = None) -> Platform
         commands.append(("ZCARD", keys.running(name)))
     (seconds, micros), delayed, known, *facts = await store.read(*commands)
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    workers = await store.workers()
+    workers, owners = await store.workers(), owners_from(notes, now_ms)
     of_group = [facts[i : i + 5] for i in range(0, len(facts), 5)]
     first = [[*celery, *remote] for _, celery, _, remote, _ in of_group]
     ages = await _ages(store, first, now_ms)
@@ -179,7 +180,7 @@ async def read_state(store: TaskStore, labels: Labels | None = None) -> Platform
             waiting=celery + remote,
             running=running,
             age_s=ages[i],
-            unserved=store.unserved(name, celery, remote, serving(name, workers)),
+            unserved=store.unserved(name, celery, remote, serving(name, workers, owners)),
             paused=name in paused,
             max_running=limits_from_json(limits[name]).max_running if name in limits else None,
         )

@@ -24,6 +24,8 @@ LEDGER: Final = "celeriac:ledger"
 LEDGER_RESYNC: Final = "celeriac:ledger:resync"
 #: Channel: the id of each running task whose cancellation was asked for.
 CANCELS: Final = "celeriac:cancels"
+#: Channel: the ends of tasks and attempts that no process shows on its terminal (see `watching/shown_ends.py`).
+ENDS: Final = "celeriac:ends"
 #: List of ids for external processors (docs/task-service.md).
 EXTERNAL: Final = "task:pending"
 #: List of the ids whose messages are to be published through a broker other than Redis.
@@ -40,6 +42,17 @@ RESUMING: Final = "celeriac:resuming"
 #: Hash: the limits of groups (JSON). Sorted set beside it: the groups to look at again, by the time for that (ms).
 LIMITS: Final = "celeriac:limits"
 LIMITS_DUE: Final = "celeriac:limits:due"
+#: Sorted set: ended tasks of which Celery is still to be told, by the time when a worker may take them (ms). What
+#: nobody took in `tell_within` leaves it.
+UNTOLD: Final = "celeriac:untold"
+#: Sorted set: the tasks that are WAITING, by the time since when (ms). The one beside it has ended tasks whose
+#: dependants have not all heard of the end.
+SUSPENDED: Final = "celeriac:suspended"
+RELEASING: Final = "celeriac:releasing"
+#: Sorted set: workflows whose nodes are still to be stored, cancelled or run again, by the time since when (ms).
+STEERING: Final = "celeriac:steering"
+#: Sorted set: the signals that tasks wait for, as `NAME ID`, by the time since when (ms).
+WAITS: Final = "celeriac:waits"
 #: Sorted set: tasks that an external processor may have taken, by the time when they were offered to it.
 WATCHED: Final = "celeriac:external"
 #: Sorted set: remote tasks with a deadline, by the deadline.
@@ -49,6 +62,10 @@ DEADLINES: Final = "celeriac:deadlines"
 MODELS: Final = "celeriac:models"
 #: String: the process that shows remote workers to Celery's monitors.
 MIRROR: Final = "celeriac:mirror"
+#: Sorted set: the groups of Celery apps (see `owners.py`), by the end of validity. The one beside it has the tasks that
+#: came to a worker that does not know them (see `unknown_tasks.py`).
+OWNERS: Final = "celeriac:owners"
+UNKNOWN: Final = "celeriac:unknown"
 
 
 def task(task_id: str) -> str:
@@ -116,6 +133,11 @@ def recent(user_id: str) -> str:
     return f"celeriac:recent:{user_id}"
 
 
+def code(digest: str) -> str:
+    """String: the task types and schedules of a version of the code (see `code.py`)."""
+    return f"celeriac:code:{digest}"
+
+
 def nudge(worker_id: str) -> str:
     """List: a message that only wakes a worker from its wait for tasks, so that it serves a new group at once."""
     return f"celeriac:nudge:{worker_id}"
@@ -151,9 +173,79 @@ def granted(gateway: str) -> str:
     return f"celeriac:granted:{gateway}"
 
 
+def open_conditions(task_id: str) -> str:
+    """Hash: what a WAITING task waits for (tasks, signals, times); `lua/shared/suspension.lua` describes it."""
+    return f"celeriac:open:{task_id}"
+
+
+def dependants(task_id: str) -> str:
+    """Sorted set: the tasks that wait for the end of this one, in the order of their submission."""
+    return f"celeriac:dependants:{task_id}"
+
+
+def workflow(workflow_id: str) -> str:
+    """Hash: the record of a workflow (see `lua/shared/workflows.lua`)."""
+    return f"celeriac:workflow:{workflow_id}"
+
+
+def workflow_nodes(workflow_id: str) -> str:
+    """Hash: the nodes of a workflow, by name (JSON)."""
+    return f"celeriac:workflow-nodes:{workflow_id}"
+
+
+def workflow_states(workflow_id: str) -> str:
+    """Hash: how each node of a workflow is, by name."""
+    return f"celeriac:workflow-states:{workflow_id}"
+
+
+def workflow_groups(workflow_id: str) -> str:
+    """Sorted set: the nodes of a workflow that belong to one of Celery's groups."""
+    return f"celeriac:workflow-groups:{workflow_id}"
+
+
+def workflow_events(workflow_id: str) -> str:
+    """Stream: what happened to the nodes of a workflow."""
+    return f"celeriac:workflow-events:{workflow_id}"
+
+
+def live_workflow(workflow_id: str) -> str:
+    """Channel: an event was added to a workflow's stream."""
+    return f"celeriac:live-workflow:{workflow_id}"
+
+
+def workflow_plan(workflow_id: str) -> str:
+    """List: the submissions of an accepted workflow that are still to be stored."""
+    return f"celeriac:workflow-plan:{workflow_id}"
+
+
+def workflow_orders(workflow_id: str) -> str:
+    """List: the tasks of a workflow that are still to be cancelled or to be run again."""
+    return f"celeriac:workflow-orders:{workflow_id}"
+
+
+def waits_of(user_id: str) -> str:
+    """Sorted set: the signals that a user may send to waiting tasks, as in `WAITS`."""
+    return f"celeriac:waits:{user_id}"
+
+
+def steps(task_id: str) -> str:
+    """Hash: what the task's handler has done (`lua/shared/suspension.lua`). It lives as long as the record."""
+    return f"celeriac:steps:{task_id}"
+
+
+def signals(task_id: str) -> str:
+    """Hash: the signals that the task has received, by name. It lives as long as the record."""
+    return f"celeriac:signals:{task_id}"
+
+
 def replies(process: str) -> str:
     """Channel: the ends and partial results of the tasks that the process waits for."""
     return f"celeriac:replies:{process}"
+
+
+def link_secret() -> str:
+    """String: the secret that signs signal links (see `link_secret.py`). Transitions do not touch it."""
+    return "celeriac:link-secret"
 
 
 def audit() -> str:

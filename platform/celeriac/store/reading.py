@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
-from celeriac.model import Delivery, Event, GroupStats, LogLine, Submitted, Task, WorkerInfo
+from celeriac.model import (
+    Delivery,
+    Dependency,
+    Event,
+    GroupStats,
+    LogLine,
+    Parent,
+    Status,
+    Submitted,
+    Task,
+    WorkerInfo,
+    utc_from_ms,
+)
 from celeriac.store import keys
+from celeriac.store.owners import OWNERS_COMMAND, Owners, owners_from
 from celeriac.store.records import (
     limits_from_json,
     log_line_from_entry,
+    parent_from_hash,
     pause_from_json,
     task_from_hash,
     worker_from_hash,
 )
 from celeriac.store.server.connection import StoreConnection, is_wrong_kind
-from celeriac.task_fields import status_of
+from celeriac.store.suspension import (
+    Kept,
+    KeptStep,
+    Noted,
+    OpenWait,
+    awaited_from,
+    moment_of,
+    noted_from,
+    question_from,
+    schema_of,
+    signal_from,
+    steps_from,
+)
+from celeriac.task_fields import DEPENDENCIES, status_of
 
 #: A list has at most this many groups.
 MOST_LISTED: Final = 1000
@@ -41,7 +69,33 @@ class StoreReader(StoreConnection):
             raise
         if "status" not in record:
             raise TaskNotFoundError(task_id)
-        return task_from_hash({"task_id": task_id, **record})
+        task = task_from_hash({"task_id": task_id, **record})
+        return (await self.with_waits([task]))[0] if task.status is Status.WAITING else task
+
+    async def with_waits(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return the tasks, those that are WAITING with what they wait for; at most one round trip."""
+        waiting = [task.task_id for task in tasks if task.status is Status.WAITING]
+        found = await self.read(*(("HGETALL", keys.open_conditions(task_id)) for task_id in waiting))
+        opened = {task_id: awaited_from(items) for task_id, items in zip(waiting, found, strict=True)}
+        # One without conditions has been released meanwhile.
+        return [replace(task, waiting_for=opened.get(task.task_id) or None) for task in tasks]
+
+    async def parents(self, dependencies: Sequence[Dependency]) -> dict[str, Parent]:
+        """Return the tasks that another one depends on, by id, as far as the store has them; one round trip."""
+        names = ("status", "result", "error_code", "error_message", "error_retryable", "workflow_id", "node")
+        found = await self.read_records(*(("HMGET", keys.task(one.task_id), *names) for one in dependencies))
+        return {
+            one.task_id: parent_from_hash(dict(zip(names, values, strict=True)))
+            for one, values in zip(dependencies, found, strict=True)
+            if values[0] is not None
+        }
+
+    async def dependencies(self, task_id: str) -> Sequence[Dependency]:
+        """Return what a task depends on, nothing if the store does not have the task."""
+        if keys.record_of_nobody(task_id):
+            return ()
+        text = (await self.read_records(("HMGET", keys.task(task_id), "depends_on")))[0][0]
+        return DEPENDENCIES.read(text) if text else ()
 
     async def owner(self, task_id: str) -> tuple[bool, str | None]:
         """Return whether there is a task with this id, and its user (None: it has none)."""
@@ -83,6 +137,12 @@ class StoreReader(StoreConnection):
         entries = await self._patiently(lambda: self.redis.xrange(keys.task_events(task_id), start, "+", count))
         return [Event(entry_id, fields.pop("kind", ""), fields) for entry_id, fields in entries]
 
+    async def workflow_events(self, workflow_id: str, after: str = "-", count: int = 500) -> list[Event]:
+        """Return up to `count` events of a workflow's nodes, as `events` does those of a task."""
+        start = "-" if after == "-" else f"({after}"
+        entries = await self._patiently(lambda: self.redis.xrange(keys.workflow_events(workflow_id), start, "+", count))
+        return [Event(entry_id, fields.pop("kind", ""), fields) for entry_id, fields in entries]
+
     async def event_bounds(self, task_id: str) -> tuple[str | None, str | None]:
         """Return the ids of the first and the last event held, or None if there are none."""
         key = keys.task_events(task_id)
@@ -94,6 +154,89 @@ class StoreReader(StoreConnection):
         start = "-" if after == "-" else f"({after}"
         entries = await self._patiently(lambda: self.redis.xrange(keys.log(task_id), start, "+", count))
         return [log_line_from_entry(entry_id, fields) for entry_id, fields in entries]
+
+    # --- suspended attempts
+
+    async def kept(self, task_id: str) -> Kept:
+        """Return all that a task keeps: steps, sleeps, children, and the signals that it received; one round trip."""
+        (seconds, micros), steps, signals = await self.read(
+            ("TIME",), ("HGETALL", keys.steps(task_id)), ("HGETALL", keys.signals(task_id))
+        )
+        return Kept(
+            steps={name: noted_from(text) for name, text in steps.items()},
+            signals={name: signal_from(text) for name, text in signals.items()},
+            now_ms=int(seconds) * 1000 + int(micros) // 1000,
+        )
+
+    async def signals(self, task_id: str, *names: str) -> dict[str, Noted]:
+        """Return those signals of these names that a task has received; one round trip."""
+        found = await self._patiently(lambda: self.redis.hmget(keys.signals(task_id), names))
+        return {name: signal_from(text) for name, text in zip(names, found, strict=True) if text is not None}
+
+    async def steps(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[KeptStep]:
+        """Return up to `count` finished steps of a task, in the order of their ends; `after` the one of this number.
+
+        A task that is not in the store has none.
+        """
+        (entries,) = await self.read(("HGETALL", keys.steps(task_id)))
+        return [step for step in steps_from(entries) if step.number > after][:count]
+
+    async def waits(
+        self, user_id: str | None, *, after: tuple[int, str] | None = None, count: int = 100
+    ) -> tuple[list[OpenWait], tuple[int, str] | None]:
+        """Return a page of the signals that a user may send (None: all signals), the longest waits first.
+
+        Also returns where the next page begins: the `after` of it, None if there are no more.
+        """
+        index = keys.WAITS if user_id is None else keys.waits_of(user_id)
+        found = await self._waiting_signals(index, after, count + 1)
+        names = [member.partition(" ") for member, _ in found[:count]]
+        replies = await self.read_records(
+            *(
+                command
+                for signal, _, task_id in names
+                for command in (
+                    ("HMGET", keys.task(task_id), "type", "user_id"),
+                    ("HGET", keys.open_conditions(task_id), f"signal:{signal}"),
+                )
+            )
+        )
+        waits = []
+        for i, ((signal, _, task_id), (_, since_ms)) in enumerate(zip(names, found, strict=False)):
+            (task_type, owner), text = replies[2 * i], replies[2 * i + 1]
+            # One that is not open any more has been answered meanwhile.
+            if task_type and text:
+                question = question_from(text)
+                waits.append(
+                    OpenWait(
+                        task_id=task_id,
+                        type=task_type,
+                        user_id=owner,
+                        signal=signal,
+                        since=utc_from_ms(since_ms),
+                        title=question.get("title"),
+                        schema=schema_of(question),
+                        users=tuple(question.get("users") or ()),
+                        expires_at=moment_of(question),
+                    )
+                )
+        member, since_ms = found[count - 1] if len(found) > count else ("", 0)
+        return waits, (since_ms, member) if member else None
+
+    async def _waiting_signals(self, index: str, after: tuple[int, str] | None, count: int) -> list[tuple[str, int]]:
+        """Return up to `count` members of an index of signals with their times (ms), after this one."""
+        found: list[tuple[str, int]] = []
+        (offset,) = (0,) if after is None else await self.read(("ZCOUNT", index, "-inf", f"({after[0]}"))
+        while len(found) < count:
+            page = await self._patiently(
+                lambda: self.redis.zrange(index, offset, offset + count - 1, withscores=True)  # noqa: B023
+            )
+            pairs = [(str(member), int(score)) for member, score in page]
+            found += [pair for pair in pairs if after is None or (pair[1], pair[0]) > after]
+            if len(page) < count:
+                break
+            offset += count
+        return found[:count]
 
     # --- groups and workers
 
@@ -109,6 +252,11 @@ class StoreReader(StoreConnection):
     async def awake_groups(self, cursor: int = 0, most: int = 1000) -> tuple[int, list[str]]:
         """Return a page of the groups that workers of all groups serve at present; see `page_of_groups`."""
         return await self.page_of_groups(keys.AWAKE, cursor, most)
+
+    async def owners(self) -> Owners:
+        """Return which apps own groups, by the notes that are valid."""
+        (seconds, _), notes = await self.read(("TIME",), OWNERS_COMMAND)
+        return owners_from(notes, int(seconds) * 1000)
 
     async def is_known(self, name: str) -> bool:
         """Return whether the group has tasks, or had some lately, or an operator paused or limited it."""
@@ -141,17 +289,20 @@ class StoreReader(StoreConnection):
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
-        paused, limits, *counts = await self.read(
+        (seconds, _), notes, paused, limits, *counts = await self.read(
+            ("TIME",),
+            OWNERS_COMMAND,
             ("HGETALL", keys.PAUSED),
             ("HGETALL", keys.LIMITS),
             *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running)),
         )
+        owners = owners_from(notes, int(seconds) * 1000)
         return [
             GroupStats(
                 name,
                 waiting=counts[3 * i] + counts[3 * i + 1],
                 running=counts[3 * i + 2],
-                workers=len(its := serving(name, workers)),
+                workers=len(its := serving(name, workers, owners)),
                 unserved=self.unserved(name, counts[3 * i], counts[3 * i + 1], its),
                 pause=pause_from_json(paused[name]) if name in paused else None,
                 limits=limits_from_json(limits[name]) if name in limits else None,
@@ -187,6 +338,13 @@ class StoreReader(StoreConnection):
         return types
 
 
-def serving(group: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
-    """Return those of `workers` that serve the group. One that follows the groups serves it as soon as it has tasks."""
-    return [worker for worker in workers if worker.follows or group in worker.groups]
+def serving(group: str, workers: Sequence[WorkerInfo], owners: Owners) -> list[WorkerInfo]:
+    """Return those of `workers` that serve the group.
+
+    One that follows the groups serves it as soon as it has tasks, unless it is a group of other apps.
+    """
+    return [
+        worker
+        for worker in workers
+        if group in worker.groups or (worker.follows and not owners.are_others(group, worker.app))
+    ]

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 from celeriac import json_text
 from celeriac.errors import JsonError
 from celeriac.limits.rules import Limits, StartRate
-from celeriac.model import Claim, Failure, LogLine, Pause, Progress, Task, WorkerInfo, utc_from_ms
-from celeriac.task_fields import DEFAULTS, FIELDS, OBJECT, STORED, WORDS, number_of, whole_of
+from celeriac.model import Claim, Failure, LogLine, Parent, Pause, Progress, Task, WorkerInfo, utc_from_ms
+from celeriac.task_fields import DEFAULTS, DEPENDENCIES, FIELDS, OBJECT, STORED, WORDS, number_of, status_of, whole_of
 
 #: Name in the store → attribute of `Task`, and how it is read.
 _READERS: Final = {field.names[0]: (field.name, field.kind.read) for field in FIELDS if not field.parts}
@@ -91,6 +91,18 @@ def _failure(code: str | None, message: str | None, retryable: str | None) -> Fa
     return Failure(code or "failed", message or "", retryable == "1") if code or message else None
 
 
+def parent_from_hash(record: Mapping[str, str | None]) -> Parent:
+    """Return a task of which only status, result and error were read, for those that depend on it."""
+    fields = {name: text for name, text in record.items() if text is not None}
+    return Parent(
+        status=status_of(fields.get("status", "")),
+        result=_Reading(fields).value("result", json_text.read, None),
+        error=_failure(*(fields.get(f"error_{part}") for part in ("code", "message", "retryable"))),
+        workflow_id=fields.get("workflow_id"),
+        node=fields.get("node"),
+    )
+
+
 def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
     """Return the worker of the hash `celeriac:worker:{id}`; what cannot be read has its default."""
     reading = _Reading(fields)
@@ -109,6 +121,9 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         models=reading.value("models", WORDS.read, ()),
         tasks=reading.value("tasks", WORDS.read, ()),
         follows=fields.get("follows") == "1",
+        app=fields.get("app", ""),
+        code=fields.get("code", ""),
+        code_ms=reading.value("code_ms", whole_of, 0),
     )
 
 
@@ -141,7 +156,8 @@ def pause_from_json(text: str) -> Pause:
 
 def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
     """Return the claim that `lua/transitions/claim.lua` granted, from what it answers after `go`."""
-    type_, group, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, original_file_path = fields
+    type_, group, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, path, parents, *more = fields
+    redelivered, attempts_before, workflow_id, node, kept, ran_ms = more
     return Claim(
         task_id=task_id,
         fence=fence,
@@ -155,7 +171,14 @@ def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
         # What cannot be read is left out; a foreign program wrote it.
         metadata=_Reading({"metadata": metadata or ""}).value("metadata", OBJECT.read, {}),
         timeout_ms=int(timeout_ms) if timeout_ms else None,
-        original_file_path=original_file_path,
+        original_file_path=path,
+        depends_on=DEPENDENCIES.read(parents) if parents else (),
+        redelivered=bool(redelivered),
+        attempts_before=int(attempts_before or 0),
+        workflow_id=workflow_id,
+        node=node,
+        has_kept=bool(kept),
+        ran_ms=int(ran_ms or 0),
     )
 
 

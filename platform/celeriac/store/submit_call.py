@@ -6,8 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import GroupLimitError, InvalidSubmissionError, NoWorkerError, QueueFullError, Violation
-from celeriac.model import Delivery, RemoteOrders, Status, Submission, Submitted, rfc3339, utc_from_ms
+from celeriac.errors import (
+    GroupLimitError,
+    InvalidSubmissionError,
+    NodeExistsError,
+    NoWorkerError,
+    QueueFullError,
+    TaskNotFoundError,
+    UnknownParentError,
+    Violation,
+)
+from celeriac.model import Delivery, NodeOrders, RemoteOrders, Status, Submission, Submitted, When, rfc3339, utc_from_ms
 from celeriac.settings import QueueSettings
 from celeriac.store import keys
 from celeriac.task_fields import FIELDS
@@ -20,20 +29,20 @@ _FURTHER: Final = [
     and field.name
     not in {
         *("task_id", "type", "payload", "group", "priority", "max_retries"),
-        *("timeout_ms", "user_id", "metadata", "delivery", "maker"),
+        *("timeout_ms", "user_id", "metadata", "delivery", "maker", "celery_message"),
     }
 ]
 
+#: What a further call of an id leaves as it is.
+_OF_THE_RECORD: Final = frozenset({"replacement", "workflow_id", "node"})
+
 
 def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> list[Any]:
-    """Return the 19 arguments of one submission (see `lua/transitions/submit.lua`).
+    """Return the 20 arguments of one submission (see `lua/transitions/submit.lua`).
 
     Raises `InvalidSubmissionError` if the id or the group would use the key of something else.
     """
-    if keys.record_of_nobody(s.task_id):
-        raise InvalidSubmissionError([Violation("task_id", f"{s.task_id!r} is reserved")])
-    if keys.reserved(s.group):
-        raise InvalidSubmissionError([Violation("queue", f"a group cannot be named {s.group!r}: the name is reserved")])
+    _check_names(s)
     return [
         s.task_id,
         s.type,
@@ -54,6 +63,33 @@ def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> li
         _further_fields(s),
         nonce,
         maker_argument(s.maker, s.group, queues),
+        s.celery_message or "",
+    ]
+
+
+def replacement_arguments(s: Submission, nonce: str) -> list[Any]:
+    """Return the arguments of `lua/transitions/replace.lua`; raises `InvalidSubmissionError` as a submission does."""
+    task_id, *call = further_call_arguments(s, nonce)
+    return [task_id, s.replacement or 0, *call]
+
+
+def further_call_arguments(s: Submission, nonce: str) -> list[Any]:
+    """Return the arguments of `lua/transitions/again.lua`; raises `InvalidSubmissionError` as a submission does."""
+    _check_names(s)
+    # Its record stays the node that it is.
+    fields = {name: text for name, text in _written_fields(s).items() if name not in _OF_THE_RECORD}
+    fields |= {"type": s.type, "payload": s.payload}
+    for name, value in (("priority", s.priority), ("delivery", s.delivery.value), ("timeout_ms", s.timeout_ms)):
+        if value:
+            fields[name] = str(value)
+    return [
+        s.task_id,
+        nonce,
+        s.group,
+        s.max_retries,
+        *map(_or_empty, (s.delay_ms, s.run_at_ms, s.expires_in_ms, s.expires_at_ms)),
+        json_text.write(fields),
+        s.celery_message or "",
     ]
 
 
@@ -76,17 +112,52 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
     if outcome == "no_record":
         message = f"{submission.task_id!r} cannot be an id: the store holds something else under this key"
         raise InvalidSubmissionError([Violation("task_id", message)])
+    if outcome == "no_parent":
+        place = int(reply[1])
+        raise UnknownParentError(place, submission.depends_on[place].task_id)
     if outcome == "queue_full":
         raise QueueFullError(submission.group, int(reply[1]))
     if outcome == "schedule_full":
-        raise QueueFullError("(scheduled)", int(reply[1]))
+        raise QueueFullError("(scheduled)" if not submission.depends_on else "(waiting)", int(reply[1]))
+    if outcome == "no_spawner":
+        raise TaskNotFoundError(reply[1])
+    if outcome == "workflow_full":
+        raise workflow_full(int(reply[1]))
+    if outcome == "node_exists":
+        raise NodeExistsError(reply[1])
     if outcome == "groups_full":
         raise GroupLimitError(submission.group, int(reply[1]), own=reply[2] == "caller")
     return Submitted(task_id=reply[1], status=Status(reply[2]), created=outcome == "created")
 
 
+def workflow_full(limit: int) -> InvalidSubmissionError:
+    """Return the refusal of a node that would be one too many."""
+    message = f"the workflow has as many nodes as it may, {limit} (setting workflows.max_nodes)"
+    return InvalidSubmissionError([Violation("nodes", message)])
+
+
+def _check_names(s: Submission) -> None:
+    if keys.record_of_nobody(s.task_id):
+        raise InvalidSubmissionError([Violation("task_id", f"{s.task_id!r} is reserved")])
+    if keys.reserved(s.group):
+        raise InvalidSubmissionError([Violation("queue", f"a group cannot be named {s.group!r}: the name is reserved")])
+
+
 def _further_fields(s: Submission) -> str:
     """Return the fields that few records have, and the orders, as a JSON object of texts; "" for none."""
+    fields = _written_fields(s)
+    if s.trigger == "schedule" and s.scheduled_at_ms is not None:
+        fields["slot_ms"] = str(s.scheduled_at_ms)
+    if s.depends_on and s.parents_of is not None:
+        fields["parents_of"] = s.parents_of
+    if s.remote is not None:
+        fields.update(_orders(s.remote))
+    if s.as_node is not None:
+        fields.update(_node_orders(s.as_node))
+    return json_text.write(fields) if fields else ""
+
+
+def _written_fields(s: Submission) -> dict[str, str]:
     fields: dict[str, str] = {}
     for name, stored, write in _FURTHER:
         value = getattr(s, name)
@@ -97,11 +168,7 @@ def _further_fields(s: Submission) -> str:
         fields["retention_ms"] = str(max(s.retention_ms, 1))
     if s.scheduled_at_ms is not None:
         fields["scheduled_at"] = rfc3339(utc_from_ms(s.scheduled_at_ms))
-    if s.trigger == "schedule" and s.scheduled_at_ms is not None:
-        fields["slot_ms"] = str(s.scheduled_at_ms)
-    if s.remote is not None:
-        fields.update(_orders(s.remote))
-    return json_text.write(fields) if fields else ""
+    return fields
 
 
 def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:
@@ -113,6 +180,27 @@ def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:
         yield "quiet", "1"
     if orders.reply_to is not None:
         yield "reply_to", orders.reply_to
+
+
+def _node_orders(orders: NodeOrders) -> Iterator[tuple[str, str]]:
+    if orders.spawned_by is not None:
+        yield "spawned_by", orders.spawned_by
+    if orders.numbered:
+        yield "numbered", "1"
+    if orders.after is not None:
+        yield "after", json_text.write([[one.node, one.when.value] for one in orders.after])
+    if orders.unmet is not None:
+        yield "unmet_by", orders.unmet[0]
+        yield "unmet_status", orders.unmet[1].stored
+    if orders.optional:
+        yield "optional", "1"
+    if orders.follows is not None and orders.when is not When.COMPLETED:
+        yield "when", orders.when.value
+    for name in ("workflow_name", "follows", "in_group", "after_group"):
+        if (value := getattr(orders, name)) is not None:
+            yield name, value
+    if orders.held:
+        yield "held", str(orders.held)
 
 
 def _or_empty(value: int | None) -> int | str:

@@ -7,22 +7,27 @@ fence, a report its number. `reading.py` has the lookups, `server/connection.py`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
 
 from celeriac import json_text
 from celeriac.errors import (
     ChangedTaskError,
+    DependedOnError,
     GroupLimitError,
     IllegalTransitionError,
     InvalidSubmissionError,
     QueueFullError,
+    SignalReceivedError,
     StaleClaimError,
+    StepLimitError,
+    TaskEndedError,
     TaskNotFoundError,
     Violation,
 )
 from celeriac.limits.rules import Limits, StartRate
-from celeriac.logs import redact, without_secrets
+from celeriac.logs import without_secrets
 from celeriac.model import (
     Amendment,
     Claim,
@@ -36,14 +41,20 @@ from celeriac.model import (
     Status,
     Submission,
     Submitted,
+    ms_from_utc,
     utc_from_ms,
 )
 from celeriac.moments import MAX_DELAY_S
+from celeriac.safe_text import redact
+from celeriac.signals.links import check_signal_name
 from celeriac.store import keys
+from celeriac.store.owners import MOST_OWNED, owner_notes
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import claim_from_reply
 from celeriac.store.server.scripts import script
 from celeriac.store.submit_call import maker_argument, submission_arguments, submitted
+from celeriac.store.suspension import Noted, Wait, noted_from
+from celeriac.store.unknown_tasks import MOST_UNKNOWN, UNKNOWN_NOTED_S, unknown_note
 
 #: Longest message of a progress report or an error (characters).
 MAX_TEXT: Final = 8192
@@ -65,6 +76,21 @@ class OutgoingMessage(NamedTuple):
     envelope: str
 
 
+class LostAttempt(NamedTuple):
+    """An attempt that ended with its process: the task's status after it, and which of how many attempts it was."""
+
+    status: Status
+    attempt: int
+    attempts: int
+
+
+class UntoldEnd(NamedTuple):
+    """An ended task of which the caller tells Celery; `lease_until_ms` proves that it is the one who does."""
+
+    task_id: str
+    lease_until_ms: int
+
+
 class TaskStore(StoreReader):
     """A process's connection to the life cycle; belongs to one event loop."""
 
@@ -78,15 +104,18 @@ class TaskStore(StoreReader):
         arguments = submission_arguments(submission, self.settings.queues, self.unique())
         return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
 
-    async def cancel(self, task_id: str, message: str = "") -> Status:
+    async def cancel(self, task_id: str, message: str = "", *, running: Literal["", "at_once", "spare"] = "") -> Status:
         """Cancel a task. A waiting one is CANCELLED at once. For a running one this returns PROCESSING; it stops soon.
 
-        The default message for a waiting task says whether it has run before.
+        The default message for a waiting task says whether it has run before. If `running` is "at_once", a running
+        task is CANCELLED too, whatever its worker still does: for those who end its process. If it is "spare", the
+        attempt that runs may end as it does, but no other one follows.
         """
-        before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("cancel", task_id, message)
+        arguments = (task_id, message, running)
+        before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("cancel", *arguments)
         if not before:
             raise TaskNotFoundError(task_id)
-        if before in (Status.COMPLETED, Status.FAILED):
+        if before in (Status.COMPLETED.stored, Status.FAILED.stored):
             raise IllegalTransitionError(task_id, before, "cancel")
         return Status(after)
 
@@ -100,13 +129,19 @@ class TaskStore(StoreReader):
         kept: Mapping[str, str] | None = None,
         nonce: str | None = None,
         maker: str | None = None,
+        from_step: str = "",
+        kept_steps: Mapping[str, str] | None = None,
     ) -> Status:
-        """Run a failed or cancelled task again with its attempts granted anew; returns PENDING.
+        """Run a failed or cancelled task again with its attempts granted anew.
 
-        `payload` (a JSON object) replaces the present one; `secret_fields` are the paths of the secrets in it, none
-        means: those that the record names. `kept` is the record from history, for a task that the store no longer has.
+        Returns PENDING, or WAITING while tasks that it depends on have not ended. `payload` (a JSON object) replaces
+        the present one; `secret_fields` are the paths of the secrets in it, none means: those that the record names.
+        `kept` is the record from history, for a task that the store no longer has, and `kept_steps` are its steps.
         With `rev`, a task that has changed since this revision stays as it is: `ChangedTaskError`. Calls with the same
         `nonce` count once. `maker`: who makes its group if that is not known any more (see `Submission.maker`).
+
+        The task keeps its steps and signals. With `from_step` it forgets the step of this name and all that came after
+        it, and it may have completed; `InvalidSubmissionError` if it has no such step.
         """
         if keys.record_of_nobody(task_id):
             raise TaskNotFoundError(task_id)
@@ -129,9 +164,14 @@ class TaskStore(StoreReader):
             maker_argument(maker, group, queues),
             queues.max_groups,
             queues.max_user_groups,
+            from_step,
+            json_text.write(dict(kept_steps)) if kept_steps else "",
         )
         if not before:
             raise TaskNotFoundError(task_id)
+        if before == "no_step":
+            message = f"the task has kept no step {from_step[:200]!r}"
+            raise InvalidSubmissionError([Violation("from_step", message)])
         if before == "queue_full":
             raise QueueFullError(group, limit)
         if before.startswith("groups_full"):
@@ -139,15 +179,78 @@ class TaskStore(StoreReader):
             raise GroupLimitError(group, queues.max_user_groups if own else queues.max_groups, own=own)
         if before == "changed":
             raise ChangedTaskError(task_id)
+        if before == "waits":
+            return Status.WAITING
         if before == "celery":
             message = "plain Celery published this task with its arguments: publish another one instead"
             raise InvalidSubmissionError([Violation("payload", message)])
+        if before == "incomplete":
+            message = (
+                "a task before it in its chord failed, so it never got its arguments: publish the chord again instead"
+            )
+            raise InvalidSubmissionError([Violation("task_id", message)])
         if before == "notified":
             message = "a program ran this task by itself and only reported it: run that program again instead"
             raise InvalidSubmissionError([Violation("task_id", message)])
-        if before not in (Status.FAILED, Status.CANCELLED):
+        if before not in (Status.FAILED.stored, Status.CANCELLED.stored) and not (
+            from_step and before == Status.COMPLETED.stored
+        ):
             raise IllegalTransitionError(task_id, before, "retry")
         return Status.PENDING
+
+    async def bring_back(self, task_id: str, record: Mapping[str, str]) -> bool:
+        """Put the record of an ended task back, as the history has it, so that others may depend on the task.
+
+        It leaves the store again after its retention. Returns whether the store has the task now: false for one that
+        has not ended.
+        """
+        return bool(await self._one("bring_back", task_id, json_text.write(dict(record))) != "open")
+
+    async def signal(
+        self,
+        task_id: str,
+        name: str,
+        value_json: str,
+        *,
+        user_id: str | None = None,
+        check: Callable[[Any], object] | None = None,
+        nonce: str | None = None,
+    ) -> datetime:
+        """Give a task a signal that it waits for, or will wait for; returns when it was received.
+
+        `user_id` is the caller, None if it may signal all tasks. If the task asks for a value with a JSON Schema,
+        `check` is called with that and raises an error if the value does not fit. Calls of one `nonce` (a text without
+        spaces) count once. Raises `SignalReceivedError` if there is a signal of this name, `TaskEndedError`,
+        `TaskNotFoundError` (also for a task that the user may not signal), and `InvalidSubmissionError` for a name or
+        value that cannot be, or one signal too many.
+        """
+        check_signal_name(name)
+        steps, size = self.settings.steps, len(value_json.encode())
+        if size > steps.max_signal_bytes:
+            message = f"is {size} bytes, above the limit of {steps.max_signal_bytes} (steps.max_signal_bytes)"
+            raise InvalidSubmissionError([Violation("value", message)])
+        outcome, fits, nonce = ["schema", ""], "", nonce or self.unique()
+        while outcome[0] == "schema":
+            if outcome[1]:
+                fits = outcome[1]
+                if check is not None:
+                    check(json_text.read(fits))
+            outcome = (
+                ["unknown"]
+                if keys.record_of_nobody(task_id)
+                else await self._one("signal", task_id, name, value_json, nonce, user_id or "", fits, steps.max_signals)
+            )
+        match outcome:
+            case ["received", at_ms]:
+                return utc_from_ms(int(at_ms))
+            case ["known", at_ms]:
+                raise SignalReceivedError(task_id, name, utc_from_ms(int(at_ms)))
+            case ["ended", status]:
+                raise TaskEndedError(task_id, status)
+            case ["full"]:
+                message = f"the task has received {steps.max_signals} signals, which is the limit (steps.max_signals)"
+                raise InvalidSubmissionError([Violation("signal", message)])
+        raise TaskNotFoundError(task_id)
 
     async def set_checkpoint(self, task_id: str, text: str) -> None:
         """Keep how far a task is, for the next attempt if this one dies; it lives as long as the record."""
@@ -155,21 +258,30 @@ class TaskStore(StoreReader):
         await self.read(("SET", keys.checkpoint(task_id), text, "PX", kept_ms))
 
     async def remove(self, task_id: str, *, user_id: str) -> None:
-        """Remove the record of a user's task that has ended; raises `TaskNotFoundError`, `IllegalTransitionError`."""
+        """Remove the record of a user's task that has ended; raises `TaskNotFoundError`, `IllegalTransitionError`.
+
+        `DependedOnError` if a task that has not ended depends on it.
+        """
         reply = "" if keys.record_of_nobody(task_id) else await self._one("remove", task_id, user_id)
         if not reply:
             raise TaskNotFoundError(task_id)
+        if reply.startswith("depended:"):
+            raise DependedOnError(task_id, reply.removeprefix("depended:"))
         if reply != "ok":
             raise IllegalTransitionError(task_id, reply, "remove")
 
     # --- executors
 
-    async def claim(self, task_id: str, *, worker: str) -> Claim | Refusal:
-        """Claim a waiting task for its next attempt; exactly one of any number of calls is granted."""
+    async def claim(self, task_id: str, *, worker: str, edition: int | None = None) -> Claim | Refusal:
+        """Claim a waiting task for its next attempt; exactly one of any number of calls is granted.
+
+        `edition` is that of the task's message, None if the message has nothing that the record may change. A message
+        is refused if a replacement, a retry with other arguments or a later call of the id has made it stale.
+        """
         if keys.record_of_nobody(task_id):
             return Refusal(task_id, "unknown")
         fence = self.unique()
-        reply = await self._coalescer.call(script("claim"), task_id, worker, fence)
+        reply = await self._coalescer.call(script("claim"), task_id, worker, fence, "" if edition is None else edition)
         if reply[0] != "go":
             return Refusal(task_id, reply[1].lower())
         return claim_from_reply(task_id, fence, reply[1:])
@@ -218,8 +330,11 @@ class TaskStore(StoreReader):
         """End the attempt with a result, and with the path of its file if it is a file; raises `StaleClaimError`."""
         _check_claim(claim, await self.send_result(claim, result_json, result_file_path))
 
-    async def fail(self, claim: Claim, failure: Failure, delay_ms: int) -> Status:
-        """End the attempt as failed; returns RETRYING, FAILED or CANCELLED."""
+    async def fail(self, claim: Claim, failure: Failure, delay_ms: int, *, untold: bool = False) -> Status:
+        """End the attempt as failed; returns RETRYING, FAILED or CANCELLED.
+
+        `untold`: Celery is still to be told if the task has ended with that (see `take_untold`).
+        """
         reply = await self._coalescer.call(
             script("fail"),
             claim.task_id,
@@ -228,9 +343,43 @@ class TaskStore(StoreReader):
             cut(failure.message, MAX_TEXT),
             "1" if failure.retryable else "0",
             min(max(delay_ms, 0), _MAX_DELAY_MS),
+            "1" if untold else "0",
         )
         _check_claim(claim, reply)
         return Status(reply)
+
+    async def note_step(self, claim: Claim, name: str, value: str, *, took_ms: int = 0) -> tuple[Noted, int]:
+        """Keep what the attempt has done, and renew its lease; returns what is kept, and the store's time (ms).
+
+        `name` is `step:NAME` with a result as JSON, `child:NAME` with the id of a submitted task, or `sleep:NAME` with
+        the moment when it is over (ms), which is `took_ms` from now if `value` is "". What was kept before under the
+        name stays. Raises `StepLimitError` and `StaleClaimError`.
+        """
+        reply = await self._coalescer.call(script("note_step"), claim.task_id, claim.fence, name, value, took_ms)
+        match reply:
+            case ["kept", entry, now_ms]:
+                return noted_from(entry), int(now_ms)
+            case ["entries", limit]:
+                raise StepLimitError(f"the task has kept {limit} steps, which is the limit (steps.most)")
+            case ["bytes", limit]:
+                raise StepLimitError(f"the steps of the task are above {limit} bytes (steps.max_task_bytes)")
+        raise StaleClaimError(claim.task_id, reply[1])
+
+    async def suspend(self, claim: Claim, waits: Sequence[Wait]) -> Status | None:
+        """Suspend the attempt until all that it waits for is there; it goes on as the same attempt.
+
+        Returns WAITING, CANCELLED if somebody asked for that, or None if all is there by now: then the attempt still
+        runs. Raises `StaleClaimError`, `StepLimitError`, and `QueueFullError` if too many tasks wait.
+        """
+        most, most_steps = self.settings.max_scheduled, self.settings.steps.most
+        items = json_text.write([wait.item() for wait in waits])
+        reply = await self._one("suspend", claim.task_id, claim.fence, items, most, most_steps)
+        _check_claim(claim, reply)
+        if reply == "full":
+            raise QueueFullError("(waiting)", most)
+        if reply == "entries":
+            raise StepLimitError(f"the task has kept {most_steps} steps, which is the limit (steps.most)")
+        return None if reply == "there" else Status(reply)
 
     async def amend(self, claim: Claim, amendment: Amendment) -> None:
         """Change what later attempts get: payload, message, group, priority, time limit, expiry and retries."""
@@ -248,15 +397,38 @@ class TaskStore(StoreReader):
         pairs = [part for pair in fields.items() for part in pair]
         _check_claim(claim, await self._one("amend", claim.task_id, claim.fence, call.group, *times, *pairs))
 
-    async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> None:
-        """End the attempt as cancelled."""
-        _check_claim(claim, await self._one("settle_cancelled", claim.task_id, claim.fence, message))
+    async def await_replacement(self, claim: Claim, name: str) -> Status | None:
+        """End an attempt that put `name` in the place of its task, which then waits for the last part of that.
+
+        Returns SCHEDULED or CANCELLED, or None if that part has come already.
+        """
+        wait_ms = round(self.settings.replacement_wait * 1000)
+        reply = await self._one("await_replacement", claim.task_id, claim.fence, cut(name, MAX_TEXT), wait_ms)
+        status = reply.removeprefix("stale:")
+        return Status(status) if status == reply or status == Status.CANCELLED.stored else None
+
+    async def settle_cancelled(self, claim: Claim, message: str = "cancelled while it ran") -> bool:
+        """End the attempt as cancelled; returns False if it has ended so before."""
+        reply = await self._one("settle_cancelled", claim.task_id, claim.fence, message)
+        _check_claim(claim, reply)
+        return bool(reply == "ok")
 
     async def release(self, claim: Claim) -> Status:
         """Give the task back to the front of its group; the attempt does not count."""
         reply = await self._one("release", claim.task_id, claim.fence)
         _check_claim(claim, reply)
         return Status(reply)
+
+    async def lose(self, task_id: str, *, worker: str, code: str, message: str, again: bool) -> LostAttempt | None:
+        """End a running attempt of a worker whose process for it is gone; `again`: another attempt may follow.
+
+        Its task is PENDING, FAILED or CANCELLED then. Returns None if the task does not run on that worker.
+        """
+        reply = await self._one("lose", task_id, worker, code, cut(message, MAX_TEXT), "1" if again else "0")
+        if isinstance(reply, str):
+            return None
+        status, attempt, attempts = reply
+        return LostAttempt(Status(status), int(attempt), int(attempts))
 
     async def renew(
         self, worker: str, claims: Sequence[Claim], facts: Mapping[str, str] | None = None
@@ -288,11 +460,27 @@ class TaskStore(StoreReader):
         ]
         await self.read(*(("SADD", labels, *names) for labels, names in named if names))
 
+    async def own_groups(self, app: str, groups: Iterable[str]) -> None:
+        """Note that these groups are of a Celery app; see `owners.py`."""
+        await self._note(keys.OWNERS, self.settings.group_ownership, MOST_OWNED, owner_notes(app, groups))
+
+    async def note_unknown(self, task_type: str, group: str) -> None:
+        """Note that a task came to a worker that does not know its type; see `unknown_tasks.py`."""
+        await self._note(keys.UNKNOWN, UNKNOWN_NOTED_S, MOST_UNKNOWN, [unknown_note(task_type, group)])
+
+    async def _note(self, notes: str, for_s: float, most: int, texts: Sequence[str]) -> None:
+        await self.read(("EVAL", script("note").source, 1, notes, round(for_s * 1000), most, *texts))
+
     async def announce_types(self, types: Mapping[str, Mapping[str, Any]]) -> None:
         """Tell front doors which task types the workers of this installation run."""
         if types:
             encoded = {name: json_text.write(facts) for name, facts in types.items()}
             await self._patiently(lambda: self.redis.hset(keys.TYPES, mapping=encoded))
+
+    async def why(self, task_id: str) -> list[Any]:
+        """Return what a task waits for, as `lua/reads/why.lua` says; `store/waits.py` reads it."""
+        (found,) = await self.read(("EVAL", script("why").source, 0, *self._limits, task_id))
+        return list(found)
 
     # --- background roles
 
@@ -387,6 +575,21 @@ class TaskStore(StoreReader):
         """
         changes, watched = await self._one("watch_external", limit, offset)
         return int(changes), int(watched)
+
+    # --- ends of which no worker told Celery
+
+    async def take_untold(self, limit: int) -> list[UntoldEnd]:
+        """Take up to `limit` ended tasks of which Celery is to be told; end each one with `told` or `tell_later`."""
+        taken = await self._one("take_untold", limit, round(self.settings.tell_lease * 1000))
+        return [UntoldEnd(task_id, int(lease_until_ms)) for task_id, lease_until_ms in taken]
+
+    async def told(self, end: UntoldEnd) -> None:
+        """Note that Celery knows how the task ended, or need not know it."""
+        await self._one("told", *end, "")
+
+    async def tell_later(self, end: UntoldEnd, ended_at: datetime) -> bool:
+        """Let any worker try again after a pause; returns False if the task ended too long ago, so nobody will."""
+        return bool(await self._one("told", *end, ms_from_utc(ended_at)) != "given_up")
 
     # --- a broker other than Redis
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pydantic import TypeAdapter
 
 from celeriac.settings import GROUP_NAME
-from celeriac.tasks.registry import Registry, TaskType
+from celeriac.tasks.record import plain_number
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import MAX_RETRIES
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType, TypeHooks
+from celeriac.tasks.types.celery_call import CELERY_ARGUMENTS, CELERY_CALL_HOOKS
 
 if TYPE_CHECKING:
     from celeriac.store.task_store import TaskStore
@@ -44,21 +47,29 @@ class KnownTypes:
     def __init__(self, local: Registry, announced: Mapping[str, Mapping[str, Any]]) -> None:
         self._local = local
         self._about = announced
-        self._announced = {name: announced_type(name, about) for name, about in announced.items() if name not in local}
+        self._announced = {
+            name: announced_type(name, about) for name, about in announced.items() if not is_own(name, local)
+        }
 
     def get(self, name: str, /) -> TaskType | None:
         """Return the type of this name, or None; one of this process comes first."""
-        return self._local.get(name) or self._announced.get(name)
+        return self._announced.get(name) or self._local.get(name)
 
     def payload_schema(self, known: TaskType) -> dict[str, Any]:
         """Return the JSON schema of a type's payload: its own, or the one that workers announced."""
-        if known.name in self._local:
+        if known.name not in self._announced:
             return known.json_schema()
         schema = self._about.get(known.name, {}).get("schema")
         return schema if isinstance(schema, dict) else {"type": "object"}
 
     def __iter__(self) -> Iterator[TaskType]:
-        return iter(sorted([*self._local, *self._announced.values()], key=lambda known: known.name))
+        own = [known for known in self._local if known.name not in self._announced]
+        return iter(sorted([*own, *self._announced.values()], key=lambda known: known.name))
+
+
+def is_own(name: str, local: Registry) -> bool:
+    """Return whether this process has the type, whatever workers announce."""
+    return name in local and not local.hooks_of(name).gives_way
 
 
 _ANY_OBJECT: Final[TypeAdapter[Any]] = TypeAdapter(dict[str, Any])
@@ -71,10 +82,11 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
     """
     group, retries, timeout_s = about.get("group"), about.get("max_retries"), about.get("timeout_s")
     retention_s = about.get("retention_s")
-    plain = RetryPolicy()
+    plain, celery_call = RetryPolicy(), about.get("celery") is True
     return TaskType(
         name=name,
-        payload=_ANY_OBJECT,
+        payload=CELERY_ARGUMENTS if celery_call else _ANY_OBJECT,
+        hooks=CELERY_CALL_HOOKS if celery_call else TypeHooks(),
         group=group if isinstance(group, str) and GROUP_NAME.fullmatch(group) else "default",
         retry=RetryPolicy(
             max_retries=retries if type(retries) is int and 0 <= retries <= MAX_RETRIES else plain.max_retries
@@ -84,6 +96,23 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
         description=str(about.get("description") or ""),
         announced_schema=schema if isinstance(schema := about.get("schema"), dict) else {"type": "object"},
     )
+
+
+def type_record(known: TaskType, payload_schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a task type as every front door writes it."""
+    return {
+        "name": known.name,
+        "description": known.description,
+        "queue": known.group,
+        "max_retries": known.retry.max_retries,
+        "timeout_s": None if known.timeout_s is None else plain_number(known.timeout_s),
+        "payload_schema": payload_schema,
+    }
+
+
+def type_records(types: KnownTypes) -> list[dict[str, Any]]:
+    """Return all types, by name, as every front door writes them."""
+    return [type_record(known, types.payload_schema(known)) for known in types]
 
 
 class TypeCatalog:
@@ -102,11 +131,11 @@ class TypeCatalog:
 
     def local_with(self, name: str) -> KnownTypes | None:
         """Return the types to look `name` up in if this process has it itself, without waiting for anything."""
-        return self._known if name in self.local else None
+        return self._known if is_own(name, self.local) else None
 
     async def containing(self, name: str) -> KnownTypes:
         """Return the types to look `name` up in, as fresh as it takes; raises `StoreUnavailableError`."""
-        if name in self.local:
+        if is_own(name, self.local):
             return self._known
         known = await self.all(max_age_s=FRESH_S)
         return known if known.get(name) is not None else await self.all(max_age_s=_DOUBTED_S)

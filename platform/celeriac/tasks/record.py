@@ -17,7 +17,7 @@ from celeriac.model import (
     rfc3339,
     utc_from_ms,
 )
-from celeriac.task_fields import DEFAULTS, FIELDS
+from celeriac.task_fields import AWAITED, DEFAULTS, FIELDS
 from celeriac.tasks import secret_fields
 
 _SHOWN: Final = [field for field in FIELDS if field.shown]
@@ -42,6 +42,7 @@ def task_record(task: Task) -> dict[str, Any]:
         record[name] = None if value is None else to_json(value)
     record["progress"] = progress_record(task.progress, created_at=task.created_at)
     record["error"] = error_record(task.error)
+    record["waiting_for"] = None if task.waiting_for is None else AWAITED.to_json(task.waiting_for)
     if task.secret_fields:
         record["payload"] = secret_fields.masked(task.payload, task.secret_fields)
     if task.damage is not None:
@@ -58,10 +59,12 @@ def task_from_record(record: Mapping[str, Any]) -> Task:
         values: dict[str, Any] = {
             field.name: None if (value := record[field.shown]) is None else field.kind.from_json(value)
             for field in _SHOWN
-            if field.shown in record or field.name not in DEFAULTS
+            if record.get(field.shown) is not None or field.name not in DEFAULTS
         }
         values["progress"] = progress_from_record(record["progress"])
         values["error"] = error_from_record(record["error"])
+        waits = record.get("waiting_for")
+        values["waiting_for"] = None if waits is None else AWAITED.from_json(waits)
         return Task(**values, damage=record.get("damaged"))
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"this is not the record of a task: {exc!r}") from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainValidator,
     TypeAdapter,
     ValidationError,
@@ -22,9 +23,14 @@ from pydantic import (
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.model import OnUnmet, When
 from celeriac.moments import MAX_DELAY_S, Moment, bounded
 from celeriac.settings import GROUP_NAME, parse_duration_s
 from celeriac.violations import check_field_count, outer_violations
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 #: Visible ASCII, as an HTTP header can carry it.
 IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -33,8 +39,11 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_USER_ID_LENGTH: Final = 256
 MAX_TAGS: Final = 20
 MAX_TAG_LENGTH: Final = 64
+MAX_DEPENDENCIES: Final = 1000
+#: Longest id of a task that a submission may name.
+MAX_ID_LENGTH: Final = 255
 
-_DURATION_TEXT = "a number of seconds, or 500ms, 30s, 10m, 1h, 7d"
+_DURATION_TEXT = "a number of seconds, or 500ms, 30s, 10m, 1h, 7d, 1h30m"
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}],
     "examples": ["30s"],
@@ -97,12 +106,49 @@ _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(AwareDatetime)
 _DurationField = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0, le=MAX_DELAY_S)]
 
 
+UserId = Annotated[
+    str, Field(min_length=1, max_length=MAX_USER_ID_LENGTH), BeforeValidator(_as_text), AfterValidator(_user_id)
+]
+
+
+class DependencyRequest(BaseModel):
+    """A task that another one depends on, and the end of it that is waited for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    task: Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, description="The id of the task.")]
+    when: Annotated[When, Field(description="`completed` (the default), `failed` (expiry included) or `ended`.")] = (
+        When.COMPLETED
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema of what a caller may write: the object, or the id alone."""
+        written = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [written["properties"]["task"], written]}
+
+
+def _dependencies(values: list[DependencyRequest]) -> list[DependencyRequest]:
+    seen: set[str] = set()
+    for place, one in enumerate(values):
+        if one.task in seen:
+            raise ValueError(f"[{place}]: the task {one.task[:MAX_ID_LENGTH]!r} is there twice")
+        seen.add(one.task)
+    return values
+
+
+def _dependency(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
 class SubmitRequest(BaseModel):
     """A task to run, as a caller writes it."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        # Modules of task types import this, and a program that only submits validates nothing: `service.py` builds it.
+        defer_build=True,
         json_schema_extra={
             "examples": [
                 {
@@ -114,7 +160,10 @@ class SubmitRequest(BaseModel):
     )
 
     type: Annotated[str, Field(min_length=1, max_length=200, description="A registered task type.")]
-    payload: Annotated[dict[str, Any], Field(description="What the task works on; its shape depends on the type.")]
+    payload: Annotated[
+        dict[str, Any],
+        Field(description="What the task works on; its shape depends on the type. Left out, it is an empty object."),
+    ] = Field(default_factory=dict)
     queue: Annotated[
         Annotated[str, AfterValidator(_group_name)] | None,
         Field(description="The worker group that takes it; left out, the type's own, else `default`."),
@@ -146,14 +195,27 @@ class SubmitRequest(BaseModel):
         Field(description=f"Do not start it any more after this: {_DURATION_TEXT}, or an RFC 3339 moment."),
         WithJsonSchema(_EXPIRY_SCHEMA),
     ] = None
-    user_id: Annotated[
+    depends_on: Annotated[
         Annotated[
-            str,
-            Field(min_length=1, max_length=MAX_USER_ID_LENGTH),
-            BeforeValidator(_as_text),
-            AfterValidator(_user_id),
+            list[Annotated[DependencyRequest, BeforeValidator(_dependency)]],
+            Field(max_length=MAX_DEPENDENCIES),
+            AfterValidator(_dependencies),
         ]
         | None,
+        Field(
+            description=f"Start after these, at most {MAX_DEPENDENCIES}: the id of a task that is to complete, or "
+            '`{"task": ID, "when": W}`.'
+        ),
+    ] = None
+    on_unmet: Annotated[
+        OnUnmet | None,
+        Field(
+            description="What happens when a task of `depends_on` has ended otherwise than it was to: `cancel` (the "
+            "default) or `fail` this one with the code `dependency_failed`, or `run` it all the same."
+        ),
+    ] = None
+    user_id: Annotated[
+        UserId | None,
         Field(description="On whose behalf it runs; a whole number is taken as text."),
     ] = None
     metadata: Annotated[

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from celeriac import json_text
 from celeriac.access.principal import LOCAL, Principal
+from celeriac.calling.options import NewTask, submission_document, to_json
 from celeriac.errors import (
     CeleriacError,
     HistoryMissingError,
@@ -19,23 +22,48 @@ from celeriac.errors import (
     InvalidSubmissionError,
     StoreUnavailableError,
     TaskNotFoundError,
+    UnknownParentError,
+    Violation,
 )
-from celeriac.model import Event, KeptTask, LogLine, Status, Submission, Submitted, Task
+from celeriac.handlers.durable import NewChild
+from celeriac.model import (
+    Claim,
+    Dependency,
+    Event,
+    KeptTask,
+    LogLine,
+    NodeOrders,
+    Parents,
+    Status,
+    Submission,
+    Submitted,
+    Task,
+    When,
+)
+from celeriac.signals.records import TaskStep
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.confining import confined, confined_payload
-from celeriac.tasks.request import SubmitRequest, read_batch_item
+from celeriac.tasks.request import MAX_DEPENDENCIES, SubmitRequest, read_batch_item, read_request
 from celeriac.tasks.secret_fields import restored
+from celeriac.tasks.signals import Signals
 from celeriac.tasks.submission import NewPayload, build_submission, checked_payload, known_type
 from celeriac.tasks.timeline import START, TaskHistory, Timeline
+from celeriac.tasks.types import waiting  # noqa: F401 - its types, which every process has
 from celeriac.tasks.types.bulk import BULK, BulkPayload
+from celeriac.tasks.why import Why, why_of
 
 if TYPE_CHECKING:
     from celeriac.settings import Settings
     from celeriac.store.task_store import TaskStore
-    from celeriac.tasks.registry import TaskType
+    from celeriac.tasks.task_type import TaskType
 
 log = logging.getLogger(__name__)
 
+# Now, and not with the first request of a server.
+SubmitRequest.model_rebuild()
+
+#: The shortest beginning of an id by which tasks are found (characters).
+SHORTEST_PREFIX: Final = 6
 #: Documents of a batch that are checked before others get their turn on the event loop (about 2 ms).
 _TURN: Final = 50
 #: How many refused tasks of a batch are answered with all that is wrong; the others with the first thing.
@@ -50,6 +78,15 @@ class Intake(Protocol):
 
     async def submit(self, submission: Submission, payload: Any, caller: Principal) -> Submitted:
         """Take in what the validated payload names, and store the submission; raises as `Tasks.submit` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A submission whose form was checked, with its type, and its payload as the caller gave it."""
+
+    task_type: TaskType
+    submission: Submission
+    payload: Mapping[str, Any]
 
 
 class Tasks:
@@ -72,6 +109,7 @@ class Tasks:
         self.types = types
         self.history = history
         self.timeline = Timeline(store, history)
+        self.signals = Signals(store, self.timeline)
         self._intakes = dict(intakes or {})
         self._settings = settings
 
@@ -89,12 +127,35 @@ class Tasks:
         if caller is not LOCAL:
             request = confined(request, caller, types)
         submission = build_submission(
-            request, self._settings, types, idempotency_key=idempotency_key, maker=caller.group_maker
+            request,
+            self._settings,
+            types,
+            idempotency_key=idempotency_key,
+            maker=caller.group_maker,
+            parents_of=caller.confined_to,
         )
+        return await self._stored(_Checked(known_type(request.type, types), submission, request.payload), caller)
+
+    async def spawn(self, parent: Claim, child: NewChild) -> Submitted:
+        """Submit a task as a part of the work of a running one, in whose workflow it is; once for each id.
+
+        It is of the same user unless its options say otherwise. Raises as `submit` does.
+        """
+        options = {name: value for name, value in child.options.items() if value is not None}
+        document = {"user_id": parent.user_id, **options, "type": child.type, "payload": child.payload}
+        request = read_request(json_text.read(to_json(submission_document(cast(NewTask, document)))))
+        types = self.types.local_with(request.type) or await self.types.containing(request.type)
         task_type = known_type(request.type, types)
-        if not task_type.hooks.intake:
-            return await self.store.submit(submission)
-        return await self._take_in(task_type, submission, request.payload, caller)
+        if task_type.hooks.intake and task_type.hooks.intake not in self._intakes:
+            message = f"tasks of the type {request.type!r} are submitted by the API only"
+            raise InvalidSubmissionError([Violation("type", message)])
+        submission = replace(
+            build_submission(request, self._settings, types),
+            task_id=child.task_id,
+            node=child.node,
+            as_node=NodeOrders(spawned_by=parent.task_id, numbered=True),
+        )
+        return await self._stored(_Checked(task_type, submission, request.payload), LOCAL)
 
     async def submit_many(
         self, documents: Sequence[object], *, caller: Principal = LOCAL, idempotency_key: str | None = None
@@ -132,17 +193,56 @@ class Tasks:
             raise away
         return outcomes
 
+    async def submit_with_then(
+        self,
+        documents: Sequence[object],
+        then: object,
+        *,
+        caller: Principal = LOCAL,
+        idempotency_key: str | None = None,
+    ) -> tuple[list[Submitted | CeleriacError], Submitted | CeleriacError | None]:
+        """Submit documents as `submit_many` does, and `then` to start when all accepted ones have ended, however.
+
+        Returns their outcomes, and that of `then`: None if no document was accepted, since `then` is not submitted
+        then. Its own key is `K:then`. Raises `InvalidSubmissionError` or `PayloadTooLargeError` for a `then` that
+        cannot be submitted, and nothing is submitted.
+        """
+        if len(documents) > MAX_DEPENDENCIES:
+            message = f"holds {len(documents)} tasks, above the limit of {MAX_DEPENDENCIES} of a batch with `then`"
+            raise InvalidSubmissionError([Violation("tasks", message)])
+        key = None if idempotency_key is None else f"{idempotency_key}:then"
+        try:
+            last = await self._checked(then, caller, key)
+        except InvalidSubmissionError as exc:
+            raise exc.below("then") from exc
+        if last.submission.depends_on:
+            message = "is the tasks of the batch: leave it out"
+            raise InvalidSubmissionError([Violation("then.depends_on", message)])
+        outcomes = await self.submit_many(documents, caller=caller, idempotency_key=idempotency_key)
+        ids = dict.fromkeys(one.task_id for one in outcomes if isinstance(one, Submitted))
+        if not ids:
+            return outcomes, None
+        try:
+            return outcomes, await self._submitted_after(last, list(ids), caller)
+        except CeleriacError as exc:
+            return outcomes, exc
+
+    async def _submitted_after(self, last: _Checked, parents: Sequence[str], caller: Principal) -> Submitted:
+        depends_on = [Dependency(task_id, When.ENDED) for task_id in parents]
+        try:
+            return await self._stored(replace(last, submission=replace(last.submission, depends_on=depends_on)), caller)
+        except UnknownParentError:
+            # Some have ended and left the store already: nothing is to be waited for.
+            known = await self.store.known(parents)
+            rest = [one for one, is_known in zip(depends_on, known, strict=True) if is_known]
+            return await self._stored(replace(last, submission=replace(last.submission, depends_on=rest)), caller)
+
     async def _prepared(
         self, document: object, caller: Principal, key: str | None
     ) -> Awaitable[Submitted] | CeleriacError:
         """Return the call that submits a document, or why it is refused."""
         try:
-            item = read_batch_item(document)
-            types = await self.types.containing(item.type)
-            item = confined(item, caller, types)
-            key = item.idempotency_key or key
-            submission = build_submission(item, self._settings, types, idempotency_key=key, maker=caller.group_maker)
-            task_type = known_type(item.type, types)
+            checked = await self._checked(document, caller, key)
         except CeleriacError as exc:
             return exc
         except Exception as exc:
@@ -151,14 +251,55 @@ class Tasks:
             error = CeleriacError(str(exc))
             error.__cause__ = exc
             return error
-        if not task_type.hooks.intake:
-            return self.store.submit(submission)
-        return self._take_in(task_type, submission, item.payload, caller)
+        return self._stored(checked, caller)
 
-    async def _take_in(
-        self, task_type: TaskType, submission: Submission, payload: Mapping[str, Any], caller: Principal
-    ) -> Submitted:
-        return await self._intakes[task_type.hooks.intake].submit(submission, task_type.validate(payload), caller)
+    async def _checked(self, document: object, caller: Principal, key: str | None) -> _Checked:
+        item = read_batch_item(document)
+        types = await self.types.containing(item.type)
+        item = confined(item, caller, types)
+        submission = build_submission(
+            item,
+            self._settings,
+            types,
+            idempotency_key=item.idempotency_key or key,
+            maker=caller.group_maker,
+            parents_of=caller.confined_to,
+        )
+        return _Checked(known_type(item.type, types), submission, item.payload)
+
+    async def _stored(self, checked: _Checked, caller: Principal) -> Submitted:
+        task_type, submission, payload = checked.task_type, checked.submission, checked.payload
+
+        async def store() -> Submitted:
+            if not task_type.hooks.intake:
+                return await self.store.submit(submission)
+            return await self._intakes[task_type.hooks.intake].submit(submission, task_type.validate(payload), caller)
+
+        try:
+            return await store()
+        except UnknownParentError:
+            if not await self.bring_back(submission.depends_on, submission.parents_of):
+                raise
+            return await store()
+
+    async def bring_back(self, parents: Sequence[Dependency], user_id: str | None) -> bool:
+        """Put parents back into the store that only the history has, those of one user if `user_id` is given.
+
+        Returns whether there was one. Raises `HistoryUnavailableError` while only the history could know.
+        """
+        if not parents:
+            return False
+        ids = [one.task_id for one in parents]
+        known = await self.store.known(ids)
+        found = False
+        for task_id in (task_id for task_id, is_known in zip(ids, known, strict=True) if not is_known):
+            try:
+                kept = await self.kept(task_id)
+            except TaskNotFoundError:
+                continue
+            if user_id is None or kept.task.user_id == user_id:
+                found = await self.store.bring_back(task_id, kept.record) or found
+        return found
 
     async def check_template(self, name: str, payload: Mapping[str, Any], *, caller: Principal) -> Mapping[str, Any]:
         """Return the payload that a definition of `caller` may give tasks of type `name`.
@@ -172,6 +313,16 @@ class Tasks:
             await self._intakes[task_type.hooks.intake].check(task_type.validate(reached), caller)
         return reached
 
+    async def check_without_intake(
+        self, task_type: TaskType, submission: Submission, payload: Mapping[str, Any], caller: Principal
+    ) -> None:
+        """Raise `InvalidSubmissionError` unless `caller` may have this stored as it is, without an intake."""
+        if task_type.hooks.intake:
+            validated = task_type.validate(payload, submitted=True)
+            task_type.hooks.check_without_intake(validated, submission.delivery)
+            if (intake := self._intakes.get(task_type.hooks.intake)) is not None:
+                await intake.check(validated, caller)
+
     # --- finding
 
     async def find(self, task_id: str) -> Task:
@@ -180,6 +331,27 @@ class Tasks:
         Raises `TaskNotFoundError`, and `HistoryUnavailableError` while only the history could know.
         """
         return await self.timeline.find(task_id)
+
+    async def ids(self, prefix: str, *, caller: Principal = LOCAL, limit: int = 10) -> list[str]:
+        """Return the first ids of the caller's tasks that begin with `prefix`, in order, wherever the tasks are.
+
+        A task that was submitted a moment ago is among them. A prefix of fewer than `SHORTEST_PREFIX` characters means
+        only the task whose id it is. Raises as `find` does.
+        """
+        if len(prefix) >= SHORTEST_PREFIX:
+            return await self.timeline.ids(prefix, caller=caller, limit=limit)
+        try:
+            task = await self.find(prefix)
+        except TaskNotFoundError:
+            return []
+        return [prefix] if caller.sees(task.user_id) else []
+
+    async def recent_ids(self, prefix: str = "", *, caller: Principal = LOCAL, limit: int = 50) -> list[str]:
+        """Return up to `limit` ids of the caller's tasks that something happened to lately, the latest first.
+
+        They begin with `prefix`. The store alone is asked.
+        """
+        return await self.timeline.recent_ids(prefix, caller=caller, limit=limit)
 
     async def kept(self, task_id: str) -> KeptTask:
         """Return the task as the history has it; raises as `find` does."""
@@ -197,6 +369,26 @@ class Tasks:
         `least` is the severity of the least severe line (see `celeriac.model.severity`).
         """
         return (await self.timeline.log(task_id, after=after, count=count, least=least)).items
+
+    async def steps(
+        self, task_id: str, *, after: int = 0, count: int = 100, most_bytes: int | None = None
+    ) -> tuple[list[TaskStep], int | None]:
+        """Return up to `count` steps whose results a task has stored, in order, fewer above `most_bytes`.
+
+        `after` is the number of the last step of the page before. Also returns that of this page's, None if it is the
+        last one. Raises as `find` does.
+        """
+        return await self.timeline.steps(task_id, after=after, count=count, most_bytes=most_bytes)
+
+    async def why(self, task_id: str) -> Why:
+        """Return why a task waits; without reasons for one that runs or has ended. Raises as `find` does."""
+        # Imported here: programs that only submit do not need the store's readers.
+        from celeriac.store.waits import read_waits
+
+        try:
+            return why_of(await read_waits(self.store, task_id))
+        except TaskNotFoundError:
+            return Why((await self.kept(task_id)).task.status)
 
     # --- changing
 
@@ -227,17 +419,21 @@ class Tasks:
         nonce: str | None = None,
         rev: int | None = None,
         maker: str | None = None,
+        from_step: str = "",
     ) -> Status:
         """Run a failed or cancelled task again with all its attempts; returns PENDING.
 
-        A task that only the history knows comes back from there, under its id. `payload` replaces the one it has.
-        Calls of one `key` (or of one `nonce`) count once. With `rev`, a task that has changed since is left alone:
-        `ChangedTaskError`. Raises `TaskNotFoundError`, `IllegalTransitionError`, `InvalidSubmissionError`,
+        With `from_step` it forgets the step of this name and all that came after it; then it may have completed.
+
+        A task that only the history knows comes back from there, under its id and with its steps. `payload` replaces
+        the one it has. Calls of one `key` (or of one `nonce`) count once. With `rev`, a task that has changed since is
+        left alone: `ChangedTaskError`. Raises `TaskNotFoundError`, `IllegalTransitionError`, `InvalidSubmissionError`,
         `PayloadTooLargeError`, `QueueFullError` or `GroupLimitError`. `maker`: who makes its group, if not `caller`.
         """
         new = None if payload is None else await self._new_payload(task_id, payload, caller)
+        await self.bring_back(await self.store.dependencies(task_id), None)
 
-        async def again(kept: Mapping[str, str] | None) -> Status:
+        async def again(kept: Mapping[str, str] | None, steps: Mapping[str, str] | None = None) -> Status:
             return await self.store.retry(
                 task_id,
                 payload=None if new is None else new.text,
@@ -246,12 +442,16 @@ class Tasks:
                 kept=kept,
                 nonce=nonce if key is None else f"key:{key}",
                 maker=caller.group_maker if maker is None else maker,
+                from_step=from_step,
+                kept_steps=steps,
             )
 
         try:
             return await again(None)
         except TaskNotFoundError:
-            return await again((await self.kept(task_id)).record)
+            kept = await self.kept(task_id)
+            await self.bring_back(kept.task.depends_on, None)
+            return await again(kept.record, await self.timeline.kept_steps(task_id))
 
     async def _new_payload(self, task_id: str, payload: Mapping[str, Any], caller: Principal) -> NewPayload:
         task = await self.find(task_id)
@@ -259,7 +459,10 @@ class Tasks:
         task_type = known_type(task.type, types)
         reached = confined_payload(task.type, payload, caller, types)
         # Callers are shown masks: one that is sent back stands for the secret that the task has.
-        new = checked_payload(task_type, restored(reached, task.payload, task_type.secrets), self._settings)
+        meant = restored(reached, task.payload, task_type.secrets)
+        found = await self.store.parents(task.depends_on) if task.workflow_id is not None else {}
+        nodes = Parents(found, task.workflow_id).by_node
+        new = checked_payload(task_type, meant, self._settings, task.depends_on, nodes.keys())
         task_type.hooks.check_retry(task, new.value)
         if task_type.hooks.intake and task_type.hooks.intake in self._intakes:
             await self._intakes[task_type.hooks.intake].check(new.value, caller)

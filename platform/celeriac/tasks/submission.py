@@ -7,19 +7,20 @@ Celery calls (`.delay()`), `remote_submission` the dispatch API, and `instance_o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, PayloadTooLargeError, Violation
-from celeriac.model import Delivery, RemoteOrders, Submission, ms_from_utc
+from celeriac.model import Delivery, Dependency, RemoteOrders, Submission, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
-from celeriac.tasks.registry import TaskType
+from celeriac.tasks.references import check_references, may_have_references
 from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types.remote import REMOTE_TASK
 from celeriac.violations import suggested
 
@@ -58,11 +59,14 @@ def build_submission(
     idempotency_key: str | None = None,
     repeatable: bool = False,
     maker: str | None = None,
+    parents_of: str | None = None,
+    aliases: Collection[str] = (),
 ) -> Submission:
     """Return the submission with a new id and everything that the caller left open filled in.
 
     `repeatable`: it becomes the template of a definition's instances. `maker`: who counts as having made its group,
-    None for a caller who may make any number.
+    None for a caller who may make any number. `parents_of`: the user whose tasks it may depend on, None for any.
+    `aliases`: other names of parents, to whose results the payload may refer.
     Raises `InvalidSubmissionError` for an unknown type, a payload that does not fit its type, or an
     unusable idempotency key, and `PayloadTooLargeError`.
     """
@@ -70,8 +74,8 @@ def build_submission(
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
     text = _json_text("payload", request.payload, limit=settings.max_body_bytes)
-    payload = task_type.validate(request.payload, submitted=True)
-    policy = task_type.retry_policy(payload, settings)
+    depends_on = _dependencies(request, repeatable=repeatable)
+    payload, policy = _validated(task_type, text, request.payload, depends_on, settings, aliases)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
@@ -95,12 +99,51 @@ def build_submission(
         user_id=request.user_id,
         metadata=request.metadata or {},
         tags=tuple(request.tags or ()),
+        depends_on=depends_on,
+        on_unmet=request.on_unmet,
+        parents_of=parents_of,
         retention_ms=of_type.retention_ms,
         idempotency_key=idempotency_key,
         delivery=of_type.delivery,
         secret_fields=of_type.secret_fields,
         maker=None if group == task_type.group else maker,
+        awaits=task_type.hooks.awaits(payload),
     )
+
+
+def _dependencies(request: SubmitRequest, *, repeatable: bool) -> tuple[Dependency, ...]:
+    if request.on_unmet is not None and not request.depends_on:
+        raise InvalidSubmissionError([Violation("on_unmet", "means nothing without depends_on")])
+    if repeatable and request.depends_on:
+        message = "the tasks of a definition cannot depend on others: each firing makes a new task"
+        raise InvalidSubmissionError([Violation("depends_on", message)])
+    return tuple(Dependency(one.task, one.when) for one in request.depends_on or ())
+
+
+def _validated(
+    task_type: TaskType,
+    text: str,
+    payload: Mapping[str, Any],
+    parents: Sequence[Dependency],
+    settings: Settings,
+    aliases: Collection[str] = (),
+) -> tuple[Any, RetryPolicy]:
+    """Return a payload, which `text` is in JSON, as its type validates it, and the policy for it.
+
+    One with references is validated when the results are there: until then it may be returned as it is, and the policy
+    is that of the type. Raises `InvalidSubmissionError`.
+    """
+    refers = may_have_references(text) and check_references(payload, {*aliases, *(one.task_id for one in parents)})
+    if refers and task_type.hooks.whole_payload:
+        message = f"cannot have results of other tasks in it: all of it is checked when a {task_type.name} is submitted"
+        raise InvalidSubmissionError([Violation("payload", message)])
+    try:
+        validated = task_type.validate(payload, submitted=True)
+        return validated, task_type.retry_policy(validated, settings)
+    except InvalidSubmissionError:
+        if not refers:
+            raise
+        return payload, task_type.retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +168,8 @@ class CeleryCall:
     message: str | None = None
     #: Whether a task published it (a link of a chain, a callback, a call in a handler), which must not fail for it.
     follows: bool = False
+    #: How many calls had this id before.
+    replacement: int = 0
 
 
 def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType | None) -> Submission:
@@ -134,10 +179,11 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
     `InvalidSubmissionError` for a file that only the API can hand over, unless the call follows another task.
     """
     max_retries, timeout_ms = call.max_retries, call.timeout_ms
-    of_type = _OfType(delivery_of(call.group, settings), None, ())
+    of_type, awaits = _OfType(delivery_of(call.group, settings), None, ()), None
     if task_type is not None:
         of_type = _of_type(task_type, call.group, settings)
-        max_retries = _policy(call, task_type, of_type.delivery, settings).max_retries
+        policy, awaits = _policy(call, task_type, of_type.delivery, settings)
+        max_retries = policy.max_retries
         timeout_ms = _timeout_ms(task_type.timeout_s) if timeout_ms is None else timeout_ms
     return Submission(
         task_id=call.task_id,
@@ -155,19 +201,39 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
         delivery=of_type.delivery,
         secret_fields=of_type.secret_fields,
         celery_message=call.message,
+        replacement=call.replacement or None,
+        awaits=awaits,
     )
 
 
-def _policy(call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings) -> RetryPolicy:
+def submission_of_unreached(
+    task_id: str, type_name: str, *, payload: str, group: str, settings: Settings
+) -> Submission:
+    """Return the submission of a published call that never comes: a node of its workflow that is cancelled at once."""
+    return Submission(
+        task_id=task_id,
+        type=type_name,
+        payload=payload,
+        group=group,
+        max_retries=0,
+        delivery=delivery_of(group, settings),
+        node=type_name,
+    )
+
+
+def _policy(
+    call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings
+) -> tuple[RetryPolicy, Mapping[str, Any] | None]:
+    """Return the policy for a call, and what its task waits for instead of a worker."""
     try:
         payload = task_type.validate(json_text.read(call.payload), submitted=True)
         policy = task_type.retry_policy(payload, settings)
     except InvalidSubmissionError:
         # As in Celery, a call with arguments that do not fit is published, and fails when it runs.
-        return task_type.retry
+        return task_type.retry, None
     if not call.follows:
         task_type.hooks.check_without_intake(payload, delivery)
-    return policy
+    return policy, task_type.hooks.awaits(payload)
 
 
 def remote_submission(
@@ -214,6 +280,7 @@ def template_of(submission: Submission) -> dict[str, Any]:
         "delivery": submission.delivery.value,
         "secret_fields": list(submission.secret_fields),
         **({} if submission.maker is None else {"maker": submission.maker}),
+        **({} if submission.awaits is None else {"awaits": dict(submission.awaits)}),
         **({} if submission.celery_message is None else {"celery_message": submission.celery_message}),
     }
 
@@ -261,6 +328,7 @@ def instance_of(template: Mapping[str, Any], instance: Instance, settings: Setti
         trigger=instance.trigger,
         scheduled_at_ms=instance.scheduled_at_ms,
         maker=template.get("maker"),
+        awaits=template.get("awaits"),
     )
 
 
@@ -269,15 +337,23 @@ class NewPayload(NamedTuple):
 
     text: str
     secret_fields: tuple[str, ...]
-    #: As its type validated it.
+    #: As its type validated it; as it is if it has references to results that do not fit the type.
     value: Any
 
 
-def checked_payload(task_type: TaskType, payload: Mapping[str, Any], settings: Settings) -> NewPayload:
-    """Return another payload for a task; raises `InvalidSubmissionError` or `PayloadTooLargeError`."""
+def checked_payload(
+    task_type: TaskType,
+    payload: Mapping[str, Any],
+    settings: Settings,
+    parents: Sequence[Dependency],
+    aliases: Collection[str] = (),
+) -> NewPayload:
+    """Return another payload for a task that depends on `parents`, to whose results it may refer, also by `aliases`.
+
+    Raises `InvalidSubmissionError` or `PayloadTooLargeError`.
+    """
     text = _json_text("payload", payload, limit=settings.max_body_bytes)
-    value = task_type.validate(payload, submitted=True)
-    task_type.retry_policy(value, settings)
+    value, _ = _validated(task_type, text, payload, parents, settings, aliases)
     return NewPayload(text, task_type.secrets, value)
 
 

@@ -6,13 +6,16 @@ Callers cannot tell the two apart. What both have (after a retry of a task that 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from celeriac import json_text
+from celeriac.access.principal import Principal
 from celeriac.database.page_bytes import fitting
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, TaskNotFoundError
-from celeriac.model import Event, KeptTask, LogLine, Task, severity, stream_position
+from celeriac.model import Event, KeptTask, LogLine, Task, ms_from_utc, severity, stream_position
+from celeriac.signals.records import TaskStep
 
 if TYPE_CHECKING:
     from celeriac.store.task_store import TaskStore
@@ -51,6 +54,9 @@ class TaskHistory(Protocol):
     async def count(self, task_filter: TaskFilter) -> int:
         """Return how many tasks the filter selects."""
 
+    async def ids(self, prefix: str, *, limit: int, user_id: str | None = ...) -> list[str]:
+        """Return the first ids that begin with `prefix`, in order; with `user_id` only of this user's tasks."""
+
     async def events(
         self, task_id: str, *, after: tuple[int, int] = ..., count: int = ..., kinds: Sequence[str] = ...
     ) -> list[Event]:
@@ -58,6 +64,9 @@ class TaskHistory(Protocol):
 
     async def log_lines(self, task_id: str, *, after: tuple[int, int] = ..., count: int = ...) -> list[LogLine]:
         """Return up to `count` lines of the log after the position, in order."""
+
+    async def steps(self, task_id: str) -> list[tuple[int, TaskStep]]:
+        """Return the steps of a task with their numbers, in order."""
 
 
 class Timeline:
@@ -73,6 +82,40 @@ class Timeline:
             return await self._store.get(task_id)
         except TaskNotFoundError:
             return (await self.kept(task_id)).task
+
+    async def ids(self, prefix: str, *, caller: Principal, limit: int) -> list[str]:
+        """Return the first ids of the caller's tasks that begin with `prefix`, in order.
+
+        A prefix that is the id of a task in the store means that one alone. Raises `HistoryUnavailableError`.
+        """
+        # Imported here: a client imports this room too, without the driver of the store.
+        from celeriac.store.watching.unrecorded import unrecorded_ids
+
+        if await self._is_of(prefix, caller):
+            return [prefix]
+        # In this order: what is recorded meanwhile is found twice instead of not at all.
+        found = {task_id for task_id in await unrecorded_ids(self._store, prefix) if await self._is_of(task_id, caller)}
+        if self._history is not None:
+            with suppress(HistoryMissingError):  # without tables nothing was ever recorded
+                user_id = caller.confined_to
+                found.update(await self._history.ids(prefix, limit=limit, user_id=user_id))
+        return sorted(found)[:limit]
+
+    async def recent_ids(self, prefix: str, *, caller: Principal, limit: int) -> list[str]:
+        """Return up to `limit` ids of the caller's tasks among those with events of late that begin with `prefix`."""
+        from celeriac.store.watching.unrecorded import recent_ids
+
+        found: list[str] = []
+        for task_id in await recent_ids(self._store, prefix):
+            if len(found) == limit:
+                break
+            if await self._is_of(task_id, caller):
+                found.append(task_id)
+        return found
+
+    async def _is_of(self, task_id: str, caller: Principal) -> bool:
+        known, owner = await self._store.owner(task_id)
+        return known and caller.sees(owner)
 
     async def kept(self, task_id: str) -> KeptTask:
         """Return the task as the history has it; raises `TaskNotFoundError`, `HistoryUnavailableError`."""
@@ -132,6 +175,36 @@ class Timeline:
         return await self._merged(
             task_id, live, kept, lambda line: severity(line.level) >= least, after, count, most_bytes
         )
+
+    async def steps(
+        self, task_id: str, *, after: int, count: int, most_bytes: int | None = None
+    ) -> tuple[list[TaskStep], int | None]:
+        """Return up to `count` steps after the one of the number `after`, in order; fewer above `most_bytes`.
+
+        Also returns the number of the last one, if there are more. Raises `TaskNotFoundError` for a task that neither
+        store nor history knows, and `HistoryUnavailableError`.
+        """
+        if (await self._store.known([task_id]))[0]:
+            # Once more than there may be on a page, to know whether there are more.
+            found = await self._store.steps(task_id, after=after, count=count + 1)
+            numbered = [(one.number, TaskStep(*one[:5])) for one in found]
+        else:
+            await self.kept(task_id)
+            assert self._history is not None
+            numbered = [pair for pair in await self._history.steps(task_id) if pair[0] > after]
+        fit = min(count, len(numbered))
+        if most_bytes is not None:
+            fit = fitting((step.size for _, step in numbered[:fit]), most_bytes)
+        return [step for _, step in numbered[:fit]], numbered[fit - 1][0] if fit < len(numbered) else None
+
+    async def kept_steps(self, task_id: str) -> dict[str, str]:
+        """Return the steps of a task as the store keeps them, from the history; raises `HistoryUnavailableError`."""
+        assert self._history is not None
+        return {
+            f"step:{step.name}": f"{number} {ms_from_utc(step.started_at)} {ms_from_utc(step.finished_at)} "
+            + json_text.write(step.result)
+            for number, step in await self._history.steps(task_id)
+        }
 
     async def _merged(
         self,

@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from celeriac import json_text
-from celeriac.client.inputs import Payload, TaskOptions, submission_document, to_json
+from celeriac.calling.options import Payload, TaskOptions, submission_document, to_json
 from celeriac.execution.attempt_state import StopReason
+from celeriac.execution.attempt_work import WorkSettings
 from celeriac.execution.runner import AttemptEnd, Runner
-from celeriac.model import Claim, Failure, LogLine, Progress, Status
+from celeriac.handlers.durable import NewChild
+from celeriac.model import Awaited, Claim, Failure, LogLine, Progress, Status
 from celeriac.settings import Settings
-from celeriac.tasks.registry import Registry, TaskType
+from celeriac.signals.links import SignalLinks
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import read_request
 from celeriac.tasks.submission import build_submission
-from celeriac.testing.one_task_store import OneTaskStore
+from celeriac.tasks.task_type import TaskType
+from celeriac.testing.one_task_store import OneTaskStore, Others
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
     """How an attempt ended, as the record of the task would say it."""
 
-    #: `COMPLETED`, `FAILED`, `CANCELLED`, or `RETRYING` if another attempt would follow.
+    #: `COMPLETED`, `FAILED`, `CANCELLED`, `RETRYING` if another attempt would follow, or `WAITING` if the task would
+    #: wait for something that the test did not give.
     status: Status
     #: What callers would read: the value that the handler returned, written as JSON and read again.
     result: Any
@@ -43,6 +48,10 @@ class TaskOutcome:
     #: The value of `ctx.result_file_path` when the handler ended.
     result_file_path: str
     task_id: str
+    #: What the task would wait for: signals and tasks.
+    waiting_for: tuple[Awaited, ...] = ()
+    #: The tasks that the handler submitted by `ctx.spawn` and `ctx.call`: `node` is the name, and `type` and `payload`.
+    children: tuple[NewChild, ...] = ()
 
 
 def run_task(
@@ -53,6 +62,9 @@ def run_task(
     cancel_when: Callable[[Progress], object] | None = None,
     cancel_after_s: float | None = None,
     settings: Settings | None = None,
+    signals: Mapping[str, Any] | None = None,
+    children: Mapping[str, Any] | None = None,
+    parents: Mapping[str, Any] | None = None,
     **options: Unpack[TaskOptions],
 ) -> TaskOutcome:
     """Run one attempt of a task and return how it ended. An exception of the handler is part of the outcome.
@@ -66,13 +78,21 @@ def run_task(
     not stop within 3 s, the attempt ends without it, as in a worker. `settings` are the defaults unless given; the
     environment is not read.
 
+    `signals` are the values of signals by name. `children` are the results of the tasks that the handler submits, by
+    name, and `parents` those of the tasks that this one depends on, by id. A result may be an exception, which means
+    that the task has failed, or a function of the payload. The handler runs again from the top as on a worker, after
+    each of its waits; sleeps and timeouts take no time. What never comes ends the run as `WAITING`.
+
     It may be called with or without a running event loop, and blocks that loop: the handler has a loop of its own,
     in a thread. Use `run_task_async` if the handler needs objects that belong to the test's loop.
     """
     ended: Future[TaskOutcome] = Future()
+    others = Others(signals or {}, children or {}, parents or {})
 
     async def run() -> TaskOutcome:
-        running, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
+        running, outcome = await _attempt(
+            task_type, payload, attempt, cancel_when, cancel_after_s, settings, others, options
+        )
         if not running.done():
             # This loop only ends when the handler does. The caller need not wait for a handler that does not stop.
             ended.set_result(outcome)
@@ -101,10 +121,14 @@ async def run_task_async(
     cancel_when: Callable[[Progress], object] | None = None,
     cancel_after_s: float | None = None,
     settings: Settings | None = None,
+    signals: Mapping[str, Any] | None = None,
+    children: Mapping[str, Any] | None = None,
+    parents: Mapping[str, Any] | None = None,
     **options: Unpack[TaskOptions],
 ) -> TaskOutcome:
     """Run one attempt as `run_task` does, on the running event loop (a plain function in a thread)."""
-    _, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, options)
+    others = Others(signals or {}, children or {}, parents or {})
+    _, outcome = await _attempt(task_type, payload, attempt, cancel_when, cancel_after_s, settings, others, options)
     return outcome
 
 
@@ -115,6 +139,7 @@ async def _attempt(
     cancel_when: Callable[[Progress], object] | None,
     cancel_after_s: float | None,
     settings: Settings | None,
+    others: Others,
     options: TaskOptions,
 ) -> tuple[asyncio.Task[AttemptEnd], TaskOutcome]:
     """Run one attempt; return its asyncio task, which is not done if the handler did not stop, and its outcome."""
@@ -122,8 +147,10 @@ async def _attempt(
         raise TypeError(f"{task_type!r} is not a task type with a handler: pass what the decorator `@task` returned")
     settings = Settings() if settings is None else settings
     registry = Registry([task_type])
+    if others.parents and options.get("depends_on") is None:
+        options = {**options, "depends_on": list(others.parents)}
     claim = _claim(task_type, payload, attempt, settings, registry, options)
-    store = OneTaskStore(claim, cancel_when)
+    store = OneTaskStore(claim, cancel_when, others, settings.steps)
     runner = Runner(
         store=store,
         registry=registry,
@@ -133,10 +160,13 @@ async def _attempt(
         progress_buffer=settings.worker.progress_buffer,
         max_result_bytes=settings.max_result_bytes,
         task_log=settings.task_log,
+        # No sleep is so short that it would be slept in place.
+        work=WorkSettings(settings.steps, 0.0, store.spawn, pause=_no_pause),
         # No jitter, so that a test can tell what to expect.
         jitter=lambda: 0.0,
         # The outcome has the failure.
         log_failures=False,
+        links=SignalLinks(b"run_task", settings.api_address),
     )
     loop = asyncio.get_running_loop()
 
@@ -170,7 +200,14 @@ async def _attempt(
         would_retry_in_s=None if end.delay_ms is None else end.delay_ms / 1000,
         result_file_path=end.result_file_path,
         task_id=claim.task_id,
+        waiting_for=end.waiting_for,
+        children=tuple(store.children),
     )
+
+
+async def _no_pause(seconds: float) -> None:
+    """Let a pause pass at once, but let others go on meanwhile."""
+    await asyncio.sleep(0)
 
 
 def _claim(
@@ -201,4 +238,5 @@ def _claim(
         user_id=submission.user_id,
         metadata=dict(submission.metadata),
         timeout_ms=submission.timeout_ms,
+        depends_on=tuple(submission.depends_on),
     )

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.client import Client
+from celeriac.client.address import address_of
+from celeriac.connection.place import Place
+from celeriac.connection.process import process_connection
 from celeriac.errors import PlatformStartError
 from celeriac.installation.run_file import Installation, read_installation
 from celeriac.settings import WELL_KNOWN, AccessSettings, config_path, load_settings
@@ -61,6 +64,8 @@ def platform(
     folder). Its addresses, stores, storage of files and authentication are not used, and neither are the settings in
     the environment. `settings` overrides all of these, by top-level name: pass `database_url` to test on PostgreSQL.
 
+    Types of tasks submit to it: `report.run(customer=7)` in the block runs on the platform.
+
     The end of the block stops the platform and removes its data; running tasks get one second. If this process is
     killed, the platform ends too, and only its folder stays. The platform takes a few seconds to start, so share one
     among many tests. Raises `SettingsError`, and `PlatformStartError` after `start_timeout_s`.
@@ -75,8 +80,13 @@ def platform(
         process = _start(folder / "data", file, environ, output)
         try:
             installation = _ready(process, folder / "data", output, start_timeout_s)
-            with Client(installation.http, token=_token(effective.access, effective.data_dir)) as client:
-                yield Platform(installation, client, output)
+            token = _token(effective.access, effective.data_dir)
+            leave = process_connection.use(Place(api=address_of(installation.http, token)))
+            try:
+                with Client(installation.http, token=token) as client:
+                    yield Platform(installation, client, output)
+            finally:
+                leave()
         finally:
             _stop(process, effective.up.stop_timeout + _PATIENCE_S)
     finally:

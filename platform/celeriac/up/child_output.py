@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from celeriac import json_text
-from celeriac.logs import redact
 from celeriac.model import rfc3339
+from celeriac.safe_text import redact
+from celeriac.standard_streams import shows_colours
 
 #: Bytes of a line that are shown; the rest of it is dropped.
 LONGEST_LINE = 8192
@@ -72,8 +73,10 @@ class Screen:
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool = False, colours: bool | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._as_json = as_json
-        self._colours = self._stream.isatty() if colours is None else colours
+        #: Whether each line is JSON.
+        self.as_json = as_json
+        #: Whether it shows colours.
+        self.colours = shows_colours(self._stream) if colours is None else colours
         self._palette: dict[str, str] = {}
         self._width = 6
         self._waiting: deque[str] = deque()
@@ -85,14 +88,14 @@ class Screen:
 
     def line(self, role: str, text: str) -> None:
         """Show one line of `role`, without secrets and without control sequences that would steer the terminal."""
-        if self._colours:
+        if self.colours:
             text = text.rpartition("\r")[2]  # a progress bar overwrites its line: only the last version is shown
         text = _STEERING.sub("\N{REPLACEMENT CHARACTER}", _ERASE.sub("", redact(text)))
         self._put(self._render(role, f"{text}\x1b[0m" if "\x1b" in text else text))
 
     def block(self, role: str, text: str) -> None:
         """Show several lines as they are, without a prefix; as JSON they are one event."""
-        self._put(self._json(role, text) if self._as_json else text)
+        self._put(self._json(role, text) if self.as_json else text)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write the lines that wait, for at most `timeout_s`."""
@@ -129,12 +132,12 @@ class Screen:
                 continue
 
     def _render(self, role: str, text: str) -> str:
-        return self._json(role, text) if self._as_json else f"{self._prefix(role)} {text}"
+        return self._json(role, text) if self.as_json else f"{self._prefix(role)} {text}"
 
     def _prefix(self, role: str) -> str:
         self._width = max(self._width, len(role))
         label = f"{role:<{self._width}} |"
-        if not self._colours:
+        if not self.colours:
             return label
         colour = self._palette.setdefault(role, _COLOURS[len(self._palette) % len(_COLOURS)])
         return f"\x1b[{colour}m{label}\x1b[0m"

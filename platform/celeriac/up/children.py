@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shlex
@@ -17,6 +18,7 @@ from celeriac.installation.private_file import write_private
 from celeriac.settings import GrpcService, Settings
 from celeriac.settings.environment import is_service_variable
 from celeriac.settings.executor_address import read_address
+from celeriac.standard_streams import COLOURS_MARK
 from celeriac.up.embedded import EmbeddedStore
 from celeriac.up.supervisor import ChildSpec
 
@@ -30,7 +32,13 @@ _PORT_OF: Final = re.compile(r"\{grpc_services\.([^{}\s]+)\.port\}")
 
 
 def child_environment(
-    settings: Settings, *, redis_url: str, database_url: str, config: Path | None, environ: Mapping[str, str]
+    settings: Settings,
+    *,
+    redis_url: str,
+    database_url: str,
+    config: Path | None,
+    environ: Mapping[str, str],
+    colours: bool = False,
 ) -> dict[str, str]:
     """Return the environment of every child. Secrets are passed this way, never on a command line.
 
@@ -46,6 +54,8 @@ def child_environment(
         "CELERIAC_GRPC_PORT": str(settings.grpc_port),
         # Children write to a pipe, for which `auto` would choose JSON; people are to read it.
         "CELERIAC_LOG_FORMAT": "json" if settings.log_format == "json" else "console",
+        "CELERIAC_TASK_LINES": str(settings.task_lines),
+        COLOURS_MARK: "1" if colours else "",
         "PYTHONUNBUFFERED": "1",
     }
     if config is not None:
@@ -131,10 +141,17 @@ def user_commands(
             raise SettingsError(f"up.processes.{name}: {text!r} cannot be parsed: {exc}") from exc
         if not words:
             raise SettingsError(f"up.processes.{name}: the command line is empty")
-        if words[0] in ("python", "python3"):
-            words[0] = sys.executable
+        words[0] = _program(words[0])
         commands[name] = tuple(_with_ports(word, name, services) for word in words)
     return commands
+
+
+def _program(name: str) -> str:
+    """Return where a program is: beside the Python that runs this, if it is there, or where `PATH` says."""
+    if name in ("python", "python3"):
+        return sys.executable
+    beside = Path(sys.executable).parent / name
+    return str(beside) if "/" not in name and os.access(beside, os.X_OK) else name
 
 
 def executor_places(

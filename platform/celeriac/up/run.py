@@ -8,21 +8,27 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import celeriac
 from celeriac.access.secret_file import secret_mark
-from celeriac.errors import SettingsError, StoreUnavailableError
+from celeriac.errors import CeleriacError, SettingsError, StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S
 from celeriac.installation.private_file import close_to_others, make_private_folder
 from celeriac.installation.run_file import Installation, read_installation, remove_installation, write_installation
 from celeriac.model import rfc3339
+from celeriac.reload.file_watch import shown_files
+from celeriac.reload.import_check import imports_command
+from celeriac.reload.project_code import ProjectCode
 from celeriac.settings import ServerTlsSettings, Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.shown_ends import ShownEnds
+from celeriac.terminal.task_lines import TaskLines
 from celeriac.up.child_output import Screen
 from celeriac.up.children import (
     STORE,
@@ -37,9 +43,12 @@ from celeriac.up.disk_sync import DiskSync
 from celeriac.up.embedded import EmbeddedStore, PingAnswer
 from celeriac.up.folder_lock import FolderLock
 from celeriac.up.leftovers import MARK, end_leftovers
+from celeriac.up.parent_tie import tie_by_kernel
 from celeriac.up.ports import in_url, is_free, pick_port, reachable, refuse_open_address, with_port
 from celeriac.up.ready_text import own_command, ready_text
 from celeriac.up.supervisor import ChildSpec, Supervisor
+
+T = TypeVar("T")
 
 #: How long the store may take to write and end, after everything else has ended (seconds).
 _STORE_STOP_S = 3.0
@@ -67,13 +76,24 @@ class Up:
     """One run of `celeriac up`.
 
     `config` is the configuration file in use, `insecure` lets an open address through, and `umask` is that of the
-    operator's own programs (-1: that of this process).
+    operator's own programs (-1: that of this process). With `reread`, which reads the settings again, the processes are
+    started anew when their code has changed, and everything is when the configuration has (`next_settings`).
     """
 
     def __init__(
-        self, settings: Settings, *, config: Path | None, insecure: bool, screen: Screen, umask: int = -1
+        self,
+        settings: Settings,
+        *,
+        config: Path | None,
+        insecure: bool,
+        screen: Screen,
+        umask: int = -1,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
         self._umask = umask
+        #: What the next run is to use, because the configuration has changed.
+        self.next_settings: Settings | None = None
+        self._reread = reread
         refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
         port = settings.port or _free_port(settings.host)
         self._settings = settings.model_copy(
@@ -86,13 +106,20 @@ class Up:
         self._data_dir: Path = self._settings.data_dir
         self._config = _real(config) if config is not None else None
         self._screen = screen
-        self._supervisor = Supervisor(on_line=self._show, on_pids=self._write_run_file)
+        self._lines = TaskLines(
+            partial(screen.line, "up"),
+            most=settings.task_lines,
+            as_json=settings.log_format == "json",
+            colours=screen.colours,
+        )
+        self._supervisor = Supervisor(on_line=self._show, on_pids=self._write_run_file, on_imported=self._imported)
         self._stopping = asyncio.Event()
         self._asked_at = 0.0
         self._commands = platform_commands(self._settings, config=self._config, insecure=insecure)
         self._programs = user_commands(
             self._settings.up.processes, self._settings.grpc_services.services, taken={STORE, *self._commands}
         )
+        self._code: ProjectCode
         self._embedded: EmbeddedStore | None = None
         self._disk_sync: DiskSync | None = None
         self._installation: Installation | None = None
@@ -127,20 +154,27 @@ class Up:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup it stays ignored
             loop.add_signal_handler(signal.SIGHUP, self._stop_or_kill, signal.SIGHUP)
         await self._supervisor.start()
-        announcer: asyncio.Task[None] | None = None
+        background: list[asyncio.Task[None]] = []
+        shown: ShownEnds | None = None
         try:
-            redis_url = await self._find_store()
-            if self._stopping.is_set():
-                return
             database_url = self._settings.history_url
-            await self._migrate(database_url)
             environ = child_environment(
                 self._settings,
-                redis_url=redis_url,
+                redis_url=self._address_of_store(),
                 database_url=database_url,
                 config=self._config,
                 environ=os.environ,
+                colours=self._screen.colours,
             )
+            if not await self._can_be_imported(environ):
+                return
+            redis_url = environ["REDIS_URL"] = await self._start_store()
+            if self._stopping.is_set():
+                return
+            store = TaskStore(redis_url, self._settings.store, patience_s=0)
+            shown = ShownEnds(store=store, lines=self._lines)
+            await shown.start()
+            await self._migrate(database_url)
             self._installation = Installation(
                 http=self._http,
                 grpc=f"grpc{'s' if self._settings.access.tls else ''}://{self._url_host}:{self._settings.grpc_port}",
@@ -162,14 +196,24 @@ class Up:
                 # These have an event loop of ours, which sends beats.
                 limit_s = self._settings.up.stuck_after if name in ("api", "beat") else 0
                 umask = self._umask if name in self._programs else -1
-                self._supervisor.run(ChildSpec(name, argv, own, stuck_after_s=limit_s, umask=umask))
-            announcer = asyncio.create_task(self._announce(redis_url), name="announce")
-            announcer.add_done_callback(self._announced)
+                reports = name in self._commands and name != "flower"
+                self._supervisor.run(
+                    ChildSpec(name, argv, own, stuck_after_s=limit_s, umask=umask, reports_imports=reports)
+                )
+            background += [
+                asyncio.create_task(self._announce(redis_url), name="the look whether everything is ready"),
+                asyncio.create_task(self._follow_code(), name="the look for changes"),
+            ]
+            for task in background:
+                task.add_done_callback(self._ended_in_background)
             await self._stopping.wait()
         finally:
-            if announcer is not None:
-                announcer.cancel()
+            for task in background:
+                task.cancel()
+            if shown is not None:
+                await shown.stop()
             await self._stop_children()
+            self._lines.close()
 
     @property
     def _http(self) -> str:
@@ -180,14 +224,107 @@ class Up:
     def _url_host(self) -> str:
         return in_url(reachable(self._settings.host))
 
-    async def _find_store(self) -> str:
-        """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
+    # --- the project's code
+
+    async def _can_be_imported(self, environ: Mapping[str, str]) -> bool:
+        """Import the project's modules before anything is started; returns False if this run is to end.
+
+        Raises `SettingsError` if that fails; with `--reload`, waits until a change makes it possible.
+        """
+        modules = self._settings.imports
+        # A configuration file that does not exist yet may appear.
+        configuration = str(self._config or _real(Path("celeriac.yaml")))
+        self._code = ProjectCode(
+            imports_command(modules) if modules else None,
+            environ=environ,
+            configuration=[configuration],
+            tie=tie_by_kernel(signal.SIGKILL),
+        )
+        said: str | None = None
+        while (problem := await self._unless_stopping(self._code.check())) is not None:
+            if self._reread is None:
+                raise SettingsError(problem)
+            if problem != said:
+                said = problem
+                self._say(f"{problem}: waiting for a change")
+            changed = await self._unless_stopping(self._code.next_change())
+            if changed is None or self._starts_anew(changed):
+                return False
+        return not self._stopping.is_set()
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return what `work` does, None if a signal asks to stop first."""
+        doing = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            stopping.cancel()
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait([doing])
+
+    def _imported(self, file: str, began: float) -> None:
+        self._code.add([file], began)
+
+    async def _follow_code(self) -> None:
+        """Say when files have changed, and with `--reload` start what is made of them anew."""
+        while True:
+            changed = await self._code.next_change()
+            if self._reread is None:
+                self._say(f"{shown_files(changed)} changed: restart `celeriac up` to use it, or start it with --reload")
+            elif self._starts_anew(changed):
+                return
+            elif changed != changed & self._code.configuration or not changed:
+                await self._reload(changed)
+
+    def _starts_anew(self, changed: set[str]) -> bool:
+        """End this run if the configuration has changed to one that can be used; returns whether it has."""
+        if self._reread is None or not changed & self._code.configuration:
+            return False
+        name = shown_files(changed & self._code.configuration)
+        try:
+            self.next_settings = self._reread()
+        except CeleriacError as exc:
+            self._say(f"{name} changed: {exc}: the previous configuration stays in use")
+            return False
+        self._say(f"{name} changed: starting everything anew")
+        self._stopping.set()
+        return True
+
+    async def _reload(self, changed: set[str]) -> None:
+        """Start the platform's own processes anew, unless the project cannot be imported as it is now."""
+        before = self._code.problem
+        problem = await self._code.check()
+        if problem is not None:
+            if problem != before:
+                self._say(f"{problem}: the previous code stays in use until the next change")
+            return
+        ours = [name for name in self._supervisor.names if name in self._commands and name != "flower"]
+        what = shown_files(changed) if changed else "the code"
+        self._say(f"{what} changed: starting {', '.join(ours)} anew")
+        up = self._settings.up
+        await self._supervisor.restart(ours, grace_s=up.reload_grace, timeout_s=up.stop_timeout)
+
+    # --- the store
+
+    def _address_of_store(self) -> str:
+        """Return the URL of the configured store, or prepare the embedded one and return that of it."""
         if self._settings.redis_url is not None:
-            async with TaskStore(self._settings.redis_url, self._settings.store):
-                return self._settings.redis_url  # connecting to it has raised if it cannot be used
+            return self._settings.redis_url
         store = self._embedded = EmbeddedStore(self._data_dir, durability=self._settings.durability)
         with _writing(self._data_dir):
             store.prepare()
+        return store.url
+
+    async def _start_store(self) -> str:
+        """Return the URL of a store that serves: the configured one, or the embedded one, started here."""
+        store = self._embedded
+        if store is None:
+            redis_url = str(self._settings.redis_url)
+            async with TaskStore(redis_url, self._settings.store):
+                return redis_url  # connecting to it has raised if it cannot be used
         self._supervisor.run(store_child(store, {**os.environ, MARK: str(self._data_dir)}))
         if not store.syncs:
             self._disk_sync = DiskSync(store=store, say=self._say)
@@ -246,9 +383,9 @@ class Up:
             "up", ready_text(self._installation, self._settings, store=where, types=types, command=own_command())
         )
 
-    def _announced(self, announcer: asyncio.Task[None]) -> None:
-        if not announcer.cancelled() and (error := announcer.exception()) is not None:
-            self._say(f"cannot find out whether everything is ready: {error!r}")
+    def _ended_in_background(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._say(f"{task.get_name()} failed: {error!r}")
 
     async def _missing(self, store: TaskStore) -> list[str]:
         missing = []
@@ -336,7 +473,8 @@ class Up:
         await self._supervisor.stop(timeout_s=_STORE_STOP_S)
         if self._disk_sync is not None:
             await self._disk_sync.stop()
-        self._say("stopped")
+        if self._stopping.is_set() and self.next_settings is None:
+            self._say("stopped")
 
     def _write_run_file(self, pids: dict[str, int]) -> None:
         if self._installation is None:

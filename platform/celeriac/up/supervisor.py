@@ -9,10 +9,12 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from celeriac.reload.project_files import IMPORTED_MARK, read_file
 from celeriac.up.child_output import LineReader
 from celeriac.up.heartbeat import BEATS_MARK, STACK_SIGNAL, pause_s, watch
 from celeriac.up.parent_tie import BY_KERNEL, STDIN_MARK, tie_by_kernel
@@ -41,6 +43,10 @@ class ChildSpec:
     stuck_after_s: float = 0
     #: Its umask; -1: that of this process.
     umask: int = -1
+    #: Whether it writes to this process's own standard output and error, instead of to `on_line`.
+    inherits_output: bool = False
+    #: Whether it tells which files of the project it has imported (`report_imports`).
+    reports_imports: bool = False
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -74,12 +80,20 @@ class Supervisor:
     It must be used from the event loop of the main thread: children are tied to the thread that forks them, and SIGCHLD
     tells of their end. Every child leads its own session, so Ctrl-C in a terminal reaches only this process, and the
     processes that a child leaves behind can be ended as a group. `on_line(role, line)` receives the children's output
-    and the supervisor's own lines (role `up`); `on_pids(pids)` is called whenever a child is started.
+    and the supervisor's own lines (role `up`); `on_pids(pids)` is called whenever a child is started, and
+    `on_imported(file, began)` for each file of the project that a child has imported which started at that time.
     """
 
-    def __init__(self, *, on_line: Callable[[str, str], None], on_pids: Callable[[dict[str, int]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        on_line: Callable[[str, str], None],
+        on_pids: Callable[[dict[str, int]], None],
+        on_imported: Callable[[str, float], None] = lambda file, began: None,
+    ) -> None:
         self._on_line = on_line
         self._on_pids = on_pids
+        self._on_imported = on_imported
         self._children: dict[str, _Child] = {}
 
     async def start(self) -> None:
@@ -131,6 +145,24 @@ class Supervisor:
         for child in children:
             self._children.pop(child.spec.name, None)
 
+    async def restart(self, names: Iterable[str], *, grace_s: float, timeout_s: float) -> None:
+        """End roles as `stop` does and start them anew; SIGTERM comes again after `grace_s`.
+
+        If it is cancelled, roles that have not ended yet are left to `stop`, and none is started.
+        """
+        children = [self._children[name] for name in names if name in self._children]
+        hurry = asyncio.get_running_loop().call_later(grace_s, self._signal_all, children)
+        try:
+            await self.stop([child.spec.name for child in children], timeout_s=timeout_s)
+        finally:
+            hurry.cancel()
+        for child in children:
+            self.run(child.spec)
+
+    def _signal_all(self, children: Iterable[_Child]) -> None:
+        for child in children:
+            self._signal(child, signal.SIGTERM)
+
     def kill(self) -> None:
         """Kill everything at once. A `stop` that is waiting returns then."""
         for child in self._children.values():
@@ -153,15 +185,27 @@ class Supervisor:
     async def _run_once(self, child: _Child) -> str:
         """Run the child once; returns in words how it ended."""
         loop = asyncio.get_running_loop()
+        imported, theirs = os.pipe() if child.spec.reports_imports else (None, None)
+        began = time.time()
         try:
-            process, beats = self._spawn(child.spec)
+            process, beats = self._spawn(child.spec, theirs)
         except OSError as exc:
+            if imported is not None:
+                os.close(imported)
             return f"cannot be started ({exc.strerror or exc}: {exc.filename or child.spec.argv[0]})"
+        finally:
+            if theirs is not None:
+                os.close(theirs)
         child.process, child.exited = process, loop.create_future()
-        assert process.stdout is not None
-        transport, reader = await loop.connect_read_pipe(
-            lambda: LineReader(lambda line: self._on_line(child.spec.name, line)), process.stdout
-        )
+        output: tuple[asyncio.ReadTransport, LineReader] | None = None
+        if process.stdout is not None:
+            output = await loop.connect_read_pipe(
+                lambda: LineReader(lambda line: self._on_line(child.spec.name, line)), process.stdout
+            )
+        if imported is not None:
+            # It ends with the last process that writes to it.
+            pipe = os.fdopen(imported, "rb", buffering=0)
+            await loop.connect_read_pipe(lambda: LineReader(lambda line: self._imported(line, began)), pipe)
         watching = self._watch(child, beats) if beats is not None else None
         self._on_pids(self.pids)
         if child.stopping.is_set():  # `stop` was called between fork and here
@@ -173,16 +217,27 @@ class Supervisor:
             beats.close()
         # Its own children must end too: they would hold ports, or run unsupervised.
         self._signal_group(child, signal.SIGKILL)
-        await asyncio.wait([reader.closed], timeout=_DRAIN_S)
-        transport.close()
+        if output is not None:
+            transport, reader = output
+            await asyncio.wait([reader.closed], timeout=_DRAIN_S)
+            transport.close()
         if process.stdin is not None:
             process.stdin.close()
         child.process = child.exited = None
         return describe_exit(returncode)
 
-    def _spawn(self, spec: ChildSpec) -> tuple[subprocess.Popen[bytes], socket.socket | None]:
-        """Start a process; returns also our end of its standard input, if it sends beats there."""
+    def _imported(self, line: str, began: float) -> None:
+        if (file := read_file(line)) is not None:
+            self._on_imported(file, began)
+
+    def _spawn(self, spec: ChildSpec, imported: int | None) -> tuple[subprocess.Popen[bytes], socket.socket | None]:
+        """Start a process; returns also our end of its standard input, if it sends beats there.
+
+        `imported` is the pipe to which it writes what it has imported.
+        """
         environ = dict(spec.environ)
+        if imported is not None:
+            environ[IMPORTED_MARK] = str(imported)
         if not BY_KERNEL:
             environ[STDIN_MARK] = "1"
         ours: socket.socket | None = None
@@ -199,11 +254,12 @@ class Supervisor:
                     env=environ,
                     cwd=spec.cwd,
                     stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
+                    stdout=None if spec.inherits_output else subprocess.PIPE,
+                    stderr=None if spec.inherits_output else subprocess.STDOUT,
                     bufsize=0,
                     start_new_session=True,
                     umask=spec.umask,
+                    pass_fds=() if imported is None else (imported,),
                     preexec_fn=tie_by_kernel(spec.orphan_signal),
                 )
             except OSError:

@@ -1,91 +1,203 @@
-"""The Celery app: turns settings into Celery's configuration and registered types into Celery tasks."""
+"""A Celery app whose tasks have records. `celeriac_tasks.adoption` makes one of any Celery app."""
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.canvas import Signature
-from kombu import Connection
 from kombu.exceptions import OperationalError
-from kombu.pools import ProducerPool
+from kombu.utils.imports import symbol_by_name
 
-import celeriac.tasks.types.demo  # noqa: F401 - registers itself
 from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.model import Submission, Submitted
-from celeriac.settings import Settings, WorkerSettings
+from celeriac.settings import Settings
 from celeriac.store.server.channel import StoreChannel
-from celeriac.tasks.registry import TaskType, load
-from celeriac.tasks.registry import registry as types_of_this_process
+from celeriac.store.server.scripts import every_transition
+from celeriac.tasks.registry import Registry
 from celeriac.tasks.submission import delivery_of, submission_of_call
-from celeriac_tasks import bulk
-from celeriac_tasks.celeryconfig_file import celeryconfig_settings
-from celeriac_tasks.engine import ending, messages, signals
-from celeriac_tasks.engine.base import CeleriacTask, RegisteredTask, recorded
-from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
-from celeriac_tasks.engine.publishing import CollectedCalls, PublishedCalls
-from celeriac_tasks.engine.results import RecordBackend
-from celeriac_tasks.engine.transport import NAME as TRANSPORT
-from celeriac_tasks.engine.transport import Submit
-from celeriac_tasks.files import handler as file_process
-from celeriac_tasks.grpc_task import install
+from celeriac.tasks.task_type import TaskType
+from celeriac.terminal.task_lines import TaskLines
+from celeriac_tasks.engine import ending, signals  # noqa: F401
+from celeriac_tasks.engine.attempts.base import CeleriacTask, RegisteredTask, recorded
+from celeriac_tasks.engine.brokers.connection import WHEN, StoreAMQP
+from celeriac_tasks.engine.calls import messages
+from celeriac_tasks.engine.calls.nodes import placed
+from celeriac_tasks.engine.calls.published_call import PublishedCall
+from celeriac_tasks.engine.calls.publishing import CollectingProducer
+from celeriac_tasks.engine.operators import consumers, inspecting, limiting, revoking  # noqa: F401
+from celeriac_tasks.engine.ownership import OwnedGroups
+from celeriac_tasks.engine.pools import refused_pools  # noqa: F401
+from celeriac_tasks.engine.results import RecordBackend, StorelessBackend
+
+
+class SettingsSource(ABC):
+    """Where the settings of an app come from: a project, or the platform's own files."""
+
+    #: Whether a worker serves all groups unless it is told otherwise; if not, it serves its queues as in Celery.
+    follows: bool
+    #: Whether `revoke` stops a running task without `terminate` too; stock Celery lets it go on.
+    stops_revoked: bool
+
+    @abstractmethod
+    def find(self, app: CeleriacApp) -> Settings:
+        """Return the settings with the store's address; raises `SettingsError`."""
+
+    @abstractmethod
+    def without_store(self, app: CeleriacApp) -> Settings:
+        """Return the settings as far as they are known without the store's address."""
+
+    @abstractmethod
+    def configure(self, app: CeleriacApp, conf: Any) -> None:
+        """Complete Celery's configuration, which has just been read."""
+
+    @abstractmethod
+    def load_types(self, app: CeleriacApp) -> None:
+        """Import the modules of task types."""
+
+    def module_name(self, name: str) -> str:
+        """Return the module after which tasks are named that are declared in the module `name`."""
+        return name
 
 
 class CeleriacApp(Celery):
-    """A Celery app whose tasks have records. Call `load_types` to complete it."""
+    """What the class of an adopted app adds to its own class."""
 
-    amqp_cls = "celeriac_tasks.engine.connection:StoreAMQP"
+    celeriac_source: SettingsSource
+    celeriac_registry: Registry
+    #: Shows the ends of tasks on the terminal; None: Celery's own lines say it.
+    celeriac_lines: TaskLines | None = None
+    _types_loaded = False
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.redis_url is None:
-            raise SettingsError("redis_url is not set: set REDIS_URL, or start `celeriac up` and use its --data-dir")
-        super().__init__("celeriac", task_cls=CeleriacTask)
-        self.celeriac_settings = settings
-        self.celeriac_registry = types_of_this_process
-        self._types_loaded = False
-        self.conf.update({**celery_settings(settings), **celeryconfig_settings()})
-        if not settings.other_broker:
-            self.conf.broker_transport_options = {
-                **self.conf.broker_transport_options,
-                "submit": PublishedCalls(self),
-            }
-        self.steps["consumer"].update({FollowGroups, BatchEvents})
-        # Celery holds signal receivers weakly, so the app keeps them alive.
-        self._celeriac_signals = signals, ending
+    if TYPE_CHECKING:
+        # Celery is not typed, and `mypy --strict` refuses decorators that are not.
+        @overload
+        def task(self, fun: Callable[..., Any], /) -> Any: ...
+        @overload
+        def task(self, **options: Any) -> Callable[[Callable[..., Any]], Any]: ...
+        def task(self, *args: Any, **options: Any) -> Any: ...
+
+    # --- settings
+
+    @cached_property
+    def celeriac_settings(self) -> Settings:
+        """The platform's settings, with the store's address; raises `SettingsError` until a store is found."""
+        return self.celeriac_source.find(self)
+
+    @property
+    def settings_so_far(self) -> Settings:
+        """The same, without an address as long as no store is found: importing and calling tasks needs none."""
+        try:
+            return self.celeriac_settings
+        except SettingsError:
+            return self.celeriac_source.without_store(self)
+
+    def _load_config(self) -> Any:
+        conf = super()._load_config()
+        self.celeriac_source.configure(self, conf)
+        return conf
+
+    def _connection(self, url: Any, *args: Any, **options: Any) -> Any:
+        if not url and not self.conf.broker_url:
+            # The configuration was read before a store was found.
+            _ = self.celeriac_settings
+            self.celeriac_source.configure(self, self.conf)
+        return super()._connection(url or self.conf.broker_url, *args, **options)
+
+    @property
+    def backend(self) -> Any:
+        """The result backend; one that only says what is missing, as long as no store is found."""
+        try:
+            return Celery.backend.fget(self)
+        except SettingsError as exc:
+            return StorelessBackend(self, exc)
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of the app's workers; raises `SettingsError` if there is no store for its records."""
+        _ = self.celeriac_settings
+        # Read once, instead of in each process that a pool forks.
+        every_transition()
+        return self.subclass_with_self("celery.apps.worker:Worker")
+
+    def use_store_amqp(self) -> None:
+        """Use our factory of messages and connections, together with the app's own."""
+        self._their_amqp = theirs = symbol_by_name(self.amqp_cls)
+        self.amqp_cls: type[AMQP] = StoreAMQP if theirs is AMQP else type(theirs.__name__, (StoreAMQP, theirs), {})
+        # What was made by the old one.
+        self.__dict__.pop("amqp", None)
+        self._pool = None
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """Return what makes the same app again, before it is adopted."""
+        keys = super().__reduce_keys__()
+        options = dict(keys["changes"].get("broker_transport_options") or {})
+        options.pop("submit", None)
+        changes = {**keys["changes"], "broker_transport_options": options}
+        return {**keys, "amqp": self._their_amqp, "changes": changes}
+
+    # --- types
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Return the name of a task that has none of its own; the platform's app names no task after `__main__`."""
+        found: str = super().gen_task_name(name, self.celeriac_source.module_name(module))
+        return found
 
     def load_types(self) -> None:
         """Import the task types of the settings and make each one a Celery task. Idempotent."""
         if self._types_loaded:
             return
         self._types_loaded = True
-        settings = self.celeriac_settings
-        load(settings.imports)
-        # Installed even if no service is configured: its tasks then fail with the reason instead of waiting for ever.
-        install(settings, self.celeriac_registry)
-        bulk.install(settings, self.celeriac_registry)
-        file_process.install(settings, self.celeriac_registry)
+        self.celeriac_source.load_types(self)
         for task_type in self.celeriac_registry:
             if task_type.handler is not None:
                 task_class = type("registered", (RegisteredTask,), {"name": task_type.name, "abstract": False})
                 self.register_task(task_class())
 
-    def record(self, call: messages.PublishedCall, *, queue: str, within_limits: bool = True) -> Submitted:
-        """Submit a published call of one of our tasks.
+    def registered_type(self, name: str) -> TaskType | None:
+        """Return the task type with this name if this process can run it, or None for a plain Celery task."""
+        return self.celeriac_registry.get(name) if isinstance(self.tasks.get(name), RegisteredTask) else None
+
+    # --- records
+
+    def record(
+        self, call: PublishedCall, *, queue: str, within_limits: bool = True, publication: str | None = None
+    ) -> Submitted:
+        """Submit a published call of one of our tasks; `publication` names it (see `publications.py`).
 
         Raises kombu's `OperationalError` if the store is unavailable, as Celery does for a broker, and
         `QueueFullError` if the group's queue is full.
         """
-        submission = self.submission_of(call, group=queue)
+        submission = placed(self, self.submission_of(call, group=queue), call)
         try:
-            return self.records.submit(submission, within_limits=within_limits)
+            self._owned.note(queue)
+            return self.records.submit(submission, within_limits=within_limits, nonce=publication)
         except StoreUnavailableError as exc:
             raise OperationalError(str(exc)) from exc
 
-    def submission_of(self, call: messages.PublishedCall, *, group: str) -> Submission:
+    def record_again(self, call: PublishedCall, *, queue: str, publication: str | None) -> Submitted:
+        """Submit a further call of an id that has a record: it runs when the task has ended, or has ended already.
+
+        Raises as `record`. `created` is false if the task waits, or has a further call already.
+        """
+        submission = self.submission_of(call, group=queue)
+        try:
+            answer = self.records.submit_again(submission, publication)
+        except StoreUnavailableError as exc:
+            raise OperationalError(str(exc)) from exc
+        # Its record may have gone meanwhile.
+        return answer or self.record(call, queue=queue, publication=publication)
+
+    @cached_property
+    def _owned(self) -> OwnedGroups:
+        """The groups that are noted to be of this app."""
+        return OwnedGroups(self)
+
+    def submission_of(self, call: PublishedCall, *, group: str) -> Submission:
         """Return the submission for a published call of one of our tasks.
 
         Raises `InvalidSubmissionError` if the arguments do not fit the registered type.
@@ -99,26 +211,26 @@ class CeleriacApp(Celery):
             max_retries=getattr(task, "max_retries", 3),
             time_limit_s=getattr(task, "time_limit", None),
             registered=task_type is not None,
+            accept=self.conf.accept_content,
         )
         return submission_of_call(published, settings, task_type)
 
-    def registered_type(self, name: str) -> TaskType | None:
-        """Return the task type with this name if this process can run it, or None for a plain Celery task."""
-        task_type = self.celeriac_registry.get(name)
-        return task_type if task_type is not None and task_type.handler is not None else None
-
-    def send_task(self, name: str, *args: Any, producer: Any = None, **options: Any) -> Any:
-        """Publish a task as Celery does.
-
-        If the broker is not the store, the record is written first and the outbox sends the message afterwards
-        (see `outbox.py`), so no task exists only as a message.
-        """
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: Any = None,
+        eta: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Publish a task as Celery does; a task of ours gets its record first (see `publishing.py`)."""
         ours = isinstance(self.tasks.get(name), CeleriacTask)
-        if producer is not None or not ours or not self.celeriac_settings.other_broker:
-            result = super().send_task(name, *args, producer=producer, **options)
-        else:
-            with self._recording_producers.acquire(block=True) as recording:
-                result = super().send_task(name, *args, producer=recording, **options)
+        if ours and self.celeriac_settings.other_broker:
+            # The record waits. With quorum queues Celery would send the message through delaying queues of the broker.
+            options[WHEN], countdown, eta = (countdown, eta), None, None
+        result = super().send_task(name, args, kwargs, countdown, eta, *more, **options)
         if ours and isinstance(self.backend, RecordBackend):
             # With `ignore_result` workers store nothing beside the record, which the caller can still read.
             result.ignored = False
@@ -134,26 +246,10 @@ class CeleriacApp(Celery):
 
         Celery itself builds the message, so routes, serializers, stamps, headers and signals count as in a call.
         """
-        collected, producers = self._collecting
-        with producers.acquire(block=True) as producer:
-            call.apply_async(producer=producer)
-        queue, published = collected.take(call.options["task_id"])
+        producer = CollectingProducer(self)
+        call.apply_async(producer=producer)
+        published, queue = producer.take()
         return self.submission_of(published, group=queue)
-
-    @cached_property
-    def _recording_producers(self) -> ProducerPool:
-        """Producers whose channels submit each published task."""
-        return self._producers_on_store(PublishedCalls(self))
-
-    @cached_property
-    def _collecting(self) -> tuple[CollectedCalls, ProducerPool]:
-        collected = CollectedCalls()
-        return collected, self._producers_on_store(collected)
-
-    def _producers_on_store(self, submit: Submit) -> ProducerPool:
-        store = Connection(self.celeriac_settings.redis_url, transport=TRANSPORT, transport_options={"submit": submit})
-        limit = self.conf.broker_pool_limit or 1
-        return ProducerPool(store.Pool(limit), limit=limit)
 
     # --- the classes of tasks
 
@@ -166,95 +262,3 @@ class CeleriacApp(Celery):
         task = task() if isinstance(task, type) else task
         task.__class__ = recorded(type(task))
         return super().register_task(task, **options)
-
-
-def create_app(settings: Settings) -> CeleriacApp:
-    """Return a complete app for these settings; `celeryconfig.py` in the current folder overrides them."""
-    app = CeleriacApp(settings)
-    app.load_types()
-    return app
-
-
-_process_app: CeleriacApp | None = None
-_process_app_lock = threading.Lock()
-
-
-def process_app(settings: Callable[[], Settings]) -> CeleriacApp:
-    """Return the only app of this process; the first call creates it from `settings`. Its types may not be loaded yet.
-
-    The app must exist before its types are loaded, because modules of plain Celery tasks register with it.
-    """
-    global _process_app
-    with _process_app_lock:
-        if _process_app is None:
-            _process_app = CeleriacApp(settings())
-        return _process_app
-
-
-def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Return the Celery configuration that the platform needs; each line is a deliberate decision."""
-    on_redis = not settings.other_broker
-    return {
-        "broker_url": settings.broker_url or settings.redis_url,
-        # Writes the record and the message in one step, with one client per channel.
-        **({"broker_transport": TRANSPORT} if on_redis else {}),
-        "broker_transport_options": (
-            # The record, its lease and the sweep replace kombu's acknowledgement emulation: they give
-            # more at half the cost (docs/decisions/0002).
-            {
-                "ack_emulation": False,
-                "socket_keepalive": True,
-                # A connection that has gone silent is noticed within 10 s: an answer is late after this time and the
-                # one second of a BRPOP, and this often somebody looks.
-                "health_check_interval": 4,
-                # A silent server must not block a worker for ever; this is longer than an answer takes.
-                "socket_timeout": 5,
-                "socket_connect_timeout": 3,
-            }
-            if on_redis
-            # A message that the broker has not confirmed goes back to the outbox.
-            else {"confirm_publish": True}
-        ),
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        # Lives as long as the record.
-        "result_expires": settings.retention,
-        "result_backend": "celeriac_tasks.engine.results:RecordBackend",
-        # The queue has the group's name and uses the default exchange, so there are no bindings to lose.
-        "task_default_queue": "default",
-        "task_default_exchange": "",
-        "task_default_routing_key": "default",
-        "task_create_missing_queues": True,
-        # The default priority is served last; on Redis that is 9.
-        "task_default_priority": 9 if on_redis else 0,
-        "task_acks_late": True,
-        **_pool_settings(settings.worker, prefork=_asks_for_prefork(sys.argv)),
-        # Definitions are in SQL, and so are the entries of beat_schedule.
-        "beat_scheduler": "celeriac_tasks.beat:BeatScheduler",
-        # A message leaves its queue only when a slot is free.
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": on_redis,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_hijack_root_logger": False,
-        "worker_redirect_stdouts": False,
-        "worker_send_task_events": settings.worker.send_events,
-        # With another broker these events would go to the store's connection, where no monitor listens.
-        "task_send_sent_event": settings.worker.send_events and on_redis,
-        "task_serializer": "json",
-        "accept_content": ["json"],
-        "enable_utc": True,
-        "timezone": "UTC",
-    }
-
-
-def _pool_settings(worker: WorkerSettings, *, prefork: bool) -> dict[str, Any]:
-    if not prefork:
-        return {"worker_pool": "celeriac_tasks.engine.pool:TaskPool", "worker_concurrency": worker.concurrency}
-    # The default is meant for one event loop. Celery's own is one process per processor.
-    return {"worker_concurrency": worker.concurrency} if "concurrency" in worker.model_fields_set else {}
-
-
-def _asks_for_prefork(arguments: Sequence[str]) -> bool:
-    """Whether this is `celery worker -P prefork`: Celery treats that as its default, which a setting overrides."""
-    joined = " ".join(arguments)
-    return any(f" {option}prefork" in joined for option in ("-P ", "-P", "--pool ", "--pool="))

@@ -8,8 +8,8 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.broker import Broker
-from celeriac_tasks.engine.outbox import OutboxPublisher
+from celeriac_tasks.engine.brokers.broker import Broker
+from celeriac_tasks.engine.brokers.outbox import OutboxPublisher
 
 
 def background_roles(store: TaskStore, broker: Broker | None) -> list[Role]:

@@ -7,6 +7,7 @@ ends the process at last.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import os
@@ -19,8 +20,10 @@ from typing import Any, Final
 from celery import signals
 
 from celeriac.execution.attempt import STOP_GRACE_S
-from celeriac.execution.forking import call_after_fork
 from celeriac.execution.last_moment import end_now
+from celeriac.threads.forking import call_after_fork
+from celeriac.threads.os_threads import OsThread
+from celeriac_tasks.engine.adopted import is_adopted
 from celeriac_tasks.engine.runtime import running_runtime
 
 log = logging.getLogger(__name__)
@@ -38,14 +41,17 @@ class Ending:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        #: Whether a second signal has come.
+        self._hurried = False
         self._grace_s: float = worker.app.celeriac_settings.worker.shutdown_grace
-        self._reader, writer = socket.socketpair()
+        self._reader, writer = _pair()
         writer.setblocking(False)
         # Python writes the number of each signal there at once, also while the main thread is in C.
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._writer = writer
         call_after_fork(self)
-        threading.Thread(target=self._run, name="celeriac-ending", daemon=True).start()
+        # Not greenlets, which a task that computes would stop.
+        OsThread(self._run, name="celeriac-ending").start()
 
     def after_fork(self) -> None:
         """Hear nothing in a child of a pool: its signals are not ours."""
@@ -54,7 +60,7 @@ class Ending:
 
     def _run(self) -> None:
         number = self._next_signal()
-        threading.Thread(target=self._hurry_later, name="celeriac-hurry", daemon=True).start()
+        OsThread(self._hurry_later, name="celeriac-hurry").start()
         begun = time.monotonic()
         time.sleep(_CELERY_S)
         grace_s = 0.0 if number == signal.SIGQUIT else self._grace_s
@@ -64,17 +70,22 @@ class Ending:
             runtime.stop(grace_s)
         if self._children():
             # A pool of processes waits for its tasks, however long they take.
-            left_s = grace_s + STOP_GRACE_S - (time.monotonic() - begun)
-            self._wait_for_children(max(left_s, 0.0))
+            self._wait_for_children(grace_s - (time.monotonic() - begun))
+            for child in self._children():
+                # It gives its task back.
+                with contextlib.suppress(OSError):
+                    os.kill(child.pid, signal.SIGTERM)
+            self._wait_for_children(STOP_GRACE_S, hurried=False)
         time.sleep(_LEAVE_S)
         for child in self._children():
             with contextlib.suppress(OSError):
                 os.kill(child.pid, signal.SIGKILL)
         end_now("Celery's main thread does not end")
 
-    def _wait_for_children(self, seconds: float) -> None:
+    def _wait_for_children(self, seconds: float, *, hurried: bool = True) -> None:
+        """Wait for the end of all children, at most so long; `hurried`: at most until a second signal."""
         until = time.monotonic() + seconds
-        while self._children() and time.monotonic() < until:
+        while self._children() and time.monotonic() < until and not (hurried and self._hurried):
             time.sleep(0.1)
 
     def _hurry_later(self) -> None:
@@ -85,7 +96,7 @@ class Ending:
             if time.monotonic() - since > _DOUBLE_S and (runtime := running_runtime()) is not None:
                 log.warning("a second signal: running tasks are given back at once")
                 runtime.hurry()
-                self._grace_s = 0.0
+                self._hurried = True
 
     def _next_signal(self) -> int:
         while True:
@@ -99,6 +110,13 @@ class Ending:
         return [child for child in getattr(pool, "_pool", None) or () if _lives(child)]
 
 
+def _pair() -> tuple[Any, Any]:
+    """Return two connected sockets, not those of gevent, which belong to the greenlets of one thread."""
+    pair = getattr(_socket, "socketpair", socket.socketpair)
+    reader, writer = pair()
+    return reader, writer
+
+
 def _lives(child: Any) -> bool:
     try:
         os.kill(child.pid, 0)
@@ -109,7 +127,7 @@ def _lives(child: Any) -> bool:
 
 def end_in_time(sender: Any = None, **_: Any) -> None:
     """Begin to listen; Celery calls this when a worker starts."""
-    if hasattr(sender.app, "celeriac_settings") and threading.current_thread() is threading.main_thread():
+    if is_adopted(sender.app) and threading.current_thread() is threading.main_thread():
         sender.celeriac_ending = Ending(sender)
 
 

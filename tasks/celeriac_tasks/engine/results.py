@@ -8,23 +8,27 @@ with its worker, or that somebody retries it.
 
 from __future__ import annotations
 
-import builtins
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 from celery import states
+from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import ResultConsumer as RedisConsumer
-from celery.exceptions import BackendStoreError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import BackendStoreError, TaskRevokedError
 
-from celeriac.errors import TaskFailedError
-from celeriac.model import Failure, Status, Task
+from celeriac.handlers.running import HANDLER_RUNS
+from celeriac.model import Status, Task
 from celeriac.store import keys
-from celeriac_tasks.engine.base import ATTEMPT
+from celeriac_tasks.engine.attempts.base import ATTEMPT
+from celeriac_tasks.engine.calls.nodes import following_group
+from celeriac_tasks.engine.ends.exceptions import exception_of
+from celeriac_tasks.engine.ends.unreached import cancel_body, cancel_later_link
 
 _STATES: Final = {
+    Status.WAITING: states.PENDING,
     Status.SCHEDULED: states.PENDING,
     Status.PENDING: states.PENDING,
     Status.PROCESSING: states.STARTED,
@@ -38,8 +42,8 @@ _KNOWN: Final[frozenset[str]] = states.ALL_STATES
 _SUCCESS, _FAILURE, _RETRY = str(states.SUCCESS), str(states.FAILURE), str(states.RETRY)
 #: Codes of failures that the platform decides; Celery stores nothing about them, or something earlier.
 _DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
-#: The message of a plain exception as `Runner` writes it, such as `ValueError: the page is missing`.
-_PLAIN: Final = re.compile(r"(\w+)(?:: (.*))?", re.DOTALL)
+#: Whether this thread joins the parts of a chord.
+_JOINING: Final = ContextVar("joining", default=False)
 #: What a stored state may be longer than the result in it (bytes): names, children, a traceback.
 _BESIDE_THE_RESULT: Final = 65_536
 
@@ -73,6 +77,15 @@ class RecordConsumer(RedisConsumer):
             self.on_state_change(None, {"channel": channel})
 
 
+def _refuse_handlers() -> None:
+    """Raise an error in a handler of a task type: it would hold its worker's slot while it waits."""
+    if HANDLER_RUNS.get():
+        raise RuntimeError(
+            "a handler must not wait with AsyncResult.get(), which holds its slot of the worker: use "
+            "`await ctx.call(TYPE, payload)`, or `ctx.call(...)` in a plain function"
+        )
+
+
 class RecordBackend(RedisBackend):
     """A result backend on the store.
 
@@ -90,6 +103,16 @@ class RecordBackend(RedisBackend):
     def as_uri(self, include_password: bool = False) -> str:
         """Return the address that Celery's banner shows."""
         return "celeriac://"
+
+    def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for a result, as `AsyncResult.get` does; a handler of a task type must not."""
+        _refuse_handlers()
+        return super().wait_for_pending(result, *args, **kwargs)
+
+    def iter_native(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for several results, as `ResultSet.get` does; a handler of a task type must not."""
+        _refuse_handlers()
+        return super().iter_native(result, *args, **kwargs)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing: a caller that reads no result does not listen for it."""
@@ -113,7 +136,7 @@ class RecordBackend(RedisBackend):
         ]
 
     def _state(self, task_id: str, stored: dict[str, Any] | None, task: Task | None) -> dict[str, Any]:
-        if task is None or (stored is not None and stored_counts(stored, task)):
+        if task is None or (stored is not None and stored_counts(stored, task, joining=_JOINING.get())):
             return stored or {"task_id": task_id, "status": states.PENDING, "result": None}
         state, result, trace = _STATES[task.status], task.result, None
         if state in states.EXCEPTION_STATES:
@@ -134,6 +157,31 @@ class RecordBackend(RedisBackend):
             "retries": max(task.attempt - 1, 0),
             "queue": task.group,
         }
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        """Prepare for the parts of a chord, before the first one is published.
+
+        A frozen chord that is applied again has its group's id, and Celery forgets only with the last part that this
+        group was done: it would count no part that ends before that, and the body would never run.
+        """
+        self.client.delete(self.get_key_for_group(header_result_args[0], ".c"))
+        super().apply_chord(header_result_args, body, **kwargs)
+
+    def on_chord_part_return(self, request: Any, state: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count a part of a chord. The last one joins all parts, itself included, before its own record ends."""
+        before = _JOINING.set(True)
+        try:
+            cancel_later_link(self.app, request)
+            with following_group(request.group):
+                return super().on_chord_part_return(request, state, result, *args, **kwargs)
+        finally:
+            _JOINING.reset(before)
+
+    def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> Any:
+        """Fail the body of a chord whose header failed. It gets a record, which is cancelled."""
+        told = super().chord_error_from_stack(callback, exc)
+        cancel_body(self.app, callback, exc)
+        return told
 
     def mark_as_started(self, task_id: str, **meta: Any) -> None:
         """Do nothing: the record says that the task has started."""
@@ -161,51 +209,51 @@ class RecordBackend(RedisBackend):
             pipe.execute()
 
 
-def stored_counts(stored: Mapping[str, Any], task: Task) -> bool:
+class StorelessBackend(DisabledBackend):
+    """The backend of an app as long as no store is found: results cannot be read, and it says why."""
+
+    def __init__(self, app: Any, missing: Exception) -> None:
+        super().__init__(app)
+        self._missing = missing
+
+    def ensure_chords_allowed(self) -> None:
+        """Raise the error that says what is missing."""
+        raise self._missing
+
+    def _is_disabled(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._missing
+
+    get_state = get_status = get_result = get_traceback = _is_disabled
+    get_task_meta_for = wait_for = get_many = on_task_call = _is_disabled
+
+
+def stored_counts(stored: Mapping[str, Any], task: Task, *, joining: bool = False) -> bool:
     """Whether the state that Celery stored of a task says how it is, rather than the record.
 
     Celery stores the end of an attempt just before the record ends, so what is stored may be early, or of an attempt
     that a retry has made obsolete. A failure counts at once: what waits for the task in a canvas is told of it already.
+    So does a success for what joins the parts of a chord (`joining`), which is one of these parts itself.
     """
     state: str = stored["status"]
     own, failed = state not in _KNOWN, state == _FAILURE
+    returned = failed or (joining and state == _SUCCESS)
     match task.status:
         case Status.COMPLETED:
-            return own or state == _SUCCESS
+            # A task that was ignored may have stored its failure itself.
+            return own or state == _SUCCESS or (failed and stored.get("attempt") == task.attempt)
         case Status.FAILED:
             return failed and (task.error is None or task.error.code not in _DECIDED_HERE)
         case Status.PROCESSING:
-            return own or (failed and stored.get("attempt") == task.attempt)
+            return own or (returned and stored.get("attempt") == task.attempt)
         case Status.RETRYING:
             return state == _RETRY
+        case Status.SCHEDULED:
+            return failed and task.replaced_by is not None
+        case Status.CANCELLED:
+            # The body of a chord whose header failed: Celery says which part it was.
+            return failed and task.error is not None and task.error.code == "dependency_failed"
         case _:
             return False
-
-
-def exception_of(task: Task) -> Exception:
-    """Return the exception that `AsyncResult.get` raises for a task of whose failure only the record tells."""
-    # External programs may write a status without an error.
-    failure = task.error or Failure("cancelled" if task.status is Status.CANCELLED else "failed", "", False)
-    text = failure.message
-    match failure.code:
-        case "cancelled" | "expired":
-            revoked: Exception = TaskRevokedError(text)
-            return revoked
-        case "timeout":
-            exceeded: Exception = TimeLimitExceeded(text)
-            return exceeded
-        case "worker_lost":
-            lost: Exception = WorkerLostError(text)
-            return lost
-        case "exception" if found := _PLAIN.fullmatch(text):
-            kind: Any = getattr(builtins, found[1], None)
-            if isinstance(kind, type) and issubclass(kind, Exception):
-                try:
-                    found_again: Exception = kind(found[2] or "")
-                except TypeError:  # UnicodeDecodeError, for example, needs more than a text
-                    return TaskFailedError(task.task_id, failure.code, text)
-                return found_again
-    return TaskFailedError(task.task_id, failure.code, text)
 
 
 def _task_of(channel: Any) -> str:

@@ -13,29 +13,40 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from celeriac.connection.place import Place
+from celeriac.connection.process import process_connection
 from celeriac.errors import StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S, Attempt
 from celeriac.execution.attempt_state import StopReason
-from celeriac.execution.forking import keep_inherited
+from celeriac.execution.attempt_work import WorkSettings
 from celeriac.execution.lease_thread import LeaseThread
-from celeriac.execution.loop_thread import LoopThread
 from celeriac.execution.loop_watch import Culprit, LoopWatch
 from celeriac.execution.runner import Runner
+from celeriac.model import Refusal
 from celeriac.settings import Settings
+from celeriac.signals.links import SignalLinks
 from celeriac.store import keys
+from celeriac.store.link_secret import link_secret
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
+from celeriac.terminal.task_lines import TaskLines
+from celeriac.threads.forking import keep_inherited
+from celeriac.threads.loop_thread import LoopThread, usual_loop
+from celeriac.threads.os_threads import greenlets_are_threads, wait_for
+from celeriac_tasks.engine.announcing import CodeAnnouncer
 from celeriac_tasks.engine.background import background_roles
-from celeriac_tasks.engine.broker import Broker
+from celeriac_tasks.engine.brokers.broker import Broker
+from celeriac_tasks.engine.ends.teller import Teller, no_monitors
+from celeriac_tasks.engine.ownership import app_name
 
 T = TypeVar("T")
 
@@ -47,6 +58,8 @@ _PATIENCE_S = 60.0
 _GOODBYE_S = 3.0
 #: How much longer than its parts the end of a process may take (seconds).
 _SLACK_S = 1.5
+#: How often somebody who waits for the end looks whether it has come (seconds).
+_LOOK_S = 0.02
 
 
 class Runtime:
@@ -56,6 +69,8 @@ class Runtime:
         self._app = app
         self.settings: Settings = app.celeriac_settings
         self.registry: Registry = app.celeriac_registry
+        #: Shows the ends of attempts on the terminal.
+        self.lines: TaskLines | None = app.celeriac_lines
         self.worker_id = worker_id
         self.concurrency = concurrency
         self.pid = os.getpid()
@@ -64,12 +79,15 @@ class Runtime:
         #: Whether it serves all groups, and what to call with the name of a group that wakes up.
         self.follows = False
         self.on_awake: Callable[[str], object] | None = None
+        #: Sends an event (its type, its fields) to Celery's monitors; the consumer sets it.
+        self.tell_monitors: Callable[[str, Mapping[str, Any]], object] = no_monitors
         self._serves = serves
         self._stopping = False
         self._stop_lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped = False
         self._started_ms = time.time_ns() // 1_000_000
         self._roles: list[Role] = []
+        self._announcer: CodeAnnouncer | None = None
         self._history = AsyncExitStack()
         self._thread = LoopThread("celeriac-runtime", new_loop=_new_event_loop)
         #: Attempts run here. The loop outlives `stop`, because threads may still call it then, without effect.
@@ -81,7 +99,8 @@ class Runtime:
         self._watch: LoopWatch
         self._leases: LeaseThread[Attempt]
         self._nudging: asyncio.Future[None] | None = None
-        self._nudge_wanted = False
+        self._woken: set[str] = set()
+        self._leave: Callable[[], None] = lambda: None
 
     # --- life
 
@@ -90,6 +109,8 @@ class Runtime:
         self._thread.start()
         self.loop = self._thread.loop
         self.wait(self._start())
+        # Handlers that submit tasks submit them here, whatever the environment says.
+        self._leave = process_connection.use(Place(settings=self.settings))
 
     def stop(self, grace_s: float) -> None:
         """Let running attempts continue for `grace_s`, give back the rest, and disconnect. Idempotent.
@@ -101,19 +122,29 @@ class Runtime:
         with self._stop_lock:
             first, self._stopping = not self._stopping, True
         if not first:
-            self._stopped.wait(grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
+            give_up_at = time.monotonic() + grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S
+            while not self._stopped and time.monotonic() < give_up_at:
+                time.sleep(_LOOK_S)
             return
         try:
             self._thread.wait(self._stop(grace_s), grace_s + STOP_GRACE_S + _GOODBYE_S + _SLACK_S)
         except TimeoutError:
             self._leases.give_back_all(_GOODBYE_S)
         finally:
+            self._leave()
             self._thread.stop(_SLACK_S, abandon=True)
-            self._stopped.set()
+            if self.lines is not None:
+                self.lines.close()
+            self._stopped = True
 
     def hurry(self) -> None:
         """Have a `stop` that waits for running attempts give them back now."""
         self.runner.hurried = True
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._thread.running
 
     @property
     def blocked(self) -> bool:
@@ -128,10 +159,33 @@ class Runtime:
         """Run a coroutine on the loop without waiting for it."""
         return self._thread.submit(work)
 
+    def announce(self) -> None:
+        """Tell operators at once what this worker serves now, rather than when its leases are renewed."""
+        self._leases.renew_soon()
+
+    def begin(self, task_id: str, *, edition: int | None = None) -> Attempt | Refusal:
+        """Claim a task, from any other thread, see `Runner.begin`. If the wait is interrupted, the claim is undone."""
+        beginning = self.spawn(self.runner.begin(task_id, edition=edition))
+        try:
+            wait_for(beginning)
+        except BaseException:
+            # A signal or the end of a greenlet: nobody would ever end the attempt, whose lease is renewed.
+            beginning.add_done_callback(self._undo)
+            raise
+        return beginning.result()
+
+    def _undo(self, beginning: Future[Attempt | Refusal]) -> None:
+        if beginning.cancelled() or beginning.exception() is not None:
+            return
+        begun = beginning.result()
+        if isinstance(begun, Attempt):
+            self.spawn(self.runner.undo(begun))
+
     async def _start(self) -> None:
         assert self.settings.redis_url is not None
         self.store = TaskStore(self.settings.redis_url, self.settings.store, patience_s=_PATIENCE_S)
-        await self.store.start()
+        # A pool's child says nothing that its worker has said.
+        await self.store.start(warn=self._serves)
         self.tasks = Tasks(store=self.store, types=TypeCatalog(self.registry, self.store), settings=self.settings)
         self._watch = LoopWatch(
             self.loop, self.settings.blocked_loop, find=Runner.running_in, on_culprit=self._end_if_overdue
@@ -145,7 +199,10 @@ class Runtime:
             progress_buffer=self.settings.worker.progress_buffer,
             max_result_bytes=self.settings.max_result_bytes,
             task_log=self.settings.task_log,
+            work=WorkSettings(self.settings.steps, self.settings.worker.suspend_after, self.tasks.spawn),
+            lines=self.lines,
             watch=self._watch,
+            links=SignalLinks(await link_secret(self.store), self.settings.api_address),
         )
         self._hub = LiveHub(store=self.store)
         await self._hub.start()
@@ -164,24 +221,19 @@ class Runtime:
         if self._serves:
             # Any number may run. Every worker has them, so no task waits for a beat that is down.
             self._roles += background_roles(self.store, Broker(self._app) if self.settings.other_broker else None)
+            self._roles.append(
+                Teller(
+                    store=self.store, app=self._app, tell_monitors=lambda kind, fields: self.tell_monitors(kind, fields)
+                )
+            )
             await self.store.name_in_counts(
                 groups={task_type.group for task_type in self.registry},
                 types={*self.settings.types, *(task_type.name for task_type in self.registry)},
             )
-            await self.store.announce_types(
-                {
-                    task_type.name: {
-                        "schema": task_type.json_schema(),
-                        "group": task_type.group,
-                        "description": task_type.description,
-                        "max_retries": task_type.retry.max_retries,
-                        "timeout_s": task_type.timeout_s,
-                        "retention_s": task_type.retention_s,
-                    }
-                    for task_type in self.registry
-                    if task_type.handler is not None
-                }
-            )
+            self._announcer = CodeAnnouncer(store=self.store, app=self._app, noted=self.announce)
+            # Before the first task: callers may name the types of a worker that is ready.
+            await self._announcer.step()
+            self._roles.append(self._announcer)
         for role in self._roles:
             await role.start()
         if self._serves and self.settings.ledger.in_workers:
@@ -222,6 +274,8 @@ class Runtime:
             "concurrency": str(self.concurrency),
             "started_ms": str(self._started_ms),
             "follows": "1" if self.follows else "0",
+            "app": app_name(self._app),
+            **({} if self._announcer is None else self._announcer.facts),
         }
 
     def _end_if_overdue(self, attempt: Culprit) -> None:
@@ -230,21 +284,39 @@ class Runtime:
             attempt.ended_early = True
             failure, delay_ms = self.runner.timed_out(attempt)
             log.warning("%s blocks the event loop past its time limit: it has timed out", attempt.title)
-            self._leases.spawn(lambda store: store.fail(attempt.claim, failure, delay_ms))
+
+            async def fail(store: TaskStore) -> None:
+                status = await store.fail(attempt.claim, failure, delay_ms, untold=attempt.untold)
+                self.runner.show(attempt, status, failure, delay_ms)
+
+            self._leases.spawn(fail)
+
+    async def own_groups(self, groups: Iterable[str]) -> None:
+        """Note that these groups are of this app, so that workers of all groups of other apps leave them alone."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self.store.own_groups(app_name(self._app), groups)
+
+    async def nudge(self) -> None:
+        """Have this worker ask for messages anew."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self.store.nudge(self.worker_id)
 
     def _on_awake(self, group: str | None) -> None:
         if group is None or self.on_awake is None:
             return
-        self.on_awake(group)
-        self._nudge_wanted = True
+        self._woken.add(group)
         if self._nudging is None or self._nudging.done():
             self._nudging = asyncio.ensure_future(self._nudge())
 
     async def _nudge(self) -> None:
         # Many groups may wake up at once: one nudge tells of all of them, the next one of those that did so meanwhile.
         with contextlib.suppress(StoreUnavailableError):
-            while self._nudge_wanted:
-                self._nudge_wanted = False
+            while self._woken:
+                woken, self._woken = self._woken, set()
+                owners = await self.store.owners()
+                for group in woken:
+                    if self.on_awake is not None and not owners.are_others(group, app_name(self._app)):
+                        self.on_awake(group)
                 await self.store.nudge(self.worker_id)
 
     def _on_cancel(self, task_id: str | None) -> None:
@@ -254,6 +326,8 @@ class Runtime:
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if greenlets_are_threads():
+        return usual_loop()
     try:
         import uvloop
     except ImportError:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ def _imported(request: Request) -> Processor:
 
 
 def _unavailable(processor: Processor, exc: ImportError) -> ProcessorUnavailableError:
-    advice = f": install {processor.requires}" if processor.requires else ""
+    advice = f": run pip install {shlex.quote(processor.requires)}" if processor.requires else ""
     return ProcessorUnavailableError(f"the processor {processor.name!r} cannot run on this worker ({exc}){advice}")
 
 

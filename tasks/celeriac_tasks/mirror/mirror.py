@@ -190,7 +190,7 @@ class RemoteMirror(Role):
         ours: list[RemoteStatusChange] = []
         starting: set[str] = set()
         for change in changes:
-            if change.status == Status.PROCESSING and REMOTE_ID.match(change.worker):
+            if change.status is Status.PROCESSING and REMOTE_ID.match(change.worker):
                 starting.add(change.task_id)
             if change.task_id in starting or change.task_id in self._runs:
                 ours.append(change)
@@ -201,7 +201,7 @@ class RemoteMirror(Role):
         for change in ours:
             preview = previews.get(change.task_id)
             run = self._runs.get(change.task_id)
-            begins = change.status == Status.PROCESSING
+            begins = change.status is Status.PROCESSING
             if run is not None and (run.attempt >= change.attempt if begins else run.attempt > change.attempt > 0):
                 continue  # the mirror already learned this from the record
             if run is not None:
@@ -221,7 +221,7 @@ class RemoteMirror(Role):
         events: list[CeleryEvent] = []
         for preview in previews.values():
             if (
-                preview.status == Status.PROCESSING
+                preview.status is Status.PROCESSING
                 and REMOTE_ID.match(preview.owner)
                 and preview.started_at is not None
             ):
@@ -235,7 +235,7 @@ class RemoteMirror(Role):
         now_ms = round(time.time() * 1000)
         for task_id, run in list(self._runs.items()):
             found = previews.get(task_id)
-            if found is None or found.status != Status.PROCESSING or found.attempt != run.attempt:
+            if found is None or found.status is not Status.PROCESSING or found.attempt != run.attempt:
                 status = Status.COMPLETED if found is None else found.status
                 code, message = ("", "") if found is None else (found.code, found.message)
                 del self._runs[task_id]

@@ -30,7 +30,7 @@ from tests.kit.api.notification_client import listening
 from tests.kit.certificates import Authority
 from tests.kit.servers import ValkeyServer
 from tests.kit.tokens import token_of
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 PLAIN = (Scope.READ, Scope.SUBMIT)
 
@@ -275,15 +275,20 @@ async def test_health_is_answered_while_the_store_is_away(tmp_path: Path) -> Non
         assert (await client.get("/healthz", headers=probe)).status_code == 200
 
 
-def test_an_empty_bucket_fills_again() -> None:
+def test_an_empty_bucket_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from celeriac_api.access.limits import Buckets
 
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     buckets = Buckets(1000.0, 2.0)
     assert [buckets.wait_s("a"), buckets.wait_s("a"), buckets.wait_s("b")] == [0.0, 0.0, 0.0]
-    assert 0 < buckets.wait_s("a") <= 0.001
-    until: Any = time.monotonic() + 5
-    while buckets.wait_s("a") > 0:
-        assert time.monotonic() < until
+    assert buckets.wait_s("a") == pytest.approx(0.001)
+    now += 0.0006
+    assert buckets.wait_s("a") == pytest.approx(0.0004)
+    now += 0.0005
+    assert buckets.wait_s("a") == 0.0
+    now += 3600
+    assert [buckets.wait_s("a") > 0 for _ in range(3)] == [False, False, True], "no fuller than full"
 
 
 async def test_who_writes_too_slowly_is_cut_off(valkey_url: str, tmp_path: Path) -> None:
@@ -295,9 +300,20 @@ async def test_who_writes_too_slowly_is_cut_off(valkey_url: str, tmp_path: Path)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(begun)
             with contextlib.suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), 15) == b""
+                assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
             writer.close()
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_the_audit_tells_a_dry_run_from_the_real_thing(valkey_url: str, tmp_path: Path) -> None:
+    settings = settings_of(valkey_url, tmp_path)
+    wanted = {"action": "cancel", "filter": {"status": ["pending"]}}
+    async with client_of(settings) as client:
+        admin = header(settings, "root", Scope.ADMIN)
+        for dry_run in (True, False):
+            await client.post("/api/v1/bulk", json={**wanted, "dry_run": dry_run}, headers=admin)
+        entries = (await client.get("/api/v1/audit", headers=admin)).json()["items"]
+        assert [entry["action"] for entry in entries] == ["task.bulk", "task.bulk.dry_run"]
 
 
 async def test_the_audit_says_who_did_what_from_where(valkey_url: str, tmp_path: Path, store: TaskStore) -> None:

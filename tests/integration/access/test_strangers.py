@@ -21,7 +21,7 @@ from tests.kit.api.http_serving import ROUTES, serving
 from tests.kit.api.notification_client import listening
 from tests.kit.api.raw_http import HANDSHAKE, ask, frame, is_closed, read_answer
 from tests.kit.tokens import token_of
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 MB = 1024 * 1024
 
@@ -46,7 +46,7 @@ async def test_no_route_reads_a_body_before_the_credential(valkey_url: str, tmp_
             if path == "/sign-in" and method == "POST" and chunked:
                 assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
                 writer.write(b"%x\r\n" % MB + b"a" * MB + b"\r\n")
-            head_line = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode().lower()
+            head_line = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)).decode().lower()
             status = int(head_line.split()[1])
             if not ROUTES[line].open:
                 assert status in (303, 401), line
@@ -152,7 +152,7 @@ async def test_a_frame_before_the_proof_is_small(valkey_url: str, tmp_path: Path
             writer.write(frame(b"", opcode=9) * 50_000)
         else:
             writer.write(b"\x81\xff" + (15 * MB).to_bytes(8, "big") + bytes(4))
-        ended = await asyncio.wait_for(reader.read(100_000), 20)
+        ended = await asyncio.wait_for(reader.read(100_000), PATIENCE_S)
         if path.endswith("message"):
             assert ended[0] == 0x88, ended[:100]
             assert int.from_bytes(ended[2:4], "big") == 1009

@@ -27,17 +27,24 @@ from tests.kit.waiting import eventually
 
 #: Text of all sorts that a task may have.
 ODD = "nö ☃ 🎉 \u202e\x1b[2J end"
+WAITING = "t-waiting"
+PROFILES = "default: nö\nprofiles:\n  nö: {url: http://nö.example}\n  other: {url: http://other.example, token: x}\n"
 SECRET = "0123456789abcdef0123456789abcdef"
 
 #: How each command is called so that it prints. TASK is a failed task, DEFINITION a definition.
 COMMANDS = {
     "migrate": [],
+    "init": ["fresh"],
+    "adopt": ["celeriac_tasks"],
     "submit": ["celeriac.demo", "--payload", '{"seconds": 1}', "--user-id", "nö"],
     "status": ["TASK"],
+    "why": ["TASK"],
     "cancel": ["--type", "shout", "--status", "pending", "--dry-run"],
     "retry": ["--type", "shout", "--dry-run"],
     "watch": ["TASK"],
     "log": ["TASK"],
+    "signal": ["WAITING", "approval", "true"],
+    "waits": [],
     "list": [],
     "stats": [],
     "workers": [],
@@ -45,12 +52,21 @@ COMMANDS = {
     "doctor": [],
     "token": ["--user", "nö"],
     "audit": [],
+    "dead": [],
     "dead list": [],
     "dead show": ["TASK"],
     "dead retry": ["--type", "shout", "--dry-run"],
+    "workflows": [],
+    "workflows list": [],
+    "workflows submit": ["graph.json"],
+    "workflows show": ["WORKFLOW"],
+    "workflows watch": ["WORKFLOW"],
+    "workflows cancel": ["WORKFLOW"],
+    "workflows retry": ["WORKFLOW"],
+    "definitions": [],
     "definitions list": [],
     "definitions show": ["DEFINITION"],
-    "definitions create": [ODD, "--every", "3600"],
+    "definitions create": [ODD, "--content", ODD, "--every", "3600"],
     "definitions edit": ["DEFINITION", '{"max_runs": 1000}'],
     "definitions pause": ["DEFINITION", "--note", "nö"],
     "definitions resume": ["DEFINITION"],
@@ -59,17 +75,22 @@ COMMANDS = {
     "definitions backfill": ["DEFINITION", "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-03T00:00:00Z"],
     "definitions cancel": ["DEFINITION"],
     "groups": [],
+    "groups list": [],
     "groups pause": ["loud", "--note", "nö"],
     "groups resume": ["loud"],
     "groups drain": ["loud", "--timeout", "5"],
     "groups limit": ["loud", "--max-running", "3"],
     "groups unlimit": ["loud"],
+    "keys": [],
     "keys create": ["nö", "--scope", "admin"],
     "keys list": [],
     "keys revoke": ["KEY"],
+    "profiles": [],
+    "profiles use": ["other"],
+    "logout": ["nö"],
 }
 #: They serve, or need what serves: `test_processes_serve_without_any_output` and `up` have them.
-SERVING = {"up", "api", "grpc", "worker", "beat", "remote-worker", "backup"}
+SERVING = {"up", "api", "grpc", "worker", "beat", "remote-worker", "backup", "login"}
 
 
 @dataclass
@@ -78,9 +99,11 @@ class Installation:
     environ: dict[str, str]
     task: str
     definition: str
+    workflow: str
 
     def words(self, command: str) -> list[str]:
-        known = {"TASK": self.task, "DEFINITION": self.definition, "KEY": "no-such-key"}
+        known = {"TASK": self.task, "WAITING": WAITING, "DEFINITION": self.definition, "KEY": "no-such-key"}
+        known["WORKFLOW"] = self.workflow
         return [*command.split(), *(known.get(word, word) for word in COMMANDS.get(command, ()))]
 
 
@@ -89,19 +112,28 @@ async def installation(tmp_path: Path, valkey_url: str) -> Installation:
     database = f"sqlite:///{tmp_path / 'history.db'}"
     migrate(database)
     (tmp_path / "text").write_text("x")
+    (tmp_path / "celeriac").mkdir()
+    (tmp_path / "celeriac" / "profiles.yaml").write_text(PROFILES, encoding="utf-8")
     environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database, "JWT_SECRET": SECRET, "CELERIAC_DATA_DIR": "d ö"}
+    environ |= {"XDG_CONFIG_HOME": str(tmp_path)}
     async with TaskStore(valkey_url, Settings().store) as store:
         await store.announce_types({"shout": {"group": "loud", "schema": {"type": "object"}, "description": ODD}})
         submitted = await store.submit(Submission("t-1", "shout", group="loud", payload=f'{{"text": "{ODD[:8]}"}}'))
+        await store.submit(Submission(WAITING, "wait", awaits={"signal": "approval", "title": ODD}))
         claim = await store.claim(submitted.task_id, worker=f"w-{ODD[:6]}")
         assert isinstance(claim, Claim)
         await store.log(claim, 1, LogLine("info", ODD))
         await store.fail(claim, Failure("odd", ODD, retryable=False), delay_ms=0)
     code, out, err = await celeriac(
-        "definitions", "create", ODD[:8], "--cron", "0 3 * * *", "--json", cwd=tmp_path, **environ
+        "definitions", "create", ODD[:8], "--content", ODD[:8], "--cron", "0 3 * * *", "--json", cwd=tmp_path, **environ
     )
     assert code == 0, err
-    return Installation(tmp_path, environ, submitted.task_id, str(json.loads(out)["task_def_id"]))
+    (tmp_path / "graph.json").write_text(json.dumps({"name": ODD[:6], "nodes": {"a": {"type": "shout"}}}))
+    code, workflow, err = await celeriac("workflows", "submit", "graph.json", cwd=tmp_path, **environ)
+    assert code == 0, err
+    code, _, err = await celeriac("workflows", "cancel", workflow.strip(), cwd=tmp_path, **environ)
+    assert code == 0, err
+    return Installation(tmp_path, environ, submitted.task_id, str(json.loads(out)["task_def_id"]), workflow.strip())
 
 
 def run(kind: str, installation: Installation, command: str, *more: str) -> subprocess.CompletedProcess[bytes]:
@@ -160,7 +192,7 @@ def test_json_loses_nothing_in_any_encoding(installation: Installation, encoding
         done = run(encoding, installation, command, "--json")
         assert done.stderr == b"", command
         text = done.stdout.decode(encoding)
-        lines = text.splitlines() if command in ("log", "watch") else [text]
+        lines = text.splitlines() if command in ("log", "types", "watch") else [text]
         assert "nö ☃" in json.dumps([json.loads(line) for line in lines], ensure_ascii=False), command
 
 

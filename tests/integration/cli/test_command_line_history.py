@@ -86,7 +86,7 @@ async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cl
     code, out, err = await cli("list")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["ID", "TYPE", "QUEUE", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR"]
+    assert lines[0].split() == ["ID", "TYPE", "GROUP", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR"]
     assert [line.split()[0] for line in lines[1:]] == ["bad-1", "good-2", "good-1", "good-0"]
     assert "failed" in lines[1]
     assert "disk_full: no \N{REPLACEMENT CHARACTER}[2J room left" in lines[1], "what a task says steers no terminal"
@@ -187,7 +187,6 @@ async def test_a_task_that_only_the_history_has_is_shown_watched_and_run_again(
         "status",
         "status",
         "progress",
-        "status",
         "done",
     ]
     code, _, err = await cli("cancel", "bad")

@@ -36,9 +36,62 @@ def test_a_command_does_not_import_what_it_does_not_use(command: str) -> None:
     assert said.splitlines()[-1].strip() == "heavy:"
 
 
-def test_importing_celeriac_does_not_import_httpx() -> None:
-    code = "import celeriac, sys; sys.exit('httpx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+#: What no command needs to show its help, and no program to import what it uses of `celeriac`.
+SERVER = (
+    "redis",
+    "sqlalchemy",
+    "alembic",
+    "celery",
+    "kombu",
+    "fastapi",
+    "starlette",
+    "grpc",
+    "google",
+    "uvicorn",
+    "PIL",
+)
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """Return the modules that a program has imported at its end."""
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True, timeout=60
+    ).stderr
+    lines = [line for line in said.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines[1:]}
+
+
+def of_ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0].startswith("celeriac")}
+
+
+def test_importing_celeriac_imports_no_other_package() -> None:
+    modules = imported_by("-S", "-c", f"import sys; sys.path += {sys.path!r}; import celeriac")
+    assert of_ours(modules) == {"celeriac", "celeriac.lazy_names"}
+    others = {name.partition(".")[0] for name in modules} - {"celeriac"}
+    assert others <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    ("code", "unused"),
+    [
+        ("from celeriac import task, Context, SkipRetry", ("httpx", "websockets", "yaml", "celeriac.settings.model")),
+        ("from celeriac import Client, AsyncClient", ("httpx", "websockets", "yaml", "celeriac.settings.model")),
+        ("from celeriac import RemoteWorker", ("httpx", "yaml", "celeriac.settings.model")),
+        ("from celeriac.testing import run_task", ("httpx", "websockets")),
+        ("from celeriac import *", ("httpx",)),
+    ],
+)
+def test_a_program_does_not_import_what_it_does_not_use(code: str, unused: tuple[str, ...]) -> None:
+    """A web application imports these before it answers its first request."""
+    assert not imported_by("-c", code) & {*unused, *SERVER}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_command_itself_imports_no_command_no_settings_and_no_models(option: str) -> None:
+    modules = imported_by("-m", "celeriac", option)
+    assert not modules & {"pydantic", "httpx", "websockets", "yaml", "structlog", *SERVER}
+    assert not {name for name in of_ours(modules) if name.startswith(("celeriac.cli.commands", "celeriac.settings"))}
 
 
 def test_a_worker_has_grpcs_fork_handlers_off_before_grpc_is_there() -> None:
@@ -46,7 +99,7 @@ def test_a_worker_has_grpcs_fork_handlers_off_before_grpc_is_there() -> None:
     script = """
 import os, sys
 os.environ.pop("GRPC_ENABLE_FORK_SUPPORT", None)
-import celeriac_tasks.engine.app
+import celeriac_tasks.worker
 assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
 assert "grpc" not in sys.modules
 """

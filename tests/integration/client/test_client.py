@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac import Client
-from celeriac.client.calls import LostConnectionError
+from celeriac.client.http.calls import LostConnectionError
 from celeriac.errors import (
     ApiError,
     ApiUnavailableError,
@@ -37,7 +37,7 @@ from tests.kit.api.either_client import AnyClient, collect, connected, run
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.flaky_proxy import FlakyProxy
 from tests.kit.servers import free_port
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, Load, eventually
 
 ECHO = "http_test.echo"
 
@@ -105,16 +105,40 @@ async def test_a_task_is_submitted_with_all_it_may_say(client: AnyClient, store:
     assert handle.id in repr(handle)
 
 
+async def test_a_task_is_submitted_to_start_after_others(client: AnyClient, store: TaskStore) -> None:
+    first, second, third = [await run(client.submit, ECHO) for _ in range(3)]
+    depends_on = [first, second.id, {"task": third, "when": "ended"}]
+    payload = {"n": {"$result": first.id}}
+    handle = await run(client.submit, ECHO, payload, depends_on=depends_on, on_unmet="fail")
+    assert handle.status is Status.WAITING
+    (many,) = await run(client.submit_many, [{"type": ECHO, "depends_on": depends_on, "on_unmet": None}])
+    assert [(one.task_id, one.when) for one in (await store.get(handle.id)).depends_on] == [
+        (first.id, "completed"),
+        (second.id, "completed"),
+        (third.id, "ended"),
+    ]
+    waits = (await run(client.get, handle.id)).waiting_for
+    assert waits == (await store.get(handle.id)).waiting_for
+    assert len(waits) == 3
+    await store.complete(await claim(store, first.id), "5")
+    await run(second.cancel)
+    failed, cancelled = [await run(client.get, one.id) for one in (handle, many)]
+    assert (failed.status, cancelled.status) == (Status.FAILED, Status.CANCELLED)
+    assert failed.error.code == cancelled.error.code == "dependency_failed"
+    with pytest.raises(InvalidSubmissionError, match=r"depends_on.1: there is no task 'nobody'"):
+        await run(client.submit, ECHO, depends_on=[first, "nobody"])
+
+
 async def test_a_result_is_waited_for(client: AnyClient, store: TaskStore) -> None:
     handle = await run(client.submit, ECHO, {"n": 1})
-    waiting = asyncio.create_task(run(handle.result, 10))
+    waiting = asyncio.create_task(run(handle.result, PATIENCE_S))
     mine = await claim(store, handle.id)
     await store.progress(mine, 1, Progress(50.0, "half", "way", 1234))
     record = await run(handle.record)
     assert (record.status, handle.status) == (Status.PROCESSING, Status.PROCESSING)
     assert record.progress == Progress(50.0, "half", "way", 1234)
     await store.complete(mine, '{"n":2}')
-    assert await asyncio.wait_for(waiting, 5) == {"n": 2}
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == {"n": 2}
     assert handle.status is Status.COMPLETED
     again = await run(client.task, handle.id)
     assert (again.status, await run(again.result)) == (Status.COMPLETED, {"n": 2})
@@ -157,11 +181,14 @@ async def test_a_cancelled_task_has_no_result(client: AnyClient) -> None:
 async def test_waiting_ends_in_time_and_the_task_goes_on(client: AnyClient) -> None:
     handle = await run(client.submit, ECHO)
     began = asyncio.get_running_loop().time()
+    load = Load()
+    load.look()
     with pytest.raises(WaitTimeoutError) as late:
         await run(handle.result, 0.3)
-    assert 0.3 <= asyncio.get_running_loop().time() - began < 1.5
+    load.look()
+    assert 0.3 <= asyncio.get_running_loop().time() - began < load.allowance_s(3)
     assert isinstance(late.value, TimeoutError)
-    assert late.value.status == "PENDING"
+    assert late.value.status == "pending"
 
 
 async def test_refusals_are_the_errors_of_the_core(client: AnyClient) -> None:
@@ -256,7 +283,7 @@ async def test_what_a_full_queue_refused_is_sent_again(patient: AnyClient, store
     working = asyncio.create_task(worker())
     handles = await run(patient.submit_many, [{"type": ECHO, "payload": {}, "queue": "tiny"} for _ in range(6)])
     assert len(handles) == 6
-    await asyncio.wait_for(working, 10)
+    await asyncio.wait_for(working, PATIENCE_S)
 
 
 # --- what a bad connection must not do
@@ -307,7 +334,7 @@ async def test_progress_is_whole_over_a_connection_that_breaks_all_the_time(
             await eventually(lambda n=n: len(seen) >= n / 2, because="reports arrive live")  # type: ignore[misc]
             proxy.cut_all()
     await store.complete(mine, json.dumps({"done": True}))
-    await asyncio.wait_for(following, 60)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert [report.message for report in seen] == [str(n) for n in range(200)]
     assert seen[3] == Progress(1.5, "stage", "3", 1003)
     assert handle.status is Status.COMPLETED
@@ -330,7 +357,7 @@ async def test_progress_goes_on_after_the_api_was_restarted(kind: str, settings:
             await store.progress(mine, 3, Progress(3.0))
             await eventually(lambda: len(seen) == 3, because="the others arrive")
             await store.complete(mine, "null")
-            await asyncio.wait_for(following, 20)
+            await asyncio.wait_for(following, PATIENCE_S)
     assert [report.percentage for report in seen] == [1, 2, 3]
 
 
@@ -382,7 +409,7 @@ def test_the_loopback_needs_no_proxy_of_the_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with Client("http://localhost:9") as near, Client("http://example.org") as far:
         for client, mounts in ((near, 0), (far, 1)):
-            http: httpx.Client = client._api._wire._http
+            http: httpx.AsyncClient = client._client._api._wire._http
             assert len(http._mounts) >= mounts
             assert bool(http._mounts) == bool(mounts)
 

@@ -92,13 +92,13 @@ async def test_errors_have_the_texts_of_the_contract(url: str, http: httpx.Async
     async with worker(url) as one:
         busy = asyncio.create_task(call(http))
         task = await one.take()
-        waiting = [asyncio.create_task(call(http, timeout=200)) for _ in range(2)]
+        waiting = [asyncio.create_task(call(http, timeout=3000)) for _ in range(2)]
         await eventually(lambda: _position(http, url, 2), because="two wait")
         assert await call(http) == (503, {"error": "Queue is full"})
         assert [await one_of for one_of in waiting] == [(500, {"error": "Task timeout"})] * 2
         await one.say(type="task_error", taskId=task["taskId"], error="out of memory")
         assert await busy == (500, {"error": "out of memory"})
-        late = asyncio.create_task(call(http, timeout=200))
+        late = asyncio.create_task(call(http, timeout=1500))
         task = await one.take()
         assert await late == (500, {"error": "Task timeout"})
         assert (await one.hear())["type"] == "cancel"

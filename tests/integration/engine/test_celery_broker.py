@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import uuid
 from typing import Any
 
@@ -13,11 +14,20 @@ from kombu import Connection
 from celeriac.model import Delivery, Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.app import create_app
-from celeriac_tasks.engine.broker import Broker
-from celeriac_tasks.engine.outbox import OutboxPublisher
+from celeriac_tasks.adoption.adopting import own_app
+from celeriac_tasks.engine.brokers.broker import Broker
+from celeriac_tasks.engine.brokers.outbox import OutboxPublisher
 from tests.kit.waiting import eventually
-from tests.kit.workers.celery_processes import BOTH, PLAIN, publish, publish_as_stranger, publish_chain
+from tests.kit.workers.celery_processes import (
+    BOTH,
+    PLAIN,
+    celery_command,
+    evaluate,
+    output_of,
+    publish,
+    publish_as_stranger,
+    publish_chain,
+)
 from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit
 
 URL = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
@@ -47,7 +57,7 @@ def group() -> Any:
 
 @pytest.fixture
 def broker(valkey_url: str) -> Broker:
-    return Broker(create_app(Settings(redis_url=valkey_url, broker_url=URL)))
+    return Broker(own_app(lambda: Settings(redis_url=valkey_url, broker_url=URL)))
 
 
 def serving(group: str, **settings: Any) -> dict[str, Any]:
@@ -200,7 +210,7 @@ async def test_waiting_behind_a_busy_worker_is_not_taken_for_lost(
 
 async def test_what_the_broker_did_not_take_stays_in_the_outbox(store: TaskStore, valkey_url: str, group: str) -> None:
     task_id = await submit_here(store, group, "noop", {})
-    away = Broker(create_app(Settings(redis_url=valkey_url, broker_url="amqp://guest:guest@127.0.0.1:1//")))
+    away = Broker(own_app(lambda: Settings(redis_url=valkey_url, broker_url="amqp://guest:guest@127.0.0.1:1//")))
     publisher = OutboxPublisher(store=store, broker=away)
     assert await publisher.step() > 0, "it tries again, but not at once"
     assert not await away.is_empty(group), "nobody knows"
@@ -212,7 +222,7 @@ async def test_any_number_of_publishers_publish_each_message_once(
     store: TaskStore, valkey_url: str, group: str, broker: Broker
 ) -> None:
     ids = [await submit_here(store, group, "noop", {}) for _ in range(500)]
-    app = create_app(Settings(redis_url=valkey_url, broker_url=URL))
+    app = own_app(lambda: Settings(redis_url=valkey_url, broker_url=URL))
     publishers = [OutboxPublisher(store=store, broker=Broker(app)) for _ in range(3)]
     for publisher in publishers:
         await publisher.start()
@@ -226,9 +236,96 @@ async def test_any_number_of_publishers_publish_each_message_once(
     assert sorted(found) == sorted(ids)
 
 
+async def test_a_purge_cancels_what_waits_in_the_store_and_at_the_broker(
+    workers: Workers, store: TaskStore, group: str, broker: Broker
+) -> None:
+    call = f"add.apply_async((1, 2), queue={group!r})"
+    publisher = OutboxPublisher(store=store, broker=broker)
+    purged: list[str] = []
+    for at_the_broker in (False, True):
+        ids = await publish(workers, *[call] * 3, broker_url=URL)
+        if at_the_broker:
+            await publisher.step()
+            assert await count(group, 3)
+        environment = workers.environment(**BOTH, broker_url=URL)
+        said = await output_of(celery_command("purge", "-f", "-Q", group), environment)
+        assert "Purged 3 messages from 1 known task queue" in said
+        purged += ids
+    await publisher.stop()
+    purged += await publish(workers, *[call] * 3, broker_url=URL)
+    command = celery_command("worker", "--purge", "-Q", group)
+    worker = await workers.start_command(store, command, **BOTH, broker_url=URL)
+    assert "purge: Erased 3 messages" in worker.said()
+    assert [(await store.get(task_id)).status for task_id in purged] == [Status.CANCELLED] * 9
+    (later,) = await publish(workers, call, broker_url=URL)
+    assert (await ended(store, later)).result == 3
+    assert [await ran(store, task_id) for task_id in purged] == [[]] * 9
+
+
+async def test_a_countdown_waits_in_the_store_with_quorum_queues_too(
+    workers: Workers, store: TaskStore, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    monkeypatch.setenv("EXCHANGES", group)
+    monkeypatch.setenv("QUORUM", "1")
+    exchanges = "tests.kit.workers.celery_exchanges"
+    program = f"from {exchanges} import *\nprint(looks.apply_async((1,), queue=f'{{P}}-quorum', countdown=60).id)"
+    environment = workers.environment(imports=[exchanges], broker_url=URL)
+    task_id = (await output_of([sys.executable, "-c", program], environment)).strip()
+    task = await store.get(task_id)
+    assert (task.status, task.group) == (Status.SCHEDULED, f"{group}-quorum")
+
+
+async def test_a_new_queue_is_of_the_type_that_celery_is_configured_for(
+    store: TaskStore, valkey_url: str, group: str
+) -> None:
+    app = own_app(lambda: Settings(redis_url=valkey_url, broker_url=URL))
+    app.conf.task_create_missing_queue_type = "quorum"
+    publisher = OutboxPublisher(store=store, broker=Broker(app))
+    await submit_here(store, group, "noop", {})
+    await publisher.step()
+    with Connection(URL) as connection:
+        # As a worker declares it, which RabbitMQ refuses if anything is different.
+        assert app.amqp.queues[group](connection.default_channel).declare() == group
+        assert connection.default_channel.basic_get(group, no_ack=True) is not None
+        connection.default_channel.exchange_delete(group)
+    await publisher.stop()
+
+
+async def test_a_queue_that_somebody_declared_otherwise_is_used_as_it_is(
+    store: TaskStore, group: str, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Connection(URL) as connection:
+        connection.default_channel.queue_declare(group, durable=True, auto_delete=False, arguments={"x-max-length": 9})
+        publisher = OutboxPublisher(store=store, broker=broker)
+        await submit_here(store, group, "noop", {})
+        await publisher.step()
+        await publisher.stop()
+        assert connection.default_channel.basic_get(group, no_ack=True) is not None
+    assert "is used as it is" in caplog.text
+
+
 async def count(group: str, expected: int) -> bool:
     def messages() -> int:
         with Connection(URL) as connection:
             return int(connection.default_channel.queue_declare(group, durable=True, auto_delete=False).message_count)
 
     return await asyncio.to_thread(messages) == expected
+
+
+async def test_tasks_are_replaced_on_another_broker(workers: Workers, store: TaskStore, group: str) -> None:
+    module = "tests.kit.workers.celery_replacing"
+    shop = {"SHOP_RESULTS": workers.redis_url, "SHOP_BROKER": URL, "SHOP_QUEUE": group}
+    command = [sys.executable, "-m", "celery", "-A", module, "worker", "-P", "threads", "-c", "4", "--without-mingle"]
+    await workers.start_command(store, command, environment={**workers.environment(imports=[]), **shop})
+    expressions = (
+        "becomes.delay('retried')",
+        "becomes.delay('nested chain')",
+        "becomes.delay('chord to chain')",
+        "chord([becomes.si('group'), becomes.si('task')], shows.s()).delay()",
+        "chord([adds_to_chord.si(1), add.si(1, 1)], total_of.s()).delay()",
+        "becomes.delay('failing chain')",
+    )
+    found = await evaluate(
+        workers, *(f"{one}.get(timeout=20)" for one in expressions), module=module, variables=shop, imports=[]
+    )
+    assert found == [[1, 1], [13, 0], [5, 0], [[[2, 3], [1, 0]], 0], 1004, ["ValueError", "link"]]

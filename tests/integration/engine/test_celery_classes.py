@@ -13,7 +13,7 @@ import pytest_asyncio
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.base import next_arguments
+from celeriac_tasks.engine.attempts.base import next_arguments
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import PLAIN, celery_command, evaluate, publish
 from tests.kit.workers.engine_workers import TYPES, Workers, ended, ran, statuses, workers_on_a_server
@@ -126,7 +126,7 @@ async def test_limits_of_the_call_and_the_decorator_hold(workers: Workers, store
         task = await ended(store, task_id)
         assert (task.status, task.result, task.attempt) == (Status.COMPLETED, "partial", 1)
         (noted,) = await ran(store, task_id)
-        assert noted == f"soft {[float(limits[0]), limits[1]]}"
+        assert noted == f"soft {limits}"
     task = await ended(store, unhandled)
     assert task.error is not None
     assert (task.status, task.error.code) == (Status.FAILED, "exception")

@@ -86,7 +86,6 @@ async def test_retried_by_hand_it_has_its_retries_again(workers: Workers, store:
         ("value", Status.FAILED, "exception"),
         ("exit", Status.FAILED, "exception"),
         ("reject", Status.FAILED, "exception"),
-        ("replace", Status.FAILED, "exception"),
         ("cancelled", Status.FAILED, "cancelled_inside"),
         ("ignore", Status.COMPLETED, None),
     ],
@@ -243,6 +242,29 @@ async def test_chains_groups_and_chords_have_results(workers: Workers) -> None:
     ) == [[True, [1, 2]], None, 9]
 
 
+async def test_the_parts_of_a_chord_may_be_groups(workers: Workers) -> None:
+    # The last part joins all parts before its own record has ended.
+    inner = "chain(add.si(1, 200), group(add.si(1, 1000), add.si(1, 2000)))"
+    assert await evaluate(
+        workers,
+        f"chain(add.si(1), group(add.si(1, 100), {inner}), add.si(1, 10)).apply_async().get(timeout=30)",
+    ) == [11]
+
+
+async def test_a_frozen_chord_that_is_applied_again_ends_however_slow_its_caller_is(workers: Workers) -> None:
+    module = "__import__('tests.kit.workers.celery_plain', fromlist=['*'])"
+    assert await evaluate(workers, f"{module}.frozen_chord_twice()") == [[True, True, True]]
+
+
+async def test_parameters_may_have_any_name(workers: Workers) -> None:
+    # `map` and `starmap` call a task of Celery's own with its parameter `task`.
+    assert await evaluate(
+        workers,
+        "named.delay(task=1, args=2, kwargs=3, request=4, name=5).get(timeout=30)",
+        "group(add.starmap([(1, 1), (2, 2)]), total_of.map([[1, 2], [3]])).apply_async().get(timeout=30)",
+    ) == [[1, 2, 3, 4, 5], [[2, 4], [3, 3]]]
+
+
 async def test_what_fails_early_is_told_to_all_that_waits_for_it(workers: Workers, store: TaskStore) -> None:
     noted = "note_failure.s().set(task_id={!r})"
     module = "__import__('tests.kit.workers.celery_plain', fromlist=['*'])"
@@ -285,17 +307,28 @@ async def test_states_classes_and_children_are_those_of_celery(workers: Workers)
     ]
 
 
-async def test_a_call_with_odd_json_is_refused_or_kept_exactly(workers: Workers, store: TaskStore) -> None:
-    refused = await evaluate(
+async def test_arguments_that_are_not_json_run_and_are_shown_as_celery_shows_them(
+    workers: Workers, store: TaskStore
+) -> None:
+    ids = await publish(
         workers,
         "total.delay(float('nan'))",
         "total.delay(1, *[2, float('-inf')])",
         "total.delay(10 ** 400)",
         "total.apply_async(kwargs={'first': 'half \\ud83d'})",
     )
-    assert [kind for kind, _ in refused] == ["InvalidSubmissionError"] * 4
-    assert [text.partition(":")[0] for _, text in refused] == ["args[0]", "args[2]", "args[0]", "kwargs.first"]
-    assert "is NaN; JSON has no such number" in refused[0][1]
+    found = [await ended(store, task_id) for task_id in ids]
+    messages = [task.error.message.partition(":")[0] if task.error else None for task in found]
+    assert messages == ["ValueError", "OverflowError", None, "UnicodeEncodeError"]
+    assert [found[0].payload, found[1].payload] == [
+        {"args": "(nan,)", "kwargs": {}},
+        {"args": "(1, 2, -inf)", "kwargs": {}},
+    ]
+    assert found[2].payload["args"].startswith("(1000")
+    assert "half" in found[3].payload["kwargs"]
+
+
+async def test_a_number_of_any_length_is_kept_exactly(workers: Workers, store: TaskStore) -> None:
     (task_id,) = await publish(workers, "total.delay(2 ** 64, 1)")
     task = await ended(store, task_id)
     assert (task.payload, task.result) == ({"args": [2**64, 1], "kwargs": {}}, 2**64 + 1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ import pytest
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.app import create_app
+from celeriac_tasks.adoption.adopting import own_app
 from tests.kit.waiting import eventually
-from tests.kit.workers.celery_processes import BOTH, celery_command, evaluate, output_of, publish
+from tests.kit.workers.celery_operators import events_of
+from tests.kit.workers.celery_processes import BOTH, celery_command, evaluate, operated, output_of, publish
 from tests.kit.workers.engine_workers import WorkerProcess, Workers, ended, ran, runs, statuses, submit
 
 POOLS = ["prefork", "threads", "solo"]
@@ -96,15 +95,15 @@ async def test_a_killed_child_of_the_prefork_pool_loses_nothing(workers: Workers
 
 async def test_workers_answer_celerys_remote_control(workers: Workers, store: TaskStore) -> None:
     worker = await workers.start(store, **BOTH)
-    environment = workers.environment(**BOTH)
-    assert "pong" in await output_of(celery_command("inspect", "ping"), environment)
+    (me,) = [known.worker_id for known in await store.workers()]
+    assert "pong" in await operated(workers, me, "inspect", "ping")
     running = await submit(store, "sleeps")
     await runs(store, running)
-    active = json.loads(await output_of(celery_command("inspect", "active", "--json"), environment))
+    active = json.loads(await operated(workers, me, "inspect", "--json", "active"))
     ((request,),) = active.values()
     assert request["id"] == running
-    assert "tests.kit.workers.celery_plain.add" in await output_of(celery_command("inspect", "registered"), environment)
-    stats = json.loads(await output_of(celery_command("inspect", "stats", "--json"), environment))
+    assert "tests.kit.workers.celery_plain.add" in await operated(workers, me, "inspect", "registered")
+    stats = json.loads(await operated(workers, me, "inspect", "--json", "stats"))
     (found,) = stats.values()
     assert found["pool"]["async"]["running"] == 1
     assert found["pid"] == worker.process.pid
@@ -116,14 +115,14 @@ async def test_revoking_cancels_the_record(workers: Workers, store: TaskStore, p
         await workers.start(store, "--concurrency", "2", **BOTH)
     else:
         await start(workers, store, pool)
-    environment = workers.environment(**BOTH)
+    (me,) = [known.worker_id for known in await store.workers()]
     running = await submit(store, "sleeps")
     (plain,) = await publish(workers, "naps.delay(60)")
     for task_id in (running, plain):
         await runs(store, task_id)
     waiting = await submit(store, "sleeps", group="nobody")
     scheduled = await submit(store, "sleeps", delay_ms=60_000)
-    await output_of(celery_command("control", "revoke", running, plain, waiting, scheduled), environment)
+    await operated(workers, me, "control", "revoke", running, plain, waiting, scheduled)
     for task_id in (running, plain, waiting, scheduled):
         assert (await ended(store, task_id, timeout_s=8)).status is Status.CANCELLED
     # Nothing of it stays in a worker's memory: run again by hand, it runs.
@@ -133,25 +132,18 @@ async def test_revoking_cancels_the_record(workers: Workers, store: TaskStore, p
 
 async def test_terminating_ends_a_running_task(workers: Workers, store: TaskStore) -> None:
     await workers.start(store, **BOTH)
+    (me,) = [known.worker_id for known in await store.workers()]
     (plain,) = await publish(workers, "naps.delay(60)")
     await runs(store, plain)
-    await output_of(celery_command("control", "terminate", "TERM", plain), workers.environment(**BOTH))
+    await operated(workers, me, "control", "terminate", "TERM", plain)
     assert (await ended(store, plain, timeout_s=8)).status is Status.CANCELLED
 
 
 @pytest.fixture
 async def celery_events(store: TaskStore, valkey_url: str) -> AsyncIterator[list[dict[str, Any]]]:
     """What Celery's own receiver hears, as Flower would."""
-    app = create_app(Settings(redis_url=valkey_url))
-    heard: list[dict[str, Any]] = []
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": heard.append})
-        listener = threading.Thread(target=receiver.capture, daemon=True)
-        listener.start()
-        await eventually(lambda: store.redis.pubsub_numpat(), because="it listens")
-        yield heard
-        receiver.should_stop = True
-        await asyncio.to_thread(listener.join, 5)
+    async with events_of(valkey_url, app=own_app(lambda: Settings(redis_url=valkey_url))) as listener:
+        yield listener.heard
 
 
 async def test_celerys_events_tell_of_every_task(

@@ -71,6 +71,19 @@ async def test_the_options_of_apply_async_are_those_of_the_record(workers: Worke
     assert await ran(store, dying) == []
 
 
+async def test_a_second_call_with_one_id_runs_nothing_and_says_so(workers: Workers, store: TaskStore) -> None:
+    program = f"""
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from {PLAIN} import add
+add.apply_async((1,), task_id="the-report-of-monday")
+add.apply_async((2,), task_id="the-report-of-monday")
+"""
+    said = await output_of([sys.executable, "-c", program], workers.environment(**BOTH))
+    assert "add[the-report-of-monday] is not run again: its id has a record already (pending)" in said
+    assert (await store.get("the-report-of-monday")).payload == {"args": [1], "kwargs": {}}
+
+
 @pytest.mark.parametrize("first", ["add.s(1, 2)", "app.tasks['noop'].s(x=1)"], ids=["plain", "registered"])
 async def test_a_chain_goes_on_when_the_worker_dies_between_two_links(
     workers: Workers, store: TaskStore, first: str
@@ -142,7 +155,10 @@ except OperationalError as exc:
 async def test_messages_of_a_stranger_are_adopted_once(workers: Workers, store: TaskStore) -> None:
     call = {"name": f"{PLAIN}.add", "args": [1], "kwargs": {"b": 2}, "task_id": "foreign"}
     registered = {"name": "noop", "kwargs": {"x": 1}, "task_id": "foreign-noop"}
-    await publish_as_stranger(workers, *[call] * 5, registered, broker=store_url(workers), queue="default")
+    await publish_as_stranger(workers, call, broker=store_url(workers), queue="default")
+    (message,) = await store.redis.lrange("default", 0, -1)
+    await store.redis.lpush("default", *[message] * 4)
+    await publish_as_stranger(workers, registered, broker=store_url(workers), queue="default")
     assert not await has_record(store, "foreign"), "nobody has seen it yet"
     await workers.start(store, **BOTH)
     await eventually(lambda: has_record(store, "foreign"), because="the message arrives")
@@ -150,7 +166,7 @@ async def test_messages_of_a_stranger_are_adopted_once(workers: Workers, store: 
     assert (task.status, task.result, task.payload) == (
         Status.COMPLETED, 3, {"args": [1], "kwargs": {"b": 2}}
     )  # fmt: skip
-    await publish_as_stranger(workers, call, broker=store_url(workers), queue="default")
+    await store.redis.lpush("default", message)
     await eventually(lambda: has_record(store, "foreign-noop"), because="the message arrives")
     assert (await ended(store, "foreign-noop")).result == {"x": 1}
     await eventually(lambda: lists_are_empty(store), because="all messages are consumed")

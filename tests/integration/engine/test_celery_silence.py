@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.app import create_app
+from celeriac_tasks.adoption.adopting import own_app
 from tests.kit.flaky_proxy import FlakyProxy
 from tests.kit.workers.engine_workers import ended, submit, workers_on
 
@@ -21,7 +21,7 @@ from tests.kit.workers.engine_workers import ended, submit, workers_on
 async def test_a_silent_server_does_not_hold_celerys_thread_for_ever() -> None:
     """That thread also notices dead connections: held by one, it would notice nothing any more."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        app = create_app(Settings(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        app = own_app(lambda: Settings(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
         with app.connection_for_write() as connection, pytest.raises(OperationalError, match="Timeout"):
             await asyncio.to_thread(lambda: connection.default_channel)
 

@@ -213,7 +213,8 @@ async def test_the_time_limit_ends_an_attempt(store: TaskStore, task_type: str) 
     assert (task.error.code, task.error.retryable) == ("timeout", True)
     assert task.finished_at is not None
     assert task.started_at is not None
-    assert (task.finished_at - task.started_at).total_seconds() < 2
+    # They would go on for a minute.
+    assert (task.finished_at - task.started_at).total_seconds() < 20
 
 
 @pytest.mark.parametrize(("task_type", "s"), [("blocks", 6), ("stubborn", 6)])
@@ -248,10 +249,11 @@ async def test_cancelling_stops_what_runs(store: TaskStore, task_type: str) -> N
 
 
 async def test_cancelling_a_handler_that_swallows_it_ends_the_task_all_the_same(store: TaskStore) -> None:
-    task_id = await submit(store, "stubborn", {"s": 6})
+    task_id = await submit(store, "stubborn", {"s": 30})
     await runs(store, task_id)
     await store.cancel(task_id)
-    assert (await ended(store, task_id, timeout_s=5.5)).status is Status.CANCELLED
+    assert (await ended(store, task_id)).status is Status.CANCELLED
+    assert await ran(store, task_id) == ["start 1"], "it goes on"
 
 
 async def test_a_handler_that_ends_in_spite_of_the_cancellation_has_ended(store: TaskStore) -> None:
@@ -275,9 +277,9 @@ async def is_retrying(store: TaskStore, task_id: str) -> bool:
 
 
 async def test_a_cancelled_scheduled_task_never_runs(store: TaskStore) -> None:
-    task_id = await submit(store, "sleeps", delay_ms=400)
+    task_id = await submit(store, "sleeps", delay_ms=1500)
     assert await store.cancel(task_id) is Status.CANCELLED
-    await asyncio.sleep(0.9)
+    await asyncio.sleep(2)
     assert await ran(store, task_id) == []
 
 

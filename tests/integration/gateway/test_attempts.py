@@ -40,7 +40,9 @@ class Worker:
 
         remote = RemoteTasks(store, "here")
         dispatch = DispatchSettings(cancel_grace=GRACE_S)
-        attempts = Attempts(store=store, remote=remote, dispatch=dispatch, task_log=Settings().task_log)
+        attempts = Attempts(
+            store=store, remote=remote, dispatch=dispatch, task_log=Settings().task_log, let_go=lambda _: None
+        )
         connection = WorkerConnection("W1-0", "gpu", "somewhere", 0, send=send, buffer=10, heard_at=0, ready=True)
         await store.submit(Submission("t", "remote", group="gpu", delivery=Delivery.REMOTE, max_retries=0))
         reply = await remote.claim_next("gpu", ["W1-0"])

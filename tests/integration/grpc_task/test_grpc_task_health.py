@@ -8,7 +8,7 @@ import pytest
 
 from celeriac.errors import TaskError
 from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 ANSWER = play({"result": {}})
 
@@ -58,7 +58,7 @@ async def test_an_executor_in_use_is_checked_on_the_interval_and_an_idle_one_is_
         stream.cancel()
         await asyncio.wait([stream])
         last, same = -1, 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while same < 5:  # half a second, five intervals, without a check
                 await asyncio.sleep(0.1)
                 now = await checks(executor)

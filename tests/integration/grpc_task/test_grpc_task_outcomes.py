@@ -139,7 +139,8 @@ async def test_an_executor_that_keeps_the_stream_open_after_its_result_does_not_
     ctx = make_context()
     started_at = asyncio.get_running_loop().time()
     assert await handler(play({"result": {"done": True}}, {"hang": True}), ctx) == {"done": True}
-    assert asyncio.get_running_loop().time() - started_at < 5
+    # Its deadline is half a minute.
+    assert asyncio.get_running_loop().time() - started_at < 20
 
     async def dropped() -> bool:
         return ctx.task_id in (await executor.seen())["dropped"]

@@ -74,7 +74,7 @@ async def test_the_last_one_before_the_deadline_is_kept_too(handler: GrpcTaskHan
     ctx = make_context()
     script = [{"progress": {"percentage": n}} for n in (1, 2, 3)]
     with pytest.raises(TaskTimeoutError):
-        await handler(play(*script, {"hang": True}, progress_interval_ms=60_000, timeout_ms=500), ctx)
+        await handler(play(*script, {"hang": True}, progress_interval_ms=60_000, timeout_ms=1500), ctx)
     assert recorder_of(ctx).percentages == [1, 3]
 
 

@@ -101,7 +101,7 @@ async def test_what_a_list_cannot_mean_is_a_problem_that_names_the_field(
 
 async def test_what_is_wrong_with_a_list_is_said_in_words_of_the_api(client: httpx.AsyncClient) -> None:
     for query, field, text in (
-        ("status=failed,gone", "status", "there is no status 'gone'; known are: scheduled, pending, "),
+        ("status=failed,gone", "status", "there is no status 'gone'; known are: waiting, scheduled, pending, "),
         ("state=failed", "state", "there is no such field"),
         ("limit=501", "limit", "less than or equal to 500"),
     ):
@@ -207,7 +207,7 @@ async def test_another_payload_is_checked_by_its_type(client: httpx.AsyncClient,
     path = f"/api/v1/tasks/{task_id}/retry"
     assert_problem(await client.post(path, json={"payload": {"width": 1}}), 422, "invalid_submission", "payload.path")
     assert_problem(await client.post(path, json={"pay": {}}), 422, "invalid_request")
-    assert (await store.get(task_id)).status == "FAILED"
+    assert (await store.get(task_id)).status == "failed"
     await failed(store, "plain", celery_message="{}")
     assert_problem(await client.post("/api/v1/tasks/plain/retry", json={"payload": {}}), 422, "invalid_submission")
 

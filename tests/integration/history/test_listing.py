@@ -39,6 +39,8 @@ def record(number: int, **fields: str) -> dict[str, str]:
         found |= {"error_code": "broken", "error_message": f"Connection to host{number % 10} refused, 100%_sure"}
     if number % 2:
         found |= {"user_id": f"user{number % 5}", "tags": '["odd"]' if number % 3 else '["odd","third"]'}
+    if number % 10 == 3:
+        found |= {"workflow_id": f"flow{number % 20}", "node": f"node{number}"}
     return found | fields
 
 
@@ -92,6 +94,11 @@ FILTERS: list[tuple[dict[str, Any], Check]] = [
     ({"q": "100%_s", "type": "type1"}, lambda r: "100%_s" in r.get("error_message", "") and r["type"] == "type1"),
     ({"q": "000"}, lambda r: r["task_id"].startswith("000")),
     ({"definition_id": "none"}, lambda r: False),
+    ({"workflow_id": "flow3"}, lambda r: r.get("workflow_id") == "flow3"),
+    (
+        {"workflow_id": "flow13", "status": "failed"},
+        lambda r: r.get("workflow_id") == "flow13" and r["status"] == "FAILED",
+    ),
 ]  # fmt: skip
 
 

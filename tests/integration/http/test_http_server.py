@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from celeriac.model import Claim, Progress
 from celeriac.store.task_store import TaskStore
 from tests.kit.servers import free_port
-from tests.kit.waiting import eventually, serves
+from tests.kit.waiting import PATIENCE_S, eventually, in_time, serves
 
 PROGRAM = (
     "import sys; from celeriac.settings import load_settings; from celeriac_api.server import main;"
@@ -67,7 +67,7 @@ async def test_a_signal_ends_it_soon_in_good_order_with_a_stream_open(
             lines = response.aiter_lines()
             assert await anext(lines) == "retry: 1000"
             process.send_signal(name)
-            assert await asyncio.wait_for(process.wait(), 5) == 0
+            assert await in_time(process.wait(), 5, because="it ends, with a stream open") == 0
             assert [line async for line in lines if line] == [], "the stream ended as a stream ends"
 
 
@@ -88,7 +88,7 @@ async def test_a_client_that_does_not_read_cannot_hold_it_up(valkey_url: str, st
         writer.write(f"GET /api/v1/tasks/{task_id}/progress/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 6) == 0
+        assert await in_time(process.wait(), 6, because="it ends, whoever does not read") == 0
         writer.close()
 
 
@@ -98,13 +98,13 @@ async def test_a_taken_port_is_said_clearly(valkey_url: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         async with api_process(valkey_url, port, 0) as process:
-            _, said = await asyncio.wait_for(process.communicate(), 20)
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
             assert process.returncode == 1
             assert f"cannot serve HTTP on 127.0.0.1:{port}: Address already in use" in said.decode()
             assert "--port" in said.decode()
             assert "Traceback" not in said.decode()
         async with api_process(valkey_url, 0, port) as process:
-            _, said = await asyncio.wait_for(process.communicate(), 20)
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
             assert process.returncode == 1
             assert f"cannot serve gRPC on 127.0.0.1:{port}" in said.decode()
             assert "Traceback" not in said.decode()
@@ -112,7 +112,7 @@ async def test_a_taken_port_is_said_clearly(valkey_url: str) -> None:
 
 async def test_a_missing_store_is_said_clearly() -> None:
     async with api_process(f"redis://127.0.0.1:{free_port()}/0", 0, 0, CELERIAC_STORE_TIMEOUT="0.2") as process:
-        _, said = await asyncio.wait_for(process.communicate(), 20)
+        _, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert process.returncode == 1
         assert "celeriac api: the store cannot be reached" in said.decode()
         assert "Traceback" not in said.decode()

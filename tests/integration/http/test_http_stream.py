@@ -17,7 +17,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import SentEvent, claim, read_events, serving, submit, watch
 from tests.kit.servers import ValkeyServer
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, Load, eventually
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ async def test_a_subscriber_of_a_running_task_goes_from_history_to_live(
     watching = asyncio.create_task(open_stream(client, task_id, received, comments))
     await eventually(lambda: len(received) == 2, because="the history arrives")
     await report(store, mine, 2)
-    await eventually(lambda: len(received) == 3, because="a live event arrives", timeout_s=2)
+    await eventually(lambda: len(received) == 3, because="a live event arrives")
     await eventually(lambda: ": keep-alive" in comments, because="a quiet stream is kept open")
     await store.fail(mine, Failure("broken", "it broke\nbadly", False), 0)
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     assert messages(received) == ["0", "1", "2"]
     assert received[-1].data["status"] == "failed"
     assert received[-1].data["error"] == {"code": "broken", "message": "it broke\nbadly", "retryable": False}
@@ -109,7 +109,7 @@ async def test_a_retry_between_attempts_is_not_the_end(client: httpx.AsyncClient
     again = await eventually(lambda: claim(store, task_id), because="it waits again")
     await report(store, again, 6)
     await store.complete(again, "null")
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     assert messages(received) == ["5", "6"]
     assert [e.name for e in received].count("done") == 1
 
@@ -185,7 +185,7 @@ async def test_an_id_that_was_trimmed_away_starts_from_a_snapshot_that_says_so(
     watching = asyncio.create_task(follow())
     await report(store, mine, 6)
     await store.complete(mine, "7")
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     first = received[0]
     assert (first.name, first.data["snapshot"], first.data["recovered"]) == ("progress", True, False)
     assert first.data["task_id"] == task_id
@@ -229,7 +229,7 @@ async def test_the_old_end_of_a_task_retried_by_hand_is_not_its_end(
     again = await claim(store, task_id)
     await report(store, again, 2)
     await store.complete(again, "1")
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     assert [e.name for e in received] == ["progress", "progress", "done"]
     assert received[-1].data["status"] == "completed"
     resumed = await watch(client, task_id, old_end.id)
@@ -245,7 +245,7 @@ async def test_an_end_that_no_event_tells_of_is_noticed(client: httpx.AsyncClien
     received: list[SentEvent] = []
     watching = asyncio.create_task(open_stream(client, task_id, received))
     await store.redis.hset(f"task:{task_id}", mapping={"status": "COMPLETED"})
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     assert [e.data["status"] for e in received] == ["completed"]
 
 
@@ -256,7 +256,7 @@ async def test_a_stream_ends_when_the_record_is_gone(client: httpx.AsyncClient, 
     watching = asyncio.create_task(open_stream(client, task_id, received, comments))
     await eventually(lambda: comments, because="the stream is open")
     await store.redis.delete(f"task:{task_id}")
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)
     assert received == []
 
 
@@ -294,6 +294,11 @@ async def test_every_one_of_10000_events_arrives_once_late_and_with_20_reconnect
         assert received[-1].data["result"] == "end"
 
 
+async def listening(store: TaskStore, count: int) -> bool:
+    """Return whether so many connections listen. One that an earlier test has closed may be there a moment longer."""
+    return len(await store.redis.client_list(_type="pubsub")) == count
+
+
 async def test_many_watchers_share_one_connection_to_the_store(client: httpx.AsyncClient, store: TaskStore) -> None:
     task_id = await submit(client)
     mine = await claim(store, task_id)
@@ -303,10 +308,10 @@ async def test_many_watchers_share_one_connection_to_the_store(client: httpx.Asy
         tasks = [asyncio.create_task(open_stream(many, task_id, received)) for received in watchers]
         await report(store, mine, 1)
         await eventually(lambda: all(watchers), because="every watcher sees it")
-        assert len(await store.redis.client_list(_type="pubsub")) == 1
+        await eventually(lambda: listening(store, 1), because="one connection listens for all of them")
         await report(store, mine, 2)
         await store.complete(mine, "1")
-        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     assert all(messages(received) == ["1", "2"] for received in watchers)
     assert len(await store.redis.client_list()) <= clients_before + 64
 
@@ -320,7 +325,7 @@ async def test_a_client_that_hangs_up_is_let_go(client: httpx.AsyncClient, store
     async with client.stream("GET", f"/api/v1/tasks/{task_id}/progress/stream") as response:
         await eventually(streams, because="the stream is open")
         assert response.status_code == 200
-    await eventually(lambda: not streams(), because="the stream is closed", timeout_s=5)
+    await eventually(lambda: not streams(), because="the stream is closed")
 
     channel = f"celeriac:live:{task_id}"
 
@@ -328,7 +333,7 @@ async def test_a_client_that_hangs_up_is_let_go(client: httpx.AsyncClient, store
         name_and_count = await store.redis.execute_command("PUBSUB", "NUMSUB", channel)
         return int(name_and_count[1]) == 0
 
-    await eventually(unsubscribed, because="nobody listens any more", timeout_s=5)
+    await eventually(unsubscribed, because="nobody listens any more")
 
 
 async def test_a_client_that_does_not_read_costs_no_memory(client: httpx.AsyncClient, store: TaskStore) -> None:
@@ -360,9 +365,11 @@ async def test_streams_end_promptly_when_the_server_stops(settings: Settings, st
             watching = asyncio.create_task(open_stream(client, task_id, received))
             await report(store, await claim(store, task_id), 1)
             await eventually(lambda: received, because="the stream is open")
-            stopped_at = asyncio.get_running_loop().time()
-        await asyncio.wait_for(watching, 5)
-        assert asyncio.get_running_loop().time() - stopped_at < 3
+            stopped_at, load = asyncio.get_running_loop().time(), Load()
+            load.look()
+        await asyncio.wait_for(watching, PATIENCE_S)
+        load.look()
+        assert asyncio.get_running_loop().time() - stopped_at < load.allowance_s(3)
     assert messages(received) == ["1"]
 
 
@@ -405,7 +412,7 @@ async def test_the_store_may_be_killed_and_come_back(tmp_path: Path) -> None:
             await submit(client)
             await report(store, mine, 2, 3)
             await store.complete(mine, "1")
-            await asyncio.wait_for(watching, 10)
+            await asyncio.wait_for(watching, PATIENCE_S)
             assert messages(received) == ["0", "1", "2", "3"]
             assert received[-1].name == "done"
     finally:

@@ -67,7 +67,7 @@ async def test_each_transition_is_counted_once_with_its_group_and_type(
     assert value(samples, "celeriac_queue_unserved", group="media") == 1
     assert value(samples, "celeriac_tasks_running", group="media") == 0
     assert value(samples, "celeriac_tasks_delayed") == 2
-    assert await store.cancel(waiting) == "CANCELLED"
+    assert await store.cancel(waiting) == "cancelled"
     assert value(await read(client), "celeriac_tasks_finished_total", status="cancelled", **of) == 1
 
 
@@ -116,7 +116,7 @@ async def test_every_kind_of_start_is_counted_with_its_wait(client: httpx.AsyncC
         # When a task began that had ended at the first look is not known.
         assert value(samples, "celeriac_task_wait_seconds_count", group=group) == 1
     records = [await store.get(task_id) for task_id in ("by-celery", "by-a-remote-worker", "by-a-processor")]
-    assert {(task.status, task.attempt, task.started_at is None) for task in records} == {("PROCESSING", 1, False)}
+    assert {(task.status, task.attempt, task.started_at is None) for task in records} == {("processing", 1, False)}
 
 
 async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:

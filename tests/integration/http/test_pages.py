@@ -104,6 +104,20 @@ async def test_only_files_of_the_pages_are_served(client: httpx.AsyncClient, pat
     assert (await client.get(f"/dashboard/static/{path}")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tasks", "tasks"),
+        ("tasks?status=failed&type=a%20b", "tasks?status=failed&type=a%20b"),
+        ("tasks/8f1c", "tasks/8f1c"),
+        ("groups", "groups"),
+    ],
+)
+async def test_an_address_without_its_hash_leads_to_the_view(client: httpx.AsyncClient, typed: str, meant: str) -> None:
+    answer = await client.get(f"/dashboard/{typed}")
+    assert (answer.status_code, answer.headers["location"]) == (307, f"/dashboard#/{meant}")
+
+
 async def test_changes_are_pushed_with_their_latest_state(client: httpx.AsyncClient, store: TaskStore) -> None:
     async with watching(client) as heard:
         task_id = await submit(client, tags=["red"])

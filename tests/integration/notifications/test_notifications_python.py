@@ -28,7 +28,7 @@ from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.life_cycle_state import assert_consistent
 from tests.kit.servers import ValkeyServer
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 SETTINGS = Settings(lease=1)
 
@@ -128,7 +128,7 @@ asyncio.run(service.notify_completed("parent", "from the parent"))
 """
     environment = {**os.environ, "REDIS_URL": valkey_url}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment, cwd=tmp_path)
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
     assert (await store.get("child")).result == "from the child"
     assert (await store.get("parent")).result == "from the parent"
 
@@ -142,7 +142,7 @@ async def test_closing_while_the_store_is_away_is_not_a_cancellation(tmp_path: P
     await asyncio.sleep(0.1)
     await asyncio.to_thread(service.close)
     with pytest.raises(StoreUnavailableError):
-        await asyncio.wait_for(telling, 10)
+        await asyncio.wait_for(telling, PATIENCE_S)
     silent.close()
 
 

@@ -15,12 +15,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from celeriac.access.principal import Scope
-from celeriac.model import Claim, Failure, Progress, Submission
+from celeriac.model import Claim, Dependency, Failure, Progress, Submission
 from celeriac.notifications import TaskNotificationService
 from celeriac.notifications.reporter import Reporter
 from celeriac.settings import Settings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.store import keys
+from celeriac.store.suspension import WaitForSignal
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.api.notification_client import Listener, listening, token
@@ -94,6 +95,28 @@ async def test_a_user_is_told_of_own_tasks_from_start_to_end(url: str, store: Ta
         assert not told(listener, "of another user") + told(listener, "of nobody")
         await listener.say(type="ping")
         assert (await listener.next("pong"))["timestamp"]
+
+
+async def test_a_user_is_told_what_own_tasks_wait_for(url: str, store: TaskStore, settings: Settings) -> None:
+    async with listening(url, 7, f"?token={token(settings, 7)}") as listener:
+        await listener.next("connected")
+        running = await submitted(store, "asks", "7")
+        question = WaitForSignal("approval", title="Refund 120 €", schema='{"type":"boolean"}', timeout_ms=86_400_000)
+        await store.suspend(running, [question])
+        shown = await listener.until("asks", "pending", having="waiting_for")
+        (item,) = shown["waiting_for"]
+        assert (item["signal"], item["title"], item["schema"]) == ("approval", "Refund 120 €", {"type": "boolean"})
+        assert item["expires_at"] is not None
+        assert shown["message"] == "Task waits for an answer"
+        await store.submit(Submission("naps", "sleep", user_id="7", awaits={"sleep": "sleep", "for_ms": 3_600_000}))
+        assert (await listener.until("naps", "pending", having="waiting_for"))["message"] == "Task sleeps"
+    # One who comes later sees the same in the state of the task.
+    async with listening(url, 7, f"?token={token(settings, 7)}") as later:
+        active = await later.next("active_tasks")
+        assert {one["task_id"]: one.get("waiting_for") for one in active["tasks"]}["asks"] == [item]
+        await store.signal("asks", "approval", "true")
+        resumed = await later.until("asks", "pending")
+        assert "waiting_for" not in resumed
 
 
 async def test_nobody_gets_in_without_the_own_token(url: str, settings: Settings) -> None:
@@ -347,6 +370,13 @@ async def test_polling_and_removing_own_tasks(
             "step": "Step 3/10", "result": None, "error": None,
         }  # fmt: skip
         assert (await client.delete("/api/task/task/interview_123")).status_code == 409
+        # Neither is one that another task still reads.
+        await store.complete(await submitted(store, "parent", "7"), "1")
+        await store.submit(Submission(task_id="child", type="demo", depends_on=[Dependency("parent")]))
+        problem = (await client.delete("/api/task/task/parent")).json()
+        assert (problem["code"], problem["task_status"]) == ("illegal_transition", "completed")
+        await store.cancel("child")
+        assert (await client.delete("/api/task/task/parent")).status_code == 204
         await service.notify_completed("interview_123", {"score": 5})
         service.register_task("next", user_id=7)
         listed = (await client.get("/api/task/tasks")).json()

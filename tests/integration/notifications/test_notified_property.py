@@ -74,7 +74,7 @@ class Reported(RuleBasedStateMachine):
             task = self.model[task_id] = Expected(user or known)
         if at_once:
             self.begun(task, by)
-        assert self.run(calling).status == task.status
+        assert self.run(calling).status.stored == task.status
 
     def begun(self, task: Expected, by: int) -> None:
         if task.status != "PROCESSING":
@@ -105,7 +105,7 @@ class Reported(RuleBasedStateMachine):
             if task.status not in FINAL or task.presumed:
                 self.begun(task, by)
                 task.status = end or "PROCESSING"
-            assert self.run(calling).status == task.status
+            assert self.run(calling).status.stored == task.status
 
     @rule(task_id=st.sampled_from(IDS), by=st.integers(0, 1))
     def let_go(self, task_id: str, by: int) -> None:

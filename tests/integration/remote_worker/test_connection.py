@@ -15,7 +15,7 @@ import pytest
 from celeriac import RemoteTask, RemoteWorker, WorkerRefusedError
 from tests.kit.remote.node_packages import PROGRAMS, node, node_folder
 from tests.kit.remote.scripted_gateway import Visit, scripted_gateway, working
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 
 async def echo(task: RemoteTask) -> Any:
@@ -27,7 +27,7 @@ async def test_a_worker_that_is_not_wanted_stops_with_the_reason() -> None:
         visit = await gateway.visit()
         await visit.socket.close(1008, "the token has expired")
         with pytest.raises(WorkerRefusedError, match="the token has expired"):
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, PATIENCE_S)
 
 
 @pytest.mark.parametrize("code", [1001, 1012, 4000])
@@ -52,7 +52,7 @@ async def test_an_address_without_a_gateway_is_said_and_not_tried_for_ever(body:
     async with serve(nobody, "127.0.0.1", 0, process_request=not_found) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(WorkerRefusedError, match=r"HTTP 404: nothing here$"):
-            await asyncio.wait_for(RemoteWorker(f"http://127.0.0.1:{port}", echo).run_async(), 20)
+            await asyncio.wait_for(RemoteWorker(f"http://127.0.0.1:{port}", echo).run_async(), PATIENCE_S)
 
 
 async def test_a_result_that_was_finished_while_the_connection_was_away_is_offered_again() -> None:
@@ -168,7 +168,7 @@ async def test_stopping_finishes_what_runs_and_takes_nothing_new() -> None:
             go.set()
             assert (await visit.hear())["type"] == "task_complete"
             assert await visit.gone() == 1000
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, PATIENCE_S)
 
 
 async def test_a_task_that_was_on_its_way_when_the_worker_said_that_it_leaves_is_done_too() -> None:
@@ -181,7 +181,7 @@ async def test_a_task_that_was_on_its_way_when_the_worker_said_that_it_leaves_is
             visit = await gateway.visit()
             worker.stop()
             await leaves_with_what_is_on_its_way(visit)
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, PATIENCE_S)
 
 
 async def leaves_with_what_is_on_its_way(visit: Visit) -> None:
@@ -206,7 +206,7 @@ async def test_a_server_that_does_not_answer_keeps_no_worker_from_leaving(monkey
             visit = await gateway.visit()
             worker.stop()
             assert await visit.gone() == 1000
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, PATIENCE_S)
 
 
 async def test_the_javascript_worker_too_does_what_was_on_its_way_when_it_leaves(

@@ -14,6 +14,7 @@ import grpc
 
 from celeriac_proto.task import task_pb2, task_pb2_grpc
 from tests.kit.servers import free_port
+from tests.kit.waiting import PATIENCE_S
 
 
 async def test_it_serves_the_task_service_by_the_variables_of_the_contract(tmp_path: Path, valkey_url: str) -> None:
@@ -34,14 +35,14 @@ async def test_it_serves_the_task_service_by_the_variables_of_the_contract(tmp_p
     )
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            await asyncio.wait_for(channel.channel_ready(), PATIENCE_S)
             stub: Any = task_pb2_grpc.TaskServiceStub(channel)  # type: ignore[no-untyped-call]
             answer = await stub.CreateTask(task_pb2.CreateTaskRequest(temp_file_path=str(temp)))
             state = await stub.GetTaskStatus(task_pb2.GetTaskStatusRequest(task_id=answer.task_id))
             assert state.status == task_pb2.PENDING
         assert (tmp_path / "store: 1" / "videos" / answer.task_id / "original.mp4").exists()
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
     finally:
         if process.returncode is None:
             process.kill()
@@ -55,7 +56,7 @@ async def test_a_taken_port_is_one_clear_line(tmp_path: Path, valkey_url: str) -
             sys.executable, "-m", "celeriac", "grpc", "--port", str(port), "--data-dir", str(tmp_path),
             env={**os.environ, "REDIS_URL": valkey_url}, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        _, words = await asyncio.wait_for(process.communicate(), 30)
+        _, words = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 1
     assert f"{port}: is the port taken?" in words.decode()
     assert "Traceback" not in words.decode()

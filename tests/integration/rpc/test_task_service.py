@@ -286,7 +286,7 @@ def _explore(address: str, task_id: str) -> int:
             request_serializer=request_class.SerializeToString,
             response_deserializer=answer_class.FromString,
         )
-        answer: Any = call(request_class(task_id=task_id), timeout=5)
+        answer: Any = call(request_class(task_id=task_id), timeout=60)
         return int(answer.status)
 
 

@@ -116,7 +116,7 @@ async def test_what_dies_after_submitting_runs_once(kit: SchedulesKit, settings:
     async with scheduler_on(kit.store, settings, clock=kit.clock) as second:
         await second.step()
     assert (await kit.store.read(("KEYS", "task:*")))[0] == task
-    assert (await kit.store.get(task_id)).status == "COMPLETED"
+    assert (await kit.store.get(task_id)).status == "completed"
     assert await kit.status(definition_id) == "COMPLETED"
 
 
@@ -292,7 +292,7 @@ async def test_pause_resume_trigger_and_cancel(kit: SchedulesKit) -> None:
     running = await kit.claim((await kit.instances(definition_id))[1])
     assert await kit.status(definition_id) == "RUNNING"
     await kit.schedules.cancel(definition_id, actor="ann")
-    assert (await kit.store.get(firing.task_id)).status == "CANCELLED"
+    assert (await kit.store.get(firing.task_id)).status == "cancelled"
     assert (await kit.store.get(running.task_id)).cancel_requested
     await kit.run_for(120, step_s=60)
     assert len(await kit.instances(definition_id)) == 2

@@ -12,7 +12,7 @@ from celeriac.model import Delivery, Event, Status, Submission
 from celeriac.store.roles.external import ExternalWatcher
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 LIST = "task:pending"
 
@@ -87,7 +87,7 @@ async def test_who_follows_the_task_live_hears_of_its_end(store: TaskStore, watc
 
     following = asyncio.create_task(until_its_end())
     await store.redis.hset(f"task:{task_id}", "status", "COMPLETED")
-    seen = await asyncio.wait_for(following, 10)
+    seen = await asyncio.wait_for(following, PATIENCE_S)
     assert [event.fields["status"] for event in seen] == ["PENDING", "COMPLETED"]
     await hub.stop()
 

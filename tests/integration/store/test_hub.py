@@ -14,7 +14,7 @@ from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from tests.kit.servers import ValkeyServer
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ async def test_stopping_ends_every_follow(store: TaskStore, hub: LiveHub) -> Non
     await eventually(lambda: all(seen), because="they follow")
     await hub.stop()
     await hub.stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*watching)
 
 
@@ -182,7 +182,7 @@ async def test_a_cut_connection_is_made_good(store: TaskStore, hub: LiveHub) -> 
         await store.redis.client_kill_filter(_type="pubsub")
         await report(store, claim, cut * 20 + 1, 20)
     await store.complete(claim, "1")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await watching
     assert numbers(seen) == list(range(1, 101))
 
@@ -208,7 +208,7 @@ async def test_followers_outlive_a_restart_of_the_server(own_valkey: ValkeyServe
         for claim in claims:
             await report(store, claim, 1, 50)
             await store.complete(claim, "1")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*watching)
         await hub.stop()
         for events in seen.values():

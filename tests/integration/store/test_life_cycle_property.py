@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,22 +24,38 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from celeriac.errors import IllegalTransitionError, QueueFullError, StaleClaimError
+from celeriac.errors import (
+    IllegalTransitionError,
+    InvalidSubmissionError,
+    QueueFullError,
+    SignalReceivedError,
+    StaleClaimError,
+    TaskEndedError,
+)
 from celeriac.limits.rules import StartRate
 from celeriac.model import (
     Claim,
     Delivery,
+    Dependency,
     Failure,
     LeaseState,
+    OnUnmet,
     Progress,
     Refusal,
     RemoteOrders,
     Status,
     Submission,
+    Submitted,
+    Wait,
+    WaitForSignal,
+    WaitForTask,
+    WaitUntil,
+    When,
 )
 from celeriac.settings import GroupSettings, Settings
 from celeriac.store import keys
 from celeriac.store.remote import Grants, RemoteTasks
+from celeriac.store.server.channel import StoreChannel
 from celeriac.store.task_store import TaskStore
 from tests.kit.life_cycle_state import STEPS, Client, assert_consistent, messages, take_message
 
@@ -50,12 +66,13 @@ LIMIT_OF_B = 3
 SETTINGS = Settings(group_retention=0, groups={"b": GroupSettings(max_queue_length=LIMIT_OF_B)})
 GROUPS = ("a", "b")
 LONG_AGO_MS = 1000
+FAR_MS = 4_000_000_000_000
 #: Few, so that much happens to each.
 MOST_TASKS = 5
 #: So low that one start uses it up until `a_rate_allows_the_next` gives it back.
 RATE = StartRate.parse("1/d")
 #: Whose tasks they are, in turn.
-USERS = ("7", None, "7", "8")
+USERS = ("7", None, "7", None, "8")
 
 
 @dataclass
@@ -71,8 +88,45 @@ class Expected:
     #: The claim that gave it back last.
     released_by: str | None = None
     cancel_requested: bool = False
+    #: Whether no other attempt follows the one that runs.
+    revoked: bool = False
     reports: int = 0
     remote: bool = False
+    #: How many calls had the id before, and the claim whose attempt put something else in the task's place.
+    replacement: int = 0
+    awaited_by: str | None = None
+    #: Whether it waits for the last part of that.
+    awaits: bool = False
+    #: What it depends on, and which of that is open.
+    parents: dict[str, str] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    on_unmet: str = "cancel"
+    later: bool = False
+    #: How many messages of it have become stale, and the call that begins when it has ended: group, retries, later.
+    edition: int = 0
+    next: tuple[str, int, bool] | None = None
+    #: What its handler has kept and the signals that it received, in order; and whether there ever was anything.
+    kept: list[tuple[str, str]] = field(default_factory=list)
+    noted: bool = False
+    #: The signals and sleeps that are open, the claim that suspended it last, and whether its attempt goes on.
+    asks: set[str] = field(default_factory=set)
+    suspended_by: str | None = None
+    resumes: bool = False
+
+    def keeps(self, kind: str) -> list[str]:
+        """Return the names of what it keeps of this kind."""
+        return [name for one, name in self.kept if one == kind]
+
+    def keep(self, kind: str, name: str) -> None:
+        """Keep something once."""
+        if (kind, name) not in self.kept:
+            self.kept.append((kind, name))
+        self.noted = True
+
+    def forget(self) -> None:
+        """Forget all: another call has its id."""
+        self.kept, self.noted, self.resumes, self.suspended_by = [], False, False, None
+        self.asks = set()
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -88,12 +142,15 @@ class LifeCycle(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.stores = [TaskStore(url, SETTINGS.store), TaskStore(url, SETTINGS.store)]
         self.store = self.stores[0]
+        self.channel = StoreChannel(url, SETTINGS.store)
         self.remote = RemoteTasks(self.store, "gateway")
         self.model: dict[str, Expected] = {}
         #: The latest claim of each task.
         self.latest: dict[str, Claim] = {}
         self.keys: dict[tuple[str | None, str], str] = {}
         self.paused: set[str] = set()
+        #: How many further calls of ids were made.
+        self.calls = 0
         #: What groups are limited to: how many may run (None: any number), and whether they have a rate.
         self.limits: dict[str, tuple[int | None, bool]] = {}
         #: Groups whose rate is used up, should they have one.
@@ -101,14 +158,16 @@ class LifeCycle(RuleBasedStateMachine):
         #: Groups of which a message was lost: a sweep has to find it.
         self.lost: set[str] = set()
 
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(call)
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Return what a call returns; a status as the store spells it, and so does the model."""
+        answer = self.loop.run_until_complete(call)
+        return answer.stored if isinstance(answer, Status) else answer
 
     # --- front doors
 
     @initialize(target=tasks)
     def first(self) -> Any:
-        return self.submit("a", 0, 1, False, False, None, False)
+        return self.submit("a", 0, 1, False, False, None, False, {}, None)
 
     @precondition(lambda self: len(self.model) < MOST_TASKS)
     @rule(
@@ -120,6 +179,8 @@ class LifeCycle(RuleBasedStateMachine):
         expires=st.booleans(),
         key=st.none() | st.sampled_from(["k1", "k2"]),
         remote=st.booleans(),
+        parents=st.just({}) | st.dictionaries(st.integers(0, MOST_TASKS - 1), st.sampled_from(When), max_size=3),
+        on_unmet=st.none() | st.sampled_from(OnUnmet),
     )
     def submit(
         self,
@@ -130,12 +191,17 @@ class LifeCycle(RuleBasedStateMachine):
         expires: bool,
         key: str | None,
         remote: bool,
+        parents: dict[int, When],
+        on_unmet: OnUnmet | None,
     ) -> Any:
         task_id = f"t{len(self.model)}"
         user_id = USERS[len(self.model) % len(USERS)]
+        named = {f"t{number}": when for number, when in parents.items() if number < len(self.model)}
         submission = Submission(
             task_id=task_id,
             type="demo",
+            depends_on=[Dependency(parent, when) for parent, when in named.items()],
+            on_unmet=on_unmet,
             group=group,
             priority=priority,
             max_retries=max_retries,
@@ -149,17 +215,19 @@ class LifeCycle(RuleBasedStateMachine):
         if key is not None and (user_id, key) in self.keys:
             first = self.keys[user_id, key]
             answer = self.run(self.store.submit(submission))
-            assert (answer.task_id, answer.status, answer.created) == (first, self.model[first].status, False)
+            assert (answer.task_id, answer.status.stored, answer.created) == (first, self.model[first].status, False)
             return multiple()
-        if not later and self.full(group, remote):
+        task = Expected("WAITING", group, max_retries, max_retries + 1, remote=remote, later=later)
+        task.parents = {parent: when.value for parent, when in named.items()}
+        task.open, task.on_unmet = dict(task.parents), on_unmet or "cancel"
+        self.hear(task)
+        if task.status == "PENDING" and self.full(group, remote):
             with pytest.raises(QueueFullError):
                 self.run(self.store.submit(submission))
             return multiple()
         answer = self.run(self.store.submit(submission))
-        assert (answer.task_id, answer.created) == (task_id, True)
-        self.model[task_id] = Expected(
-            "SCHEDULED" if later else "PENDING", group, max_retries, max_retries + 1, remote=remote
-        )
+        assert (answer.task_id, answer.status.stored, answer.created) == (task_id, task.status, True)
+        self.model[task_id] = task
         if key is not None:
             self.keys[user_id, key] = task_id
         return task_id
@@ -168,20 +236,69 @@ class LifeCycle(RuleBasedStateMachine):
     def submit_the_same_id_again(self, task_id: str) -> None:
         task = self.model[task_id]
         answer = self.run(self.store.submit(Submission(task_id=task_id, type="demo", group=task.group)))
-        assert (answer.status, answer.created) == (task.status, False)
+        assert (answer.status.stored, answer.created) == (task.status, False)
 
-    @rule(task_id=tasks)
-    def cancel(self, task_id: str) -> None:
+    @rule(
+        task_id=tasks,
+        group=st.sampled_from(GROUPS),
+        max_retries=st.integers(0, 2),
+        later=st.booleans(),
+        repeat=st.booleans(),
+    )
+    def call_its_id_again(self, task_id: str, group: str, max_retries: int, later: bool, repeat: bool) -> None:
+        task = self.model[task_id]
+        call = Submission(
+            task_id=task_id,
+            type="again",
+            group=group,
+            max_retries=max_retries,
+            delay_ms=3_600_000 if later else None,
+            expires_in_ms=7_200_000,
+        )
+        self.calls += 1
+        nonce, ends = f"call {self.calls}", Status(task.status).final
+        nobodys = self.client.hget(keys.task(task_id), "user_id") is None and not task.remote and not task.parents
+        notes = nobodys and task.status == "PROCESSING" and not task.cancel_requested and task.next is None
+        answer = self.channel.submit_again(call, nonce)
+        if notes:
+            task.next = group, max_retries, later
+        elif nobodys and ends:
+            self.begin_again(task, (group, max_retries, later))
+        assert answer == Submitted(task_id, Status(task.status), created=notes or (nobodys and ends))
+        if repeat:
+            assert self.channel.submit_again(call, nonce) == answer
+
+    def begin_again(self, task: Expected, call: tuple[str, int, bool]) -> None:
+        task.group, task.max_retries, later = call
+        task.status, task.allowed = "SCHEDULED" if later else "PENDING", task.attempt + 1 + task.max_retries
+        task.fence = task.released_by = task.awaited_by = task.next = None
+        task.cancel_requested = task.revoked = task.awaits = False
+        task.replacement, task.edition = 0, task.edition + 1
+        task.forget()
+
+    def ended(self, task: Expected, status: str) -> None:
+        """Note a final status; a noted call of the task's id begins, unless the task was cancelled."""
+        task.status = status
+        if task.next is not None and status != "CANCELLED":
+            self.dependants_hear()
+            self.begin_again(task, task.next)
+        task.next = None
+
+    @rule(task_id=tasks, spare=st.booleans())
+    def cancel(self, task_id: str, spare: bool) -> None:
         task = self.model[task_id]
         if task.status in ("COMPLETED", "FAILED"):
             with pytest.raises(IllegalTransitionError):
                 self.run(self.store.cancel(task_id))
             return
-        if task.status == "PROCESSING":
+        if task.status == "PROCESSING" and spare:
+            task.revoked = True
+        elif task.status == "PROCESSING":
             task.cancel_requested = True
         else:
             task.status = "CANCELLED"
-        assert self.run(self.store.cancel(task_id)) == task.status
+        task.next = None
+        assert self.run(self.store.cancel(task_id, running="spare" if spare else "")) == task.status
 
     @rule(task_id=tasks)
     def retry(self, task_id: str) -> None:
@@ -193,9 +310,36 @@ class LifeCycle(RuleBasedStateMachine):
             with pytest.raises(QueueFullError):
                 self.run(self.store.retry(task_id))
         else:
-            assert self.run(self.store.retry(task_id)) == "PENDING"
-            task.status, task.fence, task.released_by, task.cancel_requested = "PENDING", None, None, False
-            task.allowed = task.attempt + 1 + task.max_retries
+            task.open = {parent: when for parent, when in task.parents.items() if not self.has_ended(parent)}
+            status = "WAITING" if task.open else "PENDING"
+            assert self.run(self.store.retry(task_id)) == status
+            self.retried(task, status)
+
+    def retried(self, task: Expected, status: str) -> None:
+        task.later = False
+        task.status, task.fence, task.released_by, task.cancel_requested = status, None, None, False
+        task.allowed = task.attempt + 1 + task.max_retries
+        task.awaits, task.awaited_by, task.revoked = False, None, False
+        task.asks, task.resumes, task.suspended_by = set(), False, None
+
+    @rule(task_id=tasks, step=st.sampled_from(["a", "b"]))
+    def retry_from_a_step(self, task_id: str, step: str) -> None:
+        task = self.model[task_id]
+        if not self.has_ended(task_id):
+            with pytest.raises(IllegalTransitionError):
+                self.run(self.store.retry(task_id, from_step=step))
+        elif step not in task.keeps("step"):
+            with pytest.raises(InvalidSubmissionError):
+                self.run(self.store.retry(task_id, from_step=step))
+        elif self.full(task.group, task.remote):
+            with pytest.raises(QueueFullError):
+                self.run(self.store.retry(task_id, from_step=step))
+        else:
+            task.open = {parent: when for parent, when in task.parents.items() if not self.has_ended(parent)}
+            status = "WAITING" if task.open else "PENDING"
+            assert self.run(self.store.retry(task_id, from_step=step)) == status
+            task.kept = task.kept[: task.kept.index(("step", step))]
+            self.retried(task, status)
 
     # --- executors
 
@@ -240,6 +384,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert self.run(self.store.claim("stranger", worker="w")) == Refusal("stranger", "unknown")
 
     def judge_claim(self, task_id: str, answer: Claim | Refusal) -> Any:
+        self.dependants_hear()
         task = self.model[task_id]
         if task.status != "PENDING":
             assert answer == Refusal(task_id, task.status.lower())
@@ -256,15 +401,96 @@ class LifeCycle(RuleBasedStateMachine):
         return self.granted(task_id, answer)
 
     def granted(self, task_id: str, answer: Claim | Refusal) -> Claim:
+        self.dependants_hear()
         task = self.model[task_id]
         assert isinstance(answer, Claim)
-        task.attempt += 1
-        task.status, task.fence, task.reports = "PROCESSING", answer.fence, 0
+        task.attempt += not task.resumes
+        task.status, task.fence, task.reports, task.resumes = "PROCESSING", answer.fence, 0, False
+        assert answer.has_kept == task.noted
         self.latest[task_id] = answer
         if self.limits.get(task.group, (None, False))[1]:
             self.used_up.add(task.group)
         assert (answer.attempt, answer.attempts_allowed) == (task.attempt, task.allowed)
         return answer
+
+    @rule(task_id=tasks)
+    def claim_by_the_message_of_the_first_call(self, task_id: str) -> None:
+        task = self.model[task_id]
+        if task.status == "PENDING" and not task.remote and task.edition:
+            assert self.run(self.store.claim(task_id, worker="w", edition=0)) == Refusal(task_id, "replaced")
+
+    # --- what replaces a task
+
+    @rule(
+        task_id=tasks,
+        group=st.sampled_from(GROUPS),
+        more=st.integers(0, 2),
+        max_retries=st.integers(0, 2),
+        later=st.booleans(),
+        expires=st.booleans(),
+    )
+    def replace(self, task_id: str, group: str, more: int, max_retries: int, later: bool, expires: bool) -> None:
+        task = self.model[task_id]
+        number = task.replacement + more
+        if number == 0:
+            return
+        call = Submission(
+            task_id=task_id,
+            type=f"demo{number}",
+            group=group,
+            max_retries=max_retries,
+            delay_ms=3_600_000 if later else None,
+            expires_in_ms=7_200_000 if expires else None,
+            replacement=number,
+        )
+        answer = self.channel.submit(call)
+        if task.remote or more == 0 or task.status in ("COMPLETED", "CANCELLED"):
+            assert (answer.created, answer.status.stored) == (False, task.status)
+            return
+        if task.cancel_requested:
+            self.ended(task, "CANCELLED")
+            assert (answer.created, answer.status.stored) == (False, "CANCELLED")
+            return
+        if self.has_ended(task_id) or task.status == "WAITING":
+            task.parents, task.open = {}, {}
+        task.forget()
+        task.status = "SCHEDULED" if later else "PENDING"
+        assert (answer.created, answer.status.stored) == (True, task.status)
+        task.group, task.max_retries, task.allowed = group, max_retries, task.attempt + 1 + max_retries
+        task.fence = task.released_by = task.awaited_by = None
+        task.replacement, task.awaits, task.revoked = number, False, False
+        task.edition += 1
+        assert self.client.hget(keys.task(task_id), "type") == f"demo{number}"
+
+    @rule(claim=claims)
+    def wait_for_what_replaces_it(self, claim: Claim) -> None:
+        task = self.model[claim.task_id]
+        expected: str | None = None
+        if task.awaited_by == claim.fence and task.status in ("SCHEDULED", "CANCELLED"):
+            expected = task.status
+        elif self.holds(claim):
+            task.status = expected = "CANCELLED" if task.cancel_requested else "SCHEDULED"
+            if task.cancel_requested:
+                task.next = None
+            if not task.cancel_requested:
+                task.awaits, task.awaited_by, task.fence, task.released_by = True, claim.fence, None, None
+                task.suspended_by = None
+        elif task.status == "CANCELLED":
+            expected = "CANCELLED"
+        elif task.awaited_by == claim.fence:
+            expected = task.status
+        assert self.run(self.store.await_replacement(claim, "celery.chain")) == expected
+
+    @rule(task_id=tasks)
+    def what_it_waits_for_fails(self, task_id: str) -> None:
+        task = self.model[task_id]
+        assert self.channel.fail_replaced([task_id], "a link failed") == ([task_id] if self.is_awaiting(task) else [])
+        if self.is_awaiting(task):
+            self.ended(task, "FAILED")
+
+    @staticmethod
+    def is_awaiting(task: Expected) -> bool:
+        return task.status == "SCHEDULED" and task.awaits
 
     # --- remote workers
 
@@ -337,7 +563,7 @@ class LifeCycle(RuleBasedStateMachine):
         task = self.model[claim.task_id]
         if task.fence == claim.fence and task.status in ("PROCESSING", "COMPLETED"):
             self.run(self.store.complete(claim, '{"done": true}'))
-            task.status = "COMPLETED"
+            self.ended(task, "COMPLETED")
         else:
             with pytest.raises(StaleClaimError):
                 self.run(self.store.complete(claim, '"of a zombie"'))
@@ -350,13 +576,16 @@ class LifeCycle(RuleBasedStateMachine):
             with pytest.raises(StaleClaimError):
                 self.run(failing)
             return
+        answer = "RETRYING" if task.status == "PENDING" else task.status
         if task.status == "PROCESSING":
-            if task.cancel_requested:
-                task.status = "CANCELLED"
-            else:
-                task.status = "RETRYING" if retryable and task.attempt < task.allowed else "FAILED"
+            answer = "RETRYING" if retryable and task.attempt < task.allowed else "FAILED"
+            if task.cancel_requested or (task.revoked and answer == "RETRYING"):
+                answer = "CANCELLED"
+            task.status = answer
+            if answer != "RETRYING":
+                self.ended(task, answer)
         # A repeated call: the same answer, even when its retry is due by now.
-        assert self.run(failing) == ("RETRYING" if task.status == "PENDING" else task.status)
+        assert self.run(failing) == answer
 
     @rule(target=claims, task_id=tasks, steps=st.integers(1, 8), retryable=st.booleans())
     def its_attempts_fail(self, task_id: str, steps: int, retryable: bool) -> Any:
@@ -384,20 +613,23 @@ class LifeCycle(RuleBasedStateMachine):
         elif not self.holds(claim):
             with pytest.raises(StaleClaimError):
                 self.run(self.store.release(claim))
-        elif task.cancel_requested:
+        elif task.cancel_requested or task.revoked:
             assert self.run(self.store.release(claim)) == "CANCELLED"
-            task.status = "CANCELLED"
+            self.ended(task, "CANCELLED")
         else:
             assert self.run(self.store.release(claim)) == "PENDING"
-            task.status, task.fence, task.released_by = "PENDING", None, claim.fence
-            task.attempt -= 1
+            task.status, task.fence, task.released_by, task.suspended_by = "PENDING", None, claim.fence, None
+            task.awaited_by = None
+            # One that has kept something goes on as the same attempt.
+            task.resumes = task.noted
+            task.attempt -= not task.noted
 
     @rule(claim=claims)
     def settle_cancelled(self, claim: Claim) -> None:
         task = self.model[claim.task_id]
         if task.fence == claim.fence and task.status in ("PROCESSING", "CANCELLED"):
             self.run(self.store.settle_cancelled(claim))
-            task.status = "CANCELLED"
+            self.ended(task, "CANCELLED")
         else:
             with pytest.raises(StaleClaimError):
                 self.run(self.store.settle_cancelled(claim))
@@ -409,6 +641,157 @@ class LifeCycle(RuleBasedStateMachine):
             asked = self.model[claim.task_id].cancel_requested
             expected = LeaseState.CANCEL if asked else LeaseState.HELD
         assert self.run(self.store.renew("w", [claim])) == [expected]
+
+    # --- what outlives a run of a handler
+
+    @rule(claim=claims, name=st.sampled_from(["a", "b"]))
+    def keep_a_step(self, claim: Claim, name: str) -> None:
+        task = self.model[claim.task_id]
+        keeping = self.store.note_step(claim, f"step:{name}", f'"{claim.fence}"')
+        if not self.holds(claim):
+            with pytest.raises(StaleClaimError):
+                self.run(keeping)
+            return
+        noted, _ = self.run(keeping)
+        assert (noted.value == f'"{claim.fence}"') or name in task.keeps("step"), "the first result counts"
+        task.keep("step", name)
+
+    @rule(claim=claims, pick=st.integers(0, MOST_TASKS))
+    def keep_a_child(self, claim: Claim, pick: int) -> None:
+        # An earlier task, so that none waits for itself.
+        earlier = list(self.model)[: list(self.model).index(claim.task_id)]
+        if not earlier:
+            return
+        child = earlier[pick % len(earlier)]
+        keeping = self.store.note_step(claim, f"child:{child}", child)
+        if not self.holds(claim):
+            with pytest.raises(StaleClaimError):
+                self.run(keeping)
+            return
+        self.run(keeping)
+        self.model[claim.task_id].keep("child", child)
+
+    @rule(
+        claim=claims,
+        signals=st.dictionaries(st.sampled_from(["s", "x"]), st.booleans(), max_size=2),
+        sleeps=st.booleans(),
+        for_children=st.booleans(),
+        repeat=st.booleans(),
+    )
+    def suspend(self, claim: Claim, signals: dict[str, bool], sleeps: bool, for_children: bool, repeat: bool) -> None:
+        task = self.model[claim.task_id]
+        waits: list[Wait] = [
+            WaitForSignal(name, name, timeout_ms=3_600_000 if timed else None, users=["9"])
+            for name, timed in signals.items()
+        ]
+        waits += [WaitUntil("sleep", FAR_MS)] if sleeps else []
+        children = task.keeps("child") if for_children else []
+        waits += [WaitForTask(child) for child in children]
+        if task.suspended_by == claim.fence:
+            assert self.run(self.store.suspend(claim, waits)) == "WAITING"
+            return
+        if not self.holds(claim):
+            if task.status == "CANCELLED" and task.fence == claim.fence:
+                assert self.run(self.store.suspend(claim, waits)) == "CANCELLED"
+                return
+            with pytest.raises(StaleClaimError):
+                self.run(self.store.suspend(claim, waits))
+            return
+        if task.cancel_requested:
+            assert self.run(self.store.suspend(claim, waits)) == "CANCELLED"
+            self.ended(task, "CANCELLED")
+            return
+        there = {*task.keeps("signal"), *task.keeps("wait")}
+        asks = {f"signal:{name}" for name in signals if name not in there} | ({"sleep:sleep"} if sleeps else set())
+        open_children = {child: "ended" for child in children if not self.has_ended(child)}
+        if not asks and not open_children:
+            assert self.run(self.store.suspend(claim, waits)) is None
+            return
+        assert self.run(self.store.suspend(claim, waits)) == "WAITING"
+        task.status, task.asks, task.open, task.resumes = "WAITING", asks, open_children, True
+        task.fence, task.suspended_by, task.released_by, task.awaited_by = None, claim.fence, None, None
+        if repeat:
+            assert self.run(self.store.suspend(claim, waits)) == "WAITING"
+
+    @rule(
+        target=claims,
+        task_id=tasks,
+        turns=st.integers(1, 9),
+        signals=st.dictionaries(st.sampled_from(["s", "x"]), st.booleans(), max_size=2),
+        sleeps=st.booleans(),
+        pick=st.integers(0, MOST_TASKS),
+    )
+    def it_waits_and_goes_on(self, task_id: str, turns: int, signals: dict[str, bool], sleeps: bool, pick: int) -> Any:
+        """Bring one task on, wait by wait: by single rules hardly any is suspended and goes on."""
+        made = []
+        for _ in range(turns):
+            task = self.model[task_id]
+            if task.status in ("SCHEDULED", "RETRYING"):
+                self.its_time_comes(task_id)
+            elif task.status == "PROCESSING":
+                claim = self.latest[task_id]
+                self.keep_a_child(claim, pick)
+                self.keep_a_step(claim, "a")
+                self.suspend(claim, signals, sleeps, True, False)
+            elif task.status == "WAITING" and (asked := sorted(task.asks - {"sleep:sleep"})):
+                self.signal(task_id, asked[0].removeprefix("signal:"))
+            elif task.status == "WAITING" and task.asks:
+                self.its_waits_are_over(task_id)
+            elif task.status == "WAITING" and task.resumes and task.open:
+                # Its children end, so that it hears of them.
+                self.cancel(next(iter(task.open)), False)
+                self.dependants_hear()
+            elif task.status == "PENDING" and isinstance(claim := self.claim(task_id), Claim):
+                made.append(claim)
+            else:
+                break
+        return multiple(*made)
+
+    @rule(task_id=tasks, name=st.sampled_from(["s", "x"]))
+    def signal(self, task_id: str, name: str) -> None:
+        task = self.model[task_id]
+        if name in task.keeps("signal"):
+            with pytest.raises(SignalReceivedError):
+                self.run(self.store.signal(task_id, name, "1"))
+        elif self.has_ended(task_id):
+            with pytest.raises(TaskEndedError):
+                self.run(self.store.signal(task_id, name, "1"))
+        else:
+            self.run(self.store.signal(task_id, name, "1"))
+            task.keep("signal", name)
+            self.comes(task, f"signal:{name}")
+
+    def comes(self, task: Expected, name: str) -> None:
+        """Note that something that a task may wait for is there."""
+        if task.status == "WAITING" and name in task.asks:
+            task.asks.discard(name)
+            self.hear(task)
+
+    @precondition(lambda self: self.asking())
+    @rule(pick=st.integers(0, MOST_TASKS))
+    def a_time_that_is_waited_for_comes(self, pick: int) -> None:
+        asking = self.asking()
+        self.its_waits_are_over(asking[pick % len(asking)])
+
+    def asking(self) -> list[str]:
+        """Return the tasks that wait for something that has a time."""
+        return [task_id for task_id in self.having("WAITING") if self.client.zscore(keys.DELAYED, task_id)]
+
+    def its_waits_are_over(self, task_id: str) -> None:
+        """Let everything with a time be over that a task waits for."""
+        task, items = self.model[task_id], keys.open_conditions(task_id)
+        for name, text in self.client.hgetall(items).items():
+            if name.startswith("sleep:"):
+                self.client.hset(items, name, LONG_AGO_MS)
+            elif "expires_ms" in text:
+                self.client.hset(items, name, json.dumps({**json.loads(text), "expires_ms": LONG_AGO_MS}))
+                task.keep("wait", name.removeprefix("signal:"))
+            else:
+                continue
+            task.asks.discard(name)
+        self.client.zadd(keys.DELAYED, {task_id: LONG_AGO_MS})
+        self.run(self.store.promote())
+        self.hear(task)
 
     # --- operators
 
@@ -463,12 +846,12 @@ class LifeCycle(RuleBasedStateMachine):
 
     def taken_back(self, task_id: str) -> None:
         task = self.model[task_id]
-        if task.cancel_requested:
-            task.status = "CANCELLED"
+        if task.cancel_requested or task.revoked:
+            self.ended(task, "CANCELLED")
         elif task.attempt < task.allowed:
             task.status, task.fence = "PENDING", None
         else:
-            task.status = "FAILED"
+            self.ended(task, "FAILED")
 
     @precondition(lambda self: self.having("SCHEDULED", "RETRYING"))
     @rule(pick=st.integers(0, MOST_TASKS))
@@ -479,7 +862,11 @@ class LifeCycle(RuleBasedStateMachine):
     def its_time_comes(self, task_id: str) -> None:
         self.client.zadd(keys.DELAYED, {task_id: LONG_AGO_MS})
         self.run(self.store.promote())
-        self.model[task_id].status = "PENDING"
+        task = self.model[task_id]
+        if self.is_awaiting(task):
+            self.ended(task, "FAILED")
+        else:
+            task.status = "PENDING"
 
     @precondition(lambda self: self.client.zcard(keys.EXPIRING))
     @rule(by_claim=st.booleans())
@@ -492,7 +879,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert self.run(self.store.claim(task_id, worker="w")) == Refusal(task_id, "expired")
         else:
             self.run(self.store.reap())
-        task.status = "FAILED"
+        self.ended(task, "FAILED")
 
     # --- what brokers do
 
@@ -522,6 +909,7 @@ class LifeCycle(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
+        self.dependants_hear()
         found = assert_consistent(self.client)
         assert {i: (r["status"], int(r["attempt"])) for i, r in found.items()} == {
             i: (task.status, task.attempt) for i, task in self.model.items()
@@ -555,7 +943,7 @@ class LifeCycle(RuleBasedStateMachine):
         for group in GROUPS:
             self.resume(group, 1)
         self.run(self.store.carry_on())
-        for turn in range(3 + 4 * len(self.model)):
+        for turn in range(3 + 6 * len(self.model)):
             waiting = [i for i, task in self.model.items() if not Status(task.status).final]
             if not waiting:
                 return
@@ -565,6 +953,11 @@ class LifeCycle(RuleBasedStateMachine):
                     self.the_worker_dies(task_id)
                 elif self.model[task_id].status in ("SCHEDULED", "RETRYING"):
                     self.its_time_comes(task_id)
+                elif task_id in self.asking():
+                    self.its_waits_are_over(task_id)
+                for name in ("s", "x"):
+                    if f"signal:{name}" in self.model[task_id].asks and self.model[task_id].status == "WAITING":
+                        self.signal(task_id, name)
             if self.lost:
                 self.sweep()
             for group, (_, rated) in self.limits.items():
@@ -579,6 +972,30 @@ class LifeCycle(RuleBasedStateMachine):
                     self.complete(claim)
             self.the_store_is_as_the_model_says()
         raise AssertionError(f"these never ended: {json.dumps(waiting)}")
+
+    # --- dependencies in the model
+
+    def has_ended(self, task_id: str) -> bool:
+        return Status(self.model[task_id].status).final
+
+    def hear(self, task: Expected) -> None:
+        """Bring a waiting task to where the ends of its parents lead."""
+        for parent, when in list(task.open.items()):
+            status = self.model[parent].status
+            if not self.has_ended(parent):
+                continue
+            if when not in ("ended", status.lower()) and task.on_unmet != "run":
+                task.status, task.open = "CANCELLED" if task.on_unmet == "cancel" else "FAILED", {}
+                return
+            del task.open[parent]
+        if not task.open and not task.asks:
+            task.status, task.later = "SCHEDULED" if task.later else "PENDING", False
+
+    def dependants_hear(self) -> None:
+        # A task depends on earlier ones only, so one pass is enough.
+        for task in self.model.values():
+            if task.status == "WAITING":
+                self.hear(task)
 
     # --- the model's own questions
 

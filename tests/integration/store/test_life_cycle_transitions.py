@@ -20,6 +20,7 @@ from celeriac.model import (
     Amendment,
     Claim,
     Delivery,
+    Dependency,
     Failure,
     Progress,
     Refusal,
@@ -61,6 +62,10 @@ async def in_status(store: TaskStore, look: Any, status: Status) -> str:
             Submission(task_id=task_id, type="demo", delay_ms=60_000 if status == Status.SCHEDULED else None)
         )
         return task_id
+    if status is Status.WAITING:
+        await store.submit(Submission(task_id="parent", type="demo"))
+        await store.submit(Submission(task_id=task_id, type="demo", depends_on=[Dependency("parent")]))
+        return task_id
     claim = await running(store, task_id)
     match status:
         case Status.RETRYING:
@@ -82,7 +87,7 @@ async def test_a_submission_is_stored_as_it_was_given(store: TaskStore, look: An
         user_id="jo:ann", metadata={"trace": ["ü", 1]}, original_file_path="/data/ü.mp4",
     )  # fmt: skip
     answer = await store.submit(given)
-    assert (answer.task_id, answer.status, answer.created) == ("t", "PENDING", True)
+    assert (answer.task_id, answer.status, answer.created) == ("t", "pending", True)
     task = await store.get("t")
     assert task.payload == {"text": "Ünïcödé \0 \U0001f600"}
     assert (task.group, task.priority, task.max_retries, task.user_id) == ("media", 7, 5, "jo:ann")
@@ -212,7 +217,7 @@ async def test_the_schedule_is_bounded_and_retries_are_not_refused(store: TaskSt
         await store.submit(Submission(task_id=f"t{i}", type="demo", delay_ms=60_000))
     with pytest.raises(QueueFullError, match="scheduled"):
         await store.submit(Submission(task_id="t3", type="demo", delay_ms=60_000))
-    assert await store.fail(claim, BROKEN, 60_000) == "RETRYING"
+    assert await store.fail(claim, BROKEN, 60_000) == "retrying"
 
 
 async def test_positions_follow_priority_then_arrival_with_returned_ones_in_front(store: TaskStore, look: Any) -> None:
@@ -259,6 +264,7 @@ async def test_cancel_ends_what_waits_and_asks_what_runs(store: TaskStore, look:
     task = await store.get(task_id)
     assert (task.status, task.cancel_requested) == (expected, status == Status.PROCESSING)
     said = {
+        Status.WAITING: "cancelled before it ran",
         Status.SCHEDULED: "cancelled before it ran",
         Status.PENDING: "cancelled before it ran",
         Status.RETRYING: "cancelled while it waited for its next attempt",
@@ -276,9 +282,9 @@ async def test_a_task_asked_to_cancel_ends_cancelled_however_its_attempt_ends(
     assert await store.progress(claim, 1, Progress(1))
     match end:
         case "fail":
-            assert await store.fail(claim, BROKEN, 0) == "CANCELLED"
+            assert await store.fail(claim, BROKEN, 0) == "cancelled"
         case "release":
-            assert await store.release(claim) == await store.release(claim) == "CANCELLED"
+            assert await store.release(claim) == await store.release(claim) == "cancelled"
         case "reap":
             look.zadd(keys.LEASES, {"t": LONG_AGO_MS})
             await store.reap()
@@ -286,7 +292,7 @@ async def test_a_task_asked_to_cancel_ends_cancelled_however_its_attempt_ends(
             await store.settle_cancelled(claim)
             await store.settle_cancelled(claim)
     task = await store.get("t")
-    assert task.status == "CANCELLED"
+    assert task.status == Status.CANCELLED
     assert task.error is not None
     assert task.error.code == "cancelled"
 
@@ -295,7 +301,7 @@ async def test_a_completion_that_overtakes_the_cancellation_counts(store: TaskSt
     claim = await running(store, "t")
     await store.cancel("t")
     await store.complete(claim, '"done"')
-    assert (await store.get("t")).status == "COMPLETED"
+    assert (await store.get("t")).status == Status.COMPLETED
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -305,7 +311,7 @@ async def test_retry_is_for_what_failed_or_was_cancelled(store: TaskStore, look:
         with pytest.raises(IllegalTransitionError, match=f"is {status.wire}: cannot retry it"):
             await store.retry(task_id)
         return
-    assert await store.retry(task_id) == "PENDING"
+    assert await store.retry(task_id) == "pending"
     claim = await store.claim(task_id, worker="w")
     assert isinstance(claim, Claim)
     assert (claim.attempt, claim.attempts_allowed) == (2, 5)
@@ -319,7 +325,7 @@ async def test_a_retry_respects_the_limit_of_its_group(store: TaskStore, look: A
         await store.submit(Submission(task_id=f"u{i}", type="demo", group="small"))
     with pytest.raises(QueueFullError):
         await store.retry("t")
-    assert (await store.get("t")).status == "FAILED"
+    assert (await store.get("t")).status == Status.FAILED
 
 
 async def test_unknown_tasks_are_not_found(store: TaskStore, look: Any) -> None:
@@ -369,11 +375,11 @@ async def test_failures_are_retried_until_the_attempts_are_used_up(
     for _ in range(max_retries):
         claim = await store.claim("t", worker="w")
         assert isinstance(claim, Claim)
-        assert await store.fail(claim, BROKEN, 0) == "RETRYING"
+        assert await store.fail(claim, BROKEN, 0) == "retrying"
         await store.promote()
     last = await store.claim("t", worker="w")
     assert isinstance(last, Claim)
-    assert await store.fail(last, BROKEN, 0) == "FAILED"
+    assert await store.fail(last, BROKEN, 0) == "failed"
     task = await store.get("t")
     assert (task.status, task.attempt, task.error) == (Status.FAILED, max_retries + 1, BROKEN)
 
@@ -400,15 +406,15 @@ async def test_a_renewal_that_comes_before_the_reaper_saves_an_expired_lease(sto
 
 async def test_a_repeated_failure_is_answered_alike_when_its_retry_is_due_by_then(store: TaskStore, look: Any) -> None:
     claim = await running(store, "t")
-    assert await store.fail(claim, BROKEN, 0) == "RETRYING"
+    assert await store.fail(claim, BROKEN, 0) == "retrying"
     await store.promote()
-    assert await store.fail(claim, BROKEN, 0) == "RETRYING"
-    assert (await store.get("t")).status == "PENDING"
+    assert await store.fail(claim, BROKEN, 0) == "retrying"
+    assert (await store.get("t")).status == Status.PENDING
 
 
 async def test_a_repeated_release_is_answered_alike_and_given_back_once(store: TaskStore, look: Any) -> None:
     claim = await running(store, "t")
-    assert await store.release(claim) == await store.release(claim) == "PENDING"
+    assert await store.release(claim) == await store.release(claim) == "pending"
     assert take_ids(look, "default") == ["t", "t"]  # the claim above took no message
 
 
@@ -425,7 +431,7 @@ async def test_what_expires_unstarted_fails(store: TaskStore, look: Any, delay_m
     await store.submit(Submission(task_id="t", type="demo", expires_at_ms=LONG_AGO_MS, delay_ms=delay_ms))
     assert await store.reap() == (0, 0, 1)
     task = await store.get("t")
-    assert task.status == "FAILED"
+    assert task.status == Status.FAILED
     assert task.error is not None
     assert task.error.code == "expired"
     await store.retry("t")
@@ -444,7 +450,7 @@ async def test_a_started_task_does_not_expire_between_its_attempts(store: TaskSt
 @pytest.mark.parametrize("delay_ms", [-5, 10**40])
 async def test_any_delay_of_a_retry_can_be_written_as_a_date(store: TaskStore, look: Any, delay_ms: int) -> None:
     claim = await running(store, "t")
-    assert await store.fail(claim, BROKEN, delay_ms) == "RETRYING"
+    assert await store.fail(claim, BROKEN, delay_ms) == "retrying"
     assert (await store.get("t")).run_at is not None
 
 
@@ -464,7 +470,7 @@ async def test_a_text_with_half_a_surrogate_pair_harms_nobody(store: TaskStore, 
         store.fail(claims[1], Failure("broken", "no file \udcff", False), 0),
         store.progress(claims[2], 1, Progress(1, "caf\udce9")),
     )
-    assert list(answers) == [None, "FAILED", False]
+    assert list(answers) == [None, "failed", False]
     assert (await store.get("t2")).progress.stage == "caf?"
 
 
@@ -495,7 +501,7 @@ async def test_what_a_running_attempt_amends_is_what_the_next_one_gets(store: Ta
     with pytest.raises(StaleClaimError):
         await store.amend(claim, Amendment(replace(first, payload="{}"), attempts_allowed=9))
     await store.promote()
-    assert look.lrange("other", 0, 0) == ['{"body": "aGEr/w==", "headers": {"retries": 1}}']
+    assert look.lrange("other", 0, 0) == ['{"body": "aGEr/w==", "headers": {"retries": 1, "celeriac-edition": 1}}']
     task = await store.get("t")
     assert (task.group, task.priority, task.timeout_ms) == ("other", 9, 5000)
     assert task.expires_at == datetime(3000, 1, 1, tzinfo=UTC)

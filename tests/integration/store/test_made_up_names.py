@@ -112,11 +112,11 @@ async def test_a_retry_takes_room_too_if_its_group_was_forgotten(store: TaskStor
         take_ids(look, f"old{i}")
     await sweep_all(store)
     assert await outcomes(store, *[(f"m{i}", MALLORY) for i in range(3)]) == ["ok"] * 3
-    assert await store.retry("t0", maker=MALLORY) == "PENDING"
+    assert await store.retry("t0", maker=MALLORY) == "pending"
     with pytest.raises(GroupLimitError, match="'old1' would be new, and you have made 4 groups"):
         await store.retry("t1", maker=MALLORY)
-    assert (await store.get("t1")).status == "CANCELLED"
-    assert await store.retry("t2") == "PENDING", "an operator's needs no room"
+    assert (await store.get("t1")).status == "cancelled"
+    assert await store.retry("t2") == "pending", "an operator's needs no room"
     assert look.hgetall(keys.MADE) == {MALLORY: "4"}
 
 

@@ -159,7 +159,7 @@ async def test_a_store_that_stays_away_is_reported_in_time(own_valkey: ValkeySer
         for call in (store.submit(submission("u")), store.get("t"), store.cancel("t"), store.ping()):
             with pytest.raises(StoreUnavailableError):
                 await call
-        assert asyncio.get_running_loop().time() - started < 10
+        assert asyncio.get_running_loop().time() - started < 30
 
 
 async def test_a_claim_whose_answer_got_lost_is_granted_when_it_is_repeated(own_valkey: ValkeyServer) -> None:
@@ -184,7 +184,7 @@ async def test_a_full_memory_refuses_and_loses_nothing(own_valkey: ValkeyServer)
             await store.submit(submission("t"))
         assert await store.redis.exists(keys.task("t")) == 0
         await store.redis.config_set("maxmemory", 0)
-        assert await store.fail(claim, Failure("x", "", True), 0) == "RETRYING"
+        assert await store.fail(claim, Failure("x", "", True), 0) == "retrying"
 
 
 async def test_fsync_waits_until_the_disk_has_it(own_valkey: ValkeyServer) -> None:

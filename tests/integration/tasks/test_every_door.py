@@ -21,6 +21,11 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from celeriac import AsyncClient, Client
+from celeriac.calling.blocking import awaited
+from celeriac.calling.options import TaskOptions
+from celeriac.client.address import address_of
+from celeriac.connection.place import Place
+from celeriac.connection.process import process_connection
 from celeriac.database.migrating import migrate
 from celeriac.errors import InvalidSubmissionError
 from celeriac.handlers.context import Context
@@ -29,9 +34,10 @@ from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.registry import task
+from celeriac.tasks.registry import registry, task
 from celeriac.tasks.types.bulk import BULK
 from celeriac_proto.task import task_pb2, task_pb2_grpc
+from celeriac_tasks.adoption.adopting import own_app
 from celeriac_tasks.bulk import BulkHandler
 from celeriac_tasks.engine.app import CeleriacApp
 from tests.kit.api.file_services import file_settings, rpc_serving
@@ -64,6 +70,11 @@ def synchronous(payload: Text) -> str:
     return payload.text * payload.times
 
 
+@task("doors.empty")
+async def empty() -> None:
+    """A type without parameters."""
+
+
 @task("doors.secret")
 async def secret(payload: Login) -> None:
     """A type with a secret."""
@@ -72,7 +83,7 @@ async def secret(payload: Login) -> None:
 #: Which fields of a record differ from task to task, or say how it is and not what it is.
 OWN: Final = {
     "task_id", "created_at", "updated_at", "submit_nonce", "rev", "status", "run_at", "retry_nonce", "finished_at",
-    "error_message", "error_code", "error_retryable", "hinted_ms", "nonce", "pending_ms",
+    "error_message", "error_code", "error_retryable", "hinted_ms", "nonce", "pending_ms", "moved",
 }  # fmt: skip
 SECRET: Final = "hunter2"
 
@@ -142,7 +153,7 @@ async def house(valkey_url: str, tmp_path: Path) -> AsyncIterator[House]:
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         _, channel, _ = await stack.enter_async_context(rpc_serving(store, settings))
         recorder, _ = await stack.enter_async_context(recording(store, database_url, settings))
-        app = CeleriacApp(settings)
+        app = own_app(lambda: settings)
         app.load_types()
         stack.callback(app.close)
         yield House(settings, store, url, http, channel, app, recorder, tmp_path)
@@ -176,6 +187,25 @@ async def by_client(house: House, document: dict[str, Any]) -> str:
 async def by_async_client(house: House, document: dict[str, Any]) -> str:
     async with AsyncClient(house.url) as client:
         return (await client.submit(document["type"], document["payload"], **_options(document))).id
+
+
+async def _by_type(place: Place, document: dict[str, Any]) -> str:
+    submittable = registry.get(document["type"])
+    assert submittable is not None
+    leave = process_connection.use(place)
+    try:
+        return (await submittable.options(**_options(document)).asubmit(document["payload"])).id
+    finally:
+        leave()
+        await awaited(process_connection.close())
+
+
+async def by_type_over_http(house: House, document: dict[str, Any]) -> str:
+    return await _by_type(Place(api=address_of(house.url, None)), document)
+
+
+async def by_type_at_the_store(house: House, document: dict[str, Any]) -> str:
+    return await _by_type(Place(settings=house.settings), document)
 
 
 async def by_command_line(house: House, document: dict[str, Any]) -> str:
@@ -288,6 +318,8 @@ HTTP: Final[dict[str, Door]] = {
     "batch": by_batch,
     "client": by_client,
     "asyncio client": by_async_client,
+    "type over HTTP": by_type_over_http,
+    "type at the store": by_type_at_the_store,
     "command line": by_command_line,
     "definition": by_definition,
     "retry": by_retry,
@@ -317,9 +349,29 @@ KINDS: Final[dict[str, tuple[dict[str, Any], dict[str, Door]]]] = {
         {"type": "remote", "queue": "chat", "payload": {"model": "m", "messages": [{"role": "user", "content": "hi"}]}},
         {**HTTP, "dispatch": by_dispatch, "OpenAI": by_openai},
     ),
+    "wait": ({"type": "wait", "payload": {"signal": "approval", "title": "?", "timeout": 60}}, HTTP),
     "external": ({"type": "doors.synchronous", "queue": "foreign", "payload": {"text": "a"}}, {**HTTP, **CELERY}),
     "secret": ({"type": "doors.secret", "payload": {"name": "ann", "password": SECRET}}, {**HTTP, **CELERY}),
     "with a user": ({"type": "doors.synchronous", "user_id": "8", "payload": {"text": "a"}}, HTTP),
+    "all options": (
+        {
+            "type": "doors.asynchronous",
+            "payload": {"text": "a"},
+            "queue": "other",
+            "max_retries": 2,
+            "priority": 7,
+            "run_at": "2090-01-31T08:00:00Z",
+            "timeout": "5m",
+            "expires": "2091-01-31T08:00:00Z",
+            "user_id": "9",
+            "metadata": {"a": [1]},
+            "tags": ["x", "y"],
+            "depends_on": [],
+            "on_unmet": "fail",
+        },
+        {name: HTTP[name] for name in ("batch", "client", "asyncio client", "type over HTTP", "type at the store")},
+    ),
+    "without a payload": ({"type": "doors.empty"}, {"batch": by_batch, "definition": by_definition}),
     "delayed": (
         {"type": "doors.synchronous", "delay": 3600, "payload": {"text": "a"}},
         {**{name: door for name, door in HTTP.items() if name != "definition" and "retry" not in name}, **CELERY},
@@ -332,10 +384,17 @@ async def test_every_door_stores_the_same_record(kind: str, house: House) -> Non
     document, doors = KINDS[kind]
     if kind == "file_process with a path":
         document = {**document, "payload": {**document["payload"], "path": house.file()}}
+    if kind == "all options":
+        assert TaskOptions.__annotations__.keys() - document.keys() == {"delay", "idempotency_key"}
+        parent = await by_v1(house, {"type": "doors.synchronous", "payload": {"text": "a"}})
+        document = {**document, "depends_on": [{"task": parent, "when": "ended"}]}
     model = await house.record(await by_v1(house, document))
     differences: dict[str, Any] = {}
     for name, door in doors.items():
-        record = await house.record(await door(house, document))
+        task_id = await door(house, document)
+        record = await house.record(task_id)
+        shown = await house.answer("GET", f"/api/v1/tasks/{task_id}")
+        assert shown["depends_on"] == (document.get("depends_on") or None), name
         record["payload"], expected = json.loads(record["payload"]), {**model, "payload": json.loads(model["payload"])}
         fields = (set(record) | set(model)) - OF_DOOR.get(name, set())
         wrong = {one: (expected.get(one), record.get(one)) for one in fields if expected.get(one) != record.get(one)}
@@ -418,6 +477,13 @@ async def test_a_retry_keeps_its_file_and_refuses_another_one(house: House) -> N
         assert json.loads(stored["payload"])["processor"] == "probe"
         assert (await asyncio.to_thread(Path(stored["original_file_path"]).read_bytes)) == b"a picture"
         await house.answer("POST", f"/api/v1/tasks/{task_id}/cancel")
+
+
+async def test_a_key_is_known_both_ways(house: House) -> None:
+    document = {"type": "doors.synchronous", "payload": {"text": "a"}, "idempotency_key": "k"}
+    first = await by_type_over_http(house, document)
+    assert await by_type_at_the_store(house, document) == first
+    assert await by_async_client(house, document) == first
 
 
 @pytest.mark.parametrize("door", ["v1", "batch"])

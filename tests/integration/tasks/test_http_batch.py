@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from celeriac.model import Failure, Status
 from celeriac.settings import Settings
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
-from tests.kit.api.http_serving import serving
+from tests.kit.api.http_serving import claim, serving
 from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 
@@ -185,3 +186,58 @@ async def test_the_batch_is_documented(client: httpx.AsyncClient) -> None:
     assert schema["properties"]["tasks"]["items"]["$ref"] == "#/components/schemas/BatchItem"
     assert "idempotency_key" in document["components"]["schemas"]["BatchItem"]["properties"]
     assert "BatchResults" in document["components"]["schemas"]
+
+
+async def post_with_then(client: httpx.AsyncClient, then: Any, *tasks: Any, **headers: str) -> httpx.Response:
+    return await client.post("/api/v1/tasks/batch", json={"tasks": tasks, "then": then}, headers=headers)
+
+
+async def test_what_follows_a_batch_starts_when_its_tasks_have_ended(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    answer = await post_with_then(client, {**ECHO, "tags": ["last"]}, ECHO, {"type": "nobody.knows"}, ECHO, ECHO)
+    assert answer.status_code == 200, answer.text
+    done, _, failed, cancelled = answer.json()["results"]
+    last = answer.json()["then"]
+    assert (last["status"], last["task_status"]) == (202, "waiting")
+    await store.complete(await claim(store, done["task_id"]), '"r"')
+    await store.fail(await claim(store, failed["task_id"]), Failure("broken", "it broke", retryable=False), 0)
+    assert (await store.get(last["task_id"])).status is Status.WAITING
+    await store.cancel(cancelled["task_id"])
+    claimed = await claim(store, last["task_id"])
+    parents = await store.parents(claimed.depends_on)
+    assert {one.status.wire for one in parents.values()} == {"completed", "failed", "cancelled"}
+    assert parents[done["task_id"]].result == "r"
+
+
+@pytest.mark.parametrize(
+    ("then", "field"),
+    [
+        ({"type": "nobody.knows"}, "then.type"),
+        ({**ECHO, "depends_on": ["x"]}, "then.depends_on"),
+        ({**ECHO, "on_unmet": "run"}, "then.on_unmet"),
+        ({**ECHO, "queu": "x"}, "then.queu"),
+        ("nonsense", "then"),
+    ],
+)
+async def test_what_cannot_follow_refuses_the_whole_batch(
+    client: httpx.AsyncClient, store: TaskStore, then: Any, field: str
+) -> None:
+    answer = await post_with_then(client, then, ECHO)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text
+    assert [key async for key in store.redis.scan_iter("task:*")] == []
+
+
+async def test_nothing_follows_a_batch_of_which_nothing_was_accepted(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    answer = await post_with_then(client, ECHO, {"type": "nobody.knows"})
+    assert (answer.status_code, answer.json()["then"]) == (200, None)
+    assert [key async for key in store.redis.scan_iter("task:*")] == []
+
+
+async def test_a_repeated_batch_is_followed_once(client: httpx.AsyncClient, store: TaskStore) -> None:
+    answers = [(await post_with_then(client, ECHO, ECHO, ECHO, **{"Idempotency-Key": "b"})).json() for _ in range(2)]
+    assert answers[0]["then"]["task_id"] == answers[1]["then"]["task_id"]
+    assert [answer["then"]["status"] for answer in answers] == [202, 200]
+    assert len([key async for key in store.redis.scan_iter("task:*")]) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from sqlalchemy import text
 
 from celeriac.cli.filters import read_moment, read_options
 from celeriac.database.engine import create_engine, writing
-from celeriac.database.migrating import migrate
 from celeriac.errors import InvalidSubmissionError
 from celeriac.model import LAST_MS, Delivery, percentage_of, rfc3339, utc_from_ms
 from celeriac.moments import bounded
@@ -24,8 +23,9 @@ from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.retry import RetryPolicy
-from celeriac_tasks.engine.messages import PublishedCall, celery_call
-from tests.kit.databases import empty_database
+from celeriac_tasks.engine.calls.messages import celery_call
+from celeriac_tasks.engine.calls.published_call import PublishedCall
+from tests.kit.databases import MigratedDatabases
 from tests.kit.remote.remote_workers import worker
 from tests.kit.waiting import eventually
 
@@ -107,10 +107,8 @@ DURATIONS = ["1e308", "-1", "true", '"1e308"', '"-5s"', "99999999999", "[]", '"N
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> Iterator[str]:
-    with empty_database("sqlite", tmp_path) as url:
-        migrate(url)
-        yield url
+def database_url(databases: MigratedDatabases, tmp_path: Path) -> str:
+    return databases.url("sqlite", tmp_path)
 
 
 @pytest.fixture
@@ -275,7 +273,9 @@ def _call(**headers: Any) -> Any:
     call = PublishedCall(
         {"id": "1", "task": "t", **headers}, b"[[], {}, {}]", "application/json", "utf-8", {"priority": 9}
     )
-    return celery_call(call, group="default", delivery=Delivery.CELERY, max_retries=0, registered=False)
+    return celery_call(
+        call, group="default", delivery=Delivery.CELERY, max_retries=0, registered=False, accept=["json"]
+    )
 
 
 @pytest.mark.parametrize("moment", OUTSIDE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from celeriac import json_text
-from celeriac.database.migrating import migrate
 from celeriac.errors import InvalidSubmissionError
 from celeriac.history.history import History
 from celeriac.history.recorder import Recorder
@@ -22,7 +21,7 @@ from celeriac.store.task_store import TaskStore
 from tests.kit.api.either_client import connected, run
 from tests.kit.api.http_serving import claim, serving, submit, watch
 from tests.kit.api.notification_client import listening, token
-from tests.kit.databases import KINDS, empty_database
+from tests.kit.databases import KINDS, MigratedDatabases
 from tests.kit.history import forget, record_all, recording
 from tests.kit.remote.remote_workers import worker
 from tests.kit.waiting import eventually
@@ -68,11 +67,9 @@ HTTP_DOORS = {
 
 
 @pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, databases: MigratedDatabases, tmp_path: Path) -> str:
     """The URL of an empty database: of both kinds only where a test says so."""
-    with empty_database(request.param, tmp_path) as url:
-        migrate(url)
-        yield url
+    return databases.url(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import redis.asyncio as redis
 from celeriac.database.migrating import migrate
 from celeriac.model import Submission
 from celeriac.store.task_store import TaskStore
+from tests.kit.code_versions import version, worker_starts
 from tests.kit.command_line import celeriac
 from tests.kit.servers import ValkeyServer, free_port
 
@@ -60,6 +61,19 @@ async def test_tasks_that_nobody_serves_are_a_failure(examine: Any, store: TaskS
     _, found = await examine()
     (lonely,) = [finding for finding in found["failure"] if finding["subject"] == "work"]
     assert lonely["advice"] == "start `celeriac worker --groups lonely` (for tasks of type remote: a remote worker)"
+
+
+async def test_tasks_of_a_type_that_no_worker_of_the_group_knows_are_a_failure(examine: Any, store: TaskStore) -> None:
+    for name in ("one", "two"):
+        await store.submit(Submission(task_id=name, type="celeriac.add", group="default"))
+    await store.note_unknown("celeriac.add", "default")
+    await worker_starts(store, "w", version(report=None))
+    _, found = await examine()
+    told = [finding["detail"] for state in found.values() for finding in state if "celeriac.add" in finding["detail"]]
+    assert told == ["2 tasks of type 'celeriac.add' wait in 'default', and no worker of the group knows this type"]
+    await worker_starts(store, "other", version(other=None), plain=("celeriac.add",))
+    _, found = await examine()
+    assert not [finding for finding in found["failure"] if finding["subject"] == "work"]
 
 
 async def test_a_store_that_may_throw_tasks_away_is_a_failure(examine: Any, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.registry import registry
+from celeriac.tasks.task_type import TaskType
 from celeriac_api.app import create_app
 from celeriac_api.routing import RouteTable
 from celeriac_api.server import ApiServer, bind

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from celeriac.access.principal import Scope
 from celeriac.settings import Settings
 from tests.kit.tokens import token_of
+from tests.kit.waiting import PATIENCE_S
 
 
 def token(settings: Settings, user_id: int | str, *scopes: Scope, ttl_s: float | None = None) -> str:
@@ -31,17 +32,17 @@ class Listener:
     async def next(self, kind: str | None = None) -> dict[str, Any]:
         """Return the next message, or the next one of this type."""
         while True:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 message: dict[str, Any] = json.loads(await self.connection.recv())
             self.messages.append(message)
             if kind is None or message["type"] == kind:
                 return message
 
-    async def until(self, task_id: str, status: str) -> dict[str, Any]:
-        """Return the next message that says so of a task."""
+    async def until(self, task_id: str, status: str, *, having: str | None = None) -> dict[str, Any]:
+        """Return the next message that says so of a task, and has the field `having`."""
         while True:
             message = await self.next("task_status")
-            if (message["task_id"], message["status"]) == (task_id, status):
+            if (message["task_id"], message["status"]) == (task_id, status) and (having is None or having in message):
                 return message
 
     async def say(self, **message: Any) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.kit.waiting import PATIENCE_S
+
 HANDSHAKE = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     + base64.b64encode(bytes(16))
@@ -46,7 +48,7 @@ async def read_answer(reader: asyncio.StreamReader, *, of_head: bool = False) ->
 async def ask(port: int | None, pieces: Iterable[bytes], *, pause: bool = False, of_head: bool = False) -> RawAnswer:
     """Send pieces of one request, and return the answer; with `pause`, each piece arrives alone."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = asyncio.ensure_future(asyncio.wait_for(read_answer(reader, of_head=of_head), 30))
+    answer = asyncio.ensure_future(asyncio.wait_for(read_answer(reader, of_head=of_head), PATIENCE_S))
     try:
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
@@ -65,7 +67,7 @@ async def ask(port: int | None, pieces: Iterable[bytes], *, pause: bool = False,
 async def is_closed(reader: asyncio.StreamReader) -> bool:
     """Return whether the server ends the connection without a further byte."""
     try:
-        return await asyncio.wait_for(reader.read(1), 15) == b""
+        return await asyncio.wait_for(reader.read(1), PATIENCE_S) == b""
     except ConnectionError:
         return True
 

@@ -116,24 +116,32 @@ def _any_bodies() -> dict[str, bytes]:
     }
 
 
+@cache
+def _any_values() -> dict[str, str]:
+    """Return values that are bad for every field, as JSON: written once, since they are long."""
+    values: dict[str, Any] = {
+        "a long text": "x" * 300_000,
+        "many numbers": list(range(50_000)),
+        "many texts": [f"value{n}" for n in range(20_000)],
+        "many fields": {f"field{n}": n for n in range(20_000)},
+        "a huge number": 10**300,
+        "a negative number": -1,
+        **{f"the date {date}": date for date in _DATES},
+    }
+    return {kind: json.dumps(value) for kind, value in values.items()}
+
+
 def _bodies_of(schema: dict[str, Any], document: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Yield bodies that are right but for one field."""
     fields = schema.get("properties", {})
     right = {name: _right(_resolved(fields[name], document)) for name in schema.get("required", ())}
     right |= (schema.get("examples") or [{}])[0]
+    written = {name: json.dumps(value) for name, value in right.items()}
     for name in fields:
-        values: dict[str, Any] = {
-            "a long text": "x" * 300_000,
-            "many numbers": list(range(50_000)),
-            "many texts": [f"value{n}" for n in range(20_000)],
-            "many fields": {f"field{n}": n for n in range(20_000)},
-            "a huge number": 10**300,
-            "a negative number": -1,
-            **{f"the date {date}": date for date in _DATES},
-            **{f"bad value {n}": value for n, value in enumerate(_OF_NAME.get(name, ()))},
-        }
-        for kind, value in values.items():
-            yield f"{kind} as {name}", json.dumps({**right, name: value}).encode()
+        own = {f"bad value {n}": json.dumps(value) for n, value in enumerate(_OF_NAME.get(name, ()))}
+        for kind, value in {**_any_values(), **own}.items():
+            body = ", ".join(f'"{field}": {text}' for field, text in {**written, name: value}.items())
+            yield f"{kind} as {name}", f"{{{body}}}".encode()
 
 
 def _right(schema: dict[str, Any]) -> Any:

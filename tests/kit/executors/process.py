@@ -19,6 +19,8 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from celeriac_proto.grpc_task.v1 import task_pb2, task_pb2_grpc
 from celeriac_tasks.grpc_task.handler import GrpcTaskHandler, install
+from tests.kit.servers import free_port
+from tests.kit.waiting import PATIENCE_S
 
 SCRIPTED = Path(__file__).with_name("scripted.py")
 _numbers = itertools.count(1)
@@ -42,6 +44,7 @@ class ExecutorProcess:
 
     async def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it serves."""
+        self.port = self.port or free_port()
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(self.program),
@@ -52,7 +55,7 @@ class ExecutorProcess:
             env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         )
         assert self.process.stdout is not None
-        line = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode().strip()
+        line = (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)).decode().strip()
         assert line, f"{self.program.name} ended at its start"
         self.port = int(line.rpartition(":")[2])
 
@@ -68,7 +71,7 @@ class ExecutorProcess:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             stub = task_pb2_grpc.TaskExecutorServiceStub(channel)  # type: ignore[no-untyped-call]
             request = task_pb2.ExecuteTaskRequest(task_type=method, payload=data)
-            answers = [answer async for answer in stub.ExecuteTask(request, timeout=10)]
+            answers = [answer async for answer in stub.ExecuteTask(request, timeout=PATIENCE_S)]
         found: dict[str, Any] = MessageToDict(answers[-1].result.data)
         return found
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.kit.waiting import PATIENCE_S
+
 
 class Worker:
     """A connection to `/ws` that the test holds the other end of."""
@@ -22,7 +24,7 @@ class Worker:
 
     async def hear(self) -> dict[str, Any]:
         """Return the next message; the server's pings are answered and passed over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (message := dict(json.loads(await self.connection.recv()))) == {"type": "ping"}:
                 await self.say(type="pong")
             return message
@@ -34,7 +36,7 @@ class Worker:
 
     async def hear_the_end(self) -> int:
         """Return the close code."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await self.connection.wait_closed()
         assert self.connection.close_code is not None
         return self.connection.close_code

@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from celeriac import RemoteWorker
+from tests.kit.waiting import PATIENCE_S
 
 
 class Visit:
@@ -32,13 +33,13 @@ class Visit:
     async def hear(self, kind: str | None = None) -> dict[str, Any]:
         """Return the next message (of this type)."""
         while True:
-            message: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), 20))
+            message: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_S))
             if kind is None or message["type"] == kind:
                 return message
 
     async def gone(self) -> int | None:
         """Wait until the worker has left; returns its close code."""
-        await asyncio.wait_for(self.socket.wait_closed(), 20)
+        await asyncio.wait_for(self.socket.wait_closed(), PATIENCE_S)
         return self.socket.close_code
 
 
@@ -52,7 +53,7 @@ class ScriptedGateway:
 
     async def visit(self, *, ready: bool = True) -> Visit:
         """Wait for the next connection, greet it, and wait for its `ready`."""
-        visit = await asyncio.wait_for(self._visits.get(), 20)
+        visit = await asyncio.wait_for(self._visits.get(), PATIENCE_S)
         await visit.say(type="connected", workerId=f"W{visit.number}-00000000", message="Connected to Task Dispatcher")
         if ready:
             assert (await visit.hear())["type"] == "ready"
@@ -84,7 +85,6 @@ async def working(worker: RemoteWorker) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield running
     finally:
-        for _ in range(2):  # at once: nobody answers any more
-            worker.stop()
-        await asyncio.wait([running], timeout=20)
+        running.cancel()  # and not `stop`: it would wait for answers, and nobody answers any more
+        await asyncio.wait([running], timeout=PATIENCE_S)
         assert running.done()

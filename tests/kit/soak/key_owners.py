@@ -13,14 +13,33 @@ from tests.kit.soak.doors import GROUPS
 
 #: Keys of which there is one in an installation.
 _SINGLE = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
-_SINGLE |= {keys.api_keys(), keys.audit()}
-#: Keys of a task, of a group, and of a user; the functions of `keys` that name them.
-_OF_TASK = (keys.task_events, keys.checkpoint, keys.log)
+_SINGLE |= {keys.api_keys(), keys.audit(), keys.link_secret()}
+#: Keys of a task, of a group, of a user, and of a process or its code; the functions of `keys` that name them.
+_OF_TASK = (
+    *(keys.task_events, keys.checkpoint, keys.log, keys.open_conditions, keys.dependants, keys.steps, keys.signals),
+)
+#: Keys of a workflow: as long as its record is there.
+_OF_WORKFLOW = (
+    *(keys.workflow_nodes, keys.workflow_states, keys.workflow_events, keys.workflow_plan, keys.workflow_orders),
+    keys.workflow_groups,
+)
 _OF_GROUP = (keys.waiting, keys.running, keys.group, keys.remote, keys.limited, keys.gateways)
-_OF_USER = (keys.feed, keys.active, keys.recent)
-_OF_PROCESS = (keys.worker, keys.granted, keys.nudge)
+_OF_USER = (keys.feed, keys.active, keys.recent, keys.waits_of)
+_OF_PROCESS = (keys.worker, keys.granted, keys.nudge, keys.code)
 #: Channels, which are no keys, and what is handled by itself.
-_ELSEWHERE = {"live", "live_log", "remote_wake", "replies", "task", "api_keys", "audit", "idempotency"}
+_ELSEWHERE = {
+    "live",
+    "live_log",
+    "live_workflow",
+    "workflow",
+    "remote_wake",
+    "replies",
+    "task",
+    "api_keys",
+    "audit",
+    "link_secret",
+    "idempotency",
+}
 #: Keys of kombu: which queues an exchange has.
 _KOMBU = "_kombu.binding"
 _KNOWN_GROUPS = {*GROUPS, "gpu", "notified"}
@@ -28,7 +47,7 @@ _KNOWN_GROUPS = {*GROUPS, "gpu", "notified"}
 
 def unknown_functions() -> set[str]:
     """Return the functions of the table of keys that this module does not know: it must know all."""
-    known = {f.__name__ for f in (*_OF_TASK, *_OF_GROUP, *_OF_USER, *_OF_PROCESS)} | _ELSEWHERE
+    known = {f.__name__ for f in (*_OF_TASK, *_OF_WORKFLOW, *_OF_GROUP, *_OF_USER, *_OF_PROCESS)} | _ELSEWHERE
     found = {
         name
         for name, function in inspect.getmembers(keys, inspect.isfunction)
@@ -61,9 +80,14 @@ async def _look(client: redis.Redis, name: str, records: set[str]) -> tuple[str,
     for function in _OF_TASK:
         if name.startswith(prefix := function("")):
             return function.__name__, expires or name.removeprefix(prefix) in records
+    for function in _OF_WORKFLOW:
+        if name.startswith(prefix := function("")):
+            return function.__name__, expires or await client.exists(keys.workflow(name.removeprefix(prefix))) > 0
+    if name.startswith(keys.workflow("")):
+        return "workflow", expires or await client.hget(name, "status") == "RUNNING"  # type: ignore[misc]
     if name.startswith(keys.task("")):
-        status = await client.hget(name, "status")  # type: ignore[misc]
-        return "task", expires or status not in ("COMPLETED", "FAILED", "CANCELLED", None)
+        status, dependants = await client.hmget(name, "status", "dependants")  # type: ignore[misc]
+        return "task", expires or dependants or status not in ("COMPLETED", "FAILED", "CANCELLED", None)
     for function in _OF_GROUP:
         if name.startswith(prefix := function("")):
             return function.__name__, expires or name.removeprefix(prefix) in _KNOWN_GROUPS
@@ -83,4 +107,4 @@ async def _has_living_member(client: redis.Redis, name: str, records: set[str]) 
     if await client.type(name) != "zset":
         return False
     members: list[Any] = await client.zrange(name, 0, -1)
-    return bool(members) and all(member in records for member in members)
+    return bool(members) and all(member in records or member.partition(" ")[2] in records for member in members)

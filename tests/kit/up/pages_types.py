@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from celeriac import Context, SkipRetry, task
 
@@ -49,3 +51,26 @@ async def charge(payload: Charge, ctx: Context) -> dict[str, float]:
         ctx.log.warning("the bank said no", card=payload.card)
         raise SkipRetry("the bank declined the card: insufficient funds", code="card_declined")
     return {"charged": payload.amount}
+
+
+class Refund(BaseModel):
+    amount: int
+
+
+class Decision(BaseModel):
+    approve: bool = Field(title="Pay it back")
+    note: str | None = None
+
+
+def booked(amount: int) -> dict[str, int]:
+    return {"booked": amount}
+
+
+@task("order.refund", group="orders", max_retries=0)
+async def refund(payload: Refund, ctx: Context) -> dict[str, Any]:
+    """Pay an order back, if somebody agrees, and tell the customer."""
+    booking = await ctx.step("book", booked, payload.amount)
+    decision = await ctx.wait_for("approval", schema=Decision, title=f"Refund {payload.amount} €")
+    at = await ctx.step("stamp", time.time_ns)
+    await ctx.call("mail.send", {"to": "ada@example.org"}, name="tell")
+    return {**booking, "approve": decision.approve, "at": at}

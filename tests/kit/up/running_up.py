@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
 from tests.kit.command_line import CELERIAC, celeriac, clean_environment
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 
 class RunningUp:
-    """One `celeriac up` on `data_dir`; leaving the context kills whatever of it is left."""
+    """One `celeriac up` on `data_dir`; leaving the context kills whatever of it is left.
+
+    `before` is called in the new process, before the program.
+    """
 
     def __init__(
         self,
@@ -25,6 +30,7 @@ class RunningUp:
         *arguments: str,
         cwd: Path | None = None,
         command: tuple[str, ...] = CELERIAC,
+        before: Callable[[], object] | None = None,
         **environ: str,
     ) -> None:
         self.data_dir = data_dir
@@ -39,6 +45,7 @@ class RunningUp:
             text=True,
             cwd=cwd,
             env=clean_environment(**environ),
+            preexec_fn=before,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -51,7 +58,7 @@ class RunningUp:
         for process in [*self._ever, psutil.Process(self.process.pid)] if self.process.poll() is None else self._ever:
             if process.is_running():
                 process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self._reader.join(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -71,13 +78,20 @@ class RunningUp:
         """Return the process id of a role, 0 while it has none."""
         return int(self.run_json["pids"].get(role, 0))
 
+    def kill(self, role: str) -> None:
+        """Kill a role as `kill -9` does."""
+        pid = self.pid(role)
+        # 0 would be all processes of the test's own group.
+        assert pid, f"{role} has no process; up said:\n{self.text}"
+        os.kill(pid, signal.SIGKILL)
+
     def children(self) -> list[psutil.Process]:
         """Return all its living descendants, and remember them."""
         if self.process.poll() is None:
             self._ever.update(psutil.Process(self.process.pid).children(recursive=True))
         return [process for process in self._ever if alive(process)]
 
-    async def said(self, text: str, *, timeout_s: float = 30) -> None:
+    async def said(self, text: str, *, timeout_s: float = PATIENCE_S) -> None:
         """Wait until it said `text`."""
         try:
             await eventually(
@@ -95,7 +109,7 @@ class RunningUp:
         self.children()
         return self
 
-    async def ended(self, *, timeout_s: float = 20) -> int:
+    async def ended(self, *, timeout_s: float = PATIENCE_S) -> int:
         """Wait until it ended and return its exit code."""
         await eventually(lambda: self.process.poll() is not None, because="up ends", timeout_s=timeout_s)
         self._reader.join(5)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import redis
-from celery import Task
+from celery import Task, chain, chord
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 from celery.signals import before_task_publish
 
@@ -40,6 +40,12 @@ def total_of(self: Task, numbers: list[int]) -> int:
     return sum(numbers)
 
 
+@app.task
+def named(task: Any = 0, args: Any = 0, kwargs: Any = 0, request: Any = 0, name: Any = 0) -> list[Any]:
+    """Return parameters whose names Celery and the platform use themselves."""
+    return [task, args, kwargs, request, name]
+
+
 @app.task(bind=True)
 def breaks(self: Task, how: str) -> None:
     note(self.request.id, f"start {self.request.retries}")
@@ -51,8 +57,6 @@ def breaks(self: Task, how: str) -> None:
         raise Reject("no", requeue=False)
     if how == "cancelled":
         raise asyncio.CancelledError
-    if how == "replace":
-        raise self.replace(add.s(1))
     raise ValueError(how)
 
 
@@ -123,6 +127,18 @@ def dies(self: Task) -> str:
     return "survived"
 
 
+@app.task(bind=True)
+def calls_and_dies(self: Task, child: str) -> None:
+    """Call a task by an id of the caller's, wait until it has ended, and kill the worker the first time."""
+    note(self.request.id, "called")
+    add.apply_async((1,), task_id=child)
+    with redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True) as client:
+        while client.hget(f"task:{child}", "status") != "COMPLETED":
+            time.sleep(0.02)
+        if client.llen(f"ran:{self.request.id}") == 1:
+            os.kill(os.getpid(), 9)
+
+
 @app.task
 def note_failure(task_id: str) -> str:
     """Take the place of an errback in the old style, which gets the id of the task that failed."""
@@ -185,6 +201,50 @@ def own_state(result: Any) -> list[Any]:
     return [result.state, result.info]
 
 
+def ended_in(task_id: str, attempt: int) -> bool:
+    """Wait until a task has ended in this attempt; return whether it has."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        record = app.records.find(task_id)
+        if record is not None and record.status.final and record.attempt == attempt:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def frozen_chord_twice() -> list[bool]:
+    """Apply a frozen chord twice, the second time so slowly that its first part ends before its last one is published.
+
+    Returns whether all ended: the body of the first run, the first part of the second run, the body of the second run.
+    """
+    whole = chord([add.si(1), add.si(2), add.si(3)], total_of.s())
+    body = whole.freeze()
+    first_id, second_id, _ = (part.id for part in body.parent.results)
+    whole.apply_async()
+    found = [ended_in(body.id, 1)]
+    # Celery forgets the parts that it has counted only after it has published the body.
+    size, deadline = app.backend.get_key_for_group(body.parent.id, ".s"), time.monotonic() + 20
+    while app.backend.client.exists(size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    def wait_for_the_first_part(headers: dict[str, Any], **_: Any) -> None:
+        if headers["id"] == second_id:
+            found.append(ended_in(first_id, 2))
+
+    before_task_publish.connect(wait_for_the_first_part)
+    whole.apply_async()
+    return [*found, ended_in(body.id, 2)]
+
+
 def links_of(last: Any) -> list[Any]:
     """Return the results of a chain, last to first."""
     return [last, *(links_of(last.parent) if last.parent is not None else [])]
+
+
+@app.task(bind=True)
+def publishes_canvas(self: Task, count: int) -> str:
+    """Publish a chord and a chain of its own, and call another task plainly."""
+    chord([add.si(1, n) for n in range(count)], total_of.s()).apply_async()
+    chain(add.si(1, 2), add.s(3)).apply_async()
+    add.delay(1)
+    return "published"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tests.kit.command_line import REPOSITORY
+from tests.kit.waiting import PATIENCE_S
+from tests.kit.workers.celery_operators import operator_of
 from tests.kit.workers.engine_workers import TYPES, Workers
 
 PLAIN = "tests.kit.workers.celery_plain"
@@ -20,12 +23,24 @@ def celery_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "celeriac_tasks", *arguments]
 
 
+async def operated(workers: Workers, worker_id: str, *words: str) -> str:
+    """Return what `celery inspect` or `celery control` prints when the worker has answered.
+
+    By itself, it takes what is answered within a second, and fails if nothing is.
+    """
+    async with operator_of(workers.redis_url) as operator:
+        await operator.ask("ping")
+    kind, *rest = words
+    command = celery_command(kind, "--timeout=30", f"--destination={worker_id}", *rest)
+    return await output_of(command, workers.environment(**BOTH))
+
+
 async def output_of(command: list[str], environment: dict[str, str]) -> str:
     """Run a program to its end and return what it printed; fail when it fails."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd=REPOSITORY, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0, f"{command}: {out.decode()}\n{err.decode()}"
     return out.decode()
 
@@ -54,13 +69,22 @@ print(*ids)
     return (await output_of([sys.executable, "-c", program], environment)).split()
 
 
-async def evaluate(workers: Workers, *expressions: str, **settings: Any) -> list[Any]:
-    """Evaluate expressions where plain tasks are known, in a process of its own; an exception is `["NAME", "text"]`."""
+async def evaluate(
+    workers: Workers,
+    *expressions: str,
+    module: str = PLAIN,
+    variables: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> list[Any]:
+    """Evaluate expressions where plain tasks are known, in a process of its own; an exception is `["NAME", "text"]`.
+
+    `module`: the one whose names they use. `variables`: more of the process's environment.
+    """
     program = f"""
 import json, sys
 from celery import chain, chord, group
 from celery.result import AsyncResult
-from {PLAIN} import *
+from {module} import *
 for expression in sys.argv[1:]:
     try:
         found = eval(expression)
@@ -68,7 +92,7 @@ for expression in sys.argv[1:]:
         found = [type(exc).__name__, str(exc)]
     print(json.dumps(found))
 """
-    environment = workers.environment(**{**BOTH, **settings})
+    environment = {**workers.environment(**{**BOTH, **settings}), **(variables or {})}
     lines = (await output_of([sys.executable, "-c", program, *expressions], environment)).splitlines()
     return [json.loads(line) for line in lines]
 

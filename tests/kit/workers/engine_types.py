@@ -52,6 +52,17 @@ async def noop(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
+@task("parents")
+async def parents(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Return what the handler sees of its parents, and how those are that it looks up by the names in `look_up`."""
+    found: dict[str, Any] = {
+        task_id: [one.status.wire, one.result, one.error and one.error.code] for task_id, one in ctx.parents.items()
+    }
+    if "look_up" in payload:
+        found["by name"] = [ctx.parents[name].status.wire for name in payload["look_up"]]
+    return found
+
+
 @task("reports")
 async def reports(payload: dict[str, Any], ctx: Context) -> str:
     """Report `count` times: awaited, left to themselves, or from `threads` threads."""
@@ -204,8 +215,9 @@ async def returns(payload: dict[str, Any], ctx: Context) -> Any:
 @task("sleeps", max_retries=0)
 async def sleeps(payload: dict[str, Any], ctx: Context) -> str:
     """Note the start, sleep, note how it ended."""
-    await asyncio.to_thread(note, ctx.task_id, f"start {ctx.attempt}")
     try:
+        # Somebody who reads this note may cancel before the thread says that it is written.
+        await asyncio.to_thread(note, ctx.task_id, f"start {ctx.attempt}")
         await asyncio.sleep(payload.get("s", 60))
     except asyncio.CancelledError:
         await asyncio.to_thread(note, ctx.task_id, f"cancelled {ctx.stop_reason}")

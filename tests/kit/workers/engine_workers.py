@@ -19,7 +19,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.command_line import REPOSITORY
 from tests.kit.servers import ValkeyServer
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 TYPES = "tests.kit.workers.engine_types"
 
@@ -83,16 +83,18 @@ class Workers:
         """Start `celeriac worker` and wait until it is there."""
         return await self.start_command(store, [sys.executable, "-m", "celeriac", "worker", *arguments], **settings)
 
-    async def start_command(self, store: TaskStore, command: list[str], **settings: Any) -> WorkerProcess:
+    async def start_command(
+        self, store: TaskStore, command: list[str], environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> WorkerProcess:
         """Start another command that becomes a worker, and wait until it is there."""
-        worker = WorkerProcess(self.folder, command, self.environment(**settings))
+        worker = WorkerProcess(self.folder, command, environment or self.environment(**settings))
         self.all.append(worker)
 
         async def present() -> bool:
             assert worker.alive, f"the worker ended at once; it said:\n{worker.said()}"
             return any(found.pid == worker.process.pid and found.groups for found in await store.workers())
 
-        await eventually(present, because=f"the worker announces itself; it said:\n{worker.said()}", timeout_s=30)
+        await eventually(present, because=f"the worker announces itself; it said:\n{worker.said()}")
         return worker
 
     def kill_all(self) -> None:
@@ -131,7 +133,7 @@ async def submit(store: TaskStore, task_type: str, payload: Mapping[str, Any] | 
     return (await store.submit(submission)).task_id
 
 
-async def ended(store: TaskStore, task_id: str, *, timeout_s: float = 20) -> Task:
+async def ended(store: TaskStore, task_id: str, *, timeout_s: float = PATIENCE_S) -> Task:
     """Return the task once it has a final status."""
 
     async def final() -> Task | None:
@@ -142,7 +144,7 @@ async def ended(store: TaskStore, task_id: str, *, timeout_s: float = 20) -> Tas
     return found
 
 
-async def runs(store: TaskStore, task_id: str, *, timeout_s: float = 20) -> None:
+async def runs(store: TaskStore, task_id: str, *, timeout_s: float = PATIENCE_S) -> None:
     """Wait until the handler of the task has begun (it notes so)."""
     await eventually(lambda: ran(store, task_id), because=f"the handler of {task_id} begins", timeout_s=timeout_s)
 

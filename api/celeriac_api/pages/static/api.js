@@ -50,7 +50,8 @@ async function ask(method, path, { query, body, signal, headers } = {}) {
 }
 
 export const get = (path, query, options) => ask("GET", path, { query, ...options });
-export const post = (path, body, options) => ask("POST", path, { body: body ?? {}, ...options });
+/** Send a body, which may be `null`; without one, `{}`. */
+export const post = (path, body = {}, options = {}) => ask("POST", path, { body, ...options });
 export const put = (path, body, options) => ask("PUT", path, { body, ...options });
 export const remove = (path, options) => ask("DELETE", path, options);
 

@@ -1,10 +1,10 @@
 // The frame of the dashboard: navigation, routes in the address after `#`, keys, the state of the live stream.
 
-import { ROOT } from "./api.js";
+import { ROOT, get } from "./api.js";
 import { h, icon, setText } from "./dom.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
-import { dialog } from "./ui.js";
+import { dialog, throttle } from "./ui.js";
 import { number } from "./format.js";
 import * as dead from "./views/dead.js";
 import * as definitions from "./views/definitions.js";
@@ -13,18 +13,27 @@ import * as overview from "./views/overview.js";
 import * as requests from "./views/requests.js";
 import * as task from "./views/task.js";
 import * as tasks from "./views/tasks.js";
+import * as waits from "./views/waits.js";
 import * as workers from "./views/workers.js";
+import * as workflow from "./views/workflow.js";
+import * as workflows from "./views/workflows.js";
 
 // All views are loaded at once, so that they still open after the server has gone away.
 const SECTIONS = [
   { path: "overview", name: "Overview", key: "o", view: overview },
-  { path: "tasks", name: "Tasks", key: "t", view: tasks },
+  { path: "tasks", name: "Tasks", key: "t", view: tasks, one: task },
+  { path: "workflows", name: "Workflows", key: "k", view: workflows, one: workflow },
+  { path: "waits", name: "Waiting for you", key: "a", view: waits },
   { path: "requests", name: "Requests", key: "r", view: requests },
   { path: "groups", name: "Groups", key: "g", view: groups },
   { path: "workers", name: "Workers", key: "w", admin: true, view: workers },
   { path: "dead", name: "Dead letters", key: "d", view: dead },
   { path: "definitions", name: "Definitions", key: "f", view: definitions },
 ];
+
+/** How many questions are counted, and how often at most (ms). */
+const QUESTIONS = 100;
+const QUESTIONS_MS = 5000;
 
 const nav = document.getElementById("nav");
 const main = document.getElementById("main");
@@ -70,7 +79,7 @@ async function show() {
     );
     return;
   }
-  const view = section.path === "tasks" && place.id ? task : section.view;
+  const view = (place.id && section.one) || section.view;
   view.show(root, { ...place, me, ending: (end) => endings.push(end) });
 }
 
@@ -101,17 +110,17 @@ function build() {
       h("a", { href: new URL("docs", ROOT).href, title: "API reference" }, icon("docs"), h("span", {}, "API reference")),
       h(
         "button",
-        { type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" },
+        { type: "button", onclick: () => globalThis.toggleTheme(), title: "Light or dark" },
         icon("theme"),
         h("span", {}, "Light or dark"),
-        h("kbd", {}, "L"),
+        h("kbd", { "aria-hidden": "true" }, "L"),
       ),
       h(
         "button",
-        { type: "button", onclick: shortcuts, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts" },
+        { type: "button", onclick: shortcuts, title: "Keyboard shortcuts" },
         icon("help"),
         h("span", {}, "Shortcuts"),
-        h("kbd", {}, "?"),
+        h("kbd", { "aria-hidden": "true" }, "?"),
       ),
     ),
   );
@@ -133,8 +142,22 @@ function build() {
     setText(counts.workers, workers.length || "");
     counts.workers.title = `${workers.length} online`;
   });
+  countQuestions(counts.waits);
   fitToSession(nav.querySelector(".tools"));
   document.getElementById("skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
+}
+
+/** Show how many questions the user may answer. They are asked for again when a task begins or ends to wait. */
+function countQuestions(place) {
+  let asking = new Set();
+  const count = throttle(async () => {
+    const { items, next_cursor: more } = await get("waits", { limit: QUESTIONS }).catch(() => ({ items: [] }));
+    asking = new Set(items.map((item) => item.task_id));
+    setText(place, items.length ? `${number(items.length)}${more ? "+" : ""}` : "");
+    place.title = items.length ? "Questions to answer" : "";
+  }, QUESTIONS_MS);
+  live.on("told", count);
+  live.on("tasks", ({ tasks }) => tasks.some((task) => (task.status === "waiting") !== asking.has(task.task_id)) && count());
 }
 
 /** Hide what only admins may see or do, and add a button to sign out if the user has signed in. */

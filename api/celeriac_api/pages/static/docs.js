@@ -5,6 +5,9 @@ import { h, icon, setText } from "./dom.js";
 import { jsonBlock } from "./format.js";
 import { copy, debounce } from "./ui.js";
 
+// On the site of the documentation there is no API: the commands name one, and the links lead back to the site.
+const { home, server } = document.documentElement.dataset;
+const HOME = home ? new URL(home, document.baseURI) : new URL("dashboard", ROOT);
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const main = document.getElementById("main");
 const contents = document.getElementById("contents");
@@ -69,7 +72,7 @@ function command(method, path, operation) {
   const stream = Object.values(operation.responses ?? {}).some((answer) => answer.content?.["text/event-stream"]);
   const body = bodyExample(operation.requestBody?.content);
   const shown = path.replace(/\{([^}:]+)[^}]*\}/g, (_, name) => name.toUpperCase());
-  const parts = [`curl -s${stream ? "N" : ""}${method === "get" ? "" : ` -X ${method.toUpperCase()}`} ${quote(new URL(shown.slice(1), ROOT).href)}`];
+  const parts = [`curl ${stream ? "-sN" : "-sw '\\n'"}${method === "get" ? "" : ` -X ${method.toUpperCase()}`} ${quote(new URL(shown.slice(1), server ?? ROOT).href)}`];
   if (body !== undefined) parts.push(`-H 'Content-Type: application/json'`, `-d ${quote(JSON.stringify(body))}`);
   else if (operation.requestBody) parts.push("--data-binary @FILE");
   return parts.join(" \\\n  ");
@@ -133,7 +136,7 @@ function route(path, method, operation, id) {
       { class: "try" },
       h("button", { class: "button small", type: "button", onclick: () => copy(text, "Command copied") }, icon("copy"), "Copy"),
     );
-    if (method === "get" && !path.includes("{") && !text.startsWith("curl -sN")) {
+    if (!server && method === "get" && !path.includes("{") && !text.startsWith("curl -sN")) {
       buttons.append(
         h(
           "button",
@@ -174,7 +177,7 @@ async function draw() {
   const search = h("input", { class: "field", type: "search", placeholder: "Find a route", "aria-label": "Find a route", dataset: { search: "" } });
   const links = h("div", {});
   contents.append(
-    h("a", { class: "brand", href: new URL("dashboard", ROOT).href }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
+    h("a", { class: "brand", href: HOME.href }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
     search,
     links,
   );
@@ -187,7 +190,7 @@ async function draw() {
       `Version ${api.info.version}. OpenAPI document: `,
       h("a", { href: new URL("openapi.json", ROOT).href }, "openapi.json"),
       ". Back to the ",
-      h("a", { href: new URL("dashboard", ROOT).href }, "dashboard"),
+      h("a", { href: HOME.href }, home ? "documentation" : "dashboard"),
       ".",
     ),
   );

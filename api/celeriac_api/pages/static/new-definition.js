@@ -20,7 +20,7 @@ export async function newDefinition(me) {
     return;
   }
   const field = (attributes) => h("input", { class: "field", autocomplete: "off", spellcheck: "false", ...attributes });
-  const name = field({ maxlength: 200, placeholder: "optional" });
+  const name = field({ maxlength: 200, placeholder: "nightly report", required: true });
   const user = field({ value: me.user_id ?? "local", maxlength: 256, required: true });
   const kind = h(
     "select",
@@ -87,7 +87,7 @@ export async function newDefinition(me) {
       next,
     ],
     async send() {
-      const body = { user_id: user.value.trim(), task: what.read(), ...trigger(), ...(name.value.trim() ? { name: name.value.trim() } : {}) };
+      const body = { name: name.value.trim(), user_id: user.value.trim(), task: what.read(), ...trigger() };
       const made = await post("definitions", body, { headers: { "Idempotency-Key": key } });
       return `#/definitions/${segment(made.task_def_id)}`;
     },

@@ -22,6 +22,7 @@ export function matches(task, query) {
   if (query.status && !words(query.status).includes(task.status)) return false;
   if (query.type && task.type !== query.type) return false;
   if (query.queue && task.queue !== query.queue) return false;
+  if (query.workflow_id && task.workflow_id !== query.workflow_id) return false;
   if (query.user_id && task.user_id !== query.user_id) return false;
   if (query.tag && !words(query.tag).every((tag) => task.tags.includes(tag))) return false;
   if (query.created_after && task.created_at < query.created_after) return false;

@@ -20,7 +20,7 @@ export async function greet(place, me) {
       complain(error);
     }
   };
-  const command = first && `curl -s -X POST ${address("tasks").href} -H 'Content-Type: application/json' -d '${JSON.stringify(first)}'`;
+  const command = first && `curl -sw '\\n' -X POST ${address("tasks").href} -H 'Content-Type: application/json' -d '${JSON.stringify(first)}'`;
   place.replaceChildren(
     h(
       "section",

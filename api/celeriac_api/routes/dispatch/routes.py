@@ -97,7 +97,7 @@ async def read_task(
     """Answer with the state of the task."""
     try:
         task = await parts.store.get(task_id)
-        waiting = task.status in (Status.SCHEDULED, Status.PENDING, Status.RETRYING)
+        waiting = task.status in (Status.WAITING, Status.SCHEDULED, Status.PENDING, Status.RETRYING)
         position = await parts.store.position(task) if waiting else None
     except TaskNotFoundError:
         return error_response("Task not found or expired", 404)

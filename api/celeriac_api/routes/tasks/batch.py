@@ -36,6 +36,9 @@ router = Router(prefix=PATH, tags=["tasks"])
         "problem as `error`. A refused task does not affect the others, so the answer is 200 even if tasks were "
         "refused: look at each. Only if the store is unavailable and nothing was accepted, the whole answer is "
         "503.\n\n"
+        "`then` is a submission that starts when all accepted tasks have ended, whatever their end; it reads them "
+        "through `ctx.parents`. If it is not valid, the whole batch is refused with 422. If no task was accepted, it "
+        "is not submitted, and `then` in the answer is `null`.\n\n"
         "With the header `Idempotency-Key: K`, a task without its own key gets the key `K:0`, `K:1`, … by its "
         "place, so that the same batch can be sent again."
     ),
@@ -58,27 +61,34 @@ async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Re
         body = await read_body(request.receive, limit)
     except ClientGoneError:
         return Response(status_code=400)  # the client is gone, so nobody reads it
-    documents = _documents(body, parts.settings.max_batch)
+    documents, then = _documents(body, parts.settings.max_batch)
     del body
-    outcomes = await parts.tasks.submit_many(documents, caller=caller, idempotency_key=batch_key)
     instance = instance_of(request.scope)
-    return json_response({"results": [_result(f"{instance}#/tasks/{i}", o) for i, o in enumerate(outcomes)]})
+    last: Submitted | CeleriacError | None = None
+    if then is None:
+        outcomes = await parts.tasks.submit_many(documents, caller=caller, idempotency_key=batch_key)
+    else:
+        outcomes, last = await parts.tasks.submit_with_then(documents, then, caller=caller, idempotency_key=batch_key)
+    answer: dict[str, Any] = {"results": [_result(f"{instance}#/tasks/{i}", o) for i, o in enumerate(outcomes)]}
+    if then is not None:
+        answer["then"] = None if last is None else _result(f"{instance}#/then", last)
+    return json_response(answer)
 
 
-def _documents(body: bytes, most: int) -> Sequence[object]:
-    """Return the batch's tasks, unchecked; raises if the body is not a batch."""
+def _documents(body: bytes, most: int) -> tuple[Sequence[object], object]:
+    """Return the batch's tasks and what follows them (None: nothing), unchecked; raises if the body is not a batch."""
     try:
         document = json_text.read(body, "the body")
     except JsonError as exc:
         raise RequestError("malformed_json", str(exc)) from exc
     if not isinstance(document, Mapping) or not isinstance(document.get("tasks"), list):
         raise InvalidSubmissionError([Violation("tasks", "a batch must be a JSON object whose `tasks` is a list")])
-    if unknown := [name for name in document if name != "tasks"]:
-        raise InvalidSubmissionError([Violation(unknown[0], "this field does not exist; a batch has only tasks")])
+    if unknown := [name for name in document if name not in ("tasks", "then")]:
+        raise InvalidSubmissionError([Violation(unknown[0], "this field does not exist; a batch has tasks and then")])
     tasks: list[object] = document["tasks"]
     if len(tasks) > most:
         raise InvalidSubmissionError([Violation("tasks", f"holds {len(tasks)} tasks, above the limit of {most}")])
-    return tasks
+    return tasks, document.get("then")
 
 
 def _result(instance: str, outcome: Submitted | CeleriacError) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.tasks.types.bulk import BULK, BulkPayload
+from celeriac_api.access.auditing import ACTION
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.responses import json_response
@@ -76,6 +77,7 @@ async def submit_bulk(
     """Answer with the task that performs the operation, or with a count."""
     operation = wanted.model_dump(mode="json", exclude={"dry_run"}, exclude_unset=True)
     if wanted.dry_run:
+        request.scope[ACTION] = "task.bulk.dry_run"
         return json_response({"matched": await parts.tasks.count(operation, caller=caller)})
     submitted = await parts.tasks.bulk(operation, caller=caller, idempotency_key=idempotency_key)
     location = f"{request.scope.get('root_path', '')}{PATH}/{submitted.task_id}"

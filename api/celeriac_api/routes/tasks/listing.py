@@ -10,24 +10,25 @@ from pydantic import Field
 from starlette.responses import Response
 
 from celeriac.access.principal import Principal
+from celeriac.chart_buckets import BUCKETS
 from celeriac.database.cursor import BadCursorError
-from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.errors import InvalidSubmissionError, StoreUnavailableError, Violation
 from celeriac.history.chart_record import chart_record, span_of
-from celeriac.history.stats import BUCKETS
-from celeriac.model import Status, rfc3339, utc_from_ms
+from celeriac.model import Status
 from celeriac.moments import Moment
 from celeriac.store.watching.feed import TIMELINE
 from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT, Sort, TaskFilter
 from celeriac.tasks.record import task_record
+from celeriac.tasks.service import SHORTEST_PREFIX
+from celeriac.tasks.stream import event_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ
 from celeriac_api.http.event_stream import place_of
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
-from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskPage
+from celeriac_api.openapi.schemas import Chart, TaskEvents, TaskIds, TaskPage
 from celeriac_api.parts import Parts, PartsOf
-from celeriac_api.routes.tasks.progress_stream import progress_data, status_data
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
 
@@ -100,8 +101,38 @@ async def _page(parts: Parts, query: ListQuery, caller: Principal) -> Response:
         page = await parts.history.find(query, sort=query.sort, limit=query.limit, cursor=query.cursor)
     except BadCursorError as exc:
         raise RequestError("invalid_request", f"cursor: {exc}", [Violation("cursor", str(exc))]) from exc
-    items = [{**task_record(kept.task), "omitted": list(kept.omitted)} for kept in page.tasks]
+    try:
+        tasks = await parts.store.with_waits([kept.task for kept in page.tasks])
+    except StoreUnavailableError:
+        # The history answers without the store, too.
+        tasks = [kept.task for kept in page.tasks]
+    items = [{**task_record(task), "omitted": list(kept.omitted)} for task, kept in zip(tasks, page.tasks, strict=True)]
     return json_response({"items": items, "next_cursor": page.next_cursor})
+
+
+@router.get(
+    "/task-ids",
+    access=READ,
+    summary="Find ids by their beginning",
+    description="The first ids of tasks that begin so, in order, whether the store or only the history has the task. A "
+    f"task that was submitted a moment ago is among them. With fewer than {SHORTEST_PREFIX} characters it is only the "
+    "task whose id this is.",
+    response_model=TaskIds,
+    responses=problems("invalid_request", "store_unavailable", "ledger_unavailable"),
+)
+async def list_task_ids(
+    parts: PartsOf,
+    caller: CallerOf,
+    prefix: Annotated[str, Query(max_length=256, description="How the ids begin.")] = "",
+    recent: Annotated[
+        bool,
+        Query(description="Only tasks that something happened to lately, the latest first, for any `prefix` and none."),
+    ] = False,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many ids at most.")] = 10,
+) -> Response:
+    """Answer with the ids."""
+    find = parts.tasks.recent_ids if recent else parts.tasks.ids
+    return json_response({"task_ids": await find(prefix, caller=caller, limit=limit)})
 
 
 @router.get(
@@ -128,11 +159,7 @@ async def list_events(
     kinds = TIMELINE if kind is None else (kind,)
     most_bytes = parts.settings.max_page_bytes
     found = await parts.tasks.timeline.events(task_id, after=after, count=limit, kinds=kinds, most_bytes=most_bytes)
-    items = []
-    for event in found.items:
-        data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)
-        at_ms = int(event.id.partition("-")[0])
-        items.append({"id": event.id, "kind": event.kind, "at": rfc3339(utc_from_ms(at_ms)), **data})
+    items = [event_record(task_id, event) for event in found.items]
     return json_response({"items": items, "next_cursor": found.next_cursor})
 
 

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from celeriac.errors import TaskNotFoundError
 from celeriac.model import LogLevel, severity
 from celeriac.tasks.record import log_line_record
+from celeriac.tasks.stream import START, LogStream
 from celeriac_api.access.rights import READ, STREAM
-from celeriac_api.http.event_stream import START, EventStreamResponse, last_event_seen, place_of
+from celeriac_api.http.event_stream import EventStreamResponse, framed, last_event_seen, place_of
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import TaskLog
 from celeriac_api.parts import PartsOf
-from celeriac_api.routes.tasks.log_stream import LogStream
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -98,12 +98,11 @@ async def follow_log(
     seen = last_event_seen(last_event_id, last_event_id_query)
     if not (await parts.store.known([task_id]))[0]:
         raise TaskNotFoundError(task_id)
-    return EventStreamResponse(
-        LogStream(
-            hub=parts.hub,
-            task_id=task_id,
-            position=seen or START,
-            level=level,
-            keepalive_s=parts.settings.sse_keepalive,
-        ).events()
+    stream = LogStream(
+        hub=parts.hub,
+        task_id=task_id,
+        position=seen or START,
+        level=level,
+        keepalive_s=parts.settings.sse_keepalive,
     )
+    return EventStreamResponse(framed(stream.events()))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Header, Query
+from fastapi import Query
 from starlette.responses import Response
 
-from celeriac.errors import TaskNotFoundError, Violation
+from celeriac.errors import Violation
 from celeriac.tasks.record import progress_record
+from celeriac.tasks.stream import resumed
 from celeriac_api.access.rights import READ, STREAM
-from celeriac_api.http.event_stream import EventStreamResponse, last_event_seen
+from celeriac_api.http.event_stream import EventStreamResponse, LastEventId, LastEventIdQuery, framed, last_event_seen
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import HEADERS, json_response
-from celeriac_api.openapi.responses import problems
+from celeriac_api.openapi.responses import event_stream, problems
 from celeriac_api.openapi.schemas import TaskProgress
 from celeriac_api.parts import PartsOf
-from celeriac_api.routes.tasks.progress_stream import PastStream, TaskStream
 from celeriac_api.routes.tasks.submit import PATH
 from celeriac_api.routes.tasks.task import TaskId
 from celeriac_api.routing import Router
@@ -64,27 +64,15 @@ async def read_progress(task_id: TaskId, parts: PartsOf) -> Response:
     ),
     response_class=Response,
     responses={
-        200: {
-            "description": "The stream.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}},
-        },
-        204: {
-            "description": "Nothing follows `Last-Event-ID`: it is the id of the `done` event, or lies in the future."
-        },
+        **event_stream(_STREAM_EXAMPLE),
         **problems("invalid_header", "task_not_found", "invalid_request", "store_unavailable", "ledger_unavailable"),
     },
 )
 async def watch_progress(
     task_id: TaskId,
     parts: PartsOf,
-    last_event_id: Annotated[
-        str | None,
-        Header(description="The id of the last event that the client received; browsers send it automatically."),
-    ] = None,
-    last_event_id_query: Annotated[
-        str | None,
-        Query(alias="last_event_id", description="The same, for clients that cannot set headers; the header wins."),
-    ] = None,
+    last_event_id: LastEventId = None,
+    last_event_id_query: LastEventIdQuery = None,
     include: Annotated[
         str | None,
         Query(description="With `status` the stream also has `status` events, one for each transition before the end."),
@@ -97,21 +85,15 @@ async def watch_progress(
         raise RequestError(
             "invalid_request", "include can only hold: status", [Violation("include", "can only hold: status")]
         )
-    stream: TaskStream | PastStream | None
-    try:
-        stream = await TaskStream.resume(
-            seen,
-            store=parts.store,
-            hub=parts.hub,
-            task_id=task_id,
-            with_status="status" in wanted,
-            keepalive_s=parts.settings.sse_keepalive,
-        )
-    except TaskNotFoundError:
-        task = (await parts.tasks.kept(task_id)).task
-        if not task.status.final:
-            # It is in no place where it could go on.
-            raise
-        events = await parts.history.events(task_id, count=parts.settings.max_task_events)
-        stream = PastStream.resume(seen, task=task, events=events, with_status="status" in wanted)
-    return Response(status_code=204, headers=HEADERS) if stream is None else EventStreamResponse(stream.events())
+    stream = await resumed(
+        parts.tasks,
+        parts.hub,
+        task_id,
+        last_event_id=seen,
+        with_status="status" in wanted,
+        keepalive_s=parts.settings.sse_keepalive,
+        most_events=parts.settings.max_task_events,
+    )
+    return (
+        Response(status_code=204, headers=HEADERS) if stream is None else EventStreamResponse(framed(stream.events()))
+    )

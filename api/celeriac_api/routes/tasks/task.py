@@ -11,12 +11,13 @@ from starlette.responses import Response
 from celeriac.model import Status
 from celeriac.tasks.record import task_record
 from celeriac.tasks.request import IDEMPOTENCY_KEY
+from celeriac.tasks.why import why_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
-from celeriac_api.openapi.schemas import TaskRecord, TaskStatus
+from celeriac_api.openapi.schemas import TaskRecord, TaskStatus, TaskWhy
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH, submit
 from celeriac_api.routing import Router
@@ -86,6 +87,19 @@ async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
     return json_response(task_record(await parts.tasks.find(task_id)))
 
 
+@router.get(
+    "/{task_id}/why",
+    access=READ,
+    summary="Ask why a task waits",
+    description="One reason or more for a task that has not ended and does not run, each with a sentence for people.",
+    response_model=TaskWhy,
+    responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
+)
+async def why_task_waits(task_id: TaskId, parts: PartsOf) -> Response:
+    """Answer with the status and the reasons."""
+    return json_response(why_record(await parts.tasks.why(task_id)))
+
+
 @router.post(
     "/{task_id}/cancel",
     access=SUBMIT.audited("task.cancel"),
@@ -122,6 +136,15 @@ class RetryRequest(BaseModel):
         dict[str, Any] | None,
         Field(description="A payload that replaces the old one. It is checked by the task's type."),
     ] = None
+    from_step: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=300,
+            description="The name of a step: it, all later ones, and the sleeps, signals and children noted after it "
+            "are forgotten. So a completed task can run again too.",
+        ),
+    ] = None
 
 
 @router.post(
@@ -130,7 +153,8 @@ class RetryRequest(BaseModel):
     summary="Retry a task by hand",
     response_description="It will run again.",
     description=(
-        "Runs a failed or cancelled task again, with all its attempts and optionally with another payload. A task that "
+        "Runs a failed or cancelled task again, with all its attempts and optionally with another payload. Finished "
+        "steps keep their results, unless `from_step` says from which one on they run again. A task that "
         "only the history has comes back with the same id. A request with the same `Idempotency-Key` is the same "
         "retry, even if the task has run and failed in the meantime."
     ),
@@ -158,6 +182,8 @@ async def retry_task(
     idempotency_key: RetryKey = None,
 ) -> Response:
     """Put the task back into its group."""
-    payload = None if wanted is None else wanted.payload
-    status = await parts.tasks.retry(task_id, payload=payload, caller=caller, key=idempotency_key)
+    wanted = wanted or RetryRequest()
+    status = await parts.tasks.retry(
+        task_id, payload=wanted.payload, from_step=wanted.from_step or "", caller=caller, key=idempotency_key
+    )
     return json_response({"task_id": task_id, "status": status.wire}, 202)

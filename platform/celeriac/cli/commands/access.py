@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from celeriac.access.api_key import ApiKey, make_key
 from celeriac.access.principal import Scope
 from celeriac.access.secret_file import OF_THE_FOLDER, secret_mark
-from celeriac.cli.auditing import note
-from celeriac.cli.connection import on_store
-from celeriac.cli.options import Config, DataDir, Json
-from celeriac.cli.output import print_json, print_line
+from celeriac.cli.completing import key_ids
+from celeriac.cli.ids import whole_key_id
+from celeriac.cli.options import Config, DataDir, Json, anywhere, group_of, on_this_machine
+from celeriac.cli.output import print_error, print_json, print_line
+from celeriac.cli.reach.destination import Destination
+from celeriac.cli.reach.platform import AnyPlatform, Record
 from celeriac.cli.tables import print_table
+from celeriac.cli.times import ago
 from celeriac.errors import SettingsError
-from celeriac.installation.discovery import joined_settings
+from celeriac.installation.discovery import nearest_data_dir
 from celeriac.installation.run_file import find_installation
-from celeriac.model import rfc3339, utc_from_ms
 from celeriac.settings import Settings, config_path, load_settings, parse_duration_s
 from celeriac.settings.values import MAX_DURATION_S
-from celeriac.store.api_keys import ApiKeys
-from celeriac.store.audit import AuditLog
-from celeriac.store.task_store import TaskStore
 
 _PLAIN = (Scope.SUBMIT, Scope.READ)
 
@@ -37,14 +35,16 @@ Scopes = Annotated[
     ),
 ]
 
-keys = typer.Typer(help="API keys: credentials that are valid until they expire or are revoked.", no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command(rich_help_panel="Platform")(token)
-    app.add_typer(keys, name="keys", rich_help_panel="Platform")
-    app.command(rich_help_panel="Platform")(audit)
+    app.command(rich_help_panel="Access")(on_this_machine(token))
+    several = group_of(keys)
+    several.command()(anywhere(create))
+    several.command("list")(anywhere(list_keys))
+    several.command()(anywhere(revoke))
+    app.add_typer(several, name="keys", rich_help_panel="Access")
+    app.command(rich_help_panel="Access")(anywhere(audit))
 
 
 def token(
@@ -77,14 +77,16 @@ def token(
     minted = mint_token(
         settings.access, data_dir=settings.data_dir, user_id=_user(user), scopes=chosen, ttl_s=_ttl_s(ttl)
     )
+    if not settings.access.on:
+        print_error("authentication is off here: nobody asks for this token (see docs/access.md)")
     if as_json:
         print_json({"token": minted, "user_id": user, "scopes": sorted(chosen)})
     else:
         print_line(minted)
 
 
-@keys.command()
 def create(
+    there: Destination,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for; lists show it.")],
     user: Annotated[
         str | None,
@@ -95,117 +97,115 @@ def create(
         str | None, typer.Option(metavar="DURATION", help="How long it is valid.", show_default="until it is revoked")
     ] = None,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """Create an API key and print it. It cannot be shown again: only its hash is stored."""
     chosen = _scopes(scope)
     if user is None and not {Scope.ADMIN, Scope.WORKER} & set(chosen):
         raise SettingsError("name the key's user with --user, or give it the scope admin or worker")
-    key, text = make_key(name[:200], user_id=None if user is None else _user(user), scopes=chosen, ttl_s=_ttl_s(ttl))
-    settings, url = joined_settings(config, data_dir)
+    owner, ttl_s = None if user is None else _user(user), _ttl_s(ttl)
 
-    async def work(store: TaskStore) -> None:
-        await ApiKeys(store).add(key)
-        await note(store, "key.create", key.key_id)
+    async def work(platform: AnyPlatform) -> Record:
+        words = sorted(scope.value for scope in chosen)
+        return await platform.operators.create_key(name[:200], user_id=owner, scopes=words, ttl_s=ttl_s)
 
-    on_store(settings, url, work)
+    made = there.run(work)
     if as_json:
-        print_json({**key_record(key), "key": text})
+        print_json(made)
     else:
-        print_line(text)
+        print_line(made["key"])
 
 
-@keys.command("list")
-def list_keys(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+def keys(there: Destination, as_json: Json = False) -> None:
+    """List the API keys: credentials that are valid until they expire or are revoked. Create and revoke them."""
+    list_keys(there, as_json)
+
+
+def list_keys(there: Destination, as_json: Json = False) -> None:
     """List the API keys, without their secrets."""
-    settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> list[ApiKey]:
-        return await ApiKeys(store).all()
+    async def work(platform: AnyPlatform) -> list[Record]:
+        return await platform.operators.keys()
 
-    records = [key_record(key) for key in on_store(settings, url, work)]
+    records = there.run(work)
     if as_json:
-        print_json({"keys": records})
+        for record in records:
+            print_json(record, one_line=True)
         return
     print_table(
         ("ID", "NAME", "USER", "SCOPES", "CREATED", "EXPIRES"),
         [
-            (r["id"], r["name"], r["user_id"] or "", ",".join(r["scopes"]), r["created_at"], r["expires_at"] or "never")
+            (
+                *(r["id"], r["name"], r["user_id"] or "", ",".join(r["scopes"])),
+                *(ago(r["created_at"]), ago(r["expires_at"]) or "never"),
+            )
             for r in records
         ],
         empty="there are no API keys: create one with `celeriac keys create NAME --user ID`",
     )
 
 
-@keys.command()
 def revoke(
+    there: Destination,
     key_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it, or the key itself.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The key's id, as `keys list` shows it, its beginning, or the key itself.",
+            show_default=False,
+            autocompletion=key_ids,
+        ),
     ],
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """Revoke an API key. Within seconds it is refused everywhere."""
-    settings, url = joined_settings(config, data_dir)
     wanted = key_id.split("_")[1] if key_id.startswith("cel_") and key_id.count("_") >= 2 else key_id
 
-    async def work(store: TaskStore) -> bool:
-        revoked = await ApiKeys(store).revoke(wanted)
-        if revoked:
-            await note(store, "key.revoke", wanted)
-        return revoked
+    async def work(platform: AnyPlatform) -> tuple[str, bool]:
+        whole = await whole_key_id(platform, wanted)
+        return whole, await platform.operators.revoke_key(whole)
 
-    if not on_store(settings, url, work):
-        raise SettingsError(f"there is no API key with the id {wanted!r}; `celeriac keys list` lists them")
+    whole, revoked = there.run(work)
+    if not revoked:
+        raise SettingsError(f"there is no API key with the id {whole!r}; `celeriac keys list` lists them")
     if as_json:
-        print_json({"id": wanted, "revoked": True})
+        print_json({"id": whole, "revoked": True})
     else:
-        print_line(f"{wanted} is revoked")
+        print_line(f"{whole} is revoked")
 
 
 def audit(
+    there: Destination,
     limit: Annotated[
         int, typer.Option(metavar="N", help="How many entries to show, the newest first.", min=1, max=10_000)
     ] = 50,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
-    """Show who did what, when and from where: cancellations, retries, pauses, definitions, keys."""
-    settings, url = joined_settings(config, data_dir)
+    """Show who did what, when and from where: cancellations, retries, pauses, definitions, keys.
 
-    async def work(store: TaskStore) -> list[dict[str, Any]]:
-        return await AuditLog(store).page(count=limit)
+    With --json: one entry per line.
+    """
 
-    found = on_store(settings, url, work)
+    async def work(platform: AnyPlatform) -> list[Record]:
+        return await platform.operators.audit(limit)
+
+    found = there.run(work)
     if as_json:
-        print_json({"items": found})
+        for entry in found:
+            print_json(entry, one_line=True)
         return
     print_table(
         ("AT", "WHO", "ACTION", "TARGET", "STATUS", "FROM"),
-        [(e["at"], e["actor"], e["action"], e["target"], e["status"], e["address"]) for e in found],
+        [(ago(e["at"]), e["actor"], e["action"], e["target"], e["status"], e["address"]) for e in found],
         empty="the audit has no entries yet",
     )
-
-
-def key_record(key: ApiKey) -> dict[str, Any]:
-    """Return a key's record as it is shown to callers, without its secret."""
-    return {
-        "id": key.key_id,
-        "name": key.name,
-        "user_id": key.user_id,
-        "scopes": sorted(key.scopes),
-        "created_at": rfc3339(utc_from_ms(key.created_at * 1000)),
-        "expires_at": None if key.expires_at is None else rfc3339(utc_from_ms(key.expires_at * 1000)),
-    }
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> Settings:
     """Return the settings, from the configuration file of a running `up` if none is named. Needs no store."""
     chosen = {"data_dir": None if data_dir is None else str(data_dir)}
     settings = load_settings(config, chosen)
+    if "data_dir" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"data_dir": nearest_data_dir()})
     installation = find_installation(settings.data_dir)
     if installation is not None and installation.config and config_path(config) is None:
         return load_settings(Path(installation.config), {"data_dir": str(settings.data_dir)})

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from celeriac.cli.options import Config, DataDir
+from celeriac.cli.options import Config, DataDir, on_this_machine
 from celeriac.cli.output import print_line
 from celeriac.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command(rich_help_panel="Platform")(backup)
+    app.command(rich_help_panel="Platform")(on_this_machine(backup))
 
 
 def backup(

@@ -6,62 +6,61 @@ import typer
 
 from celeriac.cli.commands.history import SHOWN, Limit, SortedBy, show_tasks
 from celeriac.cli.commands.tasks import record_lines, retry
-from celeriac.cli.commands.watch import MAX_EVENTS, event_facts, event_line
-from celeriac.cli.connection import on_tasks
+from celeriac.cli.commands.watch import MAX_EVENTS, event_line
 from celeriac.cli.filters import filtered
-from celeriac.cli.options import Config, DataDir, Json, TaskId
+from celeriac.cli.ids import whole_task_id
+from celeriac.cli.options import Json, TaskId, anywhere, group_of
 from celeriac.cli.output import print_json, print_line
+from celeriac.cli.reach.destination import Destination
+from celeriac.cli.reach.platform import AnyPlatform, Record
 from celeriac.cli.tables import print_table
-from celeriac.installation.discovery import joined_settings
-from celeriac.model import Event, Status, Task, rfc3339, utc_from_ms
-from celeriac.store.watching.feed import TIMELINE
+from celeriac.cli.times import clock
+from celeriac.model import Status
 from celeriac.task_filter import Sort, TaskFilter
-from celeriac.tasks.record import task_record
-from celeriac.tasks.service import Tasks
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    dead = typer.Typer(help="The dead letters: tasks that failed for good.", no_args_is_help=True)
-    dead.command("list")(filtered(list_dead))
-    dead.command("show")(show)
-    dead.command("retry")(filtered(retry))
-    app.add_typer(dead, name="dead", rich_help_panel="Tasks")
+    several = group_of(dead)
+    several.command("list")(anywhere(filtered(list_dead)))
+    several.command("show")(anywhere(show))
+    several.command("retry")(anywhere(filtered(retry)))
+    app.add_typer(several, name="dead", rich_help_panel="Tasks")
+
+
+def dead(there: Destination, as_json: Json = False) -> None:
+    """List the dead letters, the tasks that failed for good; show one, run them again."""
+    list_dead(there, TaskFilter(), as_json=as_json)
 
 
 def list_dead(
+    there: Destination,
     chosen: TaskFilter,
     limit: Limit = SHOWN,
     sort: SortedBy = Sort.FINISHED_DOWN,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """List the tasks that failed for good, the latest first. With --json: one record per line."""
-    settings, _ = joined_settings(config, data_dir)
     failed = chosen.model_copy(update={"status": (Status.FAILED,)})
-    show_tasks(settings, failed, sort=sort, limit=limit, as_json=as_json)
+    show_tasks(there, failed, sort=sort, limit=limit, as_json=as_json)
 
 
-def show(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+def show(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
     """Show a task with all its events."""
-    settings, url = joined_settings(config, data_dir)
 
-    async def work(tasks: Tasks) -> tuple[Task, list[Event]]:
-        return await tasks.find(task_id), await tasks.events(task_id, count=MAX_EVENTS, kinds=TIMELINE)
+    async def work(platform: AnyPlatform) -> tuple[Record, list[Record]]:
+        whole = await whole_task_id(platform, task_id)
+        return await platform.tasks.find(whole), await platform.tasks.events(whole, MAX_EVENTS)
 
-    task, events = on_tasks(settings, url, work)
+    task, events = there.run(work)
     if as_json:
-        happened = [{"id": event.id, "kind": event.kind, **event_facts(event)} for event in events]
-        print_json({**task_record(task), "events": happened})
+        print_json({**task, "events": events})
         return
     for line in record_lines(task):
         print_line(line)
     print_line("")
     print_table(
-        ("AT", "WHAT"), [(_moment(event), event_line(event)) for event in events], empty="it has no events any more"
+        ("AT", "WHAT"),
+        [(clock(event["at"]), event_line(event["kind"], event)) for event in events],
+        empty="it has no events any more",
     )
-
-
-def _moment(event: Event) -> str:
-    return rfc3339(utc_from_ms(int(event.id.partition("-")[0])))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.options import Config, DataDir, Json, on_this_machine
 from celeriac.cli.output import FAILED, print_json, print_line, printable
 from celeriac.installation.discovery import joined_settings
 
@@ -20,7 +20,7 @@ _MARKS: Final = {"ok": "ok  ", "warning": "WARN", "failure": "FAIL"}
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command(rich_help_panel="Platform")(doctor)
+    app.command(rich_help_panel="Platform")(on_this_machine(doctor))
 
 
 def doctor(

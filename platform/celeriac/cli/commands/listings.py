@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from celeriac.cli.connection import on_store
-from celeriac.cli.options import Config, DataDir, Json
+from celeriac.cli.options import Json, anywhere
 from celeriac.cli.output import print_json
+from celeriac.cli.reach.destination import Destination
+from celeriac.cli.reach.platform import AnyPlatform, Record
 from celeriac.cli.tables import print_table
-from celeriac.installation.discovery import joined_settings
-from celeriac.model import WorkerInfo, rfc3339
-from celeriac.store.task_store import TaskStore
-from celeriac.tasks.record import worker_record
+from celeriac.cli.times import ago
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for command in (workers, types):
-        app.command(rich_help_panel="Platform")(command)
+        app.command(rich_help_panel="Platform")(anywhere(command))
 
 
-def workers(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
+def workers(there: Destination, as_json: Json = False) -> None:
     """List the running workers: where they are, which groups they serve and how busy they are."""
-    settings, url = joined_settings(config, data_dir)
 
-    async def work(store: TaskStore) -> list[WorkerInfo]:
-        return await store.workers()
+    async def work(platform: AnyPlatform) -> list[Record]:
+        return await platform.operators.workers()
 
-    found = on_store(settings, url, work)
+    found = there.run(work)
     if as_json:
-        print_json({"workers": [worker_record(worker) for worker in found]})
+        for worker in found:
+            print_json(worker, one_line=True)
         return
     print_table(
         ("WORKER", "KIND", "HOST", "PID", "GROUPS", "RUNNING", "SINCE"),
@@ -41,40 +38,30 @@ def workers(as_json: Json = False, data_dir: DataDir = None, config: Config = No
     )
 
 
-def types(as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """List the task types that the workers run; with --json, also the schema of each payload."""
-    settings, url = joined_settings(config, data_dir)
+def types(there: Destination, as_json: Json = False) -> None:
+    """List the task types: those of the platform and those that workers run.
 
-    async def work(store: TaskStore) -> dict[str, dict[str, Any]]:
-        return await store.task_types()
+    With --json: one per line, with the schema of its payload.
+    """
 
-    found = on_store(settings, url, work)
+    async def work(platform: AnyPlatform) -> list[Record]:
+        return await platform.operators.types()
+
+    found = there.run(work)
     if as_json:
-        print_json({"task_types": [_task_type(name, found[name]) for name in sorted(found)]})
+        for known in found:
+            print_json(known, one_line=True)
         return
     print_table(
-        ("TYPE", "QUEUE", "DESCRIPTION"),
-        [
-            (name, found[name].get("group", ""), str(found[name].get("description") or "").partition("\n")[0])
-            for name in sorted(found)
-        ],
-        empty="no worker has announced a task type yet",
+        ("TYPE", "GROUP", "DESCRIPTION"),
+        [(known["name"], known["queue"], known["description"].partition("\n")[0]) for known in found],
+        empty="there are no task types",
     )
 
 
-def _task_type(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "description": about.get("description", ""),
-        "queue": about.get("group", "default"),
-        "max_retries": about.get("max_retries"),
-        "timeout_s": about.get("timeout_s"),
-        "payload_schema": about.get("schema", {}),
-    }
-
-
-def _worker_row(worker: WorkerInfo) -> tuple[Any, ...]:
-    busy = f"{worker.running}/{worker.concurrency}"
-    groups = ",".join(worker.groups)
+def _worker_row(worker: Record) -> tuple[Any, ...]:
+    busy = f"{worker['running']}/{worker['concurrency']}"
+    groups = ",".join(worker["groups"])
     # A remote worker is known by its address only.
-    return worker.worker_id, worker.kind, worker.host, worker.pid or "", groups, busy, rfc3339(worker.started_at)
+    pid = worker["pid"] or ""
+    return worker["worker_id"], worker["kind"], worker["host"], pid, groups, busy, ago(worker["started_at"])

@@ -5,25 +5,27 @@ The core imports neither the API nor Celery. Those packages declare their proces
 
 from __future__ import annotations
 
+import asyncio
 import os
-from importlib.metadata import entry_points
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from celeriac.cli.options import Config, DataDir
+from celeriac.cli.options import Config, DataDir, Quiet, Reload, on_this_machine
+from celeriac.cli.other_packages import PROCESSES, declared
 from celeriac.errors import SettingsError
 from celeriac.installation.discovery import import_from_here, joined_settings
-from celeriac.settings import Settings, redis_url_of_parts
-
-ENTRY_POINTS = "celeriac.processes"
+from celeriac.settings import Settings, config_path, load_settings, redis_url_of_parts
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     for command in (api, grpc, worker, beat, migrate):
-        app.command(rich_help_panel="Run")(command)
+        app.command(rich_help_panel="Run")(on_this_machine(command))
 
 
 def api(
@@ -35,11 +37,16 @@ def api(
     ] = False,
     data_dir: DataDir = None,
     config: Config = None,
+    quiet: Quiet = False,
 ) -> None:
     """Serve HTTP and gRPC. Any number of these may run on one store."""
     from celeriac.up.ports import refuse_open_address
 
-    settings, _ = joined_settings(config, data_dir, {"host": host, "port": port, "grpc_port": grpc_port})
+    settings, _ = joined_settings(
+        config,
+        data_dir,
+        {"host": host, "port": port, "grpc_port": grpc_port, "task_lines": 0 if quiet else None},
+    )
     refuse_open_address(settings.host, insecure=insecure, authenticated=settings.access.on)
     _run("api", settings, {"insecure": insecure}, config)
 
@@ -75,13 +82,39 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", help="How many tasks to run at once.", show_default="1000", min=1)
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--app", "-A", metavar="PROJ", help="Celery app of a project to adopt; its configuration has the defaults."
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --app: Celery's pool, such as prefork or threads.")
+    ] = None,
     data_dir: DataDir = None,
     config: Config = None,
+    quiet: Quiet = False,
+    reload: Reload = False,
 ) -> None:
     """Run tasks. Any number of these may run on one store, on any number of machines."""
     chosen = {name: value for name, value in (("groups", groups), ("concurrency", concurrency)) if value is not None}
-    settings, _ = joined_settings(config, data_dir, {"worker": chosen} if chosen else None)
-    _run("worker", settings, {}, config)
+    overrides: dict[str, Any] = {"worker": chosen} if chosen else {}
+    if quiet:
+        overrides["task_lines"] = 0
+    if project is None and pool is not None:
+        raise SettingsError("--pool needs --app: without a project, tasks run on the platform's own pool")
+
+    def read() -> Settings:
+        if project is None:
+            return joined_settings(config, data_dir, overrides)[0]
+        # The project says where the store is.
+        return load_settings(config, {**overrides, "data_dir": None if data_dir is None else str(data_dir)})
+
+    settings = read()
+    if reload:
+        raise typer.Exit(_run_reloaded(settings, config, read))
+    options = {} if project is None else {"app": project, "pool": pool, "overrides": overrides}
+    _run("worker", settings, options, config)
 
 
 def beat(data_dir: DataDir = None, config: Config = None) -> None:
@@ -99,7 +132,6 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     from celeriac.database.engine import shown
     from celeriac.database.migrating import migrate as run
     from celeriac.installation.run_file import find_installation
-    from celeriac.settings import load_settings
 
     settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})
     installation = find_installation(settings.data_dir)
@@ -110,8 +142,22 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     print_line(f"{shown(url)} is at version {after}" + ("" if before == after else f" (was: {before or 'empty'})"))
 
 
+def _run_reloaded(settings: Settings, config: Path | None, read: Callable[[], Settings]) -> int:
+    from celeriac.logs import configure_logging
+    from celeriac.up.parent_tie import watch_stdin
+    from celeriac.up.reloaded_worker import ReloadedWorker
+
+    watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    configure_logging(level=settings.log_level, form=settings.log_format, role="worker")
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    worker = ReloadedWorker(arguments, settings=settings, config=config_path(config), reread=read)
+    return asyncio.run(worker.run())
+
+
 def _run(name: str, settings: Settings, options: dict[str, Any], config: Path | None) -> None:
     from celeriac.logs import configure_logging
+    from celeriac.reload.own_changes import say_changes
+    from celeriac.reload.project_files import parent_pipe, report_imports
     from celeriac.up.parent_tie import watch_stdin
 
     watch_stdin()
@@ -121,14 +167,7 @@ def _run(name: str, settings: Settings, options: dict[str, Any], config: Path | 
     os.umask(int(settings.umask, 8))
     configure_logging(level=settings.log_level, form=settings.log_format, role=name)
     import_from_here()
-    raise typer.Exit(int(_load(name)(settings, options) or 0))
-
-
-def _load(name: str) -> Any:
-    found = entry_points(group=ENTRY_POINTS, name=name)
-    if not found:
-        raise SettingsError(f"this installation has no process {name!r}: reinstall it with pip install celeriac")
-    try:
-        return next(iter(found)).load()
-    except ModuleNotFoundError as exc:
-        raise SettingsError(f"the process {name!r} needs the package {exc.name}, which is not installed") from exc
+    report_imports()
+    if parent_pipe() is None:
+        say_changes(f"celeriac {name}", config_path(config) or Path("celeriac.yaml"))
+    raise typer.Exit(int(declared(PROCESSES, name)(settings, options) or 0))

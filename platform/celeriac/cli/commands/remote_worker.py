@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from celeriac.cli.options import Config
+from celeriac.cli.options import Config, Quiet
 from celeriac.errors import SettingsError
 from celeriac.installation.discovery import import_from_here
+from celeriac.installation.importing import importing
 
 
 def register(app: typer.Typer) -> None:
@@ -35,20 +37,29 @@ def remote_worker(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The name that operators see.")] = None,
     config: Config = None,
+    quiet: Quiet = False,
 ) -> None:
     """Receive the tasks of a group over a WebSocket and run them with a function. Needs no store and no Celery.
 
     Ctrl-C lets running tasks finish. A second Ctrl-C stops at once.
     """
-    from celeriac.logs import configure_logging
+    from celeriac.logs import configure_logging, writes_json
     from celeriac.remote_worker import RemoteWorker
     from celeriac.settings import load_settings
+    from celeriac.terminal.task_lines import lines_on
 
-    settings = load_settings(config)
+    settings = load_settings(config, {"task_lines": 0 if quiet else None})
     configure_logging(level=settings.log_level, form=settings.log_format, role="remote-worker")
     import_from_here()
     RemoteWorker(
-        url, _handler(target), group=group, token=token, concurrency=concurrency, models=model or (), name=name
+        url,
+        _handler(target),
+        group=group,
+        token=token,
+        concurrency=concurrency,
+        models=model or (),
+        name=name,
+        task_lines=lines_on(sys.stderr, most=settings.task_lines, as_json=writes_json(settings.log_format)),
     ).run()
 
 
@@ -57,10 +68,12 @@ def _handler(target: str) -> Any:
     if not separator or not module_name or not attribute:
         raise SettingsError(f"{target!r} is not a handler: write module:function, for example mymodule:handle")
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name is not None and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
-            raise SettingsError(f"there is no module {module_name!r} in this folder or on the path") from exc
+        with importing(module_name):
+            found: Any = importlib.import_module(module_name)
+    except SettingsError as exc:
+        missing = exc.__cause__
+        if isinstance(missing, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing.name}."):
+            raise SettingsError(f"there is no module {module_name!r} in this folder or on the path") from missing
         raise
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -1,46 +1,68 @@
-"""`celeriac submit`, `status`, `cancel` and `retry`, directly on the store and the history."""
+"""`celeriac submit`, `status`, `cancel` and `retry`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from celeriac import json_text
-from celeriac.cli.auditing import note
 from celeriac.cli.commands.bulk import Detach, DryRun, OneTask, act_on_many
 from celeriac.cli.commands.watch import watch_task
-from celeriac.cli.connection import local_types, on_tasks
+from celeriac.cli.completing import groups, task_ids, task_types
 from celeriac.cli.filters import filtered
-from celeriac.cli.options import Config, DataDir, Json, TaskId
+from celeriac.cli.ids import WHOLE_ID, whole_task_id
+from celeriac.cli.options import Json, TaskId, anywhere
 from celeriac.cli.output import indented, print_error, print_json, print_line, printable
-from celeriac.errors import (
-    InvalidSubmissionError,
-    Violation,
-)
-from celeriac.installation.discovery import joined_settings
-from celeriac.model import Status, Submitted, Task
+from celeriac.cli.reach.destination import Destination
+from celeriac.cli.reach.platform import AnyPlatform, Record
+from celeriac.cli.times import local
+from celeriac.errors import InvalidSubmissionError, JsonError, Violation
+from celeriac.model import OnUnmet, When
 from celeriac.task_filter import TaskFilter
-from celeriac.tasks.record import task_record
 from celeriac.tasks.request import read_request
-from celeriac.tasks.service import Tasks
+
+#: Members of a record that are moments.
+_MOMENTS: Final = ("created_at", "updated_at", "started_at", "finished_at", "run_at", "expires_at")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (submit, status, filtered(cancel), filtered(retry)):
-        app.command(rich_help_panel="Tasks")(command)
+    for command in (submit, status, why, filtered(cancel), filtered(retry)):
+        app.command(rich_help_panel="Tasks")(anywhere(command))
+
+
+def _on_unmet(incomplete: str) -> list[str]:
+    return [one.value for one in OnUnmet if one.value.startswith(incomplete)]
 
 
 def submit(
-    type_: Annotated[str, typer.Argument(metavar="TYPE", help="The task type; `celeriac types` lists them.")],
+    there: Destination,
+    type_: Annotated[
+        str,
+        typer.Argument(
+            metavar="TYPE",
+            help="The task type; `celeriac types` lists them.",
+            show_default=False,
+            autocompletion=task_types,
+        ),
+    ],
     payload: Annotated[
         str, typer.Option("--payload", "-p", metavar="JSON", help="A JSON object, @FILE, or - for standard input.")
     ] = "{}",
     queue: Annotated[
-        str | None, typer.Option(metavar="GROUP", help="The worker group.", show_default="the type's own")
+        str | None,
+        typer.Option(
+            "--group",
+            "-g",
+            "--queue",
+            metavar="GROUP",
+            help="Its group.",
+            show_default="the type's own",
+            autocompletion=groups,
+        ),
     ] = None,
     max_retries: Annotated[
         int | None,
@@ -58,6 +80,25 @@ def submit(
         str | None,
         typer.Option(metavar="DURATION", help="How long one attempt may run.", show_default="the type's own"),
     ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID[:WHEN]",
+            help="Start it when this task has completed; WHEN may also be failed or ended. Repeat the option to name"
+            " several.",
+            show_default=False,
+            autocompletion=task_ids,
+        ),
+    ] = None,
+    on_unmet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(OnUnmet),
+            help="With --after: what becomes of it if one of those tasks ends in another way.",
+            show_default="cancel",
+            autocompletion=_on_unmet,
+        ),
+    ] = None,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user that it belongs to.")] = None,
     metadata: Annotated[
         str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) that is stored with the task.")
@@ -69,8 +110,6 @@ def submit(
         bool, typer.Option("--watch", "-w", help="Follow the task to its end, as `celeriac watch` does.")
     ] = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """Submit a task and print its id.
 
@@ -86,70 +125,89 @@ def submit(
         "run_at": run_at,
         "expires": expires,
         "timeout": timeout,
+        "depends_on": [_dependency(one) for one in after] if after else None,
+        "on_unmet": on_unmet,
         "user_id": user_id,
         "metadata": None if metadata is None else read_json("metadata", metadata),
     }
-    request = read_request({name: value for name, value in written.items() if value is not None})
-    settings, url = joined_settings(config, data_dir)
+    document = {name: value for name, value in written.items() if value is not None}
+    read_request(document)  # what is wrong in it is said without a connection
 
-    async def work(tasks: Tasks) -> int:
-        submitted = await tasks.submit(request, idempotency_key=idempotency_key)
+    async def work(platform: AnyPlatform) -> int:
+        for dependency in document.get("depends_on", ()):
+            dependency["task"] = await whole_task_id(platform, dependency["task"])
+        submitted = await platform.tasks.submit(document, idempotency_key=idempotency_key)
         _print_submitted(submitted, as_json=as_json, one_line=watch)
-        return await watch_task(tasks, submitted.task_id, as_json=as_json) if watch else 0
+        return await watch_task(platform, submitted["task_id"], as_json=as_json) if watch else 0
 
-    raise typer.Exit(on_tasks(settings, url, work, types=local_types(settings)))
+    raise typer.Exit(there.run(work))
 
 
-def status(task_id: TaskId, as_json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
-    """Show a task's record, from the history if it is no longer in the store."""
-    settings, url = joined_settings(config, data_dir)
+def status(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
+    """Show a task's record, from the history if it is no longer in the store.
 
-    async def work(tasks: Tasks) -> tuple[Task, int | None]:
-        task = await tasks.find(task_id)
-        return task, await tasks.store.position(task) if task.status is Status.PENDING else None
+    For example:  celeriac status 59d985bf
+    """
 
-    task, position = on_tasks(settings, url, work)
+    async def work(platform: AnyPlatform) -> tuple[Record, Record]:
+        whole = await whole_task_id(platform, task_id)
+        task = await platform.tasks.find(whole)
+        return task, await platform.tasks.why(whole)
+
+    task, reasons = there.run(work)
     if as_json:
-        print_json(task_record(task))
-    else:
-        for line in record_lines(task, position):
-            print_line(line)
+        print_json(task)
+        return
+    for line in record_lines(task, reasons):
+        print_line(line)
+
+
+def why(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
+    """Say why a task waits: a pause, a limit, its place in the queue, no worker for it, …"""
+
+    async def work(platform: AnyPlatform) -> Record:
+        return await platform.tasks.why(await whole_task_id(platform, task_id))
+
+    found = there.run(work)
+    if as_json:
+        print_json(found)
+        return
+    for reason in found["reasons"]:
+        print_line(printable(reason["text"]))
+    if not found["reasons"]:
+        print_line(f"it does not wait: it is {found['status']}")
 
 
 def cancel(
+    there: Destination,
     chosen: TaskFilter,
     task_id: OneTask = None,
     dry_run: DryRun = False,
     detach: Detach = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """Cancel a task, or all that match. A waiting task is cancelled at once, a running one as soon as it can stop.
 
-    For example:  celeriac cancel --queue media --created-before 1h --dry-run
+    For example:  celeriac cancel --group media --created-before 1h --dry-run
     """
-    settings, url = joined_settings(config, data_dir)
     if task_id is None:
-        options = {"dry_run": dry_run, "detach": detach, "as_json": as_json}
-        raise typer.Exit(act_on_many("cancel", chosen, settings, url, **options))
+        raise typer.Exit(act_on_many("cancel", chosen, there, dry_run=dry_run, detach=detach, as_json=as_json))
     _one_or_many(chosen, dry_run=dry_run)
 
-    async def work(tasks: Tasks) -> Status:
-        reached = await tasks.cancel(task_id)
-        await note(tasks.store, "task.cancel", task_id)
-        return reached
+    async def work(platform: AnyPlatform) -> Record:
+        return await platform.tasks.cancel(await whole_task_id(platform, task_id))
 
-    reached = on_tasks(settings, url, work)
+    reached = there.run(work)
     if as_json:
-        print_json({"task_id": task_id, "status": reached.wire})
-    elif reached is Status.CANCELLED:
-        print_line(f"{task_id} is cancelled")
+        print_json(reached)
+    elif reached["status"] == "cancelled":
+        print_line(f"{reached['task_id']} is cancelled")
     else:
-        print_line(f"{task_id} was asked to stop and is still {reached.wire}")
+        print_line(f"{reached['task_id']} was asked to stop and is still {reached['status']}")
 
 
 def retry(
+    there: Destination,
     chosen: TaskFilter,
     task_id: OneTask = None,
     payload: Annotated[
@@ -161,11 +219,15 @@ def retry(
             help="With an id: a new payload, as JSON, @FILE, or - for standard input.",
         ),
     ] = None,
+    from_step: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP", help="With an id: forget this step of the task and all later ones. It may have completed."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     detach: Detach = False,
     as_json: Json = False,
-    data_dir: DataDir = None,
-    config: Config = None,
 ) -> None:
     """Run a failed or cancelled task again, or all failed tasks that match, with all attempts.
 
@@ -173,25 +235,33 @@ def retry(
 
     For example:  celeriac retry --type resize --finished-after 2h --dry-run
     """
-    settings, url = joined_settings(config, data_dir)
     if task_id is None:
         if payload is not None:
             raise InvalidSubmissionError([Violation("payload", "needs the id of one task: a filter has no payload")])
-        options = {"dry_run": dry_run, "detach": detach, "as_json": as_json}
-        raise typer.Exit(act_on_many("retry", chosen, settings, url, **options))
+        if from_step is not None:
+            raise InvalidSubmissionError([Violation("from_step", "needs the id of one task: a filter has no steps")])
+        raise typer.Exit(act_on_many("retry", chosen, there, dry_run=dry_run, detach=detach, as_json=as_json))
     _one_or_many(chosen, dry_run=dry_run)
     document = None if payload is None else read_json("payload", payload)
+    if document is not None and not isinstance(document, dict):
+        raise InvalidSubmissionError([Violation("payload", "must be a JSON object")])
 
-    async def work(tasks: Tasks) -> Status:
-        reached = await tasks.retry(task_id, payload=document)
-        await note(tasks.store, "task.retry", task_id)
-        return reached
+    async def work(platform: AnyPlatform) -> Record:
+        return await platform.tasks.retry(await whole_task_id(platform, task_id), document, from_step)
 
-    reached = on_tasks(settings, url, work, types=local_types(settings))
+    reached = there.run(work)
     if as_json:
-        print_json({"task_id": task_id, "status": reached.wire})
+        print_json(reached)
     else:
-        print_line(f"{task_id} is {reached.wire}")
+        print_line(f"{reached['task_id']} is {reached['status']}")
+
+
+def _dependency(text: str) -> dict[str, str]:
+    """Return a dependency as it is submitted from `ID` or `ID:WHEN`; an id may have colons of its own."""
+    task_id, colon, when = text.rpartition(":")
+    if colon and (when in {one.value for one in When} or WHOLE_ID.fullmatch(task_id)):
+        return {"task": task_id, "when": when}
+    return {"task": text}
 
 
 def _one_or_many(chosen: TaskFilter, *, dry_run: bool) -> None:
@@ -214,43 +284,55 @@ def read_json(name: str, text: str) -> Any:
         return json_text.read(text, source)
     except OSError as exc:
         raise InvalidSubmissionError([Violation(name, f"cannot read {source}: {exc.strerror}")]) from exc
-    except ValueError as exc:  # of the text or its encoding
-        raise InvalidSubmissionError([Violation(name, str(exc))]) from exc
+    except JsonError as exc:
+        raise InvalidSubmissionError([Violation(name, exc.problem if source == name else str(exc))]) from exc
+    except ValueError as exc:  # of the encoding
+        raise InvalidSubmissionError([Violation(name, f"{source} is not text in UTF-8")]) from exc
 
 
-def record_lines(task: Task, position: int | None = None) -> list[str]:
+def record_lines(task: Record, why: Record | None = None) -> list[str]:
     """Return a record as lines for people. Empty values are left out, the result comes last."""
-    record = task_record(task)
+    # The v1 API calls the group `queue`.
+    record = {"group" if name == "queue" else name: value for name, value in task.items()}
+    record.pop("waiting_for", None)  # the reasons say it
+    record["depends_on"] = _listed(record.pop("depends_on", None) or [])
     progress = record.pop("progress")
     result, payload, error = record.pop("result"), record.pop("payload"), record.pop("error")
-    if task.progress.timestamp_ms:
+    ended = record["status"] in ("completed", "failed", "cancelled")
+    if progress["percentage"] or progress["stage"] or progress["message"]:
         record["progress"] = f"{progress['percentage']}% {progress['stage']} {progress['message']}".rstrip()
-    if position is not None:
-        record["status"] += f" (number {position} in its queue)"
-    if task.cancel_requested and not task.status.final:
+    if record.pop("cancel_requested") and not ended:
         record["status"] += " (asked to stop)"
-    record["attempt"] = f"{task.attempt} of up to {task.max_retries + 1}"
-    record["metadata"] = json_text.encode(task.metadata).decode() if task.metadata else None
-    for name in ("max_retries", "cancel_requested"):
-        record.pop(name)
+    record["attempt"] = f"{record['attempt']} of up to {record.pop('max_retries') + 1}"
+    record["metadata"] = json_text.encode(record["metadata"]).decode() if record["metadata"] else None
+    for name in _MOMENTS:
+        if name in record:
+            record[name] = local(record[name])
     if error is not None:
         record["error"] = f"{error['code']}: {error['message']}"
     lines = [f"{name:<12} {printable(str(value))}" for name, value in record.items() if value is not None]
+    waits = () if why is None or why["status"] != task["status"] else why["reasons"]
+    at = next(i for i, line in enumerate(lines) if line.startswith("status ")) + 1
+    lines[at:at] = [f"{'' if i else 'waits':<12} {printable(reason['text'])}" for i, reason in enumerate(waits)]
     lines.append(f"payload      {indented(payload)}")
-    if task.status is Status.COMPLETED:
+    if record["status"] == "completed":
         lines.append(f"result       {indented(result)}")
+    if error is not None and record["status"] != "cancelled":
+        lines.append(f"why          celeriac log {printable(task['task_id'])} shows its log, with tracebacks")
     return lines
 
 
-def _print_submitted(submitted: Submitted, *, as_json: bool, one_line: bool) -> None:
+def _listed(dependencies: list[Record]) -> str | None:
+    """Return dependencies as `--after` takes them, the first ten; None without any."""
+    shown = [one["task"] if one["when"] == "completed" else f"{one['task']}:{one['when']}" for one in dependencies[:10]]
+    more = [f"and {len(dependencies) - 10} more"] if len(dependencies) > 10 else []
+    return ", ".join(shown + more) or None
+
+
+def _print_submitted(submitted: Record, *, as_json: bool, one_line: bool) -> None:
     if as_json:
-        answer = {"task_id": submitted.task_id, "status": submitted.status.wire, "created": submitted.created}
-        print_json({"event": "submitted", **answer} if one_line else answer, one_line=one_line)
+        print_json({"event": "submitted", **submitted} if one_line else submitted, one_line=one_line)
         return
-    print_line(submitted.task_id)
-    if not submitted.created:
+    print_line(submitted["task_id"])
+    if not submitted["created"]:
         print_error("nothing was submitted: this is the first task with that idempotency key")
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")

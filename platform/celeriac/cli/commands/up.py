@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from celeriac.cli.options import Config, DataDir
-from celeriac.settings import config_path, load_settings
+from celeriac.cli.options import Config, DataDir, Quiet, Reload, on_this_machine
+from celeriac.settings import Settings, config_path, load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command(rich_help_panel="Run")(up)
+    app.command(rich_help_panel="Run")(on_this_machine(up))
 
 
 def up(
@@ -35,6 +35,8 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow an address that other machines reach, without authentication.")
     ] = False,
+    quiet: Quiet = False,
+    reload: Reload = False,
 ) -> None:
     """Run everything on this machine: store, API, gRPC, worker, beat.
 
@@ -47,17 +49,30 @@ def up(
 
     # If a test has started it, it ends with the test's process, however that ends.
     watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    settings = load_settings(config, {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)})
-    if flower:
-        settings = settings.model_copy(update={"up": settings.up.model_copy(update={"flower": True})})
-    umask = os.umask(int(settings.umask, 8))
-    screen = Screen(as_json=settings.log_format == "json")
+    named = {"host": host, "port": port, "grpc_port": grpc_port, "data_dir": _text(data_dir)}
 
-    async def run() -> int:
-        return await Up(settings, config=config_path(config), insecure=insecure, screen=screen, umask=umask).run()
+    def read() -> Settings:
+        found = load_settings(config, {**named, "task_lines": 0 if quiet else None})
+        return found.model_copy(update={"up": found.up.model_copy(update={"flower": True})}) if flower else found
 
+    first = read()
+    umask = os.umask(int(first.umask, 8))
+    settings: Settings | None = first
+    screen = Screen()
+    code = 0
     try:
-        code = asyncio.run(run())
+        while settings is not None:
+            screen.as_json = settings.log_format == "json"
+            run = Up(
+                settings,
+                config=config_path(config),
+                insecure=insecure,
+                screen=screen,
+                umask=umask,
+                reread=read if reload else None,
+            )
+            code = asyncio.run(run.run())
+            settings = run.next_settings
     finally:
         screen.close()
     raise typer.Exit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from celeriac.database import schedule_tables as definition_tables  # noqa: F401 - its tables join the metadata
+from celeriac.database import schedule_tables, workflow_tables  # noqa: F401 - their tables join the metadata
 from celeriac.database.migrating import VERSION_TABLE
 from celeriac.database.task_tables import metadata
 

@@ -90,6 +90,7 @@ class DefinitionTable:
         group: str | None = None,
         trigger_type: str | None = None,
         source: str | None = None,
+        id_prefix: str | None = None,
         unended: bool = False,
         limit: int,
         cursor: str | None = None,
@@ -107,6 +108,9 @@ class DefinitionTable:
         ):
             if value is not None:
                 statement = statement.where(column == _plain(value))
+        if id_prefix is not None:
+            first = _plain(id_prefix)
+            statement = statement.where(_d.definition_id >= first, _d.definition_id < first + "\U0010ffff")
         if statuses:
             statement = statement.where(_d.status.in_([status.value for status in statuses]))
         if unended:

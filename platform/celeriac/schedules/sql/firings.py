@@ -32,7 +32,7 @@ _d: Final = definitions.c
 _f: Final = firings.c
 _PLANNED, _OPEN = FiringState.PLANNED.value, FiringState.OPEN.value
 _BUFFERED, _ENDED = FiringState.BUFFERED.value, FiringState.ENDED.value
-_FINAL: Final = [status.value for status in Status if status.final]
+_FINAL: Final = [status.stored for status in Status if status.final]
 
 #: A firing with its definition.
 Planned = tuple[Definition, Firing]

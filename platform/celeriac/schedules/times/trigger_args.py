@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -12,7 +13,8 @@ from celeriac.moments import FIRST, LAST, MAX_DELAY_S, bounded_ms
 from celeriac.schedules.definition import TaskTriggerType, moment_of
 from celeriac.schedules.times.cron import cron_of
 from celeriac.schedules.times.wall_clock import zone
-from celeriac.settings import ScheduleSettings
+from celeriac.settings import ScheduleSettings, parse_duration_s
+from celeriac.tasks.record import plain_number
 
 
 def checked_args(
@@ -43,6 +45,21 @@ def checked_args(
     return args
 
 
+def in_seconds(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trigger's arguments with those durations in seconds that are written `30s` or `1h30m`."""
+    found = {name: _seconds(value) if name in ("interval", "offset") else value for name, value in args.items()}
+    if isinstance(rules := found.get("rules"), list):
+        found["rules"] = [in_seconds(rule) if isinstance(rule, Mapping) else rule for rule in rules]
+    return found
+
+
+def _seconds(value: Any) -> Any:
+    # `checked_args` says what is wrong with another text.
+    with contextlib.suppress(ValueError):
+        return plain_number(parse_duration_s(value)) if isinstance(value, str) else value
+    return value
+
+
 def _check_loop(args: dict[str, Any], own: ScheduleSettings) -> None:
     _only(args, ("interval", "offset", "cron", "cron_expression", "rules", "timezone", "exclude"))
     _timezone(args)
@@ -65,7 +82,7 @@ def _check_loop(args: dict[str, Any], own: ScheduleSettings) -> None:
 def _check_rule(rule: dict[str, Any], own: ScheduleSettings, at: str) -> None:
     kinds = [name for name in ("interval", "cron", "cron_expression") if name in rule]
     if not kinds:
-        raise _wrong(f"{at}interval", "is required: seconds between two runs; or give `cron` instead")
+        raise _wrong(f"{at}interval", "is required: the time between two runs; or give `cron` instead")
     if len(kinds) > 1:
         raise _wrong(f"{at}{kinds[1]}", f"is not possible together with {kinds[0]}: give only one of them")
     value = rule[kinds[0]]
@@ -75,11 +92,11 @@ def _check_rule(rule: dict[str, Any], own: ScheduleSettings, at: str) -> None:
         _check_cron(value, own, f"{at}{kinds[0]}")
         return
     if not _is_number(value) or not 0 < value <= MAX_DELAY_S:
-        raise _wrong(f"{at}interval", "must be a number of seconds above zero, at most ten years")
+        raise _wrong(f"{at}interval", "must be a duration above zero, at most ten years: seconds, or 30s, 10m, 1h30m")
     if value < own.min_interval:
         raise _wrong(f"{at}interval", f"is shorter than this installation allows ({own.min_interval:g} s)")
     if "offset" in rule and not (_is_number(rule["offset"]) and 0 <= rule["offset"] < value):
-        raise _wrong(f"{at}offset", "must be a number of seconds from zero to below the interval")
+        raise _wrong(f"{at}offset", "must be a duration from zero to below the interval: seconds, or 30s, 10m")
 
 
 def _check_cron(value: Any, own: ScheduleSettings, at: str) -> None:

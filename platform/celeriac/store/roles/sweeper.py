@@ -9,10 +9,12 @@ from celeriac.store import keys
 from celeriac.store.labels import make_room
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
+from celeriac.store.unknown_tasks import unknown_tasks
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_S = 1.0
+_SENT_AGAIN = "group %s: sent %d lost messages again"
 #: Groups that one step looks at: of those that are awake, and of all. With more groups, a round takes several steps.
 _AWAKE_AT_ONCE = 200
 _OTHERS_AT_ONCE = 50
@@ -45,7 +47,9 @@ class Sweeper(Role):
             empty = None if self._broker_empty is None else await self._broker_empty(group)
             sent = await self._store.sweep(group, broker_empty=empty)
             if sent:
-                log.info("group %s: sent %d lost messages again", group, len(sent))
+                # What no worker of the group knows is said once, by the worker that received it.
+                unknown = group in {where for _, where in await unknown_tasks(self._store)}
+                log.log(logging.DEBUG if unknown else logging.INFO, _SENT_AGAIN, group, len(sent))
         if self._rounds % _ROUNDS_TO_ROOM == 0 and (folded := await make_room(self._store)):
             log.info("the counts of %d rarely used groups and types are added to those of others", folded)
         self._rounds += 1

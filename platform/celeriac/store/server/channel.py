@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celeriac.errors import StoreUnavailableError
-from celeriac.model import ATTEMPT_FAILED, Submission, Submitted, Task
+from celeriac.model import ATTEMPT_FAILED, Status, Submission, Submitted, Task
 from celeriac.settings import QueueSettings, StoreSettings
 from celeriac.store import keys
+from celeriac.store.owners import MOST_OWNED, owner_notes
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.server.answers import described, patient
 from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
-from celeriac.store.submit_call import submission_arguments, submitted
+from celeriac.store.submit_call import further_call_arguments, replacement_arguments, submission_arguments, submitted
 
 #: Attempts to reach a store that is away; with their pauses they take a little over ten seconds.
 _ATTEMPTS = 15
@@ -65,16 +66,43 @@ class StoreChannel:
         )
         _make_patient(self._reader)
 
-    def submit(self, submission: Submission, *, within_limits: bool = True) -> Submitted:
-        """Store a submission; raises `StoreUnavailableError`, and within limits `QueueFullError`."""
-        arguments = [
-            *self._leading[within_limits],
-            *submission_arguments(submission, self._settings[within_limits].queues, secrets.token_hex(8)),
-        ]
+    def submit(self, submission: Submission, *, within_limits: bool = True, nonce: str | None = None) -> Submitted:
+        """Store a submission; raises `StoreUnavailableError`, and within limits `QueueFullError`.
+
+        A replacement takes the place of the task that has its id, if there is one, and no limit refuses it.
+        Submissions with one `nonce` are the same one, which came again.
+        """
+        nonce = nonce or secrets.token_hex(8)
+        if submission.replacement:
+            outcome, status = self._call("replace", *replacement_arguments(submission, nonce))
+            if outcome != "unknown":
+                return Submitted(submission.task_id, Status(status), created=outcome == "created")
+        arguments = submission_arguments(submission, self._settings[within_limits].queues, nonce)
         with _reached():
-            replies = _run(self._redis, script("submit"), 0, *arguments)
-        reply = [part.decode() if isinstance(part, bytes) else part for part in replies[0]]
-        return submitted(submission, reply)
+            replies = _run(self._redis, script("submit"), 0, *self._leading[within_limits], *arguments)
+        return submitted(submission, _texts(replies[0]))
+
+    def submit_again(self, submission: Submission, nonce: str | None = None) -> Submitted | None:
+        """Store a further call of an id that has a record: it runs after the end of the task, even if that is to come.
+
+        `created` is false if the task waits, or if a further call is noted already; then nothing has changed. Returns
+        None if there is no record any more; raises `StoreUnavailableError`. `nonce`: see `submit`.
+        """
+        outcome, status = self._call("again", *further_call_arguments(submission, nonce or secrets.token_hex(8)))
+        if outcome == "unknown":
+            return None
+        return Submitted(submission.task_id, Status(status), created=outcome == "created")
+
+    def fail_replaced(self, task_ids: Sequence[str], message: str) -> list[str]:
+        """Fail those of the tasks that wait for the last part of what has replaced them; returns their ids.
+
+        Raises `StoreUnavailableError`.
+        """
+        return self._call("fail_replaced", message, *task_ids)
+
+    def _call(self, name: str, *arguments: Any) -> list[str]:
+        with _reached():
+            return _texts(_run(self._redis, script(name), 0, *self._limits, *arguments))
 
     def cancel_waiting(self, group: str, message: str) -> int:
         """Cancel all tasks that wait in a group now; returns how many. Raises `StoreUnavailableError`."""
@@ -92,6 +120,12 @@ class StoreChannel:
                     break
                 cancelled += ended
         return cancelled
+
+    def own_groups(self, app: str, groups: Iterable[str]) -> None:
+        """Note that these groups are of a Celery app (see `owners.py`); raises `StoreUnavailableError`."""
+        for_ms = round(self._settings[True].group_ownership * 1000)
+        with _reached():
+            _run(self._redis, script("note"), 1, keys.OWNERS, for_ms, MOST_OWNED, *owner_notes(app, groups))
 
     def find(self, task_id: str) -> Task | None:
         """Return the record, or None if there is none; raises `StoreUnavailableError`."""
@@ -121,6 +155,10 @@ class StoreChannel:
             if line.message == ATTEMPT_FAILED and line.attempt == attempt:
                 return str(line.data.get("traceback", ""))
         return ""
+
+
+def _texts(reply: Sequence[Any]) -> list[str]:
+    return [part.decode() if isinstance(part, bytes) else part for part in reply]
 
 
 def _task_from(task_id: str, found: Mapping[bytes, bytes]) -> Task | None:

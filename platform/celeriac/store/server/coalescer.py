@@ -21,7 +21,9 @@ MAX_ITEMS = 128
 #: A task's reports and log lines are written before its end, and its claim before its reports.
 ORDER = {
     name: rank
-    for rank, name in enumerate(["submit", "claim", "claim_remote", "progress", "delta", "log", "complete", "fail"])
+    for rank, name in enumerate(
+        ["submit", "claim", "claim_remote", "progress", "delta", "log", "note_step", "complete", "fail"]
+    )
 }
 
 #: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values).

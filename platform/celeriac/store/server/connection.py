@@ -87,8 +87,11 @@ class StoreConnection:
         #: Whether the server has the scripts, as far as this process knows.
         self._loaded = False
 
-    async def start(self) -> None:
-        """Check that the server answers and will not evict tasks; raises `SettingsError` if it may."""
+    async def start(self, *, warn: bool = True) -> None:
+        """Check that the server answers and will not evict tasks; raises `SettingsError` if it may.
+
+        `warn`: log what else an operator should change.
+        """
         info: dict[str, Any] = await self._patiently(lambda: self.redis.info())
         version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
         if version < MIN_VERSION:
@@ -99,7 +102,7 @@ class StoreConnection:
                 f"redis_url: the server's maxmemory-policy is {policy!r}, so it may evict accepted tasks;"
                 " set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
             )
-        if not info.get("aof_enabled"):
+        if warn and not info.get("aof_enabled"):
             log.warning(
                 "the store does not write an append-only file, so accepted tasks are lost if it dies;"
                 " set appendonly yes"
@@ -181,6 +184,10 @@ class StoreConnection:
 
     def _leading(self, called: Script) -> list[Any]:
         return [*self._limits, *self._before_items.get(called.name, ())]
+
+    async def run_one(self, name: str, *arguments: Any) -> Any:
+        """Run a script that handles one thing, outside the batches."""
+        return await self._one(name, *arguments)
 
     async def _one(self, name: str, *arguments: Any) -> Any:
         """Run a script that handles one thing, outside the batches."""

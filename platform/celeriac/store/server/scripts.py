@@ -1,7 +1,8 @@
 """The scripts of the store, read from `lua/`, and what each call of one begins with.
 
 Those of `lua/transitions/` change tasks and groups; each has the texts of `lua/shared/` in front that it uses. Those of
-`lua/reads/` change nothing, and those of `lua/plumbing/` move messages, roles and positions; both stand alone.
+`lua/reads/` change nothing, and those of `lua/plumbing/` move messages, roles and positions; both stand alone,
+apart from `WITH_PARTS`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from celeriac.settings import StoreSettings
 
 #: The files of `lua/shared/` in the order in which they build on each other.
 SHARED: Final = (
-    *("keys", "time", "groups", "batch", "counts", "record", "events"),
-    *("messages", "waiting", "limits", "queueing", "attempts"),
+    *("keys", "time", "groups", "batch", "counts", "record", "workflows", "events"),
+    *("messages", "waiting", "limits", "suspension", "queueing", "dependencies", "calls", "ends", "resuming"),
+    *("attempts", "cancelling", "repeating", "nodes", "submitting", "plans"),
 )
+#: The reads that need what transitions know. They take the same arguments.
+WITH_PARTS: Final = frozenset({"why"})
 _FOLDERS: Final = ("transitions", "reads", "plumbing")
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"\w+")
@@ -41,7 +45,7 @@ def script(name: str) -> Script:
     """Return the script `lua/*/NAME.lua`; a transition has those shared parts in front that it uses."""
     folder = next(folder for folder in _FOLDERS if name in _names_in(folder))
     source = _text(folder, name)
-    if folder == "transitions":
+    if folder == "transitions" or name in WITH_PARTS:
         source = "\n".join([*map(shared_part, parts_of(source)), source])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
@@ -58,11 +62,17 @@ def parts_of(source: str) -> list[str]:
     The server makes all functions of a script anew for each call: with all parts a short one takes twice its time.
     """
     parts: list[str] = []
+    words = _words(source)
     for part in reversed(SHARED):
-        if part == SHARED[0] or not _names_of(part).isdisjoint(_WORD.findall(_COMMENT.sub("", source))):
+        if part == SHARED[0] or not _names_of(part).isdisjoint(words):
             parts.insert(0, part)
-            source += shared_part(part)
+            words |= _words(shared_part(part))
     return parts
+
+
+@cache
+def _words(source: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(_COMMENT.sub("", source)))
 
 
 @cache
@@ -97,6 +107,8 @@ def limit_arguments(settings: StoreSettings) -> list[Any]:
         round(feeds.keep * 1000),
         feeds.max_ended,
         settings.max_log_lines,
+        round(settings.tell_within * 1000),
+        settings.workflows.max_events,
     )
     return [",".join(map(str, limits)), settings.max_global_events, round(settings.retention * 1000)]
 
@@ -111,6 +123,7 @@ def batch_arguments(settings: StoreSettings) -> dict[str, list[Any]]:
             settings.max_scheduled,
             settings.queues.max_groups,
             settings.queues.max_user_groups,
+            settings.workflows.max_nodes,
         ],
         "claim": [lease_ms],
         "notify": [
@@ -121,5 +134,6 @@ def batch_arguments(settings: StoreSettings) -> dict[str, list[Any]]:
         ],
         "claim_remote": [lease_ms],
         "delta": [settings.max_delta_bytes],
+        "note_step": [lease_ms, settings.steps.most, settings.steps.max_task_bytes],
         "remote_presence": [round(settings.presence * 1000), lease_ms],
     }

@@ -58,7 +58,7 @@ class PlatformActivity:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Changed tasks, newest change first, without payload and result; `left_out` counts what is missing."""
+    """Changed tasks, newest change first, without their large fields; `left_out` counts what is missing."""
 
     #: Id of the newest entry that was read: where to read on.
     position: str
@@ -232,7 +232,7 @@ class ActivityFeed(FeedReader):
 async def running_tasks(
     store: TaskStore, limit: int, *, most_bytes: int, user_id: str | None = None
 ) -> tuple[list[Task], int]:
-    """Return up to `limit` running tasks, the last started first, without payload and result.
+    """Return up to `limit` running tasks, the last started first, without their large fields.
 
     They have about `most_bytes` at most; the second value is how many were left out for that.
     With `user_id`, only tasks of this user. The cost grows with the running tasks or with the user's tasks, whichever
@@ -288,9 +288,9 @@ def _rate(at_ms: int, span_ms: int, now: StoreCounts, before: StoreCounts) -> Ac
         span_ms,
         submitted=more("submitted"),
         started=more("started"),
-        completed=more("finished", Status.COMPLETED),
-        failed=more("finished", Status.FAILED),
-        cancelled=more("finished", Status.CANCELLED),
+        completed=more("finished", Status.COMPLETED.stored),
+        failed=more("finished", Status.FAILED.stored),
+        cancelled=more("finished", Status.CANCELLED.stored),
     )
 
 

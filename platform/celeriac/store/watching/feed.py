@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from celeriac.model import Event
+from celeriac.model import Event, Workflow
 from celeriac.store import keys
 from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
+from celeriac.store.workflows import WorkflowStore
 
 #: Consumer group of the recorders on the global stream.
 GROUP: Final = "ledger"
@@ -20,6 +21,10 @@ GROUP: Final = "ledger"
 TIMELINE: Final = ("status", "progress")
 #: The kind of an event that is a line of a task's log. History keeps such lines beside the timeline.
 LOG: Final = "log"
+#: The kind of an event that is a step of a task: its fields are `name`, `began` (ms) and `result` (JSON).
+STEP: Final = "step"
+#: How the names of steps begin among what a task keeps.
+_STEP_NAME: Final = "step:"
 #: Most bytes of large fields, and most records, that are read at once.
 _PAGE_BYTES: Final = 8 * 1024**2
 _PAGE_RECORDS: Final = 500
@@ -37,6 +42,13 @@ class FeedEntry:
     task_id: str
     rev: int
     event: Event
+    #: The workflow that has changed as a whole, if it is such an event. It is of no task then.
+    workflow_id: str = ""
+
+    @classmethod
+    def unknown(cls) -> FeedEntry:
+        """Return what stands for an event that is not known."""
+        return cls("", "", -1, Event("0-0", "", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +155,7 @@ class EventFeed:
             ("TIME",), ("XLEN", keys.EVENTS), ("XINFO", "GROUPS", keys.EVENTS), ("HGETALL", keys.LEDGER), errors=True
         )
         now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
-        mine = None if isinstance(groups, Exception) else _group(groups)
+        mine = None if isinstance(groups, Exception) else group_of(groups)
         resyncing = "resync" in notes
         if mine is None:
             return _lag(int(length), now_ms, await self._first_after("-"), recording=False, resyncing=resyncing)
@@ -158,6 +170,10 @@ class EventFeed:
             first_pending = summary["min"] if isinstance(summary, dict) else summary[1]
             oldest = first_pending or oldest
         return _lag(int(waiting) + pending, now_ms, oldest, recording=True, resyncing=resyncing)
+
+    async def workflow(self, workflow_id: str) -> Workflow:
+        """Return a workflow as the store has it; raises `WorkflowNotFoundError`."""
+        return await WorkflowStore(self._store).get(workflow_id)
 
     # --- resynchronisation: what the stream no longer has is read from the records themselves
 
@@ -201,6 +217,16 @@ class EventFeed:
             for task_id, line_id, fields in await self._last({i: keys.log(i) for i in task_ids}, count)
         ]
 
+    async def steps_of(self, task_id: str) -> list[FeedEntry]:
+        """Return the steps of a task, as events of the kind `step`; the second number of an id is that of the step."""
+        kept = await self._store.kept(task_id)
+        return [
+            FeedEntry("", task_id, 0, Event(f"{one.noted_ms}-{one.number}", STEP, fields))
+            for name, one in kept.steps.items()
+            if name.startswith(_STEP_NAME)
+            for fields in [{"name": name.removeprefix(_STEP_NAME), "began": str(one.began_ms), "result": one.value}]
+        ]
+
     async def _last(self, streams: Mapping[str, str], count: int) -> list[tuple[str, str, dict[str, str]]]:
         """Return the last `count` entries of each task's stream, in order: (task id, stream id, fields)."""
         replies = await self._store.read(*(("XREVRANGE", key, "+", "-", "COUNT", count) for key in streams.values()))
@@ -230,7 +256,8 @@ def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
     number = int(rev) if rev.isdecimal() else 0
     # What an earlier version wrote names neither: its own id is as good, nobody else has it.
     event_id = fields.pop("event", entry_id)
-    return FeedEntry(entry_id, fields.pop("task_id", ""), number, Event(event_id, fields.pop("kind", ""), fields))
+    task_id, workflow_id = fields.pop("task_id", ""), fields.pop("workflow_id", "")
+    return FeedEntry(entry_id, task_id, number, Event(event_id, fields.pop("kind", ""), fields), workflow_id)
 
 
 def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str]]]:
@@ -240,7 +267,8 @@ def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str]]]:
     return [entry for _, entries in pairs for entry in entries]
 
 
-def _group(groups: Any) -> Mapping[str, Any] | None:
+def group_of(groups: Any) -> Mapping[str, Any] | None:
+    """Return what `XINFO GROUPS` says of the recorders, None if none has read yet."""
     for group in groups:
         if group["name"] == GROUP:
             found: Mapping[str, Any] = group

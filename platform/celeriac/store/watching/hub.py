@@ -117,6 +117,17 @@ class LiveHub:
 
         return read_on(self, [keys.live(task_id)], read, after, idle_s=idle_s)
 
+    def follow_workflow(
+        self, workflow_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield the events of a workflow after the stream id `after`, as `follow` does those of a task."""
+
+        async def read(after: str) -> FeedPage[Event]:
+            events = await self._store.workflow_events(workflow_id, after=after, count=page)
+            return FeedPage(events, events[-1].id if events else after, more=len(events) == page)
+
+        return read_on(self, [keys.live_workflow(workflow_id)], read, after, idle_s=idle_s)
+
     def follow_log(
         self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
     ) -> AsyncGenerator[LogLine | Task | None, None]:

@@ -13,14 +13,14 @@ from celeriac.store import keys
 from celeriac.store.records import worker_from_hash
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.previews import Preview, read_previews
 from celeriac.store.watching.wakeups import FeedPage
+from celeriac.task_fields import status_of
 
 #: The ids of remote workers.
 REMOTE_ID: Final = re.compile(r"W\d+-[0-9a-f]{8}\Z")
 #: Most bytes of payload and result that are shown.
 _SHOWN_BYTES: Final = 200
-#: Most records that one call reads.
-_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RemoteStatusChange:
 
     task_id: str
     at_ms: int
-    status: str
+    status: Status
     attempt: int
     worker: str
     code: str
@@ -41,7 +41,7 @@ class RemoteTaskPreview:
     """The beginning of a record; `payload` and `result` may be cut anywhere."""
 
     task_id: str
-    status: str
+    status: Status
     group: str
     owner: str
     attempt: int
@@ -87,7 +87,7 @@ class RemoteWatch:
             RemoteStatusChange(
                 task_id=fields.get("task_id", ""),
                 at_ms=int(entry_id.partition("-")[0]),
-                status=fields.get("status", ""),
+                status=status_of(fields.get("status", "")),
                 attempt=int(fields.get("attempt") or 0),
                 worker=fields.get("worker", ""),
                 code=fields.get("code", ""),
@@ -100,17 +100,8 @@ class RemoteWatch:
 
     async def previews(self, task_ids: Sequence[str]) -> dict[str, RemoteTaskPreview]:
         """Return the beginnings of those records that exist."""
-        source = script("previews").source
-        found: dict[str, RemoteTaskPreview] = {}
-        for start in range(0, len(task_ids), _PAGE):
-            ids = task_ids[start : start + _PAGE]
-            (rows,) = await self._store.read(
-                ("EVAL", source, len(ids), *(keys.task(task_id) for task_id in ids), _SHOWN_BYTES)
-            )
-            for task_id, row in zip(ids, rows, strict=True):
-                if row:
-                    found[task_id] = _preview(task_id, [field or "" for field in row])
-        return found
+        rows = await read_previews(self._store, task_ids, shown_bytes=_SHOWN_BYTES)
+        return {task_id: _preview(task_id, row) for task_id, row in rows.items()}
 
     async def cancel(self, task_id: str, message: str) -> Status:
         """Cancel a task; as `TaskStore.cancel`."""
@@ -122,10 +113,20 @@ class RemoteWatch:
         return bool(held)
 
 
-def _preview(task_id: str, row: Sequence[str]) -> RemoteTaskPreview:
-    status, group, owner, attempt, started_at, _, payload, result, code, message = row
+def _preview(task_id: str, row: Preview) -> RemoteTaskPreview:
     try:
-        started = datetime.fromisoformat(started_at) if started_at else None
+        started = datetime.fromisoformat(row.started_at) if row.started_at else None
     except ValueError:
         started = None
-    return RemoteTaskPreview(task_id, status, group, owner, int(attempt or 0), started, payload, result, code, message)
+    return RemoteTaskPreview(
+        task_id,
+        status_of(row.status),
+        row.group,
+        row.owner,
+        int(row.attempt or 0),
+        started,
+        row.payload,
+        row.result,
+        row.error_code,
+        row.error_message,
+    )

@@ -99,7 +99,7 @@ class Replies(FeedReader):
             if waiter.on_delta is not None:
                 attempt, _, number = code.partition(":")
                 waiter.on_delta(Delta(int(attempt), int(number), body))
-        elif kind == Status.COMPLETED and code == "large":
+        elif kind == Status.COMPLETED.stored and code == "large":
             self.wake([task_id])
         else:
             self._settle(task_id, CallEnd(Status(kind), code, body))

@@ -8,16 +8,17 @@ learns that its position was lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Protocol
 
 from celeriac.errors import CeleriacError
-from celeriac.model import stream_position
+from celeriac.model import Awaited, Status, stream_position
 from celeriac.settings import NotificationSettings
 from celeriac.store import keys
 from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
+from celeriac.store.suspension import awaited_from
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.wakeups import FeedReader
@@ -55,6 +56,8 @@ class TaskState:
     #: JSON; None if there is none, or if it is too long.
     result: str | None
     result_left_out: bool
+    #: What a WAITING task waits for.
+    waiting_for: tuple[Awaited, ...] = ()
 
 
 @dataclass(slots=True)
@@ -221,6 +224,10 @@ class UserFeeds(FeedReader):
             for task_id, reply in zip(some, replies[0], strict=True):
                 if reply[0]:
                     found[task_id] = _state(task_id, reply)
+        waiting = [task_id for task_id, state in found.items() if state.status == Status.WAITING.stored]
+        opened = await self._store.read(*(("HGETALL", keys.open_conditions(task_id)) for task_id in waiting))
+        for task_id, items in zip(waiting, opened, strict=True):
+            found[task_id] = replace(found[task_id], waiting_for=awaited_from(items))
         return found
 
     # --- the reader

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from celeriac.access.principal import Principal
 from celeriac.model import Status
 from celeriac.task_filter import TaskFilter
-from celeriac.tasks.registry import TaskType, TypeHooks, registry
+from celeriac.tasks.registry import registry
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType, TypeHooks
 
 #: The statuses that each action can change; a retry without a status means failed tasks.
-_CANCELLABLE: Final = (Status.SCHEDULED, Status.PENDING, Status.PROCESSING, Status.RETRYING)
+_CANCELLABLE: Final = (Status.WAITING, Status.SCHEDULED, Status.PENDING, Status.PROCESSING, Status.RETRYING)
 _RETRYABLE: Final = (Status.FAILED, Status.CANCELLED)
 
 
@@ -62,6 +63,8 @@ class _BulkHooks(TypeHooks):
     """A user's bulk operation reaches that user's tasks only, and other bulk operations only if the filter says so."""
 
     bulk_by_name_only = True
+    # Whose tasks it reaches is decided at the submission.
+    whole_payload = True
 
     def confined(self, payload: Mapping[str, Any], caller: Principal) -> Mapping[str, Any]:
         """Return the payload with the caller as the filter's `user_id`."""

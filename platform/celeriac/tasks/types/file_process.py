@@ -26,8 +26,9 @@ import celeriac.tasks.types.file_options  # noqa: F401 - registers the built-in 
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Delivery, Task
 from celeriac.settings import ChainStep, Settings
-from celeriac.tasks.registry import TaskType, TypeHooks, registry
+from celeriac.tasks.registry import registry
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType, TypeHooks
 from celeriac.tasks.types.processors import Processor, Processors, processors
 from celeriac.violations import no_such, unknown_names, violations_of
 
@@ -147,6 +148,8 @@ class _FileHooks(TypeHooks):
     """The file that a payload names is handed over with the task."""
 
     intake = FILES
+    # Which files it may read is decided at the submission.
+    whole_payload = True
 
     def check_without_intake(self, payload: FilePayload, delivery: Delivery) -> None:
         """Refuse an upload, and a file for a foreign program: both must be handed over."""

@@ -25,8 +25,9 @@ from pydantic import (
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.settings import GrpcServices, Settings
 from celeriac.settings.grpc_services import MAX_TIMEOUT_S
-from celeriac.tasks.registry import TaskType, registry
+from celeriac.tasks.registry import registry
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType
 from celeriac.violations import nearest, shown
 
 #: Message levels that protobuf parsers of most languages accept (C++, Python, Java: 100).

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from celeriac.model import Delivery
 from celeriac.settings import Settings
-from celeriac.tasks.registry import TaskType, TypeHooks, registry
+from celeriac.tasks.registry import registry
 from celeriac.tasks.retry import RetryPolicy
+from celeriac.tasks.task_type import TaskType, TypeHooks
 
 #: Name of the type.
 REMOTE: Final = "remote"

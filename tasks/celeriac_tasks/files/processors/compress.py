@@ -15,7 +15,7 @@ _LEVELS: Final = {"zstd": 3, "gzip": 6}
 _LONGEST_SUFFIX: Final = 16
 
 
-@processor("compress", options=CompressOptions, requires="zstandard")
+@processor("compress", options=CompressOptions, requires="celeriac[files]")
 def compress(job: FileJob, options: CompressOptions) -> dict[str, Any]:
     """Write `result.EXTENSION.zst` (or `.gz`); returns the sizes before and after, and their ratio."""
     suffix = job.source.suffix if job.source.suffix.isascii() and len(job.source.suffix) <= _LONGEST_SUFFIX else ""

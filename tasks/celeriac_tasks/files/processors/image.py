@@ -22,7 +22,7 @@ _SUFFIXES: Final = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 _LONGEST_EDGES: Final = {"jpeg": 65500, "webp": 16383}
 
 
-@processor("image", options=ImageOptions, requires="pillow")
+@processor("image", options=ImageOptions, requires="celeriac[files]")
 def image(job: FileJob, options: ImageOptions) -> dict[str, Any]:
     """Write `result.jpg` (`.png`, `.webp`); returns `width`, `height`, `format`, `notes`, and facts of the original.
 

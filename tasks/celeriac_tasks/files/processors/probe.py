@@ -10,7 +10,7 @@ from celeriac_tasks.files.pictures.opening import picture_facts
 from celeriac_tasks.files.refusals import UnsupportedMediaError
 
 
-@processor("probe", options=NoOptions, requires="imageio-ffmpeg", weight=0.5)
+@processor("probe", options=NoOptions, requires="celeriac[files]", weight=0.5)
 def probe(job: FileJob, options: NoOptions) -> dict[str, Any]:
     """Return `format`, `duration_s`, `size_bytes`, `bitrate_bps` and `streams`; for a picture, its format and size."""
     del options

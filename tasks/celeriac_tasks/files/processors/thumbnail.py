@@ -24,7 +24,7 @@ _PIXELS: Final = {"jpg": "yuvj420p", "png": "rgb24", "webp": "yuv420p"}
 _DEFAULT_PERCENT: Final = 10.0
 
 
-@processor("thumbnail", options=ThumbnailOptions, requires="imageio-ffmpeg", weight=1)
+@processor("thumbnail", options=ThumbnailOptions, requires="celeriac[files]", weight=1)
 def thumbnail(job: FileJob, options: ThumbnailOptions) -> dict[str, Any]:
     """Write `thumbnail.jpg` (`.png`, `.webp`); returns its `width` and `height`, `at_s`, and `notes`."""
     job.progress(0, "probing")

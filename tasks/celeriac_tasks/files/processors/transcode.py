@@ -20,7 +20,7 @@ _SHORTER_SHARE: Final = 0.03
 _BROKEN_SHARE: Final = 0.1
 
 
-@processor("transcode", options=TranscodeOptions, requires="imageio-ffmpeg", weight=18)
+@processor("transcode", options=TranscodeOptions, requires="celeriac[files]", weight=18)
 def transcode(job: FileJob, options: TranscodeOptions) -> dict[str, Any]:
     """Write `result.mp4`; returns its `duration_s`, `width`, `height`, `fps`, `size_bytes`, and facts of the source.
 

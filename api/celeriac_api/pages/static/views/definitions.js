@@ -42,24 +42,27 @@ function actions(item, after) {
   };
   const button = (text, onclick, kind = "") => h("button", { class: `button small submit-only ${kind}`, type: "button", onclick }, text);
   const status = item.status.toLowerCase();
-  if (item.read_only) return [h("span", { class: "chip" }, "read only")];
+  const owner = item.source === "code" ? `schedule= of ${item.metadata.code}` : "Celery's beat_schedule";
+  const readOnly = h("span", { class: "chip", title: `Change or remove it in ${owner}.` }, "read only");
   if (["completed", "cancelled", "failed"].includes(status)) return [];
   return [
     button("Run now", () => act("trigger", "An instance was started", { headers: { "Idempotency-Key": onceKey() } })),
     status === "paused"
       ? button("Resume", () => act("resume", "The definition was resumed"), "primary")
       : button("Pause", () => act("pause", "The definition was paused")),
-    button(
-      "Cancel",
-      async () =>
-        (await confirm({
-          title: "Cancel this definition?",
-          text: "It creates no more tasks, and its waiting and running tasks are cancelled.",
-          action: "Cancel definition",
-          danger: true,
-        })) && act("cancel", "The definition was cancelled"),
-      "danger",
-    ),
+    item.read_only
+      ? readOnly
+      : button(
+          "Cancel",
+          async () =>
+            (await confirm({
+              title: "Cancel this definition?",
+              text: "It creates no more tasks, and its waiting and running tasks are cancelled.",
+              action: "Cancel definition",
+              danger: true,
+            })) && act("cancel", "The definition was cancelled"),
+          "danger",
+        ),
   ];
 }
 
@@ -107,7 +110,7 @@ function runsAs(item) {
 }
 
 function nameOf(item) {
-  return item.name || preview(typeof item.content === "string" ? item.content : item.content?.title, 80) || item.task_def_id;
+  return item.name || preview(typeof item.content === "string" ? item.content : item.content?.title, 80) || item.task?.type || item.task_def_id;
 }
 
 export function show(root, place) {

@@ -8,7 +8,7 @@ import { TaskList } from "../tasklist.js";
 import { throttle } from "../ui.js";
 
 const TYPE = "remote";
-const TABS = { "": "All", "pending,scheduled,retrying": "Waiting", processing: "Running", completed: "Completed", failed: "Failed" };
+const TABS = { "": "All", "pending,waiting,scheduled,retrying": "Waiting", processing: "Running", completed: "Completed", failed: "Failed" };
 
 /** Return the request: the last message of a chat, or the data. */
 function request(payload) {

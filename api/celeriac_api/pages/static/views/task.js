@@ -2,16 +2,46 @@
 
 import { address, get, onceKey, post, segment } from "../api.js";
 import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
-import { ago, clockTime, duration, fullTime, jsonBlock, ranFor } from "../format.js";
+import { ago, clockTime, duration, fullTime, jsonBlock, number, ranFor, shortId } from "../format.js";
 import { live } from "../live.js";
+import { TaskFamily } from "../taskfamily.js";
 import { TaskLog } from "../tasklog.js";
+import { TaskParents } from "../taskparents.js";
+import { TaskSteps } from "../tasksteps.js";
 import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
+import { answerForm } from "./waits.js";
 
 const FINAL = ["completed", "failed", "cancelled"];
 /** How many events the timeline shows. In a long one, progress reports are left out first. */
 const EVENTS = 200;
 /** After this time a refused stream is opened again (ms). */
 const AGAIN_MS = 3000;
+/** A moment in a sentence, and how often a page asks why a task waits (ms). */
+const MOMENT = /\d{4}-\d\d-\d\dT[\d:.]+Z/g;
+const WHY_MS = 5000;
+/** How many of the tasks that it waits for are named. */
+const WAITS = 10;
+
+/** Return what a task waits for: links to tasks, signals, a moment. */
+function waitsFor(items) {
+  const words = { completed: "to complete", failed: "to fail", ended: "to end" };
+  const one = ({ task, when, signal, title, until }) =>
+    task
+      ? [h("a", { class: "mono", href: `#/tasks/${segment(task)}`, title: task }, task.slice(0, 8)), ` ${words[when] ?? when}`]
+      : signal
+        ? title || `the signal ${signal}`
+        : until && [h("time", { datetime: until, title: fullTime(until) }, fullTime(until))];
+  const shown = items.slice(0, WAITS).map((item) => h("div", {}, one(item)));
+  return items.length > WAITS ? [...shown, h("div", { class: "muted" }, `and ${number(items.length - WAITS)} more`)] : shown;
+}
+
+/** Return in a few words what a task waits for. */
+function waitWords(items) {
+  const [first] = items ?? [];
+  if (first?.signal) return `waits for an answer: ${first.title || first.signal}`;
+  if (first?.until) return `goes on ${ago(first.until)}`;
+  return "waits for other tasks";
+}
 
 export function show(root, { id, ending, me }) {
   const path = `tasks/${segment(id)}`;
@@ -22,6 +52,8 @@ export function show(root, { id, ending, me }) {
   let heard = false;
   let gone = false;
   let again = null;
+  /** Why it waits, in sentences. */
+  let why = [];
 
   const badge = statusBadge("pending");
   badge.hidden = true;
@@ -38,6 +70,10 @@ export function show(root, { id, ending, me }) {
   const result = h("div", { class: "body" });
   const resultCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Result"), h("span", { class: "actions" })), result);
   const log = new TaskLog(path);
+  const family = new TaskFamily();
+  const parents = new TaskParents();
+  const steps = new TaskSteps(path, retryFrom);
+  const question = h("section", { class: "card", hidden: true });
   const body = h(
     "div",
     { class: "task-body", hidden: true },
@@ -45,8 +81,11 @@ export function show(root, { id, ending, me }) {
       "div",
       { class: "stack" },
       progressCard,
+      question,
       error,
+      family.card,
       resultCard,
+      steps.card,
       log.card,
       h(
         "section",
@@ -111,7 +150,10 @@ export function show(root, { id, ending, me }) {
     drawProgress(progress);
     drawFacts();
     drawActions();
+    drawQuestion();
     log.follow(!FINAL.includes(status));
+    family.follow(task);
+    parents.follow(task.depends_on);
     error.hidden = !task.error && !task.damaged;
     if (task.damaged) {
       error.replaceChildren(h("header", {}, h("h2", {}, "This record is damaged")), h("div", { class: "body" }, h("p", { class: "error-text" }, task.damaged)));
@@ -156,6 +198,20 @@ export function show(root, { id, ending, me }) {
     }
   }
 
+  /** The form for an answer that the task waits for. One that a user fills in stays as it is. */
+  function drawQuestion() {
+    const asked = task.waiting_for?.find((one) => one.signal);
+    const key = asked ? JSON.stringify([task.attempt, asked]) : "";
+    if (question.dataset.key === key) return;
+    question.dataset.key = key;
+    question.hidden = !asked;
+    if (!asked) return question.replaceChildren();
+    return question.replaceChildren(
+      h("header", {}, h("h2", { class: "clip-lines" }, asked.title || asked.signal), asked.expires_at ? h("span", { class: "small muted" }, `until ${fullTime(asked.expires_at)}`) : null),
+      h("div", { class: "body" }, answerForm({ task_id: id, ...asked }, () => loadSoon())),
+    );
+  }
+
   function drawProgress(progress) {
     const shown = task.status === "completed" ? 100 : progress.percentage;
     // The progress of a task without a report is unknown, not zero.
@@ -165,13 +221,18 @@ export function show(root, { id, ending, me }) {
     setText(
       stage,
       [progress.stage, progress.message].filter(Boolean).join(" · ") ||
-        { pending: "waits for a worker", scheduled: `runs ${ago(task.run_at)}`, retrying: `tries again ${ago(task.run_at)}` }[task.status] ||
+        why.join(" · ") ||
+        { pending: "waits for a worker", waiting: waitWords(task.waiting_for), scheduled: task.run_at ? `runs ${ago(task.run_at)}` : "waits for what has replaced it", retrying: `tries again ${ago(task.run_at)}` }[task.status] ||
         "",
     );
     setBar(meter, shown, task.status);
   }
 
   function drawFacts() {
+    // A definition notes itself in the metadata; others may write there too.
+    const definition = task.metadata?.schedule?.task_def_id;
+    // A chain comes first, then its last link, whose record this becomes.
+    const replaced = [...new Set(events.map((event) => event.replaced_by).filter(Boolean))].slice(-WAITS);
     const fact = (name, value) =>
       value === null || value === undefined || value === false || value === "" || (Array.isArray(value) && !value.length)
         ? null
@@ -195,6 +256,14 @@ export function show(root, { id, ending, me }) {
           "Tags",
           task.tags.map((tag) => [h("a", { class: "chip", href: `#/tasks?tag=${segment(tag)}` }, h("span", { class: "clip", title: tag }, tag)), " "]),
         ),
+        fact("Workflow", task.workflow_id && [h("a", { href: `#/workflows/${segment(task.workflow_id)}`, class: "mono" }, shortId(task.workflow_id)), `, node ${task.node}`]),
+        fact("Definition", typeof definition === "string" && h("a", { href: `#/definitions/${segment(definition)}`, class: "mono", title: definition }, shortId(definition))),
+        fact("Depends on", task.depends_on && parents.element),
+        fact(
+          "Replaced by",
+          replaced.map((name) => h("div", { class: "mono" }, name)),
+        ),
+        fact("Waits for", task.waiting_for && waitsFor(task.waiting_for)),
         fact("Submitted", moment(task.created_at)),
         fact("Started", moment(task.started_at)),
         fact("Ended", moment(task.finished_at)),
@@ -224,6 +293,7 @@ export function show(root, { id, ending, me }) {
   function drawTimeline() {
     const words = {
       pending: "Waits for a worker",
+      waiting: "Waits",
       scheduled: "Scheduled",
       processing: "Started",
       retrying: "Attempt failed, will retry",
@@ -244,6 +314,7 @@ export function show(root, { id, ending, me }) {
                 h("b", {}, words[event.status] ?? event.status, event.attempt > 1 && event.status === "processing" ? ` (attempt ${event.attempt})` : ""),
                 h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
                 event.error ? h("p", {}, event.error.message.slice(0, 400)) : event.worker ? h("p", { class: "mono" }, event.worker) : null,
+                event.replaced_by ? h("p", {}, "Replaced by ", h("span", { class: "mono" }, event.replaced_by)) : null,
               )
             : h(
                 "li",
@@ -262,6 +333,17 @@ export function show(root, { id, ending, me }) {
   async function load() {
     task = await get(path);
     draw();
+    loadWhy().catch(() => {});
+    // Without a right to read them, or before the first one, the card is hidden.
+    steps.read(FINAL.includes(task.status)).catch(() => {});
+  }
+  async function loadWhy() {
+    // When it is due is shown relative to now.
+    const asked = ["pending", "waiting"].includes(task?.status) ? await get(`${path}/why`) : null;
+    const told = asked && asked.status === task.status ? asked.reasons.map((reason) => reason.text.replace(MOMENT, (at) => fullTime(at))) : [];
+    if (told.join() === why.join()) return;
+    why = told;
+    drawProgress(task.progress);
   }
   const loadSoon = throttle(() => load().catch(complain), 400);
 
@@ -363,6 +445,19 @@ export function show(root, { id, ending, me }) {
     }
   }
 
+  async function retryFrom(step) {
+    if (
+      await confirm({
+        title: `Run again from ${step}?`,
+        text: "This step and all later ones are forgotten, and run again. Earlier steps keep their results.",
+        action: "Retry",
+      })
+    ) {
+      const key = onceKey();
+      await act(() => post(`${path}/retry`, { from_step: step }, { headers: { "Idempotency-Key": key } }), "The task waits for a worker again");
+    }
+  }
+
   async function editAndRetry() {
     const changed = await dialog((close) => {
       const field = h("textarea", { class: "field", rows: 14, spellcheck: "false", "aria-label": "Payload", value: JSON.stringify(task.payload, null, 2) });
@@ -426,5 +521,6 @@ export function show(root, { id, ending, me }) {
   // The task may have changed before the stream was complete.
   ending(live.on("told", () => ((heard = true), task && ended && look().catch(() => {}))));
   const timer = setInterval(() => task && !document.hidden && (drawFacts(), FINAL.includes(task.status) || drawProgress(task.progress)), 1000);
-  ending(() => ((gone = true), clearInterval(timer), clearTimeout(again), source?.close(), log.end()));
+  const asking = setInterval(() => document.hidden || loadWhy().catch(() => {}), WHY_MS);
+  ending(() => ((gone = true), clearInterval(timer), clearInterval(asking), clearTimeout(again), source?.close(), log.end(), family.end(), parents.end()));
 }

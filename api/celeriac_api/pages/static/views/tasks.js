@@ -7,10 +7,10 @@ import { newTaskButton } from "../new-task.js";
 import { TaskList } from "../tasklist.js";
 import { debounce } from "../ui.js";
 
-const STATUSES = ["pending", "processing", "scheduled", "retrying", "completed", "failed", "cancelled"];
+const STATUSES = ["pending", "processing", "waiting", "scheduled", "retrying", "completed", "failed", "cancelled"];
 const SINCE = { "": "Any time", "15m": "Last 15 minutes", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days" };
 const SINCE_MS = { "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
-const NAMES = ["status", "type", "queue", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "q"];
+const NAMES = ["status", "type", "queue", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "workflow_id", "q"];
 
 /** Fill a row, or update the elements that it has already. */
 export function renderTask(task, row) {

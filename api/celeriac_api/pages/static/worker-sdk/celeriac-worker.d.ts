@@ -42,6 +42,8 @@ export interface RemoteTask<Data = any> {
   readonly attempt: number;
   /** How long it may take, where somebody said. */
   readonly timeoutMs: number | null;
+  /** The tasks that this one depends on, by id. */
+  readonly parents: Record<string, { status: string; result: unknown; error: { code: string; message: string; retryable: boolean } | null }>;
   readonly userId: string | null;
   /** Aborted when the task was cancelled, timed out, or this worker ends. */
   readonly signal: AbortSignal;

@@ -77,6 +77,7 @@ class RemoteTask {
     this.data = this.payload.data;
     this.attempt = message.attempt ?? 1;
     this.timeoutMs = message.timeoutMs ?? null;
+    this.parents = message.parents ?? {};
     this.userId = message.userId ?? null;
     this.#send = send;
   }
@@ -178,6 +179,23 @@ class Connection {
   }
 }
 
+/** Most ended tasks that have a line of their own per second. */
+const MOST_SHOWN = 200;
+
+/** Return in one line how a task ended: time, group, type, the first characters of its id, and the end. */
+function endOf(group, task, answer) {
+  const time = new Date().toTimeString().slice(0, 8);
+  const id = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(task.id) ? task.id.slice(0, 8) : task.id;
+  let said = `✓ ${answer.duration} ms`;
+  if (answer.type !== 'task_complete') {
+    const error = String(answer.error).replace(/[\p{C}\s]+/gu, ' ').slice(0, 200);
+    said = task.cancelled
+      ? `✗ cancelled after ${answer.duration} ms`
+      : `✗ ${error} — ${answer.retryable === false ? 'failed' : 'may run again'}`;
+  }
+  return `${time} ${group} remote ${id} ${said}`;
+}
+
 /** Connects, takes tasks, and reconnects. */
 export class RemoteWorker {
   #handler;
@@ -192,6 +210,7 @@ export class RemoteWorker {
   #executions = new Map();
   /** Results that may not have arrived, by task id: { answer, length }. */
   #kept = new Map();
+  #shown = { since: 0, ends: 0, more: 0 };
   #stopping = new AbortController();
   #ended = null;
   #wakers = new Set();
@@ -497,12 +516,28 @@ export class RemoteWorker {
     }
     task.flush();
     this.#executions.delete(task.id);
+    this.#showEnd(task, answer);
     const { following } = execution;
     if (following === null) this.#deliver(execution, answer);
     else if (following.connection === this.#connection) this.#given(following.connection, following.message);
     this.#announce();
     if (this.#connection !== null) this.#leaveWhenDone(this.#connection);
     this.#wake();
+  }
+
+  /** Show how a task ended in one line; the ends above a limit per second are summed up. */
+  #showEnd(task, answer) {
+    const now = performance.now();
+    if (now - this.#shown.since >= 1000) {
+      if (this.#shown.more > 0) this.#log('info', `+${this.#shown.more} more in a second`);
+      this.#shown = { since: now, ends: 0, more: 0 };
+    }
+    if (this.#shown.ends >= MOST_SHOWN) {
+      this.#shown.more += 1;
+      return;
+    }
+    this.#shown.ends += 1;
+    this.#log('info', endOf(this.#options.group, task, answer));
   }
 
   /** Return the message, or throw an error that says why it cannot be sent. */

@@ -47,9 +47,10 @@ end
 
 -- Count that an attempt started, and how long its task waited since `pending_ms` (no time, if that is not known).
 local function count_started(group, task_type) count('a' .. SEP .. group .. SEP .. task_type, 1) end
+local function count_waited(group, pending_ms) count_duration('w', SEP .. group, now_ms - (pending_ms or now_ms)) end
 local function count_start(group, task_type, pending_ms)
   count_started(group, task_type)
-  count_duration('w', SEP .. group, now_ms - (pending_ms or now_ms))
+  count_waited(group, pending_ms)
 end
 
 -- Count an attempt that ended and is not the last one: 'y' is to be retried, 'l' lost its worker.

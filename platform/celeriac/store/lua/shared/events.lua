@@ -33,6 +33,7 @@ local function append(id, user, rev, kind, ...)
   local entry = redis.call('XADD', key.task_events(id), 'MAXLEN', '~', max_task_events, '*', 'kind', kind, ...)
   redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'event', entry, 'kind', kind, ...)
   if user and user ~= '' then tell(user, id, entry, kind, ...) end
+  if kind == 'status' then note_status(id, ...) end
   return entry
 end
 

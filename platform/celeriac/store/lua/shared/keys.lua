@@ -1,15 +1,16 @@
 -- The arguments that all transitions share, and every key (the store's `keys.py` has the same ones; a test compares them).
 --
--- ARGV[1] five limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed (count), life
+-- ARGV[1] seven limits, joined by commas: events to keep of a task (count), messages to keep of a user's feed (count), life
 --         of a feed after its last message (ms), ended tasks to keep in a user's index (count), lines to keep of a task's
---         log (count)
+--         log (count), how long Celery may be told of an end (ms), events to keep of a workflow (count)
 -- ARGV[2] entries to keep in the global stream (count)
 -- ARGV[3] retention (ms) of an ended task whose record has none of its own
 -- ARGV[4..] see each script
 --
 -- Keys are built here from ids, so the scripts declare no KEYS. That rules out Redis Cluster, as kombu's transport does.
 
-local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log = string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+)$')
+local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log, tell_within_ms, max_workflow_events =
+  string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)$')
 local max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
 
 local key = {
@@ -28,6 +29,7 @@ local key = {
   ledger = 'celeriac:ledger',
   ledger_resync = 'celeriac:ledger:resync',
   cancels = 'celeriac:cancels',
+  ends = 'celeriac:ends',
   external = 'task:pending',
   outbox = 'celeriac:outbox',
   watched = 'celeriac:external',
@@ -37,10 +39,17 @@ local key = {
   deadlines = 'celeriac:deadlines',
   models = 'celeriac:models',
   mirror = 'celeriac:mirror',
+  owners = 'celeriac:owners',
+  unknown = 'celeriac:unknown',
   paused = 'celeriac:paused',
   resuming = 'celeriac:resuming',
   limits = 'celeriac:limits',
   limits_due = 'celeriac:limits:due',
+  untold = 'celeriac:untold',
+  suspended = 'celeriac:suspended',
+  releasing = 'celeriac:releasing',
+  steering = 'celeriac:steering',
+  waits = 'celeriac:waits',
 }
 function key.task(id) return 'task:' .. id end
 function key.task_events(id) return 'celeriac:events:' .. id end
@@ -59,4 +68,17 @@ function key.remote_wake(group) return 'celeriac:remote-wake:' .. group end
 function key.limited(group) return 'celeriac:limited:' .. group end
 function key.gateways(group) return 'celeriac:gateways:' .. group end
 function key.granted(gateway) return 'celeriac:granted:' .. gateway end
+function key.open_conditions(id) return 'celeriac:open:' .. id end
+function key.dependants(id) return 'celeriac:dependants:' .. id end
+function key.workflow(id) return 'celeriac:workflow:' .. id end
+function key.workflow_nodes(id) return 'celeriac:workflow-nodes:' .. id end
+function key.workflow_states(id) return 'celeriac:workflow-states:' .. id end
+function key.workflow_groups(id) return 'celeriac:workflow-groups:' .. id end
+function key.workflow_events(id) return 'celeriac:workflow-events:' .. id end
+function key.live_workflow(id) return 'celeriac:live-workflow:' .. id end
+function key.workflow_plan(id) return 'celeriac:workflow-plan:' .. id end
+function key.workflow_orders(id) return 'celeriac:workflow-orders:' .. id end
+function key.waits_of(user) return 'celeriac:waits:' .. user end
+function key.steps(id) return 'celeriac:steps:' .. id end
+function key.signals(id) return 'celeriac:signals:' .. id end
 function key.replies(process) return 'celeriac:replies:' .. process end

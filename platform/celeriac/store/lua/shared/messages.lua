@@ -40,11 +40,21 @@ local function summary_of(payload, secret_fields)
 end
 
 -- The Celery message of a task: its own, if Celery published it, else one of ours. `seq` makes its delivery unique.
--- `t`: type, queue, priority, attempt, message, payload, secret_fields
+-- Its retries do not count the attempts of calls that had the id before. If a kept message is not the first one, the
+-- header `celeriac-edition` says which it is.
+-- `t`: type, queue, priority, attempt, attempts_before, resumes, edition, message, payload, secret_fields
 local function message_of(t, seq)
-  local attempt, message = t.attempt or '0', t.message
-  if message then return (string.gsub(message, '"retries": ?%d+', '"retries": ' .. attempt, 1)) end
-  return celery_message(t.id, t.type, t.queue, 9 - (tonumber(t.priority or 0) or 0), attempt, summary_of(t.payload or '', t.secret_fields), seq)
+  local retries, message = t.attempt or '0', t.message
+  if t.attempts_before then retries = int(tonumber(retries) - tonumber(t.attempts_before)) end
+  if t.resumes then retries = int(tonumber(retries) - 1) end
+  if message then
+    -- The headers come first, so this is found at once. What is as it should be is not copied: it may be long.
+    local from, to, noted = string.find(message, '"retries": ?(%d+)')
+    if not from or (noted == retries and not t.edition) then return message end
+    local edition = t.edition and ', "celeriac-edition": ' .. t.edition or ''
+    return string.sub(message, 1, from - 1) .. '"retries": ' .. retries .. edition .. string.sub(message, to + 1)
+  end
+  return celery_message(t.id, t.type, t.queue, 9 - (tonumber(t.priority or 0) or 0), retries, summary_of(t.payload or '', t.secret_fields), seq)
 end
 
 -- Push to a list at the end that is read next (`front`) or last; false when the key holds something else.

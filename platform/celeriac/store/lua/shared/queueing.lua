@@ -2,8 +2,11 @@
 
 -- Move a stored task to PENDING and send its message, unless it is held back. The caller has checked the status.
 -- `hints` counts the messages that may be out: one more with each sent, one less with each that came to a claim.
-local function enqueue(id, front)
-  local t = read(id, {'hints', 'user_id', unpack(FIELDS_OF_A_HINT)})
+-- One that needs no worker begins to wait instead. `...`: further fields of the event, name and value.
+local function enqueue(id, front, ...)
+  local t = read(id, {'hints', 'user_id', 'awaits', 'workflow_id', 'node', unpack(FIELDS_OF_A_HINT)})
+  note_node(id, t.workflow_id, t.node)
+  if t.awaits then return begin_to_wait(t) end
   local seq = take_seq(1)
   local score = waiting_score(tonumber(t.priority or 0) or 0, front, seq)
   local held = withheld(id, t.queue, t.delivery or '', score)
@@ -12,7 +15,7 @@ local function enqueue(id, front)
   redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', now, 'hinted_ms', now,
     'hints', int(tonumber(t.hints or 0) + (held and 0 or 1)))
   if not held then hint(t, front, seq) end
-  emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)))
+  emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)), ...)
 end
 
 -- Put a task of a group to sleep until `due_ms`, as SCHEDULED or RETRYING.
@@ -22,7 +25,7 @@ local function delay(id, group, status, due_ms)
   redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text, 'run_at', rfc3339(due_ms))
 end
 
--- Take a task out of every index that its status puts it in. `t`: status, queue, delivery
+-- Take a task out of every index that its status puts it in. `t`: status, queue, delivery, user_id
 local function unindex(t)
   local id, status, queue = t.id, t.status, t.queue
   if status == 'PROCESSING' then
@@ -36,5 +39,7 @@ local function unindex(t)
   elseif status == 'SCHEDULED' or status == 'RETRYING' then
     change('ZREM', key.delayed, id)
     count_delayed(queue, -1)
+  elseif status == 'WAITING' then
+    end_wait(t)
   end
 end

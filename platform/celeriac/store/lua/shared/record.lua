@@ -22,5 +22,25 @@ end
 -- The revision after `rev`, which is false if a foreign program wrote the record.
 local function next_rev(rev) return int(tonumber(rev or 0) + 1) end
 
+-- A record stays, with its events and its log, until it is given a time to live.
+local function keep(id)
+  redis.call('PERSIST', key.task(id))
+  redis.call('PERSIST', key.task_events(id))
+  redis.call('PERSIST', key.log(id))
+  redis.call('PERSIST', key.steps(id))
+  redis.call('PERSIST', key.signals(id))
+end
+
+-- A record and its events leave the store after this time (ms, text), and so do its log, and its steps and signals, if it has any.
+local function leave_after(id, kept_ms, has_log, has_kept)
+  redis.call('PEXPIRE', key.task(id), kept_ms)
+  redis.call('PEXPIRE', key.task_events(id), kept_ms)
+  if has_log then redis.call('PEXPIRE', key.log(id), kept_ms) end
+  if has_kept then
+    redis.call('PEXPIRE', key.steps(id), kept_ms)
+    redis.call('PEXPIRE', key.signals(id), kept_ms)
+  end
+end
+
 -- Whether a status is final. A task without a record (false) has not ended.
 local function is_final(status) return status == 'COMPLETED' or status == 'FAILED' or status == 'CANCELLED' end

@@ -27,3 +27,8 @@ end
 
 local now_text = rfc3339(now_ms)
 local now = int(now_ms)
+
+-- The moment (ms since the epoch) that a submission gives as such or as a time from now, nil if it gives neither.
+local function moment(at_ms, in_ms)
+  return tonumber(at_ms) or (in_ms ~= '' and now_ms + tonumber(in_ms) or nil)
+end

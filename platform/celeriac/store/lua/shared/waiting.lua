@@ -25,7 +25,8 @@ local function wake(group)
 end
 
 -- What `hint` looks at, besides what it is told.
-local FIELDS_OF_A_HINT = {'type', 'queue', 'priority', 'delivery', 'attempt', 'message', 'payload', 'secret_fields'}
+local FIELDS_OF_A_HINT = {'type', 'queue', 'priority', 'delivery', 'attempt', 'attempts_before', 'resumes', 'edition',
+  'message', 'payload', 'secret_fields'}
 
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority. `t`: FIELDS_OF_A_HINT.
 -- Returns false if that was impossible: a submission is refused then; for a task that is stored it is a lost message like any

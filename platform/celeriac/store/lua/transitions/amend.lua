@@ -17,6 +17,8 @@ if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or 
 for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', task, ARGV[i]) else redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 end
+-- A message of before is refused from now on.
+redis.call('HINCRBY', task, 'edition', 1)
 if expires_ms == '' then
   redis.call('HDEL', task, 'expires_ms', 'expires_at')
 else

@@ -1,26 +1,14 @@
 -- Cancel a task: at once while it waits; while it runs, leave a mark and wake its worker.
 --
 -- ARGV[4] id (text)   ARGV[5] message (text), '' for one that says whether the task has run before
+-- ARGV[6] 'at_once' = also while it runs: what its worker still says does not count. 'spare' = not while it runs: this attempt
+-- may end, but no other one follows. Else '' or absent
 --
 -- Returns {status before, status after}; {'', ''} if there is no such task.
 
-local id, message = ARGV[4], ARGV[5]
+local id, message, at_once, spare = ARGV[4], ARGV[5], ARGV[6] == 'at_once', ARGV[6] == 'spare'
 
-local t = read(id, {'cancel_requested', unpack(FIELDS_OF_AN_END)})
-local status = t.status
-if not status then return {'', ''} end
-if status == 'PROCESSING' then
-  if not t.cancel_requested then redis.call('HSET', key.task(id), 'cancel_requested', now_text, 'updated_at', now_text) end
-  redis.call('PUBLISH', key.cancels, id)
-  return {status, status}
-end
-if status == 'SCHEDULED' or status == 'PENDING' or status == 'RETRYING' then
-  if t.delivery == 'external' then redis.call('LREM', key.external, 0, id) end
-  if message == '' then
-    local ran = (tonumber(t.attempt) or 0) > 0
-    message = ran and 'cancelled while it waited for its next attempt' or 'cancelled before it ran'
-  end
-  settle(t, 'CANCELLED', false, {'cancelled', message, '0'})
-  return {status, 'CANCELLED'}
-end
-return {status, status}
+local t = read(id, FIELDS_OF_A_CANCELLATION)
+local before = t.status
+if not before then return {'', ''} end
+return {before, cancel_task(t, message, at_once, spare)}

@@ -1,12 +1,16 @@
 -- Claim tasks for execution: PENDING -> PROCESSING, next attempt, new fence, lease.
 --
 -- ARGV[4] lease (ms)
--- ARGV[5..] 3 values per claim: 1 id (text)   2 worker id (text)   3 fence (unique text of this call)
+-- ARGV[5..] 4 values per claim: 1 id (text)   2 worker id (text)   3 fence (unique text of this call)
+--   4 the edition of the message (count, 0: the first one), '' if the message has nothing that the record may change
 --
 -- Returns one array per claim: {'go', type, group, payload (JSON), attempt (count), max_retries (count), attempts_allowed
--- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, original_file_path|false} |
--- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), or
--- 'remote' (see claim_remote.lua).
+-- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, original_file_path|false, depends_on (JSON)|false,
+-- '1' if the attempt before was lost or given back, else false; attempts of earlier calls of this id (count)|false;
+-- workflow_id|false, node|false; noted|false (whether it has steps or signals); how long the attempt ran before it was suspended
+-- (ms)|false} |
+-- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), 'remote'
+-- (see claim_remote.lua), or 'replaced' (another call took the place of the message's, see replace.lua, again.lua and amend.lua).
 -- A repeated call with the same fence gets the same answer.
 
 local lease_ms = tonumber(ARGV[4])
@@ -55,11 +59,13 @@ local function add(ids_of, group, id)
 end
 
 -- Named variables, not a table: of all scripts this one and complete.lua run most often.
-return each(5, 3, function(id, worker, fence)
+return each(5, 4, function(id, worker, fence, called)
   local status, queue, task_type, attempt, rev, user_id, expires_ms, run_at, pending_ms, delivery, holder, hints, priority,
-    payload, max_retries, attempts_allowed, metadata, timeout_ms, original_file_path =
+    payload, max_retries, attempts_allowed, metadata, timeout_ms, original_file_path, edition, attempts_before, depends_on,
+    redelivered, workflow_id, node, noted, resumes =
     fields(id, 'status', 'queue', 'type', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms', 'delivery', 'fence',
-      'hints', 'priority', 'payload', 'max_retries', 'attempts_allowed', 'metadata', 'timeout_ms', 'original_file_path')
+      'hints', 'priority', 'payload', 'max_retries', 'attempts_allowed', 'metadata', 'timeout_ms', 'original_file_path',
+      'edition', 'attempts_before', 'depends_on', 'redelivered', 'workflow_id', 'node', 'noted', 'resumes')
   hints = tonumber(hints or 0)
   local granted, reason = status == 'PROCESSING' and holder == fence, status or 'unknown'
 
@@ -68,7 +74,10 @@ return each(5, 3, function(id, worker, fence)
     change('ZADD', key.leases, lease_until, id)
   elseif status == 'PENDING' and delivery == 'remote' then
     reason = 'remote'
-  elseif status == 'PENDING' and expires_ms and tonumber(expires_ms) <= now_ms and tonumber(attempt or 0) == 0 then
+  elseif status == 'PENDING' and called ~= '' and tonumber(called) ~= tonumber(edition or 0) then
+    reason = 'replaced'
+  elseif status == 'PENDING' and expires_ms and tonumber(expires_ms) <= now_ms
+    and tonumber(attempt or 0) == tonumber(attempts_before or 0) then
     settle(read(id, FIELDS_OF_AN_END), 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
     reason = 'expired'
   elseif status == 'PENDING' and paused[queue] then
@@ -88,13 +97,13 @@ return each(5, 3, function(id, worker, fence)
     if limits[queue] then change('ZREM', key.limited(queue), id) end
     attempt = start({
       id = id, status = status, queue = queue, type = task_type, attempt = attempt, rev = rev, user_id = user_id,
-      expires_ms = expires_ms, run_at = run_at, pending_ms = pending_ms,
+      expires_ms = expires_ms, run_at = run_at, pending_ms = pending_ms, resumes = resumes, workflow_id = workflow_id, node = node,
     }, worker, lease_until, 'fence', fence, 'hints', hints > 1 and int(hints - 1) or '0')
   end
 
   if granted then
     return {'go', task_type, queue, payload, attempt, max_retries, attempts_allowed, user_id, metadata, timeout_ms,
-      original_file_path}
+      original_file_path, depends_on, redelivered == attempt and '1', attempts_before, workflow_id, node, noted, resumes}
   end
   if hints > 0 then redis.call('HINCRBY', key.task(id), 'hints', -1) end
   return {'refused', reason}

@@ -21,7 +21,8 @@ local FIRST, WIDTH = 8, 10
 local lease_ms, silence_ms, start_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- FIELDS_OF_A_START, FIELDS_OF_AN_END and what is decided by here.
-local FIELDS = {'notified', 'fence', 'progress_seq', 'error_code', 'expires_ms', 'run_at', 'pending_ms', unpack(FIELDS_OF_AN_END)}
+local FIELDS = {'notified', 'fence', 'progress_seq', 'error_code', 'expires_ms', 'run_at', 'pending_ms', 'resumes',
+  unpack(FIELDS_OF_AN_END)}
 
 -- A new run of `id`: its first, or the one after an end.
 local function register(t, holder, seq, task_type, group, user, metadata)
@@ -101,11 +102,11 @@ local function move(t, verb, holder, seq, worker, a, b, c)
     return {'ok', 'PROCESSING'}
   end
   if verb == 'complete' then
-    settle(t, 'COMPLETED', a)
+    settle(t, 'COMPLETED', a, nil, true)
   elseif verb == 'fail' then
-    settle(t, 'FAILED', false, {a, b, '0'})
+    settle(t, 'FAILED', false, {a, b, '0'}, true)
   else
-    settle(t, 'CANCELLED', false, {'cancelled', a, '0'})
+    settle(t, 'CANCELLED', false, {'cancelled', a, '0'}, true)
   end
   return {'ok', END_OF[verb]}
 end

@@ -1,5 +1,7 @@
--- Move what is due from the delayed set to its group: SCHEDULED | RETRYING -> PENDING. Let go what a rate of its group has held
--- until now.
+-- Move what is due from the delayed set to its group: SCHEDULED | RETRYING -> PENDING. What is WAITING for a time or a signal goes on
+-- if nothing else is open (see suspension.lua). Let go what a rate of its group has held
+-- until now. A replaced task whose last part has not come in time fails (see await_replacement.lua). Dependants of ended tasks
+-- that have not heard of the end do so now (see dependencies.lua).
 --
 -- ARGV[4] most tasks to move in this call (count)
 --
@@ -12,10 +14,17 @@ local LOOK_MS = 50
 
 local due = redis.call('ZRANGEBYSCORE', key.delayed, '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
+  if work_left <= 0 then break end
   redis.call('ZREM', key.delayed, id)
-  local t = read(id, {'status', 'queue'})
-  if t.queue then count_delayed(t.queue, -1) end
-  if t.status == 'SCHEDULED' or t.status == 'RETRYING' then enqueue(id, false) end
+  local t = read(id, {'replaced_by', 'due_ms', 'awaits', unpack(FIELDS_OF_AN_END)})
+  if t.status == 'WAITING' then
+    pass_time(t)
+  elseif t.status == 'SCHEDULED' and t.replaced_by then
+    settle(t, 'FAILED', false, {'replacement_failed', t.replaced_by .. ', which replaced this task, has not come to its end', '0'})
+  else
+    if t.queue then count_delayed(t.queue, -1) end
+    if t.status == 'SCHEDULED' or t.status == 'RETRYING' then enqueue(id, false) end
+  end
 end
 
 for _, group in ipairs(redis.call('ZRANGEBYSCORE', key.limits_due, '-inf', now, 'LIMIT', 0, most)) do
@@ -25,7 +34,9 @@ for _, group in ipairs(redis.call('ZRANGEBYSCORE', key.limits_due, '-inf', now, 
   if not noted and limits[group] and limits[group].every then look_at(group, now_ms + LOOK_MS) end
 end
 
-local next_ms = math.huge
+for _, parent in ipairs(redis.call('ZRANGE', key.releasing, 0, 9)) do release_dependants(parent) end
+
+local next_ms = redis.call('EXISTS', key.releasing) == 1 and now_ms or math.huge
 for _, index in ipairs({key.delayed, key.limits_due}) do
   local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
   if first[2] then next_ms = math.min(next_ms, tonumber(first[2])) end

@@ -65,7 +65,7 @@ end)
 each_of(key.expiring, due(key.expiring), function(id)
   local t = read(id, FIELDS_OF_AN_END)
   redis.call('ZREM', key.expiring, id)
-  if t.status == 'PENDING' or t.status == 'SCHEDULED' or t.status == 'RETRYING' then
+  if t.status and t.status ~= 'PROCESSING' and not is_final(t.status) then
     settle(t, 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
     expired = expired + 1
   end

@@ -12,7 +12,7 @@ local limit, offset = tonumber(ARGV[4]), tonumber(ARGV[5])
 local changes = 0
 
 -- FIELDS_OF_A_START, FIELDS_OF_AN_END and what the program writes.
-local FIELDS = {'expires_ms', 'run_at', 'pending_ms', 'finished_at', 'result', 'result_file_path', 'error_code', 'error_message',
+local FIELDS = {'expires_ms', 'run_at', 'pending_ms', 'resumes', 'finished_at', 'result', 'result_file_path', 'error_code', 'error_message',
   unpack(FIELDS_OF_AN_END)}
 
 local function done_with(id, queue)
@@ -76,8 +76,8 @@ local function follow(id)
     if not t.finished_at then ended(t, status) end
     done_with(id, t.queue)
   else
-    -- SCHEDULED and RETRYING are ours: it waits for its time and is handed over again then.
-    if status == 'SCHEDULED' or status == 'RETRYING' then done_with(id, t.queue) end
+    -- These are ours: it waits for its time, or for other tasks, and is handed over again then.
+    if status == 'SCHEDULED' or status == 'RETRYING' or status == 'WAITING' then done_with(id, t.queue) end
     return
   end
   changes = changes + 1

@@ -1,0 +1,1 @@
+"""A shop: a web application that leaves the work to tasks."""

@@ -1,0 +1,221 @@
+"""The client itself: what a program does with tasks and groups through the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Self, Unpack, overload
+from urllib.parse import quote
+
+from celeriac.calling.handle import AsyncTaskHandle
+from celeriac.calling.options import NewTask, Payload, TaskOptions, to_json
+from celeriac.calling.submittable import P, R, Submittable
+from celeriac.client.address import find_address
+from celeriac.client.charts import Chart, chart_of
+from celeriac.client.groups import group_call, group_of
+from celeriac.client.http.access import HttpAccess
+from celeriac.client.http.api import Api
+from celeriac.client.http.calls import BULK, DEAD, GROUPS, STATS, TASKS, WAITS, Call, idempotent, task_path
+from celeriac.client.http.retrying import Retrying
+from celeriac.client.inputs import FilterOptions, filter_document, filter_query, new_task_of
+from celeriac.client.outputs import member, step_of, task_of, wait_of
+from celeriac.client.submit_many import Batches
+from celeriac.client.workflows import AsyncClientWorkflows
+from celeriac.model import GroupStats, Status, Task
+from celeriac.signals.records import TaskStep, Wait
+
+#: Records of one page of a listing.
+_RECORDS: Final = 200
+
+
+class AsyncClient:
+    """Talks to the HTTP API from one event loop. Close it, or use it in an `async with`.
+
+    `url` defaults to `CELERIAC_URL`, else the `celeriac up` of the data folder (`CELERIAC_DATA_DIR`, else
+    `.celeriac` in the current folder), else `http://127.0.0.1:8000`; `token` defaults to `CELERIAC_TOKEN`.
+    `timeout` is how long one answer may take, in seconds. A request is sent again, up to `retries` times, if
+    the connection was lost or the answer says "not now"; its effect still happens only once.
+
+    Every method may raise `ApiUnavailableError`, `StoreUnavailableError` and `ApiError`.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, timeout: float = 15.0, retries: int = 8
+    ) -> None:
+        # Imported here, so that `import celeriac` does not import httpx: that takes 50 ms, which workers do not need.
+        from celeriac.client.http.wire import Wire, connect
+
+        address = find_address(url, token)
+        self.url = address.url
+        self._use(Api(address.url, Wire(lambda: connect(address, timeout)), Retrying(retries)))
+
+    def _use(self, api: Api) -> None:
+        self._api = api
+        #: Its tasks, for handles.
+        self.access = HttpAccess(api)
+        #: Graphs of tasks.
+        self.workflows = AsyncClientWorkflows(api)
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        await self._api.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @overload
+    async def submit(self, type: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def submit(self, type: Submittable[..., R], payload: Payload, /) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def submit(
+        self, type: str, /, payload: Payload | None = None, **options: Unpack[TaskOptions]
+    ) -> AsyncTaskHandle[Any]: ...
+
+    async def submit(self, type: str | Submittable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]:
+        """Submit a task; it is stored durably when this returns.
+
+        Either `submit("report", {"customer": 7}, delay="10m")`: the name of a type, a payload and options, or
+        `submit(report, customer=7)`: a type, or `report.options(delay="10m")`, and the arguments of its function.
+
+        Raises `InvalidSubmissionError`, `PayloadTooLargeError`, `QueueFullError`, and `TypeError` for arguments that
+        the function does not take.
+        """
+        task, read_result = new_task_of(type, args, kwargs)
+        return AsyncTaskHandle(self.access, *await self.access.submit(task), read_result)
+
+    async def submit_many(self, tasks: Iterable[NewTask]) -> Sequence[AsyncTaskHandle[Any]]:
+        """Submit any number of tasks in few requests; returns a handle for each, in their order.
+
+        Tasks are taken from the iterable as they are sent. Raises `BatchRefusedError` when all were sent and
+        some were refused; it says which, and the ids of the others.
+        """
+        batches = self._batches()
+        for batch in batches.of(tasks):
+            if not await batches.send(batch):
+                break
+        return self._handles(batches)
+
+    async def task(self, task_id: str) -> AsyncTaskHandle[Any]:
+        """Return the handle of a task of which only the id is known; raises `TaskNotFoundError`."""
+        return self._handle((task_id, await self._api.status(task_id)))
+
+    async def get(self, task_id: str) -> Task:
+        """Return a task's record; raises `TaskNotFoundError`."""
+        return await self.access.get(task_id)
+
+    def list(
+        self, *, sort: str = "-created_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
+    ) -> AsyncGenerator[Task]:
+        """Iterate over the records that match, newest first; reads page by page, at most `limit` records.
+
+        They come from the history, which is behind by less than a second. A payload or result above 64 KiB is
+        None here: `get` has it.
+        """
+        return self._records(TASKS, chosen, sort, limit)
+
+    def dead(
+        self, *, sort: str = "-finished_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
+    ) -> AsyncGenerator[Task]:
+        """Iterate over the tasks that failed for good, as `list` does."""
+        return self._records(DEAD, chosen, sort, limit)
+
+    async def signal(self, task_id: str, name: str, value: Any = None) -> datetime:
+        """Send a signal to a task that waits for it, or that will: any JSON value; returns when it was received.
+
+        The first one of a name counts. Raises `SignalReceivedError` for a further one, `TaskEndedError`,
+        `InvalidSubmissionError` for a value that does not fit the schema, and `TaskNotFoundError`.
+        """
+        path = f"{task_path(task_id)}/signals/{quote(name, safe='')}"
+        call = Call("POST", path, body=to_json(value), headers=idempotent(self._api.new_key()))
+        received = member(await self._api.document(call), "received_at", str)
+        return datetime.fromisoformat(received)
+
+    def waits(self, *, limit: int | None = None) -> AsyncGenerator[Wait]:
+        """Iterate over the signals that tasks wait for and that the caller may send, the oldest wait first."""
+        return self._api.items(WAITS, (), wait_of, page_size=_RECORDS, limit=limit)
+
+    def steps(self, task_id: str) -> AsyncGenerator[TaskStep]:
+        """Iterate over the steps whose results a task has stored, in the order in which they ended.
+
+        Raises `TaskNotFoundError`.
+        """
+        return self._api.items(f"{task_path(task_id)}/steps", (), step_of, page_size=_RECORDS)
+
+    async def stats(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        bucket: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+    ) -> Chart:
+        """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`."""
+        query = filter_query({"from": start, "to": end, "bucket": bucket, "type": type, "queue": queue})
+        return chart_of(await self._api.document(Call("GET", STATS, query=query)))
+
+    async def bulk(self, action: str, **chosen: Unpack[FilterOptions]) -> AsyncTaskHandle[Any]:
+        """Start to `"cancel"` or `"retry"` all tasks that match; returns the task that does it.
+
+        That task reports progress, and its result is `{matched, done, skipped, failed}`. Raises
+        `InvalidSubmissionError` if no condition is given.
+        """
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": False})
+        call = Call("POST", BULK, body=body, headers=idempotent(self._api.new_key()))
+        return self._handle(await self._api.act(call))
+
+    async def bulk_count(self, action: str, **chosen: Unpack[FilterOptions]) -> int:
+        """Return how many tasks `bulk` would change, without changing them."""
+        body = to_json({"action": action, "filter": filter_document(chosen), "dry_run": True})
+        return int(member(await self._api.document(Call("POST", BULK, body=body)), "matched", int))
+
+    async def groups(self) -> Sequence[GroupStats]:
+        """Return all groups, by name: how many tasks wait and run, how many workers, and any pause and limits."""
+        document = await self._api.document(Call("GET", GROUPS))
+        return [group_of(record) for record in member(document, "groups", list)]
+
+    async def group(self, name: str) -> GroupStats:
+        """Return one group; raises `GroupNotFoundError`."""
+        return group_of(await self._api.document(group_call("GET", name)))
+
+    async def pause_group(self, name: str, note: str = "") -> GroupStats:
+        """Pause a group: its tasks are accepted and wait, and those that run go on. Needs the scope `admin`.
+
+        This and the following methods return the group as it is then, and raise `GroupNotFoundError`.
+        """
+        return group_of(await self._api.document(group_call("POST", name, "/pause", {"note": note})))
+
+    async def resume_group(self, name: str) -> GroupStats:
+        """Let a paused group go on. Needs the scope `admin`."""
+        return group_of(await self._api.document(group_call("POST", name, "/resume")))
+
+    async def limit_group(
+        self, name: str, *, max_running: int | None = None, rate: str | None = None, note: str = ""
+    ) -> GroupStats:
+        """Limit a group across all its workers: tasks that run at once, and starts per time (`"100/m"`).
+
+        Replaces the limits that the group had. Needs the scope `admin`. Raises `InvalidSubmissionError` too.
+        """
+        wanted = {"max_running": max_running, "rate": rate, "note": note}
+        return group_of(await self._api.document(group_call("PUT", name, "/limits", wanted)))
+
+    async def unlimit_group(self, name: str) -> GroupStats:
+        """Remove the limits of a group. Needs the scope `admin`."""
+        return group_of(await self._api.document(group_call("DELETE", name, "/limits")))
+
+    def _records(self, path: str, chosen: Mapping[str, Any], sort: str, limit: int | None) -> AsyncGenerator[Task]:
+        query = (*filter_query(chosen), ("sort", sort))
+        return self._api.items(path, query, task_of, page_size=_RECORDS, limit=limit)
+
+    def _batches(self) -> Batches:
+        return Batches(self._api)
+
+    def _handles(self, batches: Batches) -> Sequence[AsyncTaskHandle[Any]]:
+        return [self._handle(answer) for answer in batches.answers()]
+
+    def _handle(self, answer: tuple[str, Status]) -> AsyncTaskHandle[Any]:
+        return AsyncTaskHandle(self.access, *answer)

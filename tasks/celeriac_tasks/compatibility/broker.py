@@ -1,0 +1,189 @@
+"""Rules on the broker: which one it is, and its options. A Redis broker is the store as well."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from kombu.utils.url import maybe_sanitize_url
+
+from celeriac_tasks.compatibility.finding import Examined, Finding, as_it_is, different, not_possible
+
+#: Schemes of a broker that is the store as well.
+_REDIS: Final = frozenset({"redis", "rediss", "redis+socket", "unix"})
+_RABBITMQ: Final = frozenset({"amqp", "amqps", "pyamqp", "pyamqps", "librabbitmq"})
+#: The scheme of our transport, as the address of an adopted app shows it.
+_OURS: Final = "celeriac_tasks.engine.brokers.transport"
+#: How redis-py names what kombu calls `CERT_REQUIRED`, ....
+_CERTIFICATES: Final[Mapping[Any, Any]] = {
+    "CERT_REQUIRED": "required", ssl.CERT_REQUIRED: "required",
+    "CERT_OPTIONAL": "optional", ssl.CERT_OPTIONAL: "optional",
+    "CERT_NONE": "none", ssl.CERT_NONE: "none",
+}  # fmt: skip
+
+#: The layout of kombu's lists on Redis, which the store's scripts share: the default of each option.
+_LAYOUT: Final[Mapping[str, Any]] = {
+    "global_keyprefix": "",
+    "priority_steps": [0, 3, 6, 9],
+    "sep": "\x06\x16",
+}
+#: Options of the acknowledgement emulation, which the lease of a record replaces.
+_ACKNOWLEDGEMENTS: Final = (
+    "visibility_timeout",
+    "ack_emulation",
+    "unacked_key",
+    "unacked_index_key",
+    "unacked_mutex_key",
+    "unacked_mutex_expire",
+    "unacked_restore_limit",
+    "unacked_restore_interval",
+    "unacked_restore_throttle",
+)
+
+
+def broker_urls(app: Any) -> list[str]:
+    """Return the addresses of the broker that the app publishes to; more than one if it may fail over."""
+    conf = app.conf
+    given = conf.broker_write_url or conf.broker_url or "amqp://"
+    parts = given if isinstance(given, list | tuple) else str(given).split(";")
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def on_redis(app: Any) -> bool:
+    """Return whether the broker of an app is a Redis or a Valkey, which can be its store as well."""
+    return _scheme(broker_urls(app)[0]) in _REDIS
+
+
+def store_url_of(app: Any) -> str | None:
+    """Return the URL of a Redis broker as the store reads it; None for another broker.
+
+    kombu and redis-py spell sockets and certificates in different ways; `broker_use_ssl` may have the latter too.
+    """
+    if not on_redis(app):
+        return None
+    parts = urlsplit(broker_urls(app)[0])
+    tls = app.conf.broker_use_ssl
+    options = {**dict(parse_qsl(parts.query)), **(tls if isinstance(tls, Mapping) else {})}
+    query = {name: _CERTIFICATES.get(value, value) for name, value in options.items()}
+    scheme = "unix" if parts.scheme == "redis+socket" else "rediss" if tls else parts.scheme
+    if scheme == "unix" and "virtual_host" in query:
+        query["db"] = query.pop("virtual_host")
+    text = parts._replace(scheme=scheme, query=urlencode(query, safe="/:")).geturl()
+    # `urlunsplit` leaves out the empty host of a socket.
+    return text if "://" in text else text.replace(":", "://", 1)
+
+
+def store_of_records(examined: Examined) -> Iterator[Finding]:
+    """Say where the records go: into the broker, or into a Redis beside it."""
+    conf = examined.app.conf
+    if not conf.broker_url and not conf.broker_write_url:
+        yield different(
+            "broker", "none is set, so the store becomes the broker: set broker_url or REDIS_URL to a Redis"
+        )
+        return
+    urls = broker_urls(examined.app)
+    scheme, shown = _scheme(urls[0]), maybe_sanitize_url(urls[0])
+    if scheme in _REDIS:
+        if examined.redis_url is None or examined.redis_url == store_url_of(examined.app):
+            yield as_it_is("broker", f"{shown} stays the broker, and holds the records too")
+        else:
+            where = maybe_sanitize_url(examined.redis_url)
+            yield not_possible(
+                "broker",
+                f"the broker {shown} and the store {where} are two servers: a record and its message are written in"
+                " one step, so leave out redis_url, or name the broker in it",
+            )
+    elif scheme == "sentinel":
+        yield not_possible(
+            "broker",
+            "sentinel:// is not supported: name the present master as redis://HOST:PORT/0, best by a name or a"
+            " virtual address that follows a failover",
+        )
+    elif scheme == "memory":
+        yield not_possible(
+            "broker", "memory:// ends with its process: set broker_url to a Redis, such as redis://localhost:6379/0"
+        )
+    else:
+        name = "RabbitMQ" if scheme in _RABBITMQ else f"the broker {scheme}://"
+        if examined.redis_url is None:
+            yield not_possible(
+                "broker",
+                f"{name} carries the messages, and the records need a Redis or Valkey beside it: set REDIS_URL, or"
+                " write adopt(app, redis_url='redis://localhost:6379/0')",
+            )
+        elif scheme in _RABBITMQ:
+            yield as_it_is("broker", f"RabbitMQ carries the messages; {_records_in(examined)}")
+        else:
+            yield different(
+                "broker",
+                f"{name} carries the messages, and {_records_in(examined)}; only Redis and RabbitMQ are tested, so"
+                " try it before you rely on it",
+            )
+
+
+def several_brokers(examined: Examined) -> Iterator[Finding]:
+    """Refuse settings by which records and messages would go to different servers."""
+    conf = examined.app.conf
+    read, write = conf.broker_read_url, conf.broker_write_url
+    if on_redis(examined.app):
+        if (read or write) and read != write:
+            yield not_possible(
+                "broker_read_url",
+                "reads and writes go to different servers, but the store is one server: set broker_url alone",
+            )
+        if len(urls := broker_urls(examined.app)) > 1:
+            yield not_possible(
+                "broker_url",
+                f"names {len(urls)} servers, but the store is one server: set broker_url to one of them, best by a"
+                " name or a virtual address that follows a failover",
+            )
+    transport = conf.broker_transport
+    if transport and not str(transport).startswith(_OURS) and transport not in _REDIS | _RABBITMQ:
+        if on_redis(examined.app):
+            yield not_possible(
+                "broker_transport", f"{transport!r:.100} would not make records: remove the setting, the URL suffices"
+            )
+        else:
+            yield as_it_is("broker_transport", f"{transport!r:.100} stays the transport of the messages")
+
+
+def transport_options(examined: Examined) -> Iterator[Finding]:
+    """Say which options of the transport have no effect, or cannot be honoured."""
+    if not on_redis(examined.app):
+        return
+    options = dict(examined.app.conf.broker_transport_options or {})
+    for name, default in _LAYOUT.items():
+        if name in options and _plain(options[name]) != default:
+            yield not_possible(
+                f"broker_transport_options.{name}",
+                f"the store's scripts know the lists of kombu's default layout only: remove {name}"
+                + (", and use a database of its own (redis://HOST/1) instead" if name == "global_keyprefix" else ""),
+            )
+    # An app that is adopted already has `ack_emulation` off.
+    found = [name for name in _ACKNOWLEDGEMENTS if options.get(name)]
+    if found:
+        yield different(
+            f"broker_transport_options.{found[0]}",
+            "has no effect: a task that is lost with its worker runs again as soon as its lease (`lease`, 15 s) has"
+            " run out",
+        )
+    if "queue_order_strategy" in options:
+        yield different(
+            "broker_transport_options.queue_order_strategy",
+            "has no effect: the queues of a worker take turns, and each gets its own",
+        )
+
+
+def _records_in(examined: Examined) -> str:
+    return f"the records are in {maybe_sanitize_url(str(examined.redis_url))}"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value or ""
+
+
+def _scheme(url: str) -> str:
+    scheme, found, _ = url.partition("://")
+    return scheme.lower() if found else url.lower()

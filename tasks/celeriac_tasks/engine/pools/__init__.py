@@ -1,0 +1,1 @@
+"""The platform's own pool, what all pools need besides, and pools that cannot be used."""

@@ -1,0 +1,1 @@
+"""One ordinary Celery project and a script of probes: run on stock Celery and here, the outcomes are compared."""
