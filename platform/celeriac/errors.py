@@ -316,6 +316,35 @@ class QueueFullError(CeleriacError):
         super().__init__(f"group {group!r} already has {limit} waiting tasks, which is its limit")
 
 
+class KeyFullError(CeleriacError):
+    """A key has as many waiting tasks as a rule allows; the submission left nothing behind."""
+
+    code = "key_full"
+
+    def __init__(self, key: str, *, rule: str, limit: int, retry_after_s: int) -> None:
+        self.key, self.rule, self.limit, self.retry_after_s = key, rule, limit, retry_after_s
+        super().__init__(
+            f"{key!r} already has {limit} waiting tasks, which is its limit (rule {rule!r}): try again later"
+        )
+
+
+class TooManyRulesError(CeleriacError):
+    """The rule would be one too many."""
+
+    code = "too_many_rules"
+
+
+class RuleNotFoundError(CeleriacError):
+    """There is no rule of this name."""
+
+    code = "not_found"
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        some = f"; known are: {', '.join(known)}" if known else "; there are none"
+        super().__init__(f"there is no limit {name[:200]!r}{some}")
+
+
 class GroupLimitError(CeleriacError):
     """The group would be a new one, and there are as many groups as there may be; the submission left nothing behind.
 

@@ -309,6 +309,10 @@ class Submission:
     #: {sleep, for_ms}. It completes when that is there, with the value of the signal. When the time of a signal is
     #: over, it completes with `default` (JSON as text), or fails with `wait_timeout` if there is none.
     awaits: Mapping[str, Any] | None = None
+    #: The customer, tenant or resource that it is for: rules may count by it.
+    key: str | None = None
+    #: What a start takes from a rate; None is 1.
+    cost: int | None = None
     #: How many calls had this id before (Celery's `replace()`): a call with a higher number takes the task's place.
     #: None means that it is the first one.
     replacement: int | None = None
@@ -388,6 +392,8 @@ class Task:
     replaced_by: str | None = None
     #: What a task that needs no worker waits for; see `Submission`.
     awaits: Mapping[str, Any] | None = None
+    key: str | None = None
+    cost: int | None = None
     #: What a WAITING task still waits for; None where that has not been read.
     waiting_for: tuple[Awaited, ...] | None = None
     #: What of the record cannot be read, in words for people; None for a whole one. Such a field has its default.

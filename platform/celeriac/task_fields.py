@@ -220,7 +220,9 @@ FIELDS: Final = (
     Field("workflow_id", TEXT, column="workflow_id", shown="workflow_id"),
     Field("node", TEXT, shown="node"),
     Field("depends_on", DEPENDENCIES, shown="depends_on", large=True),
+    Field("key", TEXT, shown="key"),
     # Not in the v1 record.
+    Field("cost", NUMBER),
     Field("on_unmet", ON_UNMET),
     Field("definition_id", TEXT, column="definition_id"),
     Field("trigger", TEXT),

@@ -59,7 +59,7 @@ def test_record_has_the_fields_of_the_contract_first_and_the_additions_after_the
         "task_id", "type", "queue", "status", "payload", "progress", "result", "error", "attempt",
         "max_retries", "user_id", "worker", "created_at", "started_at", "finished_at", "updated_at",
         "priority", "metadata", "tags", "run_at", "expires_at", "cancel_requested",
-        "workflow_id", "node", "depends_on", "waiting_for",
+        "workflow_id", "node", "depends_on", "key", "waiting_for",
     ]  # fmt: skip
 
 

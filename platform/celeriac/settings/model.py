@@ -22,6 +22,7 @@ from celeriac.settings.engine import (
 )
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
+from celeriac.settings.limits import LimitSettings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
@@ -108,6 +109,7 @@ class Settings(Section):
     access: AccessSettings = AccessSettings()
     server: ServerSettings = ServerSettings()
     workflows: WorkflowSettings = WorkflowSettings()
+    limits: LimitSettings = LimitSettings()
 
     # --- reliability
     durability: Literal["everysec", "fsync"] = Field(
@@ -410,4 +412,5 @@ class Settings(Section):
             steps=self.steps,
             notifications=self.notifications,
             workflows=self.workflows,
+            limits=self.limits,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from celeriac.settings.engine import GroupSettings, StepSettings
+from celeriac.settings.limits import LimitSettings
 from celeriac.settings.notifications import NotificationSettings
 from celeriac.settings.workflows import WorkflowSettings
 
@@ -68,3 +69,4 @@ class StoreSettings:
     steps: StepSettings
     notifications: NotificationSettings
     workflows: WorkflowSettings
+    limits: LimitSettings

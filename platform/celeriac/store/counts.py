@@ -15,7 +15,7 @@ from celeriac.store import keys
 from celeriac.store.labels import OTHER, SEPARATOR
 from celeriac.store.owners import OWNERS_COMMAND, owners_from
 from celeriac.store.reading import serving
-from celeriac.store.records import limits_from_json
+from celeriac.store.records import limits_of_groups
 from celeriac.store.task_store import TaskStore
 
 #: Upper bounds of the buckets for waiting and running times (seconds). One more bucket is above them all.
@@ -126,11 +126,11 @@ async def read_labels(store: TaskStore, *, types: Iterable[str] = ()) -> Labels:
     Groups that are configured, that an operator paused, limited or starts workers for, and those of announced types;
     the types that workers announced, and the further `types`.
     """
-    paused, limits = await store.read(("HKEYS", keys.PAUSED), ("HKEYS", keys.LIMITS))
+    paused, rules = await store.read(("HKEYS", keys.PAUSED), ("HGETALL", keys.RULES))
     announced = await store.task_types()
     workers = [worker for worker in await store.workers() if worker.kind == "celery" and not worker.follows]
     configured = {"default", store.settings.notifications.group, *store.settings.queues.groups}
-    further = {*paused, *limits, *(name for worker in workers for name in worker.groups)}
+    further = {*paused, *limits_of_groups(rules), *(name for worker in workers for name in worker.groups)}
     further.update(str(facts.get("group")) for facts in announced.values())
     groups = [*sorted(configured), *sorted(further - configured)]
     return Labels(frozenset(groups[:MAX_NAMED]), frozenset(sorted({*types, *announced})[:MAX_NAMED]))
@@ -156,33 +156,34 @@ async def read_state(store: TaskStore, labels: Labels | None = None) -> Platform
 
     With `labels`, the groups without a label are together `other`, as far as they are among the first thousand.
     """
-    had_tasks, paused, limits, notes = await store.read(
-        ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.LIMITS), OWNERS_COMMAND
+    had_tasks, paused, rules, notes = await store.read(
+        ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.RULES), OWNERS_COMMAND
     )
+    limits = limits_of_groups(rules)
     names = sorted({*had_tasks, *paused, *limits})
     if labels is not None:
         others = [name for name in names if name not in labels.groups]
         names = [*(name for name in names if name in labels.groups), *others[:_OTHERS_READ]]
     commands: list[tuple[Any, ...]] = [("TIME",), ("ZCARD", keys.DELAYED), ("SCARD", keys.GROUPS)]
     for name in names:
-        for index in (keys.waiting(name), keys.remote(name)):
+        for index in (keys.waiting(name), keys.remote(name), keys.remote_parked(name)):
             commands += [("ZCARD", index), ("ZRANGE", index, 0, 0)]
         commands.append(("ZCARD", keys.running(name)))
     (seconds, micros), delayed, known, *facts = await store.read(*commands)
     now_ms = int(seconds) * 1000 + int(micros) // 1000
     workers, owners = await store.workers(), owners_from(notes, now_ms)
-    of_group = [facts[i : i + 5] for i in range(0, len(facts), 5)]
-    first = [[*celery, *remote] for _, celery, _, remote, _ in of_group]
+    of_group = [facts[i : i + 7] for i in range(0, len(facts), 7)]
+    first = [[*celery, *remote, *parked] for _, celery, _, remote, _, parked, _ in of_group]
     ages = await _ages(store, first, now_ms)
     groups: dict[str, GroupState] = {}
-    for i, (name, (celery, _, remote, _, running)) in enumerate(zip(names, of_group, strict=True)):
+    for i, (name, (celery, _, remote, _, parked, _, running)) in enumerate(zip(names, of_group, strict=True)):
         state = GroupState(
-            waiting=celery + remote,
+            waiting=celery + remote + parked,
             running=running,
             age_s=ages[i],
-            unserved=store.unserved(name, celery, remote, serving(name, workers, owners)),
+            unserved=store.unserved(name, celery, remote + parked, serving(name, workers, owners)),
             paused=name in paused,
-            max_running=limits_from_json(limits[name]).max_running if name in limits else None,
+            max_running=limits[name].max_running if name in limits else None,
         )
         shown = name if labels is None or name in labels.groups else OTHER
         groups[shown] = state if shown not in groups else _together(groups[shown], state)

@@ -39,9 +39,13 @@ LABEL_TYPES: Final = "celeriac:labels:types"
 #: waiting index up to which messages have been sent.
 PAUSED: Final = "celeriac:paused"
 RESUMING: Final = "celeriac:resuming"
-#: Hash: the limits of groups (JSON). Sorted set beside it: the groups to look at again, by the time for that (ms).
-LIMITS: Final = "celeriac:limits"
+#: Hash: the rules by name (JSON). The hash beside it has them by what they cover (`lua/shared/rules.lua`).
+RULES: Final = "celeriac:rules"
+RULES_OF: Final = "celeriac:rules:of"
+#: Sorted set: what rules have parked is to be looked at again, as RULE and bucket, by the time for that (ms).
 LIMITS_DUE: Final = "celeriac:limits:due"
+#: Sorted set: the keys and groups that somebody else's service told to wait, by the time until when (ms).
+CLOSED: Final = "celeriac:closed"
 #: Sorted set: ended tasks of which Celery is still to be told, by the time when a worker may take them (ms). What
 #: nobody took in `tell_within` leaves it.
 UNTOLD: Final = "celeriac:untold"
@@ -153,9 +157,44 @@ def remote(group: str) -> str:
     return f"celeriac:remote:{group}"
 
 
-def limited(group: str) -> str:
-    """Sorted set: the ids that a limit of the group holds back, without a message, the next one first."""
-    return f"celeriac:limited:{group}"
+def remote_parked(group: str) -> str:
+    """Sorted set: the ids of remote tasks that a rule holds back, as in `remote`."""
+    return f"celeriac:remote-parked:{group}"
+
+
+def permits(rule: str) -> str:
+    """Sorted set: the running tasks of a rule, as bucket and id (see `lua/shared/limits.lua` for this and the next)."""
+    return f"celeriac:permits:{rule}"
+
+
+def parked(rule: str) -> str:
+    """Sorted set: the tasks that a rule holds back; of no rule (""): those of closed keys."""
+    return f"celeriac:parked:{rule}"
+
+
+def out(rule: str) -> str:
+    """Sorted set: the waiting tasks of a rule whose messages are under way."""
+    return f"celeriac:out:{rule}"
+
+
+def queued(rule: str) -> str:
+    """Sorted set: the PENDING and RETRYING tasks of a rule, as bucket and id."""
+    return f"celeriac:queued:{rule}"
+
+
+def arrivals(rule: str) -> str:
+    """Sorted set: the PENDING tasks of an ordered rule, in the order in which they came."""
+    return f"celeriac:arrivals:{rule}"
+
+
+def holders(rule: str) -> str:
+    """Sorted set: the task of each bucket of an ordered rule that has started and not ended."""
+    return f"celeriac:holders:{rule}"
+
+
+def rates(rule: str) -> str:
+    """Sorted set: the buckets of a rule with a rate, by the time from which the next start is counted (ms)."""
+    return f"celeriac:rates:{rule}"
 
 
 def remote_wake(group: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
+from celeriac.limits.rules import group_rule
 from celeriac.model import (
     Delivery,
     Dependency,
@@ -25,7 +26,7 @@ from celeriac.model import (
 from celeriac.store import keys
 from celeriac.store.owners import OWNERS_COMMAND, Owners, owners_from
 from celeriac.store.records import (
-    limits_from_json,
+    limits_of_groups,
     log_line_from_entry,
     parent_from_hash,
     pause_from_json,
@@ -48,6 +49,8 @@ from celeriac.store.suspension import (
 )
 from celeriac.task_fields import DEPENDENCIES, status_of
 
+#: The indexes that a group's statistics count.
+_COUNTED: Final = (keys.waiting, keys.remote, keys.remote_parked, keys.running)
 #: A list has at most this many groups.
 MOST_LISTED: Final = 1000
 
@@ -118,9 +121,15 @@ class StoreReader(StoreConnection):
     async def position(self, task: Task) -> int | None:
         """Return the task's place among those that wait in its group (1 is next), or None if it does not wait there."""
         remote = task.delivery == Delivery.REMOTE
-        index = keys.remote(task.group) if remote else keys.waiting(task.group)
-        rank = await self._patiently(lambda: self.redis.zrank(index, task.task_id))
-        return None if rank is None else rank + 1
+        if not remote:
+            rank = await self._patiently(lambda: self.redis.zrank(keys.waiting(task.group), task.task_id))
+            return None if rank is None else rank + 1
+        indexes = (keys.remote(task.group), keys.remote_parked(task.group))
+        scores = [score for score in await self.read(*(("ZSCORE", key, task.task_id) for key in indexes)) if score]
+        if not scores:
+            return None
+        ahead = await self.read(*(("ZCOUNT", index, "-inf", f"({scores[0]}") for index in indexes))
+        return sum(map(int, ahead)) + 1
 
     async def made_under(self, user_id: str | None, idempotency_key: str) -> Submitted | None:
         """Return the task that was submitted with this key, or None. A submission with the key decides for itself."""
@@ -261,7 +270,7 @@ class StoreReader(StoreConnection):
     async def is_known(self, name: str) -> bool:
         """Return whether the group has tasks, or had some lately, or an operator paused or limited it."""
         found = await self.read(
-            ("SISMEMBER", keys.GROUPS, name), ("HEXISTS", keys.PAUSED, name), ("HEXISTS", keys.LIMITS, name)
+            ("SISMEMBER", keys.GROUPS, name), ("HEXISTS", keys.PAUSED, name), ("HEXISTS", keys.RULES, group_rule(name))
         )
         return any(found)
 
@@ -275,10 +284,10 @@ class StoreReader(StoreConnection):
     async def groups_and_left_out(self, *, also: Iterable[str] = ()) -> tuple[list[GroupStats], int]:
         """Return what `groups` returns, and how many groups it left out."""
         workers = await self.workers()
-        known, paused, limited = await self.read(
-            ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HKEYS", keys.LIMITS)
+        known, paused, rules = await self.read(
+            ("SMEMBERS", keys.GROUPS), ("HKEYS", keys.PAUSED), ("HGETALL", keys.RULES)
         )
-        first = {*also, *paused, *limited}
+        first = {*also, *paused, *limits_of_groups(rules)}
         others = {*known, *(group for worker in workers for group in worker.groups if group != "*")} - first
         names = [*sorted(first), *sorted(others)]
         return await self._group_stats(sorted(names[:MOST_LISTED]), workers), max(len(names) - MOST_LISTED, 0)
@@ -289,25 +298,27 @@ class StoreReader(StoreConnection):
 
     async def _group_stats(self, names: Iterable[str], workers: Sequence[WorkerInfo]) -> list[GroupStats]:
         names = list(names)
-        (seconds, _), notes, paused, limits, *counts = await self.read(
+        (seconds, _), notes, paused, rules, *counts = await self.read(
             ("TIME",),
             OWNERS_COMMAND,
             ("HGETALL", keys.PAUSED),
-            ("HGETALL", keys.LIMITS),
-            *(("ZCARD", key(name)) for name in names for key in (keys.waiting, keys.remote, keys.running)),
+            ("HGETALL", keys.RULES),
+            *(("ZCARD", key(name)) for name in names for key in _COUNTED),
         )
+        limits = limits_of_groups(rules)
         owners = owners_from(notes, int(seconds) * 1000)
         return [
             GroupStats(
                 name,
-                waiting=counts[3 * i] + counts[3 * i + 1],
-                running=counts[3 * i + 2],
+                waiting=celery + remote + parked,
+                running=running,
                 workers=len(its := serving(name, workers, owners)),
-                unserved=self.unserved(name, counts[3 * i], counts[3 * i + 1], its),
+                unserved=self.unserved(name, celery, remote + parked, its),
                 pause=pause_from_json(paused[name]) if name in paused else None,
-                limits=limits_from_json(limits[name]) if name in limits else None,
+                limits=limits.get(name),
             )
             for i, name in enumerate(names)
+            for celery, remote, parked, running in [counts[4 * i : 4 * i + 4]]
         ]
 
     def unserved(self, group: str, waiting: int, remote: int, workers: Sequence[WorkerInfo]) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from celeriac import json_text
 from celeriac.errors import JsonError
-from celeriac.limits.rules import Limits, StartRate
+from celeriac.limits.rules import GROUP_PREFIX, By, LimitRule, Limits, StartRate
 from celeriac.model import Claim, Failure, LogLine, Parent, Pause, Progress, Task, WorkerInfo, utc_from_ms
 from celeriac.task_fields import DEFAULTS, DEPENDENCIES, FIELDS, OBJECT, STORED, WORDS, number_of, status_of, whole_of
 
@@ -131,18 +131,47 @@ def _moment_of_ms(text: str) -> datetime:
     return utc_from_ms(number_of(text))
 
 
-def limits_from_json(text: str) -> Limits:
-    """Return the limits that `lua/transitions/limit.lua` noted."""
+def rule_json(rule: LimitRule) -> dict[str, Any]:
+    """Return a rule as `lua/shared/rules.lua` reads it; that has its name and time beside it."""
+    found: dict[str, Any] = {"by": rule.by.value, "note": rule.note}
+    for name in ("group", "type", "max_running", "max_waiting"):
+        if (value := getattr(rule, name)) is not None:
+            found[name] = value
+    for name in ("fair", "ordered"):
+        if getattr(rule, name):
+            found[name] = True
+    if rule.rate is not None:
+        found.update(rate=rule.rate.starts, per_ms=rule.rate.per_ms)
+    return found
+
+
+def rule_from_json(name: str, text: str) -> LimitRule:
+    """Return a rule that `lua/transitions/set_rule.lua` noted."""
     try:
-        noted = json_text.read(text, "the record of the limits")
-        return Limits(
+        noted = json_text.read(text, "the record of the rule")
+        return LimitRule(
+            name,
+            group=noted.get("group"),
+            type=noted.get("type"),
+            by=By(noted["by"]),
             max_running=noted.get("max_running"),
             rate=StartRate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
-            at=utc_from_ms(float(noted["since_ms"])),
+            fair=bool(noted.get("fair")),
+            ordered=bool(noted.get("ordered")),
+            max_waiting=noted.get("max_waiting"),
             note=str(noted.get("note", "")),
+            at=utc_from_ms(float(noted["since_ms"])),
         )
     except _UNREADABLE as exc:
-        return Limits(None, None, utc_from_ms(0), f"damaged: {exc}")
+        return LimitRule(name, note=f"damaged: {exc}", at=utc_from_ms(0))
+
+
+def limits_of_groups(rules: Mapping[str, str]) -> dict[str, Limits]:
+    """Return the limits of groups among the noted rules, by group."""
+    found = (rule_from_json(name, text) for name, text in rules.items() if name.startswith(GROUP_PREFIX))
+    return {
+        rule.name.removeprefix(GROUP_PREFIX): Limits(rule.max_running, rule.rate, rule.at, rule.note) for rule in found
+    }
 
 
 def pause_from_json(text: str) -> Pause:

@@ -9,6 +9,7 @@ from celeriac import json_text
 from celeriac.errors import (
     GroupLimitError,
     InvalidSubmissionError,
+    KeyFullError,
     NodeExistsError,
     NoWorkerError,
     QueueFullError,
@@ -115,6 +116,8 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
     if outcome == "no_parent":
         place = int(reply[1])
         raise UnknownParentError(place, submission.depends_on[place].task_id)
+    if outcome == "key_full":
+        raise KeyFullError(reply[3], rule=reply[1], limit=int(reply[2]), retry_after_s=int(reply[4]))
     if outcome == "queue_full":
         raise QueueFullError(submission.group, int(reply[1]))
     if outcome == "schedule_full":

@@ -24,9 +24,10 @@ from celeriac.errors import (
     StepLimitError,
     TaskEndedError,
     TaskNotFoundError,
+    TooManyRulesError,
     Violation,
 )
-from celeriac.limits.rules import Limits, StartRate
+from celeriac.limits.rules import MOST_OF_A_TASK, LimitRule, Limits, StartRate, group_rule
 from celeriac.logs import without_secrets
 from celeriac.model import (
     Amendment,
@@ -50,7 +51,7 @@ from celeriac.signals.links import check_signal_name
 from celeriac.store import keys
 from celeriac.store.owners import MOST_OWNED, owner_notes
 from celeriac.store.reading import StoreReader
-from celeriac.store.records import claim_from_reply
+from celeriac.store.records import claim_from_reply, rule_json
 from celeriac.store.server.scripts import script
 from celeriac.store.submit_call import maker_argument, submission_arguments, submitted
 from celeriac.store.suspension import Noted, Wait, noted_from
@@ -419,6 +420,16 @@ class TaskStore(StoreReader):
         _check_claim(claim, reply)
         return Status(reply)
 
+    async def rate_limited(self, claim: Claim, retry_after_s: float) -> Status:
+        """Give the task back, whose work somebody else's service refused for now; the attempt does not count.
+
+        Its key is closed in its group for that long, or the group if the task has no key: none of its tasks starts
+        until then.
+        """
+        (reply,) = await self._one("rate_limited", claim.task_id, claim.fence, max(1, round(retry_after_s * 1000)))
+        _check_claim(claim, reply)
+        return Status(reply)
+
     async def lose(self, task_id: str, *, worker: str, code: str, message: str, again: bool) -> LostAttempt | None:
         """End a running attempt of a worker whose process for it is gone; `again`: another attempt may follow.
 
@@ -531,32 +542,53 @@ class TaskStore(StoreReader):
         """
         was, _, more = await self._one("resume", group, "1", _RESUMED_AT_ONCE)
         if int(more):
-            await self._go_on(group, steps - 1)
+            await self._go_on([group], steps - 1)
         return bool(int(was))
 
-    async def _go_on(self, group: str, steps: int) -> None:
-        for _ in range(steps):
-            _, _, more = await self._one("resume", group, "", _RESUMED_AT_ONCE)
-            if not int(more):
-                break
+    async def _go_on(self, groups: Sequence[str], steps: int) -> None:
+        for group in groups:
+            more = 1
+            while steps > 0 and more:
+                _, _, more = (int(n) for n in await self._one("resume", group, "", _RESUMED_AT_ONCE))
+                steps -= 1
+
+    # --- rules
+
+    async def set_rule(self, rule: LimitRule, *, steps: int = 20) -> tuple[datetime, bool]:
+        """Set a rule in place of the one of its name; returns since when it is so, and whether there was one.
+
+        What it lets go and what it parks is decided as in `resume`. Raises `TooManyRulesError` if it would be one too
+        many, for a task or at all.
+        """
+        return await self._write_rule(rule.name, json_text.write(rule_json(rule)), steps)
+
+    async def remove_rule(self, name: str, *, steps: int = 20) -> bool:
+        """Remove a rule; returns whether there was one. Messages of what it held are sent as in `resume`."""
+        return (await self._write_rule(name, "", steps))[1]
+
+    async def _write_rule(self, name: str, text: str, steps: int) -> tuple[datetime, bool]:
+        outcome, *facts = await self._one("set_rule", name, text, self.settings.limits.max_rules, MOST_OF_A_TASK)
+        if outcome == "full":
+            raise TooManyRulesError(f"there are as many rules as there may be, {facts[0]} (setting limits.max_rules)")
+        if outcome == "covered":
+            raise TooManyRulesError(
+                f"at most {MOST_OF_A_TASK} rules may cover a task, and these would: {', '.join(map(str, facts))}"
+            )
+        since_ms, was, *groups = facts
+        await self._go_on([str(group) for group in groups], steps)
+        return utc_from_ms(int(since_ms)), bool(int(was))
 
     async def limit(
         self, group: str, *, max_running: int | None = None, rate: StartRate | None = None, note: str = ""
     ) -> Limits:
-        """Replace the limits of a group: how many tasks run at once, and how many start per time."""
-        wanted: dict[str, Any] = {"note": note[:MAX_TEXT]}
-        if max_running is not None:
-            wanted["max_running"] = max_running
-        if rate is not None:
-            wanted.update(rate=rate.starts, per_ms=rate.per_ms)
-        since_ms, _ = await self._one("limit", group, json_text.write(wanted))
-        return Limits(max_running, rate, utc_from_ms(int(since_ms)), note[:MAX_TEXT])
+        """Replace the limits of a group, which are its rule `group:NAME`."""
+        rule = LimitRule(group_rule(group), group=group, max_running=max_running, rate=rate, note=note[:MAX_TEXT])
+        since, _ = await self.set_rule(rule)
+        return Limits(max_running, rate, since, rule.note)
 
     async def unlimit(self, group: str, *, steps: int = 20) -> bool:
         """Remove the limits of a group; returns whether it had any. Messages of held tasks are sent as in `resume`."""
-        _, was = await self._one("limit", group, "")
-        await self._go_on(group, steps)
-        return bool(int(was))
+        return await self.remove_rule(group_rule(group), steps=steps)
 
     async def carry_on(self) -> int:
         """Send the messages that resumed groups still lack; returns how many were sent."""

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+from celeriac import json_text
 from celeriac.errors import TaskNotFoundError
-from celeriac.limits.rules import Limits
+from celeriac.limits.rules import By, StartRate
 from celeriac.model import AwaitedSignal, AwaitedTime, Delivery, Dependency, Pause, Status, WorkerInfo
 from celeriac.store import keys
 from celeriac.store.code import code_of, knowing
 from celeriac.store.reading import serving
-from celeriac.store.records import limits_from_json, pause_from_json
+from celeriac.store.records import pause_from_json
 from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import status_of
 
 #: At most this many waiting tasks of a group are looked at.
 _LOOKED_AT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FullRule:
+    """A rule that has no room for a task now, and why: what does not apply is None.
+
+    `rule` is None where somebody else's service told a key, or a group, to wait. `key` is the key or user that the rule
+    counts for.
+    """
+
+    rule: str | None
+    by: By
+    key: str | None
+    #: How many run, of how many that may.
+    running: int | None = None
+    max_running: int | None = None
+    #: The rate, and when it lets the task start at the earliest (ms).
+    rate: StartRate | None = None
+    starts_ms: int | None = None
+    #: The task that has the turn of an ordered rule.
+    holder: str | None = None
+    #: Until when the key is closed (ms).
+    closed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +58,8 @@ class Waits:
     #: Its place among those that wait in its group, 1 is next; None if it does not wait there.
     position: int | None = None
     pause: Pause | None = None
-    limits: Limits | None = None
-    #: How many tasks of its group run.
-    running: int = 0
-    #: When the group's rate lets it start at the earliest, if that is not now (ms).
-    starts_ms: int | None = None
+    #: The rules that have no room for it.
+    limits: tuple[FullRule, ...] = ()
     #: What has taken the place of the task and will end in it.
     replaced_by: str | None = None
     #: The workers that serve its group and take tasks of its delivery, and how many of them know its type.
@@ -58,22 +79,35 @@ async def read_waits(store: TaskStore, task_id: str) -> Waits:
     facts = await store.why(task_id)
     if not facts:
         raise TaskNotFoundError(task_id)
-    status, group, task_type, delivery, due_ms, position, paused, limits, running, starts_ms, replaced_by = map(
-        str, facts
-    )
+    status, group, task_type, delivery, due_ms, position, paused, limits, replaced_by = map(str, facts)
     known = {
         "due_ms": int(float(due_ms)) if due_ms else None,
         "position": int(position) if position else None,
         "pause": pause_from_json(paused) if paused else None,
-        "limits": limits_from_json(limits) if limits else None,
-        "running": int(running),
-        "starts_ms": int(starts_ms) if starts_ms else None,
+        "limits": tuple(_full_rule(one) for one in json_text.read(limits)) if limits else (),
         "replaced_by": replaced_by or None,
     }
     waits = Waits(status_of(status), group, task_type, delivery, **known)  # type: ignore[arg-type]
     if waits.status is Status.PENDING:
         return await _with_workers(store, waits)
     return await _with_parents(store, task_id, waits) if waits.status is Status.WAITING else waits
+
+
+def _full_rule(noted: Mapping[str, Any]) -> FullRule:
+    def number(name: str) -> int | None:
+        return int(noted[name]) if name in noted else None
+
+    return FullRule(
+        rule=noted.get("rule"),
+        by=By(noted["by"]),
+        key=noted.get("bucket") or None,
+        running=number("running"),
+        max_running=number("max_running"),
+        rate=StartRate(noted["rate"], noted["per_ms"]) if "rate" in noted else None,
+        starts_ms=number("starts_ms"),
+        holder=noted.get("holder"),
+        closed_ms=number("closed_ms"),
+    )
 
 
 async def unknown_types(store: TaskStore, group: str, workers: Sequence[WorkerInfo]) -> dict[str, int]:

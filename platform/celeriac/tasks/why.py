@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from celeriac.limits.rules import By, group_rule
 from celeriac.model import Delivery, Status, rfc3339, utc_from_ms
 
 if TYPE_CHECKING:
-    from celeriac.store.waits import Waits
+    from celeriac.store.waits import FullRule, Waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +101,30 @@ def _workers(waits: Waits) -> Iterator[Reason]:
 
 
 def _limits(waits: Waits) -> Iterator[Reason]:
-    limits, rule = waits.limits, {"rule": f"group:{waits.group}", "key": None}
-    if limits is None:
-        return
-    most = limits.max_running
-    if most is not None and waits.running >= most:
-        text = f"the group {waits.group} is at its limit: {waits.running} of {most} run"
-        yield Reason("limit", text, {**rule, "running": waits.running, "max_running": most})
-    if limits.rate is not None and waits.starts_ms is not None:
-        until = _moment(waits.starts_ms)
-        text = f"the group {waits.group} starts {limits.rate}; this task's turn is not before {until}"
-        yield Reason("limit", text, {**rule, "rate": str(limits.rate), "until": until})
+    for full in waits.limits:
+        whose, facts = _whose(full, waits.group), {"rule": full.rule, "key": full.key}
+        if full.closed_ms is not None:
+            until = _moment(full.closed_ms)
+            yield Reason("limit", f"{whose} was told to wait until {until}", {**facts, "until": until})
+        if full.max_running is not None:
+            text = f"{whose} is at its limit: {full.running} of {full.max_running} run"
+            yield Reason("limit", text, {**facts, "running": full.running, "max_running": full.max_running})
+        if full.holder is not None:
+            text = f"{whose} runs one task at a time, in order: the task {full.holder} is before this one"
+            yield Reason("limit", text, {**facts, "running": 1, "max_running": 1})
+        if full.rate is not None:
+            until = _moment(full.starts_ms)
+            text = f"{whose} starts {full.rate}; this task's turn is not before {until}"
+            yield Reason("limit", text, {**facts, "rate": str(full.rate), "until": until})
+
+
+def _whose(full: FullRule, group: str) -> str:
+    """Return what a rule counts, as the subject of a sentence."""
+    if full.key is not None:
+        whose = f"the {'user' if full.by is By.USER else 'key'} {full.key}"
+    else:
+        whose = f"the group {group}" if full.rule in (None, group_rule(group)) else "what the rule counts together"
+    return whose if full.rule in (None, group_rule(group)) else f"{whose} (rule {full.rule})"
 
 
 def _position(waits: Waits) -> Reason:

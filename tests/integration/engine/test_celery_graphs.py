@@ -49,12 +49,14 @@ class Graph:
 
 
 async def graph(store: TaskStore, workflow: str) -> Graph:
-    found = {
-        name: json.loads(text) for name, text in (await store.redis.hgetall(keys.workflow_nodes(workflow))).items()
-    }
-    states = await store.redis.hgetall(keys.workflow_states(workflow))
+    # All of one moment: a record that has ended beside a status from before would be nothing that ever was.
+    async with store.redis.pipeline(transaction=True) as pipe:
+        for key in (keys.workflow(workflow), keys.workflow_nodes(workflow), keys.workflow_states(workflow)):
+            pipe.hgetall(key)
+        record, nodes, states = await pipe.execute()
+    found = {name: json.loads(text) for name, text in nodes.items()}
     return Graph(
-        await store.redis.hgetall(keys.workflow(workflow)),
+        record,
         {name: node["task_id"] for name, node in found.items()},
         {name: [one for one, _ in node["after"]] for name, node in found.items()},
         {name: text.split("\n")[0] for name, text in states.items()},

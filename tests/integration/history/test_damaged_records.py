@@ -161,7 +161,7 @@ async def test_a_damaged_log_line_and_notes_of_another_version_break_nothing(
     assert "data is not JSON" in damaged["data"]["damaged"]
     assert "timestamp_ms is 'soon'" in damaged["data"]["damaged"]
     await store.redis.hset(keys.PAUSED, "default", "{")
-    await store.redis.hset(keys.LIMITS, "default", "[]")
+    await store.redis.hset(keys.RULES, "group:default", "[]")
     await store.redis.hset(keys.TYPES, "broken", "{")
     await store.redis.zadd(keys.WORKERS, {"w": 9e15})
     await store.redis.hset(keys.worker("w"), mapping={"pid": "x", "started_ms": "9" * 18, "models": "{"})

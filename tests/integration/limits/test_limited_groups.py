@@ -38,7 +38,7 @@ async def run_messages(store: TaskStore, client: redis_sync.Redis, group: str = 
 
 def held(client: redis_sync.Redis, group: str = "g") -> list[str]:
     """Return the tasks that a limit holds, next first."""
-    return list(client.zrange(keys.limited(group), 0, -1))
+    return [str(member).split("\n")[-1] for member in client.zrange(keys.parked(f"group:{group}"), 0, -1)]
 
 
 # --- how many run at once
@@ -77,7 +77,7 @@ async def test_each_free_place_sends_one_message_of_the_first_that_waits(
 async def test_what_comes_to_a_full_group_needs_no_message(store: TaskStore, client: redis_sync.Redis) -> None:
     await store.limit("g", max_running=1)
     await submit(store, "a", "b")
-    assert take_ids(client, "g") == ["a", "b"], "nothing runs yet"
+    assert take_ids(client, "g") == ["a"], "one may run, so one message is out"
     running = (await claim_all(store, ["a", "b"]))[0]
     await submit(store, "c")
     assert (take_ids(client, "g"), held(client)) == ([], ["b", "c"])
@@ -171,7 +171,7 @@ async def test_a_higher_limit_and_none_at_all_let_go_on_what_was_held(
     await Sweeper(store=store).step()
     assert take_ids(client, "g") == ids[6:]
     assert await store.unlimit("g") is False
-    assert client.exists(keys.LIMITS, keys.LIMITS_DUE, keys.limited("g"), keys.RESUMING) == 0
+    assert client.exists(keys.RULES, keys.RULES_OF, keys.LIMITS_DUE, keys.parked("group:g"), keys.RESUMING) == 0
     assert len(await claim_all(store, ids[3:])) == 9
 
 
@@ -245,8 +245,8 @@ async def test_a_rate_is_kept_within_one_batch_and_counts_every_attempt(
     assert await store.claim("a", worker="w") == Refusal("a", "limited")
     assert take_ids(client, "g") == []
     # An hour later, as far as the group knows.
-    client.hset(keys.group("g"), "next_start_ms", "1")
-    client.zadd(keys.LIMITS_DUE, {"g": 1})
+    client.zadd(keys.rates("group:g"), {"": 1})
+    client.zadd(keys.LIMITS_DUE, {"group:g\n": 1})
     await store.promote()
     assert len(await run_messages(store, client)) == 1
 
@@ -267,8 +267,8 @@ async def test_a_rate_and_a_limit_of_running_tasks_hold_together(store: TaskStor
     (running,) = await run_messages(store, client)
     await store.complete(running, "1")
     assert take_ids(client, "g") == [], "there is a place, but no start"
-    client.hset(keys.group("g"), "next_start_ms", "1")
-    client.zadd(keys.LIMITS_DUE, {"g": 1})
+    client.zadd(keys.rates("group:g"), {"": 1})
+    client.zadd(keys.LIMITS_DUE, {"group:g\n": 1})
     await store.promote()
     assert [c.task_id for c in await run_messages(store, client)] == ["b"]
 
@@ -276,7 +276,7 @@ async def test_a_rate_and_a_limit_of_running_tasks_hold_together(store: TaskStor
 async def test_a_clock_that_was_set_back_stops_no_group(store: TaskStore, client: redis_sync.Redis) -> None:
     await store.limit("g", rate=StartRate.parse("10/s"))
     seconds, _ = client.time()
-    client.hset(keys.group("g"), "next_start_ms", str((int(seconds) + 3600) * 1000))
+    client.zadd(keys.rates("group:g"), {"": (int(seconds) + 3600) * 1000})
     await submit(store, "a")
 
     async def starts() -> bool:

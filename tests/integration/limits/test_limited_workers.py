@@ -87,7 +87,7 @@ async def test_removing_the_limit_lets_all_go_on(workers: Workers, store: TaskSt
     first = await submit(store, "sleeps", {"s": 600}, group="g")
     await runs(store, first)
     ids = [await submit(store, "noop", group="g") for _ in range(20)]
-    assert await store.redis.zcard(keys.limited("g")) == 20
+    assert await store.redis.zcard(keys.parked("group:g")) == 20
     await store.unlimit("g")
     for task_id in ids:
         assert (await ended(store, task_id)).status is Status.COMPLETED

@@ -826,10 +826,11 @@ class LifeCycle(RuleBasedStateMachine):
         self.let_the_rate_allow(groups[pick % len(groups)])
 
     def let_the_rate_allow(self, group: str) -> None:
-        self.client.hset(keys.group(group), "next_start_ms", LONG_AGO_MS)
-        if self.limits.get(group, (None, False))[1]:
-            assert self.client.zscore(keys.LIMITS_DUE, group), "nobody would look at a group with a rate"
-            self.client.zadd(keys.LIMITS_DUE, {group: LONG_AGO_MS})
+        rule = f"group:{group}"
+        if self.client.exists(keys.rates(rule)):
+            self.client.zadd(keys.rates(rule), {"": LONG_AGO_MS})
+        if self.client.zscore(keys.LIMITS_DUE, f"{rule}\n"):
+            self.client.zadd(keys.LIMITS_DUE, {f"{rule}\n": LONG_AGO_MS})
         self.run(self.store.promote())
         self.used_up.discard(group)
 
@@ -918,7 +919,7 @@ class LifeCycle(RuleBasedStateMachine):
     @invariant()
     def what_a_limit_holds_goes_on_by_itself(self) -> None:
         for group in GROUPS:
-            held = set(self.client.zrange(keys.limited(group), 0, -1))
+            held = {member.split("\n")[-1] for member in self.client.zrange(keys.parked(f"group:{group}"), 0, -1)}
             waiting = {i for i in self.having("PENDING") if self.model[i].group == group and not self.model[i].remote}
             assert held <= waiting
             if not held or self.lost or group in self.paused or self.client.hexists(keys.RESUMING, group):
@@ -927,7 +928,8 @@ class LifeCycle(RuleBasedStateMachine):
             assert group in self.limits
             most = self.limits[group][0]
             free = 0 if most is None else most - self.running(group)
-            assert len(out) >= free or self.client.zscore(keys.LIMITS_DUE, group), f"{held} of {group} wait for nothing"
+            looked_at = self.client.zscore(keys.LIMITS_DUE, f"group:{group}\n")
+            assert len(out) >= free or looked_at, f"{held} of {group} wait for nothing"
 
     def teardown(self) -> None:
         try:

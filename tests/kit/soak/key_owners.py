@@ -23,8 +23,10 @@ _OF_WORKFLOW = (
     *(keys.workflow_nodes, keys.workflow_states, keys.workflow_events, keys.workflow_plan, keys.workflow_orders),
     keys.workflow_groups,
 )
-_OF_GROUP = (keys.waiting, keys.running, keys.group, keys.remote, keys.limited, keys.gateways)
+_OF_GROUP = (keys.waiting, keys.running, keys.group, keys.remote, keys.remote_parked, keys.gateways)
 _OF_USER = (keys.feed, keys.active, keys.recent, keys.waits_of)
+#: Keys of a rule: as long as it is there.
+_OF_RULE = (keys.permits, keys.parked, keys.out, keys.queued, keys.arrivals, keys.holders, keys.rates)
 _OF_PROCESS = (keys.worker, keys.granted, keys.nudge, keys.code)
 #: Channels, which are no keys, and what is handled by itself.
 _ELSEWHERE = {
@@ -47,7 +49,9 @@ _KNOWN_GROUPS = {*GROUPS, "gpu", "notified"}
 
 def unknown_functions() -> set[str]:
     """Return the functions of the table of keys that this module does not know: it must know all."""
-    known = {f.__name__ for f in (*_OF_TASK, *_OF_WORKFLOW, *_OF_GROUP, *_OF_USER, *_OF_PROCESS)} | _ELSEWHERE
+    known = {
+        f.__name__ for f in (*_OF_TASK, *_OF_WORKFLOW, *_OF_GROUP, *_OF_USER, *_OF_RULE, *_OF_PROCESS)
+    } | _ELSEWHERE
     found = {
         name
         for name, function in inspect.getmembers(keys, inspect.isfunction)
@@ -94,6 +98,10 @@ async def _look(client: redis.Redis, name: str, records: set[str]) -> tuple[str,
     for function in _OF_USER:
         if name.startswith(prefix := function("")):
             return function.__name__, expires or await _has_living_member(client, name, records)
+    for function in _OF_RULE:
+        if name.startswith(prefix := function("")):
+            rule = name.removeprefix(prefix)
+            return function.__name__, rule == "" or bool(await client.hexists(keys.RULES, rule))  # type: ignore[misc]
     if name.startswith(tuple(function("") for function in _OF_PROCESS)):
         return "process", expires
     if name.startswith("celeriac:idempotency:"):

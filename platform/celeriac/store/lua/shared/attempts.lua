@@ -2,7 +2,7 @@
 -- task was before the move, and those that other moves look at are set to what they are after it.
 
 -- What `start` looks at.
-local FIELDS_OF_A_START = {'status', 'queue', 'type', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms',
+local FIELDS_OF_A_START = {'status', 'queue', 'type', 'key', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms',
   'resumes', 'workflow_id', 'node'}
 
 -- Start the next attempt of a task, or the one that was suspended: PENDING -> PROCESSING. The caller takes it out of the index in
@@ -19,6 +19,7 @@ local function start(t, worker, lease_until, ...)
   if t.expires_ms then change('ZREM', key.expiring, id) end
   if lease_until then change('ZADD', key.leases, lease_until, id) end
   change('ZADD', key.running(queue), now, id)
+  take_permits(t, covering(t))
   -- Left over from the attempt before and from the wait.
   if attempt ~= '1' or t.run_at or ran_ms then
     redis.call('HDEL', key.task(id), 'progress_seq', 'run_at', 'delta_seq', 'resumes')
@@ -78,4 +79,31 @@ local function time_out(id)
   end
   settle(t, 'FAILED', false, {'timeout', 'Task timeout', '0'})
   return 'FAILED'
+end
+
+-- What `give_back` looks at, and its callers.
+local FIELDS_OF_A_RETURN = {'fence', 'cancel_requested', 'moved', 'expires_ms', 'attempts_before', unpack(FIELDS_OF_AN_END)}
+
+-- Give a running task back to the front of its group; the attempt does not count. One that has kept steps or signals goes on as the
+-- same attempt. The caller has checked its fence. `t`: FIELDS_OF_A_RETURN. Returns its new status.
+local function give_back(t, fence)
+  local id, task = t.id, key.task(t.id)
+  if t.revoked then
+    settle(t, 'CANCELLED', false, {'cancelled', 'cancelled while it ran', '0'})
+    return 'CANCELLED'
+  end
+  unindex(t)
+  redis.call('HSET', task, 'moved', fence, 'redelivered', t.attempt)
+  if t.noted then
+    redis.call('HSET', task, 'resumes', int(math.max(0, now_ms - tonumber(t.started_ms or now))))
+  else
+    local attempt = tonumber(t.attempt) - 1
+    redis.call('HSET', task, 'attempt', int(attempt))
+    -- Its first start did not happen, so that may be too late again.
+    if t.expires_ms and attempt == tonumber(t.attempts_before or 0) then redis.call('ZADD', key.expiring, t.expires_ms, id) end
+  end
+  -- The next run has the same number, and counts its reports and parts from the beginning.
+  redis.call('HDEL', task, 'owner', 'fence', 'started_at', 'started_ms', 'progress_seq', 'delta_seq', 'delta_bytes')
+  enqueue(id, true)
+  return 'PENDING'
 end

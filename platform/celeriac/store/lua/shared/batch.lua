@@ -18,9 +18,11 @@ end
 local counted
 local write_count
 
--- What a batch granted of limited groups, and how many tasks left them, see limits.lua: group -> count.
+-- What a batch granted of groups that a rule counts as a whole (group -> count), and the buckets that tasks have left (RULE\nBUCKET ->
+-- {rule, bucket, count}), see limits.lua.
 local granted_here, left_here = {}, {}
-local let_go
+-- Let others go on where tasks have left room. At the end of a batch, or of what moves a task.
+local let_others_go
 
 -- Handle a batch: the items of `width` arguments each from ARGV[first] on. Returns their replies: `handle` gets the arguments
 -- of an item and returns its reply. `finish()`, if given, is called after all items and before what was gathered is written.
@@ -48,7 +50,7 @@ local function each(first, width, handle, finish)
   end
   for field, number in pairs(counted) do write_count(field, number) end
   gathered, counted = nil, nil
-  for group, left in pairs(left_here) do let_go(group, left) end
+  if let_others_go then let_others_go() end
   if failure then error(failure, 0) end
   return replies
 end

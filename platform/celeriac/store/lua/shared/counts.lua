@@ -3,32 +3,36 @@
 -- Callers choose the names of groups and types. So a bounded number of names has counts of its own, and what happens in all
 -- others is counted as `other` (labels.py makes room). The hash has a limit too: above it, both labels of a new count are
 -- `other`, and what has no field even then is not counted.
-local MAX_COUNTS, MAX_LABELS, SEP, OTHER = 20000, 200, '\31', 'other'
+local SEP = '\31'
 
-local function has_counts(labels, label)
-  if label == OTHER or redis.call('SISMEMBER', labels, label) == 1 then return true end
-  return redis.call('SCARD', labels) < MAX_LABELS and redis.call('SADD', labels, label) == 1
-end
+do
+  local MAX_COUNTS, MAX_LABELS, OTHER = 20000, 200, 'other'
 
--- Where a count goes that has no field yet: the field, or the one of `other`.
-local function field_with_room(field)
-  local what, group, rest = string.match(field, '^([^\31]*)\31([^\31]*)(.*)$')
-  local task_type, status = string.match(rest, '^\31([^\31]*)(.*)$')
-  local room = redis.call('HLEN', key.counts) <= MAX_COUNTS
-  if not (room and has_counts(key.label_groups, group)) then group = OTHER end
-  if not task_type then return what .. SEP .. group end
-  if not (room and has_counts(key.label_types, task_type)) then task_type = OTHER end
-  return what .. SEP .. group .. SEP .. task_type .. status
-end
+  local function has_counts(labels, label)
+    if label == OTHER or redis.call('SISMEMBER', labels, label) == 1 then return true end
+    return redis.call('SCARD', labels) < MAX_LABELS and redis.call('SADD', labels, label) == 1
+  end
 
--- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator.
-function write_count(field, number)
-  if redis.call('HINCRBY', key.counts, field, number) ~= number then return end
-  local kept = field_with_room(field)
-  if kept == field then return end
-  redis.call('HDEL', key.counts, field)
-  if redis.call('HINCRBY', key.counts, kept, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
-    redis.call('HDEL', key.counts, kept)
+  -- Where a count goes that has no field yet: the field, or the one of `other`.
+  local function field_with_room(field)
+    local what, group, rest = string.match(field, '^([^\31]*)\31([^\31]*)(.*)$')
+    local task_type, status = string.match(rest, '^\31([^\31]*)(.*)$')
+    local room = redis.call('HLEN', key.counts) <= MAX_COUNTS
+    if not (room and has_counts(key.label_groups, group)) then group = OTHER end
+    if not task_type then return what .. SEP .. group end
+    if not (room and has_counts(key.label_types, task_type)) then task_type = OTHER end
+    return what .. SEP .. group .. SEP .. task_type .. status
+  end
+
+  -- Count what happened (see counts.py): the field is a short name and labels, separated by a unit separator.
+  function write_count(field, number)
+    if redis.call('HINCRBY', key.counts, field, number) ~= number then return end
+    local kept = field_with_room(field)
+    if kept == field then return end
+    redis.call('HDEL', key.counts, field)
+    if redis.call('HINCRBY', key.counts, kept, number) == number and redis.call('HLEN', key.counts) > MAX_COUNTS then
+      redis.call('HDEL', key.counts, kept)
+    end
   end
 end
 local function count(field, number)
@@ -37,12 +41,15 @@ local function count(field, number)
 end
 
 -- Count a duration (ms) as 'w' (waited), 'r' (ran) or 'd' (a firing was late), in the bucket of counts.py that it falls into.
-local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000}
-local function count_duration(what, labels, ms)
-  local bucket, most = 0, #BUCKETS_MS
-  while bucket < most and ms > BUCKETS_MS[bucket + 1] do bucket = bucket + 1 end
-  count(what .. bucket .. labels, 1)
-  count(what .. 's' .. labels, ms)
+local count_duration
+do
+  local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 1800000}
+  function count_duration(what, labels, ms)
+    local bucket, most = 0, #BUCKETS_MS
+    while bucket < most and ms > BUCKETS_MS[bucket + 1] do bucket = bucket + 1 end
+    count(what .. bucket .. labels, 1)
+    count(what .. 's' .. labels, ms)
+  end
 end
 
 -- Count that an attempt started, and how long its task waited since `pending_ms` (no time, if that is not known).

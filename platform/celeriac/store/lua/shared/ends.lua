@@ -4,7 +4,7 @@
 -- What `settle` looks at, which is below: it ends tasks that cannot start any more because others have ended.
 local settle
 local FIELDS_OF_AN_END = {'status', 'queue', 'attempt', 'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery',
-  'reply_to', 'log_seq', 'dependants', 'depends_on', 'next_call', 'revoked', 'noted', 'workflow_id', 'node'}
+  'reply_to', 'log_seq', 'dependants', 'depends_on', 'next_call', 'revoked', 'noted', 'workflow_id', 'node', 'key', 'priority'}
 
 -- End a task of which a condition cannot be met any more: the one of `parent`, which has ended as `status`. Returns the task's new
 -- status. `t`: on_unmet, FIELDS_OF_AN_END
@@ -120,6 +120,7 @@ function settle(t, status, result, failure, told)
     change('ZREM', key.expiring, id)
   end
   unindex(t)
+  end_turn(t)
   if failure then
     redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev,
       'error_code', failure[1], 'error_message', failure[2], 'error_retryable', failure[3])
@@ -142,13 +143,13 @@ function settle(t, status, result, failure, told)
   if t.depends_on then let_parents_go(id, t.depends_on, waited) end
   if t.noted then let_children_go(id, waited) end
   if has_dependants then release_dependants(id) end
-  if not t.next_call then return end
-  if status == 'CANCELLED' then
+  if t.next_call and status == 'CANCELLED' then
     redis.call('HDEL', task, 'next_call')
-  else
+  elseif t.next_call then
     t.status = status
     begin_again(t, cjson.decode(t.next_call))
   end
+  if not gathered then let_others_go() end
 end
 
 -- Return what a worker is answered whose attempt has ended otherwise: 'stale:STATUS' if the attempt is not its any more,

@@ -43,8 +43,10 @@ local key = {
   unknown = 'celeriac:unknown',
   paused = 'celeriac:paused',
   resuming = 'celeriac:resuming',
-  limits = 'celeriac:limits',
+  rules = 'celeriac:rules',
+  rules_of = 'celeriac:rules:of',
   limits_due = 'celeriac:limits:due',
+  closed = 'celeriac:closed',
   untold = 'celeriac:untold',
   suspended = 'celeriac:suspended',
   releasing = 'celeriac:releasing',
@@ -65,7 +67,14 @@ function key.active(user) return 'celeriac:active:' .. user end
 function key.recent(user) return 'celeriac:recent:' .. user end
 function key.remote(group) return 'celeriac:remote:' .. group end
 function key.remote_wake(group) return 'celeriac:remote-wake:' .. group end
-function key.limited(group) return 'celeriac:limited:' .. group end
+function key.remote_parked(group) return 'celeriac:remote-parked:' .. group end
+function key.permits(rule) return 'celeriac:permits:' .. rule end
+function key.parked(rule) return 'celeriac:parked:' .. rule end
+function key.out(rule) return 'celeriac:out:' .. rule end
+function key.queued(rule) return 'celeriac:queued:' .. rule end
+function key.arrivals(rule) return 'celeriac:arrivals:' .. rule end
+function key.holders(rule) return 'celeriac:holders:' .. rule end
+function key.rates(rule) return 'celeriac:rates:' .. rule end
 function key.gateways(group) return 'celeriac:gateways:' .. group end
 function key.granted(gateway) return 'celeriac:granted:' .. gateway end
 function key.open_conditions(id) return 'celeriac:open:' .. id end

@@ -1,159 +1,366 @@
--- Groups that are paused or limited: which of their tasks are held back, and when the next ones are let go.
+-- Limits: what holds a waiting task back, and when it is let go on.
+--
+-- Where a rule has no room for a task, the task is parked: it waits without a message (for remote workers: outside of the index
+-- that they take from), in key.parked(rule), until there is room. A task that a rule covers and that is not parked is out: its
+-- message is under way, and key.out(rule) has it. A claim asks all rules (`admit`), takes a permit from each of them or from none,
+-- and parks the task at the first that has no room. So while a task is parked, either its rule has no room in its bucket, or as many
+-- tasks of its lane are out as there is room for, or key.limits_due has a time when to look again.
+--
+-- key.permits(rule) has the running tasks of a rule; one that counts all of a group takes key.running(group) instead.
+-- key.queued(rule) has its PENDING and RETRYING tasks. An ordered rule has key.arrivals(rule), its PENDING tasks in the order in which
+-- they came, and key.holders(rule), the task of each bucket that has started and not ended.
 
--- Whether a group is paused, looked up once per script; one look tells when none is paused or limited, as nearly always.
-local any_held
-local function none_held()
-  if any_held == nil then any_held = redis.call('EXISTS', key.paused, key.resuming, key.limits) > 0 end
-  return not any_held
-end
-local paused = setmetatable({}, {__index = function(memo, group)
-  local held = not none_held() and redis.call('HEXISTS', key.paused, group) == 1
-  memo[group] = held
-  return held
-end})
+-- What a transition looks at for the rules that cover a task.
+local FIELDS_OF_A_LIMIT = {'queue', 'type', 'key', 'user_id', 'cost', 'delivery', 'priority'}
 
--- Whether a task of this score is to be told nobody yet: its group is paused, or resume.lua, which goes through all
--- that waits, has not come to it: then it would overtake others.
-local resumed_to = setmetatable({}, {__index = function(memo, group)
-  local score = redis.call('HGET', key.resuming, group)
-  memo[group] = score and tonumber(score) or math.huge
-  return memo[group]
-end})
-local function held_back(group, score)
-  if none_held() then return false end
-  return paused[group] or tonumber(score) > resumed_to[group]
-end
+-- What transitions use of this; each is described below.
+local held_back, score_of, running_in, free_starts, is_next, obstacle_to, note_out, park, note_queued, unpark
+local is_parked, leave_queue, take_permits, give_permits, note_retrying, vacate, end_turn, withheld, admit, let_go
 
--- Limits of a group across all its workers. While it is at one of them, its waiting tasks have no message: they are in
--- the sorted set key.limited(group), by their waiting score. Each place that becomes free sends one message, of the
--- first of them. So while any is in the set, either no place is free, or as many messages are out as places are, or
--- the group is in key.limits_due, at the time when its rate lets the next one start. (One message too many is
--- harmless: its claim is refused.)
-
--- What a group is limited to, false where nothing is set: `max_running` (count, nil without); with a rate `every`, the
--- ms from one start to the next, and `early`, the ms by which one may be ahead of that, so that what came late is made
--- up for.
-local limits = setmetatable({}, {__index = function(memo, group)
-  local text = not none_held() and redis.call('HGET', key.limits, group)
-  local set = text and cjson.decode(text) or false
-  if set and set.rate then
-    set.early = math.min(set.per_ms / 20, 100)
-    -- So that `rate` and one more never start within `per_ms`. In 1/1024 ms: then no sum of them is rounded.
-    set.every = math.ceil((set.per_ms + set.early) / set.rate * 1024) / 1024
+do
+  -- Whether a task of this score is to be told nobody yet: its group is paused, or resume.lua, which goes through all
+  -- that waits, has not come to it: then it would overtake others.
+  local resumed_to = setmetatable({}, {__index = function(memo, group)
+    local score = redis.call('HGET', key.resuming, group)
+    memo[group] = score and tonumber(score) or math.huge
+    return memo[group]
+  end})
+  function held_back(group, score)
+    if none_held() then return false end
+    return paused[group] or tonumber(score) > resumed_to[group]
   end
-  memo[group] = set
-  return set
-end})
 
--- How many more tasks may run. External programs ask nobody, so it may be less than none.
-local function free_places(group, set)
-  if not set.max_running then return math.huge end
-  return set.max_running - redis.call('ZCARD', key.running(group)) - (gathered and granted_here[group] or 0)
-end
-
--- How many may start now by the rate, and the time (ms) that the next start is counted from.
--- The generic cell rate algorithm as virtual scheduling (ITU-T I.371, annex A), whose "theoretical arrival time" is kept.
-local function free_starts(group, set)
-  if not set.every then return math.huge end
-  local next_start = math.max(tonumber(redis.call('HGET', key.group(group), 'next_start_ms') or 0), now_ms)
-  -- Further ahead than it can be: the rate was lower then, or the clock was set back.
-  if next_start > now_ms + set.early + set.every then next_start = now_ms end
-  local early = now_ms + set.early - next_start
-  return early >= 0 and math.floor(early / set.every) + 1 or 0, next_start
-end
-
--- Have promote.lua look at the group at this time (ms), or earlier where that is noted.
-local function look_at(group, at) redis.call('ZADD', key.limits_due, 'LT', int(math.ceil(at)), group) end
-
--- Whether one more task of the group may start now; if so, it counts as started.
-local function admit(group)
-  local set = limits[group]
-  if not set then return true end
-  if free_places(group, set) <= 0 then return false end
-  local starts, next_start = free_starts(group, set)
-  if starts == 0 then
-    look_at(group, next_start - set.early)
-    return false
+  -- The lane of a bucket in which a task is parked and out. Tasks of a lane have the same workers: those of another lane may
+  -- go on while nobody takes these. In a fair rule tasks of one priority share a lane, and one of them is out at a time; so the queue
+  -- itself gives each bucket its turn.
+  local function lane_of(rule, t)
+    local kind = t.delivery == 'remote' and 'r' or 'c'
+    if rule.name == '' or rule.ordered then return '' end
+    if rule.fair then return kind .. '\n' .. int(list_step(tonumber(t.priority or 0) or 0)) end
+    return t.queue .. '\n' .. kind
   end
-  if set.every then redis.call('HSET', key.group(group), 'next_start_ms', format('%.10f', next_start + set.every)) end
-  granted_here[group] = (granted_here[group] or 0) + 1
-  return true
-end
-
--- Whether a task of this delivery and score that comes to wait is to be told nobody yet: it is held back, or its group is
--- at a limit.
-local function withheld(id, group, delivery, score)
-  if none_held() then return false end
-  if held_back(group, score) then return true end
-  local set = limits[group]
-  if not set or (delivery ~= '' and delivery ~= 'broker') then return false end
-  if free_places(group, set) > 0 then
-    local starts, next_start = free_starts(group, set)
-    if starts > 0 then return false end
-    look_at(group, next_start - set.early)
+  -- What limits how many of a lane may be out.
+  local function counted_lane(rule, t)
+    return rule.fair and not rule.ordered and (t.delivery == 'remote' and 'r' or 'c') or lane_of(rule, t)
   end
-  change('ZADD', key.limited(group), score, id)
-  return true
-end
 
--- A task has left the waiting or the running ones of its group: another one may be let go.
-local function vacate(group)
-  if not limits[group] then return end
-  if gathered then
-    left_here[group] = (left_here[group] or 0) + 1
-  else
-    let_go(group, 1)
+  local function arrival_of(score) return score % BAND end
+  local function parked_member(rule, bucket, t, score)
+    return placed(bucket .. '\n' .. lane_of(rule, t), rule.ordered and arrival_of(score) or score, t.id)
   end
-end
+  local function out_member(rule, bucket, t) return bucket .. '\n' .. lane_of(rule, t) .. '\n' .. t.id end
 
--- Messages of a limited group that one script sends at most; promote.lua goes on where there are more to send.
-local MOST_LET_GO = 500
+  -- Where the task of a limited group or type waits, as its score in the index; nil if it is in none.
+  function score_of(t)
+    local score = redis.call('ZSCORE', waiting_of(t.queue, t.delivery), t.id)
+    if not score and t.delivery == 'remote' then score = redis.call('ZSCORE', key.remote_parked(t.queue), t.id) end
+    return score and tonumber(score)
+  end
 
--- Send messages of the first `most` tasks that a limit of the group holds, as far as there is room; wake its remote
--- workers. Returns their ids, in order.
-function let_go(group, most)
-  local set, going = limits[group], {}
-  -- resume.lua comes here again.
-  if not set or paused[group] then return going end
-  local room = math.min(most, MOST_LET_GO, free_places(group, set))
-  if room <= 0 then return going end
-  local starts, next_start = free_starts(group, set)
-  local remote = redis.call('ZCARD', key.remote(group)) > 0
-  if remote and starts > 0 then wake(group) end
+  -- Have promote.lua look at a bucket at this time (ms), or earlier where that is noted.
+  local function look_at(rule, bucket, at)
+    redis.call('ZADD', key.limits_due, 'LT', int(math.ceil(at)), rule.name .. '\n' .. bucket)
+  end
 
-  local held, records = key.limited(group), {}
-  if set.every then
-    -- Where workers are slower than the rate, messages lie in their lists; more in front of those would turn the order round.
-    for step = 0, 9, 3 do
-      local out = redis.pcall('LLEN', celery_list(group, 9 - step))
-      starts = starts - (type(out) == 'number' and out or 0)
+  -- How many tasks of a bucket run. External programs ask nobody, so it may be more than may run.
+  function running_in(rule, bucket)
+    if not rule.whole then return count_in(key.permits(rule.name), bucket) end
+    return redis.call('ZCARD', key.running(rule.group)) + (gathered and granted_here[rule.group] or 0)
+  end
+
+  -- How many tasks of a bucket may start now by the rate, and the time (ms) that the next start is counted from.
+  -- The generic cell rate algorithm as virtual scheduling (ITU-T I.371, annex A), whose "theoretical arrival time" is kept. Its member
+  -- '\n' has the highest cost of a task, negative.
+  function free_starts(rule, bucket)
+    local noted, cost = unpack(redis.call('ZMSCORE', key.rates(rule.name), bucket, '\n'))
+    local next_start = math.max(tonumber(noted or 0), now_ms)
+    -- Further ahead than it can be: the clock was set back.
+    if next_start > now_ms + rule.early + rule.every * -tonumber(cost or -1) then next_start = now_ms end
+    local early = now_ms + rule.early - next_start
+    return early >= 0 and math.floor(early / rule.every) + 1 or 0, next_start
+  end
+
+  -- Take what a task costs from the rate of a bucket.
+  local function pay(rule, bucket, cost)
+    local rates = key.rates(rule.name)
+    local _, next_start = free_starts(rule, bucket)
+    if rule.by ~= 'all' then redis.call('ZREMRANGEBYSCORE', rates, 1, int(now_ms)) end
+    redis.call('ZADD', rates, format('%.10f', next_start + rule.every * cost), bucket)
+    if cost > 1 then redis.call('ZADD', rates, 'LT', -cost, '\n') end
+  end
+
+  -- Whether it is a task's turn in an ordered bucket: it has begun before, or nobody has and it came first.
+  function is_next(rule, bucket, id)
+    local holder = first_in(key.holders(rule.name), bucket)
+    if holder then return id_in(holder) == id end
+    local first = first_in(key.arrivals(rule.name), bucket)
+    return not first or id_in(first) == id
+  end
+
+  -- The pair of `covered` that keeps a task from being claimed (`claiming`) or from being let out, nil if none does. The rates come
+  -- last. If only time keeps it, a look at the bucket is noted.
+  function obstacle_to(t, covered, claiming)
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.closed_until then
+        look_at(rule, bucket, rule.closed_until)
+        return pair
+      end
+      if rule.ordered and not is_next(rule, bucket, t.id) then return pair end
+      if rule.max_running then
+        local out = claiming and 0 or count_in(key.out(rule.name), bucket .. '\n' .. counted_lane(rule, t))
+        if running_in(rule, bucket) + out >= rule.max_running then return pair end
+      end
+      -- What was sent before the rule was set waits for its turn too.
+      if rule.fair and claiming and not redis.call('ZSCORE', key.out(rule.name), out_member(rule, bucket, t)) then return pair end
+      if rule.fair and not claiming and count_in(key.out(rule.name), bucket .. '\n' .. lane_of(rule, t)) > 0 then return pair end
     end
-  end
-  room = math.min(room, starts)
-  while #going < room do
-    local ids = redis.call('ZPOPMIN', held, int(room - #going))
-    if #ids == 0 then break end
-    for i = 1, #ids, 2 do
-      local t = read(ids[i], {'status', unpack(FIELDS_OF_A_HINT)})
-      if t.status == 'PENDING' then
-        going[#going + 1] = t.id
-        records[#going] = t
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.every then
+        local starts, next_start = free_starts(rule, bucket)
+        local out = claiming and 0 or count_in(key.out(rule.name), bucket .. '\n' .. counted_lane(rule, t))
+        if starts <= out then
+          if next_start - rule.early > now_ms then look_at(rule, bucket, next_start - rule.early) end
+          return pair
+        end
       end
     end
   end
-  -- Backwards: what is put in front last is taken first.
-  for i = #going, 1, -1 do
-    local task = key.task(going[i])
-    redis.call('HSET', task, 'hinted_ms', now)
-    redis.call('HINCRBY', task, 'hints', 1)
-    hint(records[i], true, take_seq(1))
+
+  -- A task is out from now on.
+  function note_out(t, covered)
+    for _, pair in ipairs(covered) do
+      if pair[1].name ~= '' then redis.call('ZADD', key.out(pair[1].name), 0, out_member(pair[1], pair[2], t)) end
+    end
   end
 
-  local left = redis.call('EXISTS', held) == 1
-  if set.every and (left or remote) and #going == starts then
-    look_at(group, next_start + #going * set.every - set.early)
-  elseif left and #going == MOST_LET_GO then
-    look_at(group, now_ms)
+  -- A task waits without a message from now on, until there is room for it.
+  function park(t, pair, score)
+    local rule, bucket = pair[1], pair[2]
+    redis.call('ZADD', key.parked(rule.name), 0, parked_member(rule, bucket, t, score))
+    if t.delivery == 'remote' then
+      change('ZREM', key.remote(t.queue), t.id)
+      change('ZADD', key.remote_parked(t.queue), int(score), t.id)
+    end
   end
-  return going
+
+  -- A task comes to wait under these rules.
+  function note_queued(t, covered, score)
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.name ~= '' and not rule.whole then
+        redis.call('ZADD', key.queued(rule.name), 0, bucket .. '\n' .. t.id)
+        if rule.ordered and not redis.call('ZSCORE', key.holders(rule.name), bucket .. '\n' .. t.id) then
+          redis.call('ZADD', key.arrivals(rule.name), 0, placed(bucket, arrival_of(score), t.id))
+        end
+      end
+    end
+  end
+
+  -- A task is not parked, or not out, any more.
+  function unpark(t, covered, score)
+    for _, pair in ipairs(covered) do
+      redis.call('ZREM', key.parked(pair[1].name), parked_member(pair[1], pair[2], t, score))
+    end
+    for _, bucket in ipairs(closings_of(t)) do
+      redis.call('ZREM', key.parked(''), parked_member({name = ''}, bucket, t, score))
+    end
+  end
+  function is_parked(t, covered, score)
+    for _, pair in ipairs(covered) do
+      if redis.call('ZSCORE', key.parked(pair[1].name), parked_member(pair[1], pair[2], t, score)) then return true end
+    end
+    for _, bucket in ipairs(closings_of(t)) do
+      if redis.call('ZSCORE', key.parked(''), parked_member({name = ''}, bucket, t, score)) then return true end
+    end
+    return false
+  end
+
+  -- A task does not wait under these rules any more. `score`: its place in the index, if the caller knows it.
+  function leave_queue(t, covered, score)
+    if #covered == 0 and #closings_of(t) == 0 then return end
+    score = score or score_of(t)
+    if score then unpark(t, covered, score) end
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.name ~= '' then
+        redis.call('ZREM', key.out(rule.name), out_member(rule, bucket, t))
+        if not rule.whole then redis.call('ZREM', key.queued(rule.name), bucket .. '\n' .. t.id) end
+        if rule.ordered and score then redis.call('ZREM', key.arrivals(rule.name), placed(bucket, arrival_of(score), t.id)) end
+      end
+    end
+    if t.delivery == 'remote' then change('ZREM', key.remote_parked(t.queue), t.id) end
+  end
+
+  -- A task runs under these rules, or does not any more.
+  function take_permits(t, covered)
+    for _, pair in ipairs(covered) do
+      local rule, member = pair[1], pair[2] .. '\n' .. t.id
+      if rule.name ~= '' and not rule.whole then
+        redis.call('ZADD', key.permits(rule.name), 0, member)
+        if rule.ordered then redis.call('ZADD', key.holders(rule.name), 0, member) end
+      end
+    end
+  end
+  function give_permits(t, covered)
+    for _, pair in ipairs(covered) do
+      if pair[1].name ~= '' and not pair[1].whole then redis.call('ZREM', key.permits(pair[1].name), pair[2] .. '\n' .. t.id) end
+    end
+  end
+
+  -- A task that failed waits for its next attempt, and counts as waiting for its key.
+  function note_retrying(t)
+    for _, pair in ipairs(covering(t)) do
+      if pair[1].name ~= '' and not pair[1].whole then redis.call('ZADD', key.queued(pair[1].name), 0, pair[2] .. '\n' .. t.id) end
+    end
+  end
+
+  -- A task has left the waiting or the running ones of these rules: others may be let go, at the end of the script's changes of it.
+  function vacate(covered)
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.name ~= '' then
+        local place = rule.name .. '\n' .. bucket
+        local left = left_here[place] or {rule, bucket, 0}
+        left[3] = left[3] + 1
+        left_here[place] = left
+      end
+    end
+  end
+
+  -- A task has ended, or is under other rules from now on: the turn of its ordered buckets is another's.
+  function end_turn(t)
+    for _, pair in ipairs(covering(t)) do
+      if pair[1].ordered then
+        redis.call('ZREM', key.holders(pair[1].name), pair[2] .. '\n' .. t.id)
+        vacate({pair})
+      end
+    end
+  end
+
+  -- Whether a task that comes to wait, with this score, is to be told nobody yet: 'parked', or 'held' because its group is; else false.
+  -- `t`: FIELDS_OF_A_LIMIT
+  function withheld(t, score)
+    if none_held() then return false end
+    local remote = t.delivery == 'remote'
+    local celery = not t.delivery or t.delivery == '' or t.delivery == 'broker'
+    if held_back(t.queue, score) and not remote then return 'held' end
+    if not remote and not celery then return false end
+    local covered = covering(t)
+    if covered == NOTHING then return false end
+    note_queued(t, covered, score)
+    local obstacle = obstacle_to(t, covered, false)
+    if obstacle then
+      park(t, obstacle, score)
+      return 'parked'
+    end
+    note_out(t, covered)
+    return false
+  end
+
+  -- Whether a waiting task may start now. If so, it waits no longer under its rules, and has paid what it costs; else it is parked
+  -- (one whose record is damaged is not). `t`: FIELDS_OF_A_LIMIT
+  function admit(t)
+    local covered = covering(t)
+    if covered == NOTHING then return true end
+    local obstacle = obstacle_to(t, covered, true)
+    if obstacle then
+      local score = score_of(t)
+      if score then
+        unpark(t, covered, score)
+        for _, pair in ipairs(covered) do
+          if pair[1].name ~= '' then redis.call('ZREM', key.out(pair[1].name), out_member(pair[1], pair[2], t)) end
+        end
+        note_queued(t, covered, score)
+        park(t, obstacle, score)
+      end
+      -- Its room under the other rules is left to others.
+      vacate(covered)
+      return false
+    end
+    leave_queue(t, covered)
+    for _, pair in ipairs(covered) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.every then pay(rule, bucket, tonumber(t.cost or 1)) end
+      if rule.whole then granted_here[rule.group] = (granted_here[rule.group] or 0) + 1 end
+      if rule.fair or rule.every then vacate({pair}) end
+    end
+    return true
+  end
+
+  -- Parked tasks that one call looks at, at most; promote.lua goes on where there are more.
+  local MOST_LET_GO = 500
+
+  -- Tell the executors of parked tasks that there is room for them. `records`: FIELDS_OF_A_HINT and FIELDS_OF_A_LIMIT, in order.
+  -- `last`: they go after all that is in the queue.
+  local function send_out(records, last)
+    for n = 1, #records do
+      -- Backwards: what is put in front last is taken first.
+      local t = records[last and n or #records + 1 - n]
+      if t.delivery == 'remote' then
+        local score = redis.call('ZSCORE', key.remote_parked(t.queue), t.id)
+        redis.call('ZREM', key.remote_parked(t.queue), t.id)
+        if last or not score then score = waiting_score(tonumber(t.priority or 0) or 0, false, take_seq(1)) end
+        redis.call('ZADD', key.remote(t.queue), score, t.id)
+        wake(t.queue)
+      else
+        redis.call('HSET', key.task(t.id), 'hinted_ms', now)
+        redis.call('HINCRBY', key.task(t.id), 'hints', 1)
+        hint(t, not last, take_seq(1))
+      end
+    end
+  end
+
+  local FIELDS_OF_A_PARKED = {'status', 'key', 'user_id', 'cost', unpack(FIELDS_OF_A_HINT)}
+
+  -- Let go on up to `most` tasks that are parked in a lane of a bucket, as far as there is room. Returns how many it looked at.
+  local function let_lane_go(rule, bucket, lane, most, budget)
+    local parked, looked, going = key.parked(rule.name), 0, {}
+    local prefix = bucket .. '\n' .. lane
+    while #going < most and looked < budget do
+      local found = first_in(parked, prefix)
+      if not found then break end
+      looked = looked + 1
+      local t = read(id_in(found), FIELDS_OF_A_PARKED)
+      local score = t.status == 'PENDING' and t.queue and score_of(t)
+      local covered = score and covering(t)
+      local obstacle = covered and obstacle_to(t, covered, false)
+      if obstacle and obstacle[1].name == rule.name and obstacle[2] == bucket then break end
+      redis.call('ZREM', parked, found)
+      if obstacle then
+        park(t, obstacle, score)
+      elseif covered and (t.delivery == 'remote' or not held_back(t.queue, score)) then
+        note_out(t, covered)
+        going[#going + 1] = t
+      end
+    end
+    send_out(going, rule.fair)
+    return looked
+  end
+
+  -- Let go on up to `most` tasks of each lane of a bucket, as far as there is room.
+  function let_go(rule, bucket, most)
+    -- resume.lua comes here again.
+    if rule.group and paused[rule.group] then return end
+    local parked, from, budget = key.parked(rule.name), '[' .. bucket .. '\n', MOST_LET_GO
+    while true do
+      local found = redis.call('ZRANGEBYLEX', parked, from, '(' .. bucket .. PAST_IT, 'LIMIT', 0, 1)[1]
+      if not found then return end
+      if budget <= 0 then return look_at(rule, bucket, now_ms) end
+      local lane = string.match(string.sub(found, #bucket + 2), '^(.*)\n%d+\n[^\n]*$')
+      budget = budget - let_lane_go(rule, bucket, lane, most, budget)
+      if budget <= 0 then return look_at(rule, bucket, now_ms) end
+      from = '(' .. bucket .. '\n' .. lane .. PAST_IT
+    end
+  end
+
+  function let_others_go()
+    if next(left_here) == nil then return end
+    local left = left_here
+    left_here = {}
+    for _, one in pairs(left) do
+      if redis.call('EXISTS', key.parked(one[1].name)) == 1 then let_go(unpack(one)) end
+    end
+  end
 end

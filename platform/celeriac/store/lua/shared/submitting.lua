@@ -83,11 +83,11 @@ do
   end
 
   -- How many wait in an index, those of this batch included.
-  local waiting_count = setmetatable({}, {__index = function(memo, index)
-    local count = redis.call('ZCARD', index)
-    memo[index] = count
-    return count
-  end})
+  local waiting_count = {}
+  local function waiting_in(index, group, delivery)
+    if not waiting_count[index] then waiting_count[index] = count_waiting(group, delivery) end
+    return waiting_count[index]
+  end
 
   -- The answer to a submission whose idempotency key or id is known, else nil.
   local function answer_of_known(id, nonce, idempotency_key)
@@ -105,17 +105,27 @@ do
     end
   end
 
-  -- The answer to a submission for which there is no room, else nil. `index`: where it is to wait. `asleep`: it waits for others
-  -- or for a time.
-  local function answer_of_full(further, group, maker, index, waiting_limit, waits, asleep)
+  -- The answer to a submission whose key, or user, has as many waiting tasks as a rule allows, else nil. `t`: FIELDS_OF_A_LIMIT
+  local function answer_of_full_key(t)
+    for _, pair in ipairs(covering(t)) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.max_waiting and count_in(key.queued(rule.name), bucket) >= rule.max_waiting then
+        return {'key_full', rule.name, int(rule.max_waiting), bucket, int(math.max(1, math.ceil((rule.every or 0) / 1000)))}
+      end
+    end
+  end
+
+  -- The answer to a submission for which there is no room, else nil. `waiting`: how many wait where it is to wait. `asleep`: it waits
+  -- for others or for a time.
+  local function answer_of_full(further, group, maker, waiting, waiting_limit, waits, asleep)
     if asleep and redis.call('ZCARD', waits and key.suspended or key.delayed) >= intake.max_scheduled then
       return {'schedule_full', int(intake.max_scheduled)}
     end
     if further.needs_worker and redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') == 0 then
       return {'no_worker', group}
     end
-    if not asleep and waiting_count[index] >= tonumber(waiting_limit) then return {'queue_full', waiting_limit} end
-    return (asleep or waiting_count[index] == 0) and answer_of_no_room(group, maker, intake.max_groups, intake.max_made) or nil
+    if not asleep and waiting >= tonumber(waiting_limit) then return {'queue_full', waiting_limit} end
+    return (asleep or waiting == 0) and answer_of_no_room(group, maker, intake.max_groups, intake.max_made) or nil
   end
 
   -- What `hint` looks at: one table for all, since a new one for each costs as much as a command.
@@ -146,12 +156,17 @@ do
       local known = fields(further.unmet_by, 'status')
       unmet = {{id = further.unmet_by, status = known and is_final(known) and known or further.unmet_status}, 'completed'}
     end
+    local limited_task = {
+      id = id, queue = group, type = task_type, key = further.key, user_id = user, cost = further.cost, delivery = delivery,
+      priority = priority,
+    }
     -- One that needs no worker begins to wait as soon as nothing else holds it up.
     local awaits = further.awaits and open == 0 and not unmet and not scheduled
     local waits = open > 0 or unmet or awaits
     local asleep = waits or scheduled
     if not intake.planned then
-      local refusal = answer_of_full(further, group, maker, index, waiting_limit, waits, asleep)
+      local refusal = answer_of_full(further, group, maker, waiting_in(index, group, delivery), waiting_limit, waits, asleep)
+      if not refusal and not asleep and not none_held() then refusal = answer_of_full_key(limited_task) end
       if refusal then return refusal end
       if further.follows then follow_task(further) end
       refusal = further.node and find_place(id, further, intake.max_nodes)
@@ -188,21 +203,24 @@ do
     else
       local number = next_seq()
       local score = waiting_score(tonumber(priority), false, number)
-      local held = withheld(id, group, delivery, score)
+      local held = withheld(limited_task, score)
       if not held and not further.quiet then
         waiting_task.id, waiting_task.type, waiting_task.queue, waiting_task.priority = id, task_type, group, priority
         waiting_task.delivery, waiting_task.payload = delivery, payload
         waiting_task.message, waiting_task.secret_fields = message ~= '' and message or nil, further.secret_fields
         -- The one step that may be refused: the key of the group's list may be somebody else's. What was accepted before counts as
         -- sent then: its message is lost like any other.
-        if not hint(waiting_task, false, number) and not intake.planned then return {'no_queue', group} end
+        if not hint(waiting_task, false, number) and not intake.planned then
+          leave_queue(limited_task, covering(limited_task), score)
+          return {'no_queue', group}
+        end
       end
       put_field('pending_ms', now)
       put_field('hinted_ms', now)
       put_field('hints', held and '0' or '1')
       -- Counted before it is one of them.
-      local others = waiting_count[index]
-      change('ZADD', index, score, id)
+      local others = waiting_in(index, group, delivery)
+      if held ~= 'parked' or delivery ~= 'remote' then change('ZADD', index, score, id) end
       -- If others wait already, the group is known.
       if others == 0 then awaken(group, delivery, maker) end
       waiting_count[index] = others + 1

@@ -5,6 +5,12 @@ local function waiting_of(group, delivery)
   return delivery == 'remote' and key.remote(group) or key.waiting(group)
 end
 
+-- How many tasks of this delivery wait in the group.
+local function count_waiting(group, delivery)
+  if delivery ~= 'remote' then return redis.call('ZCARD', key.waiting(group)) end
+  return redis.call('ZCARD', key.remote(group)) + redis.call('ZCARD', key.remote_parked(group))
+end
+
 -- Take `count` numbers of the sequence that all that waits is ordered by; returns the first.
 local function take_seq(count) return redis.call('INCRBY', key.seq, count) - count + 1 end
 

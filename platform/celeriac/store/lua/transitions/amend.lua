@@ -12,8 +12,9 @@ local id, fence, group, expires_ms, expires_in_ms = ARGV[4], ARGV[5], ARGV[6], A
 if expires_in_ms ~= '' then expires_ms = int(now_ms + tonumber(expires_in_ms)) end
 local task = key.task(id)
 
-local status, holder, old_queue = fields(id, 'status', 'fence', 'queue')
-if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
+local FIELDS = {'status', 'fence', unpack(FIELDS_OF_A_LIMIT)}
+local t = read(id, FIELDS)
+if t.status ~= 'PROCESSING' or t.fence ~= fence then return 'stale:' .. (t.status or '') end
 for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', task, ARGV[i]) else redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 end
@@ -25,11 +26,14 @@ else
   redis.call('HSET', task, 'expires_ms', expires_ms, 'expires_at', rfc3339(tonumber(expires_ms)))
   redis.call('ZADD', key.expiring, expires_ms, id)
 end
-if group ~= old_queue then
-  local since = redis.call('ZSCORE', key.running(old_queue), id)
+if group ~= t.queue then
+  local since = redis.call('ZSCORE', key.running(t.queue), id)
   redis.call('HSET', task, 'queue', group)
-  redis.call('ZREM', key.running(old_queue), id)
+  leave_running(t)
+  end_turn(t)
   if since then redis.call('ZADD', key.running(group), since, id) end
-  vacate(old_queue)
+  t = read(id, FIELDS)
+  take_permits(t, covering(t))
+  let_others_go()
 end
 return 'ok'

@@ -9,7 +9,7 @@
 -- '1' if the attempt before was lost or given back, else false; attempts of earlier calls of this id (count)|false;
 -- workflow_id|false, node|false; noted|false (whether it has steps or signals); how long the attempt ran before it was suspended
 -- (ms)|false} |
--- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' or 'limited' (its group is), 'remote'
+-- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' (its group is), 'limited' (a rule holds it), 'remote'
 -- (see claim_remote.lua), or 'replaced' (another call took the place of the message's, see replace.lua, again.lua and amend.lua).
 -- A repeated call with the same fence gets the same answer.
 
@@ -38,17 +38,6 @@ local function note_consumed()
   end
 end
 
--- Tasks whose group is at a limit: group -> {ids}. Their messages are spent; when there is room, let_go sends others.
-local limited = {}
-local function note_limited()
-  for group, ids in pairs(limited) do
-    local scores = redis.call('ZMSCORE', key.waiting(group), unpack(ids))
-    for i, id in ipairs(ids) do
-      if scores[i] then change('ZADD', key.limited(group), scores[i], id) end
-    end
-  end
-end
-
 local function add(ids_of, group, id)
   local ids = ids_of[group]
   if not ids then
@@ -62,10 +51,11 @@ end
 return each(5, 4, function(id, worker, fence, called)
   local status, queue, task_type, attempt, rev, user_id, expires_ms, run_at, pending_ms, delivery, holder, hints, priority,
     payload, max_retries, attempts_allowed, metadata, timeout_ms, original_file_path, edition, attempts_before, depends_on,
-    redelivered, workflow_id, node, noted, resumes =
+    redelivered, workflow_id, node, noted, resumes, limited_by, cost =
     fields(id, 'status', 'queue', 'type', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms', 'delivery', 'fence',
       'hints', 'priority', 'payload', 'max_retries', 'attempts_allowed', 'metadata', 'timeout_ms', 'original_file_path',
-      'edition', 'attempts_before', 'depends_on', 'redelivered', 'workflow_id', 'node', 'noted', 'resumes')
+      'edition', 'attempts_before', 'depends_on', 'redelivered', 'workflow_id', 'node', 'noted', 'resumes',
+      'key', 'cost')
   hints = tonumber(hints or 0)
   local granted, reason = status == 'PROCESSING' and holder == fence, status or 'unknown'
 
@@ -83,8 +73,10 @@ return each(5, 4, function(id, worker, fence, called)
   elseif status == 'PENDING' and paused[queue] then
     -- Its message is spent: resume.lua sends another one.
     reason = 'paused'
-  elseif status == 'PENDING' and not admit(queue) then
-    if not delivery or delivery == 'broker' then add(limited, queue, id) end
+  elseif status == 'PENDING' and not none_held() and not admit({
+    id = id, queue = queue, type = task_type, key = limited_by, user_id = user_id, cost = cost, delivery = delivery, priority = priority,
+  }) then
+    -- Its message is spent: when there is room, let_go sends another one.
     reason = 'limited'
   elseif status == 'PENDING' then
     granted = true
@@ -93,11 +85,10 @@ return each(5, 4, function(id, worker, fence, called)
       priority_of[id] = tonumber(priority or 0)
     end
     change('ZREM', key.waiting(queue), id)
-    -- An earlier one of several messages may have been refused.
-    if limits[queue] then change('ZREM', key.limited(queue), id) end
     attempt = start({
       id = id, status = status, queue = queue, type = task_type, attempt = attempt, rev = rev, user_id = user_id,
       expires_ms = expires_ms, run_at = run_at, pending_ms = pending_ms, resumes = resumes, workflow_id = workflow_id, node = node,
+      key = limited_by,
     }, worker, lease_until, 'fence', fence, 'hints', hints > 1 and int(hints - 1) or '0')
   end
 
@@ -107,7 +98,4 @@ return each(5, 4, function(id, worker, fence, called)
   end
   if hints > 0 then redis.call('HINCRBY', key.task(id), 'hints', -1) end
   return {'refused', reason}
-end, function()
-  note_consumed()
-  note_limited()
-end)
+end, note_consumed)

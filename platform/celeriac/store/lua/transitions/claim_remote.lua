@@ -17,10 +17,11 @@ local lease_until = int(now_ms + lease_ms)
 -- FIELDS_OF_A_START, what a worker is told, and what is decided by here.
 local FIELDS = {'status', 'queue', 'type', 'attempt', 'rev', 'user_id', 'expires_ms', 'run_at', 'pending_ms', 'payload',
   'max_retries', 'attempts_allowed', 'metadata', 'timeout_ms', 'delivery', 'original_file_path', 'fence', 'deadline_ms',
-  'reply_to', 'depends_on', 'workflow_id', 'node', 'noted', 'resumes'}
+  'reply_to', 'depends_on', 'workflow_id', 'node', 'noted', 'resumes', 'key', 'cost', 'priority'}
 
--- Tasks past their time that one call ends at most (and some of the page that it reads).
-local MOST_LATE = 200
+-- Tasks that are past their time, or that a rule holds, of which one call frees the index at most (and some of the page that it
+-- reads).
+local MOST_PASSED = 200
 
 local function granted(n, t)
   local left = t.deadline_ms and int(math.max(tonumber(t.deadline_ms) - now_ms, 0))
@@ -65,9 +66,9 @@ return each(5, 6, function(group, offered, gateway, number, fence, tell)
 
   -- The group goes on with a wake-up, see resume.lua.
   if paused[group] then return {0} end
-  local reply, late, full = {0}, 0, false
+  local reply, passed = {0}, 0
   -- Many that are too late hold nobody up for long: the gateway asks again while tasks are left, and reapers see to them.
-  while #reply <= #workers and late < MOST_LATE and not full do
+  while #reply <= #workers and passed < MOST_PASSED do
     local ids = redis.call('ZRANGE', waiting, 0, #workers - #reply)
     if #ids == 0 then break end
     for _, id in ipairs(ids) do
@@ -76,11 +77,11 @@ return each(5, 6, function(group, offered, gateway, number, fence, tell)
         redis.call('ZREM', waiting, id)
       elseif ended_late(t) then
         redis.call('ZREM', waiting, id)
-        late = late + 1
-      elseif not admit(group) then
+        passed = passed + 1
+      elseif not none_held() and not admit(t) then
         -- With room comes a wake-up, see let_go.
-        full = true
-        break
+        redis.call('ZREM', waiting, id)
+        passed = passed + 1
       else
         redis.call('ZREM', waiting, id)
         start(t, workers[n], lease_until, 'fence', fence .. ':' .. n, 'hints', '0')
@@ -88,7 +89,7 @@ return each(5, 6, function(group, offered, gateway, number, fence, tell)
       end
     end
   end
-  reply[1] = full and 0 or redis.call('ZCARD', waiting)
+  reply[1] = redis.call('ZCARD', waiting)
   if tell == '1' and reply[1] > 0 then wake(group) end
   return reply
 end)

@@ -27,6 +27,7 @@ return each(4, 7, function(id, fence, code, message, retryable, delay_ms, untold
     unindex(t)
     redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1')
     count_lost_attempt('y', t.queue, t.type, t.started_ms)
+    note_retrying(t)
     delay(id, t.queue, 'RETRYING', now_ms + tonumber(delay_ms))
     emit(id, t.user_id, 'status', 'status', 'RETRYING', 'attempt', attempt, 'code', code, 'message', message, 'retryable', '1')
     return 'RETRYING'

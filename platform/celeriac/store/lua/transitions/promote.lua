@@ -1,6 +1,6 @@
 -- Move what is due from the delayed set to its group: SCHEDULED | RETRYING -> PENDING. What is WAITING for a time or a signal goes on
--- if nothing else is open (see suspension.lua). Let go what a rate of its group has held
--- until now. A replaced task whose last part has not come in time fails (see await_replacement.lua). Dependants of ended tasks
+-- if nothing else is open (see suspension.lua). What has expired meanwhile ends. Let go what a rate, or a closed key, has held until
+-- now. A replaced task whose last part has not come in time fails (see await_replacement.lua). Dependants of ended tasks
 -- that have not heard of the end do so now (see dependencies.lua).
 --
 -- ARGV[4] most tasks to move in this call (count)
@@ -9,30 +9,32 @@
 
 local most = ARGV[4]
 
--- How often a group with a rate is looked at while nothing of it waits (ms): something may come and be refused.
-local LOOK_MS = 50
-
 local due = redis.call('ZRANGEBYSCORE', key.delayed, '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   if work_left <= 0 then break end
   redis.call('ZREM', key.delayed, id)
-  local t = read(id, {'replaced_by', 'due_ms', 'awaits', unpack(FIELDS_OF_AN_END)})
+  local t = read(id, {'replaced_by', 'due_ms', 'awaits', 'expires_ms', unpack(FIELDS_OF_AN_END)})
   if t.status == 'WAITING' then
     pass_time(t)
   elseif t.status == 'SCHEDULED' and t.replaced_by then
     settle(t, 'FAILED', false, {'replacement_failed', t.replaced_by .. ', which replaced this task, has not come to its end', '0'})
+  elseif t.status == 'SCHEDULED' and t.expires_ms and tonumber(t.expires_ms) <= now_ms then
+    settle(t, 'FAILED', false, {'expired', 'it was not started before it expired', '0'})
   else
     if t.queue then count_delayed(t.queue, -1) end
     if t.status == 'SCHEDULED' or t.status == 'RETRYING' then enqueue(id, false) end
   end
 end
 
-for _, group in ipairs(redis.call('ZRANGEBYSCORE', key.limits_due, '-inf', now, 'LIMIT', 0, most)) do
-  redis.call('ZREM', key.limits_due, group)
-  let_go(group, math.huge)
-  local noted = redis.call('ZSCORE', key.limits_due, group)
-  if not noted and limits[group] and limits[group].every then look_at(group, now_ms + LOOK_MS) end
+for _, place in ipairs(redis.call('ZRANGEBYSCORE', key.limits_due, '-inf', now, 'LIMIT', 0, most)) do
+  if work_left <= 0 then break end
+  work_left = work_left - 1
+  redis.call('ZREM', key.limits_due, place)
+  local name, bucket = string.match(place, '^(.-)\n(.*)$')
+  local rule = name and rule_named(name)
+  if rule then let_go(rule, bucket, math.huge) end
 end
+redis.call('ZREMRANGEBYSCORE', key.closed, '-inf', now)
 
 for _, parent in ipairs(redis.call('ZRANGE', key.releasing, 0, 9)) do release_dependants(parent) end
 

@@ -30,6 +30,7 @@ if status == 'PROCESSING' and t.started_ms then
   count_duration('r', SEP .. t.queue .. SEP .. (t.type or ''), now_ms - t.started_ms)
 end
 unindex(t)
+end_turn(t)
 redis.call('ZREM', key.expiring, id)
 redis.call('HSET', task, 'moved', nonce, 'replacement', int(number))
 return {'created', take_over(t, {

@@ -1,7 +1,8 @@
--- Let a paused group go on: send the messages of all that waits and has none, in their order, some in each call.
+-- Let a paused group go on, or one whose rules have changed: send the messages of all that waits and has none, in their order, some in
+-- each call. What a rule has no room for is parked, see limits.lua.
 --
 -- The process that calls first need not live to the end: how far it came is noted, and any other call carries on there. What
--- comes meanwhile is held back until its turn (see held_back). What a limit of the group holds stays with it, see let_go.
+-- comes meanwhile is held back until its turn (see held_back). Tasks for remote workers come last: the note says 'r' then.
 --
 -- ARGV[4] group (text)   ARGV[5] '1' = it is paused no longer from now on, '' = carry on only
 -- ARGV[6] most tasks to look at in this call (count)
@@ -13,33 +14,70 @@ local was, sent = 0, 0
 
 if ends_pause then
   was = redis.call('HDEL', key.paused, group)
-  if was == 1 then
-    redis.call('HSET', key.resuming, group, '0')
-    sent = #let_go(group, math.huge)
-  end
+  if was == 1 then redis.call('HSET', key.resuming, group, '0') end
+  forget_held()
 end
 local after = redis.call('HGET', key.resuming, group)
 if not after then return {was, sent, 0} end
 
-local last = after
-local found = redis.call('ZRANGEBYSCORE', key.waiting(group), '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
-for i = 1, #found, 2 do
-  local id = found[i]
-  last = int(tonumber(found[i + 1]))
-  local t = read(id, {'status', 'hints', unpack(FIELDS_OF_A_HINT)})
-  -- One whose message is still out is found by it.
-  local limited = limits[group] and redis.call('ZSCORE', key.limited(group), id)
-  if t.status == 'PENDING' and tonumber(t.hints or 0) == 0 and not limited then
-    redis.call('HSET', key.task(id), 'hinted_ms', now, 'hints', '1')
-    hint(t, false, take_seq(1))
-    sent = sent + 1
+local FIELDS = {'status', 'hints', 'key', 'user_id', 'cost', unpack(FIELDS_OF_A_HINT)}
+
+-- Look at a page of an index from the noted score on. Returns how many tasks that were, and the score of the last one.
+local function each_after(index, from, handle)
+  local found = redis.call('ZRANGEBYSCORE', index, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  for i = 1, #found, 2 do handle(read(found[i], FIELDS), tonumber(found[i + 1])) end
+  return #found / 2, #found > 0 and int(tonumber(found[#found])) or from
+end
+
+-- Park a task, or note that it is out. Returns whether it is out.
+local function goes_out(t, score)
+  local covered = covering(t)
+  note_queued(t, covered, score)
+  unpark(t, covered, score)
+  local obstacle = obstacle_to(t, covered, false)
+  if obstacle then park(t, obstacle, score) else note_out(t, covered) end
+  return not obstacle
+end
+
+local remote = string.sub(after, 1, 1) == 'r'
+if not remote then
+  local looked, last = each_after(key.waiting(group), after, function(t, score)
+    if t.status ~= 'PENDING' or not t.queue then return end
+    local limited = not none_held() and (not t.delivery or t.delivery == 'broker')
+    local covered = limited and covering(t) or NOTHING
+    -- One whose message is still out is found by it.
+    if tonumber(t.hints or 0) > 0 and not (limited and is_parked(t, covered, score)) then
+      note_queued(t, covered, score)
+    elseif not limited or goes_out(t, score) then
+      redis.call('HSET', key.task(t.id), 'hinted_ms', now)
+      redis.call('HINCRBY', key.task(t.id), 'hints', 1)
+      hint(t, false, take_seq(1))
+      sent = sent + 1
+    end
+  end)
+  remote = looked < limit
+  after = remote and '0' or last
+  if remote and redis.call('EXISTS', key.remote_parked(group)) == 0 then
+    redis.call('HDEL', key.resuming, group)
+    -- Remote workers look for themselves.
+    wake(group)
+    return {was, sent, 0}
+  end
+else
+  local index, looked = key.remote_parked(group), nil
+  looked, after = each_after(index, string.sub(after, 2), function(t, score)
+    if t.status ~= 'PENDING' then
+      redis.call('ZREM', index, t.id)
+    elseif goes_out(t, score) then
+      redis.call('ZREM', index, t.id)
+      redis.call('ZADD', key.remote(group), int(score), t.id)
+    end
+  end)
+  wake(group)
+  if looked < limit then
+    redis.call('HDEL', key.resuming, group)
+    return {was, sent, 0}
   end
 end
-if #found == 2 * limit then
-  redis.call('HSET', key.resuming, group, last)
-  return {was, sent, 1}
-end
-redis.call('HDEL', key.resuming, group)
--- Remote workers look for themselves.
-wake(group)
-return {was, sent, 0}
+redis.call('HSET', key.resuming, group, (remote and 'r' or '') .. after)
+return {was, sent, 1}

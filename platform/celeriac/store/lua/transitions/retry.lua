@@ -62,7 +62,7 @@ if from_step ~= '' and not step then return 'no_step' end
 if payload ~= '' and t.message then return 'celery' end
 if t.notified then return 'notified' end
 if t.error_code == 'dependency_failed' and not t.depends_on then return 'incomplete' end
-if redis.call('ZCARD', waiting_of(t.queue, t.delivery)) >= waiting_limit then return 'queue_full' end
+if count_waiting(t.queue, t.delivery) >= waiting_limit then return 'queue_full' end
 local no_room = answer_of_no_room(t.queue, maker, max_groups, max_made)
 if no_room then return 'groups_full ' .. no_room[3] end
 

@@ -61,5 +61,6 @@ note_time(id)
 redis.call('HDEL', task, 'owner', 'fence')
 redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text, 'moved', moved,
   'resumes', int(math.max(0, now_ms - tonumber(t.started_ms or now))))
+let_others_go()
 emit(id, t.user_id, 'status', 'status', 'WAITING', 'attempt', t.attempt, 'waiting_for', '[' .. table.concat(shown, ',') .. ']')
 return 'WAITING'

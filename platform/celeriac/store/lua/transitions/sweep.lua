@@ -8,7 +8,7 @@
 -- A group that is forgotten is in the index again with the next task: submit.lua and enqueue put it there whenever
 -- nothing waits in it, and only then it can be forgotten.
 --
--- What a limit of its group holds has no message, so none of it is lost.
+-- What a rule has parked has no message, so none of it is lost.
 --
 -- ARGV[4] group (text)   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
 -- ARGV[7] '' if Redis is the broker; for another broker '1' if it has no message left for this group, else '0'
@@ -37,13 +37,13 @@ end
 
 -- `claimed_ms`: when the list was last seen to move on, false when it is empty.
 local function resend(id, claimed_ms)
-  local t = read(id, {'status', 'hints', 'hinted_ms', unpack(FIELDS_OF_A_HINT)})
+  local t = read(id, {'status', 'hints', 'hinted_ms', 'key', 'user_id', 'cost', unpack(FIELDS_OF_A_HINT)})
   -- A record without type or queue was damaged by a foreign program.
   if t.status ~= 'PENDING' or not (t.type and t.queue) then
     redis.call('ZREM', key.waiting(group), id)
     return
   end
-  if limits[group] and redis.call('ZSCORE', key.limited(group), id) then return end
+  if not none_held() and is_parked(t, covering(t), score_of(t)) then return end
   if t.delivery and t.delivery ~= 'broker' then return end
   local hints, hinted_ms = tonumber(t.hints or 1), tonumber(t.hinted_ms or 0)
   if claimed_ms and hinted_ms > claimed_ms then return end
@@ -64,11 +64,6 @@ for priority = 0, 9 do
   end
 end
 
--- A message that was sent for a free place may be gone for any other reason: one a call is enough to go on.
-if #sent == 0 and limits[group] and lists[0].empty and lists[3].empty and lists[6].empty and lists[9].empty then
-  sent = let_go(group, 1)
-end
-
 -- Its workers may not know yet that there is something to do: a plain producer pushes messages and tells nobody.
 for _, list in pairs(lists) do
   if not list.empty or #sent > 0 then awaken(group, '') end
@@ -76,11 +71,11 @@ end
 
 -- Whether nothing is in the group: no limit, no task, no message, also none that no record knows, no remote worker.
 local function is_idle()
-  if limits[group] then return false end
+  if redis.call('HEXISTS', key.rules_of, 'group ' .. group) == 1 then return false end
   for _, list in pairs(lists) do
     if not list.empty then return false end
   end
-  return redis.call('EXISTS', key.waiting(group), key.remote(group), key.running(group)) == 0
+  return redis.call('EXISTS', key.waiting(group), key.remote(group), key.remote_parked(group), key.running(group)) == 0
     and redis.call('ZCOUNT', key.gateways(group), now, '+inf') == 0
 end
 

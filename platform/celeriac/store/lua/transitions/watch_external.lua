@@ -15,10 +15,11 @@ local changes = 0
 local FIELDS = {'expires_ms', 'run_at', 'pending_ms', 'resumes', 'finished_at', 'result', 'result_file_path', 'error_code', 'error_message',
   unpack(FIELDS_OF_AN_END)}
 
-local function done_with(id, queue)
-  redis.call('ZREM', key.watched, id)
-  redis.call('ZREM', key.waiting(queue), id)
-  if redis.call('ZREM', key.running(queue), id) == 1 then vacate(queue) end
+local function done_with(t)
+  redis.call('ZREM', key.watched, t.id)
+  redis.call('ZREM', key.waiting(t.queue), t.id)
+  if redis.call('ZSCORE', key.running(t.queue), t.id) then leave_running(t) end
+  let_others_go()
 end
 
 -- The program took the task.
@@ -30,11 +31,11 @@ end
 -- The program gave the task back.
 local function returned(t)
   local id, queue = t.id, t.queue
-  redis.call('ZREM', key.running(queue), id)
-  vacate(queue)
+  leave_running(t)
   redis.call('ZADD', key.waiting(queue), waiting_score(0, true, take_seq(1)), id)
   redis.call('HSET', key.task(id), 'updated_at', now_text, 'pending_ms', now)
   emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)))
+  let_others_go()
 end
 
 -- The program ended the task.
@@ -61,7 +62,7 @@ local function follow(id)
   t.queue = t.queue or 'default'
   local status = t.status and string.upper(t.status)
   if not status or t.delivery ~= 'external' then
-    done_with(id, t.queue)
+    done_with(t)
     return
   end
   t.status = redis.call('ZSCORE', key.running(t.queue), id) and 'PROCESSING' or 'PENDING'
@@ -74,10 +75,10 @@ local function follow(id)
   elseif is_final(status) then
     -- One that the life cycle itself ended (cancelled while it waited) has its end already.
     if not t.finished_at then ended(t, status) end
-    done_with(id, t.queue)
+    done_with(t)
   else
     -- These are ours: it waits for its time, or for other tasks, and is handed over again then.
-    if status == 'SCHEDULED' or status == 'RETRYING' or status == 'WAITING' then done_with(id, t.queue) end
+    if status == 'SCHEDULED' or status == 'RETRYING' or status == 'WAITING' then done_with(t) end
     return
   end
   changes = changes + 1

@@ -1,0 +1,78 @@
+"""Lookups of rules: which there are, and what waits and runs of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from celeriac.limits.rules import By, KeyCount, LimitRule, SortKeys
+from celeriac.store import keys
+from celeriac.store.reading import StoreReader
+from celeriac.store.records import rule_from_json
+from celeriac.store.server.scripts import script
+
+#: Keys that one call of the script counts.
+_AT_ONCE: Final = 500
+
+
+async def read_rules(store: StoreReader) -> list[LimitRule]:
+    """Return all rules, sorted by name."""
+    (noted,) = await store.read(("HGETALL", keys.RULES))
+    return [rule_from_json(name, noted[name]) for name in sorted(noted)]
+
+
+async def read_rule(store: StoreReader, name: str) -> LimitRule | None:
+    """Return the rule of this name, or None."""
+    (text,) = await store.read(("HGET", keys.RULES, name))
+    return None if text is None else rule_from_json(name, text)
+
+
+async def read_use(store: StoreReader, rules: Sequence[LimitRule]) -> list[KeyCount]:
+    """Return how many tasks wait and run under each rule in all."""
+    indexes = [_indexes(rule) for rule in rules]
+    counts = iter(await store.read(*(("ZCARD", index) for of_rule in indexes for index in of_rule)) if rules else ())
+    found = []
+    for of_rule in indexes:
+        *waiting, running = (int(next(counts)) for _ in of_rule)
+        found.append(KeyCount(None, sum(waiting), running))
+    return found
+
+
+async def read_keys(store: StoreReader, rule: LimitRule, *, sort: SortKeys, limit: int) -> list[KeyCount]:
+    """Return the keys (or users) of which most tasks wait or run under a rule, the largest first; equals by name.
+
+    It looks at all keys that have tasks, some hundred in each round trip: they may change meanwhile.
+    """
+    if rule.by is By.ALL:
+        return await read_use(store, [rule])
+    counted: dict[str, KeyCount] = {}
+    for index in (keys.queued(rule.name), keys.permits(rule.name)):
+        after = ""
+        while True:
+            (found,) = await store.read(
+                (
+                    "EVAL",
+                    script("rule_keys").source,
+                    3,
+                    index,
+                    keys.queued(rule.name),
+                    keys.permits(rule.name),
+                    after,
+                    _AT_ONCE,
+                )
+            )
+            for key, waiting, running in zip(found[::3], found[1::3], found[2::3], strict=True):
+                counted[key] = KeyCount(key, int(waiting), int(running))
+            if len(found) < 3 * _AT_ONCE:
+                break
+            after = str(found[-3])
+    ordered = sorted(counted.values(), key=lambda one: (-getattr(one, sort.value), one.key or ""))
+    return ordered[:limit]
+
+
+def _indexes(rule: LimitRule) -> list[str]:
+    """Return where the waiting tasks of a rule are, and last where the running ones are."""
+    group = rule.group
+    if group is not None and rule.type is None and rule.by is By.ALL:
+        return [keys.waiting(group), keys.remote(group), keys.remote_parked(group), keys.running(group)]
+    return [keys.queued(rule.name), keys.permits(rule.name)]
