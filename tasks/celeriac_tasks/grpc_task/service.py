@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -20,7 +19,7 @@ from celeriac_tasks.grpc_task.channel import call_metadata, open_channel
 from celeriac_tasks.grpc_task.health import Health
 from celeriac_tasks.grpc_task.outcome import error_of, result_of, status_error
 from celeriac_tasks.grpc_task.progress import MAX_ON_THEIR_WAY, ProgressRelay
-from celeriac_tasks.grpc_task.start_gate import StartGate
+from celeriac_tasks.grpc_task.start_gate import StartGate, Turn
 from celeriac_tasks.grpc_task.struct_json import struct_from
 
 log = structlog.get_logger("celeriac.tasks.types.grpc_task")
@@ -31,6 +30,16 @@ HEALTH_TIMEOUT_S: Final = 5.0
 CANCEL_TIMEOUT_S: Final = 2.0
 #: How long a stream may stay open after its result, so that the executor can end it properly.
 LINGER_S: Final = 0.2
+
+#: A call of gRPC's own health protocol (grpc/health/v1/health.proto); an empty request is a valid one.
+STANDARD_HEALTH: Final = "/grpc.health.v1.Health/Check"
+#: What a call ends with that no server has answered.
+_NO_ANSWER: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 Stream = grpc.aio.UnaryStreamCall[task_pb2.ExecuteTaskRequest, task_pb2.ExecuteTaskResponse]
 
@@ -56,7 +65,7 @@ class ExecutorService:
             interval_s=service.health_check_interval,
             retry_delay_s=service.retry_delay,
         )
-        self._starts = StartGate()
+        self._starts = StartGate(self._answers)
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def execute(self, payload: GrpcTaskPayload, ctx: Context) -> dict[str, Any]:
@@ -72,7 +81,7 @@ class ExecutorService:
             timeout_ms = min(timeout_ms, max(1, round(ctx.timeout_s * 1000)))
         request = self._request(payload, ctx, timeout_ms)
         await self._health.require()
-        answered = await self._starts.enter()
+        turn = await self._starts.enter()
         with self._health.in_use():
             stream: Stream = self._stub.ExecuteTask(request, timeout=timeout_ms / 1000, metadata=self._metadata)
             relay = ProgressRelay(
@@ -82,7 +91,7 @@ class ExecutorService:
             )
             # A separate asyncio task reads the stream: gRPC drops a stream whose reader is cancelled, and CancelTask
             # has to arrive while the executor still runs the task.
-            reading = asyncio.create_task(self._read(stream, answered, relay, payload, timeout_ms / 1000))
+            reading = asyncio.create_task(self._read(stream, turn, relay, payload, timeout_ms / 1000))
             reading.add_done_callback(_take_note)
             try:
                 await asyncio.wait((reading,))
@@ -91,7 +100,7 @@ class ExecutorService:
                     await self._say_cancelled(ctx.task_id)
                 raise
             finally:
-                answered()
+                turn.answered()
                 relay.close()
                 stream.cancel()
                 reading.cancel()
@@ -100,6 +109,7 @@ class ExecutorService:
     async def close(self) -> None:
         """Stop the checks, let running CancelTask calls finish, and close the channel."""
         await self._health.close()
+        await self._starts.close()
         if self._farewells:
             await asyncio.wait(self._farewells)
         await self._channel.close()
@@ -129,7 +139,7 @@ class ExecutorService:
     async def _read(
         self,
         stream: Stream,
-        answered: Callable[[], None],
+        turn: Turn,
         relay: ProgressRelay,
         payload: GrpcTaskPayload,
         timeout_s: float,
@@ -137,9 +147,11 @@ class ExecutorService:
         """Relay the stream's progress until its result or error; later messages are ignored."""
         ending: task_pb2.ExecuteTaskResponse | None = None
         failure: grpc.aio.AioRpcError | None = None
+        # The call began before this task did, and gRPC sends what was begun in its order.
+        turn.sent()
         try:
             async for message in stream:
-                answered()
+                turn.answered()
                 # gRPC logs a message that it cannot parse, and yields None for it.
                 kind = None if message is None else message.WhichOneof("event")
                 if kind == "progress" and payload.options.enable_progress:
@@ -192,6 +204,15 @@ class ExecutorService:
         if answer.status == task_pb2.HEALTH_STATUS_HEALTHY:
             return None
         return answer.message or "it says so"
+
+    async def _answers(self) -> bool:
+        """Ask for what any gRPC server answers at once, if only that it does not know it; returns whether it answered."""
+        ask = self._channel.unary_unary(STANDARD_HEALTH)
+        try:
+            await ask(b"", timeout=HEALTH_TIMEOUT_S, metadata=self._metadata)
+        except grpc.aio.AioRpcError as exc:
+            return exc.code() not in _NO_ANSWER
+        return True
 
 
 async def _linger(stream: Stream) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 
 import uvloop
 
 from celeriac.tasks.types.grpc_task import GrpcTaskPayload
 from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 STREAMS = 500
 
@@ -54,6 +55,32 @@ async def test_a_burst_that_a_server_would_throw_away_in_part_is_spread_and_all_
         script = play({"progress": {"percentage": 1}}, {"result": {}})
         results = await asyncio.gather(*(handler(script, make_context()) for _ in range(3000)))
         assert results == [{}] * 3000
+        await handler.close()
+
+
+async def test_a_burst_that_meets_a_server_which_does_nothing_for_a_while_waits_for_it() -> None:
+    async with ExecutorProcess() as executor:
+        handler = handler_of(executor.settings())
+        script = play({"result": {}})
+        assert await handler(script, make_context()) == {}
+        assert executor.process is not None
+        executor.process.send_signal(signal.SIGSTOP)
+        burst = asyncio.gather(*(handler(script, make_context()) for _ in range(3000)))
+        # Long enough for all of them to be sent, as far as nobody holds them back.
+        await asyncio.wait([burst], timeout=2)
+        executor.process.send_signal(signal.SIGCONT)
+        assert await burst == [{}] * 3000
+        await handler.close()
+
+
+async def test_silent_calls_that_have_been_accepted_hold_nobody_up() -> None:
+    async with ExecutorProcess() as executor:
+        handler = handler_of(executor.settings())
+        hanging = [asyncio.create_task(handler(play({"hang": True}), make_context())) for _ in range(600)]
+        assert await asyncio.wait_for(handler(play({"result": {}}), make_context()), PATIENCE_S) == {}
+        for stream in hanging:
+            stream.cancel()
+        await asyncio.wait(hanging, timeout=PATIENCE_S)
         await handler.close()
 
 
