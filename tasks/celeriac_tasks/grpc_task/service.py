@@ -206,8 +206,8 @@ class ExecutorService:
         return answer.message or "it says so"
 
     async def _answers(self) -> bool:
-        """Ask for what any gRPC server answers at once, if only that it does not know it; returns whether it answered."""
-        ask = self._channel.unary_unary(STANDARD_HEALTH)
+        """Ask what any gRPC server answers at once, if only that it does not know the call; returns whether it did."""
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(STANDARD_HEALTH)
         try:
             await ask(b"", timeout=HEALTH_TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as exc:
