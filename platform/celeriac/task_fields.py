@@ -220,7 +220,7 @@ FIELDS: Final = (
     Field("workflow_id", TEXT, column="workflow_id", shown="workflow_id"),
     Field("node", TEXT, shown="node"),
     Field("depends_on", DEPENDENCIES, shown="depends_on", large=True),
-    Field("key", TEXT, shown="key"),
+    Field("key", TEXT, column="key", shown="key"),
     # Not in the v1 record.
     Field("cost", NUMBER),
     Field("on_unmet", ON_UNMET),

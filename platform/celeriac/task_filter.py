@@ -84,6 +84,7 @@ class TaskFilter(BaseModel):
     type: Annotated[_Name | None, Field(description="The task type.")] = None
     queue: Annotated[_Name | None, Field(description="The worker group.")] = None
     user_id: Annotated[_Name | None, Field(description="On whose behalf it runs.")] = None
+    key: Annotated[_Name | None, Field(description="The customer, tenant or resource that it is for.")] = None
     definition_id: Annotated[_Name | None, Field(description="The definition that made it.")] = None
     workflow_id: Annotated[_Name | None, Field(description="The workflow that it is a part of.")] = None
     tag: Annotated[

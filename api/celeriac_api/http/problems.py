@@ -32,6 +32,7 @@ from celeriac.errors import (
     IllegalTransitionError,
     IllegalWorkflowMoveError,
     InvalidSubmissionError,
+    KeyFullError,
     NodeExistsError,
     PayloadTooLargeError,
     QueueFullError,
@@ -112,6 +113,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "too_many_connections": Row(429, "Too many connections", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
+    "key_full": Row(429, "Key full", "RESOURCE_EXHAUSTED", 1013),
     "group_limit": Row(429, "Too many groups", "RESOURCE_EXHAUSTED", 1013),
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
     "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
@@ -175,11 +177,18 @@ def row_of(error: BaseException) -> Row:
     return TABLE.get(code, TABLE["internal"])
 
 
+def retry_after_of(error: BaseException) -> int | None:
+    """Return after how many seconds the same request may succeed, if that is known."""
+    if isinstance(error, RateLimitedError | KeyFullError):
+        return max(1, math.ceil(error.retry_after_s))
+    return row_of(error).retry_after_s
+
+
 def problem_of(error: BaseException, instance: str) -> Response:
     """Return the problem for an error that was raised while the path `instance` was served."""
     headers: dict[str, str] = {}
-    if isinstance(error, RateLimitedError):
-        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if (retry_after_s := retry_after_of(error)) is not None:
+        headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, EncodedBodyError):
         # RFC 9110, section 15.5.16: this tells the client that the encoding is the fault, and which one is accepted.
         headers["Accept-Encoding"] = "identity"
@@ -254,6 +263,8 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"node": error.node}
         case QueueFullError():
             return {"group": error.group, "limit": error.limit}
+        case KeyFullError():
+            return {"key": error.key, "rule": error.rule, "limit": error.limit, "retry_after_s": error.retry_after_s}
         case GroupLimitError():
             return {"group": error.group, "limit": error.limit, "own": error.own}
         case PayloadTooLargeError():

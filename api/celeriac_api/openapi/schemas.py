@@ -104,6 +104,7 @@ _RUNNING: dict[str, Any] = {
     "cancel_requested": False,
     "workflow_id": None,
     "node": None,
+    "key": None,
     "waiting_for": None,
 }
 _RECORD: dict[str, Any] = {
@@ -141,6 +142,7 @@ class RunningTask(BaseModel):
     cancel_requested: bool
     workflow_id: Annotated[str | None, Field(description="The workflow that it is a part of.")]
     node: Annotated[str | None, Field(description="Its name in the workflow.")]
+    key: Annotated[str | None, Field(description="The customer, tenant or resource that it is for.")]
     waiting_for: Annotated[
         list[DependencyInfo | AwaitedSignal | AwaitedTime] | None,
         Field(description="What a `waiting` task still waits for; `null` for any other."),

@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from celeriac.errors import CeleriacError, FileNotAllowedError, InvalidSubmissionError, Violation
-from celeriac_api.http.problems import Row, row_of
+from celeriac_api.http.problems import retry_after_of, row_of
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ async def abort(context: grpc.aio.ServicerContext[Message, Message], error: Exce
         log.error("a call failed unexpectedly", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, _INTERNAL)
     text = _brief(str(error))
-    details = Status(code=code.value[0], message=text, details=[_packed(part) for part in _details(error, row)])
+    details = Status(code=code.value[0], message=text, details=[_packed(part) for part in _details(error)])
     await context.abort(code, text, ((_DETAILS_KEY, details.SerializeToString()),))
     raise AssertionError("abort raises")
 
@@ -45,7 +45,7 @@ def _brief(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT // 2]}…{text[-_LONGEST_TEXT // 2 :]}"
 
 
-def _details(error: CeleriacError, row: Row) -> list[Message]:
+def _details(error: CeleriacError) -> list[Message]:
     parts: list[Message] = [ErrorInfo(reason=error.code.upper(), domain=DOMAIN)]
     if violations := _violations(error):
         fields = [
@@ -53,8 +53,8 @@ def _details(error: CeleriacError, row: Row) -> list[Message]:
             for v in violations[:_MOST_VIOLATIONS]
         ]
         parts.append(BadRequest(field_violations=fields))
-    if row.retry_after_s is not None:
-        parts.append(RetryInfo(retry_delay=Duration(seconds=row.retry_after_s)))
+    if (retry_after_s := retry_after_of(error)) is not None:
+        parts.append(RetryInfo(retry_delay=Duration(seconds=retry_after_s)))
     return parts
 
 

@@ -52,6 +52,10 @@ class TaskOptions(TypedDict, total=False):
     on_unmet: str | None
     #: How long one attempt may run.
     timeout: Span | None
+    #: The customer, tenant or resource that it is for, which rules may limit. It replaces the one of its type.
+    key: str | None
+    #: What its start takes from a rate (default 1).
+    cost: int | None
     user_id: str | None
     metadata: Mapping[str, Any] | None
     #: Words by which the task can be found.

@@ -47,6 +47,9 @@ _OPTIONS: Final[dict[str, Any]] = {
         str | None, _option("Its group.", "--group", "-g", "--queue", metavar="GROUP", completed=completing.groups)
     ],
     "user_id": Annotated[str | None, _option("The user that it belongs to.", "--user-id", metavar="ID")],
+    "key": Annotated[
+        str | None, _option("The key that it has: a customer, a tenant, a resource.", "--key", metavar="KEY")
+    ],
     "definition_id": Annotated[
         str | None,
         _option("The definition that made it.", "--definition-id", metavar="ID", completed=completing.definition_ids),

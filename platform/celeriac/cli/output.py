@@ -13,6 +13,7 @@ from celeriac.errors import (
     ApiUnavailableError,
     CeleriacError,
     HistoryUnavailableError,
+    KeyFullError,
     QueueFullError,
     StoreUnavailableError,
 )
@@ -28,7 +29,7 @@ INTERRUPTED: Final = 130
 _STEERING: Final = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
-_LATER: Final = (StoreUnavailableError, HistoryUnavailableError, ApiUnavailableError, QueueFullError)
+_LATER: Final = (StoreUnavailableError, HistoryUnavailableError, ApiUnavailableError, QueueFullError, KeyFullError)
 
 
 def print_json(document: Any, *, one_line: bool = False) -> None:

@@ -153,10 +153,11 @@ class AsyncClient:
         bucket: str | None = None,
         type: str | None = None,
         queue: str | None = None,
+        key: str | None = None,
     ) -> Chart:
         """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`."""
-        query = filter_query({"from": start, "to": end, "bucket": bucket, "type": type, "queue": queue})
-        return chart_of(await self._api.document(Call("GET", STATS, query=query)))
+        chosen = {"from": start, "to": end, "bucket": bucket, "type": type, "queue": queue, "key": key}
+        return chart_of(await self._api.document(Call("GET", STATS, query=filter_query(chosen))))
 
     async def bulk(self, action: str, **chosen: Unpack[FilterOptions]) -> AsyncTaskHandle[Any]:
         """Start to `"cancel"` or `"retry"` all tasks that match; returns the task that does it.

@@ -135,9 +135,11 @@ class Client:
         bucket: str | None = None,
         type: str | None = None,
         queue: str | None = None,
+        key: str | None = None,
     ) -> Chart:
         """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`."""
-        return self._block(self._client.stats(start=start, end=end, bucket=bucket, type=type, queue=queue), "stats")
+        chosen = self._client.stats(start=start, end=end, bucket=bucket, type=type, queue=queue, key=key)
+        return self._block(chosen, "stats")
 
     def bulk(self, action: str, **chosen: Unpack[FilterOptions]) -> TaskHandle[Any]:
         """Start to `"cancel"` or `"retry"` all tasks that match; returns the task that does it.

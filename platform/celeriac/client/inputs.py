@@ -19,6 +19,7 @@ class FilterOptions(TypedDict, total=False):
     type: str | None
     queue: str | None
     user_id: str | None
+    key: str | None
     definition_id: str | None
     workflow_id: str | None
     #: One tag, or several; the task must have all of them.

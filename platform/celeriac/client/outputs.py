@@ -21,6 +21,7 @@ from celeriac.errors import (
     IllegalWorkflowMoveError,
     InvalidSubmissionError,
     JsonError,
+    KeyFullError,
     NodeExistsError,
     PayloadTooLargeError,
     QueueFullError,
@@ -147,6 +148,9 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return SignalReceivedError(problem["task_id"], problem["signal"], received_at)
             case "queue_full":
                 return QueueFullError(problem["group"], problem["limit"])
+            case "key_full":
+                facts = {name: problem[name] for name in ("rule", "limit", "retry_after_s")}
+                return KeyFullError(problem["key"], **facts)
             case "group_limit":
                 return GroupLimitError(problem["group"], problem["limit"], own=problem["own"])
             case "too_large":

@@ -15,7 +15,7 @@ from celeriac.database.engine import RowRefusedError, database_of, reading, tell
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, SettingsError
 
 #: The newest migration. Processes of the version before must keep working after each migration.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 VERSION_TABLE: Final = "celeriac_schema"
 
 _READ_VERSION: Final = text("SELECT version_num FROM celeriac_schema")

@@ -39,6 +39,7 @@ tasks: Final = Table(
     Column("definition_id", Key),
     Column("user_id", Key),
     Column("workflow_id", Key),
+    Column("key", Key),
     Column("priority", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("max_retries", Integer, nullable=False),
@@ -126,6 +127,7 @@ INDEXES: Final = (
         _c.task_id,
         **_where("workflow_id IS NOT NULL"),
     ),
+    Index("celeriac_tasks_key_created", _c.key, _c.created_ms, _c.task_id, **_where("key IS NOT NULL")),
     Index("celeriac_tasks_updated", _c.updated_ms, _c.task_id),
     # The search in error messages reads only these rows.
     Index("celeriac_tasks_errors", _c.created_ms, _c.task_id, **_where("error_message IS NOT NULL")),

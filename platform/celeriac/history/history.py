@@ -117,16 +117,17 @@ class History:
         task_type: str | None = None,
         queue: str | None = None,
         user_id: str | None = None,
+        key: str | None = None,
     ) -> HistoryChart:
         """Return counts and durations in buckets of `bucket_ms` from `start_ms` (included) to `end_ms` (excluded).
 
-        It reads one index entry of each task in the range, and rows only if one user is selected.
+        It reads one index entry of each task in the range, and rows only if one user or key is selected.
         """
         async with reading(self.engine) as connection:
             replies = [
                 (await connection.execute(statement)).all()
                 for statement in statements(
-                    start_ms, end_ms, bucket_ms, task_type=task_type, queue=queue, user_id=user_id
+                    start_ms, end_ms, bucket_ms, task_type=task_type, queue=queue, user_id=user_id, key=key
                 )
             ]
         return chart_of(start_ms, end_ms, bucket_ms, *replies)

@@ -110,7 +110,7 @@ def _branches(task_filter: TaskFilter, *, tags_by_join: bool = True) -> Iterator
 
 
 def _conditions(task_filter: TaskFilter) -> Iterator[ColumnElement[bool]]:
-    for name in ("type", "queue", "user_id", "definition_id", "workflow_id"):
+    for name in ("type", "queue", "user_id", "key", "definition_id", "workflow_id"):
         if (value := getattr(task_filter, name)) is not None:
             yield _c[name] == _plain(value)
     for name in ("created", "finished"):

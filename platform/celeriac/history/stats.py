@@ -65,7 +65,14 @@ class HistoryChart:
 
 
 def statements(
-    start_ms: int, end_ms: int, bucket_ms: int, *, task_type: str | None, queue: str | None, user_id: str | None = None
+    start_ms: int,
+    end_ms: int,
+    bucket_ms: int,
+    *,
+    task_type: str | None,
+    queue: str | None,
+    user_id: str | None = None,
+    key: str | None = None,
 ) -> tuple[Select[Any], Select[Any], Select[Any]]:
     """Return the statements for submissions, for ends, and for how long the ended tasks had waited."""
     chosen = []
@@ -75,6 +82,8 @@ def statements(
         chosen.append(_c.queue == queue)
     if user_id is not None:
         chosen.append(_c.user_id == user_id)
+    if key is not None:
+        chosen.append(_c.key == key)
 
     def counted(at: Any, *groups: Any, duration: Any = None) -> Select[Any]:
         bucket = ((at - literal(start_ms)) // literal(bucket_ms)).label("bucket")

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from celeriac.errors import InvalidSubmissionError, Violation
+from celeriac.limits.rules import MAX_COST, MAX_KEY, check_key
 from celeriac.model import OnUnmet, When
 from celeriac.moments import MAX_DELAY_S, Moment, bounded
 from celeriac.settings import GROUP_NAME, parse_duration_s
@@ -52,6 +53,7 @@ _MOMENT_SCHEMA = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
     "examples": ["2030-01-31T08:00:00Z"],
 }
+_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
 _EXPIRY_SCHEMA = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
@@ -70,7 +72,7 @@ def _group_name(value: str) -> str:
 
 
 def _as_text(value: Any) -> Any:
-    # User ids are whole numbers in many a database, and so in what it is asked to send.
+    # User ids and keys are whole numbers in many a database, and so in what it is asked to send.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -78,6 +80,11 @@ def _user_id(value: str) -> str:
     # isprintable is false for control characters, NUL and lone surrogates, which no log or store should meet.
     if not value.isprintable():
         raise ValueError("must hold printable characters only")
+    return value
+
+
+def _key(value: str) -> str:
+    check_key(value)
     return value
 
 
@@ -109,6 +116,10 @@ _DurationField = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0,
 UserId = Annotated[
     str, Field(min_length=1, max_length=MAX_USER_ID_LENGTH), BeforeValidator(_as_text), AfterValidator(_user_id)
 ]
+
+
+#: The customer, tenant or resource that a task is for.
+Key = Annotated[str, BeforeValidator(_as_text), AfterValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
 
 
 class DependencyRequest(BaseModel):
@@ -213,6 +224,17 @@ class SubmitRequest(BaseModel):
             description="What happens when a task of `depends_on` has ended otherwise than it was to: `cancel` (the "
             "default) or `fail` this one with the code `dependency_failed`, or `run` it all the same."
         ),
+    ] = None
+    key: Annotated[
+        Key | None,
+        Field(
+            description="The customer, tenant or resource that it is for: rules may limit each key. Left out, the type "
+            "may compute one; a whole number is taken as text."
+        ),
+    ] = None
+    cost: Annotated[
+        int | None,
+        Field(strict=True, ge=1, le=MAX_COST, description="What its start takes from a rate; left out, 1."),
     ] = None
     user_id: Annotated[
         UserId | None,

@@ -191,6 +191,7 @@ async def read_stats(
     type: Annotated[str | None, Query(description="Only tasks of this type.", max_length=256)] = None,
     queue: Annotated[str | None, Query(description="Only tasks of this group.", max_length=256)] = None,
     user_id: Annotated[str | None, Query(description="Only tasks of this user.", max_length=256)] = None,
+    key: Annotated[str | None, Query(description="Only tasks with this key.", max_length=256)] = None,
 ) -> Response:
     """Answer with the chart."""
     if not caller.admin:
@@ -200,6 +201,6 @@ async def read_stats(
     except InvalidSubmissionError as exc:
         raise RequestError("invalid_request", str(exc), exc.violations) from exc
     chart = await parts.history.stats(
-        span.start_ms, span.end_ms, span.bucket_ms, task_type=type, queue=queue, user_id=user_id
+        span.start_ms, span.end_ms, span.bucket_ms, task_type=type, queue=queue, user_id=user_id, key=key
     )
     return json_response(chart_record(span, chart))

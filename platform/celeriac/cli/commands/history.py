@@ -99,6 +99,7 @@ def stats(
     queue: Annotated[
         str | None, typer.Option(metavar="GROUP", help="Only tasks of this group.", autocompletion=groups)
     ] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only tasks with this key.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show how many tasks were submitted and ended over time, and how long they waited and ran.
@@ -110,7 +111,7 @@ def stats(
     size = bucket_of(start, end, bucket, most=_BARS)
 
     async def work(platform: AnyPlatform) -> Record:
-        return await platform.tasks.stats(start, end, size, task_type=type_, queue=queue)
+        return await platform.tasks.stats(start, end, size, task_type=type_, queue=queue, key=key)
 
     record = there.run(work)
     if as_json:

@@ -99,6 +99,17 @@ def submit(
             autocompletion=_on_unmet,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="The customer, tenant or resource that it is for, which rules may limit.",
+            show_default="the type's own",
+        ),
+    ] = None,
+    cost: Annotated[
+        int | None, typer.Option(metavar="N", help="What its start takes from a rate.", show_default="1")
+    ] = None,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user that it belongs to.")] = None,
     metadata: Annotated[
         str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) that is stored with the task.")
@@ -127,6 +138,8 @@ def submit(
         "timeout": timeout,
         "depends_on": [_dependency(one) for one in after] if after else None,
         "on_unmet": on_unmet,
+        "key": key,
+        "cost": cost,
         "user_id": user_id,
         "metadata": None if metadata is None else read_json("metadata", metadata),
     }

@@ -69,7 +69,7 @@ class TaskCalls(Protocol):
         """Yield these lines live, until the task has ended."""
 
     async def stats(
-        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None
+        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None, key: str | None
     ) -> Record:
         """Return counts and durations over time."""
 

@@ -166,14 +166,16 @@ class DirectTasks:
                         yield {name: value for name, value in event.items() if name not in ("event", "task_id")}
 
     async def stats(
-        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None
+        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None, key: str | None
     ) -> Record:
         """See `TaskCalls.stats`."""
         from celeriac.history.chart_record import chart_record, span_of
 
         span = span_of(start, end, bucket)
         history = await self._opened.history()
-        chart = await history.stats(span.start_ms, span.end_ms, span.bucket_ms, task_type=task_type, queue=queue)
+        chart = await history.stats(
+            span.start_ms, span.end_ms, span.bucket_ms, task_type=task_type, queue=queue, key=key
+        )
         return chart_record(span, chart)
 
 

@@ -118,8 +118,8 @@ class HttpTasks:
                     yield {name: value for name, value in event.items() if name not in ("event", "task_id")}
 
     async def stats(
-        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None
+        self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None, key: str | None
     ) -> Record:
         """See `TaskCalls.stats`."""
-        chosen = {"from": start, "to": end, "bucket": bucket, "type": task_type, "queue": queue}
+        chosen = {"from": start, "to": end, "bucket": bucket, "type": task_type, "queue": queue, "key": key}
         return await self._server.get("/stats", filter_query(chosen))
