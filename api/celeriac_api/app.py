@@ -25,7 +25,19 @@ from celeriac_api.openapi import document as openapi_document
 from celeriac_api.pages import answer, sign_in
 from celeriac_api.pages import routes as pages
 from celeriac_api.parts import STATE, Parts, running_parts
-from celeriac_api.routes import audit, definitions, groups, health, keys, live, metrics, task_types, workers, workflows
+from celeriac_api.routes import (
+    audit,
+    definitions,
+    groups,
+    health,
+    keys,
+    limits,
+    live,
+    metrics,
+    task_types,
+    workers,
+    workflows,
+)
 from celeriac_api.routes import worker_websocket as gateway
 from celeriac_api.routes.dispatch import chat_routes
 from celeriac_api.routes.dispatch import routes as dispatch
@@ -55,6 +67,7 @@ _ROUTERS: Final = (
     workflows.router,
     definitions.router,
     groups.router,
+    limits.router,
     workers.router,
     task_types.router,
     audit.router,

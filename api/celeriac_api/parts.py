@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from celeriac.access.authenticator import Authenticator
 from celeriac.errors import HistoryMissingError
 from celeriac.files.service import Files
+from celeriac.groups.limits import LimitRules
 from celeriac.groups.service import Groups
 from celeriac.history.history import History
 from celeriac.schedules.service import Schedules
@@ -54,6 +55,7 @@ class Parts:
     tasks: Tasks
     workflows: Workflows
     groups: Groups
+    limits: LimitRules
     files: Files
     #: The remote workers that are connected to this process.
     gateway: Gateway
@@ -173,6 +175,7 @@ async def running_parts(
             tasks=tasks,
             workflows=Workflows(tasks=tasks, settings=settings, history=history),
             groups=Groups(store=store, queues=settings.queues),
+            limits=LimitRules(store=store),
             files=files,
             gateway=gateway,
             calls=calls,

@@ -6,6 +6,7 @@
     ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── GroupNotFoundError (LookupError)  no group of this name
+    ├── RuleNotFoundError (LookupError)   no limit of this name
     ├── IllegalTransitionError            the task is not in a state that allows this
     │   ├── DependedOnError               … a task that has not ended depends on it
     │   ├── TaskEndedError                … it has ended
@@ -19,6 +20,7 @@
     ├── NodeExistsError                   the workflow has a node of this name
     ├── SignalReceivedError               the task has a signal of this name already; says since when
     ├── QueueFullError                    the group has as many waiting tasks as it may
+    ├── TooManyRulesError                 the rule would be one too many, for a task or at all
     ├── GroupLimitError                   there are as many groups as there may be
     ├── NoWorkerError                     no remote worker is connected to the group
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
@@ -334,13 +336,15 @@ class TooManyRulesError(CeleriacError):
     code = "too_many_rules"
 
 
-class RuleNotFoundError(CeleriacError):
+class RuleNotFoundError(CeleriacError, LookupError):
     """There is no rule of this name."""
 
-    code = "not_found"
+    code = "limit_not_found"
 
     def __init__(self, name: str, known: Sequence[str] = ()) -> None:
         self.name = name
+        #: The rules that exist, as far as the code that raised this knows them.
+        self.known = known
         some = f"; known are: {', '.join(known)}" if known else "; there are none"
         super().__init__(f"there is no limit {name[:200]!r}{some}")
 

@@ -37,6 +37,7 @@ from celeriac.errors import (
     PayloadTooLargeError,
     QueueFullError,
     RateLimitedError,
+    RuleNotFoundError,
     SignalReceivedError,
     TaskNotFoundError,
     Violation,
@@ -84,6 +85,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "method_not_allowed": Row(405, "Method not allowed", "UNIMPLEMENTED", 1008),
     "task_not_found": Row(404, "Task not found", "NOT_FOUND", 1008),
     "group_not_found": Row(404, "Group not found", "NOT_FOUND", 1008),
+    "limit_not_found": Row(404, "Limit not found", "NOT_FOUND", 1008),
     "task_type_not_found": Row(404, "Task type not found", "NOT_FOUND", 1008),
     "key_not_found": Row(404, "API key not found", "NOT_FOUND", 1008),
     "illegal_transition": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
@@ -97,6 +99,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "workflow_not_found": Row(404, "Workflow not found", "NOT_FOUND", 1008),
     "illegal_workflow_move": Row(409, "Not possible in this state", "FAILED_PRECONDITION", 1008),
     "node_exists": Row(409, "The node exists already", "ALREADY_EXISTS", 1008),
+    "too_many_rules": Row(409, "Too many rules", "FAILED_PRECONDITION", 1008),
     "stale_claim": Row(409, "Claim no longer valid", "ABORTED", 1008),
     "file_not_found": Row(404, "File not found", "NOT_FOUND", 1008),
     "file_not_allowed": Row(422, "File not allowed", "INVALID_ARGUMENT", 1008),
@@ -247,6 +250,8 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"task_id": error.task_id}
         case GroupNotFoundError():
             return {"group": error.group}
+        case RuleNotFoundError():
+            return {"limit": error.name, "known": list(error.known)}
         case IllegalTransitionError():
             return {"task_id": error.task_id, "task_status": error.status.lower(), "wanted": error.wanted}
         case SignalReceivedError():

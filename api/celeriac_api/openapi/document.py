@@ -42,7 +42,7 @@ TAGS: Final = [
     {"name": "dispatch", "description": "Have remote workers do something and wait for the answer."},
     {"name": "openai", "description": "The same for OpenAI clients. Errors have OpenAI's shape."},
     {"name": "notifications", "description": "A user's own tasks, by the user's token."},
-    {"name": "operations", "description": "Groups, workers, task types, health."},
+    {"name": "operations", "description": "Groups, limits, workers, task types, health."},
 ]
 
 #: Schemas that no route declares as a type, because the routes read these bodies themselves.

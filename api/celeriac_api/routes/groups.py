@@ -124,7 +124,7 @@ class LimitsRequest(BaseModel):
     description="Limits how many tasks of the group run at once and how many start per time, whatever the number of "
     "its workers. Replaces the limits that the group had. Running tasks go on; tasks above a limit wait.",
     response_model=Group,
-    responses=problems("group_not_found", "invalid_request", "store_unavailable"),
+    responses=problems("group_not_found", "too_many_rules", "invalid_request", "store_unavailable"),
 )
 async def limit_group(name: GroupName, parts: PartsOf, wanted: LimitsRequest) -> Response:
     """Limit and answer with the group."""

@@ -1,1 +1,1 @@
-"""Groups: the service that lists, pauses, resumes and limits them. Front doors use it; it uses the store."""
+"""Groups and limits: the services that list, pause and resume groups, and set rules. Front doors use them."""

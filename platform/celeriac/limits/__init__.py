@@ -1,1 +1,4 @@
-"""Limits: how many tasks of a group run at once, and how many start per time."""
+"""Limits: rules of how many tasks of a group, type, key or user run at once and start per time. Pure.
+
+The service that reads and sets them is `celeriac.groups.limits`.
+"""

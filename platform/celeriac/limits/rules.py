@@ -18,8 +18,10 @@ MAX_RULE_RUNNING: Final = 100_000
 MAX_WAITING: Final = 10_000_000
 #: At most this many rules cover a task.
 MOST_OF_A_TASK: Final = 4
-#: Longest name of a rule, and longest key (characters).
+#: Longest name of a rule, longest name of a group and of a type that it covers, and longest key (characters).
 MAX_NAME: Final = 128
+_MAX_GROUP: Final = 128
+_MAX_TYPE: Final = 200
 MAX_KEY: Final = 128
 #: Longest note of a rule (characters).
 MAX_NOTE: Final = 2000
@@ -132,6 +134,16 @@ class KeyCount:
     running: int
 
 
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """A rule, and of the tasks that it covers: how many wait, run, and wait without room under it (`parked`)."""
+
+    rule: LimitRule
+    waiting: int
+    running: int
+    parked: int
+
+
 def group_rule(group: str) -> str:
     """Return the name of the rule that is the limits of a group."""
     return GROUP_PREFIX + group
@@ -153,10 +165,13 @@ def check_key(key: str) -> None:
 
 
 def _violations(rule: LimitRule) -> Iterator[Violation]:
-    if not 1 <= len(rule.name) <= MAX_NAME or not _NAME.fullmatch(rule.name):
+    if not rule.of_group and (not 1 <= len(rule.name) <= MAX_NAME or not _NAME.fullmatch(rule.name)):
         yield Violation("name", f"must have 1 to {MAX_NAME} characters, without / \\ ? # % and control characters")
     if rule.group is None and rule.type is None:
         yield Violation("group", "give group, type or both: which tasks the rule covers")
+    for field, text, longest in (("group", rule.group, _MAX_GROUP), ("type", rule.type, _MAX_TYPE)):
+        if text is not None and not (1 <= len(text) <= longest and text.isprintable()):
+            yield Violation(field, f"must have 1 to {longest} printable characters")
     if rule.name.startswith(GROUP_PREFIX) and not (rule.of_group and rule.type is None and rule.by is By.ALL):
         message = f"a rule of this name is the limits of a group: choose a name that does not begin with {GROUP_PREFIX}"
         yield Violation("name", message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from celeriac.limits.rules import By, KeyCount, LimitRule, SortKeys
+from celeriac.limits.rules import By, KeyCount, LimitRule, RuleState, SortKeys
 from celeriac.store import keys
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import rule_from_json
@@ -27,14 +27,14 @@ async def read_rule(store: StoreReader, name: str) -> LimitRule | None:
     return None if text is None else rule_from_json(name, text)
 
 
-async def read_use(store: StoreReader, rules: Sequence[LimitRule]) -> list[KeyCount]:
-    """Return how many tasks wait and run under each rule in all."""
-    indexes = [_indexes(rule) for rule in rules]
+async def read_states(store: StoreReader, rules: Sequence[LimitRule]) -> list[RuleState]:
+    """Return rules with how many tasks wait and run under each in all; one round trip."""
+    indexes = [(*_indexes(rule), keys.parked(rule.name)) for rule in rules]
     counts = iter(await store.read(*(("ZCARD", index) for of_rule in indexes for index in of_rule)) if rules else ())
     found = []
-    for of_rule in indexes:
-        *waiting, running = (int(next(counts)) for _ in of_rule)
-        found.append(KeyCount(None, sum(waiting), running))
+    for rule, of_rule in zip(rules, indexes, strict=True):
+        *waiting, running, parked = (int(next(counts)) for _ in of_rule)
+        found.append(RuleState(rule, waiting=sum(waiting), running=running, parked=parked))
     return found
 
 
@@ -44,7 +44,8 @@ async def read_keys(store: StoreReader, rule: LimitRule, *, sort: SortKeys, limi
     It looks at all keys that have tasks, some hundred in each round trip: they may change meanwhile.
     """
     if rule.by is By.ALL:
-        return await read_use(store, [rule])
+        (state,) = await read_states(store, [rule])
+        return [KeyCount(None, state.waiting, state.running)]
     counted: dict[str, KeyCount] = {}
     for index in (keys.queued(rule.name), keys.permits(rule.name)):
         after = ""
