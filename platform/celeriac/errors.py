@@ -54,7 +54,8 @@
         │   └── StepLimitError            … its task would keep more steps or sleep longer than it may
         ├── TaskTimeoutError (TimeoutError)  the attempt's time limit passed
         ├── ExecutorLostError             the program that did the work went away
-        └── RetryAfter                    failed; the handler sets the delay itself
+        ├── RetryAfter                    failed; the handler sets the delay itself
+        └── RateLimited                   not failed: somebody else's service says when to try again
 
 `code` is the canonical name that front doors put on the wire.
 """
@@ -64,8 +65,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+
+from celeriac.durations import seconds_of
 
 
 class CeleriacError(Exception):
@@ -658,3 +661,18 @@ class RetryAfter(TaskError):  # noqa: N818
     def __init__(self, message: str = "", *, delay_s: float, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.delay_s = delay_s
+
+
+class RateLimited(TaskError):  # noqa: N818
+    """Somebody else's service refuses the work for now: the attempt does not count, and the task runs again later.
+
+    `retry_after` is the time until then, as seconds, a text (`"30s"`, `"2m"`) or a `timedelta`; raises `ValueError` for
+    anything else. Until then no other task of the same key starts in the group, or none of the group at all if the
+    task has no key.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, message: str = "", *, retry_after: float | str | timedelta) -> None:
+        self.retry_after_s = seconds_of(retry_after)
+        super().__init__(message or f"the service says that it takes more after {self.retry_after_s:g} s")

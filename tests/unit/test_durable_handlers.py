@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac import Context, SkipRetry, TaskFailedError, WaitTimeoutError
-from celeriac.errors import InvalidSubmissionError, RetryAfter
+from celeriac.errors import InvalidSubmissionError, RateLimited, RetryAfter
 from celeriac.handlers.context import BlockingContext
 from celeriac.handlers.durable import AttemptSuspended, suspended_by
 from celeriac.model import AwaitedSignal, Dependency, Failure, Status, When
@@ -169,6 +169,10 @@ def test_a_step_is_tried_again_and_its_failure_is_that_of_the_handler() -> None:
         tries.append(1)
         raise SkipRetry("for good", code="refused")
 
+    def busy() -> None:
+        tries.append(1)
+        raise RateLimited(retry_after=30)
+
     async def order(ctx: Context) -> int:
         return await ctx.step("flaky", flaky, 2, retries=2)
 
@@ -178,9 +182,18 @@ def test_a_step_is_tried_again_and_its_failure_is_that_of_the_handler() -> None:
     async def fails(ctx: Context) -> None:
         await ctx.step("final", final, retries=5)
 
+    async def told(ctx: Context) -> None:
+        await ctx.step("told", busy, retries=5)
+
+    def told_in_thread(ctx: BlockingContext) -> None:
+        ctx.step("told", busy, retries=5)
+
     for handler in (order, plain):
         tries.clear()
         assert ended(handler).result == 3
+    for handler in (told, told_in_thread):
+        tries.clear()
+        assert (ended(handler).status, len(tries)) == (Status.PENDING, 1)
     tries.clear()
     assert ended(fails).error == Failure("refused", "for good", False)
     assert len(tries) == 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from celeriac import Context, Progress, Settings, Status, TaskType, task
-from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, TaskTimeoutError
+from celeriac.errors import InvalidSubmissionError, PayloadTooLargeError, RateLimited, TaskTimeoutError
 from celeriac.testing import TaskOutcome, run_task, run_task_async
 from tests.kit.up import platform_types as kit
 
@@ -90,6 +92,36 @@ def test_what_a_handler_raises_would_be_retried_with_the_backoff_of_its_type(att
     )
     assert isinstance(outcome.exception, ValueError)
     assert outcome.exception.__traceback__ is not None
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "again_s"), [(30, 30.0), ("90", 90.0), ("2m", 120.0), (timedelta(hours=1), 3600.0), (0, 0.0)]
+)
+def test_what_was_told_to_come_back_later_does_not_count(retry_after: float | str | timedelta, again_s: float) -> None:
+    @task("asks", max_retries=0)
+    async def asks() -> None:
+        raise RateLimited("429", retry_after=retry_after)
+
+    @task("asks_in_thread", max_retries=0)
+    def asks_in_thread() -> None:
+        raise ExceptionGroup("all", [RateLimited(retry_after=0), RateLimited("429", retry_after=retry_after)])
+
+    for handler in (asks, asks_in_thread):
+        outcome = run_task(handler)
+        assert (outcome.status, outcome.error, outcome.would_retry_in_s) == (Status.PENDING, None, again_s)
+        assert [line.data["retry_after_s"] for line in outcome.log] == [again_s]
+
+
+@pytest.mark.parametrize("wrong", ["tomorrow", "", -1, float("nan"), float("inf"), True, None, [30]])
+def test_a_time_that_nobody_can_wait_is_a_mistake_of_the_handler(wrong: Any) -> None:
+    @task("asks_wrongly", max_retries=0)
+    async def asks() -> None:
+        raise RateLimited(retry_after=wrong)
+
+    outcome = run_task(asks)
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.code) == (Status.FAILED, "exception")
+    assert "is not a duration: write" in outcome.error.message
 
 
 def test_the_last_attempt_fails_for_good() -> None:

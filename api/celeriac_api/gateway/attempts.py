@@ -13,6 +13,7 @@ from celeriac.errors import (
     CeleriacError,
     InvalidReferenceError,
     QueueFullError,
+    RateLimited,
     StaleClaimError,
     StepLimitError,
     StoreUnavailableError,
@@ -21,8 +22,9 @@ from celeriac.execution.attempt_state import AttemptState, End, StopReason
 from celeriac.execution.leases import Leases
 from celeriac.execution.log_lines import kept_line
 from celeriac.execution.lost_time import LostTime, Watch
+from celeriac.handlers.rate_limited import rate_limited_line
 from celeriac.handlers.task_log import failure_line
-from celeriac.model import Claim, Failure, Status
+from celeriac.model import Claim, Failure, LogLine, Status
 from celeriac.settings import DispatchSettings, TaskLogSettings
 from celeriac.store.patience import PAUSE_S, until_back
 from celeriac.store.remote import Grant, RemoteTasks
@@ -147,8 +149,18 @@ class Attempts:
             show = partial(self._show, attempt, failure, delay_ms)
             self._record(attempt, lambda: self._store.fail(attempt.claim, failure, delay_ms), show)
 
+    def rate_limited(self, attempt: RemoteAttempt, message: str, retry_after_s: float) -> None:
+        """Give a task back that somebody else's service refused for now; the attempt does not count."""
+        if attempt.state.finish(End.GIVEN_BACK):
+            self._log(attempt, rate_limited_line(message, retry_after_s))
+            show = partial(self._show, attempt, Failure(RateLimited.code, message, True), round(retry_after_s * 1000))
+            self._record(attempt, lambda: self._store.rate_limited(attempt.claim, retry_after_s), show)
+
     def _say_failed(self, attempt: RemoteAttempt, failure: Failure) -> None:
-        line = kept_line(failure_line(attempt.claim, failure), self._task_log)
+        self._log(attempt, failure_line(attempt.claim, failure))
+
+    def _log(self, attempt: RemoteAttempt, said: LogLine) -> None:
+        line = kept_line(said, self._task_log)
         if line is not None:
             attempt.lines += 1
             sent = self._store.log(attempt.claim, attempt.lines, line)

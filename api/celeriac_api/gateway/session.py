@@ -8,7 +8,8 @@ import time
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import JsonError, StoreUnavailableError
+from celeriac.durations import seconds_of
+from celeriac.errors import JsonError, RateLimited, StoreUnavailableError
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.log_lines import kept_line
 from celeriac.model import ATTEMPT_FAILED, Failure, LogLevel, LogLine, Progress, percentage_of
@@ -168,6 +169,15 @@ class WorkerSession:
             else json_text.encode(error).decode()
         )
         code = message.get("code")
+        if code == RateLimited.code and message.get("retry_after_s") is not None:
+            try:
+                retry_after_s = seconds_of(message["retry_after_s"])
+            except ValueError as exc:
+                said = f"the attempt counts as failed, because its retry_after_s cannot be used: {exc}"
+                self._connection.post(messages.error(said, attempt.claim.task_id))
+            else:
+                self._gateway.attempts.rate_limited(attempt, text[:MAX_TEXT], retry_after_s)
+                return
         retryable = message.get("retryable", True)
         failure = Failure(
             _printable(code, _MAX_CODE) if isinstance(code, str) and code else "task_error",

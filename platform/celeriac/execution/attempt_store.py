@@ -80,3 +80,7 @@ class AttemptStore(Protocol):
     async def release(self, claim: Claim) -> Status:
         """Give the task back; the attempt does not count."""
         ...
+
+    async def rate_limited(self, claim: Claim, retry_after_s: float) -> Status:
+        """Give the task back, and close its key or its group for that long; the attempt does not count."""
+        ...

@@ -22,6 +22,7 @@ from celeriac.errors import (
     InvalidSubmissionError,
     JsonError,
     QueueFullError,
+    RateLimited,
     RetryAfter,
     StaleClaimError,
     StepLimitError,
@@ -36,6 +37,7 @@ from celeriac.execution.attempt_work import AttemptWork, WorkSettings
 from celeriac.execution.leases import Leases
 from celeriac.execution.lost_time import Watch
 from celeriac.handlers.durable import suspended_by
+from celeriac.handlers.rate_limited import rate_limited_by, rate_limited_line
 from celeriac.handlers.results import result_text, text_of
 from celeriac.handlers.running import HANDLER_RUNS
 from celeriac.handlers.task_log import failure_line
@@ -284,6 +286,21 @@ class Runner:
 
         return await self._record(attempt, End.GIVEN_BACK, release, note="given back")
 
+    async def rate_limited(self, attempt: Attempt, told: RateLimited) -> AttemptEnd:
+        """Give the task back, and let nothing of its key start for as long as `told` says; no attempt is counted."""
+        failure = failure_of(told)
+
+        async def release() -> None:
+            attempt.log(rate_limited_line(failure.message, told.retry_after_s), always=True)
+            await attempt.reported()
+            status = await self._store.rate_limited(attempt.claim, told.retry_after_s)
+            if status is Status.PENDING:
+                self.show(attempt, status, failure, round(told.retry_after_s * 1000))
+            else:
+                self.show(attempt, status)
+
+        return await self._record(attempt, End.GIVEN_BACK, release, note="rate limited", error=told)
+
     async def undo(self, attempt: Attempt) -> None:
         """Give back an attempt that nobody runs."""
         try:
@@ -396,6 +413,8 @@ class Runner:
             return await self.succeed(attempt, value)
         if isinstance(error, asyncio.CancelledError):
             return await self.stopped(attempt)
+        if (told := rate_limited_by(error)) is not None:
+            return await self.rate_limited(attempt, told)
         if self._draining and isinstance(error, ExecutorLostError):
             # As a rule, the executor is stopped together with this worker; the task is not to blame.
             return await self.give_back(attempt)

@@ -25,6 +25,7 @@ from celeriac.errors import (
     ChildFailedError,
     InvalidSubmissionError,
     JsonError,
+    RateLimited,
     RetryAfter,
     SignalTimeoutError,
     StepLimitError,
@@ -239,7 +240,11 @@ class Durable:
 
     async def pause_before_retry(self, call: StepCall[Any], tries: int, error: Exception) -> None:
         """Wait before a step is tried again; raises its error if it may not be."""
-        if tries > call.retries or (isinstance(error, TaskError) and not error.retryable):
+        if (
+            tries > call.retries
+            or isinstance(error, RateLimited)
+            or (isinstance(error, TaskError) and not error.retryable)
+        ):
             raise error
         pause_s = min(_PAUSE_S * 2.0 ** (tries - 1), _LONGEST_PAUSE_S)
         if isinstance(error, RetryAfter):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import TaskError
+from celeriac.handlers.rate_limited import rate_limited_by
 from celeriac.handlers.tracebacks import traceback_text
 from celeriac.model import Failure, Status
 from celeriac.remote_worker import messages
@@ -112,15 +113,22 @@ class Execution:
                 text = messages.failed(task_id, exc, self._duration_ms())
                 self._ended(Status.RETRYING, exc)
         except Exception as exc:
-            # A `TaskError` is raised on purpose, so that the log needs no traceback.
-            expected = isinstance(exc, TaskError)
-            text = messages.failed(task_id, exc, self._duration_ms())
-            self._ended(Status.RETRYING if messages.may_run_again(exc) else Status.FAILED, exc)
-            trace = {} if expected else {"traceback": traceback_text(exc)}
-            self.send_log(task_id, "warning", "attempt failed", {"error": str(exc), **trace})
+            text = self._failed(exc)
         self.task.flush()
         self.answer = Result(task_id, text, ok)
         self._done(self)
+
+    def _failed(self, error: Exception) -> str:
+        """Return the answer of a handler that raised this."""
+        if (told := rate_limited_by(error)) is not None:
+            # The server writes it into the task's log.
+            self._ended(Status.PENDING, told)
+            return messages.failed(self.task.id, told, self._duration_ms())
+        self._ended(Status.RETRYING if messages.may_run_again(error) else Status.FAILED, error)
+        # A `TaskError` is raised on purpose, so that the log needs no traceback.
+        trace = {} if isinstance(error, TaskError) else {"traceback": traceback_text(error)}
+        self.send_log(self.task.id, "warning", "attempt failed", {"error": str(error), **trace})
+        return messages.failed(self.task.id, error, self._duration_ms())
 
     def _waiting(self, wait: WaitsForSignal) -> str:
         try:

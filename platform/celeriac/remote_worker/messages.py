@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from celeriac import json_text
-from celeriac.errors import JsonError, SkipRetry, TaskError
+from celeriac.errors import JsonError, RateLimited, SkipRetry, TaskError
 
 
 def ready(concurrency: int, models: Sequence[str], name: str | None) -> str:
@@ -100,6 +100,8 @@ def failed(task_id: str, error: BaseException, duration_ms: int) -> str:
     message["error"] = error_text(error)
     if isinstance(error, TaskError):
         message["code"] = str(error.code)
+    if isinstance(error, RateLimited):
+        message["retry_after_s"] = error.retry_after_s
     if not may_run_again(error):
         message["retryable"] = False
     return _text(message)

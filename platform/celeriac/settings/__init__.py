@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from celeriac.lazy_names import lazily
 
 if TYPE_CHECKING:
+    from celeriac.durations import parse_duration_s
     from celeriac.settings.access import AccessSettings, ServerTlsSettings
     from celeriac.settings.dispatch import DispatchSettings
     from celeriac.settings.engine import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from celeriac.settings.schedule import ScheduleSettings
     from celeriac.settings.server import ServerSettings
     from celeriac.settings.store import QueueSettings, StoreSettings
-    from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_duration_s, parse_size_bytes
+    from celeriac.settings.values import GROUP_NAME, Duration, Size, parse_size_bytes
 
 __all__ = [
     "GROUP_NAME",
@@ -99,6 +100,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "celeriac.durations": ("parse_duration_s",),
             "celeriac.settings.access": (
                 "AccessSettings",
                 "ServerTlsSettings",
@@ -150,7 +152,6 @@ if not TYPE_CHECKING:
                 "GROUP_NAME",
                 "Duration",
                 "Size",
-                "parse_duration_s",
                 "parse_size_bytes",
             ),
         },

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from celeriac.settings.values import Duration, Section, Size, parse_duration_s
+from celeriac.durations import parse_duration_s
+from celeriac.settings.values import Duration, Section, Size
 
 
 def _milliseconds(value: Any) -> Any:

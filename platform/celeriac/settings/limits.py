@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from celeriac.settings.values import Section
+from celeriac.settings.values import Duration, Section
 
 
 class LimitSettings(Section):
@@ -15,4 +15,9 @@ class LimitSettings(Section):
         ge=1,
         le=10_000,
         description="How many rules there may be, the limits of groups included. Beyond it, a new one is answered 409.",
+    )
+    max_retry_after: Duration = Field(
+        86400.0,
+        gt=0,
+        description="For how long `RateLimited` may close a key or a group. A longer `retry_after` is cut to this.",
     )

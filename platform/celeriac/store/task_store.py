@@ -424,9 +424,10 @@ class TaskStore(StoreReader):
         """Give the task back, whose work somebody else's service refused for now; the attempt does not count.
 
         Its key is closed in its group for that long, or the group if the task has no key: none of its tasks starts
-        until then.
+        until then. It is closed for at most the setting `limits.max_retry_after`.
         """
-        (reply,) = await self._one("rate_limited", claim.task_id, claim.fence, max(1, round(retry_after_s * 1000)))
+        closed_ms = max(1, round(min(retry_after_s, self.settings.limits.max_retry_after) * 1000))
+        (reply,) = await self._one("rate_limited", claim.task_id, claim.fence, closed_ms)
         _check_claim(claim, reply)
         return Status(reply)
 

@@ -30,8 +30,8 @@ from celeriac.testing.one_task_store import OneTaskStore, Others
 class TaskOutcome:
     """How an attempt ended, as the record of the task would say it."""
 
-    #: `COMPLETED`, `FAILED`, `CANCELLED`, `RETRYING` if another attempt would follow, or `WAITING` if the task would
-    #: wait for something that the test did not give.
+    #: `COMPLETED`, `FAILED`, `CANCELLED`, `RETRYING` if another attempt would follow, `WAITING` if the task would wait
+    #: for something that the test did not give, or `PENDING` if the handler raised `RateLimited`.
     status: Status
     #: What callers would read: the value that the handler returned, written as JSON and read again.
     result: Any

@@ -224,6 +224,14 @@ class OneTaskStore:
         self._settle(RecordedEnd(Status.PENDING))
         return Status.PENDING
 
+    async def rate_limited(self, claim: Claim, retry_after_s: float) -> Status:
+        """End the attempt as given back until then, or as cancelled if a user asked for that."""
+        if self.cancel_requested:
+            await self.settle_cancelled(claim)
+        else:
+            self._settle(RecordedEnd(Status.PENDING, delay_ms=round(retry_after_s * 1000)))
+        return self.end.result().status
+
     def _settle(self, end: RecordedEnd) -> None:
         if self.end.done():
             raise StaleClaimError(self._claim.task_id, self.end.result().status)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError
+from celeriac.handlers.rate_limited import rate_limited_by
 from celeriac.tasks.types.processors import FileJob, JobLimits, Processor, processors
 from celeriac_tasks.files.parent_death import die_with_parent
 from celeriac_tasks.files.protocol import Request, encode_line
@@ -47,7 +48,9 @@ def main() -> int:
         if refusal is not exc:
             sys.excepthook(type(exc), exc, exc.__traceback__)
         message = str(refusal.message)[:_MAX_TEXT] or type(exc).__name__
-        line = encode_line("failed", str(refusal.code), message, bool(refusal.retryable))
+        told = rate_limited_by(refusal)
+        retry_after_s = None if told is None else told.retry_after_s
+        line = encode_line("failed", str(refusal.code), message, bool(refusal.retryable), retry_after_s)
     _write(lines, line)
     return 0
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from celeriac.errors import TaskError
+from celeriac.errors import RateLimited, TaskError
 from celeriac.settings import WELL_KNOWN
 from celeriac_tasks.files.protocol import MAX_LINE, Done, Failed, Reported, Request, decode_line
 from celeriac_tasks.files.refusals import (
@@ -130,6 +130,8 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 
 
 def _error_of(failed: Failed) -> TaskError:
+    if failed.retry_after_s is not None:
+        return RateLimited(failed.message, retry_after=failed.retry_after_s)
     error = TaskError(failed.message, code=failed.code)
     error.retryable = failed.retryable
     return error

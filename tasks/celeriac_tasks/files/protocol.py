@@ -5,7 +5,7 @@ lines to its standard output, each of them a JSON array:
 
     ["progress", percentage, stage, message]     any number of times, then one of
     ["done", [output name, ...], facts]
-    ["failed", code, message, retryable]
+    ["failed", code, message, retryable, retry_after_s or null]
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Failed:
     code: str
     message: str
     retryable: bool
+    #: When somebody else's service takes more (seconds from now), if that is why.
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def decode_line(line: bytes) -> Done | Failed | Reported:
             return Reported(float(percentage), stage, message)
         case ["done", [*names], dict() as facts] if all(isinstance(name, str) for name in names):
             return Done(tuple(names), facts)
-        case ["failed", str() as code, str() as message, bool() as retryable]:
-            return Failed(code, message, retryable)
+        case [
+            "failed",
+            str() as code,
+            str() as message,
+            bool() as retryable,
+            (float() | int() | None) as retry_after_s,
+        ]:
+            return Failed(code, message, retryable, retry_after_s)
     raise ValueError("a line of the child is not a known message")

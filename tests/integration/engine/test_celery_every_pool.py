@@ -28,6 +28,7 @@ TABLE = {
     "naps{}.delay(0)": (Status.COMPLETED, "napped", 1),
     "fails{}.delay()": (Status.FAILED, "exception", 1),
     "retries{}.delay()": (Status.COMPLETED, 2, 3),
+    "limited{}.delay()": (Status.COMPLETED, 0, 1),
     "soft{}.delay()": (Status.COMPLETED, "in time", 1),
     "hard{}.delay()": (Status.FAILED, "timeout", 1),
 }

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import tests.kit.files.rough_processors  # noqa: F401 - registers itself
-from celeriac.errors import TaskError
+from celeriac.errors import RateLimited, TaskError
 from tests.kit.children import children_with
 from tests.kit.command_line import REPOSITORY
 from tests.kit.files.file_runs import FileRun
@@ -84,6 +84,12 @@ async def test_a_processor_that_ends_badly_fails_its_task_and_leaves_nothing(
     assert (error.code, error.retryable) == (code, code in ("processor_failed", "processor_unavailable"))
     assert says in error.message
     assert list(original.parent.iterdir()) == [original]
+
+
+async def test_a_processor_that_is_told_to_come_back_later_says_so(original: Path) -> None:
+    error = await failure(FileRun(original), "limited")
+    assert isinstance(error, RateLimited)
+    assert (error.message, error.retry_after_s) == ("too many", 7.5)
 
 
 async def test_what_a_processor_prints_is_no_answer(original: Path) -> None:

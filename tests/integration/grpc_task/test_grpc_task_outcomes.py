@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.errors import ExecutorLostError, SkipRetry, TaskError, TaskTimeoutError
+from celeriac.errors import ExecutorLostError, RateLimited, SkipRetry, TaskError, TaskTimeoutError
 from celeriac.model import Status
 from celeriac.settings import Settings
 from celeriac.tasks.registry import Registry
@@ -117,6 +117,19 @@ async def test_failure_has_the_code_and_the_retryability_that_the_contract_says(
     assert type(failed.value) is kind
     assert failed.value.code == code
     assert message in failed.value.message
+
+
+@pytest.mark.parametrize("status", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
+async def test_a_service_that_says_when_to_try_again_is_obeyed(handler: GrpcTaskHandler, status: str) -> None:
+    refusal = {"abort": status, "details": "quota", "trailers": {"grpc-retry-pushback-ms": "30500"}}
+    with pytest.raises(RateLimited) as told:
+        await handler(play({"progress": {"percentage": 10}}, refusal), make_context())
+    assert told.value.retry_after_s == 30.5
+    assert "quota" in told.value.message
+    for unclear in ("-1", "soon", ""):
+        with pytest.raises(TaskError) as failed:
+            await handler(play({**refusal, "trailers": {"grpc-retry-pushback-ms": unclear}}), make_context())
+        assert failed.value.code == status.lower()
 
 
 async def test_what_follows_the_result_is_ignored(handler: GrpcTaskHandler) -> None:

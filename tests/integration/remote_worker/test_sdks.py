@@ -154,6 +154,12 @@ async def test_a_worker_answers_reports_fails_and_is_cancelled(
         assert [line[1:] for line in await log_of(http, skipped["task_id"])][1:] == [
             ("attempt failed", {"error": "no use"})
         ]
+        for later in (0.2, 0):
+            limited = await record(http, await submit(http, {"later": later}, max_retries=0))
+            assert (limited["status"], limited["result"]["attempt"]) == ("completed", 1)
+            said = [line for line in await log_of(http, limited["task_id"]) if line[0] == "warning"]
+            told = {"code": "rate_limited", "error": "too many", "retry_after_s": later}
+            assert said == [("warning", "somebody else's service says to come back later", told)]
         bad = await record(http, await submit(http, {"nonsense": 1}))
         assert bad["error"]["code"] == "bad_result"
 

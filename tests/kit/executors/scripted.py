@@ -5,7 +5,8 @@
     {"progress": {"percentage": 40, "stage": "s", "message": "m", "timestamp_ms": 1}}
     {"sleep_s": 0.2}   {"hang": true}   {"exit": 3}   {"end": true}
     {"result": {…data…}, "status": 1}   {"error": {"code": "c", "message": "m", "retryable": true}}
-    {"abort": "UNAVAILABLE", "details": "text"}   {"empty": true}   {"result_bytes": 1000}
+    {"abort": "UNAVAILABLE", "details": "text", "trailers": {"name": "value"}}
+    {"empty": true}   {"result_bytes": 1000}
 
 `wait_for` answers once `data.streams` calls of it are open at the same time. `seen` answers with what
 came in so far, `health` sets what HealthCheck answers to `data.status` after `data.delay_s`.
@@ -112,7 +113,8 @@ class Scripted(task_pb2_grpc.TaskExecutorServiceServicer):
             elif "exit" in step:
                 os._exit(step["exit"])
             elif "abort" in step:
-                await context.abort(grpc.StatusCode[step["abort"]], step.get("details", ""))
+                trailers = tuple(step.get("trailers", {}).items())
+                await context.abort(grpc.StatusCode[step["abort"]], step.get("details", ""), trailers)
             elif "end" in step:
                 return
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from celeriac import SkipRetry
+from celeriac import RateLimited, SkipRetry
 from celeriac.tasks.types.processors import FileJob, NoOptions, processor
 
 
@@ -65,6 +65,8 @@ def rough(job: FileJob, options: Rough) -> dict[str, Any]:
             raise ValueError("two\nlines")
         case "skips":
             raise SkipRetry("no, thanks", code="my_code")
+        case "limited":
+            raise RateLimited("too many", retry_after=7.5)
         case "exits":
             sys.exit(4)
         case "prints":

@@ -6,7 +6,16 @@ import asyncio
 import time
 from typing import Any
 
-from celeriac import RemoteTask, SkipRetry
+from celeriac import RateLimited, RemoteTask, SkipRetry
+
+#: The tasks that were told to come back later.
+_TOLD: set[str] = set()
+
+
+def _refuse_once(task_id: str, retry_after: float | str) -> None:
+    if task_id not in _TOLD:
+        _TOLD.add(task_id)
+        raise RateLimited("too many", retry_after=retry_after)
 
 
 def _say(task: RemoteTask) -> None:
@@ -25,6 +34,8 @@ async def handle(task: RemoteTask) -> Any:
             raise ValueError(text)
         case {"skip": text}:
             raise SkipRetry(text, code="no_use")
+        case {"later": retry_after}:
+            _refuse_once(task.id, retry_after)
         case {"sleep_s": seconds}:
             await asyncio.sleep(seconds)
         case {"nonsense": _}:
@@ -44,6 +55,8 @@ def handle_in_thread(task: RemoteTask) -> Any:
             raise ValueError(text)
         case {"skip": text}:
             raise SkipRetry(text, code="no_use")
+        case {"later": retry_after}:
+            _refuse_once(task.id, retry_after)
         case {"sleep_s": seconds}:
             until = time.monotonic() + seconds
             while time.monotonic() < until:

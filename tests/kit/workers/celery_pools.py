@@ -14,8 +14,9 @@ from celery import Task, current_task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import task_postrun, task_prerun
 
+from celeriac import RateLimited
 from celeriac_tasks.celery import app
-from tests.kit.workers.notes import note
+from tests.kit.workers.notes import first_time, note
 
 _LIMIT_S = 0.6
 _LONG_S = 60
@@ -61,6 +62,14 @@ def soft() -> str:
 @app.task(time_limit=_LIMIT_S)
 def hard() -> str:
     return _nap(_LONG_S)
+
+
+@app.task(bind=True, autoretry_for=(Exception,), max_retries=0)
+def limited(self: Task) -> int:
+    """Is told to come back later, once."""
+    if first_time(self.request.id):
+        raise RateLimited("too many", retry_after=0.2)
+    return int(self.request.retries)
 
 
 @app.task
@@ -110,6 +119,14 @@ async def soft_async() -> str:
 @app.task(time_limit=_LIMIT_S)
 async def hard_async() -> None:
     await asyncio.sleep(_LONG_S)
+
+
+@app.task(bind=True, autoretry_for=(Exception,), max_retries=0)
+async def limited_async(self: Task) -> int:
+    await asyncio.sleep(0)
+    if first_time(self.request.id):
+        raise RateLimited("too many", retry_after="200ms")
+    return int(self.request.retries)
 
 
 @app.task

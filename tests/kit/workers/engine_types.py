@@ -18,8 +18,8 @@ from typing import Any
 import redis
 from pydantic import BaseModel, Field
 
-from celeriac import Context, RetryAfter, SkipRetry, TaskError, task
-from tests.kit.workers.notes import note
+from celeriac import BlockingContext, Context, RateLimited, RetryAfter, SkipRetry, TaskError, task
+from tests.kit.workers.notes import first_time, note
 
 
 class Sum(BaseModel):
@@ -166,6 +166,45 @@ def _error(how: str) -> BaseException:
         "memory": MemoryError("no more"),
         "group": BaseExceptionGroup("several", [SystemExit(1), ValueError("v")]),
     }[how]
+
+
+def _told_to_wait(task_id: str) -> None:
+    note(task_id, "begun")
+    if first_time(task_id):
+        raise RateLimited("too many requests", retry_after="200ms")
+
+
+@task("limited", max_retries=0)
+async def limited(ctx: Context) -> int:
+    """Is told to come back later, once."""
+    await asyncio.to_thread(_told_to_wait, ctx.task_id)
+    return ctx.attempt
+
+
+@task("limited_long")
+async def limited_long() -> None:
+    raise RateLimited("too many requests", retry_after="10m")
+
+
+@task("limited_sync", max_retries=0)
+def limited_sync(ctx: BlockingContext) -> int:
+    _told_to_wait(ctx.task_id)
+    return ctx.attempt
+
+
+@task("limited_in_a_group", max_retries=0)
+async def limited_in_a_group(ctx: Context) -> int:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(_told_to_wait, ctx.task_id))
+    return ctx.attempt
+
+
+@task("limited_step", max_retries=0)
+async def limited_step(ctx: Context) -> int:
+    """Is told so in a step, which is not tried again in place; what was kept before stays."""
+    await ctx.step("first", note, ctx.task_id, "first step")
+    await ctx.step("second", _told_to_wait, ctx.task_id, retries=5)
+    return ctx.attempt
 
 
 @task("leaves_exit_behind")

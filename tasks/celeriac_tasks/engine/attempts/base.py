@@ -26,9 +26,17 @@ from celery.exceptions import (
     TimeLimitExceeded,
 )
 
-from celeriac.errors import InvalidReferenceError, InvalidSubmissionError, SkipRetry, TaskError, TaskTimeoutError
+from celeriac.errors import (
+    InvalidReferenceError,
+    InvalidSubmissionError,
+    RateLimited,
+    SkipRetry,
+    TaskError,
+    TaskTimeoutError,
+)
 from celeriac.execution.attempt import Attempt, Interrupt, new_interrupt
 from celeriac.execution.runner import AttemptEnd
+from celeriac.handlers.rate_limited import rate_limited_by
 from celeriac.model import Amendment, Refusal, Status
 from celeriac_tasks.engine.attempts.coroutines import RUNNING, Body, is_coroutine_task, run_eagerly
 from celeriac_tasks.engine.attempts.replacing import number_replacement, replacement_of
@@ -119,6 +127,9 @@ class CeleriacTask(Task):
         attempt: Attempt | None = getattr(request, ATTEMPT, None)
         if attempt is None:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+        if isinstance(exc, RateLimited) and throw and args is None and kwargs is None:
+            # `autoretry_for` may name it too, but nothing has failed: the task goes back.
+            raise exc
         claim = attempt.claim
         limit = claim.max_retries if max_retries is None else max_retries
         # A manual retry grants all attempts again, so the request's own count does not tell how many were used.
@@ -208,6 +219,8 @@ class CeleriacTask(Task):
     def _end_raised(self, runtime: Runtime, attempt: Attempt, raised: BaseException) -> AttemptEnd:
         """Record the end of an attempt whose body raised something."""
         runner = runtime.runner
+        if (told := rate_limited_by(raised)) is not None:
+            return runtime.wait(runner.rate_limited(attempt, told))
         try:
             raise raised
         except asyncio.CancelledError:

@@ -68,6 +68,15 @@ export class TaskError extends Error {
 /** Fails a task for good: no further attempts. */
 export class SkipRetry extends TaskError {}
 
+/**
+ * Somebody else's service refuses the work for now: the attempt does not count. For `retryAfterS` seconds no task of the
+ * same key starts in the group; without a key, no task of the group at all.
+ */
+export class RateLimited extends TaskError {
+  constructor(message: string | undefined, options: { retryAfterS: number });
+  readonly retryAfterS: number;
+}
+
 /** The server does not want this worker: token, group or address is wrong. */
 export class WorkerRefusedError extends Error {}
 

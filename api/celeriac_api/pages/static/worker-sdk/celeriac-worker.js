@@ -45,6 +45,22 @@ export class SkipRetry extends TaskError {
   retryable = false;
 }
 
+/**
+ * Somebody else's service refuses the work for now. The attempt does not count, and no task of the same key starts in the
+ * group for `retryAfterS` seconds; without a key, no task of the group at all.
+ */
+export class RateLimited extends TaskError {
+  name = 'RateLimited';
+
+  constructor(message = '', { retryAfterS } = {}) {
+    if (!(retryAfterS >= 0 && retryAfterS < Infinity)) {
+      throw new TypeError(`retryAfterS must be a number of seconds, not ${retryAfterS}`);
+    }
+    super(message || `the service says that it takes more after ${retryAfterS} s`, { code: 'rate_limited' });
+    this.retryAfterS = Number(retryAfterS);
+  }
+}
+
 /** The server refuses this worker: the token, the group or the address is wrong. */
 export class WorkerRefusedError extends Error {
   name = 'WorkerRefusedError';
@@ -512,7 +528,9 @@ export class RemoteWorker {
       answer = this.#checked({ type: 'task_complete', taskId: task.id, result, duration: since(began) });
     } catch (error) {
       answer = failure(task, error, since(began));
-      if (!task.cancelled) task.log('attempt failed', { level: 'warning', data: { error: answer.error, ...trace(error) } });
+      // The server writes it into the task's log that it was told to come back later.
+      const failed = !task.cancelled && !(error instanceof RateLimited);
+      if (failed) task.log('attempt failed', { level: 'warning', data: { error: answer.error, ...trace(error) } });
     }
     task.flush();
     this.#executions.delete(task.id);
@@ -636,6 +654,7 @@ function failure(task, error, duration) {
       ...answer,
       error: error.message || error.name,
       code: error.code,
+      ...(error instanceof RateLimited && { retry_after_s: error.retryAfterS }),
       ...(!error.retryable && { retryable: false }),
     };
   }
