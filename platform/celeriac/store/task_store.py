@@ -427,7 +427,8 @@ class TaskStore(StoreReader):
         until then. It is closed for at most the setting `limits.max_retry_after`.
         """
         closed_ms = max(1, round(min(retry_after_s, self.settings.limits.max_retry_after) * 1000))
-        (reply,) = await self._one("rate_limited", claim.task_id, claim.fence, closed_ms)
+        # In a batch, so that it does not overtake the lines of the task's log.
+        reply = await self._coalescer.call(script("rate_limited"), claim.task_id, claim.fence, closed_ms)
         _check_claim(claim, reply)
         return Status(reply)
 

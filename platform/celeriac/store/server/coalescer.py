@@ -22,7 +22,7 @@ MAX_ITEMS = 128
 ORDER = {
     name: rank
     for rank, name in enumerate(
-        ["submit", "claim", "claim_remote", "progress", "delta", "log", "note_step", "complete", "fail"]
+        ["submit", "claim", "claim_remote", "progress", "delta", "log", "note_step", "complete", "fail", "rate_limited"]
     )
 }
 
