@@ -19,6 +19,7 @@
     ├── IllegalWorkflowMoveError          the workflow is not in a state that allows this
     ├── NodeExistsError                   the workflow has a node of this name
     ├── SignalReceivedError               the task has a signal of this name already; says since when
+    ├── DuplicateTaskError                another task holds the key of `once`; says which
     ├── QueueFullError                    the group has as many waiting tasks as it may
     ├── TooManyRulesError                 the rule would be one too many, for a task or at all
     ├── GroupLimitError                   there are as many groups as there may be
@@ -309,6 +310,16 @@ class NodeExistsError(CeleriacError):
     def __init__(self, node: str) -> None:
         self.node = node
         super().__init__(f"the workflow has a node {node!r} already: choose another name")
+
+
+class DuplicateTaskError(CeleriacError):
+    """Another task holds the key of `once`; the submission left nothing behind."""
+
+    code = "duplicate"
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"task {task_id!r} holds the same key of `once`: only one task at a time may")
 
 
 class QueueFullError(CeleriacError):

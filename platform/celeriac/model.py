@@ -106,6 +106,48 @@ class OnUnmet(StrEnum):
     RUN = "run"  #: it starts all the same
 
 
+class Until(StrEnum):
+    """How long a task holds its key of `once`."""
+
+    ENDED = "ended"  #: until it has ended
+    STARTED = "started"  #: until its first attempt has started
+    TIME = "time"  #: for a time from its submission, also after its end
+
+
+class OnConflict(StrEnum):
+    """What happens to a submission whose key of `once` another task holds."""
+
+    RETURN = "return"  #: it is answered with that task
+    REJECT = "reject"  #: it is refused
+    REPLACE = "replace"  #: that task is cancelled, and this one starts after it has stopped
+    LATEST = "latest"  #: it replaces the payload of that task, or of the one that waits for its end
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A key that one task of its type holds at a time; `user_id` is None if all users share the key."""
+
+    key: str
+    until: Until = Until.ENDED
+    #: How long, with `Until.TIME` (milliseconds).
+    for_ms: int | None = None
+    on_conflict: OnConflict = OnConflict.RETURN
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """A key under which calls move one task of a type, until it has started; `user_id` as in `Once`."""
+
+    key: str
+    #: How long after each call it is due, and how long after the first at most (milliseconds).
+    delay_ms: int
+    max_delay_ms: int | None = None
+    #: Whether the payload of the first call stays.
+    keeps_first: bool = False
+    user_id: str | None = None
+
+
 class Dependency(NamedTuple):
     """A task that another one depends on (its parent), and the end that is waited for."""
 
@@ -313,6 +355,8 @@ class Submission:
     key: str | None = None
     #: What a start takes from a rate; None is 1.
     cost: int | None = None
+    once: UniqueKey | None = None
+    debounce: Debounce | None = None
     #: How many calls had this id before (Celery's `replace()`): a call with a higher number takes the task's place.
     #: None means that it is the first one.
     replacement: int | None = None
@@ -331,11 +375,17 @@ class Amendment:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The answer to a submission; `created` is false if the idempotency key or the id was known already."""
+    """The answer to a submission; `created` is false if the idempotency key or the id was known already.
+
+    It is false too if the submission made no task because another one holds its key (`deduplicated`), or because it
+    moved one that is still to start (`debounced`).
+    """
 
     task_id: str
     status: Status
     created: bool
+    deduplicated: bool = False
+    debounced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +444,8 @@ class Task:
     awaits: Mapping[str, Any] | None = None
     key: str | None = None
     cost: int | None = None
+    #: The key that it holds, as the store writes it (`lua/shared/once.lua`).
+    once_key: str | None = None
     #: What a WAITING task still waits for; None where that has not been read.
     waiting_for: tuple[Awaited, ...] | None = None
     #: What of the record cannot be read, in words for people; None for a whole one. Such a field has its default.

@@ -223,6 +223,7 @@ FIELDS: Final = (
     Field("key", TEXT, column="key", shown="key"),
     # Not in the v1 record.
     Field("cost", NUMBER),
+    Field("once_key", TEXT, stored="once"),
     Field("on_unmet", ON_UNMET),
     Field("definition_id", TEXT, column="definition_id"),
     Field("trigger", TEXT),
@@ -261,6 +262,8 @@ LIFE_CYCLE: Final = frozenset(
         # How much its handler has kept (entries so far, and bytes), and for how long the attempt that is suspended has
         # run (ms).
         *("noted", "noted_bytes", "resumes"),
+        # The key of its debounced submission, and what replaces it (`lua/shared/once.lua`).
+        *("debounce", "superseded_by"),
         # The last report, log line and part of a result of the attempt.
         *("progress_seq", "log_seq", "delta_seq", "delta_bytes"),
         # The process that waits for the task.

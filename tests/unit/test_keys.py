@@ -73,6 +73,7 @@ BOUNDS = {
     "workflow": "as its nodes", "workflow_nodes": "workflows.max_nodes", "workflow_states": "as its nodes",
     "workflow_events": "as its nodes", "workflow_plan": "max_scheduled", "workflow_orders": "as its nodes",
     "live_workflow": "a channel", "workflow_groups": "as its nodes",
+    "once": "tasks that have not ended; with a duration, it expires", "debounce": "tasks", "answered": "it expires",
     "steps": "as the record", "signals": "as the record", "waits_of": "tasks",
     "api_keys": "one key", "link_secret": "one key", "audit": "one key, with access.audit_entries",
 }  # fmt: skip

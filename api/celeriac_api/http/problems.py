@@ -26,6 +26,7 @@ from celeriac.errors import (
     CeleriacError,
     ChangedDefinitionError,
     DefinitionNotFoundError,
+    DuplicateTaskError,
     GroupLimitError,
     GroupNotFoundError,
     IllegalDefinitionMoveError,
@@ -115,6 +116,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "host_not_allowed": Row(421, "Host not allowed", "PERMISSION_DENIED", 1008),
     "rate_limited": Row(429, "Too many requests", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "too_many_connections": Row(429, "Too many connections", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
+    "duplicate": Row(409, "Duplicate", "ALREADY_EXISTS", 1008),
     "queue_full": Row(429, "Queue full", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "key_full": Row(429, "Key full", "RESOURCE_EXHAUSTED", 1013),
     "group_limit": Row(429, "Too many groups", "RESOURCE_EXHAUSTED", 1013),
@@ -246,7 +248,7 @@ def _document(
 def _members(error: BaseException) -> dict[str, Any]:
     """Return what the error is about, by field name."""
     match error:
-        case TaskNotFoundError():
+        case TaskNotFoundError() | DuplicateTaskError():
             return {"task_id": error.task_id}
         case GroupNotFoundError():
             return {"group": error.group}

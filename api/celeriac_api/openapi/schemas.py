@@ -41,6 +41,19 @@ class TaskStatus(BaseModel):
     status: WireStatus
 
 
+DEDUPLICATED = Field(description="True if no task was made, because this one holds the key of `once`; else absent.")
+DEBOUNCED = Field(description="True if no task was made, because the call moved this one; else absent.")
+
+
+class KnownTask(TaskStatus):
+    """A task that was there before the submission that is answered with it."""
+
+    model_config = _examples({"task_id": _ID, "status": "pending", "deduplicated": True})
+
+    deduplicated: Annotated[bool | None, DEDUPLICATED] = None
+    debounced: Annotated[bool | None, DEBOUNCED] = None
+
+
 class ProgressInfo(BaseModel):
     """The progress of a task."""
 
@@ -676,6 +689,8 @@ class BatchResult(BaseModel):
     status: Annotated[int, Field(description="The HTTP status that a single submission of this task would have.")]
     task_id: str | None = None
     task_status: WireStatus | None = None
+    deduplicated: Annotated[bool | None, DEDUPLICATED] = None
+    debounced: Annotated[bool | None, DEBOUNCED] = None
     error: Annotated[Problem | None, Field(description="Why the task was refused. Nothing of it was stored.")] = None
 
 

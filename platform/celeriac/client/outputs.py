@@ -13,6 +13,7 @@ from celeriac.errors import (
     CeleriacError,
     ChangedDefinitionError,
     DefinitionNotFoundError,
+    DuplicateTaskError,
     GroupLimitError,
     GroupNotFoundError,
     HistoryMissingError,
@@ -146,6 +147,8 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
             case "signal_already_received":
                 received_at = datetime.fromisoformat(problem["received_at"])
                 return SignalReceivedError(problem["task_id"], problem["signal"], received_at)
+            case "duplicate":
+                return DuplicateTaskError(problem["task_id"])
             case "queue_full":
                 return QueueFullError(problem["group"], problem["limit"])
             case "key_full":

@@ -277,6 +277,21 @@ def signals(task_id: str) -> str:
     return f"celeriac:signals:{task_id}"
 
 
+def once(name: str) -> str:
+    """Hash: the task that holds a key of `once` (see `lua/shared/once.lua` for this and the next)."""
+    return f"celeriac:once:{name}"
+
+
+def debounce(name: str) -> str:
+    """Hash: the task that further calls with a key of `debounce` move."""
+    return f"celeriac:debounce:{name}"
+
+
+def answered(task_id: str) -> str:
+    """String: what a submission was answered that made no task, for the same call when it comes again."""
+    return f"celeriac:answered:{task_id}"
+
+
 def replies(process: str) -> str:
     """Channel: the ends and partial results of the tasks that the process waits for."""
     return f"celeriac:replies:{process}"

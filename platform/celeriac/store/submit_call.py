@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import (
+    DuplicateTaskError,
     GroupLimitError,
     InvalidSubmissionError,
     KeyFullError,
@@ -17,7 +18,20 @@ from celeriac.errors import (
     UnknownParentError,
     Violation,
 )
-from celeriac.model import Delivery, NodeOrders, RemoteOrders, Status, Submission, Submitted, When, rfc3339, utc_from_ms
+from celeriac.model import (
+    Debounce,
+    Delivery,
+    NodeOrders,
+    OnConflict,
+    RemoteOrders,
+    Status,
+    Submission,
+    Submitted,
+    UniqueKey,
+    When,
+    rfc3339,
+    utc_from_ms,
+)
 from celeriac.settings import QueueSettings
 from celeriac.store import keys
 from celeriac.task_fields import FIELDS
@@ -102,7 +116,7 @@ def maker_argument(maker: str | None, group: str, queues: QueueSettings) -> str:
 def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
     """Return what `lua/transitions/submit.lua` answered.
 
-    Raises `QueueFullError`, `GroupLimitError`, `NoWorkerError` or `InvalidSubmissionError`.
+    Raises `DuplicateTaskError`, `QueueFullError`, `GroupLimitError`, `NoWorkerError` or `InvalidSubmissionError`.
     """
     outcome = reply[0]
     if outcome == "no_worker":
@@ -130,7 +144,15 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
         raise NodeExistsError(reply[1])
     if outcome == "groups_full":
         raise GroupLimitError(submission.group, int(reply[1]), own=reply[2] == "caller")
-    return Submitted(task_id=reply[1], status=Status(reply[2]), created=outcome == "created")
+    if outcome == "duplicate":
+        raise DuplicateTaskError(reply[1])
+    return Submitted(
+        task_id=reply[1],
+        status=Status(reply[2]),
+        created=outcome == "created",
+        deduplicated=outcome == "deduplicated",
+        debounced=outcome == "debounced",
+    )
 
 
 def workflow_full(limit: int) -> InvalidSubmissionError:
@@ -157,6 +179,10 @@ def _further_fields(s: Submission) -> str:
         fields.update(_orders(s.remote))
     if s.as_node is not None:
         fields.update(_node_orders(s.as_node))
+    if s.once is not None:
+        fields.update(_once_orders(s.once, s.type))
+    if s.debounce is not None:
+        fields.update(_debounce_orders(s.debounce, s.type))
     return json_text.write(fields) if fields else ""
 
 
@@ -172,6 +198,29 @@ def _written_fields(s: Submission) -> dict[str, str]:
     if s.scheduled_at_ms is not None:
         fields["scheduled_at"] = rfc3339(utc_from_ms(s.scheduled_at_ms))
     return fields
+
+
+def _key_name(user_id: str | None, task_type: str, key: str) -> str:
+    """Return the name of a key in the store: each type of each user has keys of its own."""
+    # With the lengths, two names with colons cannot produce the same key.
+    return ":".join((str(len(user_id or "")), user_id or "", str(len(task_type)), task_type, key))
+
+
+def _once_orders(once: UniqueKey, task_type: str) -> Iterator[tuple[str, str]]:
+    yield "once", f"{once.until.value} {_key_name(once.user_id, task_type, once.key)}"
+    if once.on_conflict is not OnConflict.RETURN:
+        yield "on_conflict", once.on_conflict.value
+    if once.for_ms is not None:
+        yield "once_ms", str(max(once.for_ms, 1))
+
+
+def _debounce_orders(debounce: Debounce, task_type: str) -> Iterator[tuple[str, str]]:
+    yield "debounce", _key_name(debounce.user_id, task_type, debounce.key)
+    yield "debounce_ms", str(debounce.delay_ms)
+    if debounce.max_delay_ms is not None:
+        yield "max_delay_ms", str(debounce.max_delay_ms)
+    if debounce.keeps_first:
+        yield "debounce_first", "1"
 
 
 def _orders(orders: RemoteOrders) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from celeriac import json_text
 from celeriac.errors import (
     ChangedTaskError,
     DependedOnError,
+    DuplicateTaskError,
     GroupLimitError,
     IllegalTransitionError,
     InvalidSubmissionError,
@@ -175,6 +176,8 @@ class TaskStore(StoreReader):
             raise InvalidSubmissionError([Violation("from_step", message)])
         if before == "queue_full":
             raise QueueFullError(group, limit)
+        if before.startswith("duplicate "):
+            raise DuplicateTaskError(before.removeprefix("duplicate "))
         if before.startswith("groups_full"):
             own = before.endswith("caller")
             raise GroupLimitError(group, queues.max_user_groups if own else queues.max_groups, own=own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -24,10 +24,10 @@ from pydantic import (
 
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.limits.rules import MAX_COST, MAX_KEY, check_key
-from celeriac.model import OnUnmet, When
+from celeriac.model import OnConflict, OnUnmet, Until, When
 from celeriac.moments import MAX_DELAY_S, Moment, bounded
 from celeriac.settings import GROUP_NAME, parse_duration_s
-from celeriac.violations import check_field_count, outer_violations
+from celeriac.violations import check_field_count, outer_violations, violations_of
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -54,6 +54,16 @@ _MOMENT_SCHEMA = {
     "examples": ["2030-01-31T08:00:00Z"],
 }
 _KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_KEY}
+_SOME_DURATION_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}], "examples": ["30s"]}
+_UNTIL_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "enum": ["ended", "started"]},
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string"},
+    ],
+    "default": "ended",
+    "examples": ["30m"],
+}
 _EXPIRY_SCHEMA = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
@@ -152,6 +162,88 @@ def _dependency(value: Any) -> Any:
     return {"task": value} if isinstance(value, str) else value
 
 
+def _until(value: Any) -> Until | float:
+    if value in (Until.ENDED, Until.STARTED):
+        return Until(value)
+    try:
+        seconds = parse_duration_s(value)
+    except ValueError:
+        seconds = None
+    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_DELAY_S:
+        raise ValueError(f"must be ended, started, or a duration above zero and at most ten years: {_DURATION_TEXT}")
+    return float(seconds)
+
+
+def _inside(model: type[BaseModel]) -> BeforeValidator:
+    """Return what checks an object in a field, and names the part of it that is wrong."""
+
+    def check(value: Any) -> Any:
+        if value is None or isinstance(value, model):
+            return value
+        try:
+            return model.model_validate(value)
+        except ValidationError as exc:
+            first = violations_of(exc)[0]
+            raise ValueError(f"{first.field}: {first.message}" if first.field else first.message) from None
+
+    return BeforeValidator(check)
+
+
+class OnceRequest(BaseModel):
+    """A key that one task of its type holds at a time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Annotated[Key, Field(description="What there is one task for at a time: 1 to 128 printable characters.")]
+    until: Annotated[
+        Annotated[Until | float, PlainValidator(_until)],
+        Field(
+            description="How long a task holds the key: until it has `ended` (the default) or `started`, or for a time "
+            f"from its submission, also after its end: {_DURATION_TEXT}."
+        ),
+        WithJsonSchema(_UNTIL_SCHEMA),
+    ] = Until.ENDED
+    on_conflict: Annotated[
+        OnConflict,
+        Field(
+            description="What happens while another task holds the key: `return` (the default) answers with that task, "
+            "`reject` refuses with 409, `replace` cancels that task and starts this one after it has stopped, `latest` "
+            "replaces the payload of the one that waits, so that at most one runs and one waits."
+        ),
+    ] = OnConflict.RETURN
+
+
+class DebounceRequest(BaseModel):
+    """A key under which calls move one task, until it has started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Annotated[Key, Field(description="Which calls belong together: 1 to 128 printable characters.")]
+    delay: Annotated[
+        Annotated[_DurationField, Field(gt=0)],
+        Field(description=f"It starts this much after the last call: {_DURATION_TEXT}."),
+        WithJsonSchema(_SOME_DURATION_SCHEMA),
+    ]
+    max_delay: Annotated[
+        Annotated[_DurationField, Field(gt=0)] | None,
+        Field(
+            description=f"But not later than this after the first call, which sets it: {_DURATION_TEXT}. Left out, "
+            "calls may move it for ever."
+        ),
+        WithJsonSchema(_DURATION_SCHEMA),
+    ] = None
+    payload: Annotated[
+        Literal["last", "first"],
+        Field(description="Whose payload it gets: that of the `last` call (the default), or of the `first`."),
+    ] = "last"
+
+    @model_validator(mode="after")
+    def _delays_fit(self) -> Self:
+        if self.max_delay is not None and self.max_delay < self.delay:
+            raise ValueError("max_delay is shorter than delay: the task could never wait for the delay")
+        return self
+
+
 class SubmitRequest(BaseModel):
     """A task to run, as a caller writes it."""
 
@@ -236,6 +328,16 @@ class SubmitRequest(BaseModel):
         int | None,
         Field(strict=True, ge=1, le=MAX_COST, description="What its start takes from a rate; left out, 1."),
     ] = None
+    once: Annotated[
+        OnceRequest | None,
+        _inside(OnceRequest),
+        Field(description="Make this a unique task: one of its type, and with authentication of its user, per key."),
+    ] = None
+    debounce: Annotated[
+        DebounceRequest | None,
+        _inside(DebounceRequest),
+        Field(description="Wait until no further call with the same key has come for a while, then run once."),
+    ] = None
     user_id: Annotated[
         UserId | None,
         Field(description="On whose behalf it runs; a whole number is taken as text."),
@@ -263,6 +365,14 @@ class SubmitRequest(BaseModel):
     def _times_fit(self) -> Self:
         if self.delay is not None and self.run_at is not None:
             raise ValueError("delay and run_at exclude each other: give one of them")
+        if self.debounce is not None:
+            for name in ("delay", "run_at", "depends_on"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"debounce and {name} exclude each other: debounce has a delay of its own")
+            if isinstance(self.expires, float) and self.expires <= self.debounce.delay:
+                raise ValueError("expires comes before the debounced task is due: it would never run")
+        if self.once is not None and self.once.on_conflict is OnConflict.LATEST and self.depends_on:
+            raise ValueError("once.on_conflict latest and depends_on exclude each other: its payload may change")
         if isinstance(self.expires, float) and self.delay is not None and self.expires <= self.delay:
             raise ValueError("expires comes before the task is due: it would never run")
         if isinstance(self.expires, datetime) and self.run_at is not None and self.expires <= self.run_at:

@@ -150,7 +150,7 @@ class Tasks:
             message = f"tasks of the type {request.type!r} are submitted by the API only"
             raise InvalidSubmissionError([Violation("type", message)])
         submission = replace(
-            build_submission(request, self._settings, types),
+            build_submission(request, self._settings, types, part=True),
             task_id=child.task_id,
             node=child.node,
             as_node=NodeOrders(spawned_by=parent.task_id, numbered=True),

@@ -14,11 +14,21 @@ from typing import Any, Final, NamedTuple
 
 from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, PayloadTooLargeError, Violation
-from celeriac.model import Delivery, Dependency, RemoteOrders, Submission, ms_from_utc
+from celeriac.model import (
+    Debounce,
+    Delivery,
+    Dependency,
+    OnConflict,
+    RemoteOrders,
+    Submission,
+    UniqueKey,
+    Until,
+    ms_from_utc,
+)
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.references import check_references, may_have_references
-from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
+from celeriac.tasks.request import MAX_METADATA_BYTES, OnceRequest, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types.remote import REMOTE_TASK
@@ -61,12 +71,14 @@ def build_submission(
     maker: str | None = None,
     parents_of: str | None = None,
     aliases: Collection[str] = (),
+    part: bool = False,
 ) -> Submission:
     """Return the submission with a new id and everything that the caller left open filled in.
 
     `repeatable`: it becomes the template of a definition's instances. `maker`: who counts as having made its group,
     None for a caller who may make any number. `parents_of`: the user whose tasks it may depend on, None for any.
-    `aliases`: other names of parents, to whose results the payload may refer.
+    `aliases`: other names of parents, to whose results the payload may refer. `part`: it is a part of a workflow, which
+    decides what runs: it has no `once` and no `debounce`, and that of its type does not count.
     Raises `InvalidSubmissionError` for an unknown type, a payload that does not fit its type, or an
     unusable idempotency key, and `PayloadTooLargeError`.
     """
@@ -84,6 +96,10 @@ def build_submission(
     of_type = _of_type(task_type, group, settings)
     if repeatable:
         task_type.hooks.check_without_intake(payload, of_type.delivery)
+    awaits = task_type.hooks.awaits(payload)
+    once, debounce = _once(request, settings, part=part), _debounce(request, settings, part=part)
+    _check_changeable(once, debounce, task_type, repeatable=repeatable, awaits=awaits is not None)
+    delay_ms = None if request.delay is None else round(request.delay * 1000)
     return Submission(
         task_id=new_task_id(),
         type=task_type.name,
@@ -91,7 +107,7 @@ def build_submission(
         group=group,
         priority=request.priority or 0,
         max_retries=policy.max_retries if request.max_retries is None else request.max_retries,
-        delay_ms=None if request.delay is None else round(request.delay * 1000),
+        delay_ms=delay_ms if debounce is None else debounce.delay_ms,
         run_at_ms=None if request.run_at is None else ms_from_utc(request.run_at),
         expires_in_ms=max(1, round(expires * 1000)) if isinstance(expires, float) else None,
         expires_at_ms=ms_from_utc(expires) if isinstance(expires, datetime) else None,
@@ -109,8 +125,73 @@ def build_submission(
         delivery=of_type.delivery,
         secret_fields=of_type.secret_fields,
         maker=None if group == task_type.group else maker,
-        awaits=task_type.hooks.awaits(payload),
+        awaits=awaits,
+        once=once,
+        debounce=debounce,
     )
+
+
+def _once(request: SubmitRequest, settings: Settings, *, part: bool) -> UniqueKey | None:
+    if request.once is None:
+        return None
+    if part:
+        raise _of_a_part("once")
+    return _once_of(request.once.key, request.once, request.user_id, settings)
+
+
+def _once_of(key: str, policy: OnceRequest, user_id: str | None, settings: Settings) -> UniqueKey:
+    until = policy.until
+    return UniqueKey(
+        key=key,
+        until=until if isinstance(until, Until) else Until.TIME,
+        for_ms=None if isinstance(until, Until) else max(1, round(until * 1000)),
+        on_conflict=policy.on_conflict,
+        user_id=_owner_of_keys(user_id, settings),
+    )
+
+
+def _debounce(request: SubmitRequest, settings: Settings, *, part: bool) -> Debounce | None:
+    asked = request.debounce
+    if asked is None:
+        return None
+    if part:
+        raise _of_a_part("debounce")
+    return Debounce(
+        key=asked.key,
+        delay_ms=max(1, round(asked.delay * 1000)),
+        max_delay_ms=None if asked.max_delay is None else max(1, round(asked.max_delay * 1000)),
+        keeps_first=asked.payload == "first",
+        user_id=_owner_of_keys(request.user_id, settings),
+    )
+
+
+def _owner_of_keys(user_id: str | None, settings: Settings) -> str | None:
+    """Return whose keys of `once` and `debounce` these are: with authentication, nobody learns of another's task."""
+    return user_id if settings.access.on else None
+
+
+def _of_a_part(field: str) -> InvalidSubmissionError:
+    message = (
+        "is not for a part of a workflow, which decides itself what runs: submit the task alone, or limit its key "
+        "with a rule (max_running or ordered)"
+    )
+    return InvalidSubmissionError([Violation(field, message)])
+
+
+def _check_changeable(
+    once: UniqueKey | None, debounce: Debounce | None, task_type: TaskType, *, repeatable: bool, awaits: bool
+) -> None:
+    """Raise `InvalidSubmissionError` if a waiting task of this type cannot get another payload, but would have to."""
+    if debounce is not None and repeatable:
+        message = "is not for the tasks of a definition: its schedule says when they run"
+        raise InvalidSubmissionError([Violation("debounce", message)])
+    for field, changes in (
+        ("debounce", debounce is not None),
+        ("once.on_conflict", once is not None and once.on_conflict is OnConflict.LATEST),
+    ):
+        if changes and (awaits or task_type.hooks.intake):
+            message = f"a {task_type.name} keeps what it was submitted with: its payload cannot be replaced"
+            raise InvalidSubmissionError([Violation(field, message)])
 
 
 def _dependencies(request: SubmitRequest, *, repeatable: bool) -> tuple[Dependency, ...]:
@@ -281,12 +362,29 @@ def template_of(submission: Submission) -> dict[str, Any]:
         "retention_ms": submission.retention_ms,
         "delivery": submission.delivery.value,
         "secret_fields": list(submission.secret_fields),
+        **({} if submission.once is None else {"once": _once_in_template(submission.once)}),
         **({} if submission.key is None else {"key": submission.key}),
         **({} if submission.cost is None else {"cost": submission.cost}),
         **({} if submission.maker is None else {"maker": submission.maker}),
         **({} if submission.awaits is None else {"awaits": dict(submission.awaits)}),
         **({} if submission.celery_message is None else {"celery_message": submission.celery_message}),
     }
+
+
+def _once_in_template(once: UniqueKey) -> dict[str, Any]:
+    return {"key": once.key, "until": once.until.value, "for_ms": once.for_ms, "on_conflict": once.on_conflict.value}
+
+
+def _once_of_template(template: Mapping[str, Any], user_id: str | None, settings: Settings) -> UniqueKey | None:
+    if (kept := template.get("once")) is None:
+        return None
+    return UniqueKey(
+        key=kept["key"],
+        until=Until(kept["until"]),
+        for_ms=kept["for_ms"],
+        on_conflict=OnConflict(kept["on_conflict"]),
+        user_id=_owner_of_keys(user_id, settings),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +422,7 @@ def instance_of(template: Mapping[str, Any], instance: Instance, settings: Setti
         user_id=instance.user_id,
         key=template.get("key"),
         cost=template.get("cost"),
+        once=_once_of_template(template, instance.user_id, settings),
         metadata={**template["metadata"], "schedule": instance.facts},
         tags=template["tags"],
         definition_id=instance.definition_id,

@@ -192,6 +192,7 @@ class Workflows:
             maker=caller.group_maker,
             parents_of=caller.confined_to,
             aliases={one.node for one in after},
+            part=True,
         )
         task_type = known_type(request.type, types)
         await self._tasks.check_without_intake(task_type, submission, request.payload, caller)

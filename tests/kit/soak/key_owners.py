@@ -41,6 +41,9 @@ _ELSEWHERE = {
     "audit",
     "link_secret",
     "idempotency",
+    "once",
+    "debounce",
+    "answered",
 }
 #: Keys of kombu: which queues an exchange has.
 _KOMBU = "_kombu.binding"
@@ -106,6 +109,11 @@ async def _look(client: redis.Redis, name: str, records: set[str]) -> tuple[str,
         return "process", expires
     if name.startswith("celeriac:idempotency:"):
         return "idempotency", expires
+    for function in (keys.once, keys.debounce):
+        if name.startswith(function("")):
+            return function.__name__, expires or await client.hget(name, "id") in records  # type: ignore[misc]
+    if name.startswith(keys.answered("")):
+        return "answered", expires
     if name.split("\x06")[0] in _KNOWN_GROUPS:
         return "queue", True
     return "unknown", expires

@@ -19,7 +19,7 @@ from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import BATCH_BODY, problems
 from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import PartsOf
-from celeriac_api.routes.tasks.submit import PATH, check_headers
+from celeriac_api.routes.tasks.submit import PATH, check_headers, known_as
 from celeriac_api.routing import Router
 
 router = Router(prefix=PATH, tags=["tasks"])
@@ -32,8 +32,9 @@ router = Router(prefix=PATH, tags=["tasks"])
     description=(
         "Submits up to 1,000 tasks (setting `max_batch`) at the price of a few. Each has its own outcome in `results`, "
         "in the order of `tasks`. It is the answer that a single submission would get: `status` (202 for a new task, "
-        "200 for a known idempotency key) with `task_id` and `task_status`, or the `status` of a refusal with the "
-        "problem as `error`. A refused task does not affect the others, so the answer is 200 even if tasks were "
+        "200 for a known one, with `deduplicated` or `debounced` if `once` or `debounce` answered it) with `task_id` "
+        "and `task_status`, or the `status` of a refusal with the problem as `error`. "
+        "A refused task does not affect the others, so the answer is 200 even if tasks were "
         "refused: look at each. Only if the store is unavailable and nothing was accepted, the whole answer is "
         "503.\n\n"
         "`then` is a submission that starts when all accepted tasks have ended, whatever their end; it reads them "
@@ -97,5 +98,6 @@ def _result(instance: str, outcome: Submitted | CeleriacError) -> dict[str, Any]
             "status": 202 if outcome.created else 200,
             "task_id": outcome.task_id,
             "task_status": outcome.status.wire,
+            **known_as(outcome),
         }
     return {"status": row_of(outcome).http, "error": problem_document(outcome, instance)}

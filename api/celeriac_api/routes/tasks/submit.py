@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
 from celeriac import json_text
 from celeriac.errors import CeleriacError, JsonError, PayloadTooLargeError
+from celeriac.model import Submitted
 from celeriac.tasks.request import IDEMPOTENCY_KEY, read_request
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
@@ -34,9 +36,9 @@ _FIXED_HEADERS: Final = [
 
 
 async def submit(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request: 202 for a new task, 200 for one that its idempotency key names, or a problem."""
+    """Answer one request: 202 for a new task, 200 for one that its key names, or a problem."""
     try:
-        task_id, status, created = await _submit(scope, receive)
+        submitted = await _submit(scope, receive)
     except ClientGoneError:
         return
     except PayloadTooLargeError as exc:
@@ -49,13 +51,19 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
         log.exception("a submission failed unexpectedly")
         await problem_of(exc, instance_of(scope))(scope, receive, send)
         return
-    # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
-    body = f'{{"task_id":"{task_id}","status":"{status}"}}'.encode()
+    task_id, status = submitted.task_id, submitted.status.wire
+    if submitted.deduplicated or submitted.debounced:
+        # The id may be anybody's choice, such as that of a Celery call.
+        body = json_text.encode({"task_id": task_id, "status": status, **known_as(submitted)})
+        task_id = quote(task_id, safe="")
+    else:
+        # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
+        body = f'{{"task_id":"{task_id}","status":"{status}"}}'.encode()
     location = f"{scope.get('root_path', '')}{PATH}/{task_id}".encode()
     await send(
         {
             "type": "http.response.start",
-            "status": 202 if created else 200,
+            "status": 202 if submitted.created else 200,
             "headers": [
                 *_FIXED_HEADERS,
                 (b"content-length", b"%d" % len(body)),
@@ -66,7 +74,14 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
+def known_as(submitted: Submitted) -> dict[str, bool]:
+    """Return what an answer says of a submission that made no task because of its key; empty for any other."""
+    if submitted.deduplicated:
+        return {"deduplicated": True}
+    return {"debounced": True} if submitted.debounced else {}
+
+
+async def _submit(scope: Scope, receive: Receive) -> Submitted:
     parts = parts_in(scope)
     limit = parts.settings.max_body_bytes
     idempotency_key = check_headers(scope["headers"], limit, scope)
@@ -76,8 +91,7 @@ async def _submit(scope: Scope, receive: Receive) -> tuple[str, str, bool]:
     except JsonError as exc:
         raise RequestError("malformed_json", f"the body is not JSON: {exc}") from exc
     request = read_request(document)
-    submitted = await parts.tasks.submit(request, caller=principal_in(scope), idempotency_key=idempotency_key)
-    return submitted.task_id, submitted.status.wire, submitted.created
+    return await parts.tasks.submit(request, caller=principal_in(scope), idempotency_key=idempotency_key)
 
 
 def check_headers(headers: list[tuple[bytes, bytes]], limit: int, scope: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,7 @@ from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
-from celeriac_api.openapi.schemas import TaskRecord, TaskStatus, TaskWhy
+from celeriac_api.openapi.schemas import KnownTask, TaskRecord, TaskStatus, TaskWhy
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH, submit
 from celeriac_api.routing import Router
@@ -53,8 +53,11 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
     responses={
         202: {"headers": _LOCATION},
         200: {
-            "model": TaskStatus,
-            "description": "The idempotency key is known: this is the task of the first request.",
+            "model": KnownTask,
+            "description": (
+                "No new task: this is the one of the first request with this idempotency key, the one that holds the "
+                "key of `once`, or the debounced one, which was moved."
+            ),
             "headers": _LOCATION,
         },
         **problems(
@@ -63,6 +66,7 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
             "too_large",
             "unsupported_media_type",
             "invalid_submission",
+            "duplicate",
             "queue_full",
             "group_limit",
             "store_unavailable",

@@ -19,8 +19,8 @@ from celeriac.settings import StoreSettings
 #: The files of `lua/shared/` in the order in which they build on each other.
 SHARED: Final = (
     *("keys", "time", "groups", "batch", "counts", "record", "workflows", "events"),
-    *("messages", "waiting", "rules", "limits", "suspension", "queueing", "dependencies", "calls", "ends", "resuming"),
-    *("attempts", "cancelling", "repeating", "nodes", "submitting", "plans"),
+    *("messages", "waiting", "rules", "limits", "suspension", "queueing", "dependencies", "calls", "once", "ends"),
+    *("resuming", "attempts", "cancelling", "repeating", "nodes", "conflicts", "submitting", "plans"),
 )
 #: The reads that need what transitions know. They take the same arguments.
 WITH_PARTS: Final = frozenset({"why"})

@@ -14,6 +14,19 @@ local function change(command, k, ...)
   for i = 1, select('#', ...) do args[#args + 1] = (select(i, ...)) end
 end
 
+-- Write what the items so far have gathered: the next one changes what an earlier one made. Returns a failure, if there was one.
+local function write_gathered()
+  local failure
+  for command, by_key in pairs(gathered or {}) do
+    gathered[command] = {}
+    for k, args in pairs(by_key) do
+      local reply = redis.pcall(command, k, unpack(args))
+      if type(reply) == 'table' and reply.err then failure = failure or reply end
+    end
+  end
+  return failure
+end
+
 -- What happened in this batch, see counts.lua: field -> number.
 local counted
 local write_count
@@ -42,12 +55,7 @@ local function each(first, width, handle, finish)
     local ok, reply = pcall(finish)
     if not ok then failure = failure or reply end
   end
-  for command, by_key in pairs(gathered) do
-    for k, args in pairs(by_key) do
-      local reply = redis.pcall(command, k, unpack(args))
-      if type(reply) == 'table' and reply.err then failure = failure or reply end
-    end
-  end
+  failure = write_gathered() or failure
   for field, number in pairs(counted) do write_count(field, number) end
   gathered, counted = nil, nil
   if let_others_go then let_others_go() end

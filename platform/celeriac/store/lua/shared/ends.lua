@@ -4,7 +4,8 @@
 -- What `settle` looks at, which is below: it ends tasks that cannot start any more because others have ended.
 local settle
 local FIELDS_OF_AN_END = {'status', 'queue', 'attempt', 'rev', 'retention_ms', 'user_id', 'type', 'started_ms', 'delivery',
-  'reply_to', 'log_seq', 'dependants', 'depends_on', 'next_call', 'revoked', 'noted', 'workflow_id', 'node', 'key', 'priority'}
+  'reply_to', 'log_seq', 'dependants', 'depends_on', 'next_call', 'revoked', 'noted', 'workflow_id', 'node', 'key', 'priority',
+  'once', 'debounce'}
 
 -- End a task of which a condition cannot be met any more: the one of `parent`, which has ended as `status`. Returns the task's new
 -- status. `t`: on_unmet, FIELDS_OF_AN_END
@@ -112,6 +113,8 @@ function settle(t, status, result, failure, told)
   note_node(id, t.workflow_id, t.node)
   local task, labels = key.task(id), SEP .. queue .. SEP .. (t.type or '')
   local rev, kept_ms = next_rev(t.rev), t.retention_ms or int(retention_ms)
+  local superseded_by = status == 'CANCELLED' and fields(id, 'superseded_by')
+  if superseded_by then failure = {'superseded', 'superseded by the task ' .. superseded_by, '0'} end
   count('f' .. labels .. SEP .. status, 1)
   if t.status == 'PROCESSING' then
     if t.started_ms then count_duration('r', labels, now_ms - t.started_ms) end
@@ -130,6 +133,7 @@ function settle(t, status, result, failure, told)
     redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev, 'result', result)
     emit_as(id, user, rev, 'status', 'status', status, 'attempt', attempt)
   end
+  if t.once or t.debounce then holding.leave(t, status) end
   note_ended(user, id, kept_ms)
   local has_dependants = t.dependants and t.dependants ~= '0'
   if not has_dependants then leave_after(id, kept_ms, t.log_seq, t.noted) end

@@ -90,4 +90,7 @@ function key.workflow_orders(id) return 'celeriac:workflow-orders:' .. id end
 function key.waits_of(user) return 'celeriac:waits:' .. user end
 function key.steps(id) return 'celeriac:steps:' .. id end
 function key.signals(id) return 'celeriac:signals:' .. id end
+function key.once(name) return 'celeriac:once:' .. name end
+function key.debounce(name) return 'celeriac:debounce:' .. name end
+function key.answered(id) return 'celeriac:answered:' .. id end
 function key.replies(process) return 'celeriac:replies:' .. process end

@@ -14,7 +14,7 @@ do
     local plan = key.workflow_plan(workflow)
     local length = redis.call('LLEN', plan)
     if length == 0 then return end
-    begin_planned_intake(length)
+    begin_intake(nil, length)
     while work_left > 0 do
       local packed = redis.call('LINDEX', plan, 0)
       if not packed then break end

@@ -5,10 +5,8 @@
 -- that no limit refuses them, and their parents know of them.
 local intake = {idempotency_ms = '0', max_scheduled = 0, max_groups = 0, max_made = 0, max_nodes = 0, planned = false}
 
--- Begin to take in submissions with these ids.
+-- Begin to take in submissions with these ids, or `planned` ones of a plan (count).
 local begin_intake
--- Begin to take in so many submissions of a plan.
-local begin_planned_intake
 -- Take in a submission. Returns what submit.lua answers for it.
 local accept
 
@@ -16,7 +14,8 @@ do
   -- What the further fields hold that the record does not keep.
   local IS_ORDER = {slot_ms = true, deadline_in_ms = true, needs_worker = true, quiet = true, parents_of = true, spawned_by = true,
     numbered = true, after = true, workflow_name = true, held = true, follows = true, when = true, in_group = true, after_group = true,
-    optional = true, unmet_by = true, unmet_status = true}
+    optional = true, unmet_by = true, unmet_status = true, on_conflict = true, once_ms = true, debounce_ms = true, debounce_first = true,
+    max_delay_ms = true}
   local NOTHING = {}
 
   -- Whether any of the ids was stored before this call: hardly ever, and one look at all of them tells.
@@ -29,14 +28,14 @@ do
     return batch_seq
   end
 
-  function begin_intake(ids)
+  function begin_intake(ids, planned)
+    if planned then
+      intake.planned, any_stored, batch_seq, batch_size = true, true, nil, planned
+      return
+    end
     local records = {}
     for i, id in ipairs(ids) do records[i] = key.task(id) end
     any_stored, batch_size = redis.call('EXISTS', unpack(records)) > 0, #ids
-  end
-
-  function begin_planned_intake(count)
-    intake.planned, any_stored, batch_seq, batch_size = true, true, nil, count
   end
 
   -- The tasks that a submission depends on: {{t, condition}, ...}, `t` being what `hold_parent` looks at; how many of their
@@ -145,6 +144,17 @@ do
 
     local index = waiting_of(group, delivery)
     further = further ~= '' and cjson.decode(further) or NOTHING
+    local expires, taking = moment(expires_at_ms, expires_in_ms), nil
+    if further.once or further.debounce then
+      local answer
+      answer, taking = conflicts.answer(id, payload, nonce, further, expires)
+      if answer then
+        if idempotency_key ~= '' and answer[1] ~= 'duplicate' then
+          redis.call('SET', idempotency_key, answer[2], 'PX', intake.idempotency_ms)
+        end
+        return answer
+      end
+    end
     local due = moment(run_at_ms, delay_ms)
     local scheduled = due and due > now_ms
     local parents, open, unmet = NOTHING, 0, nil
@@ -225,7 +235,6 @@ do
       if others == 0 then awaken(group, delivery, maker) end
       waiting_count[index] = others + 1
     end
-    local expires = moment(expires_at_ms, expires_in_ms)
     if expires then
       put_field('expires_ms', int(expires))
       put_field('expires_at', rfc3339(expires))
@@ -252,6 +261,7 @@ do
     append(id, user, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
     if further.depends_on or unmet then status = join_parents(id, parents, unmet) or status end
     if awaits then begin_to_wait({id = id, queue = group, user_id = user, attempt = '0', awaits = further.awaits}) end
+    if taking then conflicts.take(id, further, taking) end
     return {'created', id, status}
   end
 end

@@ -18,7 +18,7 @@ local t = read(id, {'nonce', 'cancel_requested', 'notified', 'next_call', unpack
 local status = t.status
 if not status then return {'unknown', ''} end
 if t.nonce == nonce then return {'created', status} end
-if t.notified or t.user_id or t.depends_on or (t.delivery and t.delivery ~= 'broker') then return {'known', status} end
+if t.notified or t.user_id or t.depends_on or t.once or (t.delivery and t.delivery ~= 'broker') then return {'known', status} end
 
 local call = {
   nonce = nonce, group = group, max_retries = max_retries, due = due, expires = expires, further = further, message = message,

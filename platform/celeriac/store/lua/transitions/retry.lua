@@ -16,7 +16,7 @@
 -- Returns the status before | 'queue_full' | 'changed' (it has another revision) | 'celery' (plain Celery published it, and its
 -- arguments are in its message: it takes no other payload) | 'no_step' (it has kept no step of that name) | 'notified' (a program
 -- of its own ran it, see notify.lua) | 'incomplete' (a call in a chord of Celery's that never got its arguments) | '' (no
--- such task) | 'groups_full all' | 'groups_full caller' (its group would be a new one). A repeated call (same nonce: the reply was lost) answers 'FAILED', and both 'waits' if the task is WAITING.
+-- such task) | 'duplicate ID' (that task holds the key that this one would hold again, see once.lua) | 'groups_full all' | 'groups_full caller' (its group would be a new one). A repeated call (same nonce: the reply was lost) answers 'FAILED', and both 'waits' if the task is WAITING.
 
 local id, waiting_limit, nonce, payload = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local rev, record, secret_fields = ARGV[8], ARGV[9], ARGV[10]
@@ -62,6 +62,8 @@ if from_step ~= '' and not step then return 'no_step' end
 if payload ~= '' and t.message then return 'celery' end
 if t.notified then return 'notified' end
 if t.error_code == 'dependency_failed' and not t.depends_on then return 'incomplete' end
+local holder = t.once and holding.other_holder(t)
+if holder then return 'duplicate ' .. holder end
 if count_waiting(t.queue, t.delivery) >= waiting_limit then return 'queue_full' end
 local no_room = answer_of_no_room(t.queue, maker, max_groups, max_made)
 if no_room then return 'groups_full ' .. no_room[3] end

@@ -22,13 +22,17 @@
 -- '1' (it is stored without being a node if it cannot be one). For a call that Celery publishes: follows (the task at whose end it
 -- is published: it is a node of the same workflow, after that task's node) and when (which end, absent: completed), in_group and after_group (ids of Celery's groups: its
 -- own, and the one that it comes after too), unmet_by and unmet_status (a task that it cannot come after any more, and how that
--- has ended: it is stored and ends).
+-- has ended: it is stored and ends). For one with a key of its own (see once.lua): once (kept in the record), on_conflict (absent:
+-- 'return', 'reject', 'replace', 'latest'), once_ms (how long the key is held); debounce (kept in the record), debounce_ms (how long after
+-- each call it is due), max_delay_ms (how long after the first at most; absent, any time), debounce_first '1' (the payload of the
+-- first call stays).
 --
 -- Returns one array per submission: {'created', id, status} | {'known', id, status} | {'queue_full', limit} |
 -- {'schedule_full', limit} | {'no_queue', group} (the key of that name is not a list) | {'no_worker', group} |
 -- {'groups_full', limit, 'caller' or 'all'} (the group would be a new one) | {'no_record', id} (its key is not a hash) |
 -- {'no_parent', place (from 0)} (there is no such task that it may depend on) | {'no_spawner', id} | {'workflow_full', limit} |
--- {'node_exists', node}.
+-- {'node_exists', node} | {'deduplicated', id, status} (this task holds the key) | {'duplicate', id, status} (it does, and the submission
+-- is refused) | {'debounced', id, status} (this task has been moved).
 -- A repeated call (same id, same nonce: the reply was lost) answers 'created' again.
 
 local FIRST, WIDTH = 9, 20
