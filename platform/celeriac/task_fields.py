@@ -257,6 +257,8 @@ LIFE_CYCLE: Final = frozenset(
         *("pending_ms", "hinted_ms", "hints", "started_ms"),
         # Until when it may start, and until when it must have ended; when it is due, if it waits for others (ms).
         *("expires_ms", "deadline_ms", "due_ms"),
+        # The rule that holds it back, and where; when it came, for ordered rules.
+        *("parked", "arrival"),
         # How many tasks that have not ended depend on it, or have it as a child.
         "dependants",
         # How much its handler has kept (entries so far, and bytes), and for how long the attempt that is suspended has

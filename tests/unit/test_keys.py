@@ -63,7 +63,7 @@ BOUNDS = {
     "waiting": "tasks", "running": "tasks", "remote": "tasks", "remote_parked": "tasks",
     "permits": "limits.max_rules", "parked": "limits.max_rules", "out": "limits.max_rules",
     "queued": "limits.max_rules", "arrivals": "limits.max_rules", "holders": "limits.max_rules",
-    "rates": "limits.max_rules",
+    "turns": "limits.max_rules", "rates": "limits.max_rules",
     "group": "max_groups and max_user_groups, then group_retention",
     "worker": "it expires; dispatch.max_workers",
     "gateways": "it expires", "granted": "it expires", "nudge": "it expires", "code": "it expires",

@@ -192,6 +192,11 @@ def holders(rule: str) -> str:
     return f"celeriac:holders:{rule}"
 
 
+def turns(rule: str) -> str:
+    """Hash: whose turn a rule served last, by bucket, lane and level of the tasks that it holds back."""
+    return f"celeriac:turns:{rule}"
+
+
 def rates(rule: str) -> str:
     """Sorted set: the buckets of a rule with a rate, by the time from which the next start is counted (ms)."""
     return f"celeriac:rates:{rule}"

@@ -26,7 +26,7 @@ _OF_WORKFLOW = (
 _OF_GROUP = (keys.waiting, keys.running, keys.group, keys.remote, keys.remote_parked, keys.gateways)
 _OF_USER = (keys.feed, keys.active, keys.recent, keys.waits_of)
 #: Keys of a rule: as long as it is there.
-_OF_RULE = (keys.permits, keys.parked, keys.out, keys.queued, keys.arrivals, keys.holders, keys.rates)
+_OF_RULE = (keys.permits, keys.parked, keys.out, keys.queued, keys.arrivals, keys.holders, keys.turns, keys.rates)
 _OF_PROCESS = (keys.worker, keys.granted, keys.nudge, keys.code)
 #: Channels, which are no keys, and what is handled by itself.
 _ELSEWHERE = {

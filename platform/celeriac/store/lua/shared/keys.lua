@@ -74,6 +74,7 @@ function key.out(rule) return 'celeriac:out:' .. rule end
 function key.queued(rule) return 'celeriac:queued:' .. rule end
 function key.arrivals(rule) return 'celeriac:arrivals:' .. rule end
 function key.holders(rule) return 'celeriac:holders:' .. rule end
+function key.turns(rule) return 'celeriac:turns:' .. rule end
 function key.rates(rule) return 'celeriac:rates:' .. rule end
 function key.gateways(group) return 'celeriac:gateways:' .. group end
 function key.granted(gateway) return 'celeriac:granted:' .. gateway end

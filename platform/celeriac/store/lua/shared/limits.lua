@@ -8,13 +8,18 @@
 --
 -- key.permits(rule) has the running tasks of a rule; one that counts all of a group takes key.running(group) instead.
 -- key.queued(rule) has its PENDING and RETRYING tasks. An ordered rule has key.arrivals(rule), its PENDING tasks in the order in which
--- they came, and key.holders(rule), the task of each bucket that has started and not ended.
+-- they came, and key.holders(rule), the task of each bucket that has started and neither ended nor been suspended.
+--
+-- What key.parked(rule) has of a task is its bucket, lane, level (0: the highest priority), turn, place and id, divided by line breaks.
+-- The turn is the bucket of the fair rule that covers the task too, '' if none does: within a level, turns are served one after the
+-- other, from the one in key.turns(rule) on. So a key with many tasks holds no other key up where another rule has no room either.
+-- The record's field `parked` has the rule, a line break and that member; `arrival` is what key.arrivals has of the task.
 
 -- What a transition looks at for the rules that cover a task.
 local FIELDS_OF_A_LIMIT = {'queue', 'type', 'key', 'user_id', 'cost', 'delivery', 'priority'}
 
 -- What transitions use of this; each is described below.
-local held_back, score_of, running_in, free_starts, is_next, obstacle_to, note_out, park, note_queued, unpark
+local held_back, score_of, running_in, free_starts, is_next, park_or_send, withdraw, note_queued
 local is_parked, leave_queue, take_permits, give_permits, note_retrying, vacate, end_turn, withheld, admit, let_go
 
 do
@@ -44,9 +49,14 @@ do
     return rule.fair and not rule.ordered and (t.delivery == 'remote' and 'r' or 'c') or lane_of(rule, t)
   end
 
-  local function arrival_of(score) return score % BAND end
-  local function parked_member(rule, bucket, t, score)
-    return placed(bucket .. '\n' .. lane_of(rule, t), rule.ordered and arrival_of(score) or score, t.id)
+  -- What a parked task is ordered by within its lane. The front of an ordered rule's lane is found by `turn_of`.
+  local function level_and_turn(rule, covered, score)
+    if rule.ordered then return '0\n' end
+    local turn = ''
+    for _, pair in ipairs(covered) do
+      if pair[1].fair and pair[1].name ~= rule.name and turn == '' then turn = pair[2] end
+    end
+    return int(math.floor(score / BAND)) .. '\n' .. turn
   end
   local function out_member(rule, bucket, t) return bucket .. '\n' .. lane_of(rule, t) .. '\n' .. t.id end
 
@@ -89,17 +99,29 @@ do
     if cost > 1 then redis.call('ZADD', rates, 'LT', -cost, '\n') end
   end
 
-  -- Whether it is a task's turn in an ordered bucket: it has begun before, or nobody has and it came first.
+  -- The id of the task that has the turn in an ordered bucket: it has begun before, or nobody has and it came first; nil if nobody has
+  -- it. What a foreign program has taken away has no turn. `own`: a task that this script is about to store.
+  local function turn_of(rule, bucket, own)
+    local holders = key.holders(rule.name)
+    for _, set in ipairs({holders, key.arrivals(rule.name)}) do
+      local first = first_in(set, bucket)
+      while first do
+        local id = id_in(first)
+        local status = id ~= own and read(id, {'status'}).status
+        if id == own or status == 'PENDING' or (set == holders and status and not is_final(status)) then return id end
+        redis.call('ZREM', set, first)
+        first = first_in(set, bucket)
+      end
+    end
+  end
   function is_next(rule, bucket, id)
-    local holder = first_in(key.holders(rule.name), bucket)
-    if holder then return id_in(holder) == id end
-    local first = first_in(key.arrivals(rule.name), bucket)
-    return not first or id_in(first) == id
+    local next_id = turn_of(rule, bucket, id)
+    return not next_id or next_id == id
   end
 
   -- The pair of `covered` that keeps a task from being claimed (`claiming`) or from being let out, nil if none does. The rates come
   -- last. If only time keeps it, a look at the bucket is noted.
-  function obstacle_to(t, covered, claiming)
+  local function obstacle_to(t, covered, claiming)
     for _, pair in ipairs(covered) do
       local rule, bucket = pair[1], pair[2]
       if rule.closed_until then
@@ -128,21 +150,52 @@ do
     end
   end
 
-  -- A task is out from now on.
-  function note_out(t, covered)
+  -- A task is out from now on, or not any more.
+  local function note_out(t, covered)
     for _, pair in ipairs(covered) do
       if pair[1].name ~= '' then redis.call('ZADD', key.out(pair[1].name), 0, out_member(pair[1], pair[2], t)) end
     end
   end
+  local function forget_out(t, covered)
+    for _, pair in ipairs(covered) do
+      if pair[1].name ~= '' then redis.call('ZREM', key.out(pair[1].name), out_member(pair[1], pair[2], t)) end
+    end
+  end
 
   -- A task waits without a message from now on, until there is room for it.
-  function park(t, pair, score)
+  local function park(t, pair, covered, score)
     local rule, bucket = pair[1], pair[2]
-    redis.call('ZADD', key.parked(rule.name), 0, parked_member(rule, bucket, t, score))
+    local member = placed(bucket .. '\n' .. lane_of(rule, t) .. '\n' .. level_and_turn(rule, covered, score), score, t.id)
+    redis.call('ZADD', key.parked(rule.name), 0, member)
+    redis.call('HSET', key.task(t.id), 'parked', rule.name .. '\n' .. member)
     if t.delivery == 'remote' then
       change('ZREM', key.remote(t.queue), t.id)
       change('ZADD', key.remote_parked(t.queue), int(score), t.id)
     end
+  end
+
+  -- The set and the member by which a task is parked, nil if it is not.
+  local function parked_by(id)
+    local rule, member = string.match(read(id, {'parked'}).parked or '', '^([^\n]*)\n(.*)$')
+    if rule and redis.call('ZSCORE', key.parked(rule), member) then return key.parked(rule), member end
+  end
+  function is_parked(id) return parked_by(id) ~= nil end
+
+  -- A task is neither parked nor out any more.
+  function withdraw(t, covered)
+    local set, member = parked_by(t.id)
+    if set then
+      redis.call('ZREM', set, member)
+      redis.call('HDEL', key.task(t.id), 'parked')
+    end
+    forget_out(t, covered)
+  end
+
+  -- Park a waiting task that is neither parked nor out, or note that it is out. Returns whether it is out. `t`: FIELDS_OF_A_LIMIT
+  function park_or_send(t, covered, score)
+    local obstacle = obstacle_to(t, covered, false)
+    if obstacle then park(t, obstacle, covered, score) else note_out(t, covered) end
+    return not obstacle
   end
 
   -- A task comes to wait under these rules.
@@ -152,45 +205,31 @@ do
       if rule.name ~= '' and not rule.whole then
         redis.call('ZADD', key.queued(rule.name), 0, bucket .. '\n' .. t.id)
         if rule.ordered and not redis.call('ZSCORE', key.holders(rule.name), bucket .. '\n' .. t.id) then
-          redis.call('ZADD', key.arrivals(rule.name), 0, placed(bucket, arrival_of(score), t.id))
+          local known, resumes = fields(t.id, 'arrival', 'resumes')
+          -- One that goes on after it was suspended has come before all that have not begun.
+          local arrival = known or format('%013.0f', resumes and MIDDLE - take_seq(1) or score % BAND)
+          if not known then redis.call('HSET', key.task(t.id), 'arrival', arrival) end
+          redis.call('ZADD', key.arrivals(rule.name), 0, placed(bucket, arrival, t.id))
         end
       end
     end
   end
 
-  -- A task is not parked, or not out, any more.
-  function unpark(t, covered, score)
-    for _, pair in ipairs(covered) do
-      redis.call('ZREM', key.parked(pair[1].name), parked_member(pair[1], pair[2], t, score))
-    end
-    for _, bucket in ipairs(closings_of(t)) do
-      redis.call('ZREM', key.parked(''), parked_member({name = ''}, bucket, t, score))
-    end
-  end
-  function is_parked(t, covered, score)
-    for _, pair in ipairs(covered) do
-      if redis.call('ZSCORE', key.parked(pair[1].name), parked_member(pair[1], pair[2], t, score)) then return true end
-    end
-    for _, bucket in ipairs(closings_of(t)) do
-      if redis.call('ZSCORE', key.parked(''), parked_member({name = ''}, bucket, t, score)) then return true end
-    end
-    return false
-  end
-
-  -- A task does not wait under these rules any more. `score`: its place in the index, if the caller knows it.
-  function leave_queue(t, covered, score)
+  -- A task does not wait under these rules any more.
+  function leave_queue(t, covered)
+    if t.delivery == 'remote' and not none_held() then change('ZREM', key.remote_parked(t.queue), t.id) end
     if #covered == 0 and #closings_of(t) == 0 then return end
-    score = score or score_of(t)
-    if score then unpark(t, covered, score) end
+    withdraw(t, covered)
+    local arrival
     for _, pair in ipairs(covered) do
       local rule, bucket = pair[1], pair[2]
-      if rule.name ~= '' then
-        redis.call('ZREM', key.out(rule.name), out_member(rule, bucket, t))
-        if not rule.whole then redis.call('ZREM', key.queued(rule.name), bucket .. '\n' .. t.id) end
-        if rule.ordered and score then redis.call('ZREM', key.arrivals(rule.name), placed(bucket, arrival_of(score), t.id)) end
+      if rule.name ~= '' and not rule.whole then redis.call('ZREM', key.queued(rule.name), bucket .. '\n' .. t.id) end
+      if rule.ordered then
+        arrival = arrival or fields(t.id, 'arrival')
+        if arrival then redis.call('ZREM', key.arrivals(rule.name), placed(bucket, arrival, t.id)) end
       end
     end
-    if t.delivery == 'remote' then change('ZREM', key.remote_parked(t.queue), t.id) end
+    if arrival then redis.call('HDEL', key.task(t.id), 'arrival') end
   end
 
   -- A task runs under these rules, or does not any more.
@@ -229,7 +268,7 @@ do
     end
   end
 
-  -- A task has ended, or is under other rules from now on: the turn of its ordered buckets is another's.
+  -- A task has ended, is suspended, or is under other rules from now on: the turn of its ordered buckets is another's.
   function end_turn(t)
     for _, pair in ipairs(covering(t)) do
       if pair[1].ordered then
@@ -245,18 +284,10 @@ do
     if none_held() then return false end
     local remote = t.delivery == 'remote'
     local celery = not t.delivery or t.delivery == '' or t.delivery == 'broker'
-    if held_back(t.queue, score) and not remote then return 'held' end
-    if not remote and not celery then return false end
-    local covered = covering(t)
-    if covered == NOTHING then return false end
+    local covered = (remote or celery) and covering(t) or NOTHING
     note_queued(t, covered, score)
-    local obstacle = obstacle_to(t, covered, false)
-    if obstacle then
-      park(t, obstacle, score)
-      return 'parked'
-    end
-    note_out(t, covered)
-    return false
+    if held_back(t.queue, score) and not remote then return 'held' end
+    return #covered > 0 and not park_or_send(t, covered, score) and 'parked'
   end
 
   -- Whether a waiting task may start now. If so, it waits no longer under its rules, and has paid what it costs; else it is parked
@@ -268,12 +299,11 @@ do
     if obstacle then
       local score = score_of(t)
       if score then
-        unpark(t, covered, score)
-        for _, pair in ipairs(covered) do
-          if pair[1].name ~= '' then redis.call('ZREM', key.out(pair[1].name), out_member(pair[1], pair[2], t)) end
-        end
+        withdraw(t, covered)
         note_queued(t, covered, score)
-        park(t, obstacle, score)
+        -- A place at the end of the index was for its turn: it comes before what waits behind it.
+        if t.delivery == 'remote' then score = waiting_score(tonumber(t.priority or 0) or 0, true, take_seq(1)) end
+        park(t, obstacle, covered, score)
       end
       -- Its room under the other rules is left to others.
       vacate(covered)
@@ -312,27 +342,61 @@ do
     end
   end
 
-  local FIELDS_OF_A_PARKED = {'status', 'key', 'user_id', 'cost', unpack(FIELDS_OF_A_HINT)}
+  local FIELDS_OF_A_PARKED = {'status', 'key', 'user_id', 'cost', 'parked', unpack(FIELDS_OF_A_HINT)}
+
+  -- The member of a lane that goes on next, nil if there is none; also the level it is of, its turn, and the turn that was served last.
+  local function next_in(rule, bucket, lane)
+    local parked, prefix = key.parked(rule.name), bucket .. '\n' .. lane
+    local first = first_in(parked, prefix)
+    if not first then return end
+    if rule.ordered then
+      local id = turn_of(rule, bucket)
+      local set, member = parked_by(id or '')
+      if set == parked then first = member end
+      return first
+    end
+    local level, turn = string.match(string.sub(first, #prefix + 2), '^(%d+)\n([^\n]*)\n')
+    level = prefix .. '\n' .. level
+    local last = redis.call('HGET', key.turns(rule.name), level)
+    if last then
+      local after = redis.call('ZRANGEBYLEX', parked, '(' .. level .. '\n' .. last .. PAST_IT, '(' .. level .. PAST_IT, 'LIMIT', 0, 1)[1]
+      if after then first, turn = after, string.match(string.sub(after, #level + 2), '^([^\n]*)\n') end
+    end
+    return first, level, turn, last
+  end
+
+  -- Note whose turn was served last.
+  local function note_turn(rule, level, turn, last)
+    if turn == '' and not last then return end
+    if first_in(key.parked(rule.name), level) then
+      redis.call('HSET', key.turns(rule.name), level, turn)
+    elseif last then
+      redis.call('HDEL', key.turns(rule.name), level)
+    end
+  end
 
   -- Let go on up to `most` tasks that are parked in a lane of a bucket, as far as there is room. Returns how many it looked at.
   local function let_lane_go(rule, bucket, lane, most, budget)
     local parked, looked, going = key.parked(rule.name), 0, {}
-    local prefix = bucket .. '\n' .. lane
     while #going < most and looked < budget do
-      local found = first_in(parked, prefix)
+      local found, level, turn, last = next_in(rule, bucket, lane)
       if not found then break end
       looked = looked + 1
       local t = read(id_in(found), FIELDS_OF_A_PARKED)
-      local score = t.status == 'PENDING' and t.queue and score_of(t)
+      local score = t.status == 'PENDING' and t.queue and t.parked == rule.name .. '\n' .. found and score_of(t)
       local covered = score and covering(t)
       local obstacle = covered and obstacle_to(t, covered, false)
       if obstacle and obstacle[1].name == rule.name and obstacle[2] == bucket then break end
       redis.call('ZREM', parked, found)
+      if level then note_turn(rule, level, turn, last) end
       if obstacle then
-        park(t, obstacle, score)
-      elseif covered and (t.delivery == 'remote' or not held_back(t.queue, score)) then
-        note_out(t, covered)
-        going[#going + 1] = t
+        park(t, obstacle, covered, score)
+      elseif covered then
+        redis.call('HDEL', key.task(t.id), 'parked')
+        if t.delivery == 'remote' or not held_back(t.queue, score) then
+          note_out(t, covered)
+          going[#going + 1] = t
+        end
       end
     end
     send_out(going, rule.fair)
@@ -348,7 +412,7 @@ do
       local found = redis.call('ZRANGEBYLEX', parked, from, '(' .. bucket .. PAST_IT, 'LIMIT', 0, 1)[1]
       if not found then return end
       if budget <= 0 then return look_at(rule, bucket, now_ms) end
-      local lane = string.match(string.sub(found, #bucket + 2), '^(.*)\n%d+\n[^\n]*$')
+      local lane = string.match(string.sub(found, #bucket + 2), '^(.*)\n%d+\n[^\n]*\n%d+\n[^\n]*$')
       budget = budget - let_lane_go(rule, bucket, lane, most, budget)
       if budget <= 0 then return look_at(rule, bucket, now_ms) end
       from = '(' .. bucket .. '\n' .. lane .. PAST_IT

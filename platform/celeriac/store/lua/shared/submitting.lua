@@ -221,7 +221,7 @@ do
         -- The one step that may be refused: the key of the group's list may be somebody else's. What was accepted before counts as
         -- sent then: its message is lost like any other.
         if not hint(waiting_task, false, number) and not intake.planned then
-          leave_queue(limited_task, covering(limited_task), score)
+          leave_queue(limited_task, covering(limited_task))
           return {'no_queue', group}
         end
       end

@@ -15,6 +15,8 @@ if t.moved == moved then return t.status end
 local other = ended_otherwise(t, fence)
 if other then return other end
 unindex(t)
+-- What takes its place may have the same key.
+end_turn(t)
 if t.started_ms then count_duration('r', SEP .. t.queue .. SEP .. (t.type or ''), now_ms - t.started_ms) end
 delay(id, t.queue, 'SCHEDULED', now_ms + most_ms)
 -- When it runs depends on others, so it has no such moment.

@@ -2,7 +2,8 @@
 -- each call. What a rule has no room for is parked, see limits.lua.
 --
 -- The process that calls first need not live to the end: how far it came is noted, and any other call carries on there. What
--- comes meanwhile is held back until its turn (see held_back). Tasks for remote workers come last: the note says 'r' then.
+-- comes meanwhile is held back until its turn (see held_back). Tasks for remote workers come last, those that are parked after the
+-- others: the note says 'i' then, and 'r'.
 --
 -- ARGV[4] group (text)   ARGV[5] '1' = it is paused no longer from now on, '' = carry on only
 -- ARGV[6] most tasks to look at in this call (count)
@@ -33,20 +34,19 @@ end
 local function goes_out(t, score)
   local covered = covering(t)
   note_queued(t, covered, score)
-  unpark(t, covered, score)
-  local obstacle = obstacle_to(t, covered, false)
-  if obstacle then park(t, obstacle, score) else note_out(t, covered) end
-  return not obstacle
+  withdraw(t, covered)
+  return park_or_send(t, covered, score)
 end
 
-local remote = string.sub(after, 1, 1) == 'r'
-if not remote then
-  local looked, last = each_after(key.waiting(group), after, function(t, score)
+local phase, from = string.match(after, '^(%a?)(.*)$')
+local looked, last
+if phase == '' then
+  looked, last = each_after(key.waiting(group), from, function(t, score)
     if t.status ~= 'PENDING' or not t.queue then return end
     local limited = not none_held() and (not t.delivery or t.delivery == 'broker')
     local covered = limited and covering(t) or NOTHING
     -- One whose message is still out is found by it.
-    if tonumber(t.hints or 0) > 0 and not (limited and is_parked(t, covered, score)) then
+    if tonumber(t.hints or 0) > 0 and not (limited and is_parked(t.id)) then
       note_queued(t, covered, score)
     elseif not limited or goes_out(t, score) then
       redis.call('HSET', key.task(t.id), 'hinted_ms', now)
@@ -55,29 +55,31 @@ if not remote then
       sent = sent + 1
     end
   end)
-  remote = looked < limit
-  after = remote and '0' or last
-  if remote and redis.call('EXISTS', key.remote_parked(group)) == 0 then
-    redis.call('HDEL', key.resuming, group)
-    -- Remote workers look for themselves.
-    wake(group)
-    return {was, sent, 0}
-  end
+elseif phase == 'i' then
+  looked, last = each_after(key.remote(group), from, function(t, score)
+    if t.status == 'PENDING' and t.queue then goes_out(t, score) end
+  end)
 else
-  local index, looked = key.remote_parked(group), nil
-  looked, after = each_after(index, string.sub(after, 2), function(t, score)
-    if t.status ~= 'PENDING' then
+  local index = key.remote_parked(group)
+  looked, last = each_after(index, from, function(t, score)
+    if t.status ~= 'PENDING' or not t.queue then
       redis.call('ZREM', index, t.id)
     elseif goes_out(t, score) then
       redis.call('ZREM', index, t.id)
       redis.call('ZADD', key.remote(group), int(score), t.id)
     end
   end)
-  wake(group)
-  if looked < limit then
+end
+if looked < limit then
+  -- Without rules, remote workers look for themselves.
+  phase = phase == '' and redis.call('EXISTS', key.rules) == 1 and 'i' or phase ~= 'r' and 'r' or nil
+  last = '0'
+  if phase == 'r' and redis.call('EXISTS', key.remote_parked(group)) == 0 then phase = nil end
+  if not phase then
     redis.call('HDEL', key.resuming, group)
+    wake(group)
     return {was, sent, 0}
   end
 end
-redis.call('HSET', key.resuming, group, (remote and 'r' or '') .. after)
+redis.call('HSET', key.resuming, group, phase .. last)
 return {was, sent, 1}

@@ -93,7 +93,8 @@ end
 
 local alike = is_alike(before, after)
 if not alike then
-  redis.call('UNLINK', key.permits(name), key.parked(name), key.out(name), key.queued(name), key.arrivals(name), key.holders(name))
+  redis.call('UNLINK', key.permits(name), key.parked(name), key.out(name), key.queued(name), key.arrivals(name), key.holders(name),
+    key.turns(name))
 end
 if not (alike and after.rate) then redis.call('UNLINK', key.rates(name)) end
 if after and not alike and not after.whole then

@@ -48,6 +48,8 @@ if redis.call('ZCARD', key.suspended) >= most then return 'full' end
 if times and redis.call('HLEN', steps) >= most_steps then return 'entries' end
 
 unindex(t)
+-- Others of its key may run meanwhile: it may wait for them.
+end_turn(t)
 suspend(id, t.queue)
 local shown, order = {}, take_seq(1)
 for _, item in ipairs(open) do

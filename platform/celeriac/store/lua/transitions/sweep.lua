@@ -43,7 +43,7 @@ local function resend(id, claimed_ms)
     redis.call('ZREM', key.waiting(group), id)
     return
   end
-  if not none_held() and is_parked(t, covering(t), score_of(t)) then return end
+  if not none_held() and is_parked(id) then return end
   if t.delivery and t.delivery ~= 'broker' then return end
   local hints, hinted_ms = tonumber(t.hints or 1), tonumber(t.hinted_ms or 0)
   if claimed_ms and hinted_ms > claimed_ms then return end
