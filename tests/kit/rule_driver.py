@@ -5,6 +5,7 @@ It knows no model of the store's answers: what must hold is computed anew from t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections import Counter, defaultdict
@@ -56,8 +57,8 @@ RULES: dict[str, tuple[LimitRule, ...]] = {
 _LOOK = """
 local found = {tasks = {}, sets = {}}
 for i, id in ipairs(cjson.decode(ARGV[1])) do
-  found.tasks[id] = redis.call('HMGET', 'task:' .. id, 'status', 'queue', 'type', 'key', 'user_id', 'delivery', 'priority',
-    'hints', 'parked', 'attempt')
+  found.tasks[id] = redis.call('HMGET', 'task:' .. id, 'status', 'queue', 'type', 'key', 'user_id', 'delivery',
+    'priority', 'hints', 'parked', 'attempt')
 end
 for i, name in ipairs(cjson.decode(ARGV[2])) do found.sets[name] = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') end
 found.paused = redis.call('HKEYS', KEYS[1])
@@ -302,8 +303,6 @@ class RuleDriver:
 
     async def submit(self) -> None:
         """Submit a task or a few at once."""
-        import asyncio
-
         if len(self.known) >= MOST:
             return
         chance, calls = self.chance, []
@@ -428,11 +427,11 @@ class RuleDriver:
 
     async def expire(self) -> None:
         """A task that waits has waited too long."""
-        if task_id := self._pick("PENDING", "SCHEDULED"):
-            if self.client.zadd(keys.EXPIRING, {task_id: 1}, xx=True, ch=True):
-                self.client.hset(keys.task(task_id), "expires_ms", "1")
-                if self.chance.random() < 0.5:
-                    await self.store.reap()
+        task_id = self._pick("PENDING", "SCHEDULED")
+        if task_id is not None and self.client.zadd(keys.EXPIRING, {task_id: 1}, xx=True, ch=True):
+            self.client.hset(keys.task(task_id), "expires_ms", "1")
+            if self.chance.random() < 0.5:
+                await self.store.reap()
 
     async def promote(self) -> None:
         """Time passes: for some of what waits for a time, or for rates and closed keys."""
@@ -503,9 +502,9 @@ class RuleDriver:
                 delivery=Delivery(t["delivery"] or ""),
                 max_retries=2,
             )
-            for rule in (*self.rules.values(),):
-                # It goes on in the other group, also where that is full.
-                self._grandfather(rule.name)
+            # It goes on in the other group, also where that is full.
+            for name in self.rules:
+                self._grandfather(name)
             self.known[claim.task_id].since = 0
             await self.store.amend(claim, Amendment(call, claim.attempt + 2))
 
