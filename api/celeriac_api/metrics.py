@@ -7,7 +7,7 @@ replica, so Prometheus reads them from one replica (`scope=platform`), and each 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -15,9 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from celeriac import __version__
+from celeriac.limits.rules import RuleState
 from celeriac.store.counts import (
     BUCKETS_S,
     LABELS,
+    MAX_NAMED,
     Histogram,
     PlatformState,
     StoreCounts,
@@ -26,6 +28,7 @@ from celeriac.store.counts import (
     read_labels,
     read_state,
 )
+from celeriac.store.rules import read_first_states
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed, Lag
 
@@ -60,16 +63,19 @@ class ProcessMetrics:
 async def platform_text(store: TaskStore, types: Iterable[str] = ()) -> bytes:
     """Return the exposition of the platform's figures; raises `StoreUnavailableError`.
 
-    Groups and types that callers made up are together `other`, so its size is bounded. `types` are known ones besides
-    those that workers announced.
+    Groups and types that callers made up are together `other`, and no key or user is named, so its size is bounded.
+    `types` are known ones besides those that workers announced.
     """
     labels = await read_labels(store, types=types)
-    counts, state, lag = await asyncio.gather(
-        read_counts(store), read_state(store, labels), EventFeed(store, consumer="").lag()
+    counts, state, lag, limits = await asyncio.gather(
+        read_counts(store),
+        read_state(store, labels),
+        EventFeed(store, consumer="").lag(),
+        read_first_states(store, MAX_NAMED),
     )
     counts = merged(counts, labels)
     registry = CollectorRegistry()
-    registry.register(_Fixed([*_counted(counts), *_state(state), *_lag(lag)]))
+    registry.register(_Fixed([*_counted(counts), *_state(state), *_limits(*limits), *_lag(lag)]))
     return generate_latest(registry)
 
 
@@ -151,6 +157,28 @@ def _state(state: PlatformState) -> Iterator[Metric]:
     for kind, number in sorted({"celery": 0, **state.workers}.items()):
         workers.add_metric([kind], number)
     yield workers
+
+
+def _limits(states: Sequence[RuleState], known: int) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("celeriac_limit_waiting", "Tasks that a limit covers and that wait.", labels=["limit"])
+    running = GaugeMetricFamily("celeriac_limit_running", "Tasks that a limit covers and that run.", labels=["limit"])
+    parked = GaugeMetricFamily(
+        "celeriac_limit_parked", "Waiting tasks that have no room under a limit.", labels=["limit"]
+    )
+    most = GaugeMetricFamily(
+        "celeriac_limit_max_running",
+        "Tasks that may run at once under a limit: all together, or of each key or user.",
+        labels=["limit"],
+    )
+    for state in states:
+        name = [state.rule.name]
+        waiting.add_metric(name, state.waiting)
+        running.add_metric(name, state.running)
+        parked.add_metric(name, state.parked)
+        if state.rule.max_running is not None:
+            most.add_metric(name, state.rule.max_running)
+    yield from (waiting, running, parked, most)
+    yield GaugeMetricFamily("celeriac_limits", "Limits that are set, those of groups included.", value=known)
 
 
 def _lag(lag: Lag) -> Iterator[Metric]:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from celeriac.client import AsyncClient, AsyncTaskHandle, Client, TaskHandle
+from celeriac.client.blocking_limits import ClientLimits
 from celeriac.client.blocking_workflows import ClientWorkflows
+from celeriac.client.limits import AsyncClientLimits
 from celeriac.client.workflows import AsyncClientWorkflows
 
 _DIFFER = {"AsyncTaskHandle": "TaskHandle", "AsyncGenerator": "Iterator", "AsyncIterator": "Iterator"}
@@ -30,7 +32,12 @@ def shape(method: Callable[..., Any]) -> str:
 
 @pytest.mark.parametrize(
     ("asyncio", "blocking"),
-    [(AsyncClient, Client), (AsyncTaskHandle, TaskHandle), (AsyncClientWorkflows, ClientWorkflows)],
+    [
+        (AsyncClient, Client),
+        (AsyncTaskHandle, TaskHandle),
+        (AsyncClientWorkflows, ClientWorkflows),
+        (AsyncClientLimits, ClientLimits),
+    ],
 )
 def test_blocking_methods_are_those_for_asyncio(asyncio: type, blocking: type) -> None:
     theirs = methods(blocking)

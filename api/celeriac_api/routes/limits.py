@@ -152,7 +152,7 @@ async def list_limit_keys(
     limit: Annotated[int, Query(ge=1, le=MOST_KEYS, description="Most keys.")] = DEFAULT_KEYS,
 ) -> Response:
     """Answer with the largest keys."""
-    _, found = await parts.limits.keys(name, sort=sort, limit=limit)
+    found = await parts.limits.keys(name, sort=sort, limit=limit)
     return json_response({"items": [key_count_record(count) for count in found]})
 
 

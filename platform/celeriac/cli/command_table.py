@@ -125,6 +125,12 @@ COMMANDS: Final = (
         "List the worker groups, with their waiting tasks, running tasks and workers; pause and limit them.",
     ),
     Entry(
+        "limits",
+        "limits",
+        _PLATFORM,
+        "List the limits: how many tasks of a group, type, key or user may run or start. Set, show and delete them.",
+    ),
+    Entry(
         "doctor",
         "doctor",
         _PLATFORM,

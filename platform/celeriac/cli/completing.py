@@ -1,4 +1,4 @@
-"""What a shell completes beyond the names of commands and options: task types, groups, recent ids, profiles.
+"""What a shell completes beyond the names of commands and options: task types, groups, limits, recent ids, profiles.
 
 A shell asks with each press of a key. So nothing is asked for long, nothing is printed but what completes, and what
 goes wrong completes nothing.
@@ -72,6 +72,15 @@ def groups(ctx: typer.Context, incomplete: str) -> list[str]:
     async def names(platform: AnyPlatform) -> list[str]:
         found, _ = await platform.groups.listed()
         return [str(group["name"]) for group in found]
+
+    return _answer(ctx, incomplete, names)
+
+
+def limits(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the limits."""
+
+    async def names(platform: AnyPlatform) -> list[str]:
+        return [str(limit["name"]) for limit in await platform.limits.listed()]
 
     return _answer(ctx, incomplete, names)
 

@@ -18,6 +18,7 @@ from celeriac.client.http.api import Api
 from celeriac.client.http.calls import BULK, DEAD, GROUPS, STATS, TASKS, WAITS, Call, idempotent, task_path
 from celeriac.client.http.retrying import Retrying
 from celeriac.client.inputs import FilterOptions, filter_document, filter_query, new_task_of
+from celeriac.client.limits import AsyncClientLimits
 from celeriac.client.outputs import member, step_of, task_of, wait_of
 from celeriac.client.submit_many import Batches
 from celeriac.client.workflows import AsyncClientWorkflows
@@ -55,6 +56,8 @@ class AsyncClient:
         self.access = HttpAccess(api)
         #: Graphs of tasks.
         self.workflows = AsyncClientWorkflows(api)
+        #: The rules that limit tasks.
+        self.limits = AsyncClientLimits(api)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

@@ -11,6 +11,7 @@ from celeriac.calling.handle import TaskHandle
 from celeriac.calling.options import NewTask, Payload, TaskOptions
 from celeriac.calling.submittable import P, R, Submittable
 from celeriac.client.async_client import AsyncClient
+from celeriac.client.blocking_limits import ClientLimits
 from celeriac.client.blocking_workflows import ClientWorkflows
 from celeriac.client.charts import Chart
 from celeriac.client.inputs import FilterOptions
@@ -40,6 +41,8 @@ class Client:
         self.url = self._client.url
         #: Graphs of tasks.
         self.workflows = ClientWorkflows(self._client.workflows)
+        #: The rules that limit tasks.
+        self.limits = ClientLimits(self._client.limits)
 
     def close(self) -> None:
         """Close all connections. Idempotent."""

@@ -26,10 +26,12 @@ from celeriac.errors import (
     NodeExistsError,
     PayloadTooLargeError,
     QueueFullError,
+    RuleNotFoundError,
     SignalReceivedError,
     StoreUnavailableError,
     TaskEndedError,
     TaskNotFoundError,
+    TooManyRulesError,
     Violation,
     WorkflowNotFoundError,
 )
@@ -130,6 +132,10 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return TaskNotFoundError(problem["task_id"])
             case "group_not_found":
                 return GroupNotFoundError(problem["group"])
+            case "limit_not_found":
+                return RuleNotFoundError(problem["limit"], problem["known"])
+            case "too_many_rules":
+                return TooManyRulesError(detail)
             case "definition_not_found":
                 return DefinitionNotFoundError(problem["task_def_id"])
             case "definition_changed":

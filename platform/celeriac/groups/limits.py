@@ -37,15 +37,12 @@ class LimitRules:
         (state,) = await read_states(self.store, [await self._rule(name)])
         return state
 
-    async def keys(
-        self, name: str, *, sort: SortKeys = SortKeys.WAITING, limit: int = DEFAULT_KEYS
-    ) -> tuple[LimitRule, list[KeyCount]]:
-        """Return a rule, and the keys (or users) of which most tasks wait or run under it, the largest first.
+    async def keys(self, name: str, *, sort: SortKeys = SortKeys.WAITING, limit: int = DEFAULT_KEYS) -> list[KeyCount]:
+        """Return the keys (or users) of which most tasks wait or run under a rule, the largest first.
 
         A rule that counts all tasks together has one entry, whose key is None.
         """
-        rule = await self._rule(name)
-        return rule, await read_keys(self.store, rule, sort=sort, limit=limit)
+        return await read_keys(self.store, await self._rule(name), sort=sort, limit=limit)
 
     async def set(self, rule: LimitRule) -> tuple[RuleState, bool]:
         """Set a rule in place of the one of its name; returns it, and whether it is new. Running tasks go on.

@@ -20,7 +20,7 @@ from celeriac.store.task_store import TaskStore
 
 #: Upper bounds of the buckets for waiting and running times (seconds). One more bucket is above them all.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-#: Metrics name at most this many groups, and at most this many types.
+#: Metrics name at most this many groups, at most this many types, and at most this many rules.
 MAX_NAMED: Final = 200
 #: The counters by their short name: the full name, and the labels.
 _COUNTERS: Final = {

@@ -38,6 +38,12 @@ async def read_states(store: StoreReader, rules: Sequence[LimitRule]) -> list[Ru
     return found
 
 
+async def read_first_states(store: StoreReader, most: int) -> tuple[list[RuleState], int]:
+    """Return up to `most` rules as `read_states` does, the limits of groups last, and how many rules there are."""
+    rules = sorted(await read_rules(store), key=lambda rule: (rule.of_group, rule.name))
+    return await read_states(store, rules[:most]), len(rules)
+
+
 async def read_keys(store: StoreReader, rule: LimitRule, *, sort: SortKeys, limit: int) -> list[KeyCount]:
     """Return the keys (or users) of which most tasks wait or run under a rule, the largest first; equals by name.
 

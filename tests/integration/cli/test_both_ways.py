@@ -65,6 +65,16 @@ LOOKING: Final[dict[str, list[list[str]]]] = {
     "dead show": [[FAILED], [GONE[:12], "--json"], ["nobody"]],
     "groups": [[], ["--json"]],
     "groups list": [[]],
+    "limits": [[], ["--json"]],
+    "limits list": [[]],
+    "limits show": [
+        ["group:loud"],
+        ["customers", "--json"],
+        ["customers", "--sort", "running", "--limit", "1"],
+        ["none"],
+    ],
+    "limits set": [["x"], ["x", "--group", "loud"], ["x", "--group", "loud", "--rate", "10/x"], ["a/b", "--type", "x"]],
+    "limits delete": [["none"]],
     "workers": [[], ["--json"]],
     "types": [[], ["--json"]],
     "workflows": [[], ["--json"]],
@@ -151,6 +161,12 @@ CHANGING: Final[list[tuple[str, list[str]]]] = [
     ("groups limit", ["loud", "--max-running", "5", "--rate", "100/m", "--note", "as agreed"]),
     ("groups unlimit", ["loud", "--json"]),
     ("groups unlimit", ["loud"]),
+    ("limits set", ["x", "--group", "own", "--by", "key", "--max-running", "2", "--fair", "--note", "as agreed"]),
+    ("limits set", ["x", "--type", "whisper", "--by", "user", "--ordered", "--max-waiting", "9", "--json"]),
+    ("limits set", ["x", "--group", "celeriac:x", "--rate", "5/s"]),
+    ("limits show", ["x"]),
+    ("limits delete", ["x"]),
+    ("limits delete", ["x"]),
     ("groups drain", ["loud", "--timeout", "5"]),
     ("groups resume", ["loud"]),
     (
@@ -195,6 +211,9 @@ async def test_commands_that_look_say_the_same_to_the_letter(running: World) -> 
     assert code == 0, err
     await running.directly("groups", "pause", "loud", "--note", "at night")
     await running.directly("groups", "limit", "loud", "--max-running", "5")
+    await running.directly("limits", "set", "customers", "--group", "side", "--by", "key", "--max-running", "1")
+    for n, key in enumerate(("a", "a", "b")):
+        await running.store.submit(Submission(f"keyed-{n}", "shout", group="side", key=key))
     known = {"DEFINITION": out.strip(), "DEFINITION8": out.strip()[:8]}
     (running.folder / "graph.json").write_text(GRAPH)
     code, out, err = await running.directly("workflows", "submit", "graph.json")
@@ -262,6 +281,8 @@ async def test_a_list_as_json_is_one_record_per_line(running: World) -> None:
         "dead list",
         "groups",
         "groups list",
+        "limits",
+        "limits list",
         "types",
         "definitions",
         "keys",
@@ -271,6 +292,7 @@ async def test_a_list_as_json_is_one_record_per_line(running: World) -> None:
     )
     await running.directly("definitions", "create", "a", "--content", "x", "--cron", "0 3 * * *")
     await running.directly("keys", "create", "a", "--scope", "admin")
+    await running.directly("limits", "set", "a", "--group", "loud", "--max-running", "1")
     for command in lists:
         code, out, err = await running.over_http(*command.split(), "--json")
         assert (code, err) == (0, ""), command

@@ -8,11 +8,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from celeriac.limits.rules import StartRate
+from celeriac.limits.rules import By, LimitRule, StartRate
 from celeriac.model import Delivery, Failure, Submission
 from celeriac.settings import GroupSettings, Settings
 from celeriac.settings.engine import TypeSettings
 from celeriac.store import keys
+from celeriac.store.counts import MAX_NAMED
 from celeriac.store.notified import NotifiedTasks
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
@@ -93,6 +94,36 @@ async def test_what_holds_a_group_back_shows(client: httpx.AsyncClient, store: T
     samples = await read(client)
     assert value(samples, "celeriac_group_limit_running", group="media") is None
     assert value(samples, "celeriac_group_paused", group="mail") == 0
+
+
+async def test_each_rule_has_figures_and_its_keys_have_none(client: httpx.AsyncClient, store: TaskStore) -> None:
+    await store.set_rule(LimitRule("customers", group="media", by=By.KEY, max_running=1))
+    await store.set_rule(LimitRule("turns", group="media", by=By.KEY, fair=True))
+    await store.limit("mail", max_running=5)
+    for n in range(3):
+        await store.submit(Submission(f"c{n}", "demo", group="media", key="c7" if n else "c8"))
+    await claim(store, "c1")
+    samples = await read(client)
+
+    def figures(limit: str) -> list[float | None]:
+        names = ("waiting", "running", "parked", "max_running")
+        return [value(samples, f"celeriac_limit_{name}", limit=limit) for name in names]
+
+    assert figures("customers") == [2, 1, 1, 1]
+    assert figures("turns") == [2, 1, 0, None]
+    assert figures("group:mail") == [0, 0, 0, 5]
+    assert value(samples, "celeriac_limits") == 3
+    assert not {"c7", "c8"} & {text for _, labels in samples for _, text in labels}
+
+
+async def test_metrics_name_a_bounded_number_of_rules(client: httpx.AsyncClient, store: TaskStore) -> None:
+    for n in range(MAX_NAMED + 5):
+        await store.set_rule(LimitRule(f"r{n:03}", group=f"g{n}", max_running=1))
+    await store.limit("a", max_running=1)
+    samples = await read(client)
+    named = {text for name, labels in samples for label, text in labels if name == "celeriac_limit_waiting"}
+    assert named == {f"r{n:03}" for n in range(MAX_NAMED)}
+    assert value(samples, "celeriac_limits") == MAX_NAMED + 6
 
 
 async def test_every_kind_of_start_is_counted_with_its_wait(client: httpx.AsyncClient, store: TaskStore) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
+from celeriac.limits.rules import LimitRule
 from celeriac.task_filter import Sort, TaskFilter
 
 Record: TypeAlias = dict[str, Any]
@@ -118,6 +119,25 @@ class GroupCalls(Protocol):
         """Remove the limits of a group."""
 
 
+class LimitCalls(Protocol):
+    """The rules that limit tasks. The methods that name one raise `RuleNotFoundError`."""
+
+    async def listed(self) -> list[Record]:
+        """Return all rules, by name."""
+
+    async def get(self, name: str) -> Record:
+        """Return one rule."""
+
+    async def keys(self, name: str, *, sort: str, limit: int) -> list[Record]:
+        """Return up to `limit` keys of a rule, those first of which most tasks wait, or run."""
+
+    async def set(self, rule: LimitRule) -> Record:
+        """Set a rule in place of the one of its name, and return it."""
+
+    async def delete(self, name: str) -> None:
+        """Delete a rule."""
+
+
 class DefinitionCalls(Protocol):
     """Definitions, which make tasks on a schedule."""
 
@@ -187,6 +207,10 @@ class AnyPlatform(Protocol):
     @property
     def groups(self) -> GroupCalls:
         """See `GroupCalls`."""
+
+    @property
+    def limits(self) -> LimitCalls:
+        """See `LimitCalls`."""
 
     @property
     def definitions(self) -> DefinitionCalls:

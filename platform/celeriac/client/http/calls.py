@@ -13,6 +13,7 @@ BULK: Final = "/api/v1/bulk"
 WAITS: Final = "/api/v1/waits"
 STATS: Final = "/api/v1/stats"
 GROUPS: Final = "/api/v1/groups"
+LIMITS: Final = "/api/v1/limits"
 WORKFLOWS: Final = "/api/v1/workflows"
 
 

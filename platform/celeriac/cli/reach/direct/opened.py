@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from celeriac.connection.on_demand import FilesOnDemand, HistoryOnDemand
 from celeriac.errors import SettingsError
+from celeriac.groups.limits import LimitRules
 from celeriac.groups.service import Groups
 from celeriac.installation.discovery import import_from_here
 from celeriac.settings import Settings
@@ -65,6 +66,10 @@ class Opened:
     async def groups(self) -> Groups:
         """Return the service of groups."""
         return Groups(store=await self.store(), queues=self.settings.queues)
+
+    async def limits(self) -> LimitRules:
+        """Return the service of limits."""
+        return LimitRules(store=await self.store())
 
     async def schedules(self) -> Schedules:
         """Return the service of definitions."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from celeriac.cli.reach.direct.groups import DirectGroups
+from celeriac.cli.reach.direct.limits import DirectLimits
 from celeriac.cli.reach.direct.opened import Opened
 from celeriac.cli.reach.direct.operators import DirectOperators
 from celeriac.cli.reach.direct.tasks import DirectTasks
@@ -25,6 +26,7 @@ class DirectPlatform:
         self._opened = opened
         self.tasks = DirectTasks(opened)
         self.groups = DirectGroups(opened)
+        self.limits = DirectLimits(opened)
         self.operators = DirectOperators(opened)
 
     @cached_property

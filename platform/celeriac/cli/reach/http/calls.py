@@ -17,7 +17,7 @@ from celeriac.client.http.following import task_events, workflow_events
 from celeriac.client.http.retrying import Retrying
 from celeriac.client.http.wire import Wire, connect
 from celeriac.client.inputs import filter_query
-from celeriac.client.outputs import document_of, member
+from celeriac.client.outputs import document_of, error_of, member
 from celeriac.client.reports import data_of
 
 V1: Final = "/api/v1"
@@ -66,6 +66,12 @@ class Server:
         call = Call(method, V1 + path, body=content, headers=idempotent(key or self._api.new_key()))
         answer = await self._api.exchange(call)
         return answer.status, document_of(answer)
+
+    async def delete(self, path: str) -> None:
+        """Send a request that deletes, and whose answer has no body."""
+        answer = await self._api.exchange(Call("DELETE", V1 + path))
+        if answer.status != 204:
+            raise error_of(answer)
 
     async def items(self, path: str, query: Query, *, page_size: int, limit: int | None = None) -> AsyncGenerator[Any]:
         """Yield the items of a listing, at most `limit`, page by page."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from celeriac.cli.reach.http.calls import Server
 from celeriac.cli.reach.http.definitions import HttpDefinitions
 from celeriac.cli.reach.http.groups import HttpGroups
+from celeriac.cli.reach.http.limits import HttpLimits
 from celeriac.cli.reach.http.operators import HttpOperators
 from celeriac.cli.reach.http.tasks import HttpTasks
 from celeriac.cli.reach.http.workflows import HttpWorkflows
@@ -21,6 +22,7 @@ class HttpPlatform:
         self.tasks = HttpTasks(server)
         self.workflows = HttpWorkflows(server)
         self.groups = HttpGroups(server)
+        self.limits = HttpLimits(server)
         self.definitions = HttpDefinitions(server)
         self.operators = HttpOperators(server)
 
