@@ -162,9 +162,7 @@ def _state(state: PlatformState) -> Iterator[Metric]:
 def _limits(states: Sequence[RuleState], known: int) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("celeriac_limit_waiting", "Tasks that a limit covers and that wait.", labels=["limit"])
     running = GaugeMetricFamily("celeriac_limit_running", "Tasks that a limit covers and that run.", labels=["limit"])
-    parked = GaugeMetricFamily(
-        "celeriac_limit_parked", "Waiting tasks that have no room under a limit.", labels=["limit"]
-    )
+    parked = GaugeMetricFamily("celeriac_limit_parked", "Waiting tasks that a limit holds back.", labels=["limit"])
     most = GaugeMetricFamily(
         "celeriac_limit_max_running",
         "Tasks that may run at once under a limit: all together, or of each key or user.",

@@ -48,7 +48,9 @@ class Limit(BaseModel):
     at: Annotated[str, Field(description="When it was set.")]
     waiting: Annotated[int, Field(description="Tasks that it covers and that wait for a worker or a retry.")]
     running: Annotated[int, Field(description="Tasks that it covers and that run.")]
-    parked: Annotated[int, Field(description="Waiting tasks that have no room under it.")]
+    parked: Annotated[
+        int, Field(description="Waiting tasks that it holds back: it has no room for them, or it is not their turn.")
+    ]
 
 
 class Limits(BaseModel):

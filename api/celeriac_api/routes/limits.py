@@ -126,8 +126,8 @@ class LimitRequest(BaseModel):
     "",
     access=READ,
     summary="List the limits",
-    description="Each rule with the tasks that it covers: how many wait, how many run, and how many of the waiting have"
-    " no room under it (`parked`). The limits of the groups are among them, as `group:NAME`.",
+    description="Each rule with the tasks that it covers: how many wait, how many run, and how many of the waiting it"
+    " holds back (`parked`). The limits of the groups are among them, as `group:NAME`.",
     response_model=Limits,
     responses=problems("store_unavailable"),
 )

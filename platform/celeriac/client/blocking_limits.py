@@ -53,7 +53,7 @@ class ClientLimits:
         return self._block(work, "set")
 
     def list(self) -> Sequence[RuleState]:
-        """Return all rules, by name, with how many of the tasks that each covers wait, run and have no room."""
+        """Return all rules, by name, with how many of the tasks that each covers wait, run and are held back."""
         return self._block(self._limits.list(), "list")
 
     def get(self, name: str) -> RuleState:

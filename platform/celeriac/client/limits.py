@@ -46,7 +46,7 @@ class AsyncClientLimits:
         return state_of(await self._api.document(Call("PUT", limit_path(name), body=to_json(wanted))))
 
     async def list(self) -> Sequence[RuleState]:
-        """Return all rules, by name, with how many of the tasks that each covers wait, run and have no room."""
+        """Return all rules, by name, with how many of the tasks that each covers wait, run and are held back."""
         found = member(await self._api.document(Call("GET", LIMITS)), "items", list)
         return [state_of(record) for record in found]
 

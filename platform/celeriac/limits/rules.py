@@ -136,7 +136,7 @@ class KeyCount:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """A rule, and of the tasks that it covers: how many wait, run, and wait without room under it (`parked`)."""
+    """A rule, and of the tasks that it covers: how many wait, run, and are held back by it (`parked`)."""
 
     rule: LimitRule
     waiting: int

@@ -46,7 +46,7 @@ def list_limits(there: Destination, as_json: Json = False) -> None:
         for limit in found:
             print_json(limit, one_line=True)
         return
-    headings = ("NAME", "COVERS", "BY", "LIMITS", "WAITING", "RUNNING", "NO ROOM")
+    headings = ("NAME", "COVERS", "BY", "LIMITS", "WAITING", "RUNNING", "HELD BACK")
     rows = [
         (
             limit["name"],
@@ -181,7 +181,7 @@ def _print_limit(limit: Record) -> None:
     print_line(f"since    {local(limit['at'])}")
     if limit["note"]:
         print_line(f"note     {printable(limit['note'])}")
-    print_line(f"waiting  {limit['waiting']}, {limit['parked']} of them without room")
+    print_line(f"waiting  {limit['waiting']}, {limit['parked']} of them held back")
     print_line(f"running  {limit['running']}")
 
 
