@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.kit.up.browser import watched_page
 from tests.kit.up.pages_platform import pages_platform
 
-VIEWS = ("overview", "tasks", "workflows", "waits", "requests", "groups", "workers", "dead", "definitions")
+VIEWS = ("overview", "tasks", "workflows", "waits", "requests", "groups", "limits", "workers", "dead", "definitions")
 #: How many rows of the list are wider than it.
 CUT = "[...document.querySelectorAll('.row')].filter((row) => row.scrollWidth > row.clientWidth).length"
 
@@ -247,17 +247,24 @@ def test_every_page_fits_a_phone(browser: Browser, url: str, api: httpx.Client, 
 def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: httpx.Client, width: int) -> None:
     group = "g" * 128
     payload = {"amount": 12, "card": "4000" + "0" * 3000}
-    task_id = submit(api, "card.charge", payload, queue=group, user_id="u" * 256, tags=["t" * 64])
+    task_id = submit(api, "card.charge", payload, queue=group, user_id="u" * 256, tags=["t" * 64], key="k" * 128)
     # Nobody serves it, and the overview says so.
     submit(api, "remote", {"data": {"n": 1}}, queue="r" * 128)
     definition = {"user_id": "u" * 256, "name": "d" * 200, "content": "c" * 2000, "trigger_type": "LOOP"}
     made = api.post("definitions", json={**definition, "trigger_args": {"interval": 86_400}, "paused": True})
+    rule = "n" * 128
+    covered = {"group": group, "type": "t" * 200, "by": "key", "note": "o" * 2000}
+    limits = {"max_running": 100_000, "rate": "600000/m", "fair": True, "ordered": True, "max_waiting": 10_000_000}
+    set_rule = api.put(f"limits/{rule}", json={**covered, **limits})
+    assert set_rule.is_success, set_rule.text
     with watched_page(browser, url, viewport={"width": width, "height": 900}) as page:
         for path, seen in (
             ("overview", ".counter .more:has-text('no worker for rrr')"),
             (f"tasks?queue={group}", ".list .row"),
             (f"tasks/{task_id}", ".facts"),
             ("groups", f'tr[data-group="{group}"]'),
+            ("limits", f'tr[data-rule="{rule}"]'),
+            (f"limits/{rule}", ".facts"),
             ("workers", ".worker"),
             ("dead", ".list .row"),
             ("definitions", "tbody tr"),

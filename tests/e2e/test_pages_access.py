@@ -141,7 +141,10 @@ def test_a_user_sees_own_tasks_and_may_act_on_them(page: Page, url: str) -> None
     expect(page.locator(".task-head .status")).to_have_text("cancelled")
 
 
-def test_a_user_is_offered_nothing_that_only_admins_may(page: Page) -> None:
+def test_a_user_is_offered_nothing_that_only_admins_may(page: Page, url: str) -> None:
+    headers = {"Authorization": f"Bearer {token('root', Scope.ADMIN)}"}
+    rule = {"group": "default", "by": "key", "max_running": 5}
+    assert httpx.put(f"{url}/api/v1/limits/for-all", json=rule, headers=headers).is_success
     sign_in(page, token("ada"))
     navigation = page.get_by_role("navigation", name="Main")
     expect(navigation.get_by_role("link", name="Tasks")).to_be_visible()
@@ -150,6 +153,15 @@ def test_a_user_is_offered_nothing_that_only_admins_may(page: Page) -> None:
     page.goto("/dashboard#/groups")
     expect(page.locator('tr[data-group="default"]')).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    page.goto("/dashboard#/limits/for-all")
+    expect(page.locator(".facts")).to_contain_text("at most 5 running")
+    for name in ("Edit", "Delete"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+    # Keys may be the customers of others.
+    expect(page.get_by_role("heading", name="Keys")).to_have_count(0)
+    page.goto("/dashboard#/limits")
+    expect(page.locator('tr[data-rule="for-all"]')).to_be_visible()
+    expect(page.get_by_role("button", name="New rule")).to_have_count(0)
     page.goto("/dashboard#/workers")
     expect(page.get_by_text("Only admins see this")).to_be_visible()
     page.keyboard.press("?")

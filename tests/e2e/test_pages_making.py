@@ -97,11 +97,14 @@ def test_a_task_that_waits_says_why(page: Page, url: str) -> None:
     expect(page.locator(".task-head .status")).to_have_text("completed")
     ask("groups/quiet/pause", {"note": "SES quota, INC-1234"})
     page.goto(f"/dashboard#/tasks/{ask('tasks', mail)['task_id']}")
-    line = page.locator(".progress-line")
+    line = page.locator(".why")
     expect(line).to_contain_text(re.compile("the group quiet is paused since .+: SES quota, INC-1234"))
+    expect(line.locator("li")).to_have_count(2)
+    expect(line).to_contain_text("it is the next one in the group quiet")
     ask("groups/quiet/resume", {})
     expect(page.locator(".task-head .status")).to_have_text("completed")
-    expect(line).not_to_contain_text("paused")
+    expect(line).to_be_hidden()
+    expect(page.locator(".progress-line")).to_be_visible()
 
 
 def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page, url: str) -> None:

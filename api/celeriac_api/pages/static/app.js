@@ -9,6 +9,8 @@ import { number } from "./format.js";
 import * as dead from "./views/dead.js";
 import * as definitions from "./views/definitions.js";
 import * as groups from "./views/groups.js";
+import * as limit from "./views/limit.js";
+import * as limits from "./views/limits.js";
 import * as overview from "./views/overview.js";
 import * as requests from "./views/requests.js";
 import * as task from "./views/task.js";
@@ -26,6 +28,7 @@ const SECTIONS = [
   { path: "waits", name: "Waiting for you", key: "a", view: waits },
   { path: "requests", name: "Requests", key: "r", view: requests },
   { path: "groups", name: "Groups", key: "g", view: groups },
+  { path: "limits", name: "Limits", key: "l", view: limits, one: limit },
   { path: "workers", name: "Workers", key: "w", admin: true, view: workers },
   { path: "dead", name: "Dead letters", key: "d", view: dead },
   { path: "definitions", name: "Definitions", key: "f", view: definitions },

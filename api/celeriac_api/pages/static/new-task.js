@@ -76,6 +76,7 @@ async function newTask() {
   }
   const group = h("input", { class: "field", placeholder: "group of the type", autocomplete: "off", spellcheck: "false" });
   const delay = h("input", { class: "field", placeholder: "none", autocomplete: "off", spellcheck: "false" });
+  const taskKey = h("input", { class: "field", maxlength: 128, placeholder: "key of the type", autocomplete: "off", spellcheck: "false" });
   const key = onceKey();
   await form({
     title: "New task",
@@ -83,11 +84,13 @@ async function newTask() {
     fields: [
       what.element,
       h("div", { class: "pair" }, h("label", { class: "label" }, "Group", group), h("label", { class: "label" }, "Delay (30s, 10m, 1h)", delay)),
+      h("label", { class: "label" }, "Key, such as a customer (optional)", taskKey),
     ],
     async send() {
       const body = {
         ...what.read(),
         ...(group.value.trim() ? { queue: group.value.trim() } : {}),
+        ...(taskKey.value.trim() ? { key: taskKey.value.trim() } : {}),
         ...(delay.value.trim() ? { delay: delay.value.trim() } : {}),
       };
       const { task_id: id } = await post("tasks", body, { headers: { "Idempotency-Key": key } });

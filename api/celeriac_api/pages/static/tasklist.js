@@ -23,6 +23,7 @@ export function matches(task, query) {
   if (query.type && task.type !== query.type) return false;
   if (query.queue && task.queue !== query.queue) return false;
   if (query.workflow_id && task.workflow_id !== query.workflow_id) return false;
+  if (query.key && task.key !== query.key) return false;
   if (query.user_id && task.user_id !== query.user_id) return false;
   if (query.tag && !words(query.tag).every((tag) => task.tags.includes(tag))) return false;
   if (query.created_after && task.created_at < query.created_after) return false;
@@ -42,7 +43,7 @@ export class TaskList {
   #heard = null;
   #later = [];
 
-  /** `columns` are the names in the head, `render(task, row)` fills a row, and `path` is the route that lists. */
+  /** `columns` are the names in the head ("Key" is shown if a task has one), `render(task, row)` fills a row, and `path` is the route that lists. */
   constructor({ path = "tasks", columns, render, label, empty, onchange, className = "", nouns = ["task", "tasks"] }) {
     this.path = path;
     this.empty = empty;
@@ -62,7 +63,7 @@ export class TaskList {
     this.element = h(
       "section",
       { class: `card list ${className}` },
-      h("div", { class: "columns", "aria-hidden": "true" }, columns.map((name, i) => h("span", { class: i >= columns.length - 2 ? "number" : "" }, name))),
+      h("div", { class: "columns", "aria-hidden": "true" }, columns.map((name, i) => h("span", { class: i >= columns.length - 2 ? "number" : name === "Key" ? "key" : "" }, name))),
       h("div", { class: "stage" }, this.arrivals, this.none, this.list.scroller),
       h("div", { class: "foot" }, this.count, this.lag),
     );
@@ -197,6 +198,7 @@ export class TaskList {
     this.list.scroller.hidden = items.length === 0;
     delete this.none.dataset.broken;
     if (!items.length) this.none.replaceChildren(...this.empty(this.#query));
+    this.element.classList.toggle("keyed", items.some((task) => task.key));
     this.list.set(items);
     setText(this.count, items.length ? `${number(items.length)} ${this.nouns[items.length === 1 ? 0 : 1]}${this.#done ? "" : ", more as you scroll"}` : "");
   }

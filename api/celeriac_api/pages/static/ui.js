@@ -1,6 +1,6 @@
-// Short notes, dialogs, the clipboard, and limits on how often a function runs.
+// Short notes, dialogs, the clipboard, commands to copy, and limits on how often a function runs.
 
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 
 /** Show a note for a few seconds; `kind` is "bad" for an error. */
 export function note(content, kind = "") {
@@ -75,6 +75,47 @@ export async function copy(text, what = "Copied") {
     area.remove();
   }
   note(what);
+}
+
+/** Return a command with a button that copies it; `say(text)` writes another one. */
+export function command(text = "") {
+  const line = h("pre", { class: "code", tabindex: 0 }, text);
+  const element = h(
+    "div",
+    { class: "command" },
+    line,
+    h(
+      "button",
+      {
+        class: "button quiet icon",
+        type: "button",
+        "aria-label": "Copy the command",
+        title: "Copy the command",
+        onclick: () => copy(line.textContent, "Command copied"),
+      },
+      icon("copy"),
+    ),
+  );
+  return Object.assign(element, { say: (other) => (line.textContent = other) });
+}
+
+/** Quote a word for a shell, if it needs that. */
+export const shellWord = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`);
+
+/** Call `work` now and then every `ms`, but less often if it is slow, and not while the page is hidden; returns how to end it. */
+export function repeat(work, ms) {
+  let timer = null;
+  let ended = false;
+  const turn = async () => {
+    const began = Date.now();
+    if (!document.hidden) await work();
+    if (!ended) timer = setTimeout(turn, Math.max(ms, 10 * (Date.now() - began)));
+  };
+  turn();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
 }
 
 /** Call `work` at most once every `ms`. The last call always happens. */

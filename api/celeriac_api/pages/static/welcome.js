@@ -1,8 +1,8 @@
 // The welcome on an empty installation: what Celeriac is, and an example task to watch.
 
 import { ROOT, address, get, onceKey, post } from "./api.js";
-import { h, icon } from "./dom.js";
-import { complain, copy } from "./ui.js";
+import { h } from "./dom.js";
+import { command, complain } from "./ui.js";
 
 /** Fill `place` and show it if there are no tasks yet. */
 export async function greet(place, me) {
@@ -20,7 +20,7 @@ export async function greet(place, me) {
       complain(error);
     }
   };
-  const command = first && `curl -sw '\\n' -X POST ${address("tasks").href} -H 'Content-Type: application/json' -d '${JSON.stringify(first)}'`;
+  const line = first && `curl -sw '\\n' -X POST ${address("tasks").href} -H 'Content-Type: application/json' -d '${JSON.stringify(first)}'`;
   place.replaceChildren(
     h(
       "section",
@@ -39,27 +39,12 @@ export async function greet(place, me) {
         h("a", { class: "button", href: new URL("docs", ROOT).href }, "API reference"),
         h("a", { class: "button", href: new URL("test-worker", ROOT).href }, "Be a worker yourself"),
       ),
-      command
+      line
         ? h(
             "div",
             {},
             h("p", { class: "small muted" }, "The same from a terminal:"),
-            h(
-              "div",
-              { class: "command" },
-              h("pre", { class: "code", tabindex: 0 }, command),
-              h(
-                "button",
-                {
-                  class: "button quiet icon",
-                  type: "button",
-                  "aria-label": "Copy the command",
-                  title: "Copy the command",
-                  onclick: () => copy(command, "Command copied"),
-                },
-                icon("copy"),
-              ),
-            ),
+            command(line),
           )
         : null,
     ),

@@ -16,7 +16,7 @@ export function show(root, { ending }) {
   const list = new TaskList({
     path: "dead",
     className: "dead",
-    columns: ["Status", "Task", "Group", "Error", "Ran", "Failed"],
+    columns: ["Status", "Task", "Group", "Key", "Error", "Ran", "Failed"],
     render: (task, row) => {
       renderTask(task, row);
       // The age counts from the failure.
@@ -24,7 +24,7 @@ export function show(root, { ending }) {
     },
     label: "Dead letters",
     empty: (asked) =>
-      asked.type || asked.q || asked.queue
+      asked.type || asked.q || asked.queue || asked.key
         ? [h("strong", {}, "Nothing matches"), "Try another filter."]
         : [h("strong", {}, "No dead letters"), "Tasks that have no attempts left are kept here, so that you can look at them and run them again."],
   });
@@ -40,6 +40,7 @@ export function show(root, { ending }) {
   const select = (label, first) => h("select", { class: "field", "aria-label": label }, h("option", { value: "" }, first));
   const type = select("Type", "All types");
   const queue = select("Group", "All groups");
+  const taskKey = h("input", { class: "field short", placeholder: "Key", "aria-label": "Key", autocomplete: "off", spellcheck: "false" });
   get("task-types").then(
     ({ task_types: types }) => type.append(...types.map((one) => h("option", {}, one.name))),
     () => {},
@@ -49,10 +50,10 @@ export function show(root, { ending }) {
     () => {},
   );
   const apply = () => {
-    Object.assign(query, { q: search.value.trim(), type: type.value, queue: queue.value });
+    Object.assign(query, { q: search.value.trim(), type: type.value, queue: queue.value, key: taskKey.value.trim() });
     list.load({ ...query, status: "failed" });
   };
-  search.addEventListener("input", debounce(apply, 250));
+  for (const field of [search, taskKey]) field.addEventListener("input", debounce(apply, 250));
   type.addEventListener("change", apply);
   queue.addEventListener("change", apply);
 
@@ -122,7 +123,7 @@ export function show(root, { ending }) {
       h("div", { class: "grow" }, h("h1", {}, "Dead letters"), h("p", {}, "Tasks that failed for good. Open one to edit its payload and run it again.")),
       h("button", { class: "button primary submit-only", type: "button", onclick: retryAll }, "Retry all of these"),
     ),
-    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")), type, queue),
+    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")), type, queue, taskKey),
     jobsCard,
     list.element,
   );

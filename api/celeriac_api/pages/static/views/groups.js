@@ -4,7 +4,12 @@ import { get, post, put, remove, segment } from "../api.js";
 import { bar, h, statusBadge } from "../dom.js";
 import { ago, number } from "../format.js";
 import { live } from "../live.js";
-import { complain, confirm, dialog, note } from "../ui.js";
+import { command, complain, confirm, dialog, note, repeat } from "../ui.js";
+import { limitWords, ruleAddress } from "./limits.js";
+
+/** How often the page reads the rules (ms), and how many of a group are named. */
+const RULES_MS = 5000;
+const RULES = 5;
 
 /** Return the limits of a group, marked if the group is full and more tasks wait. */
 function limitsOf({ limits, running, waiting }) {
@@ -14,7 +19,21 @@ function limitsOf({ limits, running, waiting }) {
   return h("div", { class: "small muted" }, full ? [statusBadge("limited"), " "] : null, text);
 }
 
+/** Return links to the rules of a group that are not its own limits, marked if one of them holds tasks back. */
+function rulesOf(rules) {
+  if (!rules.length) return null;
+  const links = rules
+    .slice(0, RULES)
+    .map((rule) => h("a", { class: "chip", href: ruleAddress(rule.name), title: limitWords(rule).join(", ") }, h("span", { class: "clip" }, rule.name)));
+  const more = rules.length > RULES ? h("span", { class: "small muted" }, `and ${number(rules.length - RULES)} more`) : null;
+  const held = rules.some((rule) => rule.parked) ? statusBadge("limited") : null;
+  return h("div", { class: "meta" }, held, h("span", { class: "small muted" }, rules.length === 1 ? "rule" : "rules"), links, more);
+}
+
 export function show(root, { ending }) {
+  /** The rules of each group, without its own limits. */
+  let rules = {};
+  let shown = [];
   const body = h("tbody", {});
   const rows = new Map();
   root.append(
@@ -51,6 +70,7 @@ export function show(root, { ending }) {
         body,
       ),
     ),
+    h("div", { class: "admin-only hint" }, h("p", { class: "small muted" }, "From a terminal:"), command('celeriac groups pause NAME --note "the disk is full"')),
   );
 
   async function pause(name) {
@@ -109,10 +129,12 @@ export function show(root, { ending }) {
   }
 
   function draw(groups) {
+    shown = groups;
     const seen = new Set();
     for (const group of groups) {
       seen.add(group.name);
-      const key = JSON.stringify(group);
+      const covering = rules[group.name] ?? [];
+      const key = JSON.stringify([group, covering.map((rule) => [rule.name, limitWords(rule), rule.parked > 0])]);
       const known = rows.get(group.name);
       if (known?.key === key) continue;
       const share = (100 * group.waiting) / group.max_queue_length;
@@ -130,6 +152,7 @@ export function show(root, { ending }) {
               )
             : null,
           group.limits ? limitsOf(group) : null,
+          rulesOf(covering),
         ),
         h("td", { class: "number" }, number(group.waiting)),
         h(
@@ -181,10 +204,19 @@ export function show(root, { ending }) {
     if (order.some((row, i) => body.children[i] !== row)) body.replaceChildren(...order);
   }
 
+  async function loadRules() {
+    // Who may not read the rules sees the groups without them.
+    const { items } = await get("limits").catch(() => ({ items: [] }));
+    rules = {};
+    for (const rule of items) if (rule.group && rule.name !== `group:${rule.group}`) (rules[rule.group] ??= []).push(rule);
+    draw(shown);
+  }
+
   if (live.groups) draw(live.groups);
   else
     get("groups")
       .then(({ groups }) => draw(groups))
       .catch(complain);
   ending(live.on("state", ({ groups }) => draw(groups)));
+  ending(repeat(loadRules, RULES_MS));
 }

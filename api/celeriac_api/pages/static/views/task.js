@@ -8,7 +8,8 @@ import { TaskFamily } from "../taskfamily.js";
 import { TaskLog } from "../tasklog.js";
 import { TaskParents } from "../taskparents.js";
 import { TaskSteps } from "../tasksteps.js";
-import { complain, confirm, copy, dialog, note, throttle } from "../ui.js";
+import { command, complain, confirm, copy, dialog, note, shellWord, throttle } from "../ui.js";
+import { whyLines } from "../why.js";
 import { answerForm } from "./waits.js";
 
 const FINAL = ["completed", "failed", "cancelled"];
@@ -16,8 +17,7 @@ const FINAL = ["completed", "failed", "cancelled"];
 const EVENTS = 200;
 /** After this time a refused stream is opened again (ms). */
 const AGAIN_MS = 3000;
-/** A moment in a sentence, and how often a page asks why a task waits (ms). */
-const MOMENT = /\d{4}-\d\d-\d\dT[\d:.]+Z/g;
+/** How often the page asks why a task waits (ms). */
 const WHY_MS = 5000;
 /** How many of the tasks that it waits for are named. */
 const WAITS = 10;
@@ -35,14 +35,6 @@ function waitsFor(items) {
   return items.length > WAITS ? [...shown, h("div", { class: "muted" }, `and ${number(items.length - WAITS)} more`)] : shown;
 }
 
-/** Return in a few words what a task waits for. */
-function waitWords(items) {
-  const [first] = items ?? [];
-  if (first?.signal) return `waits for an answer: ${first.title || first.signal}`;
-  if (first?.until) return `goes on ${ago(first.until)}`;
-  return "waits for other tasks";
-}
-
 export function show(root, { id, ending, me }) {
   const path = `tasks/${segment(id)}`;
   let task = null;
@@ -52,7 +44,7 @@ export function show(root, { id, ending, me }) {
   let heard = false;
   let gone = false;
   let again = null;
-  /** Why it waits, in sentences. */
+  /** Why it waits: the reasons of the API. */
   let why = [];
 
   const badge = statusBadge("pending");
@@ -62,7 +54,10 @@ export function show(root, { id, ending, me }) {
   const percent = h("b", {}, "–");
   const stage = h("span", { class: "muted" });
   const meter = bar(0, null, "progress of the task");
-  const progressCard = h("section", { class: "card" }, h("div", { class: "body" }, h("div", { class: "progress-line" }, percent, stage), meter));
+  const progressLine = h("div", { class: "progress-line" }, percent, stage);
+  const whyList = h("ul", { class: "why" });
+  const whyBox = h("div", { class: "why-box", hidden: true }, h("h2", {}, "Why it waits"), whyList, command(`celeriac why ${shellWord(id)}`));
+  const progressCard = h("section", { class: "card" }, h("div", { class: "body" }, progressLine, meter, whyBox));
   const facts = h("dl", { class: "facts" });
   const timeline = h("ol", { class: "timeline" });
   const error = h("section", { class: "card", hidden: true });
@@ -218,13 +213,11 @@ export function show(root, { id, ending, me }) {
     const known = shown > 0 || progress.stage || progress.message;
     progressCard.hidden = !known && FINAL.includes(task.status);
     setText(percent, known ? `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %` : "–");
-    setText(
-      stage,
-      [progress.stage, progress.message].filter(Boolean).join(" · ") ||
-        why.join(" · ") ||
-        { pending: "waits for a worker", waiting: waitWords(task.waiting_for), scheduled: task.run_at ? `runs ${ago(task.run_at)}` : "waits for what has replaced it", retrying: `tries again ${ago(task.run_at)}` }[task.status] ||
-        "",
-    );
+    setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · "));
+    // A task that has not begun has no progress to show, only a reason to wait.
+    const waits = why.length > 0 && !FINAL.includes(task.status) && task.status !== "processing";
+    whyBox.hidden = !waits;
+    progressLine.hidden = meter.hidden = waits && !known;
     setBar(meter, shown, task.status);
   }
 
@@ -251,6 +244,7 @@ export function show(root, { id, ending, me }) {
         fact("Attempt", task.attempt > task.max_retries + 1 ? task.attempt : `${task.attempt} of up to ${task.max_retries + 1}`),
         fact("Worker", task.worker && (me.admin ? h("a", { href: "#/workers", class: "mono" }, task.worker) : h("span", { class: "mono" }, task.worker))),
         fact("Priority", task.priority || null),
+        fact("Key", task.key && h("a", { class: "chip", href: `#/tasks?key=${segment(task.key)}` }, h("span", { class: "clip", title: task.key }, task.key))),
         fact("User", task.user_id && h("a", { href: `#/tasks?user_id=${segment(task.user_id)}` }, task.user_id)),
         fact(
           "Tags",
@@ -338,11 +332,12 @@ export function show(root, { id, ending, me }) {
     steps.read(FINAL.includes(task.status)).catch(() => {});
   }
   async function loadWhy() {
-    // When it is due is shown relative to now.
-    const asked = ["pending", "waiting"].includes(task?.status) ? await get(`${path}/why`) : null;
-    const told = asked && asked.status === task.status ? asked.reasons.map((reason) => reason.text.replace(MOMENT, (at) => fullTime(at))) : [];
-    if (told.join() === why.join()) return;
+    const waits = task && task.status !== "processing" && !FINAL.includes(task.status);
+    const asked = waits ? await get(`${path}/why`) : null;
+    const told = asked && asked.status === task.status ? asked.reasons : [];
+    if (JSON.stringify(told) === JSON.stringify(why)) return;
     why = told;
+    whyList.replaceChildren(...whyLines(why));
     drawProgress(task.progress);
   }
   const loadSoon = throttle(() => load().catch(complain), 400);

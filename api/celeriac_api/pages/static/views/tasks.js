@@ -10,7 +10,7 @@ import { debounce } from "../ui.js";
 const STATUSES = ["pending", "processing", "waiting", "scheduled", "retrying", "completed", "failed", "cancelled"];
 const SINCE = { "": "Any time", "15m": "Last 15 minutes", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days" };
 const SINCE_MS = { "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
-const NAMES = ["status", "type", "queue", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "workflow_id", "q"];
+const NAMES = ["status", "type", "queue", "key", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "workflow_id", "q"];
 
 /** Fill a row, or update the elements that it has already. */
 export function renderTask(task, row) {
@@ -27,6 +27,7 @@ export function renderTask(task, row) {
       h("span", {}, row.cells.status),
       h("span", { class: "what" }, h("b", { class: "clip" }, task.type), h("span", { class: "id hide-small" }, shortId(task.task_id))),
       h("span", { class: "muted clip" }, task.queue),
+      (row.cells.key = h("span", { class: "key clip" })),
       (row.cells.slot = h("span", { class: "clip" })),
       row.cells.ran,
       row.cells.age,
@@ -51,6 +52,8 @@ export function renderTask(task, row) {
     const later = task.status === "scheduled" && task.run_at ? `runs ${ago(task.run_at)}` : "";
     setText(cells.about, task.damaged ? `damaged: ${task.damaged}` : failed ? task.error.message : later || task.progress.message || task.progress.stage || (task.tags ?? []).join(", "));
   }
+  setText(cells.key, task.key ?? "");
+  cells.key.title = task.key ?? "";
   setText(cells.ran, task.started_at ? duration(ranFor(task)) : "");
   setText(cells.age, ago(task.created_at));
 }
@@ -61,7 +64,7 @@ export function show(root, { query: given, ending }) {
   for (const name of NAMES) if (given.get(name)) query[name] = given.get(name);
 
   const list = new TaskList({
-    columns: ["Status", "Task", "Group", "", "Ran", "Age"],
+    columns: ["Status", "Task", "Group", "Key", "", "Ran", "Age"],
     render: renderTask,
     label: "Tasks",
     empty: (asked) =>
@@ -91,6 +94,7 @@ export function show(root, { query: given, ending }) {
     Object.entries(SINCE).map(([value, text]) => h("option", { value }, text)),
   );
   const user = h("input", { class: "field short admin-only", placeholder: "User", "aria-label": "User", value: query.user_id ?? "", autocomplete: "off" });
+  const taskKey = h("input", { class: "field short", placeholder: "Key", "aria-label": "Key", value: query.key ?? "", autocomplete: "off", spellcheck: "false" });
   const tag = h("input", { class: "field short", placeholder: "Tag", "aria-label": "Tag", value: query.tag ?? "", autocomplete: "off" });
   since.value = query.since ?? "";
   const option = (field, value) => {
@@ -147,12 +151,12 @@ export function show(root, { query: given, ending }) {
   }
 
   function clear() {
-    search.value = user.value = tag.value = type.value = queue.value = since.value = "";
+    search.value = taskKey.value = user.value = tag.value = type.value = queue.value = since.value = "";
     apply(Object.fromEntries(NAMES.map((name) => [name, ""])));
   }
 
-  const typed = debounce(() => apply({ q: search.value.trim(), user_id: user.value.trim(), tag: tag.value.trim() }), 250);
-  for (const field of [search, user, tag]) field.addEventListener("input", typed);
+  const typed = debounce(() => apply({ q: search.value.trim(), key: taskKey.value.trim(), user_id: user.value.trim(), tag: tag.value.trim() }), 250);
+  for (const field of [search, taskKey, user, tag]) field.addEventListener("input", typed);
   type.addEventListener("change", () => apply({ type: type.value }));
   queue.addEventListener("change", () => apply({ queue: queue.value }));
   since.addEventListener("change", () => apply({ since: since.value }));
@@ -166,6 +170,7 @@ export function show(root, { query: given, ending }) {
       type,
       queue,
       since,
+      taskKey,
       user,
       tag,
     ),
