@@ -585,6 +585,7 @@ class Claim:
     #: The workflow that the task is a part of, and its name there.
     workflow_id: str | None = None
     node: str | None = None
+    key: str | None = None
     #: Whether the task has kept steps or received signals, and for how long this attempt ran before it was suspended.
     has_kept: bool = False
     ran_ms: int = 0

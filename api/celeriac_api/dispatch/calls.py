@@ -55,6 +55,8 @@ class RemoteCalls:
         priority: int = 0,
         max_retries: int = 0,
         user_id: str | None = None,
+        key: str | None = None,
+        cost: int | None = None,
         waits: bool = True,
     ) -> Submission:
         """Return the submission of a call. The payload begins with its `model`.
@@ -80,12 +82,14 @@ class RemoteCalls:
             priority=priority,
             max_retries=max_retries,
             user_id=user_id,
+            key=key,
+            cost=cost,
         )
 
     async def submit(self, submission: Submission) -> Submitted:
         """Submit; an idle worker of this process gets it in the same round trip.
 
-        Raises `NoWorkerError`, `QueueFullError`, and the other errors of `TaskStore.submit`.
+        Raises `NoWorkerError`, `QueueFullError`, `KeyFullError`, and the other errors of `TaskStore.submit`.
         """
         quiet = submission.remote is not None and submission.remote.quiet
         claim = self._gateway.claims_for(submission.group) if quiet else None

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError
+from celeriac.limits.rules import MAX_COST
 from celeriac.settings import GROUP_NAME, DispatchSettings
 from celeriac.store import keys
+from celeriac.tasks.key_source import as_key
 from celeriac.tasks.request import MAX_RETRIES, MAX_USER_ID_LENGTH
 
 NOTHING_TO_DO: Final = "Invalid request: data or messages required"
@@ -29,6 +31,8 @@ class DispatchCall:
     priority: int
     max_retries: int
     user_id: str | None
+    key: str | None
+    cost: int | None
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -74,7 +78,23 @@ def read_call(document: dict[str, Any], dispatch: DispatchSettings) -> DispatchC
         priority=_whole(document, "priority", 9),
         max_retries=_whole(document, "maxRetries", MAX_RETRIES),
         user_id=user_id,
+        key=read_key(document.get("key")),
+        cost=read_cost(document.get("cost")),
     )
+
+
+def read_key(value: Any) -> str | None:
+    """Check a key; raises `InvalidCallError`."""
+    try:
+        return as_key(value)
+    except ValueError as exc:
+        raise InvalidCallError(f"Invalid request: key {exc}") from exc
+
+
+def read_cost(value: Any) -> int | None:
+    """Check a cost; raises `InvalidCallError`."""
+    _check(value is None or (type(value) is int and 1 <= value <= MAX_COST), f"cost must be from 1 to {MAX_COST}")
+    return None if value is None else int(value)
 
 
 def read_group(value: Any) -> str:

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from celeriac.limits.rules import MAX_COST
 from celeriac_api.openapi.problem_examples import TASK_ID
 
 _THEN_MS: Final = 1896076800000
+_KEY: Final = "The customer, tenant or resource that it is for: rules may limit each key."
+_COST: Final = "What its start takes from a rate; left out, 1."
 
 
 def _examples(*examples: dict[str, Any]) -> ConfigDict:
@@ -44,6 +47,8 @@ class DispatchBody(BaseModel):
         int, Field(alias="maxRetries", ge=0, description="How often a failed task is tried again.")
     ] = 0
     user_id: Annotated[str | None, Field(alias="userId", description="The user on whose behalf the task runs.")] = None
+    key: Annotated[str | None, Field(description=_KEY)] = None
+    cost: Annotated[int | None, Field(ge=1, le=MAX_COST, description=_COST)] = None
 
 
 #: Answers to a call, by the state of the task.
@@ -125,6 +130,8 @@ class ChatRequest(BaseModel):
         str | None, Field(description="The group of workers; if left out, a group that announces the model.")
     ] = None
     timeout: Annotated[int | None, Field(description="Milliseconds from submission to the end.")] = None
+    key: Annotated[str | None, Field(description=_KEY)] = None
+    cost: Annotated[int | None, Field(ge=1, le=MAX_COST, description=_COST)] = None
 
 
 _COMPLETION: Final = {

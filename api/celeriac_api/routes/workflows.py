@@ -44,7 +44,7 @@ WorkflowId = Annotated[str, Path(description="The id in the answer to the submis
 _LOCATION: Final = location("the workflow", f"{PATH}/{WORKFLOW_ID}")
 _SUBMISSION: Final = (
     *("malformed_json", "too_large", "unsupported_media_type", "invalid_submission"),
-    *("queue_full", "group_limit", "store_unavailable", "ledger_unavailable"),
+    *("queue_full", "key_full", "group_limit", "store_unavailable", "ledger_unavailable"),
 )
 _IDEMPOTENCY_KEY: Final = idempotency_key(
     "A repeated key (per user) is answered with 200 and the first workflow; no other one is created.",

@@ -114,6 +114,11 @@ class Context(Stoppable):
         return self._claim.user_id
 
     @property
+    def key(self) -> str | None:
+        """The customer, tenant or resource that it is for, None if it has no key."""
+        return self._claim.key
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What the submitter attached."""
         return self._claim.metadata

@@ -15,6 +15,7 @@ from celeriac import json_text
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Delivery
 from celeriac.settings import Settings
+from celeriac.tasks.key_source import KeySource, read_key
 from celeriac.tasks.request import SubmitRequest
 from celeriac.tasks.submission import delivery_of
 
@@ -33,8 +34,13 @@ def is_celery_call(template: Mapping[str, Any] | None, task: Mapping[str, Any] |
     )
 
 
-def edited_template(template: Mapping[str, Any], task: SubmitRequest, settings: Settings) -> dict[str, Any]:
-    """Return the template with what `task` names; raises `InvalidSubmissionError`."""
+def edited_template(
+    template: Mapping[str, Any], task: SubmitRequest, settings: Settings, key_source: KeySource | None = None
+) -> dict[str, Any]:
+    """Return the template with what `task` names; raises `InvalidSubmissionError`.
+
+    `key_source` reads the key of other arguments, if the task names none.
+    """
     if isinstance(task.expires, datetime):
         raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
     group = task.queue or template["group"]
@@ -43,9 +49,10 @@ def edited_template(template: Mapping[str, Any], task: SubmitRequest, settings: 
     timeout_ms = template["timeout_ms"] if task.timeout is None else max(1, round(task.timeout * 1000))
     message = json_text.read(template["celery_message"])
     headers, properties = message["headers"], message["properties"]
-    payload = json_text.write(task.payload, "payload")
+    payload, key = json_text.write(task.payload, "payload"), template.get("key")
     if json_text.read(payload) != json_text.read(template["payload"]):
         _write_arguments(message, task.payload)
+        key = key if key_source is None else read_key(key_source, task.payload, None)
     properties["delivery_info"] = {"exchange": "", "routing_key": group}
     if task.priority is not None:
         properties["priority"] = priority if delivery is Delivery.BROKER else _TOP_PRIORITY - priority
@@ -61,6 +68,8 @@ def edited_template(template: Mapping[str, Any], task: SubmitRequest, settings: 
         "timeout_ms": timeout_ms,
         "metadata": dict(task.metadata or {}),
         "tags": list(task.tags or ()),
+        "key": key if task.key is None else task.key,
+        "cost": template.get("cost") if task.cost is None else task.cost,
         "delivery": delivery.value,
         "celery_message": json_text.write(message),
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celeriac import json_text
-from celeriac.errors import GroupLimitError, InvalidSubmissionError, QueueFullError, StoreUnavailableError
+from celeriac.errors import GroupLimitError, InvalidSubmissionError, KeyFullError, QueueFullError, StoreUnavailableError
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import Definition, Firing, InstanceEnd, content_of
@@ -71,7 +71,7 @@ class FiringSubmitter:
             elif isinstance(reply, asyncio.CancelledError):
                 raise reply
             elif (
-                isinstance(reply, QueueFullError | GroupLimitError)
+                isinstance(reply, QueueFullError | KeyFullError | GroupLimitError)
                 and now_ms - firing.planned_ms < definition.spec.misfire_grace_ms
             ):
                 log.debug("a firing of %s waits for room: %s", definition.definition_id, reply)

@@ -100,6 +100,8 @@ class CodeFollower(Role):
         self, name: str, task_type: str, told: Mapping[str, Any], schedule: Mapping[str, Any], now_ms: int
     ) -> Definition:
         task = {"type": task_type, "payload": schedule["payload"]}
+        if "key" in schedule:
+            task["key"] = schedule["key"]
         request = DefinitionRequest(
             **{
                 "trigger_type": "LOOP",

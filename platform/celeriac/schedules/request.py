@@ -319,7 +319,8 @@ def _template(
     try:
         built = read_request(document)
         if before is not None and is_celery_call(before, request.task) and not _is_registered(built.type, types):
-            return edited_template(before, built, settings)
+            known = types.get(built.type)
+            return edited_template(before, built, settings, None if known is None else known.key)
         if isinstance(built.expires, datetime):
             raise InvalidSubmissionError([Violation("expires", "must be a duration: it counts from each slot's start")])
         return template_of(build_submission(built, settings, types, repeatable=True, maker=maker))

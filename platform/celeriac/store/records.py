@@ -186,7 +186,7 @@ def pause_from_json(text: str) -> Pause:
 def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
     """Return the claim that `lua/transitions/claim.lua` granted, from what it answers after `go`."""
     type_, group, payload, attempt, max_retries, allowed, user_id, metadata, timeout_ms, path, parents, *more = fields
-    redelivered, attempts_before, workflow_id, node, kept, ran_ms = more
+    redelivered, attempts_before, workflow_id, node, kept, ran_ms, key = more
     return Claim(
         task_id=task_id,
         fence=fence,
@@ -206,6 +206,7 @@ def claim_from_reply(task_id: str, fence: str, fields: Sequence[Any]) -> Claim:
         attempts_before=int(attempts_before or 0),
         workflow_id=workflow_id,
         node=node,
+        key=key,
         has_kept=bool(kept),
         ran_ms=int(ran_ms or 0),
     )

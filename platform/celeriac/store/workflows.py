@@ -15,6 +15,7 @@ from celeriac.errors import (
     IllegalWorkflowMoveError,
     InvalidSubmissionError,
     JsonError,
+    KeyFullError,
     NodeExistsError,
     QueueFullError,
     StoreUnavailableError,
@@ -77,8 +78,8 @@ class WorkflowStore:
         """Accept nodes, each after its parents: all of them or nothing. They are durable when this returns.
 
         With `new`, the workflow begins. Returns its id: another one if its idempotency key is known. Raises
-        `InvalidSubmissionError`, `UnknownParentError`, `QueueFullError`, `GroupLimitError`, and without `new`
-        `WorkflowNotFoundError`, `IllegalWorkflowMoveError` and `NodeExistsError`.
+        `InvalidSubmissionError`, `UnknownParentError`, `QueueFullError`, `KeyFullError`, `GroupLimitError`, and
+        without `new` `WorkflowNotFoundError`, `IllegalWorkflowMoveError` and `NodeExistsError`.
         """
         store = self._store
         nonce, queues = store.unique(), store.settings.queues
@@ -240,6 +241,8 @@ def _refusal(workflow_id: str, nodes: Sequence[PlannedNode], reply: Sequence[Any
             return QueueFullError("(waiting)", int(reply[1]))
         case "queue_full":
             return QueueFullError(reply[2], int(reply[1]))
+        case "key_full":
+            return KeyFullError(reply[3], rule=reply[1], limit=int(reply[2]), retry_after_s=int(reply[4]))
         case "groups_full":
             return GroupLimitError(reply[3], int(reply[1]), own=reply[2] == "caller")
         case "no_parent":

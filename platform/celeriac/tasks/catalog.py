@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pydantic import TypeAdapter
 
 from celeriac.settings import GROUP_NAME
+from celeriac.tasks.key_source import announced_path
 from celeriac.tasks.record import plain_number
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import MAX_RETRIES
@@ -93,6 +94,7 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
         ),
         timeout_s=float(timeout_s) if isinstance(timeout_s, int | float) and timeout_s > 0 else None,
         retention_s=float(retention_s) if isinstance(retention_s, int | float) and retention_s >= 0 else None,
+        key=announced_path(about.get("key")),
         description=str(about.get("description") or ""),
         announced_schema=schema if isinstance(schema := about.get("schema"), dict) else {"type": "object"},
     )

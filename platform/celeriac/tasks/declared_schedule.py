@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from celeriac.errors import InvalidSubmissionError, SettingsError
+from celeriac.tasks.key_source import read_key
 
 if TYPE_CHECKING:
     from celeriac.tasks.task_type import TaskType
@@ -26,6 +27,8 @@ class Schedule:
     payload: Any = None
     #: The name that tells it from others of its type; None means its place among them.
     name: str | None = None
+    #: The key of each task, as its type computes it; None means without one.
+    key: str | None = None
 
 
 #: What `schedule=` takes.
@@ -54,13 +57,13 @@ def _with_payload(task_type: TaskType, one: Schedule) -> Schedule:
         raise _wrong(task_type, one, "a payload with secrets must be a dict here")
     try:
         payload = to_jsonable_python({} if one.payload is None else one.payload)
-        task_type.validate(payload, submitted=True)
+        key = read_key(task_type.key, payload, task_type.validate(payload, submitted=True))
     except PydanticSerializationError as exc:
         raise _wrong(task_type, one, f"its payload cannot be written as JSON: {exc}") from exc
     except InvalidSubmissionError as exc:
         advice = "write payload={...} in the schedule, or give each parameter a default"
         raise _wrong(task_type, one, f"{exc} ({advice})" if one.payload is None else str(exc)) from exc
-    return replace(one, payload=payload)
+    return replace(one, payload=payload, key=key)
 
 
 def _wrong(task_type: TaskType, one: Schedule, why: str) -> SettingsError:

@@ -20,6 +20,7 @@ from celeriac.errors import SettingsError
 from celeriac.handlers.context import BlockingContext, Context
 from celeriac.installation.importing import importing
 from celeriac.tasks.declared_schedule import Schedules, scheduled
+from celeriac.tasks.key_source import KeyOf, key_source
 from celeriac.tasks.parameters import module_of, parameters_of, result_of
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType, TypeHooks
@@ -128,6 +129,7 @@ def task(
     concurrency: int | None = None,
     final_errors: tuple[type[BaseException], ...] = (),
     schedule: Schedules = None,
+    key: KeyOf | None = None,
 ) -> Decorator: ...
 
 
@@ -144,6 +146,7 @@ def task(
     concurrency: int | None = None,
     final_errors: tuple[type[BaseException], ...] = (),
     schedule: Schedules = None,
+    key: KeyOf | None = None,
 ) -> TaskType | Decorator:
     """Make a function a task type: `@task`, `@task()`, `@task("name")` or `@task(name="name", ...)`.
 
@@ -152,8 +155,10 @@ def task(
     `final_errors`, ends the task at once. Its record leaves the store `retention_s` after its end; history keeps it
     longer. `concurrency` is for heavy work: one worker process runs at most so many at once. `schedule`, one or a list
     of `cron(...)` and `every(...)`, makes definitions that follow the code (docs/schedules.md).
-    Raises `SettingsError` for a name, a parameter or a schedule that cannot be used, and for a second type of the same
-    name.
+    `key` says for which customer, tenant or resource a task is that was submitted without a key: a dotted path of the
+    payload (`"customer"`), or a function of the validated payload; without anything there, the task has no key.
+    Raises `SettingsError` for a name, a parameter, a key or a schedule that cannot be used, and for a second type of
+    the same name.
     """
     if callable(name):
         return task()(name)
@@ -184,6 +189,7 @@ def task(
             description=inspect.getdoc(handler) or "",
             parameters=parameters,
             result=result_of(handler),
+            key=key_source(name, key, payload),
         )
         return registry.add(scheduled(task_type, schedule))
 

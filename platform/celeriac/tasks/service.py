@@ -139,7 +139,8 @@ class Tasks:
     async def spawn(self, parent: Claim, child: NewChild) -> Submitted:
         """Submit a task as a part of the work of a running one, in whose workflow it is; once for each id.
 
-        It is of the same user unless its options say otherwise. Raises as `submit` does.
+        It is of the same user, and has the same key, unless its options or its type say otherwise. Raises as `submit`
+        does.
         """
         options = {name: value for name, value in child.options.items() if value is not None}
         document = {"user_id": parent.user_id, **options, "type": child.type, "payload": child.payload}
@@ -150,7 +151,7 @@ class Tasks:
             message = f"tasks of the type {request.type!r} are submitted by the API only"
             raise InvalidSubmissionError([Violation("type", message)])
         submission = replace(
-            build_submission(request, self._settings, types, part=True),
+            build_submission(request, self._settings, types, part=True, inherited_key=parent.key),
             task_id=child.task_id,
             node=child.node,
             as_node=NodeOrders(spawned_by=parent.task_id, numbered=True),

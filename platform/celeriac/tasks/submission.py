@@ -6,8 +6,10 @@ Celery calls (`.delay()`), `remote_submission` the dispatch API, and `instance_o
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -27,12 +29,15 @@ from celeriac.model import (
 )
 from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.key_source import NOT_VALIDATED, read_key
 from celeriac.tasks.references import check_references, may_have_references
 from celeriac.tasks.request import MAX_METADATA_BYTES, OnceRequest, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types.remote import REMOTE_TASK
 from celeriac.violations import suggested
+
+log = logging.getLogger(__name__)
 
 #: The two bits of a UUID that say what kind it is, over a random digit.
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -51,6 +56,15 @@ class _OfType(NamedTuple):
     #: None means as the settings say.
     retention_ms: int | None
     secret_fields: tuple[str, ...]
+
+
+class _Validated(NamedTuple):
+    """A payload as its type makes it, and the policy for it."""
+
+    payload: Any
+    policy: RetryPolicy
+    #: Whether it is valid; it is as it was otherwise, because it has references to results that are not there yet.
+    is_valid: bool
 
 
 def known_type(name: str, types: TypeLookup) -> TaskType:
@@ -72,6 +86,7 @@ def build_submission(
     parents_of: str | None = None,
     aliases: Collection[str] = (),
     part: bool = False,
+    inherited_key: str | None = None,
 ) -> Submission:
     """Return the submission with a new id and everything that the caller left open filled in.
 
@@ -79,6 +94,7 @@ def build_submission(
     None for a caller who may make any number. `parents_of`: the user whose tasks it may depend on, None for any.
     `aliases`: other names of parents, to whose results the payload may refer. `part`: it is a part of a workflow, which
     decides what runs: it has no `once` and no `debounce`, and that of its type does not count.
+    `inherited_key`: the key if neither the caller nor the type gives one.
     Raises `InvalidSubmissionError` for an unknown type, a payload that does not fit its type, or an
     unusable idempotency key, and `PayloadTooLargeError`.
     """
@@ -87,7 +103,10 @@ def build_submission(
         check_idempotency_key(idempotency_key)
     text = _json_text("payload", request.payload, limit=settings.max_body_bytes)
     depends_on = _dependencies(request, repeatable=repeatable)
-    payload, policy = _validated(task_type, text, request.payload, depends_on, settings, aliases)
+    payload, policy, is_valid = _validated(task_type, text, request.payload, depends_on, settings, aliases)
+    key = request.key
+    if key is None and task_type.key is not None:
+        key = read_key(task_type.key, request.payload, payload if is_valid else NOT_VALIDATED)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
@@ -113,7 +132,7 @@ def build_submission(
         expires_at_ms=ms_from_utc(expires) if isinstance(expires, datetime) else None,
         timeout_ms=_timeout_ms(timeout_s),
         user_id=request.user_id,
-        key=request.key,
+        key=inherited_key if key is None else key,
         cost=request.cost,
         metadata=request.metadata or {},
         tags=tuple(request.tags or ()),
@@ -210,7 +229,7 @@ def _validated(
     parents: Sequence[Dependency],
     settings: Settings,
     aliases: Collection[str] = (),
-) -> tuple[Any, RetryPolicy]:
+) -> _Validated:
     """Return a payload, which `text` is in JSON, as its type validates it, and the policy for it.
 
     One with references is validated when the results are there: until then it may be returned as it is, and the policy
@@ -222,11 +241,11 @@ def _validated(
         raise InvalidSubmissionError([Violation("payload", message)])
     try:
         validated = task_type.validate(payload, submitted=True)
-        return validated, task_type.retry_policy(validated, settings)
+        return _Validated(validated, task_type.retry_policy(validated, settings), True)
     except InvalidSubmissionError:
         if not refers:
             raise
-        return payload, task_type.retry
+        return _Validated(payload, task_type.retry, False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +272,12 @@ class CeleryCall:
     follows: bool = False
     #: How many calls had this id before.
     replacement: int = 0
+    #: The key that it has itself, and the one of the task that publishes it.
+    key: str | None = None
+    inherited_key: str | None = None
+    cost: int | None = None
+    #: Whether no fault of a key may refuse it.
+    is_accepted: bool = False
 
 
 def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType | None) -> Submission:
@@ -261,11 +286,12 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
     Arguments that do not fit a registered type fail the task when it runs, as in Celery. Raises
     `InvalidSubmissionError` for a file that only the API can hand over, unless the call follows another task.
     """
-    max_retries, timeout_ms = call.max_retries, call.timeout_ms
+    max_retries, timeout_ms, key = call.max_retries, call.timeout_ms, call.key
     of_type, awaits = _OfType(delivery_of(call.group, settings), None, ()), None
     if task_type is not None:
         of_type = _of_type(task_type, call.group, settings)
-        policy, awaits = _policy(call, task_type, of_type.delivery, settings)
+        policy, awaits, type_key = _of_call(call, task_type, of_type.delivery, settings)
+        key = type_key if key is None else key
         max_retries = policy.max_retries
         timeout_ms = _timeout_ms(task_type.timeout_s) if timeout_ms is None else timeout_ms
     return Submission(
@@ -286,6 +312,8 @@ def submission_of_call(call: CeleryCall, settings: Settings, task_type: TaskType
         celery_message=call.message,
         replacement=call.replacement or None,
         awaits=awaits,
+        key=call.inherited_key if key is None else key,
+        cost=call.cost,
     )
 
 
@@ -304,19 +332,35 @@ def submission_of_unreached(
     )
 
 
-def _policy(
+def _of_call(
     call: CeleryCall, task_type: TaskType, delivery: Delivery, settings: Settings
-) -> tuple[RetryPolicy, Mapping[str, Any] | None]:
-    """Return the policy for a call, and what its task waits for instead of a worker."""
+) -> tuple[RetryPolicy, Mapping[str, Any] | None, str | None]:
+    """Return the policy for a call, what its task waits for instead of a worker, and the key that its type gives it."""
+    document = json_text.read(call.payload)
     try:
-        payload = task_type.validate(json_text.read(call.payload), submitted=True)
+        payload = task_type.validate(document, submitted=True)
         policy = task_type.retry_policy(payload, settings)
     except InvalidSubmissionError:
         # As in Celery, a call with arguments that do not fit is published, and fails when it runs.
-        return task_type.retry, None
+        return task_type.retry, None, None
     if not call.follows:
         task_type.hooks.check_without_intake(payload, delivery)
-    return policy, task_type.hooks.awaits(payload)
+    key = None
+    if call.key is None:
+        with accepting(call.name, call.is_accepted):
+            key = read_key(task_type.key, document, payload)
+    return policy, task_type.hooks.awaits(payload), key
+
+
+@contextmanager
+def accepting(name: str, is_accepted: bool) -> Iterator[None]:
+    """Let a task of type `name` have no key if its key is not one, where nothing may refuse the task any more."""
+    try:
+        yield
+    except InvalidSubmissionError as exc:
+        if not is_accepted:
+            raise
+        log.warning("a task of the type %s has no key: %s", name, exc)
 
 
 def remote_submission(
@@ -328,6 +372,8 @@ def remote_submission(
     priority: int = 0,
     max_retries: int = 0,
     user_id: str | None = None,
+    key: str | None = None,
+    cost: int | None = None,
 ) -> Submission:
     """Return the submission of a call for remote workers; `payload` is checked JSON. Raises `PayloadTooLargeError`."""
     if len(payload) > settings.max_body_bytes:
@@ -341,6 +387,8 @@ def remote_submission(
         priority=priority,
         max_retries=max_retries,
         user_id=user_id,
+        key=key,
+        cost=cost,
         retention_ms=of_type.retention_ms,
         delivery=of_type.delivery,
         remote=orders,
@@ -458,7 +506,7 @@ def checked_payload(
     Raises `InvalidSubmissionError` or `PayloadTooLargeError`.
     """
     text = _json_text("payload", payload, limit=settings.max_body_bytes)
-    value, _ = _validated(task_type, text, payload, parents, settings, aliases)
+    value, _, _ = _validated(task_type, text, payload, parents, settings, aliases)
     return NewPayload(text, task_type.secrets, value)
 
 

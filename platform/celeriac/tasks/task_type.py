@@ -21,6 +21,7 @@ from celeriac.calling.submittable import P, R, Submittable
 from celeriac.errors import InvalidResultError, InvalidSubmissionError
 from celeriac.model import Delivery, Task
 from celeriac.tasks.declared_schedule import Schedule
+from celeriac.tasks.key_source import KeySource, read_key
 from celeriac.tasks.parameters import Parameters
 from celeriac.tasks.references import may_have_references
 from celeriac.tasks.request import check_idempotency_key, read_batch_item
@@ -113,6 +114,8 @@ class TaskType(Submittable[P, R]):
     announced_schema: dict[str, Any] | None = None
     #: What is special about submitting its tasks.
     hooks: TypeHooks = field(default_factory=TypeHooks)
+    #: Where its tasks have their keys from, if their callers give none.
+    key: KeySource | None = None
     #: When tasks of the type run by themselves.
     schedules: tuple[Schedule, ...] = ()
     #: Awaited once when a worker process ends, to let go of what the handler holds.
@@ -177,7 +180,10 @@ class TaskType(Submittable[P, R]):
         document = json_text.read(text)
         read_batch_item(document)
         if not may_have_references(text.decode()):
-            self.validate(document["payload"], submitted=True)
+            value = self.validate(document["payload"], submitted=True)
+            if self.key is not None and document.get("key") is None:
+                # Here, because the API may not have the function that computes it.
+                document["key"] = read_key(self.key, document["payload"], value)
         return cast(NewTask, document)
 
     def reader(self) -> ReadResult[R]:

@@ -236,6 +236,7 @@ def _claim(
         max_retries=submission.max_retries,
         attempts_allowed=allowed,
         user_id=submission.user_id,
+        key=submission.key,
         metadata=dict(submission.metadata),
         timeout_ms=submission.timeout_ms,
         depends_on=tuple(submission.depends_on),

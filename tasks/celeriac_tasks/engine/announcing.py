@@ -10,6 +10,7 @@ from typing import Any
 from celeriac.store.code import RENEW_S, note_code, note_of
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.key_source import KeySource, PayloadPath
 from celeriac.tasks.parameters import module_of
 from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types.celery_call import CELERY_ARGUMENTS
@@ -26,6 +27,7 @@ def type_facts(task_type: TaskType) -> dict[str, Any]:
         "max_retries": task_type.retry.max_retries,
         "timeout_s": task_type.timeout_s,
         "retention_s": task_type.retention_s,
+        **_key_facts(task_type.key),
     }
 
 
@@ -46,7 +48,13 @@ def celery_facts(app: Any, task: Any) -> dict[str, Any]:
         "max_retries": task.max_retries if type(task.max_retries) is int else None,
         "timeout_s": task.time_limit if isinstance(task.time_limit, int | float) else None,
         "retention_s": None,
+        **_key_facts(getattr(task, "key_source", None)),
     }
+
+
+def _key_facts(source: KeySource | None) -> dict[str, Any]:
+    """Return where front doors read the keys of a type's tasks; a function is in this process alone."""
+    return {"key": source.announced()} if isinstance(source, PayloadPath) else {}
 
 
 def _schedule_facts(task_type: TaskType) -> dict[str, Any]:
@@ -55,7 +63,13 @@ def _schedule_facts(task_type: TaskType) -> dict[str, Any]:
         "facts": type_facts(task_type),
         "place": f"{module_of(task_type.handler)}.{task_type.handler.__qualname__}",
         "schedules": [
-            {"name": one.name, "payload": one.payload, "fields": dict(one.fields)} for one in task_type.schedules
+            {
+                "name": one.name,
+                "payload": one.payload,
+                "fields": dict(one.fields),
+                **({} if one.key is None else {"key": one.key}),
+            }
+            for one in task_type.schedules
         ],
     }
 

@@ -23,10 +23,12 @@ from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac.tasks.task_type import TaskType
 from celeriac.terminal.task_lines import TaskLines
 from celeriac_tasks.engine import ending, signals  # noqa: F401
-from celeriac_tasks.engine.attempts.base import CeleriacTask, RegisteredTask, recorded
+from celeriac_tasks.engine.attempts.base import ATTEMPT, CeleriacTask, RegisteredTask, recorded
 from celeriac_tasks.engine.brokers.connection import WHEN, StoreAMQP
 from celeriac_tasks.engine.calls import messages
+from celeriac_tasks.engine.calls.call_keys import KEY
 from celeriac_tasks.engine.calls.nodes import placed
+from celeriac_tasks.engine.calls.publications import publisher_of
 from celeriac_tasks.engine.calls.published_call import PublishedCall
 from celeriac_tasks.engine.calls.publishing import CollectingProducer
 from celeriac_tasks.engine.operators import consumers, inspecting, limiting, revoking  # noqa: F401
@@ -172,7 +174,7 @@ class CeleriacApp(Celery):
         Raises kombu's `OperationalError` if the store is unavailable, as Celery does for a broker, and
         `QueueFullError` if the group's queue is full.
         """
-        submission = placed(self, self.submission_of(call, group=queue), call)
+        submission = placed(self, self.submission_of(call, group=queue, is_accepted=not within_limits), call)
         try:
             self._owned.note(queue)
             return self.records.submit(submission, within_limits=within_limits, nonce=publication)
@@ -197,10 +199,11 @@ class CeleriacApp(Celery):
         """The groups that are noted to be of this app."""
         return OwnedGroups(self)
 
-    def submission_of(self, call: PublishedCall, *, group: str) -> Submission:
-        """Return the submission for a published call of one of our tasks.
+    def submission_of(self, call: PublishedCall, *, group: str, is_accepted: bool = False) -> Submission:
+        """Return the submission for a published call of one of our tasks; a call in a task inherits its key.
 
-        Raises `InvalidSubmissionError` if the arguments do not fit the registered type.
+        Raises `InvalidSubmissionError` if the arguments do not fit the registered type, and for a key that cannot be
+        one, unless the call is accepted already.
         """
         name, settings = call.headers["task"], self.celeriac_settings
         task_type, task = self.registered_type(name), self.tasks.get(name)
@@ -212,6 +215,9 @@ class CeleriacApp(Celery):
             time_limit_s=getattr(task, "time_limit", None),
             registered=task_type is not None,
             accept=self.conf.accept_content,
+            key_source=None if task_type is not None else getattr(task, "key_source", None),
+            inherited_key=_key_of(publisher_of(self, call.headers)),
+            is_accepted=is_accepted,
         )
         return submission_of_call(published, settings, task_type)
 
@@ -262,3 +268,9 @@ class CeleriacApp(Celery):
         task = task() if isinstance(task, type) else task
         task.__class__ = recorded(type(task))
         return super().register_task(task, **options)
+
+
+def _key_of(request: Any) -> str | None:
+    """Return the key of the task with this request."""
+    attempt = None if request is None else getattr(request, ATTEMPT, None)
+    return getattr(request, KEY, None) if attempt is None else attempt.claim.key

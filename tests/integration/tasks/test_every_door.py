@@ -27,9 +27,10 @@ from celeriac.client.address import address_of
 from celeriac.connection.place import Place
 from celeriac.connection.process import process_connection
 from celeriac.database.migrating import migrate
-from celeriac.errors import InvalidSubmissionError
+from celeriac.errors import InvalidSubmissionError, KeyFullError
 from celeriac.handlers.context import Context
 from celeriac.history.recorder import Recorder
+from celeriac.limits.rules import By, LimitRule
 from celeriac.model import Claim
 from celeriac.settings import Settings
 from celeriac.store import keys
@@ -53,6 +54,15 @@ class Text(BaseModel):
     times: int = 2
 
 
+class Order(BaseModel):
+    customer: str = "nobody"
+
+
+class Ordered(BaseModel):
+    order: Order = Order()
+    customer: str = "c0"
+
+
 class Login(BaseModel):
     name: str
     password: SecretStr
@@ -73,6 +83,21 @@ def synchronous(payload: Text) -> str:
 @task("doors.empty")
 async def empty() -> None:
     """A type without parameters."""
+
+
+@task("doors.by_path", key="order.customer")
+async def by_path(payload: Ordered) -> None:
+    """A type whose key is in the payload."""
+
+
+@task("doors.by_default", key="customer")
+async def by_default(payload: Ordered) -> None:
+    """A type whose key is in the payload, or the default of it."""
+
+
+@task("doors.by_function", key=lambda payload: payload.order.customer.upper())
+async def by_function(payload: Ordered) -> None:
+    """A type that computes its key."""
 
 
 @task("doors.secret")
@@ -231,6 +256,8 @@ async def by_delay(house: House, document: dict[str, Any]) -> str:
         options["queue"] = own.group
     if "delay" in document:
         options["countdown"] = document["delay"]
+    if headers := {f"celeriac_{name}": document[name] for name in ("key", "cost") if name in document}:
+        options["headers"] = headers
     called = house.app.tasks[document["type"]]
     result = await asyncio.to_thread(called.apply_async, (), document["payload"], **options)
     return str(result.id)
@@ -245,17 +272,27 @@ async def by_definition(house: House, document: dict[str, Any]) -> str:
     return str(found["last_task_id"])
 
 
+def _keyed(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: document[name] for name in ("key", "cost") if name in document}
+
+
 async def by_dispatch(house: House, document: dict[str, Any]) -> str:
     payload = document["payload"]
     async with worker(house.url, document["queue"], ready=False):
-        body = {**payload, "group": document["queue"], "async": True, "userId": document.get("user_id")}
+        body = {
+            **payload,
+            "group": document["queue"],
+            "async": True,
+            "userId": document.get("user_id"),
+            **_keyed(document),
+        }
         return str((await house.answer("POST", "/api/openai", json=body))["taskId"])
 
 
 async def by_openai(house: House, document: dict[str, Any]) -> str:
     payload = document["payload"]
     async with worker(house.url, document["queue"], ready=False):
-        body = {**payload, "model": f"{document['queue']}/{payload['model']}"}
+        body = {**payload, "model": f"{document['queue']}/{payload['model']}", **_keyed(document)}
         calling = asyncio.create_task(house.http.post("/v1/chat/completions", json=body))
         waiting = keys.remote(document["queue"])
         before = set(await house.store.redis.zrange(waiting, 0, -1))
@@ -314,6 +351,11 @@ class _Silent:
         return asyncio.sleep(0)
 
 
+async def by_workflow(house: House, document: dict[str, Any]) -> str:
+    made = await house.answer("POST", "/api/v1/workflows", json={"nodes": {"one": document}})
+    return str(made["nodes"]["one"])
+
+
 HTTP: Final[dict[str, Door]] = {
     "batch": by_batch,
     "client": by_client,
@@ -326,10 +368,12 @@ HTTP: Final[dict[str, Door]] = {
     "bulk retry": by_bulk_retry,
 }
 CELERY: Final[dict[str, Door]] = {"delay": by_delay}
+WORKFLOW: Final[dict[str, Door]] = {"workflow": by_workflow}
 
 #: What a door adds to each record, or cannot say: these fields are not compared.
 OF_DOOR: Final[dict[str, set[str]]] = {
     "definition": {"metadata", "definition_id", "trigger", "scheduled_at", "slot_ms", "retention_ms", "user_id"},
+    "workflow": {"workflow_id", "node"},
     "retry": {"attempts_allowed", "cancel_requested"},
     "bulk retry": {"attempts_allowed", "cancel_requested"},
     # A deadline that counts from submission belongs to each call.
@@ -353,6 +397,27 @@ KINDS: Final[dict[str, tuple[dict[str, Any], dict[str, Door]]]] = {
     "external": ({"type": "doors.synchronous", "queue": "foreign", "payload": {"text": "a"}}, {**HTTP, **CELERY}),
     "secret": ({"type": "doors.secret", "payload": {"name": "ann", "password": SECRET}}, {**HTTP, **CELERY}),
     "with a user": ({"type": "doors.synchronous", "user_id": "8", "payload": {"text": "a"}}, HTTP),
+    "with a key": (
+        {"type": "doors.synchronous", "key": "c7", "cost": 5, "payload": {"text": "a"}},
+        {**HTTP, **CELERY, **WORKFLOW},
+    ),
+    "with a key in the payload": (
+        {"type": "doors.by_path", "payload": {"order": {"customer": "c7"}}},
+        {**HTTP, **CELERY, **WORKFLOW},
+    ),
+    "with a key by default": ({"type": "doors.by_default", "payload": {}}, {**HTTP, **CELERY, **WORKFLOW}),
+    "with a key of a function": (
+        {"type": "doors.by_function", "payload": {"order": {"customer": "c7"}}},
+        {**HTTP, **CELERY, **WORKFLOW},
+    ),
+    "with a key that wins": (
+        {"type": "doors.by_path", "key": "mine", "payload": {"order": {"customer": "c7"}}},
+        {**HTTP, **CELERY, **WORKFLOW},
+    ),
+    "remote with a key": (
+        {"type": "remote", "queue": "chat", "key": "c7", "cost": 2, "payload": {"model": "m", "messages": ["hi"]}},
+        {**HTTP, **WORKFLOW, "dispatch": by_dispatch, "OpenAI": by_openai},
+    ),
     "all options": (
         {
             "type": "doors.asynchronous",
@@ -364,6 +429,8 @@ KINDS: Final[dict[str, tuple[dict[str, Any], dict[str, Door]]]] = {
             "timeout": "5m",
             "expires": "2091-01-31T08:00:00Z",
             "user_id": "9",
+            "key": "c9",
+            "cost": 3,
             "metadata": {"a": [1]},
             "tags": ["x", "y"],
             "depends_on": [],
@@ -379,6 +446,18 @@ KINDS: Final[dict[str, tuple[dict[str, Any], dict[str, Door]]]] = {
 }
 
 
+#: The key that a task of a kind has.
+KEYS: Final = {
+    "with a key": "c7",
+    "with a key in the payload": "c7",
+    "with a key by default": "c0",
+    "with a key of a function": "C7",
+    "with a key that wins": "mine",
+    "remote with a key": "c7",
+    "all options": "c9",
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_door_stores_the_same_record(kind: str, house: House) -> None:
     document, doors = KINDS[kind]
@@ -389,6 +468,7 @@ async def test_every_door_stores_the_same_record(kind: str, house: House) -> Non
         parent = await by_v1(house, {"type": "doors.synchronous", "payload": {"text": "a"}})
         document = {**document, "depends_on": [{"task": parent, "when": "ended"}]}
     model = await house.record(await by_v1(house, document))
+    assert model.get("key") == KEYS.get(kind)
     differences: dict[str, Any] = {}
     for name, door in doors.items():
         task_id = await door(house, document)
@@ -535,3 +615,122 @@ async def test_a_mask_in_the_new_payload_of_a_retry_stands_for_the_secret_that_t
     await house.answer("POST", f"/api/v1/tasks/{task_id}/retry", json={"payload": {**shown, "name": "ben"}})
     assert json.loads((await house.record(task_id))["payload"]) == {"name": "ben", "password": SECRET}
     await _no_secret_shows(house)
+
+
+async def _refused_by_v1(house: House, document: dict[str, Any]) -> None:
+    for answer in (
+        await house.http.post("/api/v1/tasks", json=document),
+        await house.http.post("/api/v1/workflows", json={"nodes": {"one": document}}),
+    ):
+        assert (answer.status_code, answer.json()["code"], answer.json()["key"]) == (429, "key_full", document["key"])
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def _refused_by_batch(house: House, document: dict[str, Any]) -> None:
+    answer = await house.answer("POST", "/api/v1/tasks/batch", json={"tasks": [document, {**document, "key": "else"}]})
+    assert [result["status"] for result in answer["results"]] == [429, 202]
+    assert answer["results"][0]["error"]["code"] == "key_full"
+
+
+async def _refused_by_clients(house: House, document: dict[str, Any]) -> None:
+    async with AsyncClient(house.url, retries=0) as client:
+        with pytest.raises(KeyFullError) as caught:
+            await client.submit(document["type"], document["payload"], **_options(document))
+        assert (caught.value.key, caught.value.rule, caught.value.limit) == (document["key"], "one", 1)
+        assert caught.value.retry_after_s >= 1
+
+
+async def _refused_by_python(house: House, document: dict[str, Any]) -> None:
+    with pytest.raises(KeyFullError):
+        await by_type_at_the_store(house, document)
+    with pytest.raises(KeyFullError):
+        await by_delay(house, document)
+
+
+async def _refused_by_command_line(house: House, document: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="already has 1 waiting tasks"):
+        await by_command_line(house, document)
+
+
+async def _refused_by_definition(house: House, document: dict[str, Any]) -> None:
+    task_id = await by_definition(house, document)
+    assert not await house.store.redis.exists(keys.task(task_id)), "the firing waits for room"
+
+
+async def _refused_by_dispatch(house: House, document: dict[str, Any]) -> None:
+    work = {"messages": ["hi"], "model": "chat/m", "key": document["key"]}
+    async with worker(house.url, "chat", ready=False):
+        for path in ("/api/openai", "/v1/chat/completions"):
+            answer = await house.http.post(path, json={**work, "group": "chat", "async": True})
+            assert (answer.status_code, int(answer.headers["retry-after"]) >= 1) == (429, True), answer.text
+
+
+REFUSED: Final = {
+    "v1": _refused_by_v1,
+    "batch": _refused_by_batch,
+    "clients": _refused_by_clients,
+    "python": _refused_by_python,
+    "command line": _refused_by_command_line,
+    "definition": _refused_by_definition,
+    "dispatch": _refused_by_dispatch,
+}
+
+
+@pytest.mark.parametrize("door", REFUSED)
+async def test_every_door_refuses_a_task_of_a_key_that_is_full(door: str, house: House) -> None:
+    document = {"type": "doors.synchronous", "key": "c7", "payload": {"text": "a"}}
+    if door == "dispatch":
+        document = {"type": "remote", "queue": "chat", "key": "c7", "payload": {"model": "m", "messages": ["hi"]}}
+    group = str(document.get("queue", "default"))
+    await house.store.set_rule(LimitRule("one", group=group, by=By.KEY, max_waiting=1))
+    await by_v1(house, document)
+    await REFUSED[door](house, document)
+    waiting = [found for found in await house.store.group_names() if found == group]
+    assert waiting == [group]
+    records = [key async for key in house.store.redis.scan_iter("task:*", _type="hash")]
+    stored = [await house.store.redis.hget(record, "key") for record in records]
+    assert stored.count("c7") == 1, "nothing of what was refused is left"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"key": ""}, "has 0 characters"),
+        ({"key": "a" * 129}, "has 129 characters"),
+        ({"key": "a\nb"}, "cannot be printed"),
+        ({"key": ["c7"]}, "string"),
+        ({"cost": 0}, "greater than or equal to 1"),
+        ({"cost": 10_001}, "less than or equal to 10000"),
+        ({"type": "doors.by_path", "payload": {"order": {"customer": ""}}}, "payload.order.customer has 0 characters"),
+    ],
+)
+async def test_a_key_or_a_cost_that_cannot_be_one_is_refused(wrong: dict[str, Any], says: str, house: House) -> None:
+    document = {"type": "doors.synchronous", "payload": {"text": "a"}, **wrong}
+    answer = await house.http.post("/api/v1/tasks", json=document)
+    assert answer.status_code == 422, answer.text
+    assert says in answer.text
+    batch = await house.answer("POST", "/api/v1/tasks/batch", json={"tasks": [document]})
+    assert batch["results"][0]["status"] == 422
+
+
+async def test_lists_charts_and_bulk_operations_filter_by_key(house: House) -> None:
+    document = {"type": "doors.synchronous", "payload": {"text": "a"}}
+    mine = [await by_v1(house, {**document, "key": 7}) for _ in range(2)]
+    await by_v1(house, {**document, "key": "c8"})
+    await by_v1(house, document)
+    await record_all(house.recorder, house.store)
+    listed = await house.answer("GET", "/api/v1/tasks", params={"key": "7"})
+    assert {item["task_id"] for item in listed["items"]} == set(mine)
+    assert {item["key"] for item in listed["items"]} == {"7"}
+    assert (await house.answer("GET", "/api/v1/stats", params={"key": "7"}))["total"]["submitted"] == 2
+    wanted = {"action": "cancel", "filter": {"key": "7"}, "dry_run": True}
+    assert (await house.answer("POST", "/api/v1/bulk", json=wanted))["matched"] == 2
+    async with AsyncClient(house.url) as client:
+        assert {task.task_id async for task in client.list(key="7")} == set(mine)
+        assert [task.key async for task in client.list(key="c8")] == ["c8"]
+        assert await client.bulk_count("cancel", key="7") == 2
+        assert (await client.stats(key="7")).total.submitted == 2
+        assert [task async for task in client.dead(key="7")] == []
+    environment = {"REDIS_URL": str(house.settings.redis_url), "DATABASE_URL": str(house.settings.database_url)}
+    _, out, _ = await celeriac("list", "--key", "7", "--json", **environment)
+    assert {json.loads(line)["task_id"] for line in out.splitlines()} == set(mine)

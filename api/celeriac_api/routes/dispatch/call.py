@@ -8,14 +8,21 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from celeriac.errors import CeleriacError, GroupLimitError, NoWorkerError, PayloadTooLargeError, QueueFullError
+from celeriac.errors import (
+    CeleriacError,
+    GroupLimitError,
+    KeyFullError,
+    NoWorkerError,
+    PayloadTooLargeError,
+    QueueFullError,
+)
 from celeriac.model import Status
 from celeriac.store.watching.replies import CallEnd
 from celeriac_api.access.caller import principal_in
 from celeriac_api.dispatch.calls import CallerGoneError
 from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
-from celeriac_api.http.problems import RequestError, row_of
+from celeriac_api.http.problems import RequestError, retry_after_of, row_of
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.parts import parts_in
 from celeriac_api.routes.tasks.submit import check_headers
@@ -56,6 +63,8 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         max_retries=call.max_retries,
         # Only an admin can act for another user.
         user_id=(call.user_id or caller.user_id) if caller.admin else caller.user_id,
+        key=call.key,
+        cost=call.cost,
         waits=not call.answer_at_once,
     )
     if call.answer_at_once:
@@ -84,6 +93,8 @@ def refusal_of(error: Exception) -> Response:
             return error_response("No worker available", 503)
         case QueueFullError() | GroupLimitError():
             return error_response("Queue is full", 503)
+        case KeyFullError():
+            return error_response(str(error), 429, {"Retry-After": str(retry_after_of(error))})
         case CeleriacError() if row_of(error).http != 500:
             return error_response(str(error), row_of(error).http)
     log.error("a call failed unexpectedly", exc_info=error)

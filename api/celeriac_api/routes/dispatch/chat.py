@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from celeriac import json_text
-from celeriac.errors import CeleriacError, NoWorkerError, PayloadTooLargeError, QueueFullError
+from celeriac.errors import CeleriacError, KeyFullError, NoWorkerError, PayloadTooLargeError, QueueFullError
 from celeriac.model import Status, Submission
 from celeriac.store.watching.replies import CallEnd, Delta, Waiter
 from celeriac_api.access.caller import principal_in
@@ -28,9 +28,9 @@ from celeriac_api.dispatch.completions import (
     rest_of,
     usage_of,
 )
-from celeriac_api.dispatch.requests import InvalidCallError, read_group, read_object, read_timeout
+from celeriac_api.dispatch.requests import InvalidCallError, read_cost, read_group, read_key, read_object, read_timeout
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
-from celeriac_api.http.problems import RequestError, row_of
+from celeriac_api.http.problems import RequestError, retry_after_of, row_of
 from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.parts import parts_in
 from celeriac_api.routes.tasks.submit import check_headers
@@ -42,7 +42,7 @@ CHAT_PATH: Final = "/v1/chat/completions"
 MODELS_PATH: Final = "/v1/models"
 
 #: The fields of the body that the server reads. All others go to the worker as `parameters`.
-_OURS: Final = frozenset({"model", "messages", "stream_options", "group", "timeout"})
+_OURS: Final = frozenset({"model", "messages", "stream_options", "group", "timeout", "key", "cost"})
 _STREAM_HEADERS: Final = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
 
 
@@ -100,7 +100,8 @@ async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
     if parameters := {name: value for name, value in body.items() if name not in _OURS}:
         payload["parameters"] = parameters
     user_id = principal_in(scope).user_id
-    submission = calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id)
+    key, cost = read_key(body.get("key")), read_cost(body.get("cost"))
+    submission = calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id, key=key, cost=cost)
     call = ChatCall(submission.task_id, model, int(time.time()))
     if body.get("stream") is True:
         options = body.get("stream_options")
@@ -228,6 +229,9 @@ def _refusal(error: Exception) -> Response:
             return _error(f"No worker available: {error}", "server_error", error.code, 503)
         case QueueFullError():
             return _error(f"Queue is full: {error}", "server_error", error.code, 503)
+        case KeyFullError():
+            again = {"Retry-After": str(retry_after_of(error))}
+            return _error(str(error), "rate_limit_error", error.code, 429, again)
         case CeleriacError() if row_of(error).http != 500:
             return _error(str(error), "server_error", error.code, row_of(error).http)
     log.error("a chat completion failed unexpectedly", exc_info=error)

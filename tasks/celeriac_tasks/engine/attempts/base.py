@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from inspect import iscoroutine, signature
 from math import isfinite
 from typing import Any, Final
@@ -38,8 +38,10 @@ from celeriac.execution.attempt import Attempt, Interrupt, new_interrupt
 from celeriac.execution.runner import AttemptEnd
 from celeriac.handlers.rate_limited import rate_limited_by
 from celeriac.model import Amendment, Refusal, Status
+from celeriac.tasks.key_source import KeySource
 from celeriac_tasks.engine.attempts.coroutines import RUNNING, Body, is_coroutine_task, run_eagerly
 from celeriac_tasks.engine.attempts.replacing import number_replacement, replacement_of
+from celeriac_tasks.engine.calls.call_keys import key_of_task
 from celeriac_tasks.engine.calls.messages import (
     PRIVATE,
     TIMES,
@@ -77,6 +79,11 @@ class CeleriacTask(Task):
     Request = "celeriac_tasks.engine.ends.request:RecordedRequest"
     #: A task whose process died is not a failed one: its record gets another attempt. Celery would store a failure.
     reject_on_worker_lost = True
+
+    @cached_property
+    def key_source(self) -> KeySource | None:
+        """What reads the keys of its calls, if `key` says it."""
+        return key_of_task(self)
 
     def run_attempt(self, args: Any, kwargs: Any) -> Any:
         """Claim the task, run its body once, and record the end. Celery's tracer gets what the body raised."""

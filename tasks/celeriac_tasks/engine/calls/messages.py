@@ -23,8 +23,10 @@ from celeriac.errors import InvalidSubmissionError, JsonError, Violation
 from celeriac.execution.attempt import STOP_GRACE_S
 from celeriac.model import Delivery
 from celeriac.moments import bounded_ms, duration_ms
-from celeriac.tasks.submission import CeleryCall
+from celeriac.tasks.key_source import KeySource, read_key
+from celeriac.tasks.submission import CeleryCall, accepting
 from celeriac_tasks.engine.attempts.replacing import replacement_of
+from celeriac_tasks.engine.calls.call_keys import cost_in, key_in
 from celeriac_tasks.engine.calls.payloads import SHOWN, plain_payload, registered_payload
 from celeriac_tasks.engine.calls.published_call import JSON, PublishedCall
 
@@ -172,11 +174,15 @@ def celery_call(
     registered: bool,
     accept: Collection[str],
     time_limit_s: float | None = None,
+    key_source: KeySource | None = None,
+    inherited_key: str | None = None,
+    is_accepted: bool = False,
 ) -> CeleryCall:
     """Return how a published call asks to be run; `max_retries` and `time_limit_s` are those of its task.
 
     The record takes over its ETA and expiry, so no worker holds the call in memory until it is due. The record
-    does not keep the message if the call is of a registered type and does not belong to a canvas.
+    does not keep the message if the call is of a registered type and does not belong to a canvas. `key_source`
+    is that of a plain Celery task. `is_accepted`: no fault of a key or a cost may refuse the call any more.
     """
     task_id = call.headers["id"]
     if not isinstance(task_id, str) or not task_id:
@@ -187,6 +193,14 @@ def celery_call(
     limit_s = hard_s or (soft_s if registered else time_limit_s)
     with _refusing("time_limit"):
         timeout_ms = None if limit_s is None else duration_ms(limit_s, what="time_limit")
+    follows = bool(call.headers.get("parent_id"))
+    is_accepted, key, cost = is_accepted or follows, None, None
+    with accepting(call.headers["task"], is_accepted):
+        cost = cost_in(call.headers)
+    with accepting(call.headers["task"], is_accepted):
+        key = key_in(call.headers)
+        if key is None and key_source is not None:
+            key = read_key(key_source, {"args": args, "kwargs": kwargs}, None)
     needed = not registered or call.in_canvas(accept)
     run_at_ms, delay_ms = _moment(call.headers, "eta", COUNTDOWN)
     expires_at_ms, expires_in_ms = _moment(call.headers, "expires", EXPIRES_IN)
@@ -204,8 +218,12 @@ def celery_call(
         expires_in_ms=None if expires_in_ms is None else max(1, expires_in_ms),
         timeout_ms=timeout_ms,
         message=_kept(call, group, limit_s, soft_s) if needed else None,
-        follows=bool(call.headers.get("parent_id")),
+        follows=follows,
         replacement=replacement_of(call.headers),
+        key=key,
+        inherited_key=inherited_key,
+        cost=cost,
+        is_accepted=is_accepted,
     )
 
 

@@ -25,6 +25,7 @@ from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore, UntoldEnd
 from celeriac.threads.daemon_threads import DaemonThreads
 from celeriac_tasks.engine.calls import messages
+from celeriac_tasks.engine.calls.call_keys import KEY
 from celeriac_tasks.engine.calls.publications import publishing_for
 from celeriac_tasks.engine.calls.published_call import PublishedCall
 from celeriac_tasks.engine.ends.exceptions import exception_of
@@ -148,6 +149,7 @@ def request_of(call: PublishedCall, record: Task, accept: Collection[str]) -> Co
         {
             **call.headers,
             **embed,
+            KEY: record.key,
             "args": args,
             "kwargs": kwargs,
             "retries": max(record.attempt - 1, 0),

@@ -9,6 +9,9 @@ local intake = {idempotency_ms = '0', max_scheduled = 0, max_groups = 0, max_mad
 local begin_intake
 -- Take in a submission. Returns what submit.lua answers for it.
 local accept
+-- The answer to a submission whose key, or user, has as many waiting tasks as a rule allows, else nil. `t`: FIELDS_OF_A_LIMIT.
+-- `coming` counts what is accepted with it and not stored yet, by rule and bucket; the submission is added to it.
+local answer_of_full_key
 
 do
   -- What the further fields hold that the record does not keep.
@@ -17,6 +20,8 @@ do
     optional = true, unmet_by = true, unmet_status = true, on_conflict = true, once_ms = true, debounce_ms = true, debounce_first = true,
     max_delay_ms = true}
   local NOTHING = {}
+  -- A limit that is never reached: what comes with it has been accepted elsewhere, so that no key refuses it either.
+  local NO_LIMIT = 2 ^ 53
 
   -- Whether any of the ids was stored before this call: hardly ever, and one look at all of them tells.
   local any_stored, stored_here = false, {}
@@ -104,12 +109,16 @@ do
     end
   end
 
-  -- The answer to a submission whose key, or user, has as many waiting tasks as a rule allows, else nil. `t`: FIELDS_OF_A_LIMIT
-  local function answer_of_full_key(t)
+  function answer_of_full_key(t, coming)
     for _, pair in ipairs(covering(t)) do
       local rule, bucket = pair[1], pair[2]
-      if rule.max_waiting and count_in(key.queued(rule.name), bucket) >= rule.max_waiting then
-        return {'key_full', rule.name, int(rule.max_waiting), bucket, int(math.max(1, math.ceil((rule.every or 0) / 1000)))}
+      if rule.max_waiting then
+        local place = rule.name .. '\n' .. bucket
+        local before = coming and coming[place] or 0
+        if count_in(key.queued(rule.name), bucket) + before >= rule.max_waiting then
+          return {'key_full', rule.name, int(rule.max_waiting), bucket, int(math.max(1, math.ceil((rule.every or 0) / 1000)))}
+        end
+        if coming then coming[place] = before + 1 end
       end
     end
   end
@@ -176,7 +185,7 @@ do
     local asleep = waits or scheduled
     if not intake.planned then
       local refusal = answer_of_full(further, group, maker, waiting_in(index, group, delivery), waiting_limit, waits, asleep)
-      if not refusal and not asleep and not none_held() then refusal = answer_of_full_key(limited_task) end
+      if not refusal and not asleep and not none_held() and intake.max_scheduled < NO_LIMIT then refusal = answer_of_full_key(limited_task) end
       if refusal then return refusal end
       if further.follows then follow_task(further) end
       refusal = further.node and find_place(id, further, intake.max_nodes)

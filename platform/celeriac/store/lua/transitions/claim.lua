@@ -8,7 +8,7 @@
 -- (count), user_id|false, metadata (JSON)|false, timeout_ms|false, original_file_path|false, depends_on (JSON)|false,
 -- '1' if the attempt before was lost or given back, else false; attempts of earlier calls of this id (count)|false;
 -- workflow_id|false, node|false; noted|false (whether it has steps or signals); how long the attempt ran before it was suspended
--- (ms)|false} |
+-- (ms)|false; key|false} |
 -- {'refused', reason}, reason being a status, 'unknown' (no record), 'expired', 'paused' (its group is), 'limited' (a rule holds it), 'remote'
 -- (see claim_remote.lua), or 'replaced' (another call took the place of the message's, see replace.lua, again.lua and amend.lua).
 -- A repeated call with the same fence gets the same answer.
@@ -94,7 +94,7 @@ return each(5, 4, function(id, worker, fence, called)
 
   if granted then
     return {'go', task_type, queue, payload, attempt, max_retries, attempts_allowed, user_id, metadata, timeout_ms,
-      original_file_path, depends_on, redelivered == attempt and '1', attempts_before, workflow_id, node, noted, resumes}
+      original_file_path, depends_on, redelivered == attempt and '1', attempts_before, workflow_id, node, noted, resumes, limited_by}
   end
   if hints > 0 then redis.call('HINCRBY', key.task(id), 'hints', -1) end
   return {'refused', reason}

@@ -8,7 +8,7 @@
 -- Returns one array per call: {tasks left waiting that may start (count), then per granted task {n (place of its worker, from 1),
 -- id, ms until its deadline|false, reply_to|false, then as claim.lua: type, group, payload (JSON), attempt, max_retries,
 -- attempts_allowed, user_id|false, metadata|false, timeout_ms|false, original_file_path|false, depends_on|false, false,
--- false, workflow_id|false, node|false, noted|false, ms that it has run before|false}}.
+-- false, workflow_id|false, node|false, noted|false, ms that it has run before|false, key|false}}.
 -- A repeated call (its reply was lost) gets what it was granted before and still holds.
 
 local lease_ms = tonumber(ARGV[4])
@@ -26,7 +26,7 @@ local MOST_PASSED = 200
 local function granted(n, t)
   local left = t.deadline_ms and int(math.max(tonumber(t.deadline_ms) - now_ms, 0))
   return {n, t.id, left, t.reply_to, t.type, t.queue, t.payload, t.attempt, t.max_retries, t.attempts_allowed, t.user_id,
-    t.metadata, t.timeout_ms, t.original_file_path, t.depends_on, false, false, t.workflow_id, t.node, t.noted, t.resumes}
+    t.metadata, t.timeout_ms, t.original_file_path, t.depends_on, false, false, t.workflow_id, t.node, t.noted, t.resumes, t.key}
 end
 
 -- What a call was granted, found by its fence among all that runs: only for repeated calls.

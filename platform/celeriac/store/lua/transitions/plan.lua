@@ -11,7 +11,7 @@
 --
 -- Returns {'created', workflow, '1' if nodes are still to be stored, else ''} | {'known', workflow} (by its idempotency key) |
 -- {'unknown'} (there is no such workflow) | {'ended', status} | {'node_exists', node} | {'workflow_full', limit} |
--- {'schedule_full', limit} | {'queue_full', limit, group} | {'no_queue', group} | {'groups_full', limit, 'caller' or 'all', group} |
+-- {'schedule_full', limit} | {'queue_full', limit, group} | {'key_full', ...} (as submit.lua) | {'no_queue', group} | {'groups_full', limit, 'caller' or 'all', group} |
 -- {'no_parent', node (from 0), id}.
 -- A repeated call (its reply was lost) answers 'created' again.
 
@@ -67,7 +67,7 @@ end
 -- The answer if there is no room for all nodes, else nil.
 local function answer_of_room()
   if redis.call('HLEN', key.workflow_nodes(workflow)) + #nodes > max_nodes then return {'workflow_full', int(max_nodes)} end
-  local waits, sleeps, starting, seen = 0, 0, {}, {}
+  local waits, sleeps, starting, seen, coming = 0, 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     local scheduled = node.due and node.due > now_ms
     -- One that needs no worker waits, too.
@@ -79,6 +79,10 @@ local function answer_of_room()
       local index = waiting_of(node.group, node.delivery)
       starting[index] = (starting[index] or redis.call('ZCARD', index)) + 1
       if starting[index] > tonumber(node.waiting_limit) then return {'queue_full', node.waiting_limit, node.group} end
+      local further = not none_held() and node.values[17] ~= '' and cjson.decode(node.values[17])
+      local of_rules = {queue = node.group, type = node.type, key = further and further.key, user_id = node.values[12]}
+      local full = not none_held() and answer_of_full_key(of_rules, coming)
+      if full then return full end
     end
     if not seen[node.group] then
       seen[node.group] = true

@@ -1,6 +1,6 @@
 -- Accept submissions: write each record, its index, its event and its message, or nothing of it.
 --
--- ARGV[4] life of an idempotency key (ms)   ARGV[5] most tasks that may wait for a time (count)
+-- ARGV[4] life of an idempotency key (ms)   ARGV[5] most tasks that may wait for a time (count; from 2^53 on, no key refuses a task either)
 -- ARGV[6] most known groups that callers made (count)   ARGV[7] most known groups that one caller made (count)
 -- ARGV[8] most nodes of a workflow (count)
 -- ARGV[9..] 20 values per submission, '' if absent:
@@ -32,7 +32,8 @@
 -- {'groups_full', limit, 'caller' or 'all'} (the group would be a new one) | {'no_record', id} (its key is not a hash) |
 -- {'no_parent', place (from 0)} (there is no such task that it may depend on) | {'no_spawner', id} | {'workflow_full', limit} |
 -- {'node_exists', node} | {'deduplicated', id, status} (this task holds the key) | {'duplicate', id, status} (it does, and the submission
--- is refused) | {'debounced', id, status} (this task has been moved).
+-- is refused) | {'debounced', id, status} (this task has been moved) |
+-- {'key_full', rule, limit, key or user, seconds after which there may be room}.
 -- A repeated call (same id, same nonce: the reply was lost) answers 'created' again.
 
 local FIRST, WIDTH = 9, 20
