@@ -2,7 +2,7 @@
 
 import { get, onceKey, post } from "./api.js";
 import { h, setText } from "./dom.js";
-import { complain, dialog } from "./ui.js";
+import { complain, dialog, note } from "./ui.js";
 
 export const newTaskButton = (kind = "primary") => h("button", { class: `button ${kind} submit-only`, type: "button", onclick: newTask }, "New task");
 
@@ -93,7 +93,8 @@ async function newTask() {
         ...(taskKey.value.trim() ? { key: taskKey.value.trim() } : {}),
         ...(delay.value.trim() ? { delay: delay.value.trim() } : {}),
       };
-      const { task_id: id } = await post("tasks", body, { headers: { "Idempotency-Key": key } });
+      const { task_id: id, deduplicated } = await post("tasks", body, { headers: { "Idempotency-Key": key } });
+      if (deduplicated) note("No new task was made: this one stands for it");
       return `#/tasks/${encodeURIComponent(id)}`;
     },
   });

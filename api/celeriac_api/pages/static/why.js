@@ -18,34 +18,39 @@ const WORDS = {
   dependency: "task",
   signal: "signal",
 };
+/** The name of a rule that is the limits of a group begins with this. */
+const OF_GROUP = "group:";
+/** The id of a task. */
+const ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 /** Where the things are that a sentence may name, by the word before the name. */
 const PLACES = {
   task: (id) => `#/tasks/${segment(id)}`,
   group: () => "#/groups",
   rule: (name) => `#/limits/${segment(name)}`,
   key: (key) => `#/tasks?key=${segment(key)}`,
+  user: (user) => `#/tasks?user_id=${segment(user)}`,
 };
 
 const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 /** Return the sentence of a reason as texts and links. */
-function sentence(reason) {
-  const named = Object.entries(PLACES).filter(([kind]) => typeof reason[kind] === "string" && reason[kind]);
-  const text = reason.text.replace(MOMENT, (at) => fullTime(at));
-  if (!named.length) return [text];
-  const pattern = new RegExp(named.map(([kind]) => `(?<=\\b${kind} )${literal(reason[kind])}(?![\\w-])`).join("|"), "g");
+function sentence({ text, task, group, rule, key }) {
+  const limited = rule?.startsWith(OF_GROUP) ? rule.slice(OF_GROUP.length) : null;
+  const named = Object.entries({ task, group: group ?? limited, rule, key, user: key }).filter(([, value]) => value);
+  const patterns = [...named.map(([kind, value]) => `(?<=\\b(?<${kind}>${kind} ))${literal(value)}`), `(?<=\\b(?<other>task ))${ID}`];
+  const whole = text.replace(MOMENT, (at) => fullTime(at));
   const parts = [];
   let last = 0;
-  for (const found of text.matchAll(pattern)) {
-    const before = text.slice(0, found.index);
-    const [, place] = named.find(([kind]) => before.endsWith(`${kind} `) && reason[kind] === found[0]);
-    parts.push(text.slice(last, found.index), h("a", { href: place(found[0]) }, found[0]));
+  for (const found of whole.matchAll(new RegExp(`(?:${patterns.join("|")})(?![\\w-])`, "g"))) {
+    const [kind] = Object.entries(found.groups).find(([, word]) => word);
+    parts.push(whole.slice(last, found.index), h("a", { href: PLACES[kind === "other" ? "task" : kind](found[0]) }, found[0]));
     last = found.index + found[0].length;
   }
-  return [...parts, text.slice(last)];
+  return [...parts, whole.slice(last)];
 }
 
-/** Return one line for each reason. */
-export function whyLines(reasons) {
-  return reasons.map((reason) => h("li", { dataset: { code: reason.code } }, h("span", { class: "chip" }, WORDS[reason.code] ?? reason.code), h("span", {}, ...sentence(reason))));
+/** Return one line for each reason, and for each warning that is not among them. */
+export function whyLines({ reasons, warnings = [] }) {
+  const texts = new Set(reasons.map((reason) => reason.text));
+  return [...reasons, ...warnings.filter((warning) => !texts.has(warning.text))].map((reason) => h("li", { dataset: { code: reason.code } }, h("span", { class: "chip" }, WORDS[reason.code] ?? reason.code), h("span", {}, ...sentence(reason))));
 }

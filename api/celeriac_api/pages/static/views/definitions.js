@@ -256,7 +256,9 @@ function showOne(root, { id, ending }) {
     );
     const card = (title, ...content) => h("section", { class: "card" }, h("header", {}, h("h2", {}, title)), ...content);
     const fact = (name, value) => (value === null || value === undefined || value === "" ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+    const { warnings = [] } = item;
     main.replaceChildren(
+      ...warnings.map((warning) => h("p", { class: "notice warn", role: "status" }, `Its tasks would wait: ${warning.text}`)),
       card(
         "Instances",
         instances.items.length

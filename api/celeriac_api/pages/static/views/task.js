@@ -19,6 +19,13 @@ const EVENTS = 200;
 const AGAIN_MS = 3000;
 /** How often the page asks why a task waits (ms). */
 const WHY_MS = 5000;
+/** What became of another submission with the same key of `once`. */
+const CONFLICTS = {
+  return: "Stands for another submission",
+  reject: "Another submission was refused",
+  replace: "Replaced by another submission",
+  latest: "Another submission brought its payload",
+};
 /** How many of the tasks that it waits for are named. */
 const WAITS = 10;
 
@@ -44,8 +51,8 @@ export function show(root, { id, ending, me }) {
   let heard = false;
   let gone = false;
   let again = null;
-  /** Why it waits: the reasons of the API. */
-  let why = [];
+  /** Why it waits: an answer of the API, or null. */
+  let why = null;
 
   const badge = statusBadge("pending");
   badge.hidden = true;
@@ -215,7 +222,7 @@ export function show(root, { id, ending, me }) {
     setText(percent, known ? `${Number.isInteger(shown) ? shown : shown.toFixed(1)} %` : "–");
     setText(stage, [progress.stage, progress.message].filter(Boolean).join(" · "));
     // A task that has not begun has no progress to show, only a reason to wait.
-    const waits = why.length > 0 && !FINAL.includes(task.status) && task.status !== "processing";
+    const waits = why !== null && why.reasons.length > 0 && !FINAL.includes(task.status) && task.status !== "processing";
     whyBox.hidden = !waits;
     progressLine.hidden = meter.hidden = waits && !known;
     setBar(meter, shown, task.status);
@@ -295,7 +302,7 @@ export function show(root, { id, ending, me }) {
       failed: "Failed",
       cancelled: "Cancelled",
     };
-    const shown = events.length > EVENTS ? events.filter((event, i) => event.kind === "status" || i > events.length - EVENTS) : events;
+    const shown = events.length > EVENTS ? events.filter((event, i) => event.kind !== "progress" || i > events.length - EVENTS) : events;
     timeline.replaceChildren(
       ...shown
         .slice(-EVENTS)
@@ -309,6 +316,14 @@ export function show(root, { id, ending, me }) {
                 h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
                 event.error ? h("p", {}, event.error.message.slice(0, 400)) : event.worker ? h("p", { class: "mono" }, event.worker) : null,
                 event.replaced_by ? h("p", {}, "Replaced by ", h("span", { class: "mono" }, event.replaced_by)) : null,
+              )
+            : event.kind === "deduplicated"
+            ? h(
+                "li",
+                { dataset: { kind: "deduplicated" } },
+                h("span", {}, event.on_conflict === "latest" && event.next ? "Another submission runs after it" : (CONFLICTS[event.on_conflict] ?? CONFLICTS.return)),
+                h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
+                event.next ? h("p", {}, h("a", { class: "mono", href: `#/tasks/${segment(event.next)}`, title: event.next }, shortId(event.next))) : null,
               )
             : h(
                 "li",
@@ -334,10 +349,10 @@ export function show(root, { id, ending, me }) {
   async function loadWhy() {
     const waits = task && task.status !== "processing" && !FINAL.includes(task.status);
     const asked = waits ? await get(`${path}/why`) : null;
-    const told = asked && asked.status === task.status ? asked.reasons : [];
+    const told = asked && asked.status === task.status ? asked : null;
     if (JSON.stringify(told) === JSON.stringify(why)) return;
     why = told;
-    whyList.replaceChildren(...whyLines(why));
+    if (why !== null) whyList.replaceChildren(...whyLines(why));
     drawProgress(task.progress);
   }
   const loadSoon = throttle(() => load().catch(complain), 400);
