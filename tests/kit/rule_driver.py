@@ -32,24 +32,24 @@ FAR_MS = 4_000_000_000_000
 RULES: dict[str, tuple[LimitRule, ...]] = {
     group_rule("g"): tuple(
         LimitRule(group_rule("g"), group="g", max_running=most, rate=rate)
-        for most, rate in [(4, None), (2, None), (1, None), (3, StartRate.parse("300/s"))]
+        for most, rate in [(4, None), (2, None), (1, None), (3, StartRate.parse("40/s"))]
     ),
     "fair": (
         LimitRule("fair", group="g", by=By.KEY, fair=True, max_running=2),
         LimitRule("fair", group="g", by=By.KEY, fair=True),
-        LimitRule("fair", group="g", by=By.KEY, fair=True, max_running=1, rate=StartRate.parse("200/s")),
+        LimitRule("fair", group="g", by=By.KEY, fair=True, max_running=1, rate=StartRate.parse("20/s")),
         LimitRule("fair", group="g", by=By.USER, fair=True, max_running=2),
     ),
     "of-type": (
         LimitRule("of-type", type="x", by=By.USER, max_running=2),
         LimitRule("of-type", type="x", by=By.ALL, max_running=3),
-        LimitRule("of-type", type="x", by=By.USER, max_running=1, rate=StartRate.parse("100/s")),
+        LimitRule("of-type", type="x", by=By.USER, max_running=1, rate=StartRate.parse("20/s")),
     ),
     "order": (
         LimitRule("order", type="x", by=By.KEY, ordered=True),
         LimitRule("order", group="g", by=By.KEY, ordered=True),
         LimitRule("order", group="g", by=By.KEY, max_running=2),
-        LimitRule("order", group="g", type="y", by=By.KEY, ordered=True, rate=StartRate.parse("200/s")),
+        LimitRule("order", group="g", type="y", by=By.KEY, ordered=True, rate=StartRate.parse("30/s")),
         LimitRule("order", group="g", by=By.USER, ordered=True, max_running=3),
     ),
 }
@@ -79,6 +79,8 @@ class Known:
     since: int
     #: Whether it has started and neither ended nor been suspended.
     begun: bool = False
+    #: The step in which its last attempt failed.
+    failed: int = 0
 
 
 @dataclass
@@ -161,7 +163,10 @@ class RuleDriver:
                 if t["status"] == "PROCESSING":
                     running[rule.name][bucket] += 1
                     permits[rule.name].add(f"{bucket}\n{task_id}")
-                elif t["queue"] not in seen.unsettled and t["status"] == "PENDING":
+                elif t["status"] == "RETRYING" and self.known[task_id].failed <= self.set_at[rule.name]:
+                    # The rule sees it when it comes to wait.
+                    pass
+                elif t["queue"] not in seen.unsettled:
                     queued[rule.name].add(f"{bucket}\n{task_id}")
         for group in GROUPS:
             assert set(seen.sets[keys.running(group)]) == {
@@ -172,8 +177,13 @@ class RuleDriver:
                 assert set(seen.sets[keys.permits(rule.name)]) == permits[rule.name], (
                     f"permits of {rule.name} are its claims"
                 )
-                assert queued[rule.name] <= set(seen.sets[keys.queued(rule.name)]), (
-                    f"all that waits under {rule.name} counts"
+                noted = set(seen.sets[keys.queued(rule.name)])
+                assert queued[rule.name] <= noted, f"all that waits under {rule.name} counts"
+                for member in noted - queued[rule.name]:
+                    assert self._is_of(rule, member, "PENDING", "RETRYING"), f"{member!r} waits under {rule}"
+            for member in seen.sets[keys.holders(rule.name)]:
+                assert self._is_of(rule, member, "PENDING", "RETRYING", "PROCESSING", "SCHEDULED"), (
+                    f"a turn: {member!r}"
                 )
             allowed = self.allowed[rule.name]
             for bucket, number in running[rule.name].items():
@@ -183,8 +193,20 @@ class RuleDriver:
                     assert number <= allowed[bucket], f"{number} of {bucket!r} run under {rule}"
         self._check_waiting(seen, running)
 
+    def _is_of(self, rule: LimitRule, member: str, *statuses: str) -> bool:
+        """Return whether a member of one of a rule's sets is a task that the rule covers, of one of these statuses."""
+        bucket, task_id = member.split("\n")
+        t = self.seen.tasks.get(task_id)
+        return t is not None and t["status"] in statuses and (rule, bucket) in self.covers(t)
+
     def _check_waiting(self, seen: Seen, running: dict[str, Counter[str]]) -> None:
         parked = {member: name for name in ("", *RULES) for member in seen.sets[keys.parked(name)]}
+        for group in GROUPS:
+            for place in (keys.waiting(group), keys.remote(group), keys.remote_parked(group)):
+                gone = [i for i in seen.sets[place] if seen.tasks.get(i, {}).get("status") != "PENDING"]
+                assert not gone, f"{gone} do not wait and are in {place}"
+            twice = seen.sets[keys.remote(group)].keys() & seen.sets[keys.remote_parked(group)].keys()
+            assert not twice, f"{twice} are held and not held"
         for task_id, t in seen.having("PENDING"):
             name, _, member = (t["parked"] or "").partition("\n")
             held = bool(member) and member in seen.sets[keys.parked(name)]
@@ -217,6 +239,12 @@ class RuleDriver:
         if name not in self.rules:
             return False
         rule = self.rules[name]
+        # Those of the bucket that went on to wait for all of the group, where the next one waits for them.
+        moved = sum(
+            (rule, bucket) in self.covers(one) and _is_of_all(self.rules, one["parked"]) and one["queue"] == t["queue"]
+            for _, one in seen.having("PENDING")
+            if one["parked"]
+        )
         kind = "r" if t["delivery"] == "remote" else "c"
         out = keys.out(name)
         if rule.ordered:
@@ -227,14 +255,14 @@ class RuleDriver:
             ahead = seen.starting(out, f"{bucket}\n\n")
         elif rule.fair:
             step = (9 - int(t["priority"] or 0)) // 3 * 3
-            if seen.starting(out, f"{bucket}\n{kind}\n{step}\n"):
+            if moved or seen.starting(out, f"{bucket}\n{kind}\n{step}\n"):
                 return True
             ahead = seen.starting(out, f"{bucket}\n{kind}\n")
         else:
             ahead = seen.starting(out, f"{bucket}\n{t['queue']}\n{kind}\n")
-        if rule.max_running is not None and running[name][bucket] + len(ahead) >= rule.max_running:
+        if rule.max_running is not None and running[name][bucket] + len(ahead) + moved >= rule.max_running:
             return True
-        return rule.rate is not None and (due or bool(ahead))
+        return rule.rate is not None and (due or bool(ahead) or moved > 0)
 
     # --- steps
 
@@ -266,6 +294,9 @@ class RuleDriver:
             for group in GROUPS:
                 await self.store.resume(group)
             await self.store.carry_on()
+            for name in (keys.LIMITS_DUE, *map(keys.rates, self.rules)):
+                for member in self.client.zrangebyscore(name, 1, "+inf"):
+                    self.client.zadd(name, {member: 1})
             self._make_due(self.client.zrange(keys.DELAYED, 0, -1))
             await self.store.promote()
             for task_id, _ in self.seen.having("WAITING"):
@@ -382,6 +413,7 @@ class RuleDriver:
     async def fail(self) -> None:
         """An attempt fails; another one may follow, at once or later."""
         if claim := self._claim_of():
+            self.known[claim.task_id].failed = self.steps
             retryable = self.chance.random() < 0.8
             await self.store.fail(claim, Failure("x", "x", retryable), self.chance.choice((0, 3_600_000)))
 
@@ -528,6 +560,12 @@ class RuleDriver:
             except IllegalTransitionError:
                 return
             self._comes(task_id)
+
+
+def _is_of_all(rules: dict[str, LimitRule], parked: str) -> bool:
+    """Return whether what holds a task back holds all of a group back."""
+    name, bucket, *_ = parked.split("\n")
+    return bucket.endswith("\x1f") if name == "" else name in rules and _whole(rules[name])
 
 
 def _whole(rule: LimitRule) -> bool:

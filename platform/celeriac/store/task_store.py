@@ -605,6 +605,13 @@ class TaskStore(StoreReader):
                 total += sent
         return total
 
+    async def mend_rules(self, names: Sequence[str], most: int = 20) -> int:
+        """Look at some of what these rules know of tasks, and forget what is not so; returns how much that was.
+
+        A foreign program may have deleted a record. `most` members of each set are looked at, by chance.
+        """
+        return int(await self._one("mend_rules", most, *names))
+
     async def watch_external(self, limit: int, offset: int) -> tuple[int, int]:
         """Apply what external processors wrote into records; returns (changes seen, tasks watched).
 

@@ -322,23 +322,19 @@ do
   -- Parked tasks that one call looks at, at most; promote.lua goes on where there are more.
   local MOST_LET_GO = 500
 
-  -- Tell the executors of parked tasks that there is room for them. `records`: FIELDS_OF_A_HINT and FIELDS_OF_A_LIMIT, in order.
-  -- `last`: they go after all that is in the queue.
-  local function send_out(records, last)
-    for n = 1, #records do
-      -- Backwards: what is put in front last is taken first.
-      local t = records[last and n or #records + 1 - n]
-      if t.delivery == 'remote' then
-        local score = redis.call('ZSCORE', key.remote_parked(t.queue), t.id)
-        redis.call('ZREM', key.remote_parked(t.queue), t.id)
-        if last or not score then score = waiting_score(tonumber(t.priority or 0) or 0, false, take_seq(1)) end
-        redis.call('ZADD', key.remote(t.queue), score, t.id)
-        wake(t.queue)
-      else
-        redis.call('HSET', key.task(t.id), 'hinted_ms', now)
-        redis.call('HINCRBY', key.task(t.id), 'hints', 1)
-        hint(t, not last, take_seq(1))
-      end
+  -- Tell the executors of a parked task that there is room for it. `last`: it goes after all that is in the queue. `t`: FIELDS_OF_A_HINT
+  -- and FIELDS_OF_A_LIMIT
+  local function send_out(t, last)
+    if t.delivery == 'remote' then
+      local score = redis.call('ZSCORE', key.remote_parked(t.queue), t.id)
+      redis.call('ZREM', key.remote_parked(t.queue), t.id)
+      if last or not score then score = waiting_score(tonumber(t.priority or 0) or 0, false, take_seq(1)) end
+      redis.call('ZADD', key.remote(t.queue), score, t.id)
+      wake(t.queue)
+    else
+      redis.call('HSET', key.task(t.id), 'hinted_ms', now)
+      redis.call('HINCRBY', key.task(t.id), 'hints', 1)
+      hint(t, not last, take_seq(1))
     end
   end
 
@@ -375,10 +371,14 @@ do
     end
   end
 
-  -- Let go on up to `most` tasks that are parked in a lane of a bucket, as far as there is room. Returns how many it looked at.
+  -- Whether a rule, or what closed a bucket, holds back all tasks of a group alike.
+  local function is_of_all(rule, bucket) return rule.whole or (rule.name == '' and string.sub(bucket, -1) == '\31') end
+
+  -- Let go on up to `most` tasks that are parked in a lane of a bucket, as far as there is room. One that goes on to wait for all of its
+  -- group counts as one: the next one comes when it starts or leaves, so that few move at once. Returns how many it looked at.
   local function let_lane_go(rule, bucket, lane, most, budget)
-    local parked, looked, going = key.parked(rule.name), 0, {}
-    while #going < most and looked < budget do
+    local parked, looked, going, has_turn, moved = key.parked(rule.name), 0, {}, {}, 0
+    while #going + moved < most and looked < budget do
       local found, level, turn, last = next_in(rule, bucket, lane)
       if not found then break end
       looked = looked + 1
@@ -391,15 +391,29 @@ do
       if level then note_turn(rule, level, turn, last) end
       if obstacle then
         park(t, obstacle, covered, score)
+        if is_of_all(obstacle[1], obstacle[2]) then moved = moved + 1 end
+        -- The next ones of its buckets have waited for it.
+        if is_of_all(rule, bucket) then
+          for _, pair in ipairs(covered) do
+            if not is_of_all(pair[1], pair[2]) then vacate({pair}) end
+          end
+        end
       elseif covered then
         redis.call('HDEL', key.task(t.id), 'parked')
         if t.delivery == 'remote' or not held_back(t.queue, score) then
           note_out(t, covered)
           going[#going + 1] = t
+          for _, pair in ipairs(covered) do has_turn[t] = has_turn[t] or pair[1].fair end
         end
       end
     end
-    send_out(going, rule.fair)
+    -- Where keys take turns, the queue itself is the turn. Else backwards: what is put in front last is taken first.
+    for n = 1, #going do
+      if has_turn[going[n]] then send_out(going[n], true) end
+    end
+    for n = #going, 1, -1 do
+      if not has_turn[going[n]] then send_out(going[n], false) end
+    end
     return looked
   end
 
@@ -419,12 +433,25 @@ do
     end
   end
 
+  -- What holds more tasks back comes first: a place in the group is not for the next one of the key that left it, but for the one that
+  -- has waited for it.
+  local function rank_of(rule) return rule.whole and 0 or rule.by == 'all' and 1 or rule.fair and 3 or 2 end
+
   function let_others_go()
-    if next(left_here) == nil then return end
-    local left = left_here
-    left_here = {}
-    for _, one in pairs(left) do
-      if redis.call('EXISTS', key.parked(one[1].name)) == 1 then let_go(unpack(one)) end
+    while next(left_here) ~= nil do
+      local left = {}
+      for place, one in pairs(left_here) do
+        one.place = place
+        left[#left + 1] = one
+      end
+      left_here = {}
+      table.sort(left, function(a, b)
+        local first, second = rank_of(a[1]), rank_of(b[1])
+        return first < second or (first == second and a.place < b.place)
+      end)
+      for _, one in ipairs(left) do
+        if redis.call('EXISTS', key.parked(one[1].name)) == 1 then let_go(unpack(one)) end
+      end
     end
   end
 end

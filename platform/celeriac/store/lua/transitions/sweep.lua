@@ -8,7 +8,7 @@
 -- A group that is forgotten is in the index again with the next task: submit.lua and enqueue put it there whenever
 -- nothing waits in it, and only then it can be forgotten.
 --
--- What a rule has parked has no message, so none of it is lost.
+-- What a rule has parked has no message, so none of it is lost. But what no rule holds, though it is noted so, goes on.
 --
 -- ARGV[4] group (text)   ARGV[5] grace (ms)   ARGV[6] most messages to send in this call, per priority (count)
 -- ARGV[7] '' if Redis is the broker; for another broker '1' if it has no message left for this group, else '0'
@@ -23,6 +23,21 @@ local sent = {}
 if paused[group] or redis.call('HEXISTS', key.resuming, group) == 1 then
   redis.call('HDEL', key.group(group), 'idle_ms')
   return sent
+end
+-- Some of each, by chance: a foreign program may have deleted a record.
+for _, id in ipairs(redis.call('ZRANDMEMBER', key.running(group), 20)) do
+  if not read(id, {'status'}).status then redis.call('ZREM', key.running(group), id) end
+end
+for _, id in ipairs(redis.call('ZRANDMEMBER', key.remote_parked(group), 20)) do
+  local status = read(id, {'status'}).status
+  if status ~= 'PENDING' then
+    redis.call('ZREM', key.remote_parked(group), id)
+  elseif not is_parked(id) then
+    -- A claim asks its rules.
+    redis.call('ZADD', key.remote(group), redis.call('ZSCORE', key.remote_parked(group), id), id)
+    redis.call('ZREM', key.remote_parked(group), id)
+    wake(group)
+  end
 end
 local broker_empty = other_broker == '1' and redis.call('LLEN', key.outbox) == 0
 
