@@ -205,8 +205,12 @@ export function show(root, { ending }) {
   }
 
   async function loadRules() {
-    // Who may not read the rules sees the groups without them.
-    const { items } = await get("limits").catch(() => ({ items: [] }));
+    // Without an answer, what is shown stays.
+    const items = await get("limits").then(
+      (answer) => answer.items,
+      () => null,
+    );
+    if (items === null) return;
     rules = {};
     for (const rule of items) if (rule.group && rule.name !== `group:${rule.group}`) (rules[rule.group] ??= []).push(rule);
     draw(shown);
