@@ -233,6 +233,7 @@ async def test_prometheus_reads_all_and_the_dashboards_queries_have_answers(
     deployment: Deployment, client: httpx.AsyncClient
 ) -> None:
     await ended(client, await submit(client, 3))
+    deployment.run("limits", "set", "wide", "--group", "media", "--max-running", "1000")
     async with httpx.AsyncClient(
         timeout=60, base_url=f"http://127.0.0.1:{deployment.topology.port('prometheus')}"
     ) as prometheus:
@@ -254,7 +255,8 @@ async def test_prometheus_reads_all_and_the_dashboards_queries_have_answers(
             return list(answer["data"]["result"])
 
         async def counted() -> bool:
-            return bool(await query('celeriac_tasks_finished_total{group="media"}'))
+            ended_and_limited = ('celeriac_tasks_finished_total{group="media"}', 'celeriac_limit_running{limit="wide"}')
+            return all([await query(text) for text in ended_and_limited])
 
         await eventually(counted, because="a scrape after the task's end")
         dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "celeriac.json").read_text())

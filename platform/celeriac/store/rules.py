@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from heapq import nsmallest
 from typing import Final
 
 from celeriac.limits.rules import By, KeyCount, LimitRule, RuleState, SortKeys
@@ -47,34 +48,33 @@ async def read_first_states(store: StoreReader, most: int) -> tuple[list[RuleSta
 async def read_keys(store: StoreReader, rule: LimitRule, *, sort: SortKeys, limit: int) -> list[KeyCount]:
     """Return the keys (or users) of which most tasks wait or run under a rule, the largest first; equals by name.
 
-    It looks at all keys that have tasks, some hundred in each round trip: they may change meanwhile.
+    It looks at all keys that have tasks, some hundred in each round trip, and keeps the largest: they may change
+    meanwhile.
     """
     if rule.by is By.ALL:
         (state,) = await read_states(store, [rule])
         return [KeyCount(None, state.waiting, state.running)]
-    counted: dict[str, KeyCount] = {}
-    for index in (keys.queued(rule.name), keys.permits(rule.name)):
+    largest: list[KeyCount] = []
+    async for counted in _pages_of_keys(store, rule):
+        # A key with waiting and running tasks is counted twice: the later count is the newer one.
+        known = {one.key: one for one in (*largest, *counted)}
+        largest = nsmallest(limit, known.values(), key=lambda one: (-getattr(one, sort.value), one.key))
+    return largest
+
+
+async def _pages_of_keys(store: StoreReader, rule: LimitRule) -> AsyncGenerator[list[KeyCount]]:
+    """Yield the keys that have waiting tasks, and then those that have running ones."""
+    queued, permits = keys.queued(rule.name), keys.permits(rule.name)
+    source = script("rule_keys").source
+    for index in (queued, permits):
         after = ""
         while True:
-            (found,) = await store.read(
-                (
-                    "EVAL",
-                    script("rule_keys").source,
-                    3,
-                    index,
-                    keys.queued(rule.name),
-                    keys.permits(rule.name),
-                    after,
-                    _AT_ONCE,
-                )
-            )
-            for key, waiting, running in zip(found[::3], found[1::3], found[2::3], strict=True):
-                counted[key] = KeyCount(key, int(waiting), int(running))
+            (found,) = await store.read(("EVAL", source, 3, index, queued, permits, after, _AT_ONCE))
+            counted = zip(found[::3], found[1::3], found[2::3], strict=True)
+            yield [KeyCount(key, int(waiting), int(running)) for key, waiting, running in counted]
             if len(found) < 3 * _AT_ONCE:
                 break
             after = str(found[-3])
-    ordered = sorted(counted.values(), key=lambda one: (-getattr(one, sort.value), one.key or ""))
-    return ordered[:limit]
 
 
 def _indexes(rule: LimitRule) -> list[str]:

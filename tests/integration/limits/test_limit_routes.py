@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,28 @@ async def test_a_rule_counts_what_it_covers_and_its_keys(http: httpx.AsyncClient
     # A rule that counts all together has one entry.
     await http.put(f"{PATH}/all", json={"group": "mail", "max_running": 10})
     assert (await http.get(f"{PATH}/all/keys")).json() == {"items": [{"key": None, "waiting": 5, "running": 1}]}
+
+
+async def test_the_largest_of_very_many_keys_are_found(http: httpx.AsyncClient, store: TaskStore) -> None:
+    await http.put(f"{PATH}/customers", json={"group": "mail", "by": "key", "max_running": 2})
+    names = [f"c{n:04}" for n in range(1203)]
+    several = {"c0007": 3, "c0500": 2, "c0999": 4, "c1202": 5}
+    tasks = [(f"{name}-{n}", name) for name in names for n in range(several.get(name, 1))]
+    for begin in range(0, len(tasks), 500):
+        await asyncio.gather(*(submit(store, *task) for task in tasks[begin : begin + 500]))
+    await claim(store, "c0000-0")
+    await claim(store, "c1202-0")
+    await claim(store, "c1202-1")
+
+    async def largest(sort: str) -> list[tuple[str, int, int]]:
+        answer = await http.get(f"{PATH}/customers/keys", params={"sort": sort, "limit": 5})
+        return [(one["key"], one["waiting"], one["running"]) for one in answer.json()["items"]]
+
+    waiting = [("c0999", 4, 0), ("c0007", 3, 0), ("c1202", 3, 2), ("c0500", 2, 0), ("c0001", 1, 0)]
+    assert await largest("waiting") == waiting
+    assert await largest("running") == [("c1202", 3, 2), ("c0000", 0, 1), *((f"c000{n}", 1, 0) for n in (1, 2, 3))]
+    all_of_them = (await http.get(f"{PATH}/customers/keys", params={"limit": 1000})).json()["items"]
+    assert len({one["key"] for one in all_of_them}) == 1000
 
 
 async def test_a_changed_rule_applies_to_the_next_start(http: httpx.AsyncClient, store: TaskStore) -> None:
