@@ -48,33 +48,36 @@ async def read_first_states(store: StoreReader, most: int) -> tuple[list[RuleSta
 async def read_keys(store: StoreReader, rule: LimitRule, *, sort: SortKeys, limit: int) -> list[KeyCount]:
     """Return the keys (or users) of which most tasks wait or run under a rule, the largest first; equals by name.
 
-    It looks at all keys that have tasks, some hundred in each round trip, and keeps the largest: they may change
-    meanwhile.
+    It looks at all keys that have such tasks, some hundred in each round trip, and keeps the largest: they may change
+    meanwhile. A key costs the store about 10 µs.
     """
     if rule.by is By.ALL:
         (state,) = await read_states(store, [rule])
         return [KeyCount(None, state.waiting, state.running)]
+    queued, permits = keys.queued(rule.name), keys.permits(rule.name)
     largest: list[KeyCount] = []
-    async for counted in _pages_of_keys(store, rule):
-        # A key with waiting and running tasks is counted twice: the later count is the newer one.
-        known = {one.key: one for one in (*largest, *counted)}
-        largest = nsmallest(limit, known.values(), key=lambda one: (-getattr(one, sort.value), one.key))
+    for index in (queued, permits) if sort is SortKeys.WAITING else (permits, queued):
+        if len(largest) == limit:
+            break  # the others have none of what is sorted by
+        async for counted in _pages_of_keys(store, rule, index):
+            # A key with waiting and running tasks is counted twice: the later count is the newer one.
+            known = {one.key: one for one in (*largest, *counted)}
+            largest = nsmallest(limit, known.values(), key=lambda one: (-getattr(one, sort.value), one.key))
     return largest
 
 
-async def _pages_of_keys(store: StoreReader, rule: LimitRule) -> AsyncGenerator[list[KeyCount]]:
-    """Yield the keys that have waiting tasks, and then those that have running ones."""
-    queued, permits = keys.queued(rule.name), keys.permits(rule.name)
-    source = script("rule_keys").source
-    for index in (queued, permits):
-        after = ""
-        while True:
-            (found,) = await store.read(("EVAL", source, 3, index, queued, permits, after, _AT_ONCE))
-            counted = zip(found[::3], found[1::3], found[2::3], strict=True)
-            yield [KeyCount(key, int(waiting), int(running)) for key, waiting, running in counted]
-            if len(found) < 3 * _AT_ONCE:
-                break
-            after = str(found[-3])
+async def _pages_of_keys(store: StoreReader, rule: LimitRule, index: str) -> AsyncGenerator[list[KeyCount]]:
+    """Yield the keys that have tasks in an index, with what waits and runs of them."""
+    source, after = script("rule_keys").source, ""
+    while True:
+        (found,) = await store.read(
+            ("EVAL", source, 3, index, keys.queued(rule.name), keys.permits(rule.name), after, _AT_ONCE)
+        )
+        counted = zip(found[::3], found[1::3], found[2::3], strict=True)
+        yield [KeyCount(key, int(waiting), int(running)) for key, waiting, running in counted]
+        if len(found) < 3 * _AT_ONCE:
+            return
+        after = str(found[-3])
 
 
 def _indexes(rule: LimitRule) -> list[str]:
