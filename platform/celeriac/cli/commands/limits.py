@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Final
 
 import typer
@@ -85,7 +86,7 @@ def set_limit(
             autocompletion=completing.task_types,
         ),
     ] = None,
-    by: Annotated[By, typer.Option(help="What it counts separately; `all`: nothing.")] = By.ALL,
+    by: Annotated[By, typer.Option(metavar="all|key|user", help="What it counts separately; `all`: nothing.")] = By.ALL,
     max_running: Annotated[int | None, typer.Option(metavar="N", help="How many tasks may run at once.")] = None,
     rate: Annotated[
         str | None, typer.Option(metavar="RATE", help="How many may start per time: 5/s, 100/m, 10/h or 1/d.")
@@ -129,13 +130,15 @@ def set_limit(
     if as_json:
         print_json(limit)
     else:
-        print_line(f"{name} is set: {_sentence(limit)}; `celeriac limits delete {name}` deletes it")
+        print_line(f"{name} is set for {_sentence(limit)}; `celeriac limits delete {quote(name)}` deletes it")
 
 
 def show(
     there: Destination,
     name: _Name,
-    sort: Annotated[SortKeys, typer.Option(help="What the keys have most of.")] = SortKeys.WAITING,
+    sort: Annotated[
+        SortKeys, typer.Option(metavar="waiting|running", help="What the keys have most of.")
+    ] = SortKeys.WAITING,
     limit: Annotated[int, typer.Option(metavar="N", help="Most keys to show.", min=1, max=1000)] = 10,
     as_json: Json = False,
 ) -> None:
@@ -177,7 +180,7 @@ def delete(there: Destination, name: _Name) -> None:
 
 
 def _print_limit(limit: Record) -> None:
-    print_line(f"{printable(limit['name'])}: {_sentence(limit)}")
+    print_line(f"covers   {_sentence(limit)}")
     print_line(f"since    {local(limit['at'])}")
     if limit["note"]:
         print_line(f"note     {printable(limit['note'])}")
@@ -186,8 +189,8 @@ def _print_limit(limit: Record) -> None:
 
 
 def _sentence(limit: Record) -> str:
-    each = "" if limit["by"] == By.ALL else f" for each {limit['by']}"
-    return f"{_limits(limit)}{each} in {printable(_covers(limit))}"
+    each = "" if limit["by"] == By.ALL else f", each {limit['by']}"
+    return f"{printable(_covers(limit))}{each}: {_limits(limit)}"
 
 
 def _covers(limit: Record) -> str:
