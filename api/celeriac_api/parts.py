@@ -143,7 +143,7 @@ async def running_parts(
         await store.name_in_counts(types={*settings.types, *(task_type.name for task_type in registry)})
         files = Files(store=store, settings=settings)
         stack.push_async_callback(files.stop)
-        tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files})
+        tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files}, warns=True)
         hub = await _started(stack, LiveHub(store=store))
         gateway = Gateway(
             store=store,

@@ -374,6 +374,15 @@ class Amendment:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that a task waits for, or a warning of one. `facts` are JSON-ready; each code has its own."""
+
+    code: str
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """The answer to a submission; `created` is false if the idempotency key or the id was known already.
 
@@ -386,6 +395,8 @@ class Submitted:
     created: bool
     deduplicated: bool = False
     debounced: bool = False
+    #: Why it may wait for long: no worker takes it, as it is now.
+    warnings: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from celeriac.schedules.definition import DefinitionStatus, FiringState, Overlap, TaskTriggerType
 from celeriac.schedules.times.backlog import Misfire
 from celeriac_api.openapi.problem_examples import DEFINITION_ID, TASK_ID
-from celeriac_api.openapi.schemas import TaskError, WireStatus
+from celeriac_api.openapi.schemas import TaskError, Warnings, WireStatus
 
 _SLOT: Final = "2030-01-31T07:00:00.000Z"
 _ENDED: Final = "2030-01-31T07:00:02.120Z"
@@ -151,6 +151,7 @@ class DefinitionRecord(BaseModel):
     created_at: str
     updated_at: str
     ended_at: str | None
+    warnings: Warnings = None
 
 
 class ComingFiring(BaseModel):

@@ -32,6 +32,24 @@ _WAIT: dict[str, Any] = {
 _STEP: dict[str, Any] = {"name": "charge", "started_at": _THEN, "finished_at": _THEN, "size": 4, "result": 4711}
 
 
+class WaitReason(BaseModel):
+    """One thing that a task waits for, with the facts that belong to its code."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: Annotated[
+        str,
+        Field(
+            description="`scheduled`, `retry` and `sleeping` with `until`; `position` with `group`, `position` (1 is "
+            "next) and `ahead`; `limit` with `rule`, `key`, and `running` and `max_running`, or `rate` and `until`; "
+            "`paused` with `group`, `note` and `since`; `no_worker` with `group` and `type`; `dependency` with "
+            "`task`, `node` and `status`; `signal` with `signal`, `title`, `since`, `expires_at` and `users`. "
+            "There will be more."
+        ),
+    ]
+    text: Annotated[str, Field(description="The same, for people.")]
+
+
 class TaskStatus(BaseModel):
     """A task and its status."""
 
@@ -41,11 +59,24 @@ class TaskStatus(BaseModel):
     status: WireStatus
 
 
+#: What is said of a task that no worker takes, in the form of a reason why it waits.
+Warnings = Annotated[
+    list[WaitReason] | None,
+    Field(description="Only there if no living worker takes such tasks, as it is now: `no_worker`."),
+]
+
+
+class AcceptedTask(TaskStatus):
+    """A task that was submitted, and its status."""
+
+    warnings: Warnings = None
+
+
 DEDUPLICATED = Field(description="True if no task was made, because this one holds the key of `once`; else absent.")
 DEBOUNCED = Field(description="True if no task was made, because the call moved this one; else absent.")
 
 
-class KnownTask(TaskStatus):
+class KnownTask(AcceptedTask):
     """A task that was there before the submission that is answered with it."""
 
     model_config = _examples({"task_id": _ID, "status": "pending", "deduplicated": True})
@@ -180,23 +211,6 @@ class TaskRecord(RunningTask):
     ]
 
 
-class WaitReason(BaseModel):
-    """One thing that a task waits for, with the facts that belong to its code."""
-
-    model_config = ConfigDict(extra="allow")
-
-    code: Annotated[
-        str,
-        Field(
-            description="`scheduled` and `retry` with `until`; `position` with `group`, `position` (1 is next) and "
-            "`ahead`; `limit` with `rule`, `key`, and `running` and `max_running`, or `rate` and `until`; `paused` "
-            "with `group`, `note` and `since`; `no_worker` with `group` and `type`; `dependency` with `task`, `node` "
-            "and `status`. There will be more."
-        ),
-    ]
-    text: Annotated[str, Field(description="The same, for people.")]
-
-
 class TaskWhy(BaseModel):
     """Why a task waits."""
 
@@ -217,6 +231,7 @@ class TaskWhy(BaseModel):
 
     status: str
     reasons: Annotated[list[WaitReason], Field(description="What holds it up first; empty if it runs or has ended.")]
+    warnings: Warnings = None
 
 
 class ListedTask(TaskRecord):
@@ -722,6 +737,7 @@ class BatchResults(BaseModel):
         BatchResult | None,
         Field(description="The outcome of `then`, if the batch has it; `null` if no task was accepted."),
     ] = None
+    warnings: Warnings = None
 
 
 _FILE: dict[str, Any] = {

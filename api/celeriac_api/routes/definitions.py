@@ -147,7 +147,7 @@ async def create_definition(request: Request, parts: PartsOf, key: _Key = None) 
         document = {**document, "user_id": caller.user_id}
     seen, created = await parts.schedules.create(document, actor=caller.name, key=key, maker=caller.group_maker)
     location = {"Location": f"{PATH}/{seen.definition.definition_id}"}
-    return json_response(_record(seen), 201 if created else 200, location)
+    return json_response(_record(seen, request), 201 if created else 200, location)
 
 
 @router.get(
@@ -241,7 +241,7 @@ async def read_definition(request: Request, task_def_id: DefinitionId, parts: Pa
     paused = seen.definition.status is DefinitionStatus.PAUSED
     return json_response(
         {
-            **_record(seen),
+            **_record(seen, request),
             "next_runs": [] if paused else preview_records(table, slots),
             "last_runs": [instance_record(task, task_def_id) for task in last],
         }
@@ -386,7 +386,9 @@ async def edit_definition(
         document = named_type(await schedules.definitions.get(task_def_id), document)
     document = await _confined(document, caller, parts)
     return json_response(
-        _record(await schedules.edit(task_def_id, document, actor=caller.name, rev=rev, maker=caller.group_maker))
+        _record(
+            await schedules.edit(task_def_id, document, actor=caller.name, rev=rev, maker=caller.group_maker), request
+        )
     )
 
 
@@ -406,7 +408,7 @@ async def _moved(request: Request, parts: Parts, definition_id: str, move: _Move
     schedules = await _owned(request, parts, definition_id)
     note = (await _read(request, MoveRequest)).note
     return json_response(
-        _record(await move(schedules, definition_id, actor=principal_in(request.scope).name, note=note))
+        _record(await move(schedules, definition_id, actor=principal_in(request.scope).name, note=note), request)
     )
 
 
@@ -427,8 +429,10 @@ async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chose
     return json_response({"items": [_record(seen) for seen in found], "next_cursor": following})
 
 
-def _record(seen: CurrentDefinition) -> dict[str, Any]:
-    return definition_record(seen.definition, seen.status)
+def _record(seen: CurrentDefinition, request: Request | None = None) -> dict[str, Any]:
+    # The routes below `/tasks` answer as they always did.
+    warnings = seen.warnings if request is not None and PATH in request.url.path else ()
+    return definition_record(seen.definition, seen.status, warnings)
 
 
 async def _document(request: Request) -> Any:

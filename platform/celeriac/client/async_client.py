@@ -19,11 +19,12 @@ from celeriac.client.http.calls import BULK, DEAD, GROUPS, STATS, TASKS, WAITS, 
 from celeriac.client.http.retrying import Retrying
 from celeriac.client.inputs import FilterOptions, filter_document, filter_query, new_task_of
 from celeriac.client.limits import AsyncClientLimits
-from celeriac.client.outputs import member, step_of, task_of, wait_of
+from celeriac.client.outputs import member, step_of, task_of, wait_of, why_of
 from celeriac.client.submit_many import Batches
 from celeriac.client.workflows import AsyncClientWorkflows
 from celeriac.model import GroupStats, Status, Task
 from celeriac.signals.records import TaskStep, Wait
+from celeriac.tasks.reasons import Why
 
 #: Records of one page of a listing.
 _RECORDS: Final = 200
@@ -125,6 +126,14 @@ class AsyncClient:
     ) -> AsyncGenerator[Task]:
         """Iterate over the tasks that failed for good, as `list` does."""
         return self._records(DEAD, chosen, sort, limit)
+
+    async def why(self, task_id: str) -> Why:
+        """Return why a task waits: `reasons` with `code`, `text` and `facts`, none if it runs or has ended.
+
+        `warnings` are there if it waits for something else now and no worker takes it, as it is now. Raises
+        `TaskNotFoundError`.
+        """
+        return why_of(await self._api.document(Call("GET", f"{task_path(task_id)}/why")))
 
     async def signal(self, task_id: str, name: str, value: Any = None) -> datetime:
         """Send a signal to a task that waits for it, or that will: any JSON value; returns when it was received.

@@ -17,6 +17,7 @@ from celeriac.client.charts import Chart
 from celeriac.client.inputs import FilterOptions
 from celeriac.model import GroupStats, Task
 from celeriac.signals.records import TaskStep, Wait
+from celeriac.tasks.reasons import Why
 
 T = TypeVar("T")
 
@@ -110,6 +111,14 @@ class Client:
     ) -> Iterator[Task]:
         """Iterate over the tasks that failed for good, as `list` does."""
         return self._each(self._client.dead(sort=sort, limit=limit, **chosen), "dead")
+
+    def why(self, task_id: str) -> Why:
+        """Return why a task waits: `reasons` with `code`, `text` and `facts`, none if it runs or has ended.
+
+        `warnings` are there if it waits for something else now and no worker takes it, as it is now. Raises
+        `TaskNotFoundError`.
+        """
+        return self._block(self._client.why(task_id), "why")
 
     def signal(self, task_id: str, name: str, value: Any = None) -> datetime:
         """Send a signal to a task that waits for it, or that will: any JSON value; returns when it was received.

@@ -37,6 +37,7 @@ from celeriac.errors import (
 )
 from celeriac.model import LogLine, Status, Task, Workflow
 from celeriac.signals.records import TaskStep, Wait, step_from_record, wait_from_record
+from celeriac.tasks.reasons import Why, why_from_record
 from celeriac.tasks.record import log_line_from_record, task_from_record
 from celeriac.workflows.record import workflow_from_record
 
@@ -76,6 +77,14 @@ def wait_of(document: Mapping[str, Any]) -> Wait:
     """Read a wait; raises `ApiError` if `document` is not one."""
     try:
         return wait_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def why_of(document: Mapping[str, Any]) -> Why:
+    """Read why a task waits; raises `ApiError` if `document` does not say it."""
+    try:
+        return why_from_record(document)
     except ValueError as exc:
         raise ApiError(str(exc), status=200, code="unreadable") from exc
 

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from celeriac.model import Task, rfc3339, utc_from_ms
+from celeriac.model import Reason, Task, rfc3339, utc_from_ms
 from celeriac.schedules.definition import Definition, DefinitionChange, DefinitionStatus, Firing, Spec
 from celeriac.schedules.times.timetable import Timetable
+from celeriac.tasks.reasons import reason_records
 from celeriac.tasks.record import error_record, plain_number
 from celeriac.tasks.secret_fields import masked
 
 
-def definition_record(definition: Definition, status: DefinitionStatus) -> dict[str, Any]:
-    """Return a definition; `status` is its present status."""
+def definition_record(
+    definition: Definition, status: DefinitionStatus, warnings: Sequence[Reason] = ()
+) -> dict[str, Any]:
+    """Return a definition; `status` is its present status. `warnings` are there if there are any."""
     spec = definition.spec
     outcome = None
     if definition.outcome_task_id is not None:
@@ -67,6 +70,7 @@ def definition_record(definition: Definition, status: DefinitionStatus) -> dict[
         "created_at": _moment(definition.created_ms),
         "updated_at": _moment(definition.updated_ms),
         "ended_at": _moment(definition.ended_ms),
+        **({"warnings": reason_records(warnings)} if warnings else {}),
     }
 
 

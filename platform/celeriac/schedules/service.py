@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
 from celeriac.history.history import History
-from celeriac.model import Status, Task, ms_from_utc
+from celeriac.model import Reason, Status, Task, ms_from_utc
 from celeriac.schedules import transitions
 from celeriac.schedules.definition import (
     Decision,
@@ -53,6 +53,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from celeriac.tasks.catalog import TypeLookup
+from celeriac.tasks.warnings import Warnings
 
 #: Longest preview (slots).
 MAX_PREVIEW: Final = 1000
@@ -73,6 +74,8 @@ class CurrentDefinition:
 
     definition: Definition
     status: DefinitionStatus
+    #: Why its tasks may wait for long: no worker takes them, as it is now. A list has no warnings.
+    warnings: tuple[Reason, ...] = ()
 
 
 class Schedules:
@@ -91,6 +94,7 @@ class Schedules:
         self.firings = FiringTable(self.definitions)
         self._submitter = FiringSubmitter(store=store, firings=self.firings, settings=settings)
         self._types = types
+        self._warnings = Warnings(store)
         self._clock: Clock = clock or (lambda: server_ms(store))
 
     # --- making and looking
@@ -141,11 +145,17 @@ class Schedules:
         definition = await self.definitions.get(definition_id)
         ids = [f.task_id for f in await self.definitions.open_firings([definition_id]) if f.state is FiringState.OPEN]
         if not ids:
-            return CurrentDefinition(definition, definition.status)
+            return CurrentDefinition(definition, definition.status, await self._warned(definition))
         going_on = await settle(self.store, self.firings, ids[:_SETTLED], await self._clock())
         if len(going_on) < len(ids):
             definition = await self.definitions.get(definition_id)
-        return CurrentDefinition(definition, _status_now(definition, going_on))
+        return CurrentDefinition(definition, _status_now(definition, going_on), await self._warned(definition))
+
+    async def _warned(self, definition: Definition) -> tuple[Reason, ...]:
+        run = definition.spec.run
+        if definition.status not in (DefinitionStatus.ACTIVE, DefinitionStatus.PAUSED) or run.get("awaits"):
+            return ()
+        return await self._warnings.of(definition.group, str(run["type"]), str(run["delivery"]))
 
     async def find(
         self, *, statuses: Sequence[DefinitionStatus] = (), limit: int, cursor: str | None = None, **chosen: Any

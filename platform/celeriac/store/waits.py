@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import TaskNotFoundError
 from celeriac.limits.rules import By, StartRate
-from celeriac.model import AwaitedSignal, AwaitedTime, Delivery, Dependency, Pause, Status, WorkerInfo
+from celeriac.model import AwaitedSignal, AwaitedTime, Delivery, Dependency, Pause, Status, WorkerInfo, utc_from_ms
 from celeriac.store import keys
-from celeriac.store.code import code_of, knowing
-from celeriac.store.reading import serving
 from celeriac.store.records import pause_from_json
+from celeriac.store.suspension import awaited_from, question_from
+from celeriac.store.takers import read_takers
 from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import status_of
 
+#: So often a task is looked at that waits for something which comes in the same moment.
+_LOOKS: Final = 5
 #: At most this many waiting tasks of a group are looked at.
 _LOOKED_AT: Final = 500
 
@@ -46,6 +49,27 @@ class FullRule:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSignal:
+    """A signal that a task waits for. `users` may send it besides the task's owner and admins."""
+
+    signal: str
+    title: str | None
+    since: datetime | None
+    expires_at: datetime | None
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDependency:
+    """The end of another task that a task waits for; `status` is None if that one has left the store."""
+
+    on: Dependency
+    status: Status | None
+    #: Its name in its workflow.
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waits:
     """What a task waits for. Everything but the workers and the parents is of one moment."""
 
@@ -62,13 +86,14 @@ class Waits:
     limits: tuple[FullRule, ...] = ()
     #: What has taken the place of the task and will end in it.
     replaced_by: str | None = None
+    #: Whether it needs no worker at all, such as a task of the type `wait`.
+    unattended: bool = False
     #: The workers that serve its group and take tasks of its delivery, and how many of them know its type.
     serving: int = 0
     knowing: int = 0
-    #: The ends of other tasks that it waits for, and what these tasks do now.
-    parents: tuple[tuple[Dependency, Status | None], ...] = ()
-    #: The signals and the times that it waits for.
-    signals: tuple[AwaitedSignal, ...] = ()
+    #: What it waits for, if it is WAITING: the ends of other tasks, signals, and times.
+    parents: tuple[OpenDependency, ...] = ()
+    signals: tuple[OpenSignal, ...] = ()
     times: tuple[AwaitedTime, ...] = ()
 
 
@@ -76,6 +101,14 @@ async def read_waits(store: TaskStore, task_id: str) -> Waits:
     """Return what a task waits for; raises `TaskNotFoundError`."""
     if keys.record_of_nobody(task_id):
         raise TaskNotFoundError(task_id)
+    for _ in range(_LOOKS):
+        waits = await _read_waits(store, task_id)
+        if waits.status is not Status.WAITING or waits.parents or waits.signals or waits.times:
+            break
+    return waits
+
+
+async def _read_waits(store: TaskStore, task_id: str) -> Waits:
     facts = await store.why(task_id)
     if not facts:
         raise TaskNotFoundError(task_id)
@@ -88,9 +121,12 @@ async def read_waits(store: TaskStore, task_id: str) -> Waits:
         "replaced_by": replaced_by or None,
     }
     waits = Waits(status_of(status), group, task_type, delivery, **known)  # type: ignore[arg-type]
-    if waits.status is Status.PENDING:
-        return await _with_workers(store, waits)
-    return await _with_parents(store, task_id, waits) if waits.status is Status.WAITING else waits
+    if waits.status is not Status.PENDING:
+        (unattended,) = await store.read(("HEXISTS", keys.task(task_id), "awaits"))
+        waits = replace(waits, unattended=bool(unattended))
+    if waits.status is Status.WAITING:
+        waits = await _with_conditions(store, task_id, waits)
+    return waits if waits.status.final or waits.status is Status.PROCESSING else await _with_workers(store, waits)
 
 
 def _full_rule(noted: Mapping[str, Any]) -> FullRule:
@@ -117,31 +153,39 @@ async def unknown_types(store: TaskStore, group: str, workers: Sequence[WorkerIn
     """
     (ids,) = await store.read(("ZRANGE", keys.waiting(group), 0, _LOOKED_AT - 1))
     found = await store.read_records(*(("HMGET", keys.task(task_id), "type", "delivery") for task_id in ids))
-    serve = takers("", serving(group, workers, await store.owners()))
-    codes = await code_of(store, serve)
+    takers = await read_takers(store, workers)
     counted = Counter(str(name) for name, delivery in found if name and delivery != Delivery.EXTERNAL)
-    return {name: count for name, count in counted.items() if serve and not knowing(name, serve, codes)}
+    counts = {name: takers.count(group, name, "") for name in counted}
+    return {name: counted[name] for name, (serve, know) in counts.items() if serve and not know}
 
 
 async def _with_workers(store: TaskStore, waits: Waits) -> Waits:
-    workers = await store.workers()
-    serve = takers(waits.delivery, serving(waits.group, workers, await store.owners()))
-    know = knowing(waits.type, serve, await code_of(store, serve))
-    return replace(waits, serving=len(serve), knowing=len(know))
+    serve, know = (await read_takers(store)).count(waits.group, waits.type, waits.delivery)
+    return replace(waits, serving=serve, knowing=know)
 
 
-async def _with_parents(store: TaskStore, task_id: str, waits: Waits) -> Waits:
-    waiting_for = (await store.get(task_id)).waiting_for or ()
-    dependencies = [one for one in waiting_for if isinstance(one, Dependency)]
-    found = await store.parents(dependencies)
+async def _with_conditions(store: TaskStore, task_id: str, waits: Waits) -> Waits:
+    (conditions,) = await store.read(("HGETALL", keys.open_conditions(task_id)))
+    awaited = awaited_from(conditions)
+    dependencies = [one for one in awaited if isinstance(one, Dependency)]
+    signals = [one for one in awaited if isinstance(one, AwaitedSignal)]
+    found = await store.read_records(*(("HMGET", keys.task(one.task_id), "status", "node") for one in dependencies))
+    since_ms = await store.read(*(("ZSCORE", keys.WAITS, f"{one.signal} {task_id}") for one in signals))
     return replace(
         waits,
-        parents=tuple((one, parent.status if (parent := found.get(one.task_id)) else None) for one in dependencies),
-        signals=tuple(one for one in waiting_for if isinstance(one, AwaitedSignal)),
-        times=tuple(one for one in waiting_for if isinstance(one, AwaitedTime)),
+        parents=tuple(
+            OpenDependency(one, status_of(status) if status else None, node)
+            for one, (status, node) in zip(dependencies, found, strict=True)
+        ),
+        signals=tuple(
+            OpenSignal(
+                one.signal,
+                one.title,
+                None if since is None else utc_from_ms(int(float(since))),
+                one.expires_at,
+                tuple(question_from(conditions[f"signal:{one.signal}"]).get("users") or ()),
+            )
+            for one, since in zip(signals, since_ms, strict=True)
+        ),
+        times=tuple(one for one in awaited if isinstance(one, AwaitedTime)),
     )
-
-
-def takers(delivery: str, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
-    """Return those of `workers` that take tasks of this delivery: remote workers, or all others."""
-    return [worker for worker in workers if (worker.kind == Delivery.REMOTE) == (delivery == Delivery.REMOTE)]

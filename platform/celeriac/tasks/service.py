@@ -43,6 +43,7 @@ from celeriac.model import (
 from celeriac.signals.records import TaskStep
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.confining import confined, confined_payload
+from celeriac.tasks.reasons import Why
 from celeriac.tasks.request import MAX_DEPENDENCIES, SubmitRequest, read_batch_item, read_request
 from celeriac.tasks.secret_fields import restored
 from celeriac.tasks.signals import Signals
@@ -50,7 +51,8 @@ from celeriac.tasks.submission import NewPayload, build_submission, checked_payl
 from celeriac.tasks.timeline import START, TaskHistory, Timeline
 from celeriac.tasks.types import waiting  # noqa: F401 - its types, which every process has
 from celeriac.tasks.types.bulk import BULK, BulkPayload
-from celeriac.tasks.why import Why, why_of
+from celeriac.tasks.warnings import Warnings
+from celeriac.tasks.why import why_of
 
 if TYPE_CHECKING:
     from celeriac.settings import Settings
@@ -104,7 +106,9 @@ class Tasks:
         settings: Settings,
         history: TaskHistory | None = None,
         intakes: Mapping[str, Intake] | None = None,
+        warns: bool = False,
     ) -> None:
+        """`warns`: an answer to a submission says so if no worker takes the task."""
         self.store = store
         self.types = types
         self.history = history
@@ -112,6 +116,7 @@ class Tasks:
         self.signals = Signals(store, self.timeline)
         self._intakes = dict(intakes or {})
         self._settings = settings
+        self.warnings = Warnings(store) if warns else None
 
     # --- submitting
 
@@ -269,6 +274,18 @@ class Tasks:
         return _Checked(known_type(item.type, types), submission, item.payload)
 
     async def _stored(self, checked: _Checked, caller: Principal) -> Submitted:
+        if self.warnings is None or checked.submission.awaits is not None:
+            return await self._stored_silently(checked, caller)
+        # In the same moment, so that the caller hardly waits for it.
+        self.warnings.prepare()
+        submitted = await self._stored_silently(checked, caller)
+        place = checked.submission.group, checked.submission.type, checked.submission.delivery
+        found = self.warnings.known(*place)
+        if found is None:
+            found = await self.warnings.of(*place)
+        return replace(submitted, warnings=found) if found else submitted
+
+    async def _stored_silently(self, checked: _Checked, caller: Principal) -> Submitted:
         task_type, submission, payload = checked.task_type, checked.submission, checked.payload
 
         async def store() -> Submitted:

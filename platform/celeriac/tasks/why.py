@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celeriac.limits.rules import By, group_rule
-from celeriac.model import Delivery, Status, rfc3339, utc_from_ms
+from celeriac.model import Delivery, Reason, Status, rfc3339, utc_from_ms
+from celeriac.tasks.reasons import Why
 
 if TYPE_CHECKING:
     from celeriac.store.waits import FullRule, Waits
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One thing that a task waits for. `facts` are JSON-ready; each code has its own."""
-
-    code: str
-    text: str
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """The status of a task, and why it waits; a task that runs or has ended has no reasons."""
-
-    status: Status
-    reasons: tuple[Reason, ...] = ()
-
-
-def why_record(why: Why) -> dict[str, Any]:
-    """Return the answer as every front door writes it."""
-    reasons = [{"code": reason.code, "text": reason.text, **reason.facts} for reason in why.reasons]
-    return {"status": why.status.wire, "reasons": reasons}
-
-
 def why_of(waits: Waits) -> Why:
     """Return why a task waits: what holds it up first, then its place."""
-    return Why(waits.status, tuple(_reasons(waits)))
+    warned = waits.status in (Status.SCHEDULED, Status.RETRYING, Status.WAITING)
+    warnings = tuple(_workers(waits)) if warned else ()
+    return Why(waits.status, tuple(_reasons(waits)), warnings)
 
 
 def _reasons(waits: Waits) -> Iterator[Reason]:
@@ -61,26 +40,36 @@ def _timed(waits: Waits) -> Reason:
         return Reason("dependency", f"it waits for the end of {waits.replaced_by}, which has replaced it", facts)
     until = _moment(waits.due_ms)
     if waits.status is Status.SCHEDULED:
-        return Reason("scheduled", f"it is scheduled for {until}", {"until": until})
-    return Reason("retry", f"its last attempt failed; the next one is due at {until}", {"until": until})
+        return Reason("scheduled", f"it is scheduled for {until or 'now'}", {"until": until})
+    text = f"its last attempt failed; the next one is due {f'at {until}' if until else 'now'}"
+    return Reason("retry", text, {"until": until})
 
 
 def _parents(waits: Waits) -> Iterator[Reason]:
-    for one, status in waits.parents:
+    for parent in waits.parents:
+        one, status = parent.on, parent.status
         now = "is not in the store any more" if status is None else f"is {status.wire}"
         end = "end" if one.when == "ended" else f"be {one.when.value}"
-        facts = {"task": one.task_id, "node": None, "status": None if status is None else status.wire}
-        yield Reason("dependency", f"it waits for the task {one.task_id} to {end}, which {now}", facts)
+        named = f"{one.task_id} ({parent.node})" if parent.node else one.task_id
+        facts = {"task": one.task_id, "node": parent.node, "status": None if status is None else status.wire}
+        yield Reason("dependency", f"it waits for the task {named} to {end}, which {now}", facts)
 
 
 def _signals(waits: Waits) -> Iterator[Reason]:
     for one in waits.signals:
-        until = None if one.expires_at is None else rfc3339(one.expires_at)
-        text = f"it waits for the signal {one.signal}" + (f" until {until}" if until else "")
-        yield Reason("signal", text, {"signal": one.signal, "title": one.title, "until": until})
+        expires_at = None if one.expires_at is None else rfc3339(one.expires_at)
+        facts = {
+            "signal": one.signal,
+            "title": one.title,
+            "since": None if one.since is None else rfc3339(one.since),
+            "expires_at": expires_at,
+            "users": list(one.users),
+        }
+        text = f"it waits for the signal {one.signal}" + (f" until {expires_at}" if expires_at else "")
+        yield Reason("signal", text + (f": {one.title}" if one.title else ""), facts)
     for moment in waits.times:
         until = rfc3339(moment.until)
-        yield Reason("sleep", f"it sleeps until {until}", {"until": until})
+        yield Reason("sleeping", f"it sleeps until {until}", {"until": until})
 
 
 def _pauses(waits: Waits) -> Iterator[Reason]:
@@ -92,12 +81,16 @@ def _pauses(waits: Waits) -> Iterator[Reason]:
 
 
 def _workers(waits: Waits) -> Iterator[Reason]:
-    if waits.delivery == Delivery.EXTERNAL or waits.knowing:
-        return
-    text = f"no {'remote ' if waits.delivery == Delivery.REMOTE else ''}worker serves the group {waits.group}"
-    if waits.serving:
-        text = f"no worker of the group {waits.group} knows the type {waits.type}"
-    yield Reason("no_worker", text, {"group": waits.group, "type": waits.type})
+    if waits.delivery != Delivery.EXTERNAL and not waits.knowing and not waits.unattended:
+        yield no_worker(waits.group, waits.type, waits.delivery, serving=waits.serving)
+
+
+def no_worker(group: str, task_type: str, delivery: str, *, serving: int) -> Reason:
+    """Return that no worker takes a task; `serving` is how many serve its group at all."""
+    text = f"no {'remote ' if delivery == Delivery.REMOTE else ''}worker serves the group {group}"
+    if serving:
+        text = f"no worker of the group {group} knows the type {task_type}"
+    return Reason("no_worker", text, {"group": group, "type": task_type})
 
 
 def _limits(waits: Waits) -> Iterator[Reason]:
@@ -105,7 +98,7 @@ def _limits(waits: Waits) -> Iterator[Reason]:
         whose, facts = _whose(full, waits.group), {"rule": full.rule, "key": full.key}
         if full.closed_ms is not None:
             until = _moment(full.closed_ms)
-            yield Reason("limit", f"{whose} was told to wait until {until}", {**facts, "until": until})
+            yield Reason("limit", f"{whose} was told to wait until {until}", {**facts, "rate": None, "until": until})
         if full.max_running is not None:
             text = f"{whose} is at its limit: {full.running} of {full.max_running} run"
             yield Reason("limit", text, {**facts, "running": full.running, "max_running": full.max_running})

@@ -16,17 +16,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from celeriac.errors import CeleriacError
+from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.history.history import History
 from celeriac.model import WorkerInfo
+from celeriac.schedules.definition import Definition, DefinitionStatus
+from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import ExecutorAddress, read_address
 from celeriac.store.counts import read_state
 from celeriac.store.server.facts import read_server_facts
+from celeriac.store.takers import read_takers
 from celeriac.store.task_store import TaskStore
 from celeriac.store.unknown_tasks import unknown_tasks
 from celeriac.store.waits import unknown_types
 from celeriac.store.watching.feed import EventFeed
+from celeriac.tasks.warnings import warnings_of
 from celeriac.up.ports import is_loopback
 
 #: Longest wait for anything (seconds).
@@ -39,6 +43,10 @@ _SLOW_S: Final = 0.02
 _OLD_S: Final = 300.0
 #: At most this many groups are reported, those with the most waiting tasks.
 _GROUPS_TOLD: Final = 20
+#: A finding names this many definitions; this many pages of so many of the newest active ones are looked at.
+_NAMES_TOLD: Final = 5
+_PAGES_READ: Final = 20
+_PAGE: Final = 500
 #: How many open files a thousand connections and tasks need.
 _OPEN_FILES: Final = 4096
 _FREE_BYTES: Final = 1024**3
@@ -86,7 +94,7 @@ async def examine(settings: Settings, redis_url: str, *, quick: bool = False) ->
     store = TaskStore(redis_url, settings.store, patience_s=0)
     checks: list[Check] = [_store, _history]
     if not quick:
-        checks += [_work, _files, _executors, _access, _machine]
+        checks += [_work, _definitions, _files, _executors, _access, _machine]
     try:
         for check in checks:
             try:
@@ -239,6 +247,45 @@ async def _unknown_types(
                 "start a worker that imports it for this group, or import its module in the workers that serve the"
                 " group",
             )
+
+
+async def _definitions(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    """Yield which definitions make tasks that no worker takes."""
+    takers = await read_takers(store)
+    refused: dict[str, list[str]] = {}
+    async for one in _active_definitions(settings):
+        run = one.spec.run
+        if not run.get("awaits"):
+            for warned in warnings_of(takers, one.group, str(run["type"]), str(run["delivery"])):
+                refused.setdefault(warned.text, []).append(one.name or one.definition_id)
+    for text, names in list(refused.items())[:_GROUPS_TOLD]:
+        shown = ", ".join(repr(name) for name in names[:_NAMES_TOLD])
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        yield warning(
+            "definitions",
+            f"the definition {shown}{more} makes tasks that nobody takes: {text}",
+            "start a worker that serves the group and imports the type, or edit the definition",
+        )
+
+
+async def _active_definitions(settings: Settings) -> AsyncIterator[Definition]:
+    history = History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
+    try:
+        try:
+            await history.check()
+        except HistoryUnavailableError:
+            return  # the check of history says that
+        table = DefinitionTable(history.engine, page_bytes=settings.max_page_bytes)
+        cursor: str | None = None
+        for _ in range(_PAGES_READ):
+            page = await table.find(statuses=(DefinitionStatus.ACTIVE,), limit=_PAGE, cursor=cursor)
+            for definition in page.definitions:
+                yield definition
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+    finally:
+        await history.stop()
 
 
 async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from celeriac.errors import TaskNotFoundError
-from celeriac.limits.rules import StartRate
-from celeriac.model import Claim, Delivery, Dependency, Failure, Submission
+from celeriac.limits.rules import By, LimitRule, StartRate
+from celeriac.model import (
+    Claim,
+    Delivery,
+    Dependency,
+    Failure,
+    Status,
+    Submission,
+    WaitForSignal,
+    WaitUntil,
+    rfc3339,
+    utc_from_ms,
+)
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.reasons import why_from_record, why_record
 from celeriac.tasks.registry import registry
 from celeriac.tasks.service import Tasks
-from celeriac.tasks.why import why_record
 from tests.kit.code_versions import version, worker_starts
 
 
@@ -165,6 +178,125 @@ async def test_dependencies_are_named_with_what_they_do(tasks: Tasks, store: Tas
     task_id = await submitted(store, "child", depends_on=(Dependency(parent),))
     assert await why(tasks, task_id) == [{"code": "dependency", "task": parent, "node": None, "status": "pending"}]
     assert await text(tasks, task_id, "dependency") == "it waits for the task parent to be completed, which is pending"
+    await submitted(store, "step", workflow_id="flow", node="fetch")
+    await submitted(store, "next", depends_on=(Dependency("step"),))
+    (reason,) = await why(tasks, "next")
+    assert reason == {"code": "dependency", "task": "step", "node": "fetch", "status": "pending"}
+    assert await text(tasks, "next", "dependency") == (
+        "it waits for the task step (fetch) to be completed, which is pending"
+    )
+
+
+async def test_a_suspended_attempt_says_which_signals_and_times_it_waits_for(tasks: Tasks, store: TaskStore) -> None:
+    await worker_starts(store, "w", version(report=None), "reports")
+    claim = await store.claim(await submitted(store, "a"), worker="w")
+    assert isinstance(claim, Claim)
+    now_ms = round(time.time() * 1000)
+    waits = [
+        WaitForSignal("approval", "approval", timeout_ms=60_000, title="Refund 120 €?", users=["7", "8"]),
+        WaitForSignal("anything", "anything"),
+        WaitUntil("rest", now_ms + 60_000),
+    ]
+    assert await store.suspend(claim, waits) is Status.WAITING
+    anything, approval, sleeping = await why(tasks, "a")
+    record = {wait.signal: wait for wait in (await store.waits(None))[0]}
+    assert approval == {
+        "code": "signal",
+        "signal": "approval",
+        "title": "Refund 120 €?",
+        "since": rfc3339(record["approval"].since),
+        "expires_at": rfc3339(record["approval"].expires_at or datetime.max),
+        "users": ["7", "8"],
+    }
+    assert anything == {
+        "code": "signal",
+        "signal": "anything",
+        "title": None,
+        "since": rfc3339(record["anything"].since),
+        "expires_at": None,
+        "users": [],
+    }
+    assert sleeping == {"code": "sleeping", "until": rfc3339(utc_from_ms(now_ms + 60_000))}
+    texts = [reason["text"] for reason in why_record(await tasks.why("a"))["reasons"]]
+    assert texts == [
+        "it waits for the signal anything",
+        f"it waits for the signal approval until {approval['expires_at']}: Refund 120 €?",
+        f"it sleeps until {sleeping['until']}",
+    ]
+
+
+async def test_a_task_that_waits_for_something_else_is_warned_of_if_nobody_takes_it(
+    tasks: Tasks, store: TaskStore
+) -> None:
+    await submitted(store, "later", delay_ms=60_000)
+    await submitted(store, "asks", delay_ms=60_000, awaits={"signal": "go"})
+    warning = {"code": "no_worker", "text": "no worker serves the group reports", "group": "reports", "type": "report"}
+    assert why_record(await tasks.why("later"))["warnings"] == [warning]
+    # It needs no worker.
+    assert "warnings" not in why_record(await tasks.why("asks"))
+    assert why_from_record(why_record(await tasks.why("later"))) == await tasks.why("later")
+    await worker_starts(store, "w", version(report=None), "reports")
+    assert "warnings" not in why_record(await tasks.why("later"))
+
+
+async def test_every_status_that_waits_has_a_reason_and_no_other_has(tasks: Tasks, store: TaskStore) -> None:
+    await submitted(store, "is_pending")
+    await submitted(store, "is_scheduled", delay_ms=60_000)
+    await submitted(store, "is_waiting", depends_on=(Dependency("is_pending"),))
+    await submitted(store, "is_retrying", max_retries=1, group="other")
+    claim = await store.claim("is_retrying", worker="w")
+    assert isinstance(claim, Claim)
+    await store.fail(claim, Failure("broken", "boom", True), 60_000)
+    for name, group in (("processing", "p"), ("completed", "c"), ("failed", "f"), ("cancelled", "x")):
+        await submitted(store, f"is_{name}", group=group)
+        claim = await store.claim(f"is_{name}", worker="w")
+        assert isinstance(claim, Claim)
+        if name == "completed":
+            await store.complete(claim, "1")
+        elif name == "failed":
+            await store.fail(claim, Failure("broken", "boom", False), 0)
+        elif name == "cancelled":
+            await store.settle_cancelled(claim)
+    found = {}
+    for status in Status:
+        answer = why_record(await tasks.why(f"is_{status.wire}"))
+        found[answer["status"]] = [reason["code"] for reason in answer["reasons"]]
+    assert found == {
+        "scheduled": ["scheduled"],
+        "waiting": ["dependency"],
+        "retrying": ["retry"],
+        "pending": ["no_worker", "position"],
+        "processing": [],
+        "completed": [],
+        "failed": [],
+        "cancelled": [],
+    }
+
+
+async def test_the_rules_of_a_key_and_a_user_and_an_order_are_named(tasks: Tasks, store: TaskStore) -> None:
+    await worker_starts(store, "w", version(report=None), "reports")
+    for rule in (
+        LimitRule("per key", group="reports", by=By.KEY, max_running=1),
+        LimitRule("per user", type="report", by=By.USER, max_running=1),
+        LimitRule("in turn", group="reports", by=By.KEY, ordered=True),
+    ):
+        await store.set_rule(rule)
+    first = await store.claim(await submitted(store, "a", key="c1", user_id="u1"), worker="w")
+    assert isinstance(first, Claim)
+    await submitted(store, "b", key="c1", user_id="u1")
+    limits = [reason for reason in await why(tasks, "b") if reason["code"] == "limit"]
+    full = {"running": 1, "max_running": 1}
+    assert sorted(limits, key=lambda one: str(one["rule"])) == [
+        {"code": "limit", "rule": "in turn", "key": "c1", **full},
+        {"code": "limit", "rule": "per key", "key": "c1", **full},
+        {"code": "limit", "rule": "per user", "key": "u1", **full},
+    ]
+    # Told to come back later: with or without a rule.
+    assert await store.rate_limited(first, 600) is Status.PENDING
+    for task_id in ("a", "b"):
+        (closed,) = [one for one in await why(tasks, task_id) if one["code"] == "limit" and one["rule"] is None]
+        assert (closed["key"], closed["rate"]) == ("c1", None)
+        assert closed["until"]
 
 
 async def test_all_that_holds_it_up_is_told_before_its_place(tasks: Tasks, store: TaskStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request
 from starlette.responses import Response
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from celeriac import json_text
 from celeriac.errors import CeleriacError, InvalidSubmissionError, JsonError, Violation
 from celeriac.model import Submitted
+from celeriac.tasks.reasons import reason_records
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import SUBMIT
 from celeriac_api.http.bodies import ClientGoneError, read_body
@@ -21,6 +22,9 @@ from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH, check_headers, known_as
 from celeriac_api.routing import Router
+
+#: An answer has at most this many warnings.
+_MOST_WARNINGS: Final = 20
 
 router = Router(prefix=PATH, tags=["tasks"])
 
@@ -73,7 +77,15 @@ async def submit_batch(request: Request, parts: PartsOf, caller: CallerOf) -> Re
     answer: dict[str, Any] = {"results": [_result(f"{instance}#/tasks/{i}", o) for i, o in enumerate(outcomes)]}
     if then is not None:
         answer["then"] = None if last is None else _result(f"{instance}#/then", last)
+    if warnings := _warnings([*outcomes, last]):
+        answer["warnings"] = warnings
     return json_response(answer)
+
+
+def _warnings(outcomes: Sequence[Submitted | CeleriacError | None]) -> list[dict[str, Any]]:
+    """Return the warnings of all tasks, each once, in the order of the tasks; most tasks of a batch are alike."""
+    found = {warning.text: warning for one in outcomes if isinstance(one, Submitted) for warning in one.warnings}
+    return reason_records(list(found.values())[:_MOST_WARNINGS])
 
 
 def _documents(body: bytes, most: int) -> tuple[Sequence[object], object]:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from celeriac import json_text
 from celeriac.errors import CeleriacError, JsonError, PayloadTooLargeError
 from celeriac.model import Submitted
+from celeriac.tasks.reasons import reason_records
 from celeriac.tasks.request import IDEMPOTENCY_KEY, read_request
 from celeriac_api.access.browsers import HEADERS as SECURITY_HEADERS
 from celeriac_api.access.caller import principal_in
@@ -52,9 +53,9 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
         await problem_of(exc, instance_of(scope))(scope, receive, send)
         return
     task_id, status = submitted.task_id, submitted.status.wire
-    if submitted.deduplicated or submitted.debounced:
+    if submitted.deduplicated or submitted.debounced or submitted.warnings:
         # The id may be anybody's choice, such as that of a Celery call.
-        body = json_text.encode({"task_id": task_id, "status": status, **known_as(submitted)})
+        body = json_text.encode({"task_id": task_id, "status": status, **known_as(submitted), **warned(submitted)})
         task_id = quote(task_id, safe="")
     else:
         # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
@@ -79,6 +80,11 @@ def known_as(submitted: Submitted) -> dict[str, bool]:
     if submitted.deduplicated:
         return {"deduplicated": True}
     return {"debounced": True} if submitted.debounced else {}
+
+
+def warned(submitted: Submitted) -> dict[str, Any]:
+    """Return the warnings of a submission; empty if there are none."""
+    return {"warnings": reason_records(submitted.warnings)} if submitted.warnings else {}
 
 
 async def _submit(scope: Scope, receive: Receive) -> Submitted:

@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.model import Status
+from celeriac.tasks.reasons import why_record
 from celeriac.tasks.record import task_record
 from celeriac.tasks.request import IDEMPOTENCY_KEY
-from celeriac.tasks.why import why_record
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, SUBMIT
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
-from celeriac_api.openapi.schemas import KnownTask, TaskRecord, TaskStatus, TaskWhy
+from celeriac_api.openapi.schemas import AcceptedTask, KnownTask, TaskRecord, TaskStatus, TaskWhy
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH, submit
 from celeriac_api.routing import Router
@@ -48,7 +48,7 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
         "typing error is noticed."
     ),
     status_code=202,
-    response_model=TaskStatus,
+    response_model=AcceptedTask,
     response_description="The task is stored and will run.",
     responses={
         202: {"headers": _LOCATION},

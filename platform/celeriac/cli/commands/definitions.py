@@ -16,7 +16,7 @@ from celeriac.cli.completing import definition_ids
 from celeriac.cli.filters import read_moment
 from celeriac.cli.ids import whole_definition_id
 from celeriac.cli.options import Json, anywhere, group_of
-from celeriac.cli.output import indented, print_json, print_line
+from celeriac.cli.output import indented, print_error, print_json, print_line, printable
 from celeriac.cli.reach.destination import Destination
 from celeriac.cli.reach.platform import AnyPlatform, Move, Record
 from celeriac.cli.tables import print_table
@@ -112,6 +112,8 @@ def show(there: Destination, definition_id: DefinitionId, as_json: Json = False)
     for name in _SHOWN:
         if found[name] not in (None, "", "api"):
             print_line(f"{name:12} {indented(found[name])}")
+    for warning in found.get("warnings", ()):
+        print_line(f"{'warning':12} {printable(warning['text'])}")
     print_line(f"{'trigger':12} {_trigger(found)}")
     print_line(f"{'counters':12} " + ", ".join(f"{n} {name}" for name, n in found["counters"].items() if n))
     print_line("")
@@ -185,6 +187,8 @@ def create(
         print_json(made)
     else:
         print_line(made["task_def_id"])
+        for warning in made.get("warnings", ()):
+            print_error(f"warning: {printable(warning['text'])}")
 
 
 def _when(every: str | None, cron: str | None, run_at: str | None, timezone: str | None) -> dict[str, Any]:

@@ -189,6 +189,8 @@ def why(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
         print_line(printable(reason["text"]))
     if not found["reasons"]:
         print_line(f"it does not wait: it is {found['status']}")
+    for warning in found.get("warnings", ()):
+        print_line(f"warning: {printable(warning['text'])}")
 
 
 def cancel(
@@ -326,7 +328,11 @@ def record_lines(task: Record, why: Record | None = None) -> list[str]:
     lines = [f"{name:<12} {printable(str(value))}" for name, value in record.items() if value is not None]
     waits = () if why is None or why["status"] != task["status"] else why["reasons"]
     at = next(i for i, line in enumerate(lines) if line.startswith("status ")) + 1
-    lines[at:at] = [f"{'' if i else 'waits':<12} {printable(reason['text'])}" for i, reason in enumerate(waits)]
+    warnings = () if why is None or why["status"] != task["status"] else why.get("warnings", ())
+    lines[at:at] = [
+        *(f"{'' if i else 'waits':<12} {printable(reason['text'])}" for i, reason in enumerate(waits)),
+        *(f"{'warning':<12} {printable(warning['text'])}" for warning in warnings),
+    ]
     lines.append(f"payload      {indented(payload)}")
     if record["status"] == "completed":
         lines.append(f"result       {indented(result)}")
@@ -349,3 +355,5 @@ def _print_submitted(submitted: Record, *, as_json: bool, one_line: bool) -> Non
     print_line(submitted["task_id"])
     if not submitted["created"]:
         print_error("nothing was submitted: this is the first task with that idempotency key")
+    for warning in submitted.get("warnings", ()):
+        print_error(f"warning: {printable(warning['text'])}")

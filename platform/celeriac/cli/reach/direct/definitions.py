@@ -107,4 +107,4 @@ class DirectDefinitions:
 
 
 def _record(seen: CurrentDefinition) -> Record:
-    return definition_record(seen.definition, seen.status)
+    return definition_record(seen.definition, seen.status, seen.warnings)

@@ -60,6 +60,7 @@ class Opened:
                 settings=self.settings,
                 history=None if self.settings.database_url is None else self._history,
                 intakes={FILES: FilesOnDemand(store, self.settings)},
+                warns=True,
             )
         return self._tasks
 

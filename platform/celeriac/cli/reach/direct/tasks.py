@@ -18,11 +18,11 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import TIMELINE
 from celeriac.store.watching.hub import LiveHub
 from celeriac.task_filter import Sort, TaskFilter
+from celeriac.tasks.reasons import reason_records, why_record
 from celeriac.tasks.record import log_line_record, task_record
 from celeriac.tasks.request import read_request
 from celeriac.tasks.stream import START, LogStream, StreamEvents, event_record, resumed
 from celeriac.tasks.timeline import START as BEFORE_ALL
-from celeriac.tasks.why import why_record
 
 #: Tasks and lines that are read at once.
 _PAGE: Final = 500
@@ -43,7 +43,9 @@ class DirectTasks:
         request = read_request(document)
         tasks = await self._opened.tasks(checked_here=True)
         submitted = await tasks.submit(request, idempotency_key=idempotency_key)
-        return {"task_id": submitted.task_id, "status": submitted.status.wire, "created": submitted.created}
+        warnings = {"warnings": reason_records(submitted.warnings)} if submitted.warnings else {}
+        known = {"task_id": submitted.task_id, "status": submitted.status.wire, "created": submitted.created}
+        return {**known, **warnings}
 
     async def find(self, task_id: str) -> Record:
         """See `TaskCalls.find`."""

@@ -34,7 +34,8 @@ class HttpTasks:
         status, answer = await self._server.send_for_status("POST", "/tasks", dict(document), key=idempotency_key)
         # A try that was repeated finds the task of the first one, which is new all the same.
         created = idempotency_key is None or status == 202
-        return {"task_id": answer["task_id"], "status": answer["status"], "created": created}
+        warnings = {"warnings": answer["warnings"]} if "warnings" in answer else {}
+        return {"task_id": answer["task_id"], "status": answer["status"], "created": created, **warnings}
 
     async def find(self, task_id: str) -> Record:
         """See `TaskCalls.find`."""
