@@ -264,3 +264,18 @@ def test_a_rule_that_does_not_exist_says_so(browser: Browser, url: str) -> None:
     with watched_page(browser, url, expected="status of 404") as page:
         page.goto("/dashboard#/limits/nothing")
         expect(page.get_by_text("This rule does not exist")).to_be_visible()
+
+
+def test_what_nobody_takes_is_said_before_it_is_due(page: Page, api: httpx.Client) -> None:
+    wanted = {"type": "remote", "payload": {"data": {"n": 1}}, "queue": "nobody"}
+    task_id = str(api.post("tasks", json={**wanted, "delay": "1h"}).json()["task_id"])
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    why = page.locator(".why li")
+    expect(why.locator(".chip")).to_have_text(["time", "no worker"])
+    expect(why.last).to_contain_text("no remote worker serves the group nobody")
+    api.post(f"tasks/{task_id}/cancel").raise_for_status()
+    definition = {"name": "nightly", "user_id": "local", "task": wanted, "trigger_type": "LOOP"}
+    made = api.post("definitions", json={**definition, "trigger_args": {"interval": 86_400}, "paused": True})
+    assert made.status_code in (200, 201), made.text
+    page.goto(f"/dashboard#/definitions/{made.json()['task_def_id']}")
+    expect(page.locator(".notice")).to_contain_text("no remote worker serves the group nobody")
