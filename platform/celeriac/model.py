@@ -398,6 +398,13 @@ class Submitted:
     #: Why it may wait for long: no worker takes it, as it is now.
     warnings: tuple[Reason, ...] = ()
 
+    @property
+    def known_as(self) -> dict[str, bool]:
+        """What answers say of it if it made no task because of its key; empty for any other."""
+        if self.deduplicated:
+            return {"deduplicated": True}
+        return {"debounced": True} if self.debounced else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -281,7 +281,7 @@ class TaskEvent(BaseModel):
     model_config = _examples(_EVENT)
 
     id: Annotated[str, Field(description="The id of the event, also in the stream.")]
-    kind: Literal["status", "progress"]
+    kind: Literal["status", "progress", "deduplicated"]
     at: str
     task_id: str
     timestamp_ms: int
@@ -293,6 +293,10 @@ class TaskEvent(BaseModel):
         Field(description="What took the place of a plain Celery task: a type, or a canvas such as a chain."),
     ] = None
     error: TaskError | None = None
+    on_conflict: Annotated[
+        str | None, Field(description="What the conflict did to another submission, in a `deduplicated` event.")
+    ] = None
+    next: Annotated[str | None, Field(description="The task that the other submission made, if it made one.")] = None
     percentage: float | None = None
     stage: str | None = None
     message: str | None = None

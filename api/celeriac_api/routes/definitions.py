@@ -128,8 +128,8 @@ _TRIGGER: Final[dict[str, Any]] = {
     "status_code": 202,
     "summary": "Run an instance now",
     "response_model": TriggeredInstance,
-    "response_description": "The instance is created.",
-    "responses": problems("definition_not_found", "illegal_definition_move", "invalid_request", *_AWAY),
+    "response_description": "The instance is created, or another task holds its key of `once`: then it has its id.",
+    "responses": problems("definition_not_found", "illegal_definition_move", "duplicate", "invalid_request", *_AWAY),
 }
 
 # --- create and read

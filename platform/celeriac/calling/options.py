@@ -30,6 +30,27 @@ class Handle(Protocol):
         ...
 
 
+class UniqueOptions(TypedDict, total=False):
+    """A key that one task of its type holds at a time (docs/once.md)."""
+
+    key: Required[str]
+    #: How long it is held: until the task has `ended` (the default) or `started`, or a time from its submission.
+    until: Span
+    #: What happens while another task holds it: `return` (the default), `reject`, `replace` or `latest`.
+    on_conflict: str
+
+
+class DebounceOptions(TypedDict, total=False):
+    """A key under which calls move one task of a type, until it has started (docs/once.md)."""
+
+    key: Required[str]
+    #: How long after each call it starts, and how long after the first at most.
+    delay: Required[Span]
+    max_delay: Span | None
+    #: Whose payload it gets: that of the `last` call (the default), or of the `first`.
+    payload: str
+
+
 class TaskOptions(TypedDict, total=False):
     """The options of a submission. None has the same effect as leaving the option out."""
 
@@ -56,6 +77,10 @@ class TaskOptions(TypedDict, total=False):
     key: str | None
     #: What its start takes from a rate (default 1).
     cost: int | None
+    #: Make it a unique task: one of its type for each key.
+    once: UniqueOptions | None
+    #: Wait until no further call with the same key has come for a while.
+    debounce: DebounceOptions | None
     user_id: str | None
     metadata: Mapping[str, Any] | None
     #: Words by which the task can be found.

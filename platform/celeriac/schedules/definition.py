@@ -303,9 +303,13 @@ class Open:
         return bool(self.running or self.buffered)
 
 
+#: The end of a firing that made no instance, because another task holds its key of `once`.
+SKIPPED: Final = "SKIPPED"
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceEnd:
-    """How an instance ended. `status` is a final status of the task, or `MISSED` if it never became a task."""
+    """How an instance ended. `status` is a final status of the task, `MISSED` if it never became one, or `SKIPPED`."""
 
     status: str
     finished_ms: int

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from celeriac import json_text
-from celeriac.errors import GroupLimitError, InvalidSubmissionError, KeyFullError, QueueFullError, StoreUnavailableError
+from celeriac.errors import (
+    DuplicateTaskError,
+    GroupLimitError,
+    InvalidSubmissionError,
+    KeyFullError,
+    QueueFullError,
+    StoreUnavailableError,
+)
 from celeriac.model import Submission, Submitted, rfc3339, utc_from_ms
 from celeriac.schedules import transitions
-from celeriac.schedules.definition import Definition, Firing, InstanceEnd, content_of
+from celeriac.schedules.definition import SKIPPED, Definition, Firing, InstanceEnd, content_of
 from celeriac.schedules.sql.firings import FiringTable, Planned
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
@@ -47,6 +54,13 @@ def submission_of(definition: Definition, firing: Firing, settings: Settings) ->
     return instance_of(run, instance, settings)
 
 
+class Fired(NamedTuple):
+    """What became of firings: how many of them the store has now, and what those were answered that made no task."""
+
+    made: int
+    duplicates: Mapping[str, Submitted | DuplicateTaskError]
+
+
 class FiringSubmitter:
     """Submits planned firings and marks them as submitted; a refused one stays planned, or counts as missed."""
 
@@ -55,18 +69,24 @@ class FiringSubmitter:
         self._firings = firings
         self._settings = settings
 
-    async def submit(self, planned: Sequence[Planned], now_ms: int) -> int:
-        """Submit firings, in batches of one round trip; returns how many of them the store has now.
+    async def submit(self, planned: Sequence[Planned], now_ms: int) -> Fired:
+        """Submit firings, in batches of one round trip.
 
-        A single firing does not raise. If the store is away, firings stay planned, and a beat takes them over.
+        One whose key of `once` another task holds makes no instance: it counts as skipped, and its row is gone. A
+        single firing does not raise. If the store is away, firings stay planned, and a beat takes them over.
         """
         wanted = [(definition, firing) for definition, firing in planned if not firing.cancel]
         withdrawn = {firing.task_id: InstanceEnd("CANCELLED", now_ms) for _, firing in planned if firing.cancel}
         replies = await asyncio.gather(*(self._one(*pair) for pair in wanted), return_exceptions=True)
         done: list[str] = []
         missed: dict[str, InstanceEnd] = {}
+        skipped: dict[str, InstanceEnd] = {}
+        duplicates: dict[str, Submitted | DuplicateTaskError] = {}
         for (definition, firing), reply in zip(wanted, replies, strict=True):
-            if isinstance(reply, Submitted):
+            if isinstance(reply, DuplicateTaskError) or (isinstance(reply, Submitted) and reply.deduplicated):
+                duplicates[firing.task_id] = reply
+                skipped[firing.task_id] = InstanceEnd(SKIPPED, now_ms)
+            elif isinstance(reply, Submitted):
                 done.append(firing.task_id)
             elif isinstance(reply, asyncio.CancelledError):
                 raise reply
@@ -79,11 +99,9 @@ class FiringSubmitter:
                 log.warning("a firing of definition %s is missed: %s", definition.definition_id, reply)
                 missed[firing.task_id] = InstanceEnd("MISSED", now_ms, str(reply))
         await self._firings.submitted(done)
-        if missed or withdrawn:
-            await self._firings.settle(
-                {**missed, **withdrawn}, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms)
-            )
-        return len(done)
+        if ends := {**missed, **withdrawn, **skipped}:
+            await self._firings.settle(ends, lambda d, ended, unended: transitions.settled(d, ended, unended, now_ms))
+        return Fired(len(done), duplicates)
 
     async def _one(self, definition: Definition, firing: Firing) -> Submitted:
         try:

@@ -11,7 +11,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from celeriac.errors import ChangedDefinitionError, InvalidSubmissionError, TaskNotFoundError, Violation
+from celeriac.errors import (
+    ChangedDefinitionError,
+    DuplicateTaskError,
+    InvalidSubmissionError,
+    TaskNotFoundError,
+    Violation,
+)
 from celeriac.history.history import History
 from celeriac.model import Reason, Status, Task, ms_from_utc
 from celeriac.schedules import transitions
@@ -29,7 +35,7 @@ from celeriac.schedules.definition import (
     timetable_of,
 )
 from celeriac.schedules.editing import edited_document, is_checked_again, keeps_phase, request_document
-from celeriac.schedules.firing import FiringSubmitter
+from celeriac.schedules.firing import Fired, FiringSubmitter
 from celeriac.schedules.instances import page_of_instances
 from celeriac.schedules.record import shown_task
 from celeriac.schedules.request import (
@@ -254,8 +260,9 @@ class Schedules:
                 slot_ms = await self._slot_ms(task_id, now_ms)
                 return Firing(task_id, definition_id, slot_ms, "manual", FiringState.OPEN, slot_ms)
         await self.definitions.change(definition_id, decide)
-        await self._submit(made[-1], now_ms)
-        return made[-1].firings[0]
+        fired = await self._submit(made[-1], now_ms)
+        [firing] = _answered(made[-1].firings[:1], fired)
+        return firing
 
     async def backfill(
         self,
@@ -298,8 +305,8 @@ class Schedules:
             return made[-1]
 
         await self.definitions.change(definition_id, decide)
-        await self._submit(made[-1], now_ms)
-        return list(made[-1].firings)
+        fired = await self._submit(made[-1], now_ms)
+        return _answered(made[-1].firings, fired)
 
     async def edit(
         self, definition_id: str, document: object, *, actor: str, rev: int | None = None, maker: str | None = None
@@ -445,10 +452,23 @@ class Schedules:
             await self._submit(made[-1], now_ms)
         return await self.get(definition_id)
 
-    async def _submit(self, decision: Decision, now_ms: int) -> None:
+    async def _submit(self, decision: Decision, now_ms: int) -> Fired:
         planned = [(decision.after, f) for f in decision.firings if f.state is FiringState.PLANNED]
-        if planned:
-            await self._submitter.submit(planned, now_ms)
+        return await self._submitter.submit(planned, now_ms) if planned else Fired(0, {})
+
+
+def _answered(firings: Sequence[Firing], fired: Fired) -> list[Firing]:
+    """Return firings, those that made no instance with the id of the task that holds their key of `once`.
+
+    Raises `DuplicateTaskError` for a single one that was refused.
+    """
+    answered = []
+    for firing in firings:
+        other = fired.duplicates.get(firing.task_id)
+        if isinstance(other, DuplicateTaskError) and len(firings) == 1:
+            raise other
+        answered.append(firing if other is None else replace(firing, task_id=other.task_id))
+    return answered
 
 
 def _as_resumed(definition: Definition, now_ms: int, budget: Budget) -> Definition:

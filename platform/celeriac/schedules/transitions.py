@@ -20,6 +20,7 @@ from celeriac.schedules.awaiting import (
     without_timetable,
 )
 from celeriac.schedules.definition import (
+    SKIPPED,
     Decision,
     Definition,
     DefinitionChange,
@@ -134,6 +135,9 @@ def settled(
 
 
 def _counted(definition: Definition, firing: Firing, outcome: InstanceEnd) -> Definition:
+    if outcome.status == SKIPPED:
+        scheduled = firing.trigger == "schedule"
+        return replace(definition, skipped=definition.skipped + 1, fired=definition.fired - (1 if scheduled else 0))
     if outcome.status == "MISSED":
         scheduled = firing.trigger == "schedule"
         return replace(

@@ -15,6 +15,7 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import MAX_RETRIES
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType, TypeHooks
+from celeriac.tasks.type_once import announced_once
 from celeriac.tasks.types.celery_call import CELERY_ARGUMENTS, CELERY_CALL_HOOKS
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
         retention_s=float(retention_s) if isinstance(retention_s, int | float) and retention_s >= 0 else None,
         key=announced_path(about.get("key")),
         description=str(about.get("description") or ""),
+        once=announced_once(about.get("once")),
         announced_schema=schema if isinstance(schema := about.get("schema"), dict) else {"type": "object"},
     )
 

@@ -24,6 +24,7 @@ from celeriac.tasks.key_source import KeyOf, key_source
 from celeriac.tasks.parameters import module_of, parameters_of, result_of
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType, TypeHooks
+from celeriac.tasks.type_once import OnceOptions, type_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,6 +131,7 @@ def task(
     final_errors: tuple[type[BaseException], ...] = (),
     schedule: Schedules = None,
     key: KeyOf | None = None,
+    once: OnceOptions | None = None,
 ) -> Decorator: ...
 
 
@@ -147,6 +149,7 @@ def task(
     final_errors: tuple[type[BaseException], ...] = (),
     schedule: Schedules = None,
     key: KeyOf | None = None,
+    once: OnceOptions | None = None,
 ) -> TaskType | Decorator:
     """Make a function a task type: `@task`, `@task()`, `@task("name")` or `@task(name="name", ...)`.
 
@@ -157,6 +160,7 @@ def task(
     of `cron(...)` and `every(...)`, makes definitions that follow the code (docs/schedules.md).
     `key` says for which customer, tenant or resource a task is that was submitted without a key: a dotted path of the
     payload (`"customer"`), or a function of the validated payload; without anything there, the task has no key.
+    `once` makes the tasks unique, by a field of the payload or a function of it (docs/once.md).
     Raises `SettingsError` for a name, a parameter, a key or a schedule that cannot be used, and for a second type of
     the same name.
     """
@@ -190,6 +194,7 @@ def task(
             parameters=parameters,
             result=result_of(handler),
             key=key_source(name, key, payload),
+            once=type_once(name, once, payload),
         )
         return registry.add(scheduled(task_type, schedule))
 

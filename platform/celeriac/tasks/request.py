@@ -366,13 +366,11 @@ class SubmitRequest(BaseModel):
         if self.delay is not None and self.run_at is not None:
             raise ValueError("delay and run_at exclude each other: give one of them")
         if self.debounce is not None:
-            for name in ("delay", "run_at", "depends_on"):
+            for name in ("delay", "run_at"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"debounce and {name} exclude each other: debounce has a delay of its own")
             if isinstance(self.expires, float) and self.expires <= self.debounce.delay:
                 raise ValueError("expires comes before the debounced task is due: it would never run")
-        if self.once is not None and self.once.on_conflict is OnConflict.LATEST and self.depends_on:
-            raise ValueError("once.on_conflict latest and depends_on exclude each other: its payload may change")
         if isinstance(self.expires, float) and self.delay is not None and self.expires <= self.delay:
             raise ValueError("expires comes before the task is due: it would never run")
         if isinstance(self.expires, datetime) and self.run_at is not None and self.expires <= self.run_at:

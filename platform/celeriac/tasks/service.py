@@ -33,6 +33,7 @@ from celeriac.model import (
     KeptTask,
     LogLine,
     NodeOrders,
+    OnConflict,
     Parents,
     Status,
     Submission,
@@ -224,6 +225,14 @@ class Tasks:
         if last.submission.depends_on:
             message = "is the tasks of the batch: leave it out"
             raise InvalidSubmissionError([Violation("then.depends_on", message)])
+        once = last.submission.once
+        for field, changes in (
+            ("debounce", last.submission.debounce is not None),
+            ("once.on_conflict", once is not None and once.on_conflict is OnConflict.LATEST),
+        ):
+            if changes:
+                message = "is not for `then`, which depends on the tasks of the batch: its payload is not replaced"
+                raise InvalidSubmissionError([Violation(f"then.{field}", message)])
         outcomes = await self.submit_many(documents, caller=caller, idempotency_key=idempotency_key)
         ids = dict.fromkeys(one.task_id for one in outcomes if isinstance(one, Submitted))
         if not ids:

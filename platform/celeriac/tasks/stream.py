@@ -284,9 +284,25 @@ async def resumed(
 
 def event_record(task_id: str, event: Event) -> dict[str, Any]:
     """Return an event of a timeline as every front door writes it: `id`, `kind`, `at`, and its data."""
-    data = progress_data(task_id, event) if event.kind == "progress" else status_data(task_id, event)
+    match event.kind:
+        case "progress":
+            data = progress_data(task_id, event)
+        case "deduplicated":
+            data = _conflict_data(task_id, event)
+        case _:
+            data = status_data(task_id, event)
     at_ms = int(event.id.partition("-")[0])
     return {"id": event.id, "kind": event.kind, "at": rfc3339(utc_from_ms(at_ms)), **data}
+
+
+def _conflict_data(task_id: str, event: Event) -> dict[str, Any]:
+    """Return the data of a submission whose key of `once` this task holds; `next` is its task, if it became one."""
+    return {
+        "task_id": task_id,
+        "on_conflict": event.fields.get("on_conflict", ""),
+        "next": event.fields.get("next") or None,
+        "timestamp_ms": int(event.id.partition("-")[0]),
+    }
 
 
 def progress_data(task_id: str, event: Event) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from celeriac.settings import Settings
 from celeriac.tasks.catalog import TypeLookup
 from celeriac.tasks.key_source import NOT_VALIDATED, read_key
 from celeriac.tasks.references import check_references, may_have_references
-from celeriac.tasks.request import MAX_METADATA_BYTES, OnceRequest, SubmitRequest, check_idempotency_key
+from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType
 from celeriac.tasks.types.remote import REMOTE_TASK
@@ -104,9 +104,9 @@ def build_submission(
     text = _json_text("payload", request.payload, limit=settings.max_body_bytes)
     depends_on = _dependencies(request, repeatable=repeatable)
     payload, policy, is_valid = _validated(task_type, text, request.payload, depends_on, settings, aliases)
-    key = request.key
+    key, value = request.key, payload if is_valid else NOT_VALIDATED
     if key is None and task_type.key is not None:
-        key = read_key(task_type.key, request.payload, payload if is_valid else NOT_VALIDATED)
+        key = read_key(task_type.key, request.payload, value)
     if request.metadata:
         _json_text("metadata", request.metadata, limit=MAX_METADATA_BYTES)
     group = request.queue or task_type.group
@@ -116,8 +116,12 @@ def build_submission(
     if repeatable:
         task_type.hooks.check_without_intake(payload, of_type.delivery)
     awaits = task_type.hooks.awaits(payload)
-    once, debounce = _once(request, settings, part=part), _debounce(request, settings, part=part)
-    _check_changeable(once, debounce, task_type, repeatable=repeatable, awaits=awaits is not None)
+    once = _once(request, task_type, value, settings, part=part)
+    debounce = _debounce(request, settings, part=part)
+    if debounce is not None and repeatable:
+        message = "is not for the tasks of a definition: its schedule says when they run"
+        raise InvalidSubmissionError([Violation("debounce", message)])
+    _check_changeable(once, debounce, task_type, depends_on, awaits=awaits is not None)
     delay_ms = None if request.delay is None else round(request.delay * 1000)
     return Submission(
         task_id=new_task_id(),
@@ -150,22 +154,23 @@ def build_submission(
     )
 
 
-def _once(request: SubmitRequest, settings: Settings, *, part: bool) -> UniqueKey | None:
-    if request.once is None:
-        return None
-    if part:
+def _once(
+    request: SubmitRequest, task_type: TaskType, value: Any, settings: Settings, *, part: bool
+) -> UniqueKey | None:
+    if part and request.once is not None:
         raise _of_a_part("once")
-    return _once_of(request.once.key, request.once, request.user_id, settings)
-
-
-def _once_of(key: str, policy: OnceRequest, user_id: str | None, settings: Settings) -> UniqueKey:
-    until = policy.until
+    asked = request.once
+    if asked is None and task_type.once is not None and not part:
+        asked = task_type.once.request(request.payload, value)
+    if asked is None:
+        return None
+    until = asked.until
     return UniqueKey(
-        key=key,
+        key=asked.key,
         until=until if isinstance(until, Until) else Until.TIME,
         for_ms=None if isinstance(until, Until) else max(1, round(until * 1000)),
-        on_conflict=policy.on_conflict,
-        user_id=_owner_of_keys(user_id, settings),
+        on_conflict=asked.on_conflict,
+        user_id=_owner_of_keys(request.user_id, settings),
     )
 
 
@@ -198,18 +203,23 @@ def _of_a_part(field: str) -> InvalidSubmissionError:
 
 
 def _check_changeable(
-    once: UniqueKey | None, debounce: Debounce | None, task_type: TaskType, *, repeatable: bool, awaits: bool
+    once: UniqueKey | None,
+    debounce: Debounce | None,
+    task_type: TaskType,
+    depends_on: Sequence[Dependency],
+    *,
+    awaits: bool,
 ) -> None:
-    """Raise `InvalidSubmissionError` if a waiting task of this type cannot get another payload, but would have to."""
-    if debounce is not None and repeatable:
-        message = "is not for the tasks of a definition: its schedule says when they run"
-        raise InvalidSubmissionError([Violation("debounce", message)])
+    """Raise `InvalidSubmissionError` if a task would get another payload while it waits, and cannot."""
     for field, changes in (
         ("debounce", debounce is not None),
         ("once.on_conflict", once is not None and once.on_conflict is OnConflict.LATEST),
     ):
         if changes and (awaits or task_type.hooks.intake):
             message = f"a {task_type.name} keeps what it was submitted with: its payload cannot be replaced"
+            raise InvalidSubmissionError([Violation(field, message)])
+        if changes and depends_on:
+            message = "excludes depends_on: a waiting task would get the payload, but not what that depends on"
             raise InvalidSubmissionError([Violation(field, message)])
 
 

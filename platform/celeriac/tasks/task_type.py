@@ -27,6 +27,7 @@ from celeriac.tasks.references import may_have_references
 from celeriac.tasks.request import check_idempotency_key, read_batch_item
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.secret_fields import secret_paths
+from celeriac.tasks.type_once import TypeOnce
 from celeriac.violations import violations_of
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class TaskType(Submittable[P, R]):
     key: KeySource | None = None
     #: When tasks of the type run by themselves.
     schedules: tuple[Schedule, ...] = ()
+    #: The key of `once` that its tasks have.
+    once: TypeOnce | None = None
     #: Awaited once when a worker process ends, to let go of what the handler holds.
     close: Callable[[], Awaitable[None]] | None = None
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
@@ -326,3 +327,22 @@ async def test_with_authentication_ones_own_id_keeps_its_form_and_another_become
         for said, kept in ((7, 7), ("7", "7"), (8, "7"), (None, "7")):
             answer = await connected.post("/tasks", json={**HOURLY, "user_id": said})
             assert (answer.status_code, answer.json()["user_id"]) == (201, kept)
+
+
+@pytest.mark.parametrize("mode", ["return", "reject"])
+async def test_a_deduplicated_trigger_makes_no_instance(client: httpx.AsyncClient, store: TaskStore, mode: str) -> None:
+    asked = {"type": "http_test.echo", "once": {"key": "k", "on_conflict": mode}}
+    path = f"/tasks/{await create(client, task=asked)}"
+    holder = (await client.post(f"{path}/trigger")).json()["task_id"]
+    for _ in range(2):
+        answer = await client.post(f"{path}/trigger?key=same")
+        if mode == "reject":
+            assert (answer.status_code, answer.json()["code"]) == (409, "duplicate")
+        else:
+            assert answer.status_code == 202
+        assert answer.json()["task_id"] == holder
+    shown = (await client.get(path)).json()
+    assert (shown["counters"]["skipped"], shown["counters"]["missed"]) == (2, 0)
+    assert [one["task_id"] for one in (await client.get(f"{path}/instances")).json()["items"]] == [holder]
+    await store.complete(await claim(store, holder), "1")
+    assert (await client.post(f"{path}/trigger")).json()["task_id"] != holder

@@ -20,7 +20,7 @@ from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import BATCH_BODY, problems
 from celeriac_api.openapi.schemas import BatchResults
 from celeriac_api.parts import PartsOf
-from celeriac_api.routes.tasks.submit import PATH, check_headers, known_as
+from celeriac_api.routes.tasks.submit import PATH, check_headers
 from celeriac_api.routing import Router
 
 #: An answer has at most this many warnings.
@@ -110,6 +110,6 @@ def _result(instance: str, outcome: Submitted | CeleriacError) -> dict[str, Any]
             "status": 202 if outcome.created else 200,
             "task_id": outcome.task_id,
             "task_status": outcome.status.wire,
-            **known_as(outcome),
+            **outcome.known_as,
         }
     return {"status": row_of(outcome).http, "error": problem_document(outcome, instance)}

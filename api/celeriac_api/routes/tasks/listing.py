@@ -150,7 +150,9 @@ async def list_task_ids(
 async def list_events(
     task_id: TaskId,
     parts: PartsOf,
-    kind: Annotated[Literal["status", "progress"] | None, Query(description="Only events of this kind.")] = None,
+    kind: Annotated[
+        Literal["status", "progress", "deduplicated"] | None, Query(description="Only events of this kind.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Events per page.")] = 200,
     cursor: Annotated[str | None, Query(description="The `next_cursor` of the previous page.")] = None,
 ) -> Response:

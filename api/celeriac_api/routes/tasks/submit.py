@@ -53,9 +53,9 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
         await problem_of(exc, instance_of(scope))(scope, receive, send)
         return
     task_id, status = submitted.task_id, submitted.status.wire
-    if submitted.deduplicated or submitted.debounced or submitted.warnings:
+    if submitted.known_as or submitted.warnings:
         # The id may be anybody's choice, such as that of a Celery call.
-        body = json_text.encode({"task_id": task_id, "status": status, **known_as(submitted), **warned(submitted)})
+        body = json_text.encode({"task_id": task_id, "status": status, **submitted.known_as, **warned(submitted)})
         task_id = quote(task_id, safe="")
     else:
         # Ids and statuses need no escaping: ours are UUIDs, and a repeated key returns an id made here.
@@ -73,13 +73,6 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
         }
     )
     await send({"type": "http.response.body", "body": body})
-
-
-def known_as(submitted: Submitted) -> dict[str, bool]:
-    """Return what an answer says of a submission that made no task because of its key; empty for any other."""
-    if submitted.deduplicated:
-        return {"deduplicated": True}
-    return {"debounced": True} if submitted.debounced else {}
 
 
 def warned(submitted: Submitted) -> dict[str, Any]:

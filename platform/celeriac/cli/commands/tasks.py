@@ -20,7 +20,7 @@ from celeriac.cli.reach.destination import Destination
 from celeriac.cli.reach.platform import AnyPlatform, Record
 from celeriac.cli.times import local
 from celeriac.errors import InvalidSubmissionError, JsonError, Violation
-from celeriac.model import OnUnmet, When
+from celeriac.model import OnConflict, OnUnmet, Until, When
 from celeriac.task_filter import TaskFilter
 from celeriac.tasks.request import read_request
 
@@ -110,6 +110,44 @@ def submit(
     cost: Annotated[
         int | None, typer.Option(metavar="N", help="What its start takes from a rate.", show_default="1")
     ] = None,
+    once_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Make it a unique task: one of its type for this key.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join((Until.ENDED, Until.STARTED, "DURATION")),
+            help="With --once-key: how long it holds the key.",
+            show_default="ended",
+        ),
+    ] = None,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(OnConflict),
+            help="With --once-key: what happens while another task holds the key.",
+            show_default="return",
+        ),
+    ] = None,
+    debounce_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Start it when no further call with this key has come for --debounce-delay.",
+            show_default=False,
+        ),
+    ] = None,
+    debounce_delay: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="With --debounce-key: how long after the last call it starts."),
+    ] = None,
+    debounce_max: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="With --debounce-key: how long after the first call at most.")
+    ] = None,
+    debounce_first: Annotated[
+        bool, typer.Option("--debounce-first", help="With --debounce-key: keep the payload of the first call.")
+    ] = False,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user that it belongs to.")] = None,
     metadata: Annotated[
         str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) that is stored with the task.")
@@ -140,6 +178,14 @@ def submit(
         "on_unmet": on_unmet,
         "key": key,
         "cost": cost,
+        "once": _group("--once-key", once_key, until=until, on_conflict=on_conflict),
+        "debounce": _group(
+            "--debounce-key",
+            debounce_key,
+            delay=debounce_delay,
+            max_delay=debounce_max,
+            payload="first" if debounce_first else None,
+        ),
         "user_id": user_id,
         "metadata": None if metadata is None else read_json("metadata", metadata),
     }
@@ -154,6 +200,14 @@ def submit(
         return await watch_task(platform, submitted["task_id"], as_json=as_json) if watch else 0
 
     raise typer.Exit(there.run(work))
+
+
+def _group(option: str, key: str | None, **more: str | None) -> dict[str, str] | None:
+    """Return the object that several options make; None if `option`, which has the key, is not given."""
+    given = {name: text for name, text in more.items() if text is not None}
+    if key is None and given:
+        raise typer.BadParameter(f"the others mean nothing without it: give {option}", param_hint=option)
+    return None if key is None else {"key": key, **given}
 
 
 def status(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
@@ -353,7 +407,11 @@ def _print_submitted(submitted: Record, *, as_json: bool, one_line: bool) -> Non
         print_json({"event": "submitted", **submitted} if one_line else submitted, one_line=one_line)
         return
     print_line(submitted["task_id"])
-    if not submitted["created"]:
+    if submitted.get("deduplicated"):
+        print_error("nothing was submitted: this task holds the key of --once-key")
+    elif submitted.get("debounced"):
+        print_error("no new task: this one starts later now")
+    elif not submitted["created"]:
         print_error("nothing was submitted: this is the first task with that idempotency key")
     for warning in submitted.get("warnings", ()):
         print_error(f"warning: {printable(warning['text'])}")

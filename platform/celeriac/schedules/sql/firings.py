@@ -22,7 +22,7 @@ from celeriac.database.schedule_tables import changes, definitions, firings
 from celeriac.database.task_tables import tasks
 from celeriac.history.rows import clean
 from celeriac.model import Status
-from celeriac.schedules.definition import Decision, Definition, Firing, FiringState, InstanceEnd, Open
+from celeriac.schedules.definition import SKIPPED, Decision, Definition, Firing, FiringState, InstanceEnd, Open
 from celeriac.schedules.sql.definitions import DefinitionTable, open_counts
 from celeriac.schedules.sql.rows import UNREADABLE, firing_of, readable
 
@@ -217,6 +217,9 @@ class FiringTable:
                 if d.definition_id in ended
             ]
             await self._table.write(connection, decisions)
+            skipped = [f.task_id for found in ended.values() for f, o in found if o.status == SKIPPED]
+            if skipped:
+                await connection.execute(delete(firings).where(_f.task_id.in_(skipped)))
             errors = {f.task_id: o.error for found in ended.values() for f, o in found if o.status == "MISSED"}
             for task_id, error in errors.items():
                 await connection.execute(

@@ -18,7 +18,7 @@ from celeriac.store.workflows import WorkflowStore
 #: Consumer group of the recorders on the global stream.
 GROUP: Final = "ledger"
 #: The kinds of a task's events.
-TIMELINE: Final = ("status", "progress")
+TIMELINE: Final = ("status", "progress", "deduplicated")
 #: The kind of an event that is a line of a task's log. History keeps such lines beside the timeline.
 LOG: Final = "log"
 #: The kind of an event that is a step of a task: its fields are `name`, `began` (ms) and `result` (JSON).

@@ -45,7 +45,7 @@ class DirectTasks:
         submitted = await tasks.submit(request, idempotency_key=idempotency_key)
         warnings = {"warnings": reason_records(submitted.warnings)} if submitted.warnings else {}
         known = {"task_id": submitted.task_id, "status": submitted.status.wire, "created": submitted.created}
-        return {**known, **warnings}
+        return {**known, **submitted.known_as, **warnings}
 
     async def find(self, task_id: str) -> Record:
         """See `TaskCalls.find`."""

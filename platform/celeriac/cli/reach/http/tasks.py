@@ -33,9 +33,10 @@ class HttpTasks:
             check_idempotency_key(idempotency_key)
         status, answer = await self._server.send_for_status("POST", "/tasks", dict(document), key=idempotency_key)
         # A try that was repeated finds the task of the first one, which is new all the same.
-        created = idempotency_key is None or status == 202
+        known = {name: True for name in ("deduplicated", "debounced") if answer.get(name)}
+        created = not known and (idempotency_key is None or status == 202)
         warnings = {"warnings": answer["warnings"]} if "warnings" in answer else {}
-        return {"task_id": answer["task_id"], "status": answer["status"], "created": created, **warnings}
+        return {"task_id": answer["task_id"], "status": answer["status"], "created": created, **known, **warnings}
 
     async def find(self, task_id: str) -> Record:
         """See `TaskCalls.find`."""
