@@ -7,6 +7,7 @@ from celery import Celery
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.declared_schedule import Schedules, scheduled
+from celeriac.tasks.key_source import KeySource
 from celeriac.tasks.parameters import parameters_of
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.task_type import TaskType
@@ -18,10 +19,10 @@ def handler(n: int = 0) -> int:
     return n
 
 
-def version(*, group: str = "default", **types: Schedules) -> Registry:
-    """Return the types of a version of the code, each with its schedules."""
+def version(*, group: str = "default", key_from: KeySource | None = None, **types: Schedules) -> Registry:
+    """Return the types of a version of the code, each with its schedules, and all with keys from `key_from`."""
     parameters, payload = parameters_of("any", handler)
-    plain = {"payload": payload, "handler": handler, "parameters": parameters, "group": group}
+    plain = {"payload": payload, "handler": handler, "parameters": parameters, "group": group, "key": key_from}
     return Registry(scheduled(TaskType(name, **plain), given) for name, given in types.items())  # type: ignore[arg-type]
 
 

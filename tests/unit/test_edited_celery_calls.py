@@ -11,6 +11,7 @@ import pytest
 from celeriac.errors import InvalidSubmissionError
 from celeriac.schedules.celery_calls import edited_template, is_celery_call
 from celeriac.settings import Settings
+from celeriac.tasks.key_source import PayloadPath
 from celeriac.tasks.request import read_request
 
 EMBED = {"callbacks": [{"task": "next"}], "errbacks": None, "chain": None, "chord": None}
@@ -49,6 +50,23 @@ def edited(before: dict[str, Any], **fields: Any) -> tuple[dict[str, Any], dict[
     document = {"type": "shop.add", "payload": {"args": [1], "kwargs": {}}, **fields}
     after = edited_template(before, read_request(document), Settings(redis_url="redis://localhost/0"))
     return after, json.loads(after["celery_message"])
+
+
+def test_other_arguments_have_another_key_unless_the_edit_names_one() -> None:
+    source = PayloadPath(("kwargs.customer", "args.0"))
+    before = {**template(), "key": "1", "cost": 2}
+
+    def key_after(**fields: Any) -> tuple[Any, Any]:
+        document = {"type": "shop.add", "payload": {"args": [1], "kwargs": {}}, **fields}
+        settings = Settings(redis_url="redis://localhost/0")
+        after = edited_template(before, read_request(document), settings, source)
+        return after["key"], after["cost"]
+
+    assert key_after() == ("1", 2)
+    assert key_after(payload={"args": [7], "kwargs": {}}) == ("7", 2)
+    assert key_after(payload={"args": [7], "kwargs": {}}, key="mine", cost=3) == ("mine", 3)
+    with pytest.raises(InvalidSubmissionError, match=r"payload\.kwargs\.customer has 0 characters"):
+        key_after(payload={"args": [""], "kwargs": {}})
 
 
 def test_other_arguments_are_in_the_message_and_its_callbacks_stay() -> None:

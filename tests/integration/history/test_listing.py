@@ -41,6 +41,8 @@ def record(number: int, **fields: str) -> dict[str, str]:
         found |= {"user_id": f"user{number % 5}", "tags": '["odd"]' if number % 3 else '["odd","third"]'}
     if number % 10 == 3:
         found |= {"workflow_id": f"flow{number % 20}", "node": f"node{number}"}
+    if number % 4:
+        found["key"] = f"key{number % 50}"
     return found | fields
 
 
@@ -80,6 +82,8 @@ FILTERS: list[tuple[dict[str, Any], Check]] = [
     ({"status": "failed,pending"}, lambda r: r["status"] in ("FAILED", "PENDING")),
     ({"type": "type1", "queue": "queue2"}, lambda r: r["type"] == "type1" and r["queue"] == "queue2"),
     ({"user_id": "user3"}, lambda r: r.get("user_id") == "user3"),
+    ({"key": "key7"}, lambda r: r.get("key") == "key7"),
+    ({"key": "key7", "status": "cancelled"}, lambda r: r.get("key") == "key7" and r["status"] == "CANCELLED"),
     ({"tag": "odd"}, lambda r: "odd" in r.get("tags", "")),
     (
         {"tag": "odd,third", "status": "completed,failed"},
@@ -173,6 +177,7 @@ async def test_a_page_far_behind_costs_what_the_first_one_costs(history: History
         ({"type": "type2"}, Sort.FINISHED),
         ({"queue": "queue1"}, Sort.CREATED_DOWN),
         ({"user_id": "user3"}, Sort.CREATED_DOWN),
+        ({"key": "key7"}, Sort.CREATED_DOWN),
         ({"tag": "third"}, Sort.CREATED_DOWN),
     ):
         task_filter = TaskFilter.model_validate(conditions)

@@ -16,6 +16,7 @@ from celeriac.schedules.following import CodeFollower
 from celeriac.schedules.running_scheduler import following_code
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.key_source import PayloadFunction
 from tests.kit.code_versions import version, worker_starts, workers_are_gone
 from tests.kit.schedules import SchedulesKit
 
@@ -51,6 +52,7 @@ async def test_any_number_of_beats_make_one_definition_that_runs_on_workers_of_t
 ) -> None:
     code = version(
         group="reports",
+        key_from=PayloadFunction(lambda payload: payload.get("n")),
         tick=every("30s", payload={"n": 7}),
         report=[cron("0 8 * * 1-5", timezone="Europe/Berlin"), every("1h", name="hourly", overlap="skip")],
         unscheduled=None,
@@ -71,6 +73,7 @@ async def test_any_number_of_beats_make_one_definition_that_runs_on_workers_of_t
     assert await kit.slots(tick.definition_id) == [30, 60, 90]
     first = (await kit.instances(tick.definition_id))[0]
     assert (first.type, first.group, first.payload, first.delivery) == ("tick", "reports", {"n": 7}, "")
+    assert first.key == "7", "the worker has computed it, the beat cannot"
     # Nothing changes: neither by itself, nor when further workers of the same version start.
     await worker_starts(store, "w2", code, "reports")
     await look(followers)

@@ -15,6 +15,7 @@ from celeriac.errors import (
     IllegalDefinitionMoveError,
     InvalidSubmissionError,
 )
+from celeriac.limits.rules import By, LimitRule
 from celeriac.model import utc_from_ms
 from celeriac.schedules.instances import page_of_instances
 from celeriac.schedules.running_scheduler import scheduler_on
@@ -271,6 +272,20 @@ async def test_a_full_queue_is_waited_for_and_then_counts_as_missed(store: TaskS
         assert await kit.slots(definition_id) == [50]
         await kit.run_for(100, step_s=1)
         assert await kit.counters(definition_id) == {"fired": 1, "missed": 1}
+
+
+async def test_a_full_key_is_waited_for_as_a_full_queue_is(kit: SchedulesKit, store: TaskStore) -> None:
+    await store.set_rule(LimitRule("one", type="http_test.echo", by=By.KEY, max_waiting=1))
+    task = {"type": "http_test.echo", "payload": {}, "key": "c7"}
+    definition_id = await kit.create(trigger_args={"interval": 50}, task=task, max_runs=2)
+    await kit.run_for(104, step_s=1)
+    assert await kit.slots(definition_id) == [50], "the second one waits for room"
+    (first,) = await kit.instances(definition_id)
+    assert first.key == "c7"
+    await kit.end(first)
+    await kit.run_for(2, step_s=1)
+    assert await kit.slots(definition_id) == [50, 100]
+    await store.remove_rule("one")
 
 
 # --- moves
