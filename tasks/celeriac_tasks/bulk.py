@@ -19,6 +19,7 @@ from celeriac.errors import (
     ChangedTaskError,
     HistoryUnavailableError,
     IllegalTransitionError,
+    KeyFullError,
     QueueFullError,
     SkipRetry,
     StoreUnavailableError,
@@ -188,8 +189,8 @@ class _Operation:
             try:
                 await self._tasks.retry(task_id, rev=rev, nonce=nonce, maker=self._maker)
                 return
-            except QueueFullError:
-                # The group's workers will make room; until then, other retries would most likely fail too.
+            except (QueueFullError, KeyFullError):
+                # Workers will make room; until then, other retries would most likely fail too.
                 await asyncio.sleep(_LOOK_S)
 
     async def _note(self, place: _Place) -> None:

@@ -131,7 +131,7 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
         place = int(reply[1])
         raise UnknownParentError(place, submission.depends_on[place].task_id)
     if outcome == "key_full":
-        raise KeyFullError(reply[3], rule=reply[1], limit=int(reply[2]), retry_after_s=int(reply[4]))
+        raise key_full(reply)
     if outcome == "queue_full":
         raise QueueFullError(submission.group, int(reply[1]))
     if outcome == "schedule_full":
@@ -153,6 +153,12 @@ def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
         deduplicated=outcome == "deduplicated",
         debounced=outcome == "debounced",
     )
+
+
+def key_full(reply: Sequence[Any]) -> KeyFullError:
+    """Return the refusal that a script answered with `key_full`."""
+    _, rule, limit, key, retry_after_s = reply
+    return KeyFullError(key, rule=rule, limit=int(limit), retry_after_s=int(retry_after_s))
 
 
 def workflow_full(limit: int) -> InvalidSubmissionError:

@@ -54,7 +54,7 @@ from celeriac.store.owners import MOST_OWNED, owner_notes
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import claim_from_reply, rule_json
 from celeriac.store.server.scripts import script
-from celeriac.store.submit_call import maker_argument, submission_arguments, submitted
+from celeriac.store.submit_call import key_full, maker_argument, submission_arguments, submitted
 from celeriac.store.suspension import Noted, Wait, noted_from
 from celeriac.store.unknown_tasks import MOST_UNKNOWN, UNKNOWN_NOTED_S, unknown_note
 
@@ -176,6 +176,8 @@ class TaskStore(StoreReader):
             raise InvalidSubmissionError([Violation("from_step", message)])
         if before == "queue_full":
             raise QueueFullError(group, limit)
+        if isinstance(before, list):
+            raise key_full(before)
         if before.startswith("duplicate "):
             raise DuplicateTaskError(before.removeprefix("duplicate "))
         if before.startswith("groups_full"):

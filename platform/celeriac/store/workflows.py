@@ -15,7 +15,6 @@ from celeriac.errors import (
     IllegalWorkflowMoveError,
     InvalidSubmissionError,
     JsonError,
-    KeyFullError,
     NodeExistsError,
     QueueFullError,
     StoreUnavailableError,
@@ -38,7 +37,7 @@ from celeriac.model import (
 )
 from celeriac.store import keys
 from celeriac.store.server.scripts import batch_arguments
-from celeriac.store.submit_call import submission_arguments, workflow_full
+from celeriac.store.submit_call import key_full, submission_arguments, workflow_full
 from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import status_of
 
@@ -242,7 +241,7 @@ def _refusal(workflow_id: str, nodes: Sequence[PlannedNode], reply: Sequence[Any
         case "queue_full":
             return QueueFullError(reply[2], int(reply[1]))
         case "key_full":
-            return KeyFullError(reply[3], rule=reply[1], limit=int(reply[2]), retry_after_s=int(reply[4]))
+            return key_full(reply)
         case "groups_full":
             return GroupLimitError(reply[3], int(reply[1]), own=reply[2] == "caller")
         case "no_parent":

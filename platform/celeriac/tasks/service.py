@@ -455,7 +455,8 @@ class Tasks:
         A task that only the history knows comes back from there, under its id and with its steps. `payload` replaces
         the one it has. Calls of one `key` (or of one `nonce`) count once. With `rev`, a task that has changed since is
         left alone: `ChangedTaskError`. Raises `TaskNotFoundError`, `IllegalTransitionError`, `InvalidSubmissionError`,
-        `PayloadTooLargeError`, `QueueFullError` or `GroupLimitError`. `maker`: who makes its group, if not `caller`.
+        `PayloadTooLargeError`, `QueueFullError`, `KeyFullError` or `GroupLimitError`. `maker`: who makes its group, if
+        not `caller`.
         """
         new = None if payload is None else await self._new_payload(task_id, payload, caller)
         await self.bring_back(await self.store.dependencies(task_id), None)

@@ -692,6 +692,18 @@ async def test_every_door_refuses_a_task_of_a_key_that_is_full(door: str, house:
     assert stored.count("c7") == 1, "nothing of what was refused is left"
 
 
+async def test_a_retry_waits_for_room_of_its_key_as_a_submission_does(house: House) -> None:
+    document = {"type": "doors.synchronous", "key": "c7", "payload": {"text": "a"}}
+    ended, waiting = [await by_v1(house, document) for _ in range(2)]
+    await house.answer("POST", f"/api/v1/tasks/{ended}/cancel")
+    await house.store.set_rule(LimitRule("one", type="doors.synchronous", by=By.KEY, max_waiting=1))
+    answer = await house.http.post(f"/api/v1/tasks/{ended}/retry")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "key_full", "1")
+    assert (await house.answer("GET", f"/api/v1/tasks/{ended}"))["status"] == "cancelled"
+    await house.answer("POST", f"/api/v1/tasks/{waiting}/cancel")
+    assert (await house.answer("POST", f"/api/v1/tasks/{ended}/retry"))["status"] == "pending"
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

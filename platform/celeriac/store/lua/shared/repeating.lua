@@ -1,7 +1,7 @@
 -- Running an ended task again, with its attempts granted anew.
 
 -- What `run_again` looks at.
-local FIELDS_OF_A_RETRY = {'status', 'queue', 'attempt', 'max_retries', 'moved', 'rev', 'message', 'notified', 'delivery', 'user_id',
+local FIELDS_OF_A_RETRY = {'status', 'queue', 'type', 'key', 'attempt', 'max_retries', 'moved', 'rev', 'message', 'notified', 'delivery', 'user_id',
   'depends_on', 'noted', 'error_code', 'on_unmet', 'once'}
 
 -- Run a task again that has failed or was cancelled: FAILED | CANCELLED -> PENDING, or WAITING while tasks that it depends on have

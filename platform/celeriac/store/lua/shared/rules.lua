@@ -12,6 +12,7 @@
 -- What the other parts use of this; each is described below. NOTHING: what covers a task that no rule covers.
 local none_held, paused, prepared, rule_named, forget_held, closings_of, covering
 local placed, count_in, first_in, id_in
+local answer_of_full_key
 local NOTHING, PAST_IT = {}, '\11'
 
 do
@@ -100,4 +101,20 @@ do
 
   -- The place of a task in a sorted set of this kind, by its score in the waiting index (all priorities alike: `arrival`).
   function placed(prefix, score, id) return prefix .. '\n' .. format('%013.0f', score) .. '\n' .. id end
+
+  -- The answer to a submission or a retry of a task whose key, or user, has as many waiting tasks as a rule allows, else nil. `t`: queue,
+  -- type, key, user_id. `coming` counts what is accepted with it and not stored yet, by rule and bucket; the task is added to it.
+  function answer_of_full_key(t, coming)
+    for _, pair in ipairs(covering(t)) do
+      local rule, bucket = pair[1], pair[2]
+      if rule.max_waiting then
+        local place = rule.name .. '\n' .. bucket
+        local before = coming and coming[place] or 0
+        if count_in(key.queued(rule.name), bucket) + before >= rule.max_waiting then
+          return {'key_full', rule.name, int(rule.max_waiting), bucket, int(math.max(1, math.ceil((rule.every or 0) / 1000)))}
+        end
+        if coming then coming[place] = before + 1 end
+      end
+    end
+  end
 end

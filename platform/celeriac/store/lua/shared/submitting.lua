@@ -9,9 +9,6 @@ local intake = {idempotency_ms = '0', max_scheduled = 0, max_groups = 0, max_mad
 local begin_intake
 -- Take in a submission. Returns what submit.lua answers for it.
 local accept
--- The answer to a submission whose key, or user, has as many waiting tasks as a rule allows, else nil. `t`: FIELDS_OF_A_LIMIT.
--- `coming` counts what is accepted with it and not stored yet, by rule and bucket; the submission is added to it.
-local answer_of_full_key
 
 do
   -- What the further fields hold that the record does not keep.
@@ -106,20 +103,6 @@ do
       if t.status then return {t.nonce == nonce and 'created' or 'known', id, t.status} end
       local kind = redis.call('TYPE', key.task(id)).ok
       if kind ~= 'hash' and kind ~= 'none' then return {'no_record', id} end
-    end
-  end
-
-  function answer_of_full_key(t, coming)
-    for _, pair in ipairs(covering(t)) do
-      local rule, bucket = pair[1], pair[2]
-      if rule.max_waiting then
-        local place = rule.name .. '\n' .. bucket
-        local before = coming and coming[place] or 0
-        if count_in(key.queued(rule.name), bucket) + before >= rule.max_waiting then
-          return {'key_full', rule.name, int(rule.max_waiting), bucket, int(math.max(1, math.ceil((rule.every or 0) / 1000)))}
-        end
-        if coming then coming[place] = before + 1 end
-      end
     end
   end
 

@@ -13,7 +13,7 @@
 -- ARGV[14] name of the step from which on all is forgotten (text), '' for none
 -- ARGV[15] the steps to put back with the record (JSON object of texts, as key.steps has them), '' for none
 --
--- Returns the status before | 'queue_full' | 'changed' (it has another revision) | 'celery' (plain Celery published it, and its
+-- Returns the status before | 'queue_full' | {'key_full', ...} (as submit.lua) | 'changed' (it has another revision) | 'celery' (plain Celery published it, and its
 -- arguments are in its message: it takes no other payload) | 'no_step' (it has kept no step of that name) | 'notified' (a program
 -- of its own ran it, see notify.lua) | 'incomplete' (a call in a chord of Celery's that never got its arguments) | '' (no
 -- such task) | 'duplicate ID' (that task holds the key that this one would hold again, see once.lua) | 'groups_full all' | 'groups_full caller' (its group would be a new one). A repeated call (same nonce: the reply was lost) answers 'FAILED', and both 'waits' if the task is WAITING.
@@ -65,6 +65,8 @@ if t.error_code == 'dependency_failed' and not t.depends_on then return 'incompl
 local holder = t.once and holding.other_holder(t)
 if holder then return 'duplicate ' .. holder end
 if count_waiting(t.queue, t.delivery) >= waiting_limit then return 'queue_full' end
+local full = not none_held() and answer_of_full_key(t)
+if full then return full end
 local no_room = answer_of_no_room(t.queue, maker, max_groups, max_made)
 if no_room then return 'groups_full ' .. no_room[3] end
 
