@@ -90,6 +90,7 @@ bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per 
 	$(BIN)/python bench/recorder.py $(ARGS)
 	$(BIN)/python bench/history_pages.py $(ARGS)
 	$(BIN)/python bench/scheduler.py $(ARGS)
+	$(BIN)/python bench/limits.py $(ARGS)
 
 soak: $(VENV)/.dev ## Load the platform for HOURS=1 while all its processes are killed and stalled, and count what is lost
 	$(BIN)/python -m tests.chaos.soak --hours $(or $(HOURS),1) --nice $(or $(NICE),10) --database $(or $(DATABASE),sqlite) \

@@ -272,9 +272,9 @@ class RuleDriver:
             await self._edit(name, 20)
         acts: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             *((20, self.submit), (24, self.deliver), (14, self.claim_remote), (14, self.complete), (5, self.fail)),
-            *((3, self.release), (2, self.rate_limited), (2, self.suspend), (4, self.cancel), (5, self.lease_ends)),
+            *((3, self.release), (2, self.rate_limited), (4, self.suspend), (6, self.cancel), (5, self.lease_ends)),
             *((3, self.expire), (8, self.promote), (1, self.pause), (3, self.resume), (2, self.edit), (1, self.unset)),
-            *((2, self.amend), (2, self.claim_any), (1, self.lose_a_message), (2, self.sweep), (3, self.retry)),
+            *((3, self.amend), (2, self.claim_any), (1, self.lose_a_message), (2, self.sweep), (3, self.retry)),
         ]
         weights = [weight for weight, _ in acts]
         for _ in range(steps):
@@ -430,13 +430,14 @@ class RuleDriver:
     async def suspend(self) -> None:
         """An attempt waits for a time, or for a signal that comes."""
         if claim := self._claim_of():
+            wait = WaitUntil("s", FAR_MS) if self.chance.random() < 0.5 else WaitForSignal("s")
+            if await self.store.suspend(claim, [wait]) is None:
+                # The signal has come before.
+                self.claims[claim.task_id] = claim
+                return
             known = self.known[claim.task_id]
             self.fronts -= 1
             known.begun, known.arrival, known.since = False, self.fronts, self.steps
-            if self.chance.random() < 0.5:
-                await self.store.suspend(claim, [WaitUntil("s", FAR_MS)])
-            else:
-                await self.store.suspend(claim, [WaitForSignal("s")])
 
     async def cancel(self) -> None:
         """Somebody cancels a task."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,30 +28,20 @@ from tests.kit.workers.celery_processes import (
     publish_chain,
 )
 from tests.kit.workers.engine_workers import Workers, check_one_end, ended, ran, runs, statuses, submit
-
-URL = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+from tests.kit.workers.rabbitmq import URL, broker_group, need_rabbitmq
 
 
 @pytest.fixture(scope="module", autouse=True)
 def rabbitmq() -> None:
-    """Without RabbitMQ these tests fail in CI; elsewhere they are skipped, and say so."""
-    try:
-        with Connection(URL, connect_timeout=3) as connection:
-            connection.ensure_connection(max_retries=1, timeout=3)
-    except Exception as exc:
-        message = f"there is no RabbitMQ at TEST_AMQP_URL or 127.0.0.1:5672: {exc}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    """All of these tests need it."""
+    need_rabbitmq()
 
 
 @pytest.fixture
-def group() -> Any:
-    """A group of the test's own; its queue is gone afterwards."""
-    name = f"celeriac-test-{uuid.uuid4().hex[:10]}"
-    yield name
-    with Connection(URL) as connection:
-        connection.default_channel.queue_delete(name)
+def group() -> Iterator[str]:
+    """A group of the test's own."""
+    with broker_group() as name:
+        yield name
 
 
 @pytest.fixture
