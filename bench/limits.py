@@ -68,7 +68,9 @@ async def measure(url: str, rules: int, waiting_keys: int, tasks: int) -> dict[s
         await set_rules(store, rules)
         # An earlier version knows no keys, and nobody has rules there.
         numbers = range(waiting_keys + tasks)
-        keyed = [{"key": f"k{n % waiting_keys}", "user_id": f"u{n % 10}"} if rules else {} for n in numbers]
+        keyed: list[dict[str, Any]] = [{}] * len(numbers)
+        if rules:
+            keyed = [{"key": f"k{n % waiting_keys}", "user_id": f"u{n % 10}"} for n in numbers]
         before = used_us()
         for first in numbers[:: _AT_ONCE * 4]:
             some = numbers[first : first + _AT_ONCE * 4]
