@@ -72,7 +72,10 @@ async def test_a_task_goes_from_submit_to_its_result(store: TaskStore, cli: Any)
     )  # fmt: skip
     assert (code, err) == (0, "")
     answer = json.loads(out)
-    assert answer == {"task_id": answer["task_id"], "status": "pending", "created": True}
+    warning = "no worker serves the group loud"
+    warnings = [{"code": "no_worker", "text": warning, "group": "loud", "type": "shout"}]
+    assert answer == {"task_id": answer["task_id"], "status": "pending", "created": True, "warnings": warnings}
+    assert (await cli("submit", "shout"))[2] == f"celeriac: warning: {warning}\n"
     task = await store.get(answer["task_id"])
     assert (task.group, task.priority, task.max_retries, task.user_id) == ("loud", 7, 0, "ann")
 

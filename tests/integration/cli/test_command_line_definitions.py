@@ -85,3 +85,15 @@ async def test_a_definition_from_its_creation_to_its_end(valkey_url: str, store:
     assert actions == ["cancel", "trigger", "backfill", "backfill", "edit", "resume", "pause", "create"]
     audited = [e["action"] for e in await AuditLog(store).page() if e["target"] == nightly]
     assert audited == [f"definition.{action}" for action in actions]
+
+
+async def test_a_definition_whose_tasks_nobody_takes_is_warned_of(valkey_url: str, tmp_path: Path) -> None:
+    addresses = {"REDIS_URL": valkey_url, "DATABASE_URL": f"sqlite:///{tmp_path}/history.db"}
+    migrate(addresses["DATABASE_URL"])
+    _, definition_id, err = await celeriac("definitions", *TIDY, "--cron", "0 3 * * *", cwd=tmp_path, **addresses)
+    said = "no worker serves the group default"
+    assert f"warning: {said}" in err
+    _, shown, _ = await celeriac("definitions", "show", definition_id.strip(), cwd=tmp_path, **addresses)
+    assert said in shown
+    _, out, _ = await celeriac("doctor", cwd=tmp_path, **addresses)
+    assert f"the definition 'tidy' makes tasks that nobody takes: {said}" in out
