@@ -279,3 +279,16 @@ def test_what_nobody_takes_is_said_before_it_is_due(page: Page, api: httpx.Clien
     assert made.status_code in (200, 201), made.text
     page.goto(f"/dashboard#/definitions/{made.json()['task_def_id']}")
     expect(page.locator(".notice")).to_contain_text("no remote worker serves the group nobody")
+
+
+def test_a_task_tells_of_the_submissions_that_it_stands_for(page: Page, api: httpx.Client) -> None:
+    task_id = submit(api, once={"key": "acme"}, delay="1h")
+    body = {"type": "mail.send", "payload": {"to": "grace@example.org"}, "once": {"key": "acme"}}
+    assert api.post("tasks", json=body).json()["task_id"] == task_id
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(page.locator('.timeline li[data-kind="deduplicated"]')).to_contain_text("Stands for another submission")
+    rejected = {**body, "once": {"key": "acme", "on_conflict": "reject"}}
+    assert api.post("tasks", json=rejected).status_code == 409
+    page.reload()
+    expect(page.locator(".timeline")).to_contain_text("Another submission was refused")
+    api.post(f"tasks/{task_id}/cancel").raise_for_status()
