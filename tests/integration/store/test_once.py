@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -14,6 +15,7 @@ from celeriac.errors import DuplicateTaskError
 from celeriac.model import Claim, Debounce, Failure, OnConflict, Status, Submission, Submitted, UniqueKey, Until
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
+from tests.kit.life_cycle_state import records
 
 #: After each test all indexes are as the records say.
 pytestmark = pytest.mark.usefixtures("look")
@@ -283,3 +285,39 @@ async def test_after_the_start_or_a_cancellation_the_next_call_begins_anew(store
     assert (await debounce(store, "c")).task_id == "b"
     await store.cancel("b")
     assert await store.read(("KEYS", "celeriac:debounce:*")) == [[]]
+
+
+#: Replaces the task of the key again and again, until it is killed.
+_SUBMITTER = """
+import asyncio, sys
+from celeriac.model import OnConflict, Submission, UniqueKey
+from celeriac.settings import Settings
+from celeriac.store.task_store import TaskStore
+
+async def main():
+    async with TaskStore(sys.argv[1], Settings().store) as store:
+        for number in range(1_000_000):
+            once = UniqueKey("k", on_conflict=OnConflict.REPLACE)
+            await store.submit(Submission(task_id=f"t{number}", type="demo", once=once))
+            print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_submitter_that_is_killed_leaves_exactly_one_holder(
+    store: TaskStore, valkey_url: str, look: Any
+) -> None:
+    for killed_after in (1, 2, 20):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _SUBMITTER, valkey_url, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        for _ in range(killed_after):
+            assert await process.stdout.readline()
+        process.kill()
+        await process.wait()
+        alive = [one for one, record in records(look).items() if not Status(record["status"]).final]
+        assert len(alive) == 1
+        assert (await submit(store, "after")).task_id == alive[0]
+        look.flushdb()
