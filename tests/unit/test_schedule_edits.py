@@ -131,6 +131,16 @@ def test_an_edit_to_fewer_runs_than_there_were_counts_what_waits_as_missed() -> 
     assert (more.status, waiting_minutes(more)[0]) == (DefinitionStatus.ACTIVE, 11)
 
 
+def test_a_paused_definition_that_gets_more_runs_waits_for_the_moment_for_which_none_was_left() -> None:
+    one = replace(made(IMMEDIATE, {}, max_runs=1).after, status=DefinitionStatus.ACTIVE)
+    assert one.fired == 1
+    moved = edit(pause(one, 1), 1, SCHEDULED, trigger_args={"run_at": text(5)})
+    assert moved.next_slot_ms is None, "no run is left for it"
+    more = edit(moved, 2, max_runs=None)
+    assert (more.status, more.next_slot_ms) == (DefinitionStatus.PAUSED, at(5))
+    assert resume(more, 3).next_ms == at(5)
+
+
 # --- pauses
 
 

@@ -17,6 +17,7 @@ from celeriac.schedules.awaiting import (
     going_on,
     is_fresh,
     present_ms,
+    runs_out,
     without_timetable,
 )
 from celeriac.schedules.definition import (
@@ -198,12 +199,14 @@ def resumed(
     )
     change = DefinitionChange(now_ms, "resume", actor, note, {})
     firings: tuple[Firing, ...] = ()
-    if definition.trigger_type is TaskTriggerType.IMMEDIATE and is_fresh(definition):
+    # It was made while paused. One that waits for slots of an earlier timetable was made before, and edited.
+    if definition.trigger_type is TaskTriggerType.IMMEDIATE and is_fresh(definition) and slot is None:
         after, firing = _fired_now(after, now_ms)
         firings, unended = (firing,), replace(unended, running=unended.running + 1)
     if not counted:
         after = counting_from(after, now_ms)
-        slot = definition.timetable(budget).after(now_ms) if slot is None else slot
+    # The moment of a SCHEDULED definition is not waited for while no run is left; one may be by now.
+    slot = definition.timetable(budget).after(now_ms) if slot is None else slot
     return Decision(going_on(after, slot, unended, now_ms, budget), firings, change=change)
 
 
@@ -303,8 +306,9 @@ def edited(
         after = replace(after, status=DefinitionStatus.ACTIVE, ended_ms=None)
     if counts(after):
         after = after if same else counting_from(after, now_ms)
-        # An IMMEDIATE definition fires when it is made, not when it is edited.
-        if slot is None and not (same and after.status is DefinitionStatus.PAUSED):
+        # An IMMEDIATE definition fires when it is made, not when it is edited. A moment that was decided before a pause
+        # stays decided; one for which no run was left has not been decided.
+        if slot is None and not (same and after.status is DefinitionStatus.PAUSED and not runs_out(definition)):
             slot = after.timetable(budget).after(now_ms)
     change = DefinitionChange(now_ms, "edit", actor, new.note, changed)
     return Decision(going_on(after, slot, unended, now_ms, budget), change=change)

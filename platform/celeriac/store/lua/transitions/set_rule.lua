@@ -14,7 +14,9 @@ local name, wanted, most_rules, most_of_task = ARGV[4], ARGV[5], tonumber(ARGV[6
 local rules = {}
 local stored = redis.call('HGETALL', key.rules)
 for i = 1, #stored, 2 do
-  local rule = cjson.decode(stored[i + 1])
+  local readable, rule = pcall(cjson.decode, stored[i + 1])
+  -- One that a foreign program has damaged covers nothing.
+  if not readable or type(rule) ~= 'table' or not (rule.group or rule.type) then rule = {} end
   rule.name = stored[i]
   rules[stored[i]] = rule
 end
@@ -29,7 +31,8 @@ rules[name] = after
 local function rules_of(group, task_type)
   local found = {}
   for other, rule in pairs(rules) do
-    if (not rule.group or rule.group == group) and (not rule.type or rule.type == task_type) then found[#found + 1] = other end
+    local is_for = (not rule.group or rule.group == group) and (not rule.type or rule.type == task_type)
+    if is_for and (rule.group or rule.type) then found[#found + 1] = other end
   end
   table.sort(found)
   return found
@@ -54,7 +57,7 @@ if after then
   end
 end
 
-local function place_of(rule) return rule.group and 'group ' .. rule.group or 'type ' .. rule.type end
+local function place_of(rule) return rule.group and 'group ' .. rule.group or rule.type and 'type ' .. rule.type end
 local function write_place(place)
   local found = {}
   for _, rule in pairs(rules) do
@@ -67,7 +70,7 @@ local function write_place(place)
     redis.call('HSET', key.rules_of, place, cjson.encode(found))
   end
 end
-if before then write_place(place_of(before)) end
+if before and place_of(before) then write_place(place_of(before)) end
 if after then
   write_place(place_of(after))
   after.name = nil
