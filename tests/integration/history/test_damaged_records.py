@@ -170,5 +170,6 @@ async def test_a_damaged_log_line_and_notes_of_another_version_break_nothing(
     assert "damaged" in json.dumps(group["limits"])
     # It holds nobody up, and goes away like any other.
     await store.limit("others", max_running=1)
-    assert await store.unlimit("default") and await store.unlimit("others")
+    assert await store.unlimit("default")
+    assert await store.unlimit("others")
     assert [one["worker_id"] for one in (await read(http, "/api/v1/workers"))["workers"]] == ["w"]
