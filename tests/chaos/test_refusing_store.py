@@ -107,19 +107,25 @@ async def test_everybody_outlives_a_store_that_refuses_and_goes_on_by_itself(tmp
                 answer = await submitted()
                 return str(answer.json()["task_id"]) if answer.status_code == 202 else None
 
+            async def names(code: str) -> bool:
+                refused = await submitted()
+                assert refused.status_code == 503, (code, refused.text)
+                # On a busy machine the second that the API waits for the store may be over before it hears anything.
+                detail = refused.json()["detail"]
+                assert code in detail or "in time" in detail, detail
+                return code in detail
+
             for code, (refuse, relent) in REFUSALS.items():
                 held = await submit(store, "sleeps", {"s": REFUSES_S + 2 * LEASE_S}, max_retries=0)
                 await runs(store, held)
                 await refuse(admin)
-                refused = await submitted()
-                assert refused.status_code == 503, (code, refused.text)
-                assert code in refused.json()["detail"], refused.text
+                await eventually(lambda code=code: names(code), because=f"a refused submission names {code}")
                 await asyncio.sleep(REFUSES_S)
                 for process in processes:
                     assert process.alive, f"{code}: {process.said()}"
                 await relent(admin)
                 task_id = await eventually(accepted, because=f"after {code} a submission is accepted")
-                task = await ended(store, task_id, timeout_s=20)
+                task = await ended(store, task_id)
                 assert task.status is Status.COMPLETED, code
                 # Its lease could not be renewed for longer than a lease, and nobody took it away.
                 task = await ended(store, held)
@@ -130,7 +136,7 @@ async def test_everybody_outlives_a_store_that_refuses_and_goes_on_by_itself(tmp
                 await admin.execute_command("CLIENT", "KILL", *cut)
                 await admin.script_flush()
                 task_id = await eventually(accepted, because="a submission is accepted")
-                assert (await ended(store, task_id, timeout_s=20)).status is Status.COMPLETED
+                assert (await ended(store, task_id)).status is Status.COMPLETED
             assert any(await admin.script_exists(*[one.sha for one in every_transition()])), "they are sent again"
             held = await submit(store, "sleeps", {"s": 4}, max_retries=0)
             await runs(store, held)
