@@ -9,7 +9,8 @@ with its worker, or that somebody retries it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import ResultConsumer as RedisConsumer
 from celery.exceptions import BackendStoreError, TaskRevokedError
+from celery.result import ResultSet
 
 from celeriac.handlers.running import HANDLER_RUNS
 from celeriac.model import Status, Task
@@ -44,12 +46,20 @@ _SUCCESS, _FAILURE, _RETRY = str(states.SUCCESS), str(states.FAILURE), str(state
 _DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
 #: Whether this thread joins the parts of a chord.
 _JOINING: Final = ContextVar("joining", default=False)
+#: Who waits for a result looks at its state after the first of these times, and later at most after the second one (s).
+_LOOKS_S: Final = (2.0, 30.0)
+#: States that one of these looks reads at once.
+_LOOKED_AT_ONCE: Final = 500
 #: What a stored state may be longer than the result in it (bytes): names, children, a traceback.
 _BESIDE_THE_RESULT: Final = 65_536
 
 
 class RecordConsumer(RedisConsumer):
-    """Waits for results: each event of a task wakes the callers that wait for it, and they read the state."""
+    """Waits for results: each event of a task wakes the callers that wait for it, and they read the state.
+
+    All threads of a process share one subscription, whose connection is not made for that: a message may be lost
+    between them. So who waits for long looks by itself too, from time to time.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,6 +75,31 @@ class RecordConsumer(RedisConsumer):
                 return
         super().on_state_change(meta, message)
 
+    def _wait_for_pending(
+        self, result: Any, timeout: float | None = None, on_interval: Any = None, **kwargs: Any
+    ) -> Iterator[None]:
+        pause_s = _LOOKS_S[0]
+        look_at = time.monotonic() + pause_s
+
+        def look() -> None:
+            nonlocal pause_s, look_at
+            if on_interval is not None:
+                on_interval()
+            if time.monotonic() >= look_at:
+                self._look_at(result)
+                pause_s = min(2 * pause_s, _LOOKS_S[1])
+                look_at = time.monotonic() + pause_s
+
+        yield from super()._wait_for_pending(result, timeout=timeout, on_interval=look, **kwargs)
+
+    def _look_at(self, result: Any) -> None:
+        """Read the states of what has not ended as far as this process knows."""
+        unknown = [one.id for one in results_in(result) if one._cache is None]
+        for first in range(0, len(unknown), _LOOKED_AT_ONCE):
+            for meta in self.backend._metas(unknown[first : first + _LOOKED_AT_ONCE]):
+                if meta["status"] in states.READY_STATES:
+                    self.on_state_change(meta, None)
+
     def cancel_for(self, task_id: str) -> None:
         """Stop listening for a task; at the end of the process there is nothing left to stop."""
         if not sys.is_finalizing():
@@ -75,6 +110,15 @@ class RecordConsumer(RedisConsumer):
         # Events were lost meanwhile.
         for channel in list(self.subscribed_to):
             self.on_state_change(None, {"channel": channel})
+
+
+def results_in(result: Any) -> Iterator[Any]:
+    """Return the results of single tasks that a result, or a set of results, consists of."""
+    if isinstance(result, ResultSet):
+        for one in result.results:
+            yield from results_in(one)
+    else:
+        yield result
 
 
 def _refuse_handlers() -> None:

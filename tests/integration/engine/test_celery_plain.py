@@ -40,6 +40,10 @@ async def test_an_eta_is_waited_for_in_the_store(workers: Workers, store: TaskSt
     assert await statuses(store, task_id) == ["SCHEDULED", "PENDING", "PROCESSING", "COMPLETED"]
 
 
+async def test_who_waits_for_a_result_gets_it_although_no_event_says_that_it_is_there(workers: Workers) -> None:
+    assert await evaluate(workers, "results_without_events()") == [[3, [1, 2, 3]]]
+
+
 async def test_retry_and_autoretry_wait_in_the_store(workers: Workers, store: TaskStore) -> None:
     again, never, fallback, other, too_often, automatic, gives_up = await publish(
         workers,

@@ -156,7 +156,8 @@ async def app_on(workers: Workers, backend: str = "redis") -> AsyncIterator[Cele
     yield app
     # The server ends now, and results may be dropped later: nothing is left to unsubscribe from. Each thread has had a
     # backend of its own.
-    for consumer in [one for one in gc.get_objects() if isinstance(one, ResultConsumer)]:
+    # `isinstance` would ask a weak proxy for the class of an object that is gone.
+    for consumer in [one for one in gc.get_objects() if issubclass(type(one), ResultConsumer)]:
         consumer.subscribed_to.clear()
 
 

@@ -10,11 +10,14 @@ from datetime import datetime
 from typing import Any
 
 import redis
-from celery import Task, chain, chord
+from celery import Task, chain, chord, group
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 from celery.signals import before_task_publish
 
+from celeriac.store import keys
 from celeriac_tasks.celery import app
+from celeriac_tasks.engine.results import results_in
+from tests.kit.waiting import PATIENCE_S
 from tests.kit.workers.notes import note
 
 
@@ -234,6 +237,21 @@ def frozen_chord_twice() -> list[bool]:
     before_task_publish.connect(wait_for_the_first_part)
     whole.apply_async()
     return [*found, ended_in(body.id, 2)]
+
+
+def results_without_events() -> list[Any]:
+    """Wait for a result, and for a group with a group in it, of whose ends no event comes; return them."""
+    consumer = app.backend.result_consumer
+
+    def deafened(result: Any) -> Any:
+        for one in results_in(result):
+            consumer.consume_from(one.id)
+            consumer._pubsub.unsubscribe(keys.live(one.id))
+        return result.get(timeout=PATIENCE_S)
+
+    alone = deafened(add.apply_async((1, 2), countdown=0.5))
+    parts = group(add.si(1), group(add.si(2), add.si(3))).apply_async(countdown=0.5)
+    return [alone, deafened(parts)]
 
 
 def links_of(last: Any) -> list[Any]:
