@@ -289,6 +289,9 @@ class Tasks:
         self.warnings.prepare()
         submitted = await self._stored_silently(checked, caller)
         place = checked.submission.group, checked.submission.type, checked.submission.delivery
+        # A repeated submission may be answered with a task that has ended.
+        if submitted.status.final:
+            return submitted
         found = self.warnings.known(*place)
         if found is None:
             found = await self.warnings.of(*place)
