@@ -221,7 +221,7 @@ async def test_a_header_that_failed_cancels_the_body(
         assert task.status is Status.CANCELLED
         assert task.error is not None
         assert task.error.code == "dependency_failed"
-        # Where the task that failed is the last one to end, the body is published at its end, and so comes after it too.
+        # Where the task that failed ends last, the body is published at its end, and so comes after it too.
         assert before <= set(found.after[body]) <= before | {BREAKS}
         assert any(task_id in task.error.message for task_id in (*found.tasks.values(),))
         with pytest.raises(InvalidSubmissionError, match="publish the chord again"):
