@@ -60,7 +60,8 @@ for _, item in ipairs(open) do
   end
 end
 note_time(id)
-redis.call('HDEL', task, 'owner', 'fence')
+-- It comes anew when it goes on, also where no ordered rule covered its start.
+redis.call('HDEL', task, 'owner', 'fence', 'arrival')
 redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text, 'moved', moved,
   'resumes', int(math.max(0, now_ms - tonumber(t.started_ms or now))))
 let_others_go()
