@@ -237,7 +237,7 @@ async def test_a_key_that_is_not_a_record_is_no_task_and_disturbs_no_other(
 #: What is there however many names were used: fixed keys, and settings of operators.
 LASTING = {
     *(keys.SEQ, keys.EVENTS, keys.COUNTS, keys.LABEL_GROUPS, keys.LABEL_TYPES, keys.SERVER),
-    *(keys.LIMITS, keys.GROUPS, keys.WORKERS, keys.MODELS, keys.TYPES),
+    *(keys.RULES, keys.GROUPS, keys.WORKERS, keys.MODELS, keys.TYPES),
 }
 
 

@@ -152,7 +152,7 @@ class Zeroes:
         left = []
         indexes = [keys.LEASES, keys.DELAYED, keys.EXPIRING, keys.DEADLINES, keys.WATCHED]
         for group in (*GROUPS, "gpu"):
-            indexes += [f(group) for f in (keys.waiting, keys.running, keys.limited, keys.remote)]
+            indexes += [f(group) for f in (keys.waiting, keys.running, keys.remote, keys.remote_parked)]
         for name in indexes:
             left += [f"{name}: {member}" for member in await client.zrange(name, 0, -1)]
         async for name in client.scan_iter(match=keys.active("*"), count=1000):
