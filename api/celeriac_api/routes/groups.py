@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
 from celeriac.groups.record import group_record
@@ -15,6 +15,7 @@ from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.responses import problems
 from celeriac_api.openapi.schemas import Group, Groups
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.rates import RateText
 from celeriac_api.routing import Router
 
 router = Router(prefix="/api/v1", tags=["operations"])
@@ -91,7 +92,7 @@ class LimitsRequest(BaseModel):
         Field(strict=True, ge=1, le=MAX_RUNNING, description="Tasks that run at once; `null` means any number."),
     ] = None
     rate: Annotated[
-        str | None,
+        RateText | None,
         Field(
             description="Most starts within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day (`1/d`), spread"
             " over it; `null` means any number.",
@@ -99,16 +100,6 @@ class LimitsRequest(BaseModel):
         ),
     ] = None
     note: Annotated[str | None, Field(max_length=500, description="A note for other operators.")] = None
-
-    @field_validator("rate")
-    @classmethod
-    def _readable(cls, text: str | None) -> str | None:
-        if text is not None:
-            try:
-                StartRate.parse(text)
-            except ValueError as exc:
-                raise ValueError(f"{text!r} {exc}") from exc
-        return text
 
     @model_validator(mode="after")
     def _something(self) -> Self:

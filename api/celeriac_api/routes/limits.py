@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from celeriac.groups.limits import DEFAULT_KEYS, MOST_KEYS
@@ -17,6 +17,7 @@ from celeriac_api.http.responses import HEADERS, json_response
 from celeriac_api.openapi.limit_schemas import Limit, LimitKeys, Limits
 from celeriac_api.openapi.responses import location, problems
 from celeriac_api.parts import PartsOf
+from celeriac_api.routes.rates import RateText
 from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/limits"
@@ -66,7 +67,7 @@ class LimitRequest(BaseModel):
         ),
     ] = None
     rate: Annotated[
-        str | None,
+        RateText | None,
         Field(
             description="Most units that start within any second (`5/s`), minute (`100/m`), hour (`10/h`) or day"
             " (`1/d`), spread over it; a task is as many units as its `cost`. `null` means any number.",
@@ -95,16 +96,6 @@ class LimitRequest(BaseModel):
         ),
     ] = None
     note: Annotated[str | None, Field(max_length=MAX_NOTE, description="A note for other operators.")] = None
-
-    @field_validator("rate")
-    @classmethod
-    def _readable(cls, text: str | None) -> str | None:
-        if text is not None:
-            try:
-                StartRate.parse(text)
-            except ValueError as exc:
-                raise ValueError(f"{text!r} {exc}") from exc
-        return text
 
     def rule(self, name: str) -> LimitRule:
         """Return the rule of this name."""

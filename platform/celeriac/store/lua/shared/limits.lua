@@ -119,6 +119,9 @@ do
     return not next_id or next_id == id
   end
 
+  -- How many tasks are out that would take the places of this one's lane.
+  local function count_out(rule, bucket, t) return count_in(key.out(rule.name), bucket .. '\n' .. counted_lane(rule, t)) end
+
   -- The pair of `covered` that keeps a task from being claimed (`claiming`) or from being let out, nil if none does. The rates come
   -- last. If only time keeps it, a look at the bucket is noted.
   local function obstacle_to(t, covered, claiming)
@@ -129,9 +132,8 @@ do
         return pair
       end
       if rule.ordered and not is_next(rule, bucket, t.id) then return pair end
-      if rule.max_running then
-        local out = claiming and 0 or count_in(key.out(rule.name), bucket .. '\n' .. counted_lane(rule, t))
-        if running_in(rule, bucket) + out >= rule.max_running then return pair end
+      if rule.max_running and running_in(rule, bucket) + (claiming and 0 or count_out(rule, bucket, t)) >= rule.max_running then
+        return pair
       end
       -- What was sent before the rule was set waits for its turn too.
       if rule.fair and claiming and not redis.call('ZSCORE', key.out(rule.name), out_member(rule, bucket, t)) then return pair end
@@ -141,8 +143,7 @@ do
       local rule, bucket = pair[1], pair[2]
       if rule.every then
         local starts, next_start = free_starts(rule, bucket)
-        local out = claiming and 0 or count_in(key.out(rule.name), bucket .. '\n' .. counted_lane(rule, t))
-        if starts <= out then
+        if starts <= (claiming and 0 or count_out(rule, bucket, t)) then
           if next_start - rule.early > now_ms then look_at(rule, bucket, next_start - rule.early) end
           return pair
         end

@@ -38,15 +38,6 @@ local function note_consumed()
   end
 end
 
-local function add(ids_of, group, id)
-  local ids = ids_of[group]
-  if not ids then
-    ids = {}
-    ids_of[group] = ids
-  end
-  ids[#ids + 1] = id
-end
-
 -- Named variables, not a table: of all scripts this one and complete.lua run most often.
 return each(5, 4, function(id, worker, fence, called)
   local status, queue, task_type, attempt, rev, user_id, expires_ms, run_at, pending_ms, delivery, holder, hints, priority,
@@ -81,7 +72,8 @@ return each(5, 4, function(id, worker, fence, called)
   elseif status == 'PENDING' then
     granted = true
     if hints == 1 then
-      add(sole, queue, id)
+      sole[queue] = sole[queue] or {}
+      sole[queue][#sole[queue] + 1] = id
       priority_of[id] = tonumber(priority or 0)
     end
     change('ZREM', key.waiting(queue), id)
