@@ -10,11 +10,15 @@ EXTRAS ?= server,files
 #: Test processes at once: three for two processors. Most tests wait for other processes, and these keep the processors busy.
 JOBS   ?= $(shell $(PYTHON) -c 'import os; print(max(2, min(3 * (os.cpu_count() or 1) // 2, 12)))')
 
+#: Django 6 needs Python 3.12: the newest one that is there. Another one: make test-django6 DJANGO6_PYTHON=/path/to/python
+DJANGO6_PYTHON ?= $(shell for v in 3.14 3.13 3.12; do if python$$v -c "" 2> /dev/null; then echo python$$v; break; fi; done)
+DJANGO6_VENV   := $(VENV)/django6
+
 .DEFAULT_GOAL := help
-.PHONY: help up check test test-clocks test-stalls unit lint types imports proto docs bench soak celery-suite ci clean
+.PHONY: help up check test test-clocks test-stalls test-django6 unit lint types imports proto docs bench speed-table soak failovers celery-suite ci clean
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celeriac needs Python 3.11 or later: set PYTHON=/path/to/python3")'
@@ -54,6 +58,16 @@ test-clocks: $(VENV)/.dev ## Run the tests that depend on the clock at odd hours
 test-stalls: $(VENV)/.dev ## Run tests while their processes stall by a seed: make test-stalls ARGS="--seed 3 tests/integration/store"
 	$(BIN)/python tools/test_stalls.py $(ARGS)
 
+test-django6: ## Run the tests of Django and of outboxes with Django 6, in a virtual environment of its own
+ifeq ($(DJANGO6_PYTHON),)
+	@echo "SKIPPED: Django 6 needs Python 3.12 or later, and there is none: make test-django6 DJANGO6_PYTHON=/path/to/python3.12"
+else
+	@test -x $(DJANGO6_VENV)/bin/python || $(DJANGO6_PYTHON) -m venv $(DJANGO6_VENV)
+	$(DJANGO6_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DJANGO6_VENV)/bin/python -m pip install --quiet --editable ".[all]" --group dev "django>=6"
+	$(DJANGO6_VENV)/bin/python -m pytest -n $(JOBS) tests/integration/django tests/integration/outbox tests/e2e/test_django_progress.py $(ARGS)
+endif
+
 lint: $(VENV)/.dev imports ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -79,22 +93,19 @@ build/site/index.html: $(VENV)/.dev $(SITE_SOURCES)
 docs: build/site/index.html ## Build the documentation as a site: build/site (shown by: python3 -m http.server -d build/site)
 	@echo "The site is in build/site. Show it with: python3 -m http.server --directory build/site --bind 127.0.0.1"
 
-bench: $(VENV)/.bench ## Measure against peers: submissions per second, CPU per task; history: recording, paging
-	$(BIN)/python bench/submit.py $(ARGS)
-	$(BIN)/python bench/throughput.py $(ARGS)
-	$(BIN)/python bench/chain.py $(ARGS)
-	$(BIN)/python bench/workflows.py $(ARGS)
-	$(BIN)/python bench/durable.py $(ARGS)
-	$(BIN)/python bench/dispatch.py $(ARGS)
-	$(BIN)/python bench/notify.py $(ARGS)
-	$(BIN)/python bench/recorder.py $(ARGS)
-	$(BIN)/python bench/history_pages.py $(ARGS)
-	$(BIN)/python bench/scheduler.py $(ARGS)
-	$(BIN)/python bench/limits.py $(ARGS)
+bench: $(VENV)/.bench ## Measure everything against peers (ARGS=--quick: five minutes) and write bench/figures.json
+	$(BIN)/python bench/run.py $(ARGS)
+
+speed-table: $(VENV)/.dev ## Write the table of speed in the READMEs from bench/figures.json
+	$(BIN)/python tools/speed_table.py
 
 soak: $(VENV)/.dev ## Load the platform for HOURS=1 while all its processes are killed and stalled, and count what is lost
 	$(BIN)/python -m tests.chaos.soak --hours $(or $(HOURS),1) --nice $(or $(NICE),10) --database $(or $(DATABASE),sqlite) \
 		$(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+failovers: $(VENV)/.dev ## Kill, freeze and cut off the store's primary ROUNDS=200 times under load, and count what is lost
+	$(BIN)/python -m tests.chaos.failovers --rounds $(or $(ROUNDS),200) --minutes $(or $(MINUTES),120) \
+		--brand $(or $(BRAND),valkey) --nice $(or $(NICE),0) $(if $(TLS),--tls) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 celery-suite: $(VENV)/.celery-suite ## Run Celery's own integration tests on a stock app and on ours, and compare (half an hour)
 	$(BIN)/python -m tests.celery_suite $(ARGS)

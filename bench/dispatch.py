@@ -27,6 +27,8 @@ from websockets.asyncio.client import connect
 
 _CALL = orjson.dumps({"model": "default", "messages": [{"role": "user", "content": "What a small call says."}]})
 _RESULT = {"content": "What a small answer says."}
+#: How long the workers may take to connect (seconds).
+_CONNECTED_S = 120.0
 OURS, BARE = "celeriac", "bare WebSocket hop"
 
 _COMMANDS: dict[str, Callable[[int], list[str]]] = {
@@ -50,13 +52,15 @@ class Round:
 
 @asynccontextmanager
 async def workers(port: int, count: int) -> AsyncIterator[None]:
-    """Keep `count` workers connected that answer at once."""
+    """Keep `count` workers connected that answer at once; all of them are there before the block begins."""
     result = orjson.dumps(_RESULT).decode()
+    ready = asyncio.Semaphore(0)
 
     async def work() -> None:
         async with connect(f"ws://{HOST}:{port}/ws", compression=None, ping_interval=None) as connection:
             await connection.recv()
             await connection.send('{"type":"ready"}')
+            ready.release()
             async for text in connection:
                 message = orjson.loads(text)
                 if message["type"] == "task":
@@ -66,7 +70,10 @@ async def workers(port: int, count: int) -> AsyncIterator[None]:
 
     running = [asyncio.create_task(work()) for _ in range(count)]
     try:
-        await asyncio.sleep(0.5 + count / 500)
+        async with asyncio.timeout(_CONNECTED_S):
+            for _ in range(count):
+                await ready.acquire()
+        await asyncio.sleep(0.5)
         yield
     finally:
         for task in running:

@@ -31,6 +31,7 @@ from celeriac.model import rfc3339, utc_from_ms
 from celeriac.task_filter import Sort, TaskFilter
 
 BEGIN_MS = 1_896_076_800_000
+APART_MS = 40
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {},
     "status=failed": {"status": "failed"},
@@ -41,14 +42,14 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-async def fill(history: History, count: int) -> None:
-    """Write `count` finished tasks."""
+async def fill(history: History, count: int, begin_ms: int = BEGIN_MS) -> None:
+    """Write `count` finished tasks, the first of them at `begin_ms`."""
     chance = random.Random(1)
     writer = Writer(history.engine, progress="last")
     for start in range(0, count, 5000):
         rows = {}
         for number in range(start, min(start + 5000, count)):
-            created_ms = BEGIN_MS + number * 40
+            created_ms = begin_ms + number * APART_MS
             status = chance.choices(("COMPLETED", "FAILED", "CANCELLED"), (90, 7, 3))[0]
             task_id = f"{chance.getrandbits(64):016x}"
             rows[task_id] = row_of(

@@ -140,14 +140,27 @@ def wait_for_port(subject: Subject, port: int) -> None:
 
 
 class Store(Subject):
-    """A separate Valkey server, with an append-only file as in production."""
+    """A separate server, with an append-only file as in production; Valkey unless `program` is another one."""
 
-    def __init__(self, folder: Path, *, core: int) -> None:
+    def __init__(
+        self, folder: Path, *, core: int, configuration: Sequence[str] = (), program: str | None = None
+    ) -> None:
         self.port = pick_port()
-        argv = [str(get_binary_path()), "--port", str(self.port), "--bind", HOST, "--dir", str(folder), "--save", ""]
+        argv = [
+            program or str(get_binary_path()),
+            "--port",
+            str(self.port),
+            "--bind",
+            HOST,
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+        ]
         # The file is not rewritten during a round, because that would use the client's core.
         argv += ["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--databases", "32"]
-        super().__init__([argv[0], "--loglevel", "warning", *argv[1:]], core=core, environment={}, folder=folder)
+        argv = [argv[0], "--loglevel", "warning", *argv[1:], *configuration]
+        super().__init__(argv, core=core, environment={}, folder=folder)
         wait_for_port(self, self.port)
 
     def url(self, database: int) -> str:
@@ -160,9 +173,9 @@ class Store(Subject):
 
 
 @contextmanager
-def store_on(folder: Path, core: int) -> Iterator[Store]:
-    """Run a store for the duration of the block."""
-    store = Store(folder, core=core)
+def store_on(folder: Path, core: int, *configuration: str, program: str | None = None) -> Iterator[Store]:
+    """Run a store for the duration of the block; `configuration` are further options of the server's command line."""
+    store = Store(folder, core=core, configuration=configuration, program=program)
     try:
         yield store
     finally:

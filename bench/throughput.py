@@ -1,9 +1,9 @@
 """No-op tasks through one worker process: what does a task cost?
 
-Compares Celeriac (with record, history and events) with stock Celery on the Redis result backend, dramatiq with
-results, and taskiq with results. All use the same Valkey with an append-only file, and their rounds alternate within
-one run. All tasks are published before the worker starts. After a warm-up, the benchmark measures the CPU time of the
-worker with all its children, and of the store, until the last result is stored.
+Compares Celeriac (with record, history and events) with stock Celery on the Redis result backend, with dramatiq, huey
+and taskiq, each with results in Redis, and with BullMQ on Node. All use the same Valkey with an append-only file, and
+their rounds alternate within one run. All tasks are published before the worker starts. After a warm-up, the benchmark
+measures the CPU time of the worker with all its children, and of the store, until the last result is stored.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import bullmq
 import redis
 from figures import Figure, figure, table, write_json
 from machine import Cores, Store, Subject, child_environment, choose_cores, python, store_on, versions
@@ -32,6 +33,9 @@ _PATIENCE_S = 60.0
 #: How long after the last result there may still be writes: events in batches, acknowledgements (seconds).
 _SETTLE_S = 0.5
 
+#: The worker that the others are compared with.
+OURS = "celeriac, async"
+
 #: Counts the finished tasks in a database, given the number of tasks sent.
 Done = Callable[["redis.Redis", int], int]
 
@@ -39,6 +43,14 @@ Done = Callable[["redis.Redis", int], int]
 def _results(client: redis.Redis, sent: int) -> int:
     # All peers store each result under its own key. The few keys of a queue do not matter.
     return min(int(client.dbsize()), sent)
+
+
+def _huey_results(client: redis.Redis, sent: int) -> int:
+    return int(client.hlen("huey.results.bench"))
+
+
+def _completed_jobs(client: redis.Redis, sent: int) -> int:
+    return int(client.zcard(bullmq.COMPLETED))
 
 
 def _ended_records(client: redis.Redis, sent: int) -> int:
@@ -75,20 +87,37 @@ def _celery(pool: str, concurrency: int, *, events: bool) -> Target:
     return Target(name, argv, "peers.celery_app", environment={"BENCH_RESULTS": "1"})
 
 
-TARGETS = (
-    _celeriac("bench.noop_async"),
-    _celeriac("bench.noop_sync"),
-    _celery("threads", 8, events=True),
-    _celery("threads", 8, events=False),
-    _celery("prefork", 1, events=True),
-    _celery("prefork", 1, events=False),
-    Target("dramatiq", python("dramatiq", "peers.dramatiq_app", "--processes", "1"), "peers.dramatiq_app"),
-    Target(
-        "taskiq",
-        python("taskiq", "worker", "peers.taskiq_app:broker", "--workers", "1", "--log-level", "WARNING"),
-        "peers.taskiq_app",
-    ),
-)
+def _bullmq() -> list[Target]:
+    if bullmq.installed() is None:
+        return []
+    argv, environment = bullmq.worker()
+    return [Target("BullMQ", argv, "peers.bullmq_app", _completed_jobs, environment)]
+
+
+def targets(only: str) -> list[Target]:
+    """Return what is compared on this machine: the workers whose name contains one of these texts (all by default)."""
+    found = [
+        _celeriac("bench.noop_async"),
+        _celeriac("bench.noop_sync"),
+        *_bullmq(),
+        _celery("threads", 8, events=True),
+        _celery("threads", 8, events=False),
+        _celery("prefork", 1, events=True),
+        _celery("prefork", 1, events=False),
+        Target("dramatiq", python("dramatiq", "peers.dramatiq_app", "--processes", "1"), "peers.dramatiq_app"),
+        Target(
+            "huey",
+            python("huey.bin.huey_consumer", "peers.huey_app.huey", "--workers", "8", "--quiet"),
+            "peers.huey_app",
+            _huey_results,
+        ),
+        Target(
+            "taskiq",
+            python("taskiq", "worker", "peers.taskiq_app:broker", "--workers", "1", "--log-level", "WARNING"),
+            "peers.taskiq_app",
+        ),
+    ]
+    return [target for target in found if any(text in target.name for text in only.split("|"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +147,8 @@ class Bench:
         self._cores = cores
         self._folder = folder
 
-    def round(self, target: Target, *, warm_up: int, count: int) -> Round:
+    def round(self, target: Target, database: int, *, warm_up: int, count: int) -> Round:
         """Run `warm_up` tasks and then `count` tasks through a new worker; raises an error if some do not end."""
-        database = TARGETS.index(target)
         environment = {"BENCH_URL": self._store.url(database), "REDIS_URL": self._store.url(database)}
         environment |= target.environment
         with self._store.client(database) as client:
@@ -175,7 +203,7 @@ def summary(rounds: dict[str, list[Round]]) -> dict[str, dict[str, Figure]]:
 
 def report(figures: dict[str, dict[str, Figure]]) -> str:
     """Return the table: the costs, and the cost of each worker as a multiple of Celeriac's async worker's."""
-    ours = figures.get(TARGETS[0].name)
+    ours = figures.get(OURS)
     rows = [
         [
             name,
@@ -194,14 +222,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds per worker (3)")
     parser.add_argument("--tasks", type=int, default=5000, help="tasks of a round (5000)")
-    parser.add_argument("--warm-up", type=int, default=500, help="tasks before those that count (500)")
-    parser.add_argument("--only", default="", help="names of workers that contain this text")
+    parser.add_argument("--warm-up", type=int, default=2000, help="tasks before those that count (2000)")
+    parser.add_argument("--only", default="", help="names of workers that contain this text; `|` between several")
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON too (- for standard output)")
     options, _ = parser.parse_known_args()
 
     cores = choose_cores()
     os.sched_setaffinity(0, {cores.others})
-    found = versions("celeriac", "celery", "kombu", "redis", "hiredis", "dramatiq", "taskiq", "taskiq-redis")
+    chosen = targets(options.only)
+    found = versions("celeriac", "celery", "kombu", "redis", "hiredis", "dramatiq", "huey", "taskiq", "taskiq-redis")
+    found |= bullmq.versions()
     load = os.getloadavg()[0]
     print(f"{cores.text()}; load {load:.1f}\n{', '.join(f'{n} {v}' for n, v in found.items())}\n")
     rounds: dict[str, list[Round]] = defaultdict(list)
@@ -211,9 +241,9 @@ def main() -> None:
     ):
         bench = Bench(store, cores, Path(folder))
         for _ in range(options.rounds):
-            for target in TARGETS:
-                if options.only in target.name:
-                    rounds[target.name].append(bench.round(target, warm_up=options.warm_up, count=options.tasks))
+            for database, target in enumerate(chosen):
+                got = bench.round(target, database, warm_up=options.warm_up, count=options.tasks)
+                rounds[target.name].append(got)
     figures = summary(rounds)
     print(f"{options.tasks} tasks, {options.rounds} rounds\n\n{report(figures)}")
     if options.json:

@@ -74,10 +74,9 @@ def targets() -> list[Target]:
             python("peers.canvas_app"),
         ),
     ]
-    folder = bullmq.installed()
-    if folder is not None:
-        worker, flow = (["node", str(folder / name)] for name in ("worker.mjs", "flow.mjs"))
-        found.append(Target("BullMQ", worker, flow, {"BENCH_CONCURRENCY": str(_AT_ONCE)}))
+    if bullmq.installed() is not None:
+        worker, environment = bullmq.worker(_AT_ONCE)
+        found.append(Target("BullMQ", worker, bullmq.command("flow.mjs"), environment))
     return found
 
 
@@ -136,7 +135,7 @@ def main() -> None:
     compared = [target for target in targets() if options.only.lower() in target.name.lower()]
     cores = choose_cores()
     os.sched_setaffinity(0, {cores.others})
-    found = versions("celeriac", "celery", "kombu", "redis", "hiredis") | {"bullmq": bullmq.version()}
+    found = versions("celeriac", "celery", "kombu", "redis", "hiredis") | bullmq.versions()
     load = os.getloadavg()[0]
     print(f"{cores.text()}; load {load:.1f}\n{', '.join(f'{n} {v}' for n, v in found.items())}")
     rounds: dict[tuple[str, str], list[Round]] = defaultdict(list)

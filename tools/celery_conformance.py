@@ -20,6 +20,8 @@ from tests.kit.conformance.sides import SIDES, topics  # noqa: E402
 
 TARGET = REPOSITORY / "docs" / "celery.md"
 PROBES = REPOSITORY / "tests" / "kit" / "conformance" / "probes"
+#: A project sees the same on the direct path of a worker, so the page does not show that side.
+_SHOWN = [side for side in SIDES if not side.quiet]
 _BEGIN, _END = "<!-- written by tools/celery_conformance.py -->", "<!-- end of what it writes -->"
 _BETWEEN = re.compile(rf"{re.escape(_BEGIN)}\n.*?{re.escape(_END)}", re.DOTALL)
 
@@ -31,20 +33,20 @@ def table() -> str:
         f"{len(names)} probes of one project run in the test suite, on stock Celery (Redis, prefork) and here. What a"
         " project sees is compared value by value.",
         "",
-        "| probes | all | " + " | ".join(f"same with {side.title}" for side in SIDES) + " |",
-        "| --- | --- |" + " --- |" * len(SIDES),
+        "| probes | all | " + " | ".join(f"same with {side.title}" for side in _SHOWN) + " |",
+        "| --- | --- |" + " --- |" * len(_SHOWN),
     ]
     for module, listed in topics().items():
-        same = [str(sum(reason_of(side.name, name) is None for name in listed)) for side in SIDES]
+        same = [str(sum(reason_of(side.name, name) is None for name in listed)) for side in _SHOWN]
         lines.append(f"| {_subject_of(module)} | {len(listed)} | {' | '.join(same)} |")
-    same = [str(sum(reason_of(side.name, name) is None for name in names)) for side in SIDES]
+    same = [str(sum(reason_of(side.name, name) is None for name in names)) for side in _SHOWN]
     lines += [f"| all | {len(names)} | {' | '.join(same)} |", "", "The others, by their reason:", ""]
     lines += [
-        "| what is different | " + " | ".join(side.title for side in SIDES) + " |",
-        "| --- |" + " --- |" * len(SIDES),
+        "| what is different | " + " | ".join(side.title for side in _SHOWN) + " |",
+        "| --- |" + " --- |" * len(_SHOWN),
     ]
-    for one in DIFFERENCES:
-        counts = [str(len(one.probes.get(side.name, ())) or "") for side in SIDES]
+    for one in (one for one in DIFFERENCES if any(side.name in one.probes for side in _SHOWN)):
+        counts = [str(len(one.probes.get(side.name, ())) or "") for side in _SHOWN]
         lines.append(f"| {one.reason} | {' | '.join(counts)} |")
     return "\n".join(lines)
 

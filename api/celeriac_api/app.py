@@ -28,6 +28,7 @@ from celeriac_api.parts import STATE, Parts, running_parts
 from celeriac_api.routes import (
     audit,
     definitions,
+    errors,
     groups,
     health,
     keys,
@@ -52,6 +53,7 @@ from celeriac_api.routes.tasks import task as tasks
 _ROUTERS: Final = (
     batch.router,
     history.router,
+    errors.router,
     bulk.router,
     tasks.router,
     # Before the dispatch routes: `/api/task/tasks` is not the id of a task.

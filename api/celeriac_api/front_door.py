@@ -16,7 +16,8 @@ from celeriac_api.access.credentials import keep_own_cookie, read_head
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.guard import Guard, refuse
 from celeriac_api.http.bodies import RefusedBody, StreamedBody, check_declared_size, limited, within
-from celeriac_api.http.problems import TABLE, instance_of, problem, problem_of
+from celeriac_api.http.compression import Compression
+from celeriac_api.http.problems import STOPPED, TABLE, instance_of, problem, problem_of
 from celeriac_api.http.responses import HEAD_OF_GET
 from celeriac_api.openapi import document as openapi_document
 from celeriac_api.routes.files.method_override import with_meant_method
@@ -28,9 +29,10 @@ class FrontDoor(FastAPI):
     """Serves submissions and other hot routes by itself and leaves all others to FastAPI, with bounded bodies."""
 
     def __init__(self, *, guard: Guard, max_body_bytes: int, unproven: ServerSettings, **options: Any) -> None:
-        self._guard = guard
-        self._max_body_bytes = max_body_bytes
+        self.guard = guard
+        self.max_body_bytes = max_body_bytes
         self._unproven = unproven
+        self._compression = Compression(unproven.compress_from)
         #: What is being served, by kind.
         self.open = {"request": 0, "stream": 0, "websocket": 0}
         #: Whether the server is about to end, and cancels the requests that take too long.
@@ -56,7 +58,7 @@ class FrontDoor(FastAPI):
         """Serve one connection."""
         kind = scope["type"]
         if kind == "http":
-            if scope["path"] == PATH and scope["method"] == "POST" and self._guard.plain(scope):
+            if scope["path"] == PATH and scope["method"] == "POST" and self.guard.plain(scope):
                 # The hot route. Its answers have the security headers already.
                 await self._counted("request", submit, scope, receive, send)
                 return
@@ -84,19 +86,21 @@ class FrontDoor(FastAPI):
         head = read_head(scope)
         if head.cookie is not None:
             keep_own_cookie(scope)
-        send = self._guard.dressed(send, head, scope)
-        if (refusal := await self._guard.admit(scope, found)) is not None:
+        send = self.guard.dressed(send, head, scope)
+        if (refusal := await self.guard.admit(scope, found)) is not None:
             await refuse(refusal, scope, receive, send)
             return
         if found is not None and found.head_of_get:
             # For every route at once. The server, which keeps the scope that it made, leaves the body out.
             scope = {**scope, "method": "GET", HEAD_OF_GET: True}
         access = found.route.access if found is not None and found.served else KNOWN
+        if scope["type"] == "http" and not access.stream:
+            send = self._compression.sending(send, scope)
         serve = partial(self._serve, found)
         if access.stream:
-            await self._guard.serve_stream(serve, scope, receive, send)
+            await self.guard.serve_stream(serve, scope, receive, send)
         elif access.action is not None:
-            await self._guard.serve_audited(serve, access.action, scope, receive, send)
+            await self.guard.serve_audited(serve, access.action, scope, receive, send)
         else:
             await serve(scope, receive, send)
 
@@ -112,7 +116,7 @@ class FrontDoor(FastAPI):
             receive = within(receive, self._unproven.unproven_timeout)
             await self._serve_bounded(self._unproven.max_unproven_bytes, scope, receive, send)
         else:
-            await self._serve_bounded(self._max_body_bytes, scope, receive, send)
+            await self._serve_bounded(self.max_body_bytes, scope, receive, send)
 
     async def _serve_bounded(self, most_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -125,9 +129,5 @@ class FrontDoor(FastAPI):
 
 async def _give_up(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that the stopping server cancelled; an answer that has begun is broken off."""
-    detail = (
-        "this server stopped before the request was done, so it may or may not have been carried out: send it again,"
-        " with the same Idempotency-Key if it has one"
-    )
     with contextlib.suppress(RuntimeError):  # the answer has begun
-        await problem("stopping", TABLE["stopping"], detail, instance_of(scope))(scope, receive, send)
+        await problem("stopping", TABLE["stopping"], STOPPED, instance_of(scope))(scope, receive, send)

@@ -84,6 +84,10 @@ class Guard:
         scope[PRINCIPAL] = LOCAL
         return True
 
+    def fixes_headers(self, scope: Scope) -> bool:
+        """Admit a request as `plain` does, if the headers that its answer needs are those of `browsers.HEADERS`."""
+        return self._browsers.adds_only_fixed_headers and self.plain(scope)
+
     async def admit(self, scope: Scope, found: Found | None) -> Response | None:
         """Return the refusal of a request, or None and put the caller into its scope; `found` is its route."""
         head = scope.get("celeriac.head") or read_head(scope)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from celeriac import __version__
 from celeriac.limits.rules import RuleState
+from celeriac.outbox.reports import OutboxReport, read_reports
 from celeriac.store.counts import (
     BUCKETS_S,
     LABELS,
@@ -67,15 +68,16 @@ async def platform_text(store: TaskStore, types: Iterable[str] = ()) -> bytes:
     `types` are known ones besides those that workers announced.
     """
     labels = await read_labels(store, types=types)
-    counts, state, lag, limits = await asyncio.gather(
+    counts, state, lag, limits, outboxes = await asyncio.gather(
         read_counts(store),
         read_state(store, labels),
         EventFeed(store, consumer="").lag(),
         read_first_states(store, MAX_NAMED),
+        read_reports(store),
     )
     counts = merged(counts, labels)
     registry = CollectorRegistry()
-    registry.register(_Fixed([*_counted(counts), *_state(state), *_limits(*limits), *_lag(lag)]))
+    registry.register(_Fixed([*_counted(counts), *_state(state), *_limits(*limits), *_lag(lag), *_outboxes(outboxes)]))
     return generate_latest(registry)
 
 
@@ -177,6 +179,19 @@ def _limits(states: Sequence[RuleState], known: int) -> Iterator[Metric]:
             most.add_metric(name, state.rule.max_running)
     yield from (waiting, running, parked, most)
     yield GaugeMetricFamily("celeriac_limits", "Limits that are set, those of groups included.", value=known)
+
+
+def _outboxes(reports: Sequence[OutboxReport]) -> Iterator[Metric]:
+    rows = GaugeMetricFamily(
+        "celeriac_outbox_rows", "Tasks that wait in an application's database to be submitted.", labels=["outbox"]
+    )
+    refused = GaugeMetricFamily("celeriac_outbox_refused", "Those of them that the store refused.", labels=["outbox"])
+    lag = GaugeMetricFamily("celeriac_outbox_lag_seconds", "Age of the oldest of them.", labels=["outbox"])
+    for report in reports:
+        rows.add_metric([report.name], report.standing.rows)
+        refused.add_metric([report.name], report.standing.refused)
+        lag.add_metric([report.name], report.lag_ms / 1000)
+    yield from (rows, refused, lag)
 
 
 def _lag(lag: Lag) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from celeriac.history.history import History
 from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from celeriac.store.api_keys import ApiKeys
+from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.activity import ActivityFeed
+from celeriac.store.watching.ends import Ends
 from celeriac.store.watching.hub import LiveHub
 from celeriac.store.watching.replies import Replies
 from celeriac.store.watching.user_feeds import UserFeeds
@@ -50,6 +53,8 @@ class Parts:
     hub: LiveHub
     activity: ActivityFeed
     feeds: UserFeeds
+    #: Callers that wait for the ends of tasks.
+    ends: Ends
     #: The WebSockets of users that are open.
     connections: Connections
     tasks: Tasks
@@ -145,6 +150,8 @@ async def running_parts(
         stack.push_async_callback(files.stop)
         tasks = Tasks(store=store, types=types, settings=settings, history=history, intakes={FILES: files}, warns=True)
         hub = await _started(stack, LiveHub(store=store))
+        remote = RemoteTasks(store, secrets.token_hex(6))
+        replies = await _started(stack, Replies(store=store, hub=hub, process=remote.gateway))
         gateway = Gateway(
             store=store,
             hub=hub,
@@ -152,13 +159,23 @@ async def running_parts(
             task_log=settings.task_log,
             blocked_loop=settings.blocked_loop,
             lease_s=settings.lease,
+            remote=remote,
             lines=lines,
+            replies=replies,
         )
         feeds = await _started(stack, UserFeeds(store=store, hub=hub, notifications=settings.notifications))
-        replies = await _started(stack, Replies(store=store, hub=hub, process=gateway.remote.gateway))
+        ends = await _started(
+            stack,
+            Ends(
+                store=store,
+                hub=hub,
+                most=settings.server.max_waiters,
+                most_per_caller=settings.server.max_waiters_per_caller,
+            ),
+        )
         calls = RemoteCalls(tasks=tasks, gateway=gateway, replies=replies, settings=settings)
         stack.push_async_callback(calls.stop)
-        activity = await _started(stack, ActivityFeed(store=store, pages=settings.pages))
+        activity = await _started(stack, ActivityFeed(store=store, pages=settings.pages, titles=tasks.titles))
         await _started(stack, gateway)
         authenticator = Authenticator(settings.access, data_dir=settings.data_dir, find_key=ApiKeys(store).find)
         yield Parts(
@@ -167,6 +184,7 @@ async def running_parts(
             hub=hub,
             activity=activity,
             feeds=feeds,
+            ends=ends,
             connections=Connections(
                 most=settings.notifications.max_connections,
                 most_per_user=settings.notifications.max_connections_per_user,

@@ -27,9 +27,12 @@ from celeriac.up.heartbeat import beating
 from celeriac.up.ports import with_port
 from celeriac_api.app import create_app
 from celeriac_api.front_door import FrontDoor
+from celeriac_api.http.hot_protocol import HotProtocol
 from celeriac_api.http.http_protocol import HttpProtocol
 from celeriac_api.http.websocket_protocol import WebSocketProtocol
 from celeriac_api.parts import STATE, Parts
+from celeriac_api.routes.dispatch.hot_call import HotCalls
+from celeriac_api.routes.tasks.hot_submit import HotSubmissions
 from celeriac_api.rpc.process import serving_rpc
 
 log = logging.getLogger(__name__)
@@ -116,11 +119,21 @@ class ApiServer(uvicorn.Server):
         self._access = settings.access
         self._app = app
         self._end_within_s = settings.dispatch.drain_grace + _GRACE_S + ENOUGH_S
+        # Requests that are logged go the usual way.
+        logged = settings.log_level == "debug"
+        hot = (
+            ()
+            if logged
+            else tuple(
+                route(app.guard, app.open, settings.server, max_body_bytes=settings.max_body_bytes)
+                for route in (HotSubmissions, HotCalls)
+            )
+        )
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",
-                http=partial(HttpProtocol, limits=settings.server),  # type: ignore[arg-type]  # it is called only
+                http=partial(HotProtocol, hot=hot, limits=settings.server),  # type: ignore[arg-type]  # it is called only
                 ws=partial(WebSocketProtocol, limits=settings.server),  # type: ignore[arg-type]
                 ws_max_size=settings.dispatch.max_frame_bytes,
                 ws_ping_interval=settings.dispatch.ping_interval,
@@ -131,7 +144,7 @@ class ApiServer(uvicorn.Server):
                 **_tls(settings.access.tls),
                 lifespan="on",
                 log_config=None,
-                access_log=settings.log_level == "debug",
+                access_log=logged,
                 server_header=False,
                 # Only the headers of the proxies that the settings name are trusted.
                 proxy_headers=bool(settings.access.trusted_proxies),
@@ -168,7 +181,7 @@ class ApiServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let remote workers finish, end the event streams, which would last as long as their tasks, and stop."""
+        """Let remote workers finish, end event streams and waits, which would last as long as their tasks, and stop."""
         self._app.stopping = True
         for listening in self.servers:
             listening.close()
@@ -177,7 +190,15 @@ class ApiServer(uvicorn.Server):
             await parts.gateway.drain()
             parts.hub.close_streams()
             parts.activity.close_streams()
+            parts.ends.let_go()
+        # When the server cancels the tasks of the others.
+        asyncio.get_running_loop().call_later(_GRACE_S + 0.1, self._give_up)
         await super().shutdown(sockets)
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HotProtocol):
+                connection.give_up()
 
 
 def _proxies(proxies: Sequence[str]) -> list[str]:

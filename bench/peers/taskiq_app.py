@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 
 from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
@@ -27,3 +28,21 @@ async def _send(count: int, payload: dict[str, Any]) -> None:
     for _ in range(count):
         await noop.kiq(payload)
     await broker.shutdown()
+
+
+def latencies_ms(count: int, payload: dict[str, Any]) -> list[float]:
+    """Publish one task after another; return the time of each until its result is here (milliseconds)."""
+    return asyncio.run(_latencies_ms(count, payload))
+
+
+async def _latencies_ms(count: int, payload: dict[str, Any]) -> list[float]:
+    await broker.startup()
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        task = await noop.kiq(payload)
+        # It cannot be woken, so it looks as often as makes sense.
+        await task.wait_result(check_interval=0.001, timeout=60)
+        found.append(1000 * (time.perf_counter() - began))
+    await broker.shutdown()
+    return found

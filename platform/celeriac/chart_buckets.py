@@ -11,6 +11,8 @@ from celeriac.model import ms_from_utc
 #: Sizes of buckets by name (ms). Days are UTC days.
 BUCKETS: Final = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "1d": 86_400_000}
 MAX_BUCKETS: Final = 2_000
+#: How many types or groups a chart is divided by at most.
+MAX_PARTS: Final = 200
 
 
 def bucket_of(start: datetime, end: datetime, bucket: str | None, *, most: int) -> str:

@@ -6,6 +6,8 @@
     ├── InvalidSubmissionError (ValueError)  a submission does not fit; `violations` names the fields
     ├── TaskNotFoundError (LookupError)   no such task, or it is older than its retention
     ├── GroupNotFoundError (LookupError)  no group of this name
+    ├── WorkerNotFoundError (LookupError)  no worker of this id runs
+    ├── WorkerNotDrainableError           the worker cannot be told to take no more tasks
     ├── RuleNotFoundError (LookupError)   no limit of this name
     ├── IllegalTransitionError            the task is not in a state that allows this
     │   ├── DependedOnError               … a task that has not ended depends on it
@@ -26,6 +28,7 @@
     ├── NoWorkerError                     no remote worker is connected to the group
     ├── PayloadTooLargeError (ValueError) a payload or result is above its limit
     ├── StoreUnavailableError (ConnectionError)  Redis is away or refuses writes
+    │   └── NotReplicatedError             … it has the call, but too few replicas have it: repeat the call
     ├── AuthenticationError (PermissionError)  a credential is missing or not valid
     ├── ForbiddenError (PermissionError)  … the caller may not do this
     ├── RateLimitedError              too much at once: try again later
@@ -192,6 +195,29 @@ class GroupNotFoundError(CeleriacError, LookupError):
         #: The groups that exist, as far as the code that raised this knows them.
         self.known = known
         super().__init__(f"there is no group {group!r}")
+
+
+class WorkerNotFoundError(CeleriacError, LookupError):
+    """No worker with this id runs: it has ended, or there was none."""
+
+    code = "worker_not_found"
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(f"no worker with the id {worker_id!r} runs")
+
+
+class WorkerNotDrainableError(CeleriacError):
+    """The worker cannot be told to take no more tasks: it is a remote one, or its tasks come through another broker."""
+
+    code = "worker_not_drainable"
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(
+            f"the worker {worker_id} cannot be drained from here: only Celery workers with tasks from the store can;"
+            " stop it, and it takes no more tasks and finishes what it runs"
+        )
 
 
 class IllegalTransitionError(CeleriacError):
@@ -407,6 +433,18 @@ class StoreUnavailableError(CeleriacError, ConnectionError):
     """Redis cannot be reached, is loading, or refuses writes."""
 
     code = "store_unavailable"
+
+
+class NotReplicatedError(StoreUnavailableError):
+    """The store has done what the call asks for, but too few replicas had it in time (`durability: replicated`).
+
+    It takes effect unless the store's machine dies now. Repeat the same call, a submission with the same
+    `Idempotency-Key`, until the replicas have it. `task_id` or `workflow_id` is what was submitted.
+    """
+
+    def __init__(self, message: str, *, task_id: str | None = None, workflow_id: str | None = None) -> None:
+        self.task_id, self.workflow_id = task_id, workflow_id
+        super().__init__(message)
 
 
 class StoreRefusedError(StoreUnavailableError):

@@ -22,7 +22,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import date, time
 from itertools import chain
 from typing import Any, Final
@@ -64,8 +64,11 @@ _WRITTEN_AS_TEXT: Final = (date, time, UUID)
 def read(text: str | bytes | bytearray, what: str = "the text") -> Any:
     """Read JSON; raises `JsonError`, which names the place in the document, or else `what`."""
     try:
-        with _without_collections() if len(text) > _LONG_TEXT else nullcontext():
+        if len(text) <= _LONG_TEXT:
             value = orjson.loads(text)
+        else:
+            with _without_collections():
+                value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise _unreadable(text, what, exc) from None
     if _LONG_NUMBER in (text.encode() if isinstance(text, str) else text).translate(_MARKS):

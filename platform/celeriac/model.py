@@ -334,6 +334,8 @@ class Submission:
     delivery: Delivery = Delivery.CELERY
     #: Only for remote tasks.
     remote: RemoteOrders | None = None
+    #: Channel to which the end is published, for a caller that waits.
+    reply_to: str | None = None
     #: Dotted paths of the payload's secrets: only the worker is shown what lies there (see `secret_fields.py`).
     secret_fields: Sequence[str] = ()
     #: The message in which plain Celery published the task (JSON, in kombu's envelope); it is sent whenever it is due.
@@ -466,8 +468,26 @@ class Task:
     once_key: str | None = None
     #: What a WAITING task still waits for; None where that has not been read.
     waiting_for: tuple[Awaited, ...] | None = None
+    #: What lists call it, made of its payload (`tasks/titles.py`); None where that has not been read.
+    title: str | None = None
     #: What of the record cannot be read, in words for people; None for a whole one. Such a field has its default.
     damage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task has come to, or how far it is if it has not ended: the part of its record that a caller waits for."""
+
+    task_id: str
+    status: Status
+    #: Decoded JSON; None unless it has completed.
+    result: Any = None
+    error: Failure | None = None
+
+    @classmethod
+    def of(cls, task: Task) -> Outcome:
+        """Return that part of a record."""
+        return cls(task.task_id, task.status, task.result, task.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -728,6 +748,12 @@ class WorkerInfo:
     #: Which version of the code it runs (see `store/code.py`), and since when by the store's clock (ms). "": unknown.
     code: str = ""
     code_ms: int = 0
+    #: Whether it can be drained, and whether it is: it takes no more tasks, because an operator says so.
+    drains: bool = False
+    drained: bool = False
+    #: How many attempts ended per minute lately, and the memory of its processes (bytes). None: unknown.
+    ended_per_minute: float | None = None
+    memory_bytes: int | None = None
 
 
 def stream_position(stream_id: str) -> tuple[int, int] | None:

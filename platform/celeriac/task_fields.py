@@ -246,6 +246,8 @@ FIELDS: Final = (
 LIFE_CYCLE: Final = frozenset(
     {
         *("rev", "nonce", "fence", "attempts_allowed"),
+        # When it was accepted, started and ended, in place of the fields that follow from that (`lua/shared/life.lua`).
+        "life",
         # How many attempts earlier calls with its id had, which message of the task is the valid one (counted from 0),
         # and a call that begins when this one has ended.
         *("attempts_before", "edition", "next_call"),

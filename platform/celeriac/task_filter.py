@@ -20,6 +20,7 @@ from pydantic import (
 from celeriac.errors import InvalidSubmissionError
 from celeriac.model import Status
 from celeriac.moments import Moment
+from celeriac.task_query import FIELDS, Query, parse_query
 from celeriac.violations import check_field_count, shown, violations_of
 
 MAX_LIMIT: Final = 500
@@ -47,7 +48,7 @@ class Sort(StrEnum):
         return self.value.removeprefix("-")
 
 
-def _words(value: Any) -> Any:
+def words(value: Any) -> Any:
     """Read `a,b`, or a list of such texts, as a list of words."""
     if isinstance(value, str):
         value = [value]
@@ -69,6 +70,13 @@ _Status = Annotated[
     BeforeValidator(_status),
     WithJsonSchema({"type": "string", "enum": [status.wire for status in Status]}),
 ]
+
+
+def _query(text: str) -> str:
+    parse_query(text)
+    return text
+
+
 _Once = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
 
@@ -78,7 +86,7 @@ class TaskFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: Annotated[
-        Annotated[tuple[_Status, ...], BeforeValidator(_words), _Once],
+        Annotated[tuple[_Status, ...], BeforeValidator(words), _Once],
         Field(description="One or several, repeated or separated by commas."),
     ] = ()
     type: Annotated[_Name | None, Field(description="The task type.")] = None
@@ -86,9 +94,12 @@ class TaskFilter(BaseModel):
     user_id: Annotated[_Name | None, Field(description="On whose behalf it runs.")] = None
     key: Annotated[_Name | None, Field(description="The customer, tenant or resource that it is for.")] = None
     definition_id: Annotated[_Name | None, Field(description="The definition that made it.")] = None
+    error_group: Annotated[_Name | None, Field(description="The group of its last failure; see `/api/v1/errors`.")] = (
+        None
+    )
     workflow_id: Annotated[_Name | None, Field(description="The workflow that it is a part of.")] = None
     tag: Annotated[
-        Annotated[tuple[_Name, ...], BeforeValidator(_words), Field(max_length=20), _Once],
+        Annotated[tuple[_Name, ...], BeforeValidator(words), Field(max_length=20), _Once],
         Field(description="A tag; of several, the task has all."),
     ] = ()
     created_after: Annotated[Moment | None, Field(description="Created at this moment or later.")] = None
@@ -96,8 +107,14 @@ class TaskFilter(BaseModel):
     finished_after: Annotated[Moment | None, Field(description="Ended at this moment or later.")] = None
     finished_before: Annotated[Moment | None, Field(description="Ended before this moment.")] = None
     q: Annotated[
-        Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)] | None,
-        Field(description="The beginning of an id, or a part of an error's message (in any case)."),
+        Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), AfterValidator(_query)]
+        | None,
+        Field(
+            description="Words, and fields such as `status:failed`; all must match. The fields are "
+            + ", ".join(f"`{name}:`" for name in FIELDS)
+            + '. `type:a,b` means either, `-type:a` means not this one, `"two words"` are next to each other. '
+            "One word is also the beginning of an id."
+        ),
     ] = None
 
     @model_validator(mode="after")
@@ -107,6 +124,26 @@ class TaskFilter(BaseModel):
             if after is not None and before is not None and after >= before:
                 raise ValueError(f"{name}_after is not before {name}_before: nothing lies between them")
         return self
+
+    @model_validator(mode="after")
+    def _statuses_agree(self) -> Self:
+        if self.status and self.query.values("status") and not self.statuses:
+            raise ValueError("status and q name different statuses: no task has both")
+        return self
+
+    @property
+    def query(self) -> Query:
+        """What `q` means."""
+        return Query() if self.q is None else parse_query(self.q)
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """The statuses that `status` and `q` leave; none means: all."""
+        named = self.query.values("status")
+        if named is None:
+            return self.status
+        found = tuple(Status(value) for value in named)
+        return tuple(status for status in found if status in self.status) if self.status else found
 
 
 def read_filter(document: Any) -> TaskFilter:

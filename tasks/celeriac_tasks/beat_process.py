@@ -16,10 +16,13 @@ from typing import Any
 from celeriac.errors import SettingsError
 from celeriac.execution.last_moment import ENOUGH_S, end_within
 from celeriac.history.roles import keeping
+from celeriac.outbox.relay import relaying
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
-from celeriac.tasks.registry import load
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import load, registry
+from celeriac.tasks.titles import Titles
 from celeriac.up.heartbeat import beating
 from celeriac_tasks.adoption.adopting import process_app
 from celeriac_tasks.beat_schedule import BeatScheduleImport
@@ -67,7 +70,8 @@ async def _run(settings: Settings) -> None:
             roles.append(BeatScheduleImport(app=app or process_app(lambda: settings), store=store))
         if mirrored:
             roles.append(RemoteMirror(store=store, app=app, most_workers=settings.dispatch.mirror_workers))
-        async with beating(), keeping(store, settings), scheduling(store, settings):
+        titles = Titles(TypeCatalog(registry, store))
+        async with beating(), keeping(store, settings, titles), scheduling(store, settings), relaying(store, settings):
             for role in roles:
                 await role.start()
             log.info(

@@ -138,6 +138,9 @@ class _Operation:
         for name in ("created_before", *(["finished_before"] if self._action == "retry" else [])):
             before = getattr(self._targets, name)
             bounds[name] = created_at if before is None else min(before, created_at)
+        if self._targets.q is not None:
+            # "24h ago" is counted from here, also when another worker continues.
+            bounds["q"] = self._targets.query.at(created_at).written()
         return self._targets.model_copy(update=bounds)
 
     async def _catch_up(self) -> None:
@@ -153,7 +156,8 @@ class _Operation:
 
     def _is_meant(self, task: Task) -> bool:
         by_name_only = self._tasks.types.local.hooks_of(task.type).bulk_by_name_only
-        if by_name_only and self._targets.type != task.type:
+        named = (self._targets.type, *(self._targets.query.values("type") or ()))
+        if by_name_only and task.type not in named:
             return False
         return task.task_id != self._ctx.task_id
 

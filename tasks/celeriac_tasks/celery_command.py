@@ -33,9 +33,8 @@ if os.environ.get("CELERIAC_ADOPT", "").lower() not in _NO:
 @click.pass_context
 def celeriac(ctx: click.Context) -> None:
     """Say whether the tasks of the app have records, and where."""
-    from kombu.utils.url import maybe_sanitize_url
-
     from celeriac.errors import SettingsError
+    from celeriac.settings.store_address import masked
     from celeriac_tasks.engine.app import CeleriacApp
 
     app = ctx.obj.app
@@ -47,4 +46,4 @@ def celeriac(ctx: click.Context) -> None:
         store = str(app.celeriac_settings.redis_url)
     except SettingsError as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(f"The tasks of this app have records in {maybe_sanitize_url(store)}.")
+    click.echo(f"The tasks of this app have records in {masked(store)}.")

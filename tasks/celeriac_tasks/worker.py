@@ -20,6 +20,7 @@ from celeriac.reload.import_check import ONLY_MARK, tell_files
 from celeriac.settings import Settings, WorkerSettings
 from celeriac.tasks.registry import load
 from celeriac.terminal.task_lines import lines_on
+from celeriac.up.parent_tie import WORKER_MARK
 from celeriac_tasks.adoption import adopted_by_name
 from celeriac_tasks.adoption.adopting import process_app
 from celeriac_tasks.adoption.loading import load_tasks
@@ -61,7 +62,7 @@ def main(settings: Settings, options: dict[str, Any]) -> int:
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 10, 10)
     worker = app.Worker(
-        hostname=f"worker-{os.getpid()}@{socket.gethostname()}",
+        hostname=f"worker-{os.environ.pop(WORKER_MARK, os.getpid())}@{socket.gethostname()}",
         loglevel=settings.log_level.upper(),
         quiet=True,
         **arguments,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,11 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from celeriac.model import RemoteOrders
+from celeriac.settings import Settings
+from celeriac.store.remote import RemoteTasks
+from celeriac.store.task_store import TaskStore
+from celeriac.tasks.submission import new_task_id, remote_submission
 from tests.kit.chaos.api_process import ApiProcess
 from tests.kit.remote.remote_workers import worker
 from tests.kit.waiting import eventually
@@ -72,3 +78,34 @@ async def test_the_tasks_of_a_killed_gateway_go_on_or_fail_as_the_contract_says(
             await eventually(failed, because="a task without retries fails")
             assert (await state(once))["error"] == "Worker disconnected"
             print(f"both ended {time.monotonic() - killed_at:.1f} s after the kill")
+
+
+async def test_a_task_that_its_killed_gateway_had_claimed_and_not_sent_goes_to_another_worker(
+    processes: tuple[ApiProcess, ApiProcess], store: TaskStore
+) -> None:
+    """The store has accepted the task and granted the claim; the gateway dies before its worker hears of it."""
+    _, second = processes
+    settings = Settings()
+    dying = RemoteTasks(store, secrets.token_hex(6))
+    # A gateway whose workers are connected, as the store sees it.
+    await dying.note_presence("default", 1, worker="W1-00000000", facts={"groups": "default"})
+    orders = RemoteOrders(deadline_in_ms=60_000, quiet=True, reply_to="celeriac:replies:nobody")
+    kind = dying.kind_of(remote_submission(settings, group="default", orders=orders, max_retries=1))
+    offer = dying.offer("default", tell=True)
+    offer.workers.append("W1-00000000")
+    claims: list[asyncio.Future[Any]] = []
+    task_id = new_task_id()
+    # Both in one round trip, as a gateway with an idle worker sends them; then it is gone.
+    await dying.submit(task_id, '{"model":"m","data":{}}', kind, then=lambda: claims.append(dying.claim(offer)))
+    (granted,) = dying.read_grants(offer.number, await claims[0]).granted
+    assert granted.claim.task_id == task_id
+    assert [(e.fields["status"]) for e in await store.events(task_id)] == ["PENDING", "PROCESSING"]
+    async with worker(second.url) as other:
+        task = await other.take()
+        assert (task["taskId"], task["attempt"]) == (task_id, 2)
+        await other.say(type="task_complete", taskId=task_id, result="done")
+
+        async def completed() -> bool:
+            return (await store.get(task_id)).status == "completed"
+
+        await eventually(completed, because="the other worker has done it")

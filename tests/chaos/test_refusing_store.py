@@ -18,7 +18,7 @@ import redis.asyncio
 
 from celeriac.model import Status
 from celeriac.settings import Settings
-from celeriac.store.server.scripts import every_transition
+from celeriac.store.server.scripts import library
 from celeriac.store.task_store import TaskStore
 from tests.kit.chaos.api_process import ApiProcess
 from tests.kit.servers import ValkeyServer
@@ -134,10 +134,10 @@ async def test_everybody_outlives_a_store_that_refuses_and_goes_on_by_itself(tmp
             # Connections that are cut, and scripts that are forgotten, are not even noticed.
             for cut in (["TYPE", "normal"], ["TYPE", "pubsub"]):
                 await admin.execute_command("CLIENT", "KILL", *cut)
-                await admin.script_flush()
+                await admin.function_flush()
                 task_id = await eventually(accepted, because="a submission is accepted")
                 assert (await ended(store, task_id)).status is Status.COMPLETED
-            assert any(await admin.script_exists(*[one.sha for one in every_transition()])), "they are sent again"
+            assert await admin.function_list(library().name), "they are sent again"
             held = await submit(store, "sleeps", {"s": 4}, max_retries=0)
             await runs(store, held)
             server.kill()

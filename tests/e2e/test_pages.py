@@ -13,7 +13,10 @@ from playwright.sync_api import Browser, Page, expect
 from tests.kit.up.browser import watched_page
 from tests.kit.up.pages_platform import pages_platform
 
-VIEWS = ("overview", "tasks", "workflows", "waits", "requests", "groups", "limits", "workers", "dead", "definitions")
+VIEWS = (
+    *("overview", "tasks", "errors", "types", "workflows", "waits", "requests"),
+    *("groups", "limits", "workers", "definitions"),
+)
 #: How many rows of the list are wider than it.
 CUT = "[...document.querySelectorAll('.row')].filter((row) => row.scrollWidth > row.clientWidth).length"
 
@@ -25,12 +28,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a platform with a worker."""
     with pages_platform(tmp_path_factory.mktemp("pages")) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def api(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{url}/api/v1/", timeout=20) as client:
-        yield client
 
 
 def submit(api: httpx.Client, type: str, payload: dict[str, Any], **more: Any) -> str:
@@ -100,17 +97,24 @@ def test_a_new_task_appears_without_being_asked_for(page: Page, api: httpx.Clien
 
 
 def test_a_task_is_watched_from_its_progress_to_its_result(page: Page, api: httpx.Client) -> None:
-    task_id = submit(api, "report.render", {"customer": 7, "pause_s": 0.25, "pages": 12})
+    # An ended task has no bar: its group, which a first task makes known, is held back until the page is open.
+    submit(api, "report.render", {"customer": 7, "pages": 1}, queue="watched")
+    assert api.post("groups/watched/pause", json={}).status_code == 200
+    task_id = submit(api, "report.render", {"customer": 7, "pause_s": 1.5, "pages": 12}, queue="watched")
     page.goto(f"/dashboard#/tasks/{task_id}")
+    expect(badge(page)).to_have_text("pending")
+    assert api.post("groups/watched/resume").status_code == 200
     bar = page.get_by_role("progressbar", name="progress of the task")
     expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9][0-9]?$"))
     expect(page.locator(".progress-line")).to_contain_text("rendering")
     expect(badge(page)).to_have_text("completed")
-    expect(bar).to_have_attribute("aria-valuenow", "100")
+    # Where the time went says more than "100 %".
+    expect(bar).to_have_count(0)
     expect(page.locator(".card", has=page.get_by_role("heading", name="Result"))).to_contain_text('"pages": 12')
-    timeline = page.locator(".timeline")
-    expect(timeline).to_contain_text("Started")
-    expect(timeline).to_contain_text("Completed")
+    page.get_by_text("All events with exact times").click()
+    table = page.locator(".events-table")
+    expect(table).to_contain_text("Started")
+    expect(table).to_contain_text("Completed")
 
 
 def test_a_running_task_is_cancelled_once_that_is_confirmed(page: Page, api: httpx.Client) -> None:
@@ -127,7 +131,7 @@ def test_a_running_task_is_cancelled_once_that_is_confirmed(page: Page, api: htt
 
 def test_a_dead_letter_runs_again_with_another_payload(page: Page, api: httpx.Client) -> None:
     task_id = submit(api, "card.charge", {"amount": 12, "card": "4000"}, tags=["declined"])
-    page.goto("/dashboard#/dead")
+    page.goto("/dashboard#/tasks?tag=declined")
     page.locator(f'.row[data-id="{task_id}"]').click()
     expect(badge(page)).to_have_text("failed")
     expect(page.locator(".error-text").first).to_contain_text("the bank declined the card")
@@ -142,9 +146,9 @@ def test_all_dead_letters_that_match_are_retried_at_once(page: Page, api: httpx.
     submit_many(
         api, [{"type": "card.charge", "payload": {"amount": n, "card": "4000"}, "queue": "bulky"} for n in range(4)]
     )
-    page.goto("/dashboard#/dead")
-    page.get_by_label("Group").select_option("bulky", timeout=15_000)
-    expect(rows(page)).to_have_count(4)
+    # The address that errors had.
+    page.goto("/dashboard#/dead?queue=bulky")
+    expect(page.get_by_role("status").filter(has_text="4 failed")).to_be_visible()
     while behind(api):
         page.wait_for_timeout(100)
     page.get_by_role("button", name="Retry all of these").click()
@@ -162,7 +166,7 @@ def test_a_group_is_limited_and_lifted(page: Page, api: httpx.Client) -> None:
     page.get_by_label("Starts per time").fill("100/m")
     page.get_by_label("Note for other operators (optional)").fill("as agreed")
     page.get_by_role("dialog").get_by_role("button", name="Set").click()
-    expect(group).to_contain_text("at most 3 running, 100/m starting · as agreed")
+    expect(group).to_contain_text("at most 3 running · at most 100/m starting · as agreed")
     expect(group.locator("td").nth(3)).to_have_text(re.compile("^[0-3] of 3$"))
     assert api.get("groups/slow").json()["limits"]["rate"] == "100/m"
     group.get_by_role("button", name="Limit").click()
@@ -207,11 +211,13 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page, api: httpx.Clien
     expect(rows(page)).to_have_count(3)
     page.keyboard.press("/")
     expect(page.get_by_label("Search")).to_be_focused()
+    # The suggestions close first.
+    page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     expect(page.get_by_label("Search")).not_to_be_focused()
     for key in ("j", "j", "k", "ArrowDown"):
         page.keyboard.press(key)
-    chosen = page.locator('.row[aria-selected="true"]')
+    chosen = page.locator(".row[data-current]")
     expect(chosen).to_have_count(1)
     task_id = chosen.get_attribute("data-id")
     # Screen readers are told, too.
@@ -266,7 +272,8 @@ def test_long_names_stay_inside_the_window(browser: Browser, url: str, api: http
             ("limits", f'tr[data-rule="{rule}"]'),
             (f"limits/{rule}", ".facts"),
             ("workers", ".worker"),
-            ("dead", ".list .row"),
+            ("errors", ".errors li"),
+            ("types/card.charge", ".type-head .chip"),
             ("definitions", "tbody tr"),
             (f"definitions/{made.json()['task_def_id']}", ".facts"),
         ):
@@ -354,7 +361,7 @@ def test_five_thousand_rows_cost_what_fits_the_screen(page: Page, api: httpx.Cli
         """() => { const scroller = document.querySelector(".scroller");
         setInterval(() => { scroller.scrollTop = scroller.scrollHeight; }, 30); }"""
     )
-    expect(foot).to_contain_text(re.compile(r"^5,000 tasks$"), timeout=40_000)
+    expect(foot).to_contain_text(re.compile(r"^5,000 tasks"), timeout=40_000)
     assert rows(page).count() < 60
 
 
@@ -362,6 +369,8 @@ def test_the_api_reference_needs_nobody_else(page: Page) -> None:
     page.goto("/docs")
     expect(page.get_by_role("heading", name="API reference")).to_be_visible()
     page.get_by_label("Find a route").fill("groups")
+    # Routes move while others are hidden: a click would meet another one.
+    expect(page.locator("details.route:visible").first).to_contain_text("/api/v1/groups")
     route = page.locator("details.route:visible", has_text="/api/v1/groups").first
     route.locator("summary").click()
     expect(route).to_contain_text("curl -s")

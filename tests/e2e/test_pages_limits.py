@@ -248,13 +248,14 @@ def test_dead_letters_of_one_key_are_retried(page: Page, api: httpx.Client) -> N
     for key, count in (("stark", 2), ("wayne", 1)):
         for _ in range(count):
             submit(api, "card.charge", key=key, queue="broken")
-    page.goto("/dashboard#/dead")
-    expect(rows(page)).to_have_count(3)
+    page.goto("/dashboard#/errors?queue=broken")
+    errors = page.get_by_role("status").filter(has_text="failed now")
+    expect(errors).to_contain_text("3 failed now")
     page.get_by_label("Key").fill("stark")
-    expect(rows(page)).to_have_count(2)
+    expect(errors).to_contain_text("2 failed now")
     page.get_by_role("button", name="Retry all of these").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("All dead letters that match the filter")
+    expect(dialog).to_contain_text("All failed tasks of this list")
     dialog.get_by_role("button", name="Retry 2").click()
     jobs = page.locator(".card", has=page.get_by_role("heading", name="Bulk operations"))
     expect(jobs).to_contain_text("2 of 2")
@@ -286,9 +287,11 @@ def test_a_task_tells_of_the_submissions_that_it_stands_for(page: Page, api: htt
     body = {"type": "mail.send", "payload": {"to": "grace@example.org"}, "once": {"key": "acme"}}
     assert api.post("tasks", json=body).json()["task_id"] == task_id
     page.goto(f"/dashboard#/tasks/{task_id}")
-    expect(page.locator('.timeline li[data-kind="deduplicated"]')).to_contain_text("Stands for another submission")
+    page.get_by_text("All events with exact times").click()
+    expect(page.locator('.events-table tr[data-kind="deduplicated"]')).to_contain_text("Stands for another submission")
     rejected = {**body, "once": {"key": "acme", "on_conflict": "reject"}}
     assert api.post("tasks", json=rejected).status_code == 409
     page.reload()
-    expect(page.locator(".timeline")).to_contain_text("Another submission was refused")
+    page.get_by_text("All events with exact times").click()
+    expect(page.locator(".events-table")).to_contain_text("Another submission was refused")
     api.post(f"tasks/{task_id}/cancel").raise_for_status()

@@ -61,7 +61,7 @@ def test_a_newcomer_reads_what_this_is_and_watches_a_first_task(page: Page) -> N
     page.get_by_role("link", name="Overview").click()
     expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    expect(page.locator(".counter", has_text="Failed, last hour")).to_contain_text("% of 1")
+    expect(page.locator(".counter", has_text="Failed, last 1 h")).to_contain_text("% of 1")
     expect(welcome).to_have_count(0)
 
 
@@ -104,7 +104,8 @@ def test_a_task_that_waits_says_why(page: Page, url: str) -> None:
     ask("groups/quiet/resume", {})
     expect(page.locator(".task-head .status")).to_have_text("completed")
     expect(line).to_be_hidden()
-    expect(page.locator(".progress-line")).to_be_visible()
+    # The card of the progress is gone with the end: the timeline tells the times.
+    expect(page.get_by_role("list", name="Attempts")).to_contain_text("ran")
 
 
 def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page, url: str) -> None:
@@ -126,9 +127,12 @@ def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page
     expect(page.get_by_role("heading", name="the morning mail")).to_be_visible()
     status = page.locator(".task-head .status")
     expect(status).to_have_text("active")
+    expect(page.locator(".facts")).to_contain_text("08:00 each day")
     expect(page.locator(".facts")).to_contain_text("0 8 * * * Europe/Berlin")
     definition_id = page.url.rpartition("/")[2]
 
+    open_menu = page.get_by_role("button", name="Actions of the morning mail")
+    open_menu.click()
     page.get_by_role("button", name="Run now").click()
     instances = page.locator(".card", has=page.get_by_role("heading", name="Instances"))
     expect(instances.locator("tr")).to_have_count(1)
@@ -136,20 +140,44 @@ def test_a_definition_is_created_and_run_paused_resumed_and_cancelled(page: Page
     page.locator("main").click(position={"x": 2, "y": 2})  # a page is drawn anew while nobody holds a button of it
     expect(instances).to_contain_text("completed")
 
+    open_menu.click()
     page.get_by_role("button", name="Pause").click()
     expect(status).to_have_text("paused")
+    open_menu.click()
     page.get_by_role("button", name="Resume").click()
     expect(status).to_have_text("active")
 
+    # Its name and its rule are edited; the rest stays.
+    open_menu.click()
+    page.get_by_role("button", name="Edit").click()
+    form = page.get_by_role("dialog", name="Edit the morning mail")
+    expect(form.get_by_label("When")).to_have_value("keep")
+    form.get_by_label("Name").fill("the evening mail")
+    form.get_by_label("When").select_option("By a cron rule")
+    form.get_by_role("textbox", name="Cron rule").fill("30 18 * * 1-5")
+    form.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="the evening mail")).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("18:30 from Monday to Friday")
+    edited = httpx.get(f"{url}/api/v1/definitions/{definition_id}").json()
+    assert (edited["trigger_args"], edited["task"]["type"]) == (
+        {"cron": "30 18 * * 1-5", "timezone": "Europe/Berlin"},
+        "mail.send",
+    )
+
     # The same from the list, where the coming runs are drawn.
     page.goto("/dashboard#/definitions")
-    row = page.locator("tbody tr", has_text="the morning mail")
-    expect(page.locator(".calendar")).to_contain_text("08:00")
+    row = page.locator("tbody tr", has_text="the evening mail")
+    expect(page.locator(".calendar")).to_contain_text("18:30")
+    expect(row.get_by_role("img", name="The last run; 0 failed")).to_be_visible()
+    open_menu = row.get_by_role("button", name="Actions of the evening mail")
+    open_menu.click()
     row.get_by_role("button", name="Pause").click()
     expect(row).to_contain_text("paused")
+    open_menu.click()
     row.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Keep as it is").click()
     expect(row).to_contain_text("paused")
+    open_menu.click()
     row.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel definition").click()
     expect(row).to_contain_text("cancelled")

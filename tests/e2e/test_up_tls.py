@@ -144,7 +144,7 @@ def test_the_pages_work_over_https(up: RunningUp) -> None:
     url = up.run_json["http"]
     with running_browser() as browser, watched_page(browser, url, ignore_https_errors=True) as page:
         page.goto("/dashboard")
-        page.get_by_label("Credential").fill(TOKEN)
+        page.get_by_label("Token or API key").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
         (cookie,) = page.context.cookies()

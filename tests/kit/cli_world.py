@@ -14,6 +14,7 @@ from celeriac.access.principal import Scope
 from celeriac.history.recorder import Recorder
 from celeriac.model import Claim, Failure, LogLine, Progress, Submission
 from celeriac.settings import Settings
+from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.watched_api import api
 from tests.kit.command_line import celeriac
@@ -99,8 +100,20 @@ async def _fill(made: World) -> None:
     for number, task_id in enumerate((WAITING, WAITING.replace("6", "7")), 1):
         awaits = {"signal": "approval", "title": f"Refund {number} €", "timeout_ms": number * 86_400_000}
         await store.submit(Submission(task_id, "wait", awaits=awaits))
+    await stay(store, "w-celery")
+    await stay(store, "w-remote", kind="remote", drains="0")
     # The history does not know this one yet.
     await store.submit(Submission(FRESH, "shout", group="loud"))
+
+
+async def stay(store: TaskStore, worker: str, **facts: str) -> None:
+    """Let a worker be there that says nothing more: Celery's, unless `facts` say otherwise."""
+    told = {"kind": "celery", "host": "here", "pid": "7", "groups": "loud", "concurrency": "4", "started_ms": "9000"}
+    told |= {"seen_ms": "9000", "running": "1", "drains": "1", "ended_per_minute": "2.5", "memory_bytes": "99000000"}
+    await store.read(
+        ("HSET", keys.worker(worker), *(part for pair in (told | facts).items() for part in pair)),
+        ("ZADD", keys.WORKERS, 2**42, worker),
+    )
 
 
 async def _failed(store: TaskStore, task_id: str, **fields: object) -> None:

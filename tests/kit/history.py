@@ -13,6 +13,9 @@ from celeriac.model import Claim, Failure, Progress, Submission
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.feed import EventFeed
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import registry
+from celeriac.tasks.titles import Titles
 
 
 @asynccontextmanager
@@ -21,7 +24,13 @@ async def recording(store: TaskStore, database_url: str, settings: Settings) -> 
     async with History(database_url) as history:
         feed = EventFeed(store, consumer=f"test-{secrets.token_hex(4)}")
         try:
-            yield Recorder(feed=feed, engine=history.engine, ledger=settings.ledger, lease_s=settings.lease), history
+            titles = Titles(TypeCatalog(registry, store))
+            yield (
+                Recorder(
+                    feed=feed, engine=history.engine, ledger=settings.ledger, lease_s=settings.lease, titles=titles
+                ),
+                history,
+            )
         finally:
             await feed.close()
 

@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Container
 from typing import Any
 
-from celeriac.model import Submission
+from celeriac.model import Event, Submission
 from celeriac.store import keys
+from celeriac.store.life import event_commands, events_from, whole
 from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import STORED
 
@@ -22,12 +23,44 @@ FINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
 def records(client: Client) -> dict[str, dict[str, str]]:
-    """Return every task's hash by id."""
+    """Return every task's record by id, with what a short one leaves out."""
     ids = [key.removeprefix("task:") for key in client.scan_iter("task:*", count=1000, _type="hash")]
     with client.pipeline(transaction=False) as pipe:
         for task_id in ids:
             pipe.hgetall(keys.task(task_id))
-        return dict(zip(ids, pipe.execute(), strict=True))
+        return {task_id: whole(task_id, record) for task_id, record in zip(ids, pipe.execute(), strict=True)}
+
+
+def record_of(client: Client, task_id: str) -> dict[str, str]:
+    """Return a task's record, with what a short one leaves out; empty if there is none."""
+    return whole(task_id, client.hgetall(keys.task(task_id)))
+
+
+def move_moment(client: Client, task_id: str, field: str, by_ms: int) -> None:
+    """Move a moment of a record (ms since the epoch) into the past, or into the future."""
+    client.hset(keys.task(task_id), field, int(record_of(client, task_id)[field]) + by_ms)
+
+
+def write_as_before(client: Client, task_id: str) -> None:
+    """Write a short record, and its events, as the version before short records had them."""
+    raw, events = client.hgetall(keys.task(task_id)), events_of(client, task_id)
+    if "life" not in raw:
+        return
+    ttl_ms = client.pttl(keys.task(task_id))
+    with client.pipeline() as pipe:
+        pipe.hset(keys.task(task_id), mapping=whole(task_id, raw))
+        pipe.hdel(keys.task(task_id), "life")
+        for event in events:
+            pipe.xadd(keys.task_events(task_id), {"kind": event.kind, **event.fields}, id=event.id)
+        if ttl_ms > 0:
+            pipe.pexpire(keys.task_events(task_id), ttl_ms)
+        pipe.execute()
+
+
+def events_of(client: Client, task_id: str) -> list[Event]:
+    """Return a task's events, from its stream or its record."""
+    told, entries = (client.execute_command(*one) for one in event_commands(task_id, "XRANGE", "-", "+"))
+    return events_from(told, entries)
 
 
 def expected_indexes(record: dict[str, str], open_items: dict[str, str]) -> set[str]:
@@ -71,7 +104,8 @@ def assert_consistent(client: Client, gone: Container[str] = ()) -> dict[str, di
         for task_id in ids:
             pipe.pttl(keys.task(task_id))
             pipe.pttl(keys.task_events(task_id))
-            pipe.xrange(keys.task_events(task_id))
+            for command in event_commands(task_id, "XRANGE", "-", "+"):
+                pipe.execute_command(*command)
         pipe.xrange(keys.EVENTS)
         replies: list[Any] = pipe.execute()
 
@@ -89,9 +123,11 @@ def assert_consistent(client: Client, gone: Container[str] = ()) -> dict[str, di
         assert present[task_id] == expected_indexes(record, open_of.get(task_id, {})), (
             f"{task_id} is {record['status']}"
         )
-        record_ttl, events_ttl, streams[task_id] = replies.pop(0), replies.pop(0), replies.pop(0)
+        record_ttl, events_ttl, told, entries = (replies.pop(0) for _ in range(4))
+        streams[task_id] = [(event.id, {"kind": event.kind, **event.fields}) for event in events_from(told, entries)]
         ends = record["status"] in FINAL and "dependants" not in record
-        for ttl in (record_ttl, events_ttl):
+        assert bool(told[0]) != bool(entries), f"{task_id}: either its record tells its events, or its stream"
+        for ttl in (record_ttl, events_ttl) if entries else (record_ttl,):
             assert (ttl > 0) == ends, f"{task_id} is {record['status']} with a life of {ttl} ms"
         assert int(record["attempt"]) <= int(record["attempts_allowed"])
         assert record.keys() <= STORED, "each field is in the table of fields"
@@ -203,10 +239,10 @@ def _assert_feeds(
         if "user_id" in record:
             index = keys.recent if record["status"] in FINAL else keys.active
             indexes[index(record["user_id"])].add(task_id)
-    for _, fields in everything:
+    for entry, fields in everything:
         user = found[fields["task_id"]].get("user_id")
         if user is not None:
-            expected[user].append({name: value for name, value in fields.items() if name != "rev"})
+            expected[user].append({"event": entry, **{name: value for name, value in fields.items() if name != "rev"}})
     feeds = {
         key: [fields for _, fields in client.xrange(key) if fields["task_id"] not in gone]
         for key in client.scan_iter(keys.feed("*"))
@@ -233,10 +269,11 @@ def _assert_global_stream(
 ) -> None:
     told: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
     revs: dict[str, list[int]] = defaultdict(list)
-    for _, fields in everything:
+    for entry, fields in everything:
         task_id = fields.pop("task_id")
         revs[task_id].append(int(fields.pop("rev")))
-        told[task_id].append((fields.pop("event"), fields))
+        # Without a stream of the task's own, its events have the ids of the global one.
+        told[task_id].append((fields.pop("event", entry), fields))
     assert streams == dict(told)
     for task_id, counted in revs.items():
         assert counted == list(range(1, len(counted) + 1)), (

@@ -17,9 +17,11 @@ from celeriac.errors import IllegalTransitionError
 from celeriac.limits.rules import By, LimitRule, StartRate, group_rule
 from celeriac.model import Amendment, Claim, Delivery, Failure, Submission, WaitForSignal, WaitUntil
 from celeriac.store import keys
+from celeriac.store.life import field_of
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from tests.kit.life_cycle_state import FINAL, Client, take_message
+from tests.kit.remote.claims import claim_next
 
 GROUPS = ("g", "h")
 TYPES = ("x", "y")
@@ -58,7 +60,7 @@ _LOOK = """
 local found = {tasks = {}, sets = {}}
 for i, id in ipairs(cjson.decode(ARGV[1])) do
   found.tasks[id] = redis.call('HMGET', 'task:' .. id, 'status', 'queue', 'type', 'key', 'user_id', 'delivery',
-    'priority', 'hints', 'parked', 'attempt')
+    'priority', 'hints', 'parked', 'attempt', 'life')
 end
 for i, name in ipairs(cjson.decode(ARGV[2])) do found.sets[name] = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') end
 found.paused = redis.call('HKEYS', KEYS[1])
@@ -67,7 +69,7 @@ local time = redis.call('TIME')
 found.now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 return cjson.encode(found)
 """
-_FIELDS = ("status", "queue", "type", "key", "user_id", "delivery", "priority", "hints", "parked", "attempt")
+_FIELDS = ("status", "queue", "type", "key", "user_id", "delivery", "priority", "hints", "parked", "attempt", "life")
 
 
 @dataclass
@@ -143,6 +145,8 @@ class RuleDriver:
             task_id: {name: value if value is not False else None for name, value in zip(_FIELDS, values, strict=True)}
             for task_id, values in dict(found["tasks"]).items()
         }
+        for t in tasks.values():
+            t |= {name: field_of(name, t[name], t["life"]) for name in ("hints", "attempt")}
         # An empty array is an empty object where it comes from.
         flat = {name: list(pairs) for name, pairs in found["sets"].items()}
         members = {name: dict(zip(one[::2], map(float, one[1::2]), strict=True)) for name, one in flat.items()}
@@ -401,8 +405,7 @@ class RuleDriver:
         await self._claim_remote(self.chance.choice(GROUPS), self.chance.randint(1, 3))
 
     async def _claim_remote(self, group: str, workers: int) -> None:
-        reply = await self.remote.claim_next(group, [f"w{n}" for n in range(workers)])
-        for grant in self.remote.read_grants(self.remote.calls, reply).granted:
+        for grant in (await claim_next(self.remote, group, [f"w{n}" for n in range(workers)])).granted:
             self._granted(grant.claim)
 
     async def complete(self) -> None:
@@ -480,10 +483,11 @@ class RuleDriver:
             await self.store.signal(task_id, "s", "1")
 
     def _make_due(self, ids: list[str]) -> None:
-        for task_id in ids:
+        # In this order, also for the store: of those that are due at the same moment it takes the lower id first.
+        for place, task_id in enumerate(ids, 1):
             if self.client.hget(keys.task(task_id), "status") == "WAITING":
                 self.client.hset(keys.open_conditions(task_id), "sleep:s", "1")
-            self.client.zadd(keys.DELAYED, {task_id: 1})
+            self.client.zadd(keys.DELAYED, {task_id: place})
             self._again(task_id)
 
     def _again(self, task_id: str) -> None:

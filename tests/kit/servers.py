@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -62,8 +63,19 @@ class ValkeyServer:
     then lose what was answered (docs/decisions/0013).
     """
 
-    def __init__(self, folder: Path, *, databases: int = 16, appendfsync: str = "no", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        databases: int = 16,
+        appendfsync: str = "no",
+        host: str = "127.0.0.1",
+        options: Sequence[str] = (),
+        program: str | None = None,
+    ) -> None:
+        self.program = program or str(get_binary_path())
         self.host = host
+        self.options = options
         self.folder = folder
         self.port = free_port()
         self.databases = databases
@@ -82,10 +94,12 @@ class ValkeyServer:
             "port": self.port, "bind": self.host, "dir": str(self.folder), "appendonly": "yes", "save": "",
             "appendfsync": self.appendfsync,
             "databases": self.databases, "maxmemory-policy": "noeviction", "loglevel": "warning",
+            "hash-max-listpack-value": 1024,
         }  # fmt: skip
-        command = [str(get_binary_path())]
+        command = [self.program]
         for name, value in arguments.items():
             command += [f"--{name}", str(value)]
+        command += self.options
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(2000):
             if self.process.poll() is not None:

@@ -41,7 +41,7 @@ from typing import Any
 
 #: What is imported ahead: everything of ours but these, and what commands load of others when they run.
 PACKAGES = ("celeriac_tasks", "celeriac", "celeriac_api")
-_LEFT_OUT = (".__main__", ".testing", ".migrations", ".greenlets", "celeriac_tasks.celery")
+_LEFT_OUT = (".__main__", ".contrib", ".testing", ".migrations", ".greenlets", "celeriac_tasks.celery")
 _OTHERS = ("aiosqlite", "alembic.command", "celery.bin.celery", "celery.bin.worker", "markdown_it", "psycopg")
 _REPOSITORY = Path(__file__).parents[2]
 _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1

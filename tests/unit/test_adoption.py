@@ -172,7 +172,7 @@ def test_an_adopted_app_is_adopted_again_in_another_process() -> None:
     [
         ({"broker_url": RABBIT}, None, "set REDIS_URL, or write adopt(app, redis_url='redis://localhost:6379/0')"),
         ({}, "redis://127.0.0.1:2/0", "leave out redis_url"),
-        ({"broker_url": "sentinel://127.0.0.1:1"}, None, "sentinel:// is not supported"),
+        ({"broker_url": "sentinel://127.0.0.1:1"}, None, "set broker_transport_options.master_name"),
         ({"broker_url": "redis://127.0.0.1:1;redis://127.0.0.1:2"}, None, "set broker_url to one of them"),
         ({"broker_read_url": REDIS, "broker_write_url": "redis://127.0.0.1:2/0"}, None, "set broker_url alone"),
         ({"broker_transport_options": {"global_keyprefix": "shop:"}}, None, "remove global_keyprefix"),

@@ -297,27 +297,147 @@ async def test_a_refusal_for_good_is_not_repeated(scripted: Worlds) -> None:
     assert world.pauses == []
 
 
-async def test_waiting_looks_less_and_less_often_and_stops_in_time(scripted: Worlds) -> None:
-    world = scripted(*[good({"status": "pending"})] * 100)
+#: A server of an earlier version has no route that tells an outcome alone.
+EARLIER = problem(404, "not_found")
+
+
+async def test_waiting_on_an_earlier_server_looks_less_and_less_often_and_stops_in_time(scripted: Worlds) -> None:
+    world = scripted(EARLIER, *[good({"status": "pending"})] * 100)
     with pytest.raises(WaitTimeoutError, match="'t' is still pending after 20 s"):
         await outcome(world.handle.wait(20))
     assert world.pauses[0] == 0.02
     assert max(world.pauses) == 1
     assert sum(world.pauses) == pytest.approx(20, abs=0.01)
     assert len(world.pauses) < 70
-    assert {request.url.path for request in world.requests} == {"/api/v1/tasks/t/progress"}, "the record may be large"
+    asked, *polled = [request.url.path for request in world.requests]
+    assert asked == "/api/v1/tasks/t/result"
+    assert set(polled) == {"/api/v1/tasks/t/progress"}, "the record may be large"
 
 
 async def test_waiting_ends_with_the_record_and_the_handle_knows_its_status(scripted: Worlds) -> None:
-    world = scripted(good({"status": "pending"}), good({"status": "failed"}), good(RECORD))
+    world = scripted(EARLIER, good({"status": "pending"}), good({"status": "failed"}), good(RECORD))
     with pytest.raises(TaskFailedError, match="m"):
         await outcome(world.handle.result())
     assert world.handle.status is Status.FAILED
-    assert [request.url.path.removeprefix("/api/v1/tasks/t") for request in world.requests] == ["/progress"] * 2 + [""]
+    assert [request.url.path.removeprefix("/api/v1/tasks/t") for request in world.requests] == [
+        *("/result", "/progress", "/progress", ""),
+    ]
+
+
+def after(world_of: Callable[[], World], seconds: float, answer: Script) -> Script:
+    """Return what answers after so many seconds."""
+
+    def later(_: httpx.Request) -> Answer:
+        world_of().now_s += seconds
+        if isinstance(answer, Lost):
+            raise httpx.ReadError("cut")
+        assert isinstance(answer, Answer)
+        return answer
+
+    return later
+
+
+def told(status: str, result: Any = None) -> Answer:
+    return good({"task_id": "t", "status": status, "result": result, "error": None})
+
+
+def waits_of(world: World) -> list[float]:
+    """Return how long each request wanted to wait, -1 for those that did not."""
+    return [float(request.url.params.get("wait", -1)) for request in world.requests]
+
+
+async def test_a_result_is_asked_for_once_while_the_server_waits(scripted: Worlds) -> None:
+    world = scripted(told("completed", 7))
+    assert await outcome(world.handle.result()) == 7
+    assert world.handle.status is Status.COMPLETED
+    (request,) = world.requests
+    assert (request.url.path, request.url.params["wait"]) == ("/api/v1/tasks/t/result", "20.000")
+    assert request.extensions["timeout"]["read"] >= 20, "the connection is to be as patient"
+
+
+async def test_a_server_that_waits_is_asked_again_at_once_and_no_longer_than_the_caller_waits(scripted: Worlds) -> None:
+    world: World
+    world = scripted(*[after(lambda: world, seconds, told("pending")) for seconds in (20, 20, 5)])
+    with pytest.raises(WaitTimeoutError):
+        await outcome(world.handle.result(45))
+    assert waits_of(world) == [20, 20, 5]
+    assert world.pauses == []
+
+
+async def test_a_server_that_answers_early_is_not_asked_in_a_loop(scripted: Worlds) -> None:
+    world = scripted(*[told("pending")] * 10, told("completed", 1))
+    assert await outcome(world.handle.result()) == 1
+    assert len(world.pauses) == 10
+    assert min(world.pauses) == 0.02
+
+
+@pytest.mark.parametrize("cut", [LOST, Answer(504, {}, b"too long"), Answer(502, {}, b"")])
+async def test_a_proxy_that_cuts_long_requests_gets_shorter_ones(scripted: Worlds, cut: Script) -> None:
+    world: World
+    world = scripted(
+        after(lambda: world, 10, cut),
+        good({"status": "pending"}),
+        after(lambda: world, 8, told("pending")),
+        told("completed", 1),
+    )
+    assert await outcome(world.handle.result()) == 1
+    assert waits_of(world) == [20, -1, 8, 16]
+
+
+async def test_a_server_with_too_many_waiters_is_polled_and_asked_later(scripted: Worlds) -> None:
+    def answer(request: httpx.Request) -> Answer:
+        return good({"status": "pending"}) if request.url.path.endswith("/progress") else told("completed", 1)
+
+    world = scripted(problem(503, "too_many_waiters", {"retry-after": "1"}), *[answer] * 100)
+    assert await outcome(world.handle.result()) == 1
+    waits = waits_of(world)
+    assert waits[0] == waits[-1] == 20
+    assert set(waits[1:-1]) == {-1}
+
+
+async def test_a_server_that_allows_shorter_waits_only_gets_them(scripted: Worlds) -> None:
+    refused = {"code": "invalid_request", "status": 422, "errors": [{"field": "wait", "message": "must be at most 7"}]}
+    world = scripted(Answer(422, {}, json.dumps(refused).encode()), good({"status": "pending"}), told("completed", 1))
+    assert await outcome(world.handle.result()) == 1
+    assert waits_of(world) == [20, -1, 5]
+
+
+async def test_a_run_is_one_request(scripted: Worlds) -> None:
+    world = scripted(Answer(201, {}, told("completed", 7).body))
+    assert await outcome(world.client.run("x", {"a": 1})) == 7
+    (request,) = world.requests
+    assert (request.method, request.url.path, request.url.params["wait"]) == ("POST", "/api/v1/tasks", "20.000")
+    assert request.headers["idempotency-key"] == "key-0"
+
+
+async def test_a_run_of_an_earlier_server_goes_on_by_looking(scripted: Worlds) -> None:
+    world = scripted(
+        Answer(202, {}, b'{"task_id":"t","status":"pending"}'), EARLIER, good({"status": "completed"}), good(RECORD)
+    )
+    with pytest.raises(TaskFailedError):
+        await outcome(world.client.run("x"))
+    assert [request.method for request in world.requests] == ["POST", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize("trouble", [LOST, Answer(503, {}, b"away"), Answer(504, {}, b"too long")])
+async def test_a_run_whose_answer_got_lost_is_the_same_submission(scripted: Worlds, trouble: Script) -> None:
+    world = scripted(trouble, Answer(200, {}, b'{"task_id":"t","status":"pending"}'), told("completed", 7))
+    assert await outcome(world.client.run("x")) == 7
+    first, second, _ = world.requests
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert "wait" not in second.url.params
+
+
+async def test_a_refused_run_raises_as_a_submission_does(scripted: Worlds) -> None:
+    refused = {"code": "invalid_submission", "errors": [{"field": "type", "message": "unknown"}]}
+    world = scripted(Answer(422, {}, json.dumps(refused).encode()))
+    with pytest.raises(InvalidSubmissionError, match="unknown"):
+        await outcome(world.client.run("x"))
+    assert len(world.requests) == 1
 
 
 async def test_an_api_that_is_away_is_not_waited_for_longer_than_the_task(scripted: Worlds) -> None:
-    world = scripted(good({"status": "pending"}), *[LOST] * 100, retries=100)
+    world = scripted(EARLIER, good({"status": "pending"}), *[LOST] * 100, retries=100)
     with pytest.raises(ApiUnavailableError):
         await outcome(world.handle.wait(2))
     assert 1 < world.now_s <= 2

@@ -49,7 +49,7 @@ def test_a_usual_app_on_redis_runs_as_it_is() -> None:
         ("sqs://key:secret@", None, NOT_POSSIBLE, "set REDIS_URL"),
         ("sqs://key:secret@", REDIS, DIFFERENT, "only Redis and RabbitMQ are tested"),
         ("memory://", REDIS, NOT_POSSIBLE, "set broker_url to a Redis"),
-        ("sentinel://a:26379;sentinel://b:26379", None, NOT_POSSIBLE, "sentinel:// is not supported"),
+        ("sentinel://a:26379;sentinel://b:26379", None, NOT_POSSIBLE, "set broker_transport_options.master_name"),
     ],
 )
 def test_the_broker_decides_where_the_records_are(

@@ -34,6 +34,11 @@ def test_another_port_is_taken_where_the_last_one_is_in_use(tmp_path: Path) -> N
     assert again.port != store.port
 
 
+def test_a_store_without_replicas_refuses_to_be_replicated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="replicas"):
+        EmbeddedStore(tmp_path, durability="replicated")
+
+
 @pytest.mark.parametrize(("durability", "expected"), [("everysec", "no"), ("fsync", "always")])
 def test_the_configuration_keeps_what_was_accepted(tmp_path: Path, durability: str, expected: str) -> None:
     EmbeddedStore(tmp_path, durability=durability).prepare()
@@ -43,6 +48,7 @@ def test_the_configuration_keeps_what_was_accepted(tmp_path: Path, durability: s
         f"appendfsync {expected}",
         'save ""',
         "maxmemory-policy noeviction",
+        "hash-max-ziplist-value 1024",
         "bind 127.0.0.1",
     ):
         assert line in lines

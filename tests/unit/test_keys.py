@@ -59,6 +59,7 @@ BOUNDS = {
     "task_events": "as the record",
     "log": "as the record",
     "checkpoint": "its own time",
+    "confirmed": "a channel",
     "live": "a channel", "live_log": "a channel", "remote_wake": "a channel", "replies": "a channel",
     "waiting": "tasks", "running": "tasks", "remote": "tasks", "remote_parked": "tasks",
     "permits": "limits.max_rules", "parked": "limits.max_rules", "out": "limits.max_rules",

@@ -59,7 +59,7 @@ def test_record_has_the_fields_of_the_contract_first_and_the_additions_after_the
         "task_id", "type", "queue", "status", "payload", "progress", "result", "error", "attempt",
         "max_retries", "user_id", "worker", "created_at", "started_at", "finished_at", "updated_at",
         "priority", "metadata", "tags", "run_at", "expires_at", "cancel_requested",
-        "workflow_id", "node", "depends_on", "key", "waiting_for",
+        "workflow_id", "node", "depends_on", "key", "waiting_for", "title",
     ]  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_every_field_of_a_record_is_read_from_the_store_and_comes_back_from_the_
     task = task_from_hash(full_record())
     assert {field.name for field in dataclasses.fields(Task)} == {
         *(field.name for field in FIELDS),
-        *("extra", "damage", "waiting_for"),
+        *("extra", "damage", "waiting_for", "title"),
     }
     assert all(getattr(task, field.name) for field in FIELDS)
     row = row_of(full_record())

@@ -74,3 +74,17 @@ def test_a_task_waits_for_at_most_one_turn_of_each_other_group(
                 groups.nothing_came()
             else:
                 groups.rotate(came)
+
+
+def test_a_drained_worker_asks_for_no_group_and_still_hears_a_nudge() -> None:
+    groups = served(["a", "b"], ["guest"])
+    groups.nudge = "nudge"
+    groups.drained = True
+    assert groups.consume(3) == ["nudge"]
+    groups.drained = False
+    assert groups.consume(3) == ["nudge", "a", "b", "guest"]
+    groups.nudge = ""
+    groups.drained = True
+    # kombu would never ask again, if it had nothing to ask for.
+    assert len(groups.consume(3)) == 1
+    assert groups.consume(3)[0] not in ("a", "b", "guest")

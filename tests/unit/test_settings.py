@@ -303,3 +303,10 @@ def test_a_well_known_name_may_come_from_a_file(tmp_path: Path) -> None:
         load_settings(environ={"REDIS_URL_FILE": str(secret), "REDIS_URL": "redis://x"})
     with pytest.raises(SettingsError, match=r"DATABASE_URL_FILE: .*nowhere cannot be read"):
         load_settings(environ={"DATABASE_URL_FILE": str(tmp_path / "nowhere")})
+
+
+@pytest.mark.parametrize("url", ["mysql://shop:secret@db/shop", "shop.db", "sqlite://", "sqlite:///:memory:"])
+def test_an_outbox_needs_a_database_that_can_have_one(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"outbox\.databases: must be sqlite:///PATH") as refused:
+        load_settings(environ={"CELERIAC_OUTBOX__DATABASES": f'["sqlite:////srv/shop.db", "{url}"]'})
+    assert "secret" not in str(refused.value)

@@ -17,7 +17,21 @@ from celeriac_api.pages.assets import assets
 _FOLDER = "reference/openapi"
 REFERENCE = f"{_FOLDER}/docs.html"
 _STATIC = "dashboard/static"
-_FILES = ("docs.js", "api.js", "dom.js", "format.js", "ui.js", "theme.js", "base.css", "docs.css", "mark.svg")
+_FILES = (
+    "docs.js",
+    "api.js",
+    "dom.js",
+    "format.js",
+    "text.js",
+    "times.js",
+    "ui.js",
+    "theme.js",
+    "base.css",
+    "docs.css",
+    "mark.svg",
+    "texts/en.json",
+    "texts/zh.json",
+)
 _METHODS = ("get", "post", "put", "patch", "delete")  # as docs.js has them
 _TITLES = {"openai": "OpenAI"}
 _HEAD = """# HTTP API

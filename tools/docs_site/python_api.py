@@ -49,6 +49,8 @@ PAGES = {
         (
             *("Client", "TaskHandle", "AsyncClient", "AsyncTaskHandle", "NewTask"),
             *(f"client.{name}" for name in ("TaskOptions", "FilterOptions", "Chart", "Counts", "DurationStats")),
+            *("client.ChartPart", "client.SlowTask"),
+            *("client.TaskCounts", "client.TaskHistogram", "client.HistogramBucket", "client.ErrorGroup"),
             *("client.Wait", "client.TaskStep"),
             *("client.ClientWorkflows", "client.AsyncClientWorkflows", "client.NewNode", "client.AcceptedWorkflow"),
             "client.NodeChange",

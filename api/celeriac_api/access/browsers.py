@@ -50,6 +50,11 @@ class Browsers:
         self._own_names = {name.lower().rstrip(".") for name in (*access.allowed_hosts, host)}
         self._good_hosts: set[str] = set()
 
+    @property
+    def adds_only_fixed_headers(self) -> bool:
+        """Whether the headers of `HEADERS` are all that `dressed` adds."""
+        return not self._hsts and not self._origins
+
     def check_host(self, head: Head) -> None:
         """Raise `RequestError` if the host name is not one of this server (DNS rebinding)."""
         if not self._check_hosts or head.host in self._good_hosts:

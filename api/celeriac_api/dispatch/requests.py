@@ -51,25 +51,22 @@ def read_call(document: dict[str, Any], dispatch: DispatchSettings) -> DispatchC
     data, messages = document.get("data"), document.get("messages")
     if data is None and messages is None:
         raise InvalidCallError(NOTHING_TO_DO)
-    _check(data is None or isinstance(data, dict), "data must be an object")
-    _check(messages is None or isinstance(messages, list), "messages must be an array")
+    if not isinstance(data, dict | None):
+        raise _invalid("data must be an object")
+    if not isinstance(messages, list | None):
+        raise _invalid("messages must be an array")
     model = _or(document, "model", "default")
-    _check(isinstance(model, str) and model != "", "model must be a name")
+    if not isinstance(model, str) or not model:
+        raise _invalid("model must be a name")
     payload: dict[str, Any] = {"model": model}
     if messages is not None:
         payload["messages"] = messages
     if data is not None:
         payload["data"] = data
     answer_at_once = _or(document, "async", False)
-    _check(isinstance(answer_at_once, bool), "async must be true or false")
-    user_id = document.get("userId")
-    if type(user_id) is int:
-        user_id = str(user_id)
-    _check(
-        user_id is None
-        or (isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID_LENGTH and user_id.isprintable()),
-        f"userId must be a whole number, or a text of 1 to {MAX_USER_ID_LENGTH} printable characters",
-    )
+    if not isinstance(answer_at_once, bool):
+        raise _invalid("async must be true or false")
+    user_id = _user_id(document.get("userId"))
     return DispatchCall(
         payload=payload,
         group=read_group(_or(document, "group", "default")),
@@ -83,27 +80,39 @@ def read_call(document: dict[str, Any], dispatch: DispatchSettings) -> DispatchC
     )
 
 
+def _user_id(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_USER_ID_LENGTH or not text.isprintable():
+        raise _invalid(
+            f"userId must be a whole number, or a text of 1 to {MAX_USER_ID_LENGTH} printable characters",
+        )
+    return text
+
+
 def read_key(value: Any) -> str | None:
     """Check a key; raises `InvalidCallError`."""
     try:
         return as_key(value)
     except ValueError as exc:
-        raise InvalidCallError(f"Invalid request: key {exc}") from exc
+        raise _invalid(f"key {exc}") from exc
 
 
 def read_cost(value: Any) -> int | None:
     """Check a cost; raises `InvalidCallError`."""
-    _check(value is None or (type(value) is int and 1 <= value <= MAX_COST), f"cost must be from 1 to {MAX_COST}")
-    return None if value is None else int(value)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= MAX_COST:
+        raise _invalid(f"cost must be from 1 to {MAX_COST}")
+    return value
 
 
 def read_group(value: Any) -> str:
     """Check the name of a group; raises `InvalidCallError`."""
-    _check(
-        isinstance(value, str) and GROUP_NAME.fullmatch(value) is not None and not keys.reserved(value),
-        "group must be a name: 1 to 128 letters, digits and _ . : - after a letter or digit",
-    )
-    return str(value)
+    if not isinstance(value, str) or GROUP_NAME.fullmatch(value) is None or keys.reserved(value):
+        raise _invalid("group must be a name: 1 to 128 letters, digits and _ . : - after a letter or digit")
+    return value
 
 
 def read_timeout(value: Any, dispatch: DispatchSettings, default_ms: int) -> int:
@@ -111,8 +120,8 @@ def read_timeout(value: Any, dispatch: DispatchSettings, default_ms: int) -> int
     if value is None:
         return default_ms
     low, high = dispatch.min_task_timeout_ms, dispatch.max_task_timeout_ms
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    _check(number and low <= value <= high, f"timeout must be from {low} to {high} milliseconds")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise _invalid(f"timeout must be from {low} to {high} milliseconds")
     return int(value)
 
 
@@ -122,11 +131,13 @@ def _or(document: dict[str, Any], name: str, default: Any) -> Any:
 
 
 def _whole(document: dict[str, Any], name: str, most: int) -> int:
-    value = _or(document, name, 0)
-    _check(type(value) is int and 0 <= value <= most, f"{name} must be a whole number from 0 to {most}")
-    return int(value)
+    value = document.get(name)
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value <= most:
+        raise _invalid(f"{name} must be a whole number from 0 to {most}")
+    return value
 
 
-def _check(fine: bool, text: str) -> None:
-    if not fine:
-        raise InvalidCallError(f"Invalid request: {text}")
+def _invalid(problem: str) -> InvalidCallError:
+    return InvalidCallError(f"Invalid request: {problem}")

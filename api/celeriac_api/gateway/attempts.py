@@ -30,6 +30,7 @@ from celeriac.store.patience import PAUSE_S, until_back
 from celeriac.store.remote import Grant, RemoteTasks
 from celeriac.store.suspension import WaitForSignal
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.replies import CallEnd, Replies
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.terminal.task_end import end_of
 from celeriac.terminal.task_lines import TaskLines
@@ -63,11 +64,11 @@ class Attempts:
         let_go: Callable[[RemoteAttempt], object],
         watch: Watch | None = None,
         lines: TaskLines | None = None,
+        replies: Replies | None = None,
     ) -> None:
         """`let_go` frees the worker of an attempt that it was not told of."""
         #: The tasks that workers run, until the store knows their ends.
         self.leases: Leases[RemoteAttempt] = Leases()
-        self._watch = watch
         self._store = store
         self._remote = remote
         self._dispatch = dispatch
@@ -75,6 +76,9 @@ class Attempts:
         self._let_go = let_go
         #: Shows each end of an attempt on the terminal; None: this process shows none.
         self._lines = lines
+        #: The callers of this process, who hear from it how their tasks ended; None: all hear it from the store.
+        self._replies = replies
+        self._call_later = partial(LostTime(watch).call_later, asyncio.get_running_loop())
         self._work: set[asyncio.Future[Any]] = set()
 
     def begin(self, grant: Grant, connection: WorkerConnection) -> None:
@@ -86,7 +90,7 @@ class Attempts:
         attempt = RemoteAttempt(claim, connection, None if left_s is None else now + left_s, now)
         attempt.state = AttemptState(
             # The answer of a worker may have waited to be read while the loop was blocked.
-            call_later=partial(LostTime(self._watch).call_later, loop),
+            call_later=self._call_later,
             grace_s=self._dispatch.cancel_grace,
             on_stop=partial(self._take_back, attempt),
             on_overdue=partial(self._ignored, attempt),
@@ -96,9 +100,13 @@ class Attempts:
         limit_ms = claim.timeout_ms
         if limit_ms is None and left_s is None:
             limit_ms = self._dispatch.default_timeout_ms
-        # What it ran before it waited counts, and the wait itself does not.
-        limits_s = [left_s, None if limit_ms is None else max(limit_ms - claim.ran_ms, 1) / 1000]
-        limit_s = min(limit for limit in limits_s if limit is not None)
+        if limit_ms is None:
+            assert left_s is not None
+            limit_s = left_s
+        else:
+            # What it ran before it waited counts, and the wait itself does not.
+            limit_s = max(limit_ms - claim.ran_ms, 1) / 1000
+            limit_s = limit_s if left_s is None else min(limit_s, left_s)
         attempt.state.run()
         attempt.state.limit(limit_s)
         connection.pinged_at = connection.heard_at = max(connection.heard_at, now)
@@ -124,8 +132,18 @@ class Attempts:
 
     def complete(self, attempt: RemoteAttempt, result_json: str) -> None:
         """End an attempt with its result."""
-        if attempt.state.finish(End.RESULT):
+        if not attempt.state.finish(End.RESULT):
+            return
+        if self._replies is not None and self._replies.wants_only_end(attempt.claim.task_id):
+            told = partial(self._tell, self._replies, attempt, result_json)
+            self._record(attempt, lambda: self._remote.complete(attempt.claim, result_json), told)
+        else:
             self._record(attempt, lambda: self._store.send_result(attempt.claim, result_json), self._shown(attempt))
+
+    def _tell(self, replies: Replies, attempt: RemoteAttempt, result_json: str, answer: object) -> None:
+        """Tell the caller of a task that its result is in the store."""
+        replies.settle(attempt.claim.task_id, CallEnd(Status.COMPLETED, "", result_json))
+        self._show(attempt, None, 0, answer)
 
     def suspend(self, attempt: RemoteAttempt, wait: WaitForSignal) -> None:
         """Let the task wait for a signal, without a worker. It is given to one again when the signal has come."""

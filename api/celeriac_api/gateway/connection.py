@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from starlette.types import Send
 
 from celeriac import json_text
 from celeriac.execution.attempt_state import AttemptState, StopReason
+from celeriac.execution.end_rate import EndRate
 from celeriac.model import Claim
 from celeriac.up.ports import host_of
 from celeriac_api.gateway import messages
@@ -59,6 +61,8 @@ class WorkerConnection:
     send: Send
     buffer: int
     heard_at: float
+    #: Sends a text at once; returns False if the worker does not take it now.
+    write: Callable[[str], bool] | None = None
     #: As the worker announces.
     concurrency: int = 1
     models: tuple[str, ...] = ()
@@ -69,15 +73,22 @@ class WorkerConnection:
     leaving: bool = False
     #: By task id. A task that was taken back stays until the worker answers.
     running: dict[str, RemoteAttempt] = field(default_factory=dict)
+    #: How many tasks it has answered for, and how many of them per minute lately.
+    ended: int = 0
+    per_minute: float = 0.0
+    _rate: EndRate = field(default_factory=EndRate)
     #: Tasks that are being claimed for it.
     reserved: int = 0
     #: The worker was disconnected, or is about to be.
     closed: bool = False
     pinged_at: float = 0.0
+    #: What operators were shown of it last, None if that is to be written again.
+    noted: dict[str, str] | None = None
     _outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
-        self._outbox = Outbox(self.send, most=self.buffer + self.concurrency, on_failure=self._cannot_write)
+        most = self.buffer + self.concurrency
+        self._outbox = Outbox(self.send, most=most, on_failure=self._cannot_write, write=self.write)
 
     @property
     def free(self) -> int:
@@ -102,6 +113,11 @@ class WorkerConnection:
             self.closed = True
             self._outbox.close(code, reason)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the worker may be heard: it reads what it is sent."""
+        return not self._outbox.half_full
+
     async def room(self) -> None:
         """Wait while more than half of the buffer is full."""
         while self._outbox.half_full and not self.closed:
@@ -115,6 +131,10 @@ class WorkerConnection:
         """Forget what waits, because the worker is gone."""
         self.closed = True
         self._outbox.abort()
+
+    def reckon(self, now: float) -> None:
+        """Reckon out how many of its tasks end per minute; `now` is of the loop's clock."""
+        self.per_minute = self._rate.note(now, self.ended)
 
     def facts(self) -> dict[str, str]:
         """Return what operators see of the worker."""
@@ -130,6 +150,7 @@ class WorkerConnection:
             "tasks": json_text.write(list(self.running)),
             "ready": "1" if self.ready and not self.draining else "0",
             "started_ms": str(self.started_ms),
+            "ended_per_minute": str(self.per_minute),
         }
 
     def _cannot_write(self, error: Exception) -> None:

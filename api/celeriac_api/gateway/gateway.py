@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from celeriac.errors import StoreUnavailableError
@@ -23,6 +24,7 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role, end
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.hub import LiveHub
+from celeriac.store.watching.replies import Replies
 from celeriac.terminal.task_lines import TaskLines
 from celeriac_api.gateway import messages
 from celeriac_api.gateway.attempts import Attempts
@@ -44,7 +46,8 @@ _LOOK_S: Final = 0.02
 class Gateway:
     """Holds connected workers and gives them tasks; `attempts` ends each of these.
 
-    Running tasks hold a lease of `lease_s` seconds; `task_log` says which lines of workers are kept.
+    Running tasks hold a lease of `lease_s` seconds; `task_log` says which lines of workers are kept. `replies` has the
+    callers of this process.
     Belongs to the running event loop. While something else blocks that loop, a thread renews the leases.
     """
 
@@ -57,14 +60,16 @@ class Gateway:
         task_log: TaskLogSettings,
         blocked_loop: BlockedLoopSettings,
         lease_s: float,
+        remote: RemoteTasks,
         lines: TaskLines | None = None,
+        replies: Replies | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         watch = LoopWatch(loop, blocked_loop)
         self.settings = dispatch
         self.task_log = task_log
         self.store = store
-        self.remote = RemoteTasks(store, secrets.token_hex(6))
+        self.remote = remote
         #: What the workers run.
         self.attempts = Attempts(
             store=store,
@@ -74,6 +79,7 @@ class Gateway:
             let_go=self.let_go,
             watch=watch,
             lines=lines,
+            replies=replies,
         )
         self._lease_thread = LeaseThread(
             store=store, leases=self.attempts.leases, worker=self.remote.gateway, loop=loop, watch=watch
@@ -233,6 +239,7 @@ class Gateway:
         attempt.state.let_go()
         connection = attempt.connection
         connection.running.pop(attempt.claim.task_id, None)
+        connection.ended += 1
         self.changed(connection)
 
     # --- what depends on time
@@ -259,7 +266,11 @@ class Gateway:
                             self._note(workers)
                 if now >= next_workers:
                     next_workers = now + self._lease_s / 3
+                    # Renewed, whatever it says.
                     self._dirty.update(self.connections)
+                    for connection in self.connections:
+                        connection.noted = None
+                        connection.reckon(now)
                 self._write_workers()
             except StoreUnavailableError as exc:
                 log.debug("the gateway waits for the store: %s", exc)
@@ -298,7 +309,8 @@ class Gateway:
     def _write_workers(self) -> None:
         dirty, self._dirty = self._dirty, set()
         for connection in dirty:
-            if connection in self.connections:
+            # A worker that ran a short task since is as it was.
+            if connection in self.connections and connection.facts() != connection.noted:
                 self._note(self._groups[connection.group], worker=connection)
 
     def _note(
@@ -315,18 +327,21 @@ class Gateway:
         elif not gone:
             models.update(worker.models)
         count = len(workers.connections) if held is None else held
+        facts = None if worker is None or gone else worker.facts()
+        if worker is not None:
+            worker.noted = facts
         noted = self.remote.note_presence(
             workers.group,
             0 if self.draining else count,
             worker="" if worker is None else worker.worker_id,
-            facts=None if worker is None or gone else worker.facts(),
+            facts=facts,
             models=sorted(models),
         )
-        noted.add_done_callback(_heard)
+        noted.add_done_callback(partial(_heard, worker))
         return noted
 
 
-def _heard(noted: asyncio.Future[str]) -> None:
+def _heard(worker: WorkerConnection | None, noted: asyncio.Future[str]) -> None:
     # Presence is renewed all the time, so the next note replaces one that did not arrive.
-    if not noted.cancelled():
-        noted.exception()
+    if (noted.cancelled() or noted.exception() is not None) and worker is not None:
+        worker.noted = None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from celeriac.errors import StoreUnavailableError
-from celeriac.store.remote import Grant, RemoteTasks
+from celeriac.errors import NotReplicatedError, StoreUnavailableError
+from celeriac.store.remote import Grant, Offer, RemoteTasks
 from celeriac_api.gateway.connection import WorkerConnection
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,10 @@ _PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A claim that was sent: for these workers, in this order, with this number."""
+    """A claim for these workers, in the order of their ids in the offer."""
 
-    number: int
+    offer: Offer
     offered: list[WorkerConnection]
-    tell: bool
     #: When the leases of what it was granted have ended for certain (the loop's clock).
     give_up_at: float
 
@@ -62,6 +61,8 @@ class GroupWorkers:
         #: How many tasks to ask for next; 0 if no task is known to wait.
         self._wanted = 0
         self._in_flight = 0
+        #: The last claim that was made together with a submission.
+        self._joint: _Claim | None = None
 
     def wake(self, _: str | None = None) -> None:
         """Look for tasks, because one may be waiting."""
@@ -96,7 +97,12 @@ class GroupWorkers:
         """
         if not self._idle:
             return False
-        self._launch(1, tell=True)
+        claim = self._joint
+        if claim is None or claim.offer.is_closed or len(claim.offered) >= _MOST:
+            # All that is submitted until it is sent shares it.
+            claim = self._joint = self._launch(1, tell=True)
+        else:
+            self._add(claim, 1)
         return True
 
     @property
@@ -110,34 +116,37 @@ class GroupWorkers:
             wanted, self._wanted = self._wanted, 0
             self._launch(wanted, tell=False)
 
-    def _launch(self, count: int, *, tell: bool) -> None:
-        offered: list[WorkerConnection] = []
-        while len(offered) < count and self._idle:
-            for connection in list(islice(self._idle, count - len(offered))):
+    def _launch(self, count: int, *, tell: bool) -> _Claim:
+        self._in_flight += 1
+        give_up_at = asyncio.get_running_loop().time() + self._lease_s
+        claim = _Claim(self._remote.offer(self.group, tell=tell), [], give_up_at)
+        self._add(claim, count)
+        self._send(claim)
+        return claim
+
+    def _add(self, claim: _Claim, count: int) -> None:
+        """Offer the claim's tasks to `count` more workers, as far as so many are idle."""
+        wanted = len(claim.offered) + count
+        while len(claim.offered) < wanted and self._idle:
+            for connection in list(islice(self._idle, wanted - len(claim.offered))):
                 connection.reserved += 1
-                offered.append(connection)
+                claim.offered.append(connection)
+                claim.offer.workers.append(connection.worker_id)
                 if connection.free == 0:
                     del self._idle[connection]
-        self._in_flight += 1
-        answer = self._remote.claim_next(self.group, [connection.worker_id for connection in offered], tell=tell)
-        number = self._remote.calls
-        give_up_at = asyncio.get_running_loop().time() + self._lease_s
-        claim = _Claim(number, offered, tell, give_up_at)
-        answer.add_done_callback(lambda done: self._claimed(done, claim))
 
-    def _repeat(self, claim: _Claim) -> None:
-        workers = [connection.worker_id for connection in claim.offered]
-        answer = self._remote.claim_again(self.group, workers, claim.number, tell=claim.tell)
-        answer.add_done_callback(lambda done: self._claimed(done, claim))
+    def _send(self, claim: _Claim) -> None:
+        self._remote.claim(claim.offer).add_done_callback(lambda done: self._claimed(done, claim))
 
     def _claimed(self, answer: asyncio.Future[list[Any]], claim: _Claim) -> None:
-        number, offered = claim.number, claim.offered
+        offered = claim.offered
         error = None if answer.cancelled() else answer.exception()
         loop = asyncio.get_running_loop()
-        if isinstance(error, StoreUnavailableError) and loop.time() < claim.give_up_at and not self._remote.stopped:
-            # The claim may have been granted, and only the answer got lost. A task of a worker that has left since goes
-            # back.
-            loop.call_later(_PAUSE_S, self._repeat, claim)
+        # The claim may have been granted, and only the answer got lost. One that too few replicas have was granted, and
+        # each repetition renews the leases of its tasks. A task of a worker that has left since goes back.
+        may_be_granted = isinstance(error, StoreUnavailableError) and loop.time() < claim.give_up_at
+        if (may_be_granted or isinstance(error, NotReplicatedError)) and not self._remote.stopped:
+            loop.call_later(_PAUSE_S, self._send, claim)
             return
         self._in_flight -= 1
         for connection in offered:
@@ -149,7 +158,7 @@ class GroupWorkers:
             loop.call_later(_PAUSE_S, self.wake)
             given = 0
         else:
-            grants = self._remote.read_grants(number, answer.result())
+            grants = self._remote.read_grants(claim.offer.number, answer.result())
             given = len(grants.granted)
             if grants.left:
                 self._wanted = max(self._wanted, min(grants.left, _MOST))

@@ -108,6 +108,11 @@ class WorkerSession:
             text = f"the result cannot be stored as JSON: {exc}"
             self._gateway.attempts.fail(attempt, Failure("bad_result", text[:MAX_TEXT], retryable=False))
 
+    def heard_directly(self, text: str) -> bool:
+        """Handle a message; returns whether there is room for the next one."""
+        self.heard(text)
+        return self._in_flight < _MOST_REPORTS and self._connection.has_room
+
     async def room(self) -> None:
         """Wait while the store has not answered too many reports."""
         if self._in_flight >= _MOST_REPORTS and self._last_sent is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from celeriac.errors import CeleriacError, PayloadTooLargeError
+from celeriac.store.roles.role import end
+
+T = TypeVar("T")
 
 #: A body that is refused before it is read is not worth a new connection if it has no more than this.
 _SMALL_BYTES: Final = 64 * 1024
@@ -83,6 +86,27 @@ def is_json(content_type: bytes) -> bool:
     """Return whether this `Content-Type` is JSON, or a type that is written in JSON (`+json`)."""
     essence = content_type.split(b";", 1)[0].strip().lower()
     return essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
+
+
+async def hung_up(receive: Receive) -> None:
+    """Return when the client has disconnected. What it still sends is dropped."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns. If the client disconnects before, cancel it and raise `ClientGoneError`."""
+    working = asyncio.get_running_loop().create_task(work)
+    gone = asyncio.get_running_loop().create_task(hung_up(receive))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGoneError
+        return await working
+    finally:
+        gone.cancel()
+        if not working.done():
+            await end(working)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

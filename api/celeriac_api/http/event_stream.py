@@ -17,6 +17,7 @@ from celeriac.errors import Violation
 from celeriac.model import stream_position
 from celeriac.store.roles.role import end
 from celeriac.tasks.stream import StreamEvents
+from celeriac_api.http.bodies import hung_up
 from celeriac_api.http.problems import RequestError
 
 log = logging.getLogger(__name__)
@@ -103,17 +104,17 @@ class EventStreamResponse(Response):
         """Send the stream."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         writer = asyncio.create_task(self._write(send), name="event-stream")
-        gone = asyncio.create_task(_hung_up(receive))
+        gone = asyncio.create_task(hung_up(receive))
         try:
             await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            hung_up = gone.done()
+            client_left = gone.done()
             for task in (writer, gone):
                 await end(task)
         if not writer.cancelled() and (failure := writer.exception()) is not None:
             # The status has been sent, so the stream can only end. The client comes back with its last id.
             log.error("an event stream broke off", exc_info=failure)
-        if not hung_up:
+        if not client_left:
             await send({"type": "http.response.body", "body": b""})
 
     async def _write(self, send: Send) -> None:
@@ -121,8 +122,3 @@ class EventStreamResponse(Response):
         async with contextlib.aclosing(self._events) as events:
             async for chunk in events:
                 await send({"type": "http.response.body", "body": chunk or _KEEPALIVE, "more_body": True})
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

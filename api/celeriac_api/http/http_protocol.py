@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from celeriac.settings import ServerSettings
 from celeriac_api.http.bodies import DISCARD, LINGER_BYTES, LINGER_S
+from celeriac_api.http.hangups import HANGUP
 from celeriac_api.http.problems import TABLE, problem
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *, limits: ServerSettings, **options: Any) -> None:
         super().__init__(**options)
         self._limits = limits
+        #: What is called when the client hangs up.
+        self._at_hangup: dict[Callable[[], object], None] = {}
         #: A head of this size is within every limit, and so is this number of fields.
         self._surely_small = min(limits.max_field_bytes, limits.max_url_bytes, limits.max_head_bytes, _HANDSHAKE_LINE)
         self._surely_few = min(limits.max_head_fields, _HANDSHAKE_FIELDS)
@@ -52,6 +56,25 @@ class HttpProtocol(HttpToolsProtocol):
         """Wait for the head of a request."""
         super().connection_made(transport)
         self.heard_at = self.head_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those who wait that the client has hung up."""
+        super().connection_lost(exc)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        calls, self._at_hangup = self._at_hangup, {}
+        for call in calls:
+            call()
+
+    def _when_hung_up(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Call `call` when the client hangs up; returns what calls that off. Its request has been read as a whole."""
+        self._at_hangup[call] = None
+        # Only what is read shows that a client is gone.
+        self.flow.resume_reading()
+        if self.transport.is_closing() or self.cycle.disconnected:
+            self.loop.call_soon(self._hang_up)
+        return lambda: self._at_hangup.pop(call, None)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; refuse it if it is malformed, or if it is more than a request may have."""
@@ -88,6 +111,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._without_progress = 0
         super().on_message_begin()
         self.scope[DISCARD] = self.discard_rest  # type: ignore[typeddict-unknown-key]  # a scope may hold more
+        self.scope[HANGUP] = self._when_hung_up  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """Remember that the head is complete; refuse one that is too large."""
@@ -171,6 +195,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif again or (self.head_since is None and cycle.more_body):
             cycle.disconnected = True
             cycle.message_event.set()
+            self._hang_up()
             if cycle.response_started or self.pipeline:
                 self.transport.abort()
             else:

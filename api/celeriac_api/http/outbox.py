@@ -14,6 +14,7 @@ from celeriac.store.roles.role import end
 class Outbox:
     """Messages in their order, bounded. A task sends them; it exists only while something waits.
 
+    `write` sends a text at once, and returns False if the client does not take it now: then the text waits.
     `most` messages may wait, and texts of `most_bytes` characters if there are several. If sending fails, what waits is
     forgotten and `on_failure` is called with the error.
     """
@@ -25,8 +26,10 @@ class Outbox:
         most: int,
         most_bytes: float = float("inf"),
         on_failure: Callable[[Exception], object],
+        write: Callable[[str], bool] | None = None,
     ) -> None:
         self.most = most
+        self._write_now = write
         self._send = send
         self._most_bytes = most_bytes
         self._on_failure = on_failure
@@ -36,6 +39,8 @@ class Outbox:
 
     def put(self, text: str) -> bool:
         """Add a text. Returns False if that is more than may wait; then all that waits is forgotten."""
+        if self._writer is None and self._write_now is not None and self._write_now(text):
+            return True
         size = self._bytes + len(text)
         if len(self._waiting) >= self.most or (size > self._most_bytes and self._waiting):
             self.clear()

@@ -35,6 +35,7 @@ from celeriac.errors import (
     InvalidSubmissionError,
     KeyFullError,
     NodeExistsError,
+    NotReplicatedError,
     PayloadTooLargeError,
     QueueFullError,
     RateLimitedError,
@@ -42,6 +43,8 @@ from celeriac.errors import (
     SignalReceivedError,
     TaskNotFoundError,
     Violation,
+    WorkerNotDrainableError,
+    WorkerNotFoundError,
     WorkflowNotFoundError,
     bounded_violations,
     told_violations,
@@ -86,6 +89,8 @@ TABLE: Final[Mapping[str, Row]] = {
     "method_not_allowed": Row(405, "Method not allowed", "UNIMPLEMENTED", 1008),
     "task_not_found": Row(404, "Task not found", "NOT_FOUND", 1008),
     "group_not_found": Row(404, "Group not found", "NOT_FOUND", 1008),
+    "worker_not_found": Row(404, "Worker not found", "NOT_FOUND", 1008),
+    "worker_not_drainable": Row(409, "Not possible for this worker", "FAILED_PRECONDITION", 1008),
     "limit_not_found": Row(404, "Limit not found", "NOT_FOUND", 1008),
     "task_type_not_found": Row(404, "Task type not found", "NOT_FOUND", 1008),
     "key_not_found": Row(404, "API key not found", "NOT_FOUND", 1008),
@@ -121,6 +126,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "key_full": Row(429, "Key full", "RESOURCE_EXHAUSTED", 1013),
     "group_limit": Row(429, "Too many groups", "RESOURCE_EXHAUSTED", 1013),
     "no_worker": Row(503, "No worker connected", "UNAVAILABLE", 1013, retry_after_s=1),
+    "too_many_waiters": Row(503, "Too many waiters", "RESOURCE_EXHAUSTED", 1013, retry_after_s=1),
     "too_many_watchers": Row(503, "Too many watchers", "RESOURCE_EXHAUSTED", 1013, retry_after_s=5),
     "store_unavailable": Row(503, "Store unavailable", "UNAVAILABLE", 1013, retry_after_s=1),
     "stopping": Row(503, "This server is stopping", "UNAVAILABLE", 1012, retry_after_s=1),
@@ -138,6 +144,11 @@ _CODE_OF_STATUS: Final = {
     415: "unsupported_media_type",
 }
 
+#: What a request is told that the stopping server does not finish.
+STOPPED: Final = (
+    "this server stopped before the request was done, so it may or may not have been carried out: send it again,"
+    " with the same Idempotency-Key if it has one"
+)
 _INTERNAL_DETAIL: Final = "the server has an internal error; its log says more"
 
 
@@ -252,6 +263,8 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"task_id": error.task_id}
         case GroupNotFoundError():
             return {"group": error.group}
+        case WorkerNotFoundError() | WorkerNotDrainableError():
+            return {"worker_id": error.worker_id}
         case RuleNotFoundError():
             return {"limit": error.name, "known": list(error.known)}
         case IllegalTransitionError():
@@ -266,6 +279,9 @@ def _members(error: BaseException) -> dict[str, Any]:
             return {"workflow_id": error.workflow_id}
         case IllegalWorkflowMoveError():
             return {"workflow_id": error.workflow_id, "workflow_status": error.status, "wanted": error.wanted}
+        case NotReplicatedError():
+            named = {"task_id": error.task_id, "workflow_id": error.workflow_id}
+            return {name: value for name, value in named.items() if value is not None}
         case NodeExistsError():
             return {"node": error.node}
         case QueueFullError():

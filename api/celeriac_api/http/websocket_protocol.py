@@ -1,10 +1,15 @@
-"""uvicorn's WebSocket protocol: it bounds messages, tells endpoints of pongs, and ends connections in time."""
+"""uvicorn's WebSocket protocol: it bounds messages, tells endpoints of pongs, and ends connections in time.
+
+Most messages are small and come alone. An endpoint that asks for it (`Direct`) gets these the moment they arrive, and
+its own go out at once, without a queue and a task for each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -12,15 +17,21 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from celeriac.settings import ServerSettings
 from celeriac_api.http.bodies import LINGER_BYTES, LINGER_S
+from celeriac_api.http.frames import lone_text, text_frame
 from celeriac_api.http.http_protocol import refusal
 
 #: The key in a connection's scope for the function that is called at each pong of the WebSocket protocol.
 PONGS: Final = "celeriac.pongs"
 #: The key in a connection's scope for the function that sets the largest message (bytes).
 _SET_LARGEST: Final = "celeriac.set_largest_message"
+#: The key in a connection's scope for its `Direct`.
+_DIRECT: Final = "celeriac.direct"
+#: What `receive` returns when a message was handled directly and the client has to wait.
+FULL: Final = "celeriac.full"
 #: The loop serves others after at most this time of reading (seconds). The clock is read after each slice of this many
 #: bytes, which may hold hundreds of tiny frames.
 _TURN_S: Final = 0.005
@@ -33,6 +44,25 @@ def allow_messages(scope: Mapping[str, Any], most_bytes: int) -> None:
     set_largest: Callable[[int], None] | None = scope.get(_SET_LARGEST)
     if set_largest is not None:
         set_largest(most_bytes)
+
+
+@dataclass(slots=True)
+class Direct:
+    """The short way between a connection and its endpoint, beside `receive` and `send`.
+
+    While the endpoint waits in `receive`, `hear` may get a text there and then. It returns whether the client may go
+    on; if not, `receive` returns `FULL`, and nothing more is read until the endpoint calls it again.
+    """
+
+    #: Sends a text at once. Returns False if the client does not take it now: then `send` is the way.
+    write: Callable[[str], bool]
+    hear: Callable[[str], bool] | None = None
+
+
+def direct_in(scope: Mapping[str, Any]) -> Direct | None:
+    """Return the short way to a client; None if this server does not have it."""
+    found: Direct | None = scope.get(_DIRECT)
+    return found
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -49,6 +79,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._next_turn: asyncio.Handle | None = None
         #: The last pong, while the client does not take what it is sent.
         self._late_pong = b""
+        self._direct = Direct(write=self._write_text)
+        #: Whether the endpoint waits for the next message.
+        self._awaited = False
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived. After an error it is ignored: the client may still have to read why."""
@@ -64,7 +97,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._end_unproven()
                 return
         if not self._held and len(data) <= _SLICE_BYTES:
-            self._read(data)
+            if not (self._awaited and self._direct.hear is not None and self._hear(data)):
+                self._read(data)
             return
         self._held += data
         if self._next_turn is None:
@@ -99,6 +133,33 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._next_turn = self.loop.call_soon(self._take_turn)
         elif not self.read_paused:
             self.transport.resume_reading()
+
+    def _hear(self, data: bytes) -> bool:
+        """Hand over a message that came alone; returns False if it is to be read in the usual way."""
+        conn, hear = self.conn, self._direct.hear
+        if conn.state is not State.OPEN or self.close_sent or self.read_paused or not self.queue.empty():
+            return False
+        # Nothing may wait for its rest: neither a frame nor a message of several.
+        if conn.reader.buffer or conn.current_size is not None or conn.max_message_size is None or hear is None:
+            return False
+        text = lone_text(data, conn.max_message_size)
+        if text is None:
+            return False
+        if not hear(text) and not self.read_paused:
+            full: Any = {"type": FULL}  # it is for our own endpoints
+            self.queue.put_nowait(full)
+            self.read_paused = True
+            self.transport.pause_reading()
+        return True
+
+    def _write_text(self, text: str) -> bool:
+        """Send a text if the client takes it now."""
+        if not self.writable.is_set() or self.close_sent or self.disconnected or not self.handshake_complete:
+            return False
+        if self.conn.state is not State.OPEN or self.transport.is_closing():
+            return False
+        self.transport.write(text_frame(text))
+        return True
 
     def _read(self, data: bytes) -> None:
         super().data_received(data)
@@ -143,12 +204,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._pongs: dict[str, Callable[[], None]] = {}
         self.scope[PONGS] = self._pongs  # type: ignore[typeddict-unknown-key]  # a scope may hold more
         self.scope[_SET_LARGEST] = self._set_largest  # type: ignore[typeddict-unknown-key]
+        self.scope[_DIRECT] = self._direct  # type: ignore[typeddict-unknown-key]
         await super().run_asgi()
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return what arrived next. What is held is read after the endpoint has handled it."""
-        message = await super().receive()
+        self._awaited = True
+        try:
+            message = await super().receive()
+        finally:
+            self._awaited = False
         if self._held:
             self._go_on()
         return message

@@ -192,12 +192,34 @@ class DefinitionDetail(DefinitionRecord):
     last_runs: Annotated[list[Instance], Field(description="The last ten instances.")]
 
 
+class LastRun(BaseModel):
+    """A run of a definition, in short."""
+
+    task_id: str
+    status: WireStatus
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class ListedDefinition(DefinitionRecord):
+    """A definition in a list, with the runs that the list was asked for."""
+
+    next_runs: Annotated[
+        list[ComingFiring] | None, Field(description="With `next_runs`: its next firings; none while it is paused.")
+    ] = None
+    last_runs: Annotated[
+        list[LastRun] | None,
+        Field(description="With `last_runs`: its last instances that the history has, the newest first."),
+    ] = None
+
+
 class DefinitionPage(BaseModel):
     """A page of definitions, the newest first."""
 
     model_config = _examples({"items": [_DEFINITION], "next_cursor": None})
 
-    items: list[DefinitionRecord]
+    items: list[ListedDefinition]
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
 
 

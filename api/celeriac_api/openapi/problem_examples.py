@@ -39,8 +39,11 @@ from celeriac.errors import (
     TaskNotFoundError,
     TooManyRulesError,
     Violation,
+    WorkerNotDrainableError,
+    WorkerNotFoundError,
     WorkflowNotFoundError,
 )
+from celeriac.store.watching.ends import TooManyWaitersError
 from celeriac_api.http.problems import KeyNotFoundError, RequestError, TaskTypeNotFoundError, TooManyWatchersError
 
 #: Ids that examples use.
@@ -84,6 +87,8 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     ),
     TaskNotFoundError(TASK_ID),
     GroupNotFoundError("medai"),
+    WorkerNotFoundError("worker-4711@host"),
+    WorkerNotDrainableError("W3-9f2c1a7e"),
     RuleNotFoundError("custmers", ["customers", "group:mail"]),
     TooManyRulesError("at most 4 rules may cover a task, and these would: a, b, c, customers, group:mail"),
     TaskTypeNotFoundError("thumbnial"),
@@ -111,6 +116,10 @@ _ERRORS: Final[tuple[CeleriacError, ...]] = (
     KeyFullError("customer-7", rule="per-customer", limit=1000, retry_after_s=1),
     GroupLimitError("report-7f3a", 100, own=True),
     NoWorkerError("default"),
+    TooManyWaitersError(
+        "10000 callers wait for tasks in this process already (setting server.max_waiters): ask again without `wait`,"
+        " or later"
+    ),
     TooManyWatchersError("500 clients watch this process already (setting pages.live_watchers): try again later"),
     StoreUnavailableError("the store does not answer"),
     HistoryUnavailableError("the database of the history does not answer"),

@@ -127,7 +127,18 @@ SUBMISSION_BODY: Final[dict[str, Any]] = {
         idempotency_key(
             "A repeated key (per user) is answered with 200 and the first task; no other task is created.",
             example="order-4711",
-        )
+        ),
+        {
+            "name": "wait",
+            "in": "query",
+            "required": False,
+            "description": (
+                "Answer 201 when the task has ended, with its result, at the latest after so many seconds (at most the "
+                "setting `server.max_wait`)."
+            ),
+            "example": 30,
+            "schema": {"type": "number", "minimum": 0},
+        },
     ],
 }
 

@@ -72,6 +72,14 @@ class AcceptedTask(TaskStatus):
     warnings: Warnings = None
 
 
+class TaskError(BaseModel):
+    """Why a task, or its last attempt, failed."""
+
+    code: Annotated[str, Field(description="A stable lower-case name.")]
+    message: str
+    retryable: bool
+
+
 DEDUPLICATED = Field(description="True if no task was made, because this one holds the key of `once`; else absent.")
 DEBOUNCED = Field(description="True if no task was made, because the call moved this one; else absent.")
 
@@ -83,6 +91,23 @@ class KnownTask(AcceptedTask):
 
     deduplicated: Annotated[bool | None, DEDUPLICATED] = None
     debounced: Annotated[bool | None, DEBOUNCED] = None
+    result: Annotated[Any, Field(description="With `wait`: what the task returned; else absent.")] = None
+    error: Annotated[TaskError | None, Field(description="With `wait`: why it failed; else absent.")] = None
+
+
+class TaskOutcome(TaskStatus):
+    """What a task has come to."""
+
+    model_config = _examples({"task_id": _ID, "status": "completed", "result": {"counted": 5}, "error": None})
+
+    result: Annotated[Any, Field(description="What the task returned; `null` until the task is completed.")]
+    error: TaskError | None
+
+
+class AwaitedTask(TaskOutcome):
+    """A task that was submitted, and what it has come to."""
+
+    warnings: Warnings = None
 
 
 class ProgressInfo(BaseModel):
@@ -92,14 +117,6 @@ class ProgressInfo(BaseModel):
     stage: str
     message: str
     timestamp_ms: Annotated[int, Field(description="Milliseconds since the epoch.")]
-
-
-class TaskError(BaseModel):
-    """Why a task, or its last attempt, failed."""
-
-    code: Annotated[str, Field(description="A stable lower-case name.")]
-    message: str
-    retryable: bool
 
 
 class DependencyInfo(BaseModel):
@@ -150,6 +167,7 @@ _RUNNING: dict[str, Any] = {
     "node": None,
     "key": None,
     "waiting_for": None,
+    "title": "service demo · method count",
 }
 _RECORD: dict[str, Any] = {
     **_RUNNING,
@@ -190,6 +208,10 @@ class RunningTask(BaseModel):
     waiting_for: Annotated[
         list[DependencyInfo | AwaitedSignal | AwaitedTime] | None,
         Field(description="What a `waiting` task still waits for; `null` for any other."),
+    ]
+    title: Annotated[
+        str | None,
+        Field(description="What lists call it, made of its payload; `null` if that has nothing short, or is long."),
     ]
     damaged: Annotated[
         str | None,
@@ -256,10 +278,14 @@ class RunningTasks(BaseModel):
 class TaskPage(BaseModel):
     """A page of tasks."""
 
-    model_config = _examples({"items": [{**_RECORD, "omitted": []}], "next_cursor": None})
+    model_config = _examples({"items": [{**_RECORD, "omitted": []}], "next_cursor": None, "behind_ms": 120})
 
     items: list[ListedTask]
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; `null` at the end.")]
+    behind_ms: Annotated[
+        int | None,
+        Field(description="On a first page: how old the oldest event is that the history does not have yet."),
+    ] = None
 
 
 _EVENT: dict[str, Any] = {
@@ -430,6 +456,28 @@ class ChartBucket(Counts):
     at: str
 
 
+class ChartPart(BaseModel):
+    """The tasks of one type or group that ended."""
+
+    name: str
+    completed: int
+    failed: int
+    cancelled: int
+    run: DurationStats | None
+    wait: DurationStats | None
+    counts: Annotated[list[int], Field(description="How many ended in each bucket.")]
+
+
+class SlowTaskInfo(BaseModel):
+    """A task that ended, and how long its last attempt ran."""
+
+    task_id: str
+    type: str
+    status: str
+    run_ms: int
+    finished_at: str
+
+
 _COUNTS: dict[str, Any] = {
     "submitted": 120,
     "completed": 117,
@@ -458,6 +506,132 @@ class Chart(BaseModel):
     bucket: str
     total: Counts
     buckets: list[ChartBucket]
+    by: Annotated[
+        dict[str, list[ChartPart]] | None, Field(description="With `by`: by `type` or `queue`, the largest first.")
+    ] = None
+    slowest: Annotated[list[SlowTaskInfo] | None, Field(description="With `slowest`: the longest first.")] = None
+
+
+class TaskCounts(BaseModel):
+    """How many tasks match, by status."""
+
+    model_config = _examples(
+        {
+            "counts": {
+                "pending": 12,
+                "scheduled": 0,
+                "waiting": 1,
+                "processing": 4,
+                "retrying": 0,
+                "completed": 20000,
+                "failed": 17,
+                "cancelled": 0,
+            },
+            "total": 20034,
+            "more": ["completed"],
+            "behind_ms": 0,
+        }
+    )
+
+    counts: dict[str, int]
+    total: Annotated[int, Field(description="Their sum.")]
+    more: Annotated[
+        list[str], Field(description="The statuses with more tasks than were counted (setting `pages.counted_tasks`).")
+    ]
+    behind_ms: Annotated[
+        int | None, Field(description="How old the oldest event is that the history does not have yet.")
+    ] = None
+
+
+class HistogramBucket(BaseModel):
+    """One bucket."""
+
+    at: Annotated[str, Field(description="Its beginning.")]
+    counts: Annotated[dict[str, int], Field(description="The tasks that were created in it, by their status now.")]
+
+
+class TaskHistogram(BaseModel):
+    """When the tasks that match were created."""
+
+    model_config = _examples(
+        {
+            "from": "2030-01-31T08:00:00.000Z",
+            "to": "2030-01-31T08:10:00.000Z",
+            "bucket_ms": 300000,
+            "buckets": [
+                {"at": "2030-01-31T08:00:00.000Z", "counts": {"completed": 117, "failed": 2}},
+                {"at": "2030-01-31T08:05:00.000Z", "counts": {}},
+            ],
+            "more": False,
+        }
+    )
+
+    start: Annotated[str, Field(alias="from")]
+    to: str
+    bucket_ms: int
+    buckets: list[HistogramBucket]
+    more: Annotated[
+        bool,
+        Field(description="Whether only the newest tasks were counted (setting `pages.counted_tasks`); see `from`."),
+    ]
+
+
+class ErrorTotal(BaseModel):
+    """All groups that match, also those of other pages."""
+
+    groups: int
+    failures: int
+    dead: int
+
+
+class ErrorGroupInfo(BaseModel):
+    """Failures that are alike: one type, one code, one message apart from the values that it names."""
+
+    error_group: str
+    type: str
+    code: str
+    message: Annotated[str, Field(description="With `<n>`, `<id>`, `<value>`, … in place of values.")]
+    failures: Annotated[int, Field(description="Tasks whose last failure for good was in the span of time.")]
+    dead: Annotated[int, Field(description="How many of them are failed now. The others were retried.")]
+    first_seen: Annotated[str, Field(description="The first failure that is known, also before the span of time.")]
+    last_seen: str
+    last_task_id: Annotated[str | None, Field(description="An example: the task that failed last, and still is.")]
+    counts: Annotated[list[int], Field(description="Failures in each bucket from `from` on.")]
+
+
+class ErrorGroups(BaseModel):
+    """Failures for good, grouped."""
+
+    model_config = _examples(
+        {
+            "from": "2030-01-31T08:00:00.000Z",
+            "to": "2030-01-31T11:00:00.000Z",
+            "bucket": "1h",
+            "total": {"groups": 1, "failures": 42, "dead": 40},
+            "items": [
+                {
+                    "error_group": "5f2c9a01d4e7b386",
+                    "type": "thumbnail",
+                    "code": "handler_error",
+                    "message": "cannot identify image file <path>",
+                    "failures": 42,
+                    "dead": 40,
+                    "first_seen": "2030-01-29T17:02:11.120Z",
+                    "last_seen": "2030-01-31T10:58:03.402Z",
+                    "last_task_id": "8d5e8b0c-4f0e-4b1e-9d0c-0f7a4f1f2a3b",
+                    "counts": [2, 30, 10],
+                }
+            ],
+            "next_cursor": None,
+        }
+    )
+
+    start: Annotated[str, Field(alias="from")]
+    to: str
+    bucket: str
+    total: ErrorTotal
+    items: list[ErrorGroupInfo]
+    next_cursor: str | None
 
 
 class BulkMatched(BaseModel):
@@ -544,8 +718,31 @@ class Groups(BaseModel):
     left_out: Annotated[int, Field(description="Groups that the list does not show, if there are very many.")] = 0
 
 
+_WORKER: dict[str, Any] = {
+    "worker_id": "celery@host",
+    "kind": "celery",
+    "host": "host",
+    "pid": 4711,
+    "groups": ["default"],
+    "concurrency": 100,
+    "running": 1,
+    "started_at": _THEN,
+    "seen_at": _THEN,
+    "name": "",
+    "address": "",
+    "models": [],
+    "running_tasks": [_ID],
+    "drainable": True,
+    "drained": False,
+    "ended_per_minute": 42.0,
+    "memory_bytes": 152_043_520,
+}
+
+
 class Worker(BaseModel):
     """A worker process that reported recently."""
+
+    model_config = _examples(_WORKER)
 
     worker_id: str
     kind: str
@@ -561,32 +758,20 @@ class Worker(BaseModel):
     address: str
     models: list[str]
     running_tasks: list[str]
+    drainable: Annotated[bool, Field(description="Whether it can be told to take no more tasks.")]
+    drained: Annotated[bool, Field(description="It takes no more tasks, because an operator says so.")]
+    ended_per_minute: Annotated[
+        float | None, Field(description="How many attempts ended per minute lately; `null` if unknown.")
+    ]
+    memory_bytes: Annotated[
+        int | None, Field(description="Resident memory of its process and its children; `null` if unknown.")
+    ]
 
 
 class Workers(BaseModel):
     """All workers, by id."""
 
-    model_config = _examples(
-        {
-            "workers": [
-                {
-                    "worker_id": "celery@host",
-                    "kind": "celery",
-                    "host": "host",
-                    "pid": 4711,
-                    "groups": ["default"],
-                    "concurrency": 100,
-                    "running": 1,
-                    "started_at": _THEN,
-                    "seen_at": _THEN,
-                    "name": "",
-                    "address": "",
-                    "models": [],
-                    "running_tasks": [_ID],
-                }
-            ]
-        }
-    )
+    model_config = _examples({"workers": [_WORKER]})
 
     workers: list[Worker]
 

@@ -7,7 +7,7 @@ no harm. A POST answers, once: with a JSON value, or with the page's own form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from html import escape
 from typing import Final
 from urllib.parse import parse_qs
@@ -36,6 +36,7 @@ from celeriac_api.http.problems import RequestError, instance_of, problem_of, ro
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.answer_form import fields_of, form_html, value_of
 from celeriac_api.pages.plain_page import plain_page
+from celeriac_api.pages.texts import catalogue, language_of, text
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routing import Router
 
@@ -44,22 +45,35 @@ router = Router(include_in_schema=False)
 _FORM: Final = b"application/x-www-form-urlencoded"
 #: Fields of a form that are read.
 _MOST_FIELDS: Final = 1000
-_TEXTS: Final[Mapping[type[CeleriacError], str]] = {
-    SignalReceivedError: "This question has been answered.",
-    TaskEndedError: "This question is no longer open.",
-    TaskNotFoundError: "This question is no longer open.",
+#: Why a question is over, as keys of the catalogue.
+_OVER: Final[Mapping[type[CeleriacError], str]] = {
+    SignalReceivedError: "answer.answered",
+    TaskEndedError: "answer.closed",
+    TaskNotFoundError: "answer.closed",
 }
+_UNKNOWN: Final = "answer.unknown"
+_TIME_OVER: Final = "answer.time_over"
+
+
+class LinkError(RequestError):
+    """A link leads to no question that can be answered; `key` is the text that says why."""
+
+    def __init__(self, code: str, key: str) -> None:
+        self.key = key
+        # Problem details are English; a page has the text in the reader's language.
+        super().__init__(code, text("en", key))
 
 
 @router.get(PATH + "/{token}", access=OPEN)
 async def show(token: str, request: Request, parts: PartsOf) -> Response:
     """Show the question with its form."""
+    language = language_of(request)
     try:
         link = await _link(token, request, parts)
         wait = await _open_wait(link, parts)
     except CeleriacError as exc:
-        return _refusal(exc)
-    return _not_asked() if wait is None else _question(wait)
+        return _refusal(language, exc)
+    return _not_asked(language) if wait is None else _question(language, wait)
 
 
 @router.post(PATH + "/{token}", access=OPEN.audited("task.signal"))
@@ -67,6 +81,7 @@ async def answer(token: str, request: Request, parts: PartsOf) -> Response:
     """Answer the question, and say so: JSON to programs, a page to people."""
     # The front door bounds the body and the time that it may take, as on every open route.
     body = await request.body()
+    language = language_of(request)
     content_type = request.headers.get("content-type", "application/json").encode("latin-1")
     by_form = content_type.split(b";", 1)[0].strip().lower() == _FORM
     wait: Wait | None = None
@@ -76,7 +91,7 @@ async def answer(token: str, request: Request, parts: PartsOf) -> Response:
         if by_form:
             wait = await _open_wait(link, parts)
             if wait is None:
-                return _not_asked(409)
+                return _not_asked(language, 409)
             filled = _filled(body)
             value = value_of(fields_of(wait.schema), filled, wait.schema)
         elif is_json(content_type):
@@ -87,19 +102,19 @@ async def answer(token: str, request: Request, parts: PartsOf) -> Response:
     except JsonError as exc:
         error: CeleriacError = RequestError("malformed_json", str(exc))
     except (SignalReceivedError, TaskEndedError, TaskNotFoundError) as exc:
-        error = RequestError("link_used", _TEXTS[type(exc)])
+        error = LinkError("link_used", _OVER[type(exc)])
     except CeleriacError as exc:
         error = exc
     else:
         if by_form:
-            return plain_page("Thank you", "<h1>Thank you</h1><p>Your answer has been received.</p>", 202)
+            return _said(language, "answer.thanks", "answer.received", 202)
         document = {"task_id": link.task_id, "signal": link.signal, "received_at": rfc3339(received)}
         return json_response(document, 202)
     if not by_form:
         return problem_of(error, instance_of(request.scope))
     if isinstance(error, InvalidSubmissionError) and wait is not None:
-        return _question(wait, filled, error.violations)
-    return _refusal(error)
+        return _question(language, wait, filled, error.violations)
+    return _refusal(language, error)
 
 
 async def _link(token: str, request: Request, parts: Parts) -> SignalLink:
@@ -109,9 +124,9 @@ async def _link(token: str, request: Request, parts: Parts) -> SignalLink:
     shown = f"{PATH}/…" if link is None else f"{PATH}/…/{link.task_id}/{link.signal}"
     request.scope["path"], request.scope["raw_path"] = shown, shown.encode()
     if link is None:
-        raise RequestError("not_found", "There is no such question. Check that you copied the whole link.")
+        raise LinkError("not_found", _UNKNOWN)
     if link.valid_until_ms <= await server_ms(parts.store):
-        raise RequestError("link_used", "The time of this link is over.")
+        raise LinkError("link_used", _TIME_OVER)
     return link
 
 
@@ -120,7 +135,7 @@ async def _open_wait(link: SignalLink, parts: Parts) -> Wait | None:
     try:
         return await parts.tasks.signals.open_wait(link.task_id, link.signal)
     except (SignalReceivedError, TaskEndedError, TaskNotFoundError) as exc:
-        raise RequestError("link_used", _TEXTS[type(exc)]) from exc
+        raise LinkError("link_used", _OVER[type(exc)]) from exc
 
 
 def _filled(body: bytes) -> dict[str, list[str]]:
@@ -131,7 +146,10 @@ def _filled(body: bytes) -> dict[str, list[str]]:
 
 
 def _question(
-    wait: Wait, filled: Mapping[str, Sequence[str]] | None = None, violations: Sequence[Violation] = ()
+    language: str,
+    wait: Wait,
+    filled: Mapping[str, Sequence[str]] | None = None,
+    violations: Sequence[Violation] = (),
 ) -> Response:
     title = wait.title or wait.signal
     fields = fields_of(wait.schema)
@@ -141,18 +159,34 @@ def _question(
         for one in violations
     )
     told = f'<ul class="error" role="alert">{errors}</ul>' if errors else ""
-    until = "" if wait.expires_at is None else f"<p>Until {wait.expires_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC</p>"
+    until = "" if wait.expires_at is None else f"<p>{escape(_until(language, wait.expires_at))}</p>"
     # The form has no action, so it goes to the address of the page.
-    body = f'<h1>{escape(title)}</h1>{until}{told}<form method="post">{form_html(fields, filled)}</form>'
-    return plain_page(title, body, 422 if violations else 200)
+    body = f'<h1>{escape(title)}</h1>{until}{told}<form method="post">{form_html(fields, filled, language)}</form>'
+    return plain_page(title, body, 422 if violations else 200, language)
 
 
-def _not_asked(status: int = 200) -> Response:
-    body = "<h1>Not yet</h1><p>The task does not ask this question yet. Reload this page in a moment.</p>"
-    return plain_page("Not yet", body, status)
+def _until(language: str, moment: datetime) -> str:
+    at = moment.astimezone(UTC)
+    written = f"{at:%Y年%-m月%-d日 %H:%M}" if language == "zh" else f"{at:%-d %B %Y, %H:%M}"
+    return text(language, "answer.until", moment=written)
 
 
-def _refusal(error: CeleriacError) -> Response:
+def _not_asked(language: str, status: int = 200) -> Response:
+    return _said(language, "answer.not_yet", "answer.not_yet_about", status)
+
+
+def _said(language: str, title: str, about: str, status: int) -> Response:
+    said, more = catalogue(language)[title], catalogue(language)[about]
+    return plain_page(said, f"<h1>{escape(said)}</h1><p>{escape(more)}</p>", status, language)
+
+
+def _refusal(language: str, error: CeleriacError) -> Response:
     row = row_of(error)
-    text = str(error) if row.http < 500 or row.http == 503 else "The server has an internal error."
-    return plain_page(row.title, f'<h1>{escape(row.title)}</h1><p role="alert">{escape(text)}</p>', row.http)
+    title, said = row.title, str(error)
+    if isinstance(error, LinkError):
+        title, said = text(language, f"answer.problem.{error.code}"), text(language, f"{error.key}")
+    elif row.http >= 500:
+        title = text(language, "answer.unavailable")
+        said = said if row.http == 503 else text(language, "answer.internal")
+    body = f'<h1>{escape(title)}</h1><p role="alert">{escape(said)}</p>'
+    return plain_page(title, body, row.http, language)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from celeriac import json_text
 from celeriac.errors import JsonError
 from celeriac.signals.schemas import resolved
+from celeriac_api.pages.texts import LANGUAGES, catalogue, text
 
 #: The field of a value that is not an object.
 WHOLE: Final = "value"
@@ -25,6 +26,9 @@ _MOST_CHOICES: Final = 200
 _MOST_BUTTONS: Final = 4
 _LONG_TEXT: Final = 200
 _INPUT_TYPES: Final = {"date": "date", "time": "time", "email": "email"}
+
+#: What a reader is told of how to fill in a field, as keys of the catalogue.
+_HINTS: Final = {"anything": "answer.anything", "json": "answer.in_json", "lines": "answer.one_per_line"}
 
 Kind = Literal["text", "long_text", "number", "choice", "choices", "lines", "json", "anything"]
 
@@ -49,14 +53,14 @@ def fields_of(schema: Any) -> list[FormField]:
     """Return the fields of the form for a value of this schema; None or {} is any value."""
     whole = resolved(schema, schema)
     if not isinstance(whole, dict) or not whole:
-        return [FormField(WHOLE, "anything", "Answer", "A text, or a value in JSON.")]
+        return [FormField(WHOLE, "anything", "")]
     if _is_object(whole):
         found = list(_fields_in(whole, schema, "", 0))
         if 0 < len(found) <= _MOST_FIELDS:
             return found
         if not whole.get("properties") and whole.get("additionalProperties") is False:
             return []
-    return [_field(WHOLE, whole, schema, str(whole.get("title") or "Answer"), required=True)]
+    return [_field(WHOLE, whole, schema, str(whole.get("title") or ""), required=True)]
 
 
 def value_of(fields: Sequence[FormField], filled: Mapping[str, Sequence[str]], schema: Any) -> Any:
@@ -81,12 +85,14 @@ def value_of(fields: Sequence[FormField], filled: Mapping[str, Sequence[str]], s
     return document
 
 
-def form_html(fields: Sequence[FormField], filled: Mapping[str, Sequence[str]] | None = None) -> str:
+def form_html(
+    fields: Sequence[FormField], filled: Mapping[str, Sequence[str]] | None = None, language: str = LANGUAGES[0]
+) -> str:
     """Return the inside of the form, with the texts of an earlier try if there was one."""
     if len(fields) == 1 and fields[0].kind == "choice" and 0 < len(fields[0].choices) <= _MOST_BUTTONS:
-        return _buttons(fields[0])
-    return "".join(_drawn(one, None if filled is None else filled.get(one.name, ())) for one in fields) + (
-        "<button>Send</button>"
+        return _buttons(fields[0], language)
+    return "".join(_drawn(one, None if filled is None else filled.get(one.name, ()), language) for one in fields) + (
+        f"<button>{_ours(language, 'answer.send')}</button>"
     )
 
 
@@ -99,7 +105,7 @@ def _fields_in(schema: Mapping[str, Any], root: Any, prefix: str, level: int) ->
         label = str(found.get("title") or name)
         if "." in name:
             # A dot means an object inside another one.
-            yield FormField(prefix + name, "json", label, "In JSON.", required)
+            yield FormField(prefix + name, "json", label, "", required)
         elif _is_object(found) and found.get("properties") and name in needed and level + 1 < _MOST_LEVELS:
             yield from _fields_in(found, root, f"{prefix}{name}.", level + 1)
         else:
@@ -126,9 +132,8 @@ def _field(name: str, schema: Mapping[str, Any], root: Any, label: str, *, requi
                 if several := _choices(item):
                     return FormField(name, "choices", label, about, required, several, default, item)
                 if item.get("type") in ("string", "integer", "number"):
-                    told = f"{about} One per line.".strip()
-                    return FormField(name, "lines", label, told, required, (), default, item)
-    return FormField(name, "json", label, f"{about} In JSON.".strip(), required, (), default, schema)
+                    return FormField(name, "lines", label, about, required, (), default, item)
+    return FormField(name, "json", label, about, required, (), default, schema)
 
 
 def _choices(schema: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -194,57 +199,72 @@ def _number(text: str) -> Any:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else text
 
 
-def _word(text: str, value: Any) -> str:
+def _ours(language: str, key: str) -> str:
+    return escape(str(catalogue(language)[key]))
+
+
+def _word(language: str, choice: str, value: Any) -> str:
     """Return what a choice is called."""
-    return escape({True: "Yes", False: "No"}[value] if isinstance(value, bool) else text)
+    if not isinstance(value, bool):
+        return escape(choice)
+    return escape(text(language, "answer.yes") if value else text(language, "answer.no"))
 
 
-def _buttons(field: FormField) -> str:
+def _label(language: str, field: FormField) -> str:
+    return escape(field.label or text(language, "answer.answer"))
+
+
+def _buttons(field: FormField, language: str) -> str:
     drawn = "".join(
-        f'<button name="{escape(field.name)}" value="{escape(text)}">{_word(text, value)}</button>'
-        for text, value in field.choices
+        f'<button name="{escape(field.name)}" value="{escape(one)}">{_word(language, one, value)}</button>'
+        for one, value in field.choices
     )
-    legend = "" if field.name == WHOLE else f"<p>{escape(field.label)}</p>"
-    return f'{legend}{_help(field)}<div class="buttons">{drawn}</div>'
+    legend = "" if field.name == WHOLE else f"<p>{_label(language, field)}</p>"
+    return f'{legend}{_help(field, language)}<div class="buttons">{drawn}</div>'
 
 
-def _drawn(field: FormField, filled: Sequence[str] | None) -> str:
+def _drawn(field: FormField, filled: Sequence[str] | None, language: str) -> str:
     name = escape(field.name)
     needed = " required" if field.required else ""
-    told = f' aria-describedby="about-{name}"' if field.help else ""
-    label = f"{escape(field.label)}{'' if field.required else ' <small>(optional)</small>'}"
+    about = _help(field, language)
+    told = f' aria-describedby="about-{name}"' if about else ""
+    optional = "" if field.required else f" <small>{_ours(language, 'answer.optional')}</small>"
+    label = f"{_label(language, field)}{optional}"
     if field.kind == "choices":
         chosen = filled if filled is not None else [_text(one) for one in field.default or ()]
         boxes = "".join(
-            f'<label class="box"><input type="checkbox" name="{name}" value="{escape(text)}"'
-            f"{' checked' if text in chosen else ''}> {escape(text)}</label>"
-            for text, _ in field.choices
+            f'<label class="box"><input type="checkbox" name="{name}" value="{escape(one)}"'
+            f"{' checked' if one in chosen else ''}> {escape(one)}</label>"
+            for one, _ in field.choices
         )
-        return f"<fieldset{told}><legend>{label}</legend>{boxes}</fieldset>{_help(field)}"
-    text = (filled[0] if filled else "") if filled is not None else _text_of(field)
+        return f"<fieldset{told}><legend>{label}</legend>{boxes}</fieldset>{about}"
+    given = (filled[0] if filled else "") if filled is not None else _text_of(field)
     start = f'<label for="field-{name}">{label}</label>'
     attributes = f'id="field-{name}" name="{name}"{told}'
     if field.kind == "choice":
-        empty = "" if field.required and text else '<option value=""></option>'
+        empty = "" if field.required and given else '<option value=""></option>'
         options = "".join(
-            f'<option value="{escape(one)}"{" selected" if one == text else ""}>{_word(one, value)}</option>'
+            f'<option value="{escape(one)}"{" selected" if one == given else ""}>{_word(language, one, value)}</option>'
             for one, value in field.choices
         )
-        return f"{start}<select {attributes}{needed}>{empty}{options}</select>{_help(field)}"
+        return f"{start}<select {attributes}{needed}>{empty}{options}</select>{about}"
     if field.kind in ("text", "number"):
         # The value is checked by the server: a browser's check of numbers and patterns depends on its language.
         form = str((field.schema or {}).get("format"))
         kind = 'text" inputmode="decimal' if field.kind == "number" else _INPUT_TYPES.get(form, "text")
-        return f'{start}<input type="{kind}" {attributes} value="{escape(text)}"{needed}>{_help(field)}'
+        return f'{start}<input type="{kind}" {attributes} value="{escape(given)}"{needed}>{about}'
     # An empty text is a valid one, unless the schema says otherwise.
     least = (field.schema or {}).get("minLength")
     needed = "" if field.kind in ("long_text", "lines") and not least else needed
     rows = 3 if field.kind == "long_text" else 5
-    return f'{start}<textarea {attributes} rows="{rows}"{needed}>\n{escape(text)}</textarea>{_help(field)}'
+    return f'{start}<textarea {attributes} rows="{rows}"{needed}>\n{escape(given)}</textarea>{about}'
 
 
-def _help(field: FormField) -> str:
-    return f'<p class="about" id="about-{escape(field.name)}">{escape(field.help)}</p>' if field.help else ""
+def _help(field: FormField, language: str) -> str:
+    hint = _HINTS.get(field.kind)
+    parts = [escape(field.help)] if field.help else []
+    about = " ".join([*parts, _ours(language, hint)] if hint else parts)
+    return f'<p class="about" id="about-{escape(field.name)}">{about}</p>' if about else ""
 
 
 def _text_of(field: FormField) -> str:

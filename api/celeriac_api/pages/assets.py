@@ -15,6 +15,7 @@ MEDIA_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
+    "json": "application/json",
     "svg": "image/svg+xml",
     "png": "image/png",
 }
@@ -44,11 +45,12 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
         if entry.is_dir():
             found += _walk(entry, f"{prefix}{entry.name}/")
         elif (media_type := MEDIA_TYPES.get(entry.name.rpartition(".")[2])) is not None:
-            found.append((prefix + entry.name, _asset(entry.read_bytes(), media_type)))
+            found.append((prefix + entry.name, asset(entry.read_bytes(), media_type)))
     return found
 
 
-def _asset(body: bytes, media_type: str) -> Asset:
+def asset(body: bytes, media_type: str) -> Asset:
+    """Return `body` as a file."""
     # Without a time in the gzip header the compressed body is the same in every process.
-    small = gzip.compress(body, 6, mtime=0) if len(body) >= _WORTH_COMPRESSING and media_type != "image/png" else None
+    small = gzip.compress(body, 9, mtime=0) if len(body) >= _WORTH_COMPRESSING and media_type != "image/png" else None
     return Asset(body, small, media_type, f'"{hashlib.sha256(body).hexdigest()[:20]}"')

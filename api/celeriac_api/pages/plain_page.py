@@ -30,6 +30,8 @@ fieldset{border:0;padding:0;margin:0}
 button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
 background:#5147d9;color:#fff;cursor:pointer}
 :is(input,select,textarea,button):focus-visible{outline:2px solid #7d75f0;outline-offset:2px}
+.foot{margin:1.25rem 0 0;font-size:.9rem}
+code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}
 ul.error{list-style:none;margin:0 0 1.25rem;padding:0}
 .error{color:#b3261e;color:light-dark(#b3261e,#ff8186);opacity:1;font-weight:600}
 """
@@ -44,10 +46,10 @@ _HEADERS: Final = {
 }
 
 
-def plain_page(title: str, body: str, status: int = 200) -> Response:
+def plain_page(title: str, body: str, status: int, language: str) -> Response:
     """Return a page; `body` is HTML, `title` is text."""
     page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="robots" content="noindex"><title>{escape(title)} · Celeriac</title><style>{_STYLE}</style>
 <main>{body}</main></html>
 """

@@ -7,14 +7,18 @@ from urllib.parse import quote
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from celeriac.access.principal import LOCAL, Principal, Scope
 from celeriac.up.ready_text import example_task, example_value
 from celeriac_api.access.credentials import session_of
 from celeriac_api.access.rights import PAGE, READ
+from celeriac_api.http.compression import accepts_gzip
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.assets import Asset, assets
+from celeriac_api.pages.dashboard_page import dashboard_page
+from celeriac_api.pages.openapi_file import OpenApiFile
+from celeriac_api.pages.texts import language_of
 from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router
 
@@ -24,7 +28,7 @@ router = Router(include_in_schema=False)
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+        "media-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -47,7 +51,10 @@ async def index(request: Request) -> Response:
 @router.get("/dashboard", access=PAGE)
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard. The address after `#` says what it shows."""
-    return page(request, "index.html")
+    answer = answer_with(request, dashboard_page(language_of(request)))
+    # Which catalogue it preloads follows from these.
+    answer.headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
+    return answer
 
 
 @router.get("/dashboard/session", access=READ)
@@ -83,10 +90,13 @@ async def reference(request: Request) -> Response:
 @router.get("/openapi.json", access=READ)
 async def openapi_document(request: Request) -> Response:
     """Answer with the OpenAPI document."""
-    document = request.app.openapi()
-    if root := request.scope.get("root_path", "").rstrip("/"):
-        document = {**document, "servers": [{"url": root}]}
-    return JSONResponse(document)
+    root = request.scope.get("root_path", "").rstrip("/")
+    state = request.app.state
+    if not hasattr(state, "openapi_files"):
+        # One for each path at which the application is mounted.
+        state.openapi_files = {}
+    file = state.openapi_files.setdefault(root, OpenApiFile(request.app, root))
+    return answer_with(request, await file.made())
 
 
 @router.get("/test-worker", access=PAGE)
@@ -116,6 +126,11 @@ def page(request: Request, name: str) -> Response:
     asset = assets().get(name)
     if asset is None:
         raise HTTPException(404)
+    return answer_with(request, asset)
+
+
+def answer_with(request: Request, asset: Asset) -> Response:
+    """Return a file, or 304 if the browser has it."""
     headers = {
         **SECURITY_HEADERS,
         "ETag": asset.etag,
@@ -125,7 +140,7 @@ def page(request: Request, name: str) -> Response:
     }
     if _held(request, asset):
         return Response(status_code=304, headers=headers)
-    if asset.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+    if asset.gzipped is not None and accepts_gzip(request.scope):
         # The compressed body is another representation, so it has another strong validator.
         headers |= {"Content-Encoding": "gzip", "ETag": _gzip_etag(asset)}
         return Response(asset.gzipped, headers=headers)

@@ -22,37 +22,41 @@ from celeriac_api.access.rights import OPEN
 from celeriac_api.guard import SIGN_IN
 from celeriac_api.http.problems import row_of
 from celeriac_api.pages.plain_page import plain_page
+from celeriac_api.pages.texts import language_of, text
 from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router
 
 router = Router(include_in_schema=False)
 
 _MAX_AGE_S: Final = 30 * 86_400
+#: How an operator makes a credential.
+_COMMANDS: Final = {"for_user": "token --user NAME", "for_program": "keys create NAME"}
 
 
 @router.get(SIGN_IN, access=OPEN)
 async def show(request: Request) -> Response:
     """Show the form."""
-    return _page(request.query_params.get("next", ""))
+    return _page(language_of(request), request.query_params.get("next", ""))
 
 
 @router.post(SIGN_IN, access=OPEN)
 async def sign_in(request: Request, parts: PartsOf) -> Response:
     """Check the credential and keep it in the cookie."""
     # The front door bounds the body and the time that it may take, as on every open route.
+    language = language_of(request)
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     credential, following = form.get("credential", [""])[0].strip(), form.get("next", [""])[0]
     try:
         if not credential:
-            raise AuthenticationError("paste a token or an API key")
+            raise AuthenticationError(text(language, "signin.empty"))
         if not fits_cookie(credential):
-            raise AuthenticationError("this is not a token or an API key: it has other characters, or it is too long")
+            raise AuthenticationError(text(language, "signin.characters"))
         principal = await parts.credentials.principal(credential, address_of(request.scope))
         if parts.settings.access.on:
             # Without this scope every page would answer 403, and the user could not sign in again.
             principal.demand(Scope.READ)
     except CeleriacError as exc:
-        return _page(following, str(exc), row_of(exc).http)
+        return _page(language, following, str(exc), row_of(exc).http)
     answer = RedirectResponse(_target(request, following), 303, headers={"Cache-Control": "no-store"})
     answer.set_cookie(
         COOKIE,
@@ -86,18 +90,19 @@ def _target(request: Request, following: str) -> str:
     return f"{request.scope.get('root_path', '')}{following if ours else '/dashboard'}"
 
 
-def _page(following: str, error: str = "", status: int = 200) -> Response:
-    said = (
-        f'<p class="error" role="alert">{escape(error)}</p>'
-        if error
-        else "<p>Paste a token or an API key to see your tasks.</p>"
-    )
+def _page(language: str, following: str, error: str = "", status: int = 200) -> Response:
+    said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+    commands = {name: f"<code>celeriac {words}</code>" for name, words in _COMMANDS.items()}
+    # The text is escaped before the commands come into it.
+    how = escape(text(language, "signin.how", for_user="{for_user}", for_program="{for_program}")).format_map(commands)
     # The form has no action, so it goes to the address of the page. Browsers keep what follows `#` through the
     # redirect, so a user who asked for one task gets to it.
-    body = f"""<h1>Celeriac</h1>{said}
+    body = f"""<h1>Celeriac</h1>{said}<p>{escape(text(language, "signin.hint"))}</p>
 <form method="post">
-<label for="credential">Credential</label>
-<input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus>
+<label for="credential">{escape(text(language, "signin.credential"))}</label>
+<input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus
+ aria-describedby="how">
 <input type="hidden" name="next" value="{escape(following[:2000], quote=True)}">
-<button>Sign in</button></form>"""
-    return plain_page("Sign in", body, status)
+<button>{escape(text(language, "signin.title"))}</button></form>
+<p class="foot" id="how">{how}</p>"""
+    return plain_page(text(language, "signin.title"), body, status, language)

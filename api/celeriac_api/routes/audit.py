@@ -79,7 +79,14 @@ async def read_audit(
     cursor: Annotated[
         str | None, Query(pattern=f"^{_ID.pattern}$", description="The `next_cursor` of the previous page.")
     ] = None,
+    task_id: Annotated[
+        str | None,
+        Query(max_length=256, description="Only entries about this task, the newest `limit` ones; without `cursor`."),
+    ] = None,
 ) -> Response:
     """Answer with a page of entries."""
+    if task_id is not None:
+        about = await AuditLog(parts.store).of_task(task_id, count=limit)
+        return json_response({"items": about, "next_cursor": None})
     items = await AuditLog(parts.store).page(before=cursor, count=limit)
     return json_response({"items": items, "next_cursor": items[-1]["id"] if len(items) == limit else None})

@@ -21,6 +21,7 @@ from celeriac.schedules.record import (
     firing_record,
     instance_record,
     preview_records,
+    run_record,
 )
 from celeriac.schedules.request import BackfillRequest, MoveRequest
 from celeriac.schedules.service import MAX_PREVIEW, CurrentDefinition, Schedules
@@ -170,6 +171,10 @@ async def list_definitions(
     source: Annotated[
         str | None, Query(description="`api`, `code` for `@task(schedule=...)`, `celery` for `beat_schedule`.")
     ] = None,
+    next_runs: Annotated[
+        int, Query(ge=0, le=_SHOWN, description="Show so many coming firings of each, as its preview does.")
+    ] = 0,
+    last_runs: Annotated[int, Query(ge=0, le=50, description="Show so many past instances of each, in short.")] = 0,
     limit: _Limit = 50,
     cursor: _Cursor = None,
 ) -> Response:
@@ -186,6 +191,8 @@ async def list_definitions(
         trigger_type=trigger_type,
         source=source,
         id_prefix=id_prefix,
+        next_runs=next_runs,
+        last_runs=last_runs,
         limit=limit,
         cursor=cursor,
     )
@@ -421,12 +428,24 @@ async def _confined(document: Any, caller: Principal, parts: Parts) -> Any:
     return {**document, "task": {**task, "payload": payload}}
 
 
-async def _list(parts: Parts, *, statuses: tuple[DefinitionStatus, ...], **chosen: Any) -> Response:
+async def _list(
+    parts: Parts, *, statuses: tuple[DefinitionStatus, ...], next_runs: int = 0, last_runs: int = 0, **chosen: Any
+) -> Response:
     try:
         found, following = await parts.schedules.find(statuses=statuses, **chosen)
     except BadCursorError as exc:
         raise _bad_cursor(exc) from exc
-    return json_response({"items": [_record(seen) for seen in found], "next_cursor": following})
+    items = [_record(seen) for seen in found]
+    definitions = [seen.definition for seen in found]
+    if next_runs:
+        coming = await parts.schedules.previews(definitions, next_runs)
+        for item, (table, slots) in zip(items, coming, strict=True):
+            item["next_runs"] = preview_records(table, slots)
+    if last_runs:
+        runs = await parts.schedules.last_runs(definitions, last_runs)
+        for item in items:
+            item["last_runs"] = [run_record(run) for run in runs.get(item["task_def_id"], ())]
+    return json_response({"items": items, "next_cursor": following})
 
 
 def _record(seen: CurrentDefinition, request: Request | None = None) -> dict[str, Any]:

@@ -54,15 +54,16 @@ data: {"rates":[{"at_ms":1896076803000,"span_ms":1000,"submitted":12,"started":1
 class LiveStream:
     """One watcher's view as server-sent events."""
 
-    def __init__(self, parts: Parts, caller: Principal, *, after: str | None) -> None:
+    def __init__(self, parts: Parts, caller: Principal, *, after: str | None, repeat_s: float) -> None:
         self._parts = parts
+        self._repeat_s = repeat_s
         self._caller = caller
         self._after = after
 
     async def events(self) -> Events:
         """Yield what to send until the process is about to stop."""
         feed: ActivityFeed = self._parts.activity
-        watcher = await feed.watch(after=self._after)
+        watcher = await feed.watch(after=self._after, repeat_s=self._repeat_s)
         try:
             while not feed.closed:
                 watcher.woken.clear()
@@ -97,8 +98,8 @@ class LiveStream:
 class _LiveResponse(EventStreamResponse):
     """Sends the stream if there is a place for one more."""
 
-    def __init__(self, parts: Parts, caller: Principal, *, after: str | None) -> None:
-        super().__init__(LiveStream(parts, caller, after=after).events())
+    def __init__(self, parts: Parts, caller: Principal, *, after: str | None, repeat_s: float) -> None:
+        super().__init__(LiveStream(parts, caller, after=after, repeat_s=repeat_s).events())
         self._pages = parts.settings.pages
         self._streams = parts.activity.streams
         self._caller = caller
@@ -137,7 +138,8 @@ class _LiveResponse(EventStreamResponse):
         "the beginning and when it changes. `tasks` has the tasks that changed, newest change first, without payload, "
         "result, metadata and `depends_on`. It comes several times a second and is bounded: `left_out` is the number "
         "of missing changes. `rates` comes once a second. A client that comes back with `Last-Event-ID` gets what "
-        "changed meanwhile."
+        "changed meanwhile, and a new one with `repeat_s` what changed of late: with that, a list that was read just "
+        "before is complete."
     ),
     response_class=Response,
     responses={
@@ -153,10 +155,13 @@ async def watch_everything(
     caller: CallerOf,
     last_event_id: LastEventId = None,
     last_event_id_query: LastEventIdQuery = None,
+    repeat_s: Annotated[
+        float, Query(ge=0, le=60, description="Begin with what changed in so many seconds, as far as it fits.")
+    ] = 0.0,
 ) -> Response:
     """Answer with the stream."""
     seen = last_event_seen(last_event_id, last_event_id_query)
-    return _LiveResponse(parts, caller, after=seen)
+    return _LiveResponse(parts, caller, after=seen, repeat_s=repeat_s)
 
 
 @router.get(
@@ -177,7 +182,8 @@ async def list_running(
     own = caller.confined_to
     most_bytes = parts.settings.max_page_bytes
     tasks, left_out = await running_tasks(parts.store, limit, most_bytes=most_bytes, user_id=own)
-    records = [_light_record(task) for task in tasks if caller.sees(task.user_id)]
+    seen = [task for task in tasks if caller.sees(task.user_id)]
+    records = [_light_record(task) for task in await parts.activity.with_titles(seen)]
     return json_response({"tasks": records, "left_out": left_out})
 
 

@@ -21,7 +21,7 @@ from celeriac_api.gateway import messages
 from celeriac_api.gateway.connection import WorkerConnection
 from celeriac_api.gateway.gateway import Gateway
 from celeriac_api.gateway.session import WorkerSession
-from celeriac_api.http.websocket_protocol import PONGS, allow_messages
+from celeriac_api.http.websocket_protocol import FULL, PONGS, allow_messages, direct_in
 from celeriac_api.parts import parts_in
 from celeriac_api.routing import Router
 
@@ -44,12 +44,14 @@ async def serve_worker(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": messages.error(reason)})
         await send({"type": "websocket.close", "code": code, "reason": reason})
         return
+    direct = direct_in(scope)
     connection = WorkerConnection(
         worker_id=gateway.next_worker_id(),
         group=group,
         address=_address(scope.get("client")),
         started_ms=time.time_ns() // 1_000_000,
         send=send,
+        write=None if direct is None else direct.write,
         buffer=gateway.settings.send_buffer,
         heard_at=asyncio.get_running_loop().time(),
         ready=gateway.settings.ready_on_connect,
@@ -73,8 +75,11 @@ async def _converse(
     _hear_pongs(scope, connection)
     connection.post(messages.connected(connection.worker_id))
     gateway.changed(connection)
-    while (event := await receive())["type"] == "websocket.receive":
-        session.heard(event.get("text"))
+    if (direct := direct_in(scope)) is not None:
+        direct.hear = session.heard_directly
+    while (event := await receive())["type"] in ("websocket.receive", FULL):
+        if event["type"] != FULL:
+            session.heard(event.get("text"))
         # A worker that does not read has to wait, and so does one that sends faster than the store can follow.
         await connection.room()
         await session.room()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Annotated, Final
 
 from fastapi import Path, Query, Request
@@ -11,13 +13,15 @@ from celeriac import json_text
 from celeriac.database.cursor import BadCursorError
 from celeriac.errors import JsonError, Violation
 from celeriac.history.workflows import WorkflowFilter
-from celeriac.model import WorkflowStatus
+from celeriac.model import Workflow, WorkflowStatus
+from celeriac.store.watching.ends import LOOK_S
+from celeriac.store.workflows import WorkflowStore
 from celeriac.task_filter import DEFAULT_LIMIT, MAX_LIMIT
 from celeriac.workflows.record import workflow_record
-from celeriac.workflows.stream import resumed
+from celeriac.workflows.stream import WorkflowStream, resumed
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, STREAM, SUBMIT
-from celeriac_api.http.bodies import ClientGoneError, read_body
+from celeriac_api.http.bodies import ClientGoneError, read_body, while_connected
 from celeriac_api.http.event_stream import EventStreamResponse, LastEventId, LastEventIdQuery, framed, last_event_seen
 from celeriac_api.http.problems import RequestError
 from celeriac_api.http.responses import HEADERS, json_response
@@ -33,6 +37,7 @@ from celeriac_api.openapi.workflow_schemas import (
 )
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routes.tasks.submit import check_headers
+from celeriac_api.routes.tasks.waiting import WaitQuery, place_of, within
 from celeriac_api.routing import Router
 
 PATH: Final = "/api/v1/workflows"
@@ -146,13 +151,44 @@ async def list_workflows(
     "/{workflow_id}",
     access=READ,
     summary="Read a workflow",
-    description="The workflow with all its nodes. The history has it after the store removed it.",
+    description="The workflow with all its nodes. The history has it after the store removed it. With `wait`, the "
+    "answer comes when the workflow has ended.",
     response_model=WorkflowRecord,
-    responses=problems("workflow_not_found", "store_unavailable", "ledger_unavailable"),
+    responses=problems(
+        "workflow_not_found", "invalid_request", "too_many_waiters", "store_unavailable", "ledger_unavailable"
+    ),
 )
-async def read_workflow(workflow_id: WorkflowId, parts: PartsOf) -> Response:
+async def read_workflow(
+    request: Request, workflow_id: WorkflowId, parts: PartsOf, caller: CallerOf, wait: WaitQuery = 0.0
+) -> Response:
     """Answer with the workflow."""
-    return json_response(workflow_record(await parts.workflows.find(workflow_id)))
+    wait_s = within(wait, parts.settings.server.max_wait)
+    found = await parts.workflows.find(workflow_id)
+    if wait_s and found.status is WorkflowStatus.RUNNING:
+        try:
+            async with parts.ends.waiting(place_of(caller)):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await while_connected(request.receive, _end_of(parts, found))
+        except ClientGoneError:
+            return Response(status_code=400)  # the client is gone, so nobody reads it
+        found = await parts.workflows.find(workflow_id)
+    return json_response(workflow_record(found))
+
+
+async def _end_of(parts: Parts, workflow: Workflow) -> None:
+    """Return when the workflow has ended, when its record is gone, or when the server stops."""
+    stream = WorkflowStream(
+        store=WorkflowStore(parts.store),
+        hub=parts.hub,
+        workflow_id=workflow.workflow_id,
+        position=workflow.last_event,
+        keepalive_s=LOOK_S,
+    )
+    async with contextlib.aclosing(stream.events()) as events:
+        async for event in events:
+            if event is not None and event.name == "done":
+                return
 
 
 @router.post(

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from celeriac.errors import CeleriacError, FileNotAllowedError, InvalidSubmissionError, Violation
+from celeriac.errors import CeleriacError, FileNotAllowedError, InvalidSubmissionError, NotReplicatedError, Violation
 from celeriac_api.http.problems import retry_after_of, row_of
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def _brief(text: str) -> str:
 
 
 def _details(error: CeleriacError) -> list[Message]:
-    parts: list[Message] = [ErrorInfo(reason=error.code.upper(), domain=DOMAIN)]
+    parts: list[Message] = [ErrorInfo(reason=error.code.upper(), domain=DOMAIN, metadata=_ids(error))]
     if violations := _violations(error):
         fields = [
             BadRequest.FieldViolation(field=v.field, description=_brief(v.message))
@@ -56,6 +56,11 @@ def _details(error: CeleriacError) -> list[Message]:
     if (retry_after_s := retry_after_of(error)) is not None:
         parts.append(RetryInfo(retry_delay=Duration(seconds=retry_after_s)))
     return parts
+
+
+def _ids(error: CeleriacError) -> dict[str, str]:
+    """Return what a submission is stored as that too few replicas have."""
+    return {"task_id": error.task_id} if isinstance(error, NotReplicatedError) and error.task_id else {}
 
 
 def _violations(error: CeleriacError) -> list[Violation]:

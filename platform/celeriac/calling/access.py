@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Final, Protocol
 
 from celeriac.calling.options import NewTask, Payload
-from celeriac.model import LogLine, Progress, Status, Task
+from celeriac.model import LogLine, Outcome, Progress, Status, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class TaskAccess(Protocol):
 
     async def ended(self, task_id: str, timeout: float | None) -> Task:
         """Return the record once the task has ended; raises `WaitTimeoutError` after `timeout` seconds."""
+        ...
+
+    async def outcome(self, task_id: str, timeout: float | None) -> Outcome:
+        """Return what the task has come to once it has ended; raises as `ended` does."""
+        ...
+
+    async def run(self, task: NewTask) -> Outcome:
+        """Submit a task, and return what it has come to once it has ended; raises as `submit` and `outcome` do."""
         ...
 
     async def cancel(self, task_id: str) -> Status:

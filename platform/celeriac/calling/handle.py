@@ -10,24 +10,25 @@ from celeriac.calling.access import Ended, TaskAccess
 from celeriac.calling.blocking import awaited, awaited_each, block_on, block_on_each, on_running_loop
 from celeriac.calling.options import Payload
 from celeriac.errors import TaskCancelledError, TaskFailedError
-from celeriac.model import LogLine, Progress, Status, Task
+from celeriac.model import LogLine, Outcome, Progress, Status, Task
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
-#: Makes a value of the type that a task returns of the JSON in its record.
-ReadResult = Callable[[Task], R]
+#: Makes a value of the type that a task returns of the JSON in its outcome.
+ReadResult = Callable[[Outcome], R]
 
 
-def result_of(task: Task) -> Any:
+def result_of(outcome: Outcome) -> Any:
     """Return the result of an ended task; raises `TaskFailedError` or `TaskCancelledError`."""
-    message = "" if task.error is None else task.error.message
-    if task.status is Status.CANCELLED:
-        raise TaskCancelledError(task.task_id, message)
-    if task.status is Status.FAILED:
-        raise TaskFailedError(task.task_id, "unknown" if task.error is None else task.error.code, message)
-    return task.result
+    error = outcome.error
+    message = "" if error is None else error.message
+    if outcome.status is Status.CANCELLED:
+        raise TaskCancelledError(outcome.task_id, message)
+    if outcome.status is Status.FAILED:
+        raise TaskFailedError(outcome.task_id, "unknown" if error is None else error.code, message)
+    return outcome.result
 
 
 class AsyncTaskHandle(Generic[R_co]):
@@ -61,7 +62,9 @@ class AsyncTaskHandle(Generic[R_co]):
         Raises `TaskFailedError`, `TaskCancelledError`, `WaitTimeoutError` after `timeout` seconds, and
         `InvalidResultError` if the result does not have that type.
         """
-        return self._read_result(await self.wait(timeout))
+        outcome = await self._access.outcome(self.id, timeout)
+        self.status = outcome.status
+        return self._read_result(outcome)
 
     async def cancel(self) -> Status:
         """Cancel the task; returns its status now: a task that runs is still processing, and ends shortly after.

@@ -87,7 +87,7 @@ class Submittable(ABC, Generic[P, R]):
         return AsyncTaskHandle(access, *await access.submit(task), self.reader())
 
     async def _finished(self, task: NewTask) -> R:
-        return await (await self._submitted(task)).result()
+        return self.reader()(await process_access().run(task))
 
     def _with(self, options: TaskOptions) -> Submittable[P, R]:
         return WithOptions(self, options)

@@ -68,6 +68,12 @@ COMMANDS: Final = (
         "Cancel a task, or all that match. A waiting task is cancelled at once, a running one as soon as it can stop.",
     ),
     Entry(
+        "run-now",
+        "tasks",
+        _TASKS,
+        "Run a task now that waits for its time or for its next attempt. Limits and pauses hold as before.",
+    ),
+    Entry(
         "retry",
         "tasks",
         _TASKS,
@@ -95,6 +101,12 @@ COMMANDS: Final = (
     ),
     Entry("dead", "dead", _TASKS, "List the dead letters, the tasks that failed for good; show one, run them again."),
     Entry(
+        "errors",
+        "errors",
+        _TASKS,
+        "Group the tasks that failed for good by type, code and message, whatever values the message names.",
+    ),
+    Entry(
         "definitions",
         "definitions",
         _TASKS,
@@ -108,13 +120,13 @@ COMMANDS: Final = (
     ),
     Entry(
         "workers",
-        "listings",
+        "workers",
         _PLATFORM,
-        "List the running workers: where they are, which groups they serve and how busy they are.",
+        "List the running workers: where they are, what they serve, how busy they are; drain and resume one.",
     ),
     Entry(
         "types",
-        "listings",
+        "types",
         _PLATFORM,
         "List the task types: those of the platform and those that workers run.",
     ),

@@ -76,6 +76,15 @@ def groups(ctx: typer.Context, incomplete: str) -> list[str]:
     return _answer(ctx, incomplete, names)
 
 
+def worker_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of the workers that run."""
+
+    async def ids(platform: AnyPlatform) -> list[str]:
+        return [str(worker["worker_id"]) for worker in await platform.operators.workers()]
+
+    return _answer(ctx, incomplete, ids)
+
+
 def limits(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of the limits."""
 

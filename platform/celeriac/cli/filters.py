@@ -55,6 +55,10 @@ _OPTIONS: Final[dict[str, Any]] = {
         _option("The definition that made it.", "--definition-id", metavar="ID", completed=completing.definition_ids),
     ],
     "workflow_id": Annotated[str | None, _option("The workflow that it is a part of.", "--workflow-id", metavar="ID")],
+    "error_group": Annotated[
+        str | None,
+        _option("The group of its last failure, as `celeriac errors` shows it.", "--error-group", metavar="ID"),
+    ],
     "tag": Annotated[
         list[str] | None,
         _option("A tag that it has. Repeat the option to name several: it has all of them.", "--tag", metavar="TAG"),
@@ -73,9 +77,25 @@ _OPTIONS: Final[dict[str, Any]] = {
     ],
     "finished_before": Annotated[str | None, _option("Ended before this moment.", "--finished-before", metavar=_WHEN)],
     "q": Annotated[
-        str | None, _option("The beginning of its id, or words in its error.", "-q", "--search", metavar="TEXT")
+        str | None,
+        _option(
+            "Words and fields, e.g. 'status:failed -type:report key:7 \"two words\"'. One word may be the beginning of "
+            "an id.",
+            "-q",
+            "--search",
+            metavar="TEXT",
+        ),
     ],
 }
+
+
+#: A search as the arguments of a command that lists.
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SEARCH", help="A search, as --search takes it. Put it in quotation marks.", show_default=False
+    ),
+]
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,6 +112,14 @@ def read_options(given: dict[str, Any], now: datetime) -> TaskFilter:
             if value
         }
     )
+
+
+def narrowed(chosen: TaskFilter, words: list[str] | None) -> TaskFilter:
+    """Return the filter with a search besides the one that it may have; raises `InvalidSubmissionError`."""
+    if not words:
+        return chosen
+    both = " ".join([*([chosen.q] if chosen.q else []), *words])
+    return read_filter({**chosen.model_dump(exclude_defaults=True), "q": both})
 
 
 def read_moment(name: str, text: str, now: datetime) -> datetime:

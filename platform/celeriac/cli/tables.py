@@ -18,7 +18,7 @@ _COLOURS: Final = {
     Status.WAITING.wire: "blue",
 }
 #: Columns of free text. Only these are shortened to fit, to this many characters at the least.
-_FREE: Final = frozenset({"ERROR", "DESCRIPTION", "WHAT"})
+_FREE: Final = frozenset({"TITLE", "ERROR", "DESCRIPTION", "WHAT"})
 _FREE_WIDTH: Final = 12
 #: Spaces between columns.
 _GAP: Final = 2

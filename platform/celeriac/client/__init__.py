@@ -13,7 +13,17 @@ from celeriac.calling.options import NewNode, NewTask, TaskOptions
 from celeriac.client.async_client import AsyncClient
 from celeriac.client.blocking_client import Client
 from celeriac.client.blocking_workflows import ClientWorkflows
-from celeriac.client.charts import Chart, Counts, DurationStats
+from celeriac.client.charts import (
+    Chart,
+    ChartPart,
+    Counts,
+    DurationStats,
+    HistogramBucket,
+    SlowTask,
+    TaskCounts,
+    TaskHistogram,
+)
+from celeriac.client.errors import ErrorGroup
 from celeriac.client.inputs import FilterOptions
 from celeriac.client.workflows import AcceptedWorkflow, AsyncClientWorkflows, NodeChange
 from celeriac.signals.records import TaskStep, Wait
@@ -24,15 +34,21 @@ __all__ = [
     "AsyncClientWorkflows",
     "AsyncTaskHandle",
     "Chart",
+    "ChartPart",
     "Client",
     "ClientWorkflows",
     "Counts",
     "DurationStats",
+    "ErrorGroup",
     "FilterOptions",
+    "HistogramBucket",
     "NewNode",
     "NewTask",
     "NodeChange",
+    "SlowTask",
+    "TaskCounts",
     "TaskHandle",
+    "TaskHistogram",
     "TaskOptions",
     "TaskStep",
     "Wait",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, overload
 from urllib.parse import quote
@@ -11,13 +11,35 @@ from celeriac.calling.handle import AsyncTaskHandle
 from celeriac.calling.options import NewTask, Payload, TaskOptions, to_json
 from celeriac.calling.submittable import P, R, Submittable
 from celeriac.client.address import find_address
-from celeriac.client.charts import Chart, chart_of
+from celeriac.client.charts import (
+    Chart,
+    Division,
+    TaskCounts,
+    TaskHistogram,
+    chart_of,
+    task_counts_of,
+    task_histogram_of,
+)
+from celeriac.client.errors import ErrorGroup, error_group_of
 from celeriac.client.groups import group_call, group_of
 from celeriac.client.http.access import HttpAccess
 from celeriac.client.http.api import Api
-from celeriac.client.http.calls import BULK, DEAD, GROUPS, STATS, TASKS, WAITS, Call, idempotent, task_path
+from celeriac.client.http.calls import (
+    BULK,
+    COUNTS,
+    DEAD,
+    ERRORS,
+    GROUPS,
+    HISTOGRAM,
+    STATS,
+    TASKS,
+    WAITS,
+    Call,
+    idempotent,
+    task_path,
+)
 from celeriac.client.http.retrying import Retrying
-from celeriac.client.inputs import FilterOptions, filter_document, filter_query, new_task_of
+from celeriac.client.inputs import FilterOptions, fields_query, filter_document, filter_query, new_task_of
 from celeriac.client.limits import AsyncClientLimits
 from celeriac.client.outputs import member, step_of, task_of, wait_of, why_of
 from celeriac.client.submit_many import Batches
@@ -26,8 +48,9 @@ from celeriac.model import GroupStats, Status, Task
 from celeriac.signals.records import TaskStep, Wait
 from celeriac.tasks.reasons import Why
 
-#: Records of one page of a listing.
+#: Records of one page of a listing; groups of errors.
 _RECORDS: Final = 200
+_ERRORS: Final = 100
 
 
 class AsyncClient:
@@ -91,6 +114,21 @@ class AsyncClient:
         task, read_result = new_task_of(type, args, kwargs)
         return AsyncTaskHandle(self.access, *await self.access.submit(task), read_result)
 
+    @overload
+    async def run(self, type: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def run(self, type: Submittable[..., R], payload: Payload, /) -> R: ...
+    @overload
+    async def run(self, type: str, /, payload: Payload | None = None, **options: Unpack[TaskOptions]) -> Any: ...
+
+    async def run(self, type: str | Submittable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Submit a task as `submit` does, wait for it, and return its result; mostly in one request.
+
+        Raises as `submit` and the handle's `result` do.
+        """
+        task, read_result = new_task_of(type, args, kwargs)
+        return read_result(await self.access.run(task))
+
     async def submit_many(self, tasks: Iterable[NewTask]) -> Sequence[AsyncTaskHandle[Any]]:
         """Submit any number of tasks in few requests; returns a handle for each, in their order.
 
@@ -111,21 +149,86 @@ class AsyncClient:
         """Return a task's record; raises `TaskNotFoundError`."""
         return await self.access.get(task_id)
 
+    @overload
     def list(
-        self, *, sort: str = "-created_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
-    ) -> AsyncGenerator[Task]:
+        self,
+        *,
+        sort: str = ...,
+        limit: int | None = ...,
+        fields: None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> AsyncGenerator[Task]: ...
+
+    @overload
+    def list(
+        self, *, sort: str = ..., limit: int | None = ..., fields: Sequence[str], **chosen: Unpack[FilterOptions]
+    ) -> AsyncGenerator[Mapping[str, Any]]: ...
+
+    def list(
+        self,
+        *,
+        sort: str = "-created_at",
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> AsyncGenerator[Any]:
         """Iterate over the records that match, newest first; reads page by page, at most `limit` records.
 
         They come from the history, which is behind by less than a second. A payload or result above 64 KiB is
         None here: `get` has it.
+
+        With `fields`, each is the JSON object of the API with these fields and `task_id`. Without `payload`, `result`
+        and `metadata` a page is a fraction of the size, and the database does not read them.
         """
-        return self._records(TASKS, chosen, sort, limit)
+        return self._records(TASKS, chosen, sort, limit, fields)
+
+    @overload
+    def dead(
+        self,
+        *,
+        sort: str = ...,
+        limit: int | None = ...,
+        fields: None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> AsyncGenerator[Task]: ...
+
+    @overload
+    def dead(
+        self, *, sort: str = ..., limit: int | None = ..., fields: Sequence[str], **chosen: Unpack[FilterOptions]
+    ) -> AsyncGenerator[Mapping[str, Any]]: ...
 
     def dead(
-        self, *, sort: str = "-finished_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
-    ) -> AsyncGenerator[Task]:
+        self,
+        *,
+        sort: str = "-finished_at",
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> AsyncGenerator[Any]:
         """Iterate over the tasks that failed for good, as `list` does."""
-        return self._records(DEAD, chosen, sort, limit)
+        return self._records(DEAD, chosen, sort, limit, fields)
+
+    def errors(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        user_id: str | None = None,
+        key: str | None = None,
+        error_group: str | None = None,
+        q: str | None = None,
+        sort: str = "-last_seen",
+        limit: int | None = None,
+    ) -> AsyncGenerator[ErrorGroup]:
+        """Iterate over the failures for good of a time, by default the last day; those that are alike are one group.
+
+        The latest comes first; `sort="-failures"`: the most frequent. `q` are words of the code or the message.
+        """
+        chosen = {"from": start, "to": end, "type": type, "queue": queue, "user_id": user_id, "key": key}
+        query = filter_query({**chosen, "error_group": error_group, "q": q, "sort": sort})
+        return self._api.items(ERRORS, query, error_group_of, page_size=_ERRORS, limit=limit)
 
     async def why(self, task_id: str) -> Why:
         """Return why a task waits: `reasons` with `code`, `text` and `facts`, none if it runs or has ended.
@@ -134,6 +237,15 @@ class AsyncClient:
         `TaskNotFoundError`.
         """
         return why_of(await self._api.document(Call("GET", f"{task_path(task_id)}/why")))
+
+    async def run_now(self, task_id: str) -> Status:
+        """Run a task now that waits for its time or for its next attempt; returns its status now.
+
+        One that waits for a worker or runs stays as it is. Raises `TaskNotFoundError`, and `IllegalTransitionError`
+        for one that has ended or waits for something else.
+        """
+        _, status = await self._api.act(Call("POST", f"{task_path(task_id)}/run-now"))
+        return status
 
     async def signal(self, task_id: str, name: str, value: Any = None) -> datetime:
         """Send a signal to a task that waits for it, or that will: any JSON value; returns when it was received.
@@ -166,10 +278,26 @@ class AsyncClient:
         type: str | None = None,
         queue: str | None = None,
         key: str | None = None,
+        by: Division | Sequence[Division] = (),
+        slowest: int = 0,
     ) -> Chart:
-        """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`."""
-        chosen = {"from": start, "to": end, "bucket": bucket, "type": type, "queue": queue, "key": key}
+        """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`.
+
+        `by` divides what ended by `"type"`, by `"queue"` (the group), or by both. `slowest` is how many of the tasks
+        that ran longest are named.
+        """
+        chosen: dict[str, Any] = {"from": start, "to": end, "bucket": bucket, "type": type, "queue": queue, "key": key}
+        chosen |= {"by": [by] if isinstance(by, str) else list(by), "slowest": slowest or None}
         return chart_of(await self._api.document(Call("GET", STATS, query=filter_query(chosen))))
+
+    async def task_counts(self, **chosen: Unpack[FilterOptions]) -> TaskCounts:
+        """Return how many tasks match, by status; of those in `more` there are more than the server counts."""
+        return task_counts_of(await self._api.document(Call("GET", COUNTS, query=filter_query(chosen))))
+
+    async def task_histogram(self, *, buckets: int = 60, **chosen: Unpack[FilterOptions]) -> TaskHistogram:
+        """Return when the tasks that match were created, in up to `buckets` buckets, by their status now."""
+        query = (*filter_query(chosen), ("buckets", str(buckets)))
+        return task_histogram_of(await self._api.document(Call("GET", HISTOGRAM, query=query)))
 
     async def bulk(self, action: str, **chosen: Unpack[FilterOptions]) -> AsyncTaskHandle[Any]:
         """Start to `"cancel"` or `"retry"` all tasks that match; returns the task that does it.
@@ -220,9 +348,14 @@ class AsyncClient:
         """Remove the limits of a group. Needs the scope `admin`."""
         return group_of(await self._api.document(group_call("DELETE", name, "/limits")))
 
-    def _records(self, path: str, chosen: Mapping[str, Any], sort: str, limit: int | None) -> AsyncGenerator[Task]:
-        query = (*filter_query(chosen), ("sort", sort))
-        return self._api.items(path, query, task_of, page_size=_RECORDS, limit=limit)
+    def _records(
+        self, path: str, chosen: Mapping[str, Any], sort: str, limit: int | None, fields: Sequence[str] | None
+    ) -> AsyncGenerator[Any]:
+        if fields is not None and (isinstance(fields, str) or not fields):
+            raise TypeError(f"fields must be a list of names, not {fields!r}")
+        query = (*filter_query(chosen), ("sort", sort), *fields_query(fields or ()))
+        read: Callable[[Mapping[str, Any]], Any] = task_of if fields is None else dict
+        return self._api.items(path, query, read, page_size=_RECORDS, limit=limit)
 
     def _batches(self) -> Batches:
         return Batches(self._api)

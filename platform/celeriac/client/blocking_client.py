@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -13,9 +13,10 @@ from celeriac.calling.submittable import P, R, Submittable
 from celeriac.client.async_client import AsyncClient
 from celeriac.client.blocking_limits import ClientLimits
 from celeriac.client.blocking_workflows import ClientWorkflows
-from celeriac.client.charts import Chart
+from celeriac.client.charts import Chart, Division, TaskCounts, TaskHistogram
+from celeriac.client.errors import ErrorGroup
 from celeriac.client.inputs import FilterOptions
-from celeriac.model import GroupStats, Task
+from celeriac.model import GroupStats, Status, Task
 from celeriac.signals.records import TaskStep, Wait
 from celeriac.tasks.reasons import Why
 
@@ -75,6 +76,20 @@ class Client:
         """
         return TaskHandle(self._block(self._client.submit(type, *args, **kwargs), "submit"))
 
+    @overload
+    def run(self, type: Submittable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def run(self, type: Submittable[..., R], payload: Payload, /) -> R: ...
+    @overload
+    def run(self, type: str, /, payload: Payload | None = None, **options: Unpack[TaskOptions]) -> Any: ...
+
+    def run(self, type: str | Submittable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Submit a task as `submit` does, wait for it, and return its result; mostly in one request.
+
+        Raises as `submit` and the handle's `result` do.
+        """
+        return self._block(self._client.run(type, *args, **kwargs), "run")
+
     def submit_many(self, tasks: Iterable[NewTask]) -> Sequence[TaskHandle[Any]]:
         """Submit any number of tasks in few requests; returns a handle for each, in their order.
 
@@ -96,21 +111,100 @@ class Client:
         """Return a task's record; raises `TaskNotFoundError`."""
         return self._block(self._client.get(task_id), "get")
 
+    @overload
     def list(
-        self, *, sort: str = "-created_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
-    ) -> Iterator[Task]:
+        self,
+        *,
+        sort: str = ...,
+        limit: int | None = ...,
+        fields: None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> Iterator[Task]: ...
+
+    @overload
+    def list(
+        self, *, sort: str = ..., limit: int | None = ..., fields: Sequence[str], **chosen: Unpack[FilterOptions]
+    ) -> Iterator[Mapping[str, Any]]: ...
+
+    def list(
+        self,
+        *,
+        sort: str = "-created_at",
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> Iterator[Any]:
         """Iterate over the records that match, newest first; reads page by page, at most `limit` records.
 
         They come from the history, which is behind by less than a second. A payload or result above 64 KiB is
         None here: `get` has it.
+
+        With `fields`, each is the JSON object of the API with these fields and `task_id`. Without `payload`, `result`
+        and `metadata` a page is a fraction of the size, and the database does not read them.
         """
-        return self._each(self._client.list(sort=sort, limit=limit, **chosen), "list")
+        if fields is None:
+            return self._each(self._client.list(sort=sort, limit=limit, **chosen), "list")
+        return self._each(self._client.list(sort=sort, limit=limit, fields=fields, **chosen), "list")
+
+    @overload
+    def dead(
+        self,
+        *,
+        sort: str = ...,
+        limit: int | None = ...,
+        fields: None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> Iterator[Task]: ...
+
+    @overload
+    def dead(
+        self, *, sort: str = ..., limit: int | None = ..., fields: Sequence[str], **chosen: Unpack[FilterOptions]
+    ) -> Iterator[Mapping[str, Any]]: ...
 
     def dead(
-        self, *, sort: str = "-finished_at", limit: int | None = None, **chosen: Unpack[FilterOptions]
-    ) -> Iterator[Task]:
+        self,
+        *,
+        sort: str = "-finished_at",
+        limit: int | None = None,
+        fields: Sequence[str] | None = None,
+        **chosen: Unpack[FilterOptions],
+    ) -> Iterator[Any]:
         """Iterate over the tasks that failed for good, as `list` does."""
-        return self._each(self._client.dead(sort=sort, limit=limit, **chosen), "dead")
+        if fields is None:
+            return self._each(self._client.dead(sort=sort, limit=limit, **chosen), "dead")
+        return self._each(self._client.dead(sort=sort, limit=limit, fields=fields, **chosen), "dead")
+
+    def errors(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        user_id: str | None = None,
+        key: str | None = None,
+        error_group: str | None = None,
+        q: str | None = None,
+        sort: str = "-last_seen",
+        limit: int | None = None,
+    ) -> Iterator[ErrorGroup]:
+        """Iterate over the failures for good of a time, by default the last day; those that are alike are one group.
+
+        The latest comes first; `sort="-failures"`: the most frequent. `q` are words of the code or the message.
+        """
+        found = self._client.errors(
+            start=start,
+            end=end,
+            type=type,
+            queue=queue,
+            user_id=user_id,
+            key=key,
+            error_group=error_group,
+            q=q,
+            sort=sort,
+            limit=limit,
+        )
+        return self._each(found, "errors")
 
     def why(self, task_id: str) -> Why:
         """Return why a task waits: `reasons` with `code`, `text` and `facts`, none if it runs or has ended.
@@ -119,6 +213,14 @@ class Client:
         `TaskNotFoundError`.
         """
         return self._block(self._client.why(task_id), "why")
+
+    def run_now(self, task_id: str) -> Status:
+        """Run a task now that waits for its time or for its next attempt; returns its status now.
+
+        One that waits for a worker or runs stays as it is. Raises `TaskNotFoundError`, and `IllegalTransitionError`
+        for one that has ended or waits for something else.
+        """
+        return self._block(self._client.run_now(task_id), "run_now")
 
     def signal(self, task_id: str, name: str, value: Any = None) -> datetime:
         """Send a signal to a task that waits for it, or that will: any JSON value; returns when it was received.
@@ -148,10 +250,26 @@ class Client:
         type: str | None = None,
         queue: str | None = None,
         key: str | None = None,
+        by: Division | Sequence[Division] = (),
+        slowest: int = 0,
     ) -> Chart:
-        """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`."""
-        chosen = self._client.stats(start=start, end=end, bucket=bucket, type=type, queue=queue, key=key)
-        return self._block(chosen, "stats")
+        """Return counts and durations over time, by default of the last hour, in buckets of `1m`, `5m`, …, `1d`.
+
+        `by` divides what ended by `"type"`, by `"queue"` (the group), or by both. `slowest` is how many of the tasks
+        that ran longest are named.
+        """
+        chart = self._client.stats(
+            start=start, end=end, bucket=bucket, type=type, queue=queue, key=key, by=by, slowest=slowest
+        )
+        return self._block(chart, "stats")
+
+    def task_counts(self, **chosen: Unpack[FilterOptions]) -> TaskCounts:
+        """Return how many tasks match, by status; of those in `more` there are more than the server counts."""
+        return self._block(self._client.task_counts(**chosen), "task_counts")
+
+    def task_histogram(self, *, buckets: int = 60, **chosen: Unpack[FilterOptions]) -> TaskHistogram:
+        """Return when the tasks that match were created, in up to `buckets` buckets, by their status now."""
+        return self._block(self._client.task_histogram(buckets=buckets, **chosen), "task_histogram")
 
     def bulk(self, action: str, **chosen: Unpack[FilterOptions]) -> TaskHandle[Any]:
         """Start to `"cancel"` or `"retry"` all tasks that match; returns the task that does it.

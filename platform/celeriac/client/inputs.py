@@ -22,13 +22,15 @@ class FilterOptions(TypedDict, total=False):
     key: str | None
     definition_id: str | None
     workflow_id: str | None
+    #: A group of errors of `errors()`.
+    error_group: str | None
     #: One tag, or several; the task must have all of them.
     tag: str | Sequence[str] | None
     created_after: datetime | str | None
     created_before: datetime | str | None
     finished_after: datetime | str | None
     finished_before: datetime | str | None
-    #: The beginning of the task's id, or words of its error message.
+    #: A search: words and fields, e.g. `'type:report -status:failed "two words"'`; see the documentation of history.
     q: str | None
 
 
@@ -60,6 +62,11 @@ def filter_document(chosen: Mapping[str, Any]) -> dict[str, Any]:
     if "status" in written:
         written["status"] = [str(status).lower() for status in written["status"]]
     return written
+
+
+def fields_query(fields: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a list's records as a parameter of a query; none if they are not chosen."""
+    return (("fields", ",".join(fields)),) if fields else ()
 
 
 def filter_query(chosen: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

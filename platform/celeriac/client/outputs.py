@@ -24,6 +24,7 @@ from celeriac.errors import (
     JsonError,
     KeyFullError,
     NodeExistsError,
+    NotReplicatedError,
     PayloadTooLargeError,
     QueueFullError,
     RuleNotFoundError,
@@ -33,12 +34,14 @@ from celeriac.errors import (
     TaskNotFoundError,
     TooManyRulesError,
     Violation,
+    WorkerNotDrainableError,
+    WorkerNotFoundError,
     WorkflowNotFoundError,
 )
-from celeriac.model import LogLine, Status, Task, Workflow
+from celeriac.model import LogLine, Outcome, Status, Task, Workflow
 from celeriac.signals.records import TaskStep, Wait, step_from_record, wait_from_record
 from celeriac.tasks.reasons import Why, why_from_record
-from celeriac.tasks.record import log_line_from_record, task_from_record
+from celeriac.tasks.record import log_line_from_record, outcome_from_record, task_from_record
 from celeriac.workflows.record import workflow_from_record
 
 T = TypeVar("T")
@@ -69,6 +72,14 @@ def task_of(document: Mapping[str, Any]) -> Task:
     """Read the record of a task; raises `ApiError` if `document` is not one."""
     try:
         return task_from_record(document)
+    except ValueError as exc:
+        raise ApiError(str(exc), status=200, code="unreadable") from exc
+
+
+def outcome_of(document: Mapping[str, Any]) -> Outcome:
+    """Read what a task has come to; raises `ApiError` if `document` does not say it."""
+    try:
+        return outcome_from_record(document)
     except ValueError as exc:
         raise ApiError(str(exc), status=200, code="unreadable") from exc
 
@@ -141,6 +152,10 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return TaskNotFoundError(problem["task_id"])
             case "group_not_found":
                 return GroupNotFoundError(problem["group"])
+            case "worker_not_found":
+                return WorkerNotFoundError(problem["worker_id"])
+            case "worker_not_drainable":
+                return WorkerNotDrainableError(problem["worker_id"])
             case "limit_not_found":
                 return RuleNotFoundError(problem["limit"], problem["known"])
             case "too_many_rules":
@@ -173,6 +188,9 @@ def error_of_problem(problem: Mapping[str, Any]) -> CeleriacError:
                 return GroupLimitError(problem["group"], problem["limit"], own=problem["own"])
             case "too_large":
                 return PayloadTooLargeError(problem["what"], problem["size"], problem["limit"])
+            case "store_unavailable" if "task_id" in problem or "workflow_id" in problem:
+                ids = {name: problem.get(name) for name in ("task_id", "workflow_id")}
+                return NotReplicatedError(detail, **ids)
             case "store_unavailable":
                 return StoreUnavailableError(detail)
             case "ledger_unavailable":

@@ -5,15 +5,20 @@ from __future__ import annotations
 import atexit
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from celeriac.calling.access import Ended, TaskAccess, provide
 from celeriac.calling.blocking import finish
 from celeriac.calling.options import NewTask, Payload
 from celeriac.client.async_client import AsyncClient
 from celeriac.connection.place import Mark, Place, find_place, mark_of
-from celeriac.model import LogLine, Progress, Status, Task
+from celeriac.errors import SettingsError
+from celeriac.model import LogLine, Outcome, Progress, Status, Task
+from celeriac.settings import client_environment
 from celeriac.threads.forking import call_after_fork, keep_inherited
+
+if TYPE_CHECKING:
+    from celeriac.connection.store_access import StoreAccess
 
 #: How long the end of the process waits for the connection to close (seconds).
 _GOODBYE_S: Final = 2.0
@@ -74,6 +79,25 @@ class ProcessConnection:
         """See `TaskAccess.submit`."""
         return await (await self._access()).submit(task)
 
+    def takes_ids(self) -> bool:
+        """Whether `submit_as` works: the store takes an id, the API chooses it. Asks nobody."""
+        if self._chosen:
+            return self._chosen[-1].api is None
+        return client_environment().url is None
+
+    async def submit_as(self, task_id: str, task: NewTask) -> tuple[str, Status]:
+        """Submit a task under an id that was chosen before, once; raises as `submit` does.
+
+        Raises `SettingsError` over HTTP: only the store takes an id.
+        """
+        access = await self._access()
+        if self._place is not None and self._place.api is not None:
+            raise SettingsError(
+                "a task whose id is known before it is submitted needs the store, not an API: set REDIS_URL instead of"
+                " CELERIAC_URL, or use an outbox"
+            )
+        return await cast("StoreAccess", access).submit_as(task_id, task)
+
     async def get(self, task_id: str) -> Task:
         """See `TaskAccess.get`."""
         return await (await self._access()).get(task_id)
@@ -81,6 +105,14 @@ class ProcessConnection:
     async def ended(self, task_id: str, timeout: float | None) -> Task:
         """See `TaskAccess.ended`."""
         return await (await self._access()).ended(task_id, timeout)
+
+    async def outcome(self, task_id: str, timeout: float | None) -> Outcome:
+        """See `TaskAccess.outcome`."""
+        return await (await self._access()).outcome(task_id, timeout)
+
+    async def run(self, task: NewTask) -> Outcome:
+        """See `TaskAccess.run`."""
+        return await (await self._access()).run(task)
 
     async def cancel(self, task_id: str) -> Status:
         """See `TaskAccess.cancel`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -14,10 +13,10 @@ from celeriac.calling.access import Ended
 from celeriac.calling.options import NewTask, Payload, submission_document, to_json
 from celeriac.connection.on_demand import FilesOnDemand, HistoryOnDemand
 from celeriac.errors import SettingsError, StoreUnavailableError, TaskNotFoundError, WaitTimeoutError
-from celeriac.model import Event, LogLine, Progress, Status, Task, severity, stream_position
+from celeriac.model import Event, LogLine, Outcome, Progress, Status, Submitted, Task, severity, stream_position
 from celeriac.settings import Settings
-from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.ends import Ends, EndWait
 from celeriac.store.watching.hub import LiveHub
 from celeriac.task_fields import number_of, status_of
 from celeriac.tasks.catalog import TypeCatalog
@@ -30,9 +29,11 @@ from celeriac.tasks.types.file_process import FILES
 _PATIENCE_S: Final = 12.0
 #: How often a quiet task is looked at: a program may have written its record without an event (seconds).
 _LOOK_S: Final = 5.0
-#: However many reports come, there is a pause between two looks at one task: an eighth of the time waited so far, and
-#: at most this (seconds).
-_PAUSE_S: Final = 0.02
+#: The pauses between two looks at a task of which the store has no record (seconds).
+_FIRST_PAUSE_S: Final = 0.02
+_LAST_PAUSE_S: Final = 1.0
+#: How many calls of this process may wait at once: it bounds nothing that the process would not hold anyway.
+_MOST_WAITERS: Final = 1_000_000
 #: How long one look may take, however short the caller's time is (seconds).
 _ONE_LOOK_S: Final = 1.0
 #: Lines or events of one page.
@@ -50,6 +51,7 @@ class StoreAccess:
             raise SettingsError(f"redis_url: {exc}") from exc
         self._stack = AsyncExitStack()
         self._hub: LiveHub | None = None
+        self._ends: Ends | None = None
         history = None if settings.database_url is None else HistoryOnDemand(settings, self._stack)
         self._tasks = Tasks(
             store=self._store,
@@ -66,6 +68,8 @@ class StoreAccess:
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""
+        if self._ends is not None:
+            await self._ends.stop()
         if self._hub is not None:
             await self._hub.stop()
         await self._stack.aclose()
@@ -73,12 +77,28 @@ class StoreAccess:
 
     async def submit(self, task: NewTask) -> tuple[str, Status]:
         """See `TaskAccess.submit`."""
+        submitted = await self._submit(task)
+        return submitted.task_id, submitted.status
+
+    async def submit_as(self, task_id: str, task: NewTask) -> tuple[str, Status]:
+        """Submit a task under an id that was chosen before, once; raises as `submit` does."""
+        submitted = await self._tasks.submit_as(task_id, json_text.read(to_json(submission_document(task))))
+        return submitted.task_id, submitted.status
+
+    async def run(self, task: NewTask) -> Outcome:
+        """See `TaskAccess.run`. The end comes with the result, so that nothing is read."""
+        ends = await self._waiting()
+        async with ends.waiting() as wait:
+            submitted = await self._submit(task, wait)
+            end = await wait.after(submitted, None)
+        return await self.outcome(submitted.task_id, None) if end is None else _outcome_of(end)
+
+    async def _submit(self, task: NewTask, wait: EndWait | None = None) -> Submitted:
         key = task.get("idempotency_key")
         if key is not None:
             check_idempotency_key(key)
         request = read_request(json_text.read(to_json(submission_document(task))))
-        submitted = await self._tasks.submit(request, idempotency_key=key or secrets.token_urlsafe(24))
-        return submitted.task_id, submitted.status
+        return await self._tasks.submit(request, idempotency_key=key or secrets.token_urlsafe(24), wait=wait)
 
     async def get(self, task_id: str) -> Task:
         """See `TaskAccess.get`."""
@@ -86,28 +106,35 @@ class StoreAccess:
 
     async def ended(self, task_id: str, timeout: float | None) -> Task:
         """See `TaskAccess.ended`."""
-        began = asyncio.get_running_loop().time()
-        status = Status.PENDING
-        news = asyncio.Event()
-        hub = await self._listening()
-        stop_listening = await hub.listen(keys.live(task_id), lambda _: news.set())
+        end = await self._end(task_id, timeout)
+        return end if isinstance(end, Task) else await self._tasks.find(task_id)
+
+    async def outcome(self, task_id: str, timeout: float | None) -> Outcome:
+        """See `TaskAccess.outcome`."""
+        return _outcome_of(await self._end(task_id, timeout))
+
+    async def _end(self, task_id: str, timeout: float | None) -> Task | Outcome:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        status, pause_s = Status.PENDING, _FIRST_PAUSE_S
+        ends = await self._waiting()
         try:
             # One look is made however short the time is.
             async with asyncio.timeout(None if timeout is None else max(timeout, _ONE_LOOK_S)) as limit:
                 while True:
-                    news.clear()
                     task = await self._tasks.find(task_id)
                     status = task.status
                     if status.final:
                         return task
                     limit.reschedule(None if timeout is None else began + timeout)
-                    await asyncio.sleep(min((asyncio.get_running_loop().time() - began) / 8, _PAUSE_S))
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), _LOOK_S)
+                    async with ends.waiting() as wait:
+                        if (end := await wait.of(task_id, None)) is not None:
+                            return end
+                    # Its record is gone from the store, and history may know more later; or this connection is closed.
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LAST_PAUSE_S)
         except TimeoutError:
             raise WaitTimeoutError(task_id, status, timeout or 0.0) from None
-        finally:
-            stop_listening()
 
     async def cancel(self, task_id: str) -> Status:
         """See `TaskAccess.cancel`."""
@@ -173,6 +200,18 @@ class StoreAccess:
             self._hub = LiveHub(store=self._store)
             await self._hub.start()
         return self._hub
+
+    async def _waiting(self) -> Ends:
+        if self._ends is None:
+            hub = await self._listening()
+            if self._ends is None:
+                self._ends = Ends(store=self._store, hub=hub, most=_MOST_WAITERS)
+                await self._ends.start()
+        return self._ends
+
+
+def _outcome_of(end: Task | Outcome) -> Outcome:
+    return Outcome.of(end) if isinstance(end, Task) else end
 
 
 def _is_end(event: Event) -> bool:

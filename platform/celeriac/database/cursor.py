@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from enum import StrEnum
 
 from celeriac import json_text
-from celeriac.task_filter import Sort
 
 
 class BadCursorError(ValueError):
@@ -18,7 +18,7 @@ class BadCursorError(ValueError):
 class Cursor:
     """The place after one row of a list."""
 
-    sort: Sort
+    sort: StrEnum
     at_ms: int
     task_id: str
 
@@ -28,7 +28,7 @@ class Cursor:
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
     @classmethod
-    def decode(cls, text: str, sort: Sort) -> Cursor:
+    def decode(cls, text: str, sort: StrEnum) -> Cursor:
         """Read a cursor of a list sorted by `sort`; raises `BadCursorError`."""
         try:
             name, at_ms, task_id = json_text.read(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))

@@ -29,6 +29,13 @@ WRITING: Final = "celeriac_writing"
 #: How long a writer of SQLite waits for another one (ms).
 _BUSY_MS: Final = 10_000
 _POOL: Final = 5
+#: When a connection to PostgreSQL counts as lost whose other end says nothing, as after a failover (libpq's names).
+LOST_LINK: Final[dict[str, Any]] = {
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 _CONNECT_S: Final = 5
 
 _POSTGRESQL: Final = {"postgresql", "postgres", "postgresql+psycopg"}
@@ -55,8 +62,10 @@ def shown(database_url: str) -> str:
     return database_of(database_url).render_as_string(hide_password=True)
 
 
-def create_engine(database_url: str, *, statement_timeout_s: float = 30.0) -> AsyncEngine:
+def create_engine(database_url: str, *, statement_timeout_s: float = 30.0, ours: bool = True) -> AsyncEngine:
     """Return an engine, which connects when it is first used. A SQLite file must exist; the migration makes it.
+
+    `ours`: it is our database, whose mode we choose; otherwise it is the application's.
 
     Raises `SettingsError` if the URL is not valid or its driver is not installed.
     """
@@ -70,13 +79,13 @@ def create_engine(database_url: str, *, statement_timeout_s: float = 30.0) -> As
             pool_size=_POOL,
             max_overflow=0,
         )
-        _prepare_sqlite(engine, Path(url.database))
+        _prepare_sqlite(engine, Path(url.database), ours=ours)
         return engine
     timeout_ms = round(statement_timeout_s * 1000)
     try:
         engine = create_async_engine(
             url.set(drivername="postgresql+psycopg"),
-            connect_args={"connect_timeout": _CONNECT_S, "application_name": "celeriac"},
+            connect_args={"connect_timeout": _CONNECT_S, "application_name": "celeriac", **LOST_LINK},
             pool_size=_POOL,
             max_overflow=0,
             pool_pre_ping=True,
@@ -95,7 +104,7 @@ def create_engine(database_url: str, *, statement_timeout_s: float = 30.0) -> As
     return engine
 
 
-def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
+def _prepare_sqlite(engine: AsyncEngine, file: Path, *, ours: bool) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def look(*_: Any) -> None:
         # If SQLite refused the file, the driver would leave a thread behind that outlives the event loop.
@@ -106,7 +115,8 @@ def _prepare_sqlite(engine: AsyncEngine, file: Path) -> None:
     def prepare(connection: Any, _: Any) -> None:
         # Transactions begin here. The driver would begin all of them as readers, and a writer could not wait its turn.
         connection.isolation_level = None
-        tell_sqlite(connection, busy_ms=_BUSY_MS)
+        if ours:
+            tell_sqlite(connection, busy_ms=_BUSY_MS)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
@@ -140,10 +150,17 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Yield a connection in a transaction that is committed at the end; raises `HistoryUnavailableError`."""
     with translated():
-        async with engine.connect() as connection:
-            await connection.execution_options(**{WRITING: True})
-            async with connection.begin():
-                yield connection
+        async with transaction(engine) as connection:
+            yield connection
+
+
+@contextlib.asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection in a transaction that writes and is committed at the end; raises what the driver raises."""
+    async with engine.connect() as connection:
+        await connection.execution_options(**{WRITING: True})
+        async with connection.begin():
+            yield connection
 
 
 class RowRefusedError(Exception):

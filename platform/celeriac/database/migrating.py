@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.engine import RowRefusedError, database_of, reading, tell_sqlite, translated
+from celeriac.database.search_tables import state
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, SettingsError
 
 #: The newest migration. Processes of the version before must keep working after each migration.
-HEAD: Final = "0004"
+HEAD: Final = "0007"
 VERSION_TABLE: Final = "celeriac_schema"
 
 _READ_VERSION: Final = text("SELECT version_num FROM celeriac_schema")
@@ -40,6 +41,19 @@ def migrate(database_url: str) -> tuple[str | None, str]:
             return before, max(before or HEAD, HEAD)
     except RowRefusedError as exc:
         raise HistoryUnavailableError(f"the database refused to be migrated: {exc}") from exc
+    finally:
+        engine.dispose()
+
+
+def reindex(database_url: str) -> None:
+    """Let recorders index the words of all tasks anew; searches look in ids and errors until they have. Blocks.
+
+    Raises `HistoryUnavailableError`, and `SettingsError` if the URL is not valid.
+    """
+    engine = _engine(database_url)
+    try:
+        with translated(), engine.connect() as connection, connection.begin():
+            connection.execute(update(state).values(complete=False, created_ms=-1, task_id=""))
     finally:
         engine.dispose()
 

@@ -64,9 +64,14 @@ tasks: Final = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("error_retryable", Boolean),
+    # The group of its last failure for good and when that was; both stay if the task is retried and completes.
+    Column("error_group", Key),
+    Column("failed_ms", BigInteger),
     # JSON, as in the record.
     Column("metadata", Text),
     Column("tags", Text),
+    # What lists call it, made of its payload.
+    Column("title", Text),
     # Further fields of the record: a JSON object.
     Column("extra", Text),
     # The large columns last: a row of a list is read only up to here.
@@ -99,6 +104,19 @@ tags: Final = Table(
     sqlite_with_rowid=False,
 )
 
+#: Failures that are alike: what they have in common. See `history/error_groups.py`.
+error_groups: Final = Table(
+    "celeriac_errors",
+    metadata,
+    Column("error_group", Key, primary_key=True),
+    Column("type", Key, nullable=False),
+    Column("code", Text, nullable=False),
+    # Without the values that differ.
+    Column("message", Text, nullable=False),
+    # When the first failure was, as far as the history knew it.
+    Column("first_ms", BigInteger, nullable=False),
+)
+
 _c = tasks.c
 
 
@@ -128,6 +146,32 @@ INDEXES: Final = (
         **_where("workflow_id IS NOT NULL"),
     ),
     Index("celeriac_tasks_key_created", _c.key, _c.created_ms, _c.task_id, **_where("key IS NOT NULL")),
+    Index(
+        "celeriac_tasks_error_created",
+        _c.error_group,
+        _c.created_ms,
+        _c.task_id,
+        **_where("error_group IS NOT NULL"),
+    ),
+    # Has all columns that the list of errors needs.
+    Index(
+        "celeriac_tasks_failures",
+        _c.failed_ms,
+        _c.error_group,
+        _c.status,
+        _c.type,
+        _c.queue,
+        _c.user_id,
+        _c.task_id,
+        **_where("error_group IS NOT NULL"),
+    ),
+    # What has no group yet; it is nearly always empty.
+    Index(
+        "celeriac_tasks_ungrouped",
+        _c.finished_ms,
+        _c.task_id,
+        **_where("error_group IS NULL AND status = 'FAILED'"),
+    ),
     Index("celeriac_tasks_updated", _c.updated_ms, _c.task_id),
     # The search in error messages reads only these rows.
     Index("celeriac_tasks_errors", _c.created_ms, _c.task_id, **_where("error_message IS NOT NULL")),

@@ -41,8 +41,10 @@ class AttemptStore(Protocol):
         """Send a line of the task's log; the future gets `ok` or `stale:STATUS`."""
         ...
 
-    async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
-        """End the attempt with its result."""
+    async def complete(
+        self, claim: Claim, result_json: str, result_file_path: str = "", celery_state: bytes = b""
+    ) -> None:
+        """End the attempt with its result, and with what Celery's result backend keeps of that."""
         ...
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int, *, untold: bool = False) -> Status:

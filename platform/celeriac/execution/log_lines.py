@@ -72,8 +72,9 @@ class LogLines:
             sent.exception()
         with self._lock:
             self._under_way -= 1
-            left_out = self._left_out
-            self._left_out = 0
+            # Lines that go in any case may still be more than the room: then a later arrival says it.
+            left_out = self._left_out if self._under_way < self._most else 0
+            self._left_out -= left_out
         if left_out:
             text = f"{left_out} lines were left out: they came faster than the store took them"
             self.add(LogLine("warning", text, {}, time.time_ns() // 1_000_000))

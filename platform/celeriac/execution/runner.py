@@ -197,8 +197,10 @@ class Runner:
             attempt.context.parents = Parents(found, attempt.claim.workflow_id)
         return attempt.context.parents
 
-    async def succeed(self, attempt: Attempt, value: Any, *, keep: bool = True) -> AttemptEnd:
-        """End an attempt with what its handler returned.
+    async def succeed(
+        self, attempt: Attempt, value: Any, *, keep: bool = True, celery_state: bytes = b""
+    ) -> AttemptEnd:
+        """End an attempt with what its handler returned, and with what Celery's result backend keeps of that.
 
         A value that cannot be stored fails the task; if `keep` is false, the result is null instead.
         """
@@ -209,7 +211,7 @@ class Runner:
             log.warning("task %s: its result is not stored: %s", attempt.claim.task_id, problem.message)
 
         async def complete() -> Status:
-            await self._store.complete(attempt.claim, result, attempt.context.result_file_path)
+            await self._store.complete(attempt.claim, result, attempt.context.result_file_path, celery_state)
             self.show(attempt, Status.COMPLETED)
             return Status.COMPLETED
 
@@ -350,11 +352,17 @@ class Runner:
     # --- a task type's attempt as a whole
 
     async def run(
-        self, task_id: str, follow_up: Callable[[Any], object] | None = None, *, edition: int | None = None
+        self,
+        task_id: str,
+        follow_up: Callable[[Any], object] | None = None,
+        *,
+        edition: int | None = None,
+        on_return: Callable[[], object] | None = None,
     ) -> AttemptEnd:
         """Run one attempt of a task whose type is registered here; never raises.
 
         `follow_up` is called in a thread with the value that the handler returned, before the end is recorded.
+        `on_return` is called when the handler has returned, and its thread is free.
         """
         try:
             attempt = await self.begin(task_id, edition=edition)
@@ -365,14 +373,16 @@ class Runner:
             return AttemptEnd(None, note=f"refused: {attempt.reason}")
         attempt.untold = follow_up is not None
         try:
-            return await self._run(attempt, follow_up)
+            return await self._run(attempt, follow_up, on_return)
         except Exception as exc:
             log.exception("the end of task %s could not be recorded; its lease will run out", task_id)
             return AttemptEnd(None, note="not recorded", error=exc)
         finally:
             self.forget(attempt)
 
-    async def _run(self, attempt: Attempt, follow_up: Callable[[Any], object] | None) -> AttemptEnd:
+    async def _run(
+        self, attempt: Attempt, follow_up: Callable[[Any], object] | None, on_return: Callable[[], object] | None
+    ) -> AttemptEnd:
         task_type = self._registry.get(attempt.claim.type)
         if task_type is None or task_type.handler is None:
             text = f"this worker has no task type {attempt.claim.type!r}"
@@ -404,6 +414,8 @@ class Runner:
             # It blocked the loop past its own time limit, so the limit could not stop it.
             error = asyncio.CancelledError()
         attempt.state.unlimit()
+        if on_return is not None:
+            on_return()
         if error is None and follow_up is not None:
             try:
                 await self._loop.run_in_executor(self.threads, follow_up, value)
@@ -460,7 +472,7 @@ class Runner:
 
         try:
             with attempt.interruptible(interrupt):
-                return await self._loop.run_in_executor(self.threads, body)
+                return await self.threads.call(body)
         except asyncio.CancelledError as exc:
             return None, exc
 

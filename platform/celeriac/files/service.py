@@ -123,6 +123,7 @@ class Files:
                     raise FileBusyError(
                         "an earlier submission with this key is not done, and may be undone: try again in a moment"
                     )
+                await self.store.confirm(known.task_id)
                 return known
         await self.check(payload, caller)
         path = await self._path_of(payload)

@@ -10,7 +10,14 @@ from typing import Any, Final
 MAX_TRACEBACK: Final = 6000
 #: The modules that call handlers.
 _CALLERS: Final = frozenset(
-    {"celeriac.execution.runner", "celeriac.remote_worker.execution", "celeriac_tasks.engine.attempts.base"}
+    {
+        "celeriac.execution.runner",
+        "celeriac.remote_worker.execution",
+        "celeriac.contrib.django.running",
+        "celeriac.contrib.django.surroundings",
+        "celeriac_tasks.engine.attempts.base",
+        "celeriac_tasks.engine.direct.plain",
+    }
 )
 
 

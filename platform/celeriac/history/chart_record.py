@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +10,9 @@ from typing import Any, Final
 from celeriac.chart_buckets import BUCKETS, MAX_BUCKETS, bucket_of
 from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.history.stats import Bucket, HistoryChart
+from celeriac.history.stats_parts import LongestTask, Part
 from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
+from celeriac.task_fields import status_of
 
 #: Most buckets if the caller does not name a size.
 CHOSEN_BUCKETS: Final = 200
@@ -28,6 +31,11 @@ class Span:
     def bucket_ms(self) -> int:
         """The size of a bucket."""
         return BUCKETS[self.bucket]
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets there are."""
+        return (self.end_ms - self.start_ms) // self.bucket_ms
 
 
 def span_of(start: datetime | None, end: datetime, bucket: str | None, *, most: int = CHOSEN_BUCKETS) -> Span:
@@ -57,6 +65,34 @@ def chart_record(span: Span, chart: HistoryChart) -> dict[str, Any]:
         "total": _counts(chart.total),
         "buckets": [{"at": rfc3339(utc_from_ms(b.start_ms)), **_counts(b)} for b in chart.buckets],
     }
+
+
+def part_records(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Return the parts of a chart, JSON-ready."""
+    return [
+        {
+            "name": part.name,
+            **{status.wire: part.ended[status.stored] for status in Status if status.final},
+            "run": part.run.summary(),
+            "wait": part.wait.summary(),
+            "counts": part.counts,
+        }
+        for part in parts
+    ]
+
+
+def slow_records(slowest: Iterable[LongestTask]) -> list[dict[str, Any]]:
+    """Return the tasks that ran longest, JSON-ready."""
+    return [
+        {
+            "task_id": one.task_id,
+            "type": one.type,
+            "status": status_of(one.status).wire,
+            "run_ms": one.run_ms,
+            "finished_at": rfc3339(utc_from_ms(one.finished_ms)),
+        }
+        for one in slowest
+    ]
 
 
 def _counts(bucket: Bucket) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from sqlalchemy import select, tuple_
 
@@ -15,12 +15,18 @@ from celeriac.database.engine import create_engine, reading, shown
 from celeriac.database.migrating import check
 from celeriac.database.page_bytes import PAGE_BYTES, fitting
 from celeriac.database.task_tables import events
+from celeriac.error_filter import DEFAULT_ERRORS, ErrorFilter, ErrorSort
 from celeriac.errors import JsonError, TaskNotFoundError
-from celeriac.history import queries, workflows
+from celeriac.history import counting, queries, workflows
+from celeriac.history.chart_record import Span
+from celeriac.history.counting import CreationHistogram, StatusCounts
+from celeriac.history.error_list import ErrorPage, read_errors
 from celeriac.history.rows import damage_of, record_of
-from celeriac.history.stats import HistoryChart, chart_of, statements
+from celeriac.history.search import Words
+from celeriac.history.stats import HistoryChart, StatsOptions, chart_of, conditions, statements
+from celeriac.history.stats_parts import DEFAULT_PARTS, LongestTask, Part, read_parts, read_slowest
 from celeriac.history.workflows import WorkflowFilter, WorkflowPage
-from celeriac.model import Event, KeptTask, LogLine, Workflow, utc_from_ms
+from celeriac.model import Event, KeptTask, LogLine, Workflow, ms_from_utc, utc_from_ms
 from celeriac.signals.records import TaskStep
 from celeriac.store.records import log_line_from_entry, task_from_hash
 from celeriac.store.watching.feed import LOG, STEP, TIMELINE
@@ -43,10 +49,16 @@ class History:
         self.page_bytes = page_bytes
         self.url = shown(database_url)
         self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
+        self._words = Words.of(self.engine)
 
     async def check(self) -> None:
         """Raise `HistoryMissingError` unless the tables exist in this version."""
         await check(self.engine)
+
+    async def searches(self) -> bool:
+        """Return whether the database can index words: a SQLite without FTS5 cannot."""
+        async with reading(self.engine) as connection:
+            return await self._words.available(connection)
 
     async def stop(self) -> None:
         """Disconnect. Idempotent."""
@@ -73,15 +85,19 @@ class History:
         sort: Sort = Sort.CREATED_DOWN,
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
+        without: Collection[str] = (),
     ) -> TaskPage:
         """Return a page of the tasks that the filter selects; raises `BadCursorError`.
+
+        The columns `without` are not read: the tasks are as if they had nothing there.
 
         A list that is sorted by what never changes (`created_at`) has each task on exactly one page, however many tasks
         are added meanwhile.
         """
         after = None if cursor is None else Cursor.decode(cursor, sort)
-        statement = queries.page(task_filter, sort, limit + 1, after)
         async with reading(self.engine) as connection:
+            found = await self._words.found(connection, task_filter.query)
+            statement = queries.page(task_filter, sort, limit + 1, after, without, found)
             rows = (await connection.execute(statement)).mappings().all()
         following = None
         fit = fitting((_long_bytes(row) for row in rows[:limit]), self.page_bytes)
@@ -106,7 +122,37 @@ class History:
     async def count(self, task_filter: TaskFilter) -> int:
         """Return how many tasks the filter selects."""
         async with reading(self.engine) as connection:
-            return int((await connection.execute(queries.count(task_filter))).scalar_one())
+            found = await self._words.found(connection, task_filter.query)
+            return int((await connection.execute(queries.count(task_filter, found))).scalar_one())
+
+    async def counts(self, task_filter: TaskFilter, *, most: int) -> StatusCounts:
+        """Return how many tasks the filter selects, by status; it counts at most `most` of the newest ones.
+
+        Without another condition than the status, it is `most` of each status.
+        """
+        async with reading(self.engine) as connection:
+            found = await self._words.found(connection, task_filter.query)
+            rows = (await connection.execute(counting.by_status(task_filter, most, found))).all()
+        return counting.status_counts(task_filter, most, rows)
+
+    async def histogram(self, task_filter: TaskFilter, *, now_ms: int, buckets: int, most: int) -> CreationHistogram:
+        """Return how many tasks were created over time, by status, of at most `most` of the newest ones.
+
+        It has up to `buckets` buckets, from the first moment of the filter, else from the oldest task that is counted,
+        to the last moment of the filter, else to `now_ms`.
+        """
+        async with reading(self.engine) as connection:
+            found = await self._words.found(connection, task_filter.query)
+            number, oldest_ms, newest_ms = (await connection.execute(counting.span(task_filter, most, found))).one()
+            after, before = task_filter.created_after, task_filter.created_before
+            end_ms = max(now_ms, (newest_ms or 0) + 1) if before is None else ms_from_utc(before)
+            more = number > most
+            start_ms = (oldest_ms or end_ms) if after is None or more else ms_from_utc(after)
+            histogram = counting.empty_histogram(start_ms, end_ms, buckets, more=more)
+            if not number:
+                return histogram
+            statement = counting.over_time(task_filter, most, histogram.start_ms, histogram.bucket_ms, found)
+            return counting.fill(histogram, (await connection.execute(statement)).all())
 
     async def stats(
         self,
@@ -131,6 +177,32 @@ class History:
                 )
             ]
         return chart_of(start_ms, end_ms, bucket_ms, *replies)
+
+    async def parts(
+        self, by: str, span: Span, *, most: int = DEFAULT_PARTS, **chosen: Unpack[StatsOptions]
+    ) -> list[Part]:
+        """Return the tasks that ended in the span by type or by `queue`, at most `most` parts, the largest first."""
+        found = conditions(**chosen)
+        async with reading(self.engine) as connection:
+            return await read_parts(connection, by, span.start_ms, span.end_ms, span.bucket_ms, found, most=most)
+
+    async def slowest(self, span: Span, *, most: int, **chosen: Unpack[StatsOptions]) -> list[LongestTask]:
+        """Return the tasks that ended in the span and ran longest, the longest first."""
+        async with reading(self.engine) as connection:
+            return await read_slowest(connection, span.start_ms, span.end_ms, conditions(**chosen), most=most)
+
+    async def errors(
+        self,
+        span: Span,
+        wanted: ErrorFilter,
+        *,
+        sort: ErrorSort = ErrorSort.LAST,
+        limit: int = DEFAULT_ERRORS,
+        cursor: str | None = None,
+    ) -> ErrorPage:
+        """Return a page of the groups of failures in the span; raises `BadCursorError`."""
+        async with reading(self.engine) as connection:
+            return await read_errors(connection, span, wanted, sort=sort, limit=limit, cursor=cursor)
 
     async def events(
         self,
@@ -203,4 +275,6 @@ def _kept(row: Any) -> KeptTask:
     omitted = tuple(name for name in queries.LONG if row.get(queries.omitted(name)))
     if "payload" in omitted:
         task = replace(task, payload=None)
+    if row["title"] is not None:
+        task = replace(task, title=row["title"])
     return KeptTask(task, row["rev"], record, omitted)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from celeriac.database.engine import reading, writing
 from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import HistoryUnavailableError
+from celeriac.history.search import Words
 from celeriac.history.workflows import delete_workflows, over
 from celeriac.model import Status
 from celeriac.settings import Retentions
@@ -46,6 +47,7 @@ class Pruner(Role):
         self._engine = engine
         self._store = store
         self._retentions = retentions
+        self._words = Words.of(engine)
         self._optimized_at = float("-inf")
         #: Where the next look at open tasks begins: (created_ms, task_id).
         self._open_from: tuple[int, str] = (-1, "")
@@ -95,7 +97,7 @@ class Pruner(Role):
                 return 0
         async with writing(self._engine) as connection:
             ids = (await connection.execute(over.with_for_update(skip_locked=True))).scalars().all()
-            await _delete(connection, ids)
+            await self._delete(connection, ids)
         return len(ids)
 
     async def _prune_workflows(self, now_ms: int) -> bool:
@@ -127,7 +129,7 @@ class Pruner(Role):
         if lost:
             log.warning("history: deleted %d tasks that never ended and that the store no longer has", len(lost))
             async with writing(self._engine) as connection:
-                await _delete(connection, lost)
+                await self._delete(connection, lost)
         more = len(rows) == _BATCH
         self._open_from = (rows[-1].created_ms, rows[-1].task_id) if more else (-1, "")
         return more
@@ -139,7 +141,8 @@ class Pruner(Role):
                 await connection.execute(text("PRAGMA optimize"))
             self._optimized_at = time.monotonic()
 
-
-async def _delete(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    for table in (events, tags, tasks):
-        await connection.execute(delete(table).where(table.c.task_id.in_(ids)))
+    async def _delete(self, connection: AsyncConnection, ids: Sequence[str]) -> None:
+        for table in (events, tags, tasks):
+            await connection.execute(delete(table).where(table.c.task_id.in_(ids)))
+        if await self._words.available(connection):
+            await self._words.forget(connection, ids)

@@ -16,13 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac.database.migrating import check
 from celeriac.errors import HistoryUnavailableError, WorkflowNotFoundError
-from celeriac.history.rows import row_of
+from celeriac.history.rows import clean, row_of
+from celeriac.history.search import SearchWriter
 from celeriac.history.workflows import WorkflowWriter
 from celeriac.history.writing import Writer
 from celeriac.model import Status
 from celeriac.settings import LedgerSettings
 from celeriac.store.roles.role import Role
 from celeriac.store.watching.feed import EventFeed, FeedEntry
+from celeriac.store.watching.titles import TaskTitles
 from celeriac.task_fields import status_of
 
 log = logging.getLogger(__name__)
@@ -53,13 +55,17 @@ class Recorder(Role):
     It takes over what another recorder read and did not write within `lease_s` seconds.
     """
 
-    def __init__(self, *, feed: EventFeed, engine: AsyncEngine, ledger: LedgerSettings, lease_s: float) -> None:
+    def __init__(
+        self, *, feed: EventFeed, engine: AsyncEngine, ledger: LedgerSettings, lease_s: float, titles: TaskTitles
+    ) -> None:
         super().__init__()
+        self._titles = titles
         self._feed = feed
         self._engine = engine
         self._settings = ledger
         self._lease_s = lease_s
-        self._writer = Writer(engine, progress=ledger.progress)
+        search = SearchWriter(engine, parts=ledger.search, most=ledger.search_chars)
+        self._writer = Writer(engine, progress=ledger.progress, search=search)
         self._workflow_writer = WorkflowWriter(engine)
         #: Entries that were read and are not acknowledged yet.
         self._batch: list[FeedEntry] = []
@@ -119,6 +125,7 @@ class Recorder(Role):
             self._housekeeping_due = time.monotonic() + idle_s / 3
 
     async def _record(self, entries: Sequence[FeedEntry]) -> None:
+        await self._titles.ready()
         of_task: dict[str, list[FeedEntry]] = {}
         for entry in entries:
             if not entry.task_id:
@@ -126,9 +133,7 @@ class Recorder(Role):
             of_task.setdefault(entry.task_id, []).append(entry)
         await self._record_workflows({entry.workflow_id: entry for entry in entries if entry.workflow_id})
         async for records in self._feed.records(of_task):
-            rows = _rows(records)
-            await self._writer.write(rows, [entry for task_id in records for entry in of_task[task_id]])
-            await self._record_logs(records)
+            await self._record_tasks(records, of_task)
             await self._record_steps(records)
 
     async def _record_steps(self, records: Mapping[str, Mapping[str, str]]) -> None:
@@ -150,13 +155,25 @@ class Recorder(Role):
                 found = []
         await self._workflow_writer.write(found, lost)
 
-    async def _record_logs(self, records: Mapping[str, Mapping[str, str]]) -> None:
-        """Write the last lines of the logs that history keeps; a log is complete when its task has ended."""
+    async def _record_tasks(
+        self, records: Mapping[str, Mapping[str, str]], of_task: Mapping[str, Sequence[FeedEntry]]
+    ) -> None:
+        """Write tasks with their events, and the last lines of those logs that history keeps.
+
+        A log is complete when its task has ended.
+        """
         kept = _LOGGED[self._settings.log]
-        ended = [i for i, record in records.items() if "log_seq" in record and record.get("status") in kept]
-        for start in range(0, len(ended), _LOGS_AT_ONCE):
-            some = ended[start : start + _LOGS_AT_ONCE]
-            await self._writer.write({}, await self._feed.log_lines_of(some, self._settings.log_lines))
+        logged = [i for i, record in records.items() if "log_seq" in record and record.get("status") in kept]
+        rows = self._rows(records)
+        plain = [task_id for task_id in records if task_id not in set(logged)]
+        if plain:
+            entries = [entry for task_id in plain for entry in of_task.get(task_id, ())]
+            await self._writer.write({task_id: rows[task_id] for task_id in plain if task_id in rows}, entries)
+        for start in range(0, len(logged), _LOGS_AT_ONCE):
+            some = logged[start : start + _LOGS_AT_ONCE]
+            entries = [entry for task_id in some for entry in of_task.get(task_id, ())]
+            entries += await self._feed.log_lines_of(some, self._settings.log_lines)
+            await self._writer.write({task_id: rows[task_id] for task_id in some if task_id in rows}, entries)
 
     async def _resync(self, number: str) -> bool:
         """Write one page of the records that the store holds; returns whether the next page is due at once."""
@@ -164,30 +181,32 @@ class Recorder(Role):
         if page is None:
             return False
         task_ids, cursor = page
+        await self._titles.ready()
         async for records in self._feed.records(task_ids):
-            rows = _rows(records)
             of_workflows = {record.get("workflow_id", ""): FeedEntry.unknown() for record in records.values()}
             of_workflows.pop("", None)
             await self._record_workflows(of_workflows)
-            for start in range(0, len(rows), 20):
-                some = dict(list(rows.items())[start : start + 20])
-                await self._writer.write(some, await self._feed.events_of(list(some), _RESYNC_EVENTS))
-                await self._record_logs({task_id: records[task_id] for task_id in some})
-                await self._record_steps({task_id: records[task_id] for task_id in some})
+            for start in range(0, len(records), 20):
+                some = dict(list(records.items())[start : start + 20])
+                of_task: dict[str, list[FeedEntry]] = {}
+                for entry in await self._feed.events_of(list(some), _RESYNC_EVENTS):
+                    of_task.setdefault(entry.task_id, []).append(entry)
+                await self._record_tasks(some, of_task)
+                await self._record_steps(some)
         await self._feed.resync_done(number, cursor)
         if cursor == "0":
             log.warning("history is complete again, except for what the store no longer had")
         return True
 
-
-def _rows(records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of the records that exist and can be read."""
-    rows = {}
-    for task_id, record in records.items():
-        try:
-            if "status" in record:
-                rows[task_id] = row_of({"task_id": task_id, **record})
-        except ValueError as exc:
-            # Foreign programs write records too.
-            log.error("task %s is left out of the history: its record cannot be read: %s", task_id, exc)
-    return rows
+    def _rows(self, records: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+        """Return the rows of the records that exist and can be read."""
+        rows = {}
+        for task_id, record in records.items():
+            try:
+                if "status" in record:
+                    rows[task_id] = row_of({"task_id": task_id, **record})
+                    rows[task_id]["title"] = clean(self._titles.of_record(record))
+            except ValueError as exc:
+                # Foreign programs write records too.
+                log.error("task %s is left out of the history: its record cannot be read: %s", task_id, exc)
+        return rows

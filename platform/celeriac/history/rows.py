@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from functools import lru_cache
+from typing import Any, Final
 
 from celeriac import json_text
 from celeriac.errors import JsonError
 from celeriac.history.durations import class_of
-from celeriac.model import ms_from_utc, rfc3339, utc_from_ms
+from celeriac.history.error_groups import error_group_of
+from celeriac.model import Status, ms_from_utc, rfc3339, utc_from_ms
 from celeriac.task_fields import (
     FIELDS,
     FLAG,
@@ -27,11 +29,10 @@ from celeriac.task_fields import (
     number_of,
 )
 
-T = TypeVar("T")
-
 #: Largest integer of a column.
 _MAX_INT64: Final = 2**63 - 1
 _MAX_INT32: Final = 2**31 - 1
+_FAILED: Final = Status.FAILED.stored
 
 
 def _columns(*kinds: Kind) -> dict[str, str]:
@@ -54,65 +55,92 @@ _FLAGS: Final = _columns(FLAG)
 _COUNTED: Final = {field.column for field in FIELDS if field.kind is NUMBER and field.missing == 0}
 #: What is not in the column `extra`: what has its own column, and what history has no use for.
 _ELSEWHERE: Final = LIFE_CYCLE.union(*(field.names for field in FIELDS if field.column or field.parts))
+#: Columns of what a row is made of besides a record's fields.
+_MADE: Final = ("extra", "title", "wait_ms", "run_ms", "wait_class", "run_class", "error_group", "failed_ms")
 
 
 def row_of(record: Mapping[str, str]) -> dict[str, Any]:
     """Return the row of a record, every column of `task_tables.tasks` in it."""
-    get = record.get
-    reading = _Reading(record)
-    row: dict[str, Any] = {column: clean(get(field)) for column, field in _TEXTS.items()}
-    for column, field in _MOMENTS.items():
-        row[column] = reading.read(field, _ms_of, None)
-    for column, field in _NUMBERS.items():
-        number = reading.read(field, int, 0 if column in _COUNTED else None)
-        row[column] = None if number is None else min(number, _MAX_INT32)
-    for column, field in _FLAGS.items():
-        row[column] = field in record
+    row = _EMPTY.copy()
+    # What a column cannot hold is kept as it is, so that a reader of history sees the damage too.
+    extra: dict[str, str] = {}
+    # A record has a third of the fields that there are.
+    for name, text in record.items():
+        place = _PLACES.get(name)
+        if place is None:
+            if name not in _ELSEWHERE:
+                extra[name] = text
+            continue
+        column, read = place
+        if read is None:
+            row[column] = text if "\x00" not in text else clean(text)
+        elif text:
+            try:
+                row[column] = read(text)
+            except ValueError:
+                extra[name] = text
     row["type"] = row["type"] or ""
     row["queue"] = row["queue"] or "default"
     row["payload"] = row["payload"] or "{}"
-    row["created_ms"] = row["created_ms"] or 0
     row["updated_ms"] = row["updated_ms"] or row["created_ms"]
-    row["rev"] = bounded(reading.read("rev", int, 0))
-    row["error_retryable"] = get("error_retryable") == "1" if "error_retryable" in record else None
-    reported = "timestamp_ms" in record
-    percentage, progress_ms = reading.read("percentage", number_of, 0.0), bounded(reading.read("timestamp_ms", int, 0))
-    row["percentage"], row["progress_ms"] = (percentage, progress_ms) if reported else (None, None)
+    pending_ms, percentage = row.pop(_PENDING), row["percentage"]
+    for column, field in _FLAGS.items():
+        row[column] = field in record
+    if "error_retryable" in record:
+        row["error_retryable"] = record["error_retryable"] == "1"
+    if "timestamp_ms" in record:
+        row["percentage"], row["progress_ms"] = percentage or 0.0, row["progress_ms"] or 0
+    else:
+        row["percentage"] = row["progress_ms"] = None
+    if extra:
+        row["extra"] = clean(json_text.encode(extra).decode())
     started_ms, finished_ms = row["started_ms"], row["finished_ms"]
-    pending_ms = reading.read("pending_ms", int, 0)
-    # What a column cannot hold is kept as it is, so that a reader of history sees the damage too.
-    extra = {name: value for name, value in record.items() if name not in _ELSEWHERE} | reading.damaged
-    row["extra"] = clean(json_text.encode(extra).decode()) if extra else None
-
-    wait_ms = max(started_ms - pending_ms, 0) if started_ms and pending_ms else None
-    run_ms = max(finished_ms - started_ms, 0) if finished_ms and started_ms else None
-    row["wait_ms"], row["run_ms"] = wait_ms, run_ms
-    row["wait_class"] = None if wait_ms is None else class_of(wait_ms)
-    row["run_class"] = None if run_ms is None else class_of(run_ms)
+    if started_ms and pending_ms:
+        row["wait_ms"] = wait_ms = max(started_ms - pending_ms, 0)
+        row["wait_class"] = class_of(wait_ms)
+    if finished_ms and started_ms:
+        row["run_ms"] = run_ms = max(finished_ms - started_ms, 0)
+        row["run_class"] = class_of(run_ms)
+    if row["status"] == _FAILED:
+        row["error_group"] = error_group_of(row["type"], row["error_code"], row["error_message"])
+        row["failed_ms"] = finished_ms or row["updated_ms"]
     return row
 
 
-class _Reading:
-    """Reads fields of a record for their columns; `damaged` are those that cannot be read."""
-
-    def __init__(self, record: Mapping[str, str]) -> None:
-        self._record = record
-        self.damaged: dict[str, str] = {}
-
-    def read(self, field: str, read: Callable[[str], T], default: T) -> T:
-        """Return the value of a field, or `default` for one that is absent, empty or cannot be read."""
-        text = self._record.get(field)
-        if not text:
-            return default
-        try:
-            return read(text)
-        except ValueError:
-            self.damaged[field] = text
-            return default
-
-
+@lru_cache(maxsize=8192)
 def _ms_of(text: str) -> int:
+    """Read a moment as milliseconds since the epoch; raises `ValueError`. Transitions of one batch have the same."""
     return ms_from_utc(moment_of(text))
+
+
+def _int32(text: str) -> int:
+    return min(int(text), _MAX_INT32)
+
+
+def _int64(text: str) -> int:
+    return bounded(int(text))
+
+
+#: Stands among the columns for a field that only a duration is made of.
+_PENDING: Final = "pending_ms"
+#: Name in the store → column, and how it is read; None: it is a text, and empty ones count.
+_PLACES: Final[dict[str, tuple[str, Callable[[str], Any] | None]]] = {
+    **{field: (column, None) for column, field in _TEXTS.items()},
+    **{field: (column, _ms_of) for column, field in _MOMENTS.items()},
+    **{field: (column, _int32) for column, field in _NUMBERS.items()},
+    "rev": ("rev", _int64),
+    "pending_ms": (_PENDING, int),
+    "percentage": ("percentage", number_of),
+    "timestamp_ms": ("progress_ms", _int64),
+}
+#: The row of a record without fields, and what the fields are read into.
+_EMPTY: Final[dict[str, Any]] = {
+    **dict.fromkeys((*_TEXTS, *_MOMENTS, *_NUMBERS, *_FLAGS, *_MADE, "error_retryable", "percentage", "progress_ms")),
+    **dict.fromkeys(_COUNTED, 0),
+    "created_ms": 0,
+    "rev": 0,
+    _PENDING: 0,
+}
 
 
 def record_of(row: Mapping[str, Any]) -> dict[str, str]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from sqlalchemy import Select, func, literal, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from celeriac.database.task_tables import tasks
 from celeriac.history.durations import percentile
 
 _c: Final = tasks.c
+
+
+class StatsOptions(TypedDict):
+    """Which tasks a chart counts: those that meet every condition that is not None."""
+
+    task_type: str | None
+    queue: str | None
+    user_id: str | None
+    key: str | None
 
 
 @dataclass(slots=True)
@@ -64,6 +74,14 @@ class HistoryChart:
     total: Bucket
 
 
+def conditions(
+    *, task_type: str | None, queue: str | None, user_id: str | None, key: str | None
+) -> list[ColumnElement[bool]]:
+    """Return the conditions of what is given."""
+    given = {"type": task_type, "queue": queue, "user_id": user_id, "key": key}
+    return [_c[name] == value for name, value in given.items() if value is not None]
+
+
 def statements(
     start_ms: int,
     end_ms: int,
@@ -75,15 +93,7 @@ def statements(
     key: str | None = None,
 ) -> tuple[Select[Any], Select[Any], Select[Any]]:
     """Return the statements for submissions, for ends, and for how long the ended tasks had waited."""
-    chosen = []
-    if task_type is not None:
-        chosen.append(_c.type == task_type)
-    if queue is not None:
-        chosen.append(_c.queue == queue)
-    if user_id is not None:
-        chosen.append(_c.user_id == user_id)
-    if key is not None:
-        chosen.append(_c.key == key)
+    chosen = conditions(task_type=task_type, queue=queue, user_id=user_id, key=key)
 
     def counted(at: Any, *groups: Any, duration: Any = None) -> Select[Any]:
         bucket = ((at - literal(start_ms)) // literal(bucket_ms)).label("bucket")

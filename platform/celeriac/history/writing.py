@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, or_
+from sqlalchemy import and_, case, delete, func, or_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from celeriac import json_text
@@ -18,7 +18,9 @@ from celeriac.database import task_tables as tables
 from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.engine import RowRefusedError, writing
 from celeriac.errors import JsonError
+from celeriac.history.error_groups import normalised
 from celeriac.history.rows import clean
+from celeriac.history.search import SearchWriter
 from celeriac.model import Status
 from celeriac.store.watching.feed import LOG, STEP, FeedEntry
 from celeriac.task_fields import status_of
@@ -30,18 +32,22 @@ _OF_EVENTS: Final = (
     *("rev", "status", "attempt", "updated_ms", "finished_ms"),
     *("error_code", "error_message", "error_retryable"),
 )
+#: Columns that keep what they have while the task has nothing new for them: it may be retried and complete.
+_KEPT: Final = ("error_group", "failed_ms")
 
 
 class Writer:
     """Writes pages of rows and events, each in one transaction. `progress` is the setting `ledger.progress`."""
 
-    def __init__(self, engine: AsyncEngine, *, progress: str) -> None:
+    def __init__(self, engine: AsyncEngine, *, progress: str, search: SearchWriter | None = None) -> None:
         self._engine = engine
         self._progress = progress
+        self._search = search
         bulk = BulkInsert.of(engine)
         task = bulk.insert(tables.tasks)
         self._upsert_task = bulk.compile(_replacing_older(task, [c.name for c in tables.tasks.c]))
         self._end_task = bulk.compile(_replacing_older(task, _OF_EVENTS))
+        self._insert_error = bulk.compile(error_insert(bulk))
         event = bulk.insert(tables.events)
         self._insert_event = bulk.compile(
             event.on_conflict_do_update(
@@ -64,7 +70,7 @@ class Writer:
         ended = _rows_of_events([entry for entry in entries if entry.task_id not in rows])
         events = event_rows(entries, progress=self._progress)
         try:
-            await self._write(rows.values(), ended, events)
+            await self._write(rows.values(), ended, events, entries)
         except RowRefusedError:
             # One by one, so that one bad task does not keep the others out of the history.
             for task_id in sorted({*rows, *(event["task_id"] for event in events)}):
@@ -73,6 +79,7 @@ class Writer:
                         [rows[task_id]] if task_id in rows else [],
                         [row for row in ended if row["task_id"] == task_id],
                         [event for event in events if event["task_id"] == task_id],
+                        [entry for entry in entries if entry.task_id == task_id],
                     )
                 except RowRefusedError as exc:
                     log.error("task %s is left out of the history: the database refuses it: %s", task_id, exc)
@@ -93,7 +100,11 @@ class Writer:
             log.error("the steps of task %s are left out of the history: the database refuses them: %s", task_id, exc)
 
     async def _write(
-        self, rows: Iterable[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        ended: Sequence[Mapping[str, Any]],
+        events: Sequence[Mapping[str, Any]],
+        entries: Sequence[FeedEntry],
     ) -> None:
         # Always in the same order, so that two recorders cannot deadlock.
         ordered = sorted(rows, key=lambda row: str(row["task_id"]))
@@ -104,9 +115,13 @@ class Writer:
         ]
         async with writing(self._engine) as connection:
             await self._upsert_task(connection, ordered)
+            await self._insert_error(connection, error_rows(ordered))
             await self._end_task(connection, ended)
             await self._insert_event(connection, events)
             await self._insert_tag(connection, tags)
+            if self._search is not None:
+                said = ((entry.task_id, entry.event.kind, entry.event.fields) for entry in entries)
+                await self._search.write(connection, ordered, ended, said)
 
 
 def _tags_of(text: str | None) -> Sequence[str]:
@@ -124,10 +139,14 @@ def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
     programs that write records do not count revisions, so the time decides between equal revisions.
     """
     new, old = insert.excluded, tables.tasks.c
+    values = {name: new[name] for name in columns if name not in ("task_id", "created_ms")}
+    for name in _KEPT:
+        if name in values:
+            same_task = new.created_ms == old.created_ms
+            values[name] = case((same_task, func.coalesce(new[name], old[name])), else_=new[name])
     return insert.on_conflict_do_update(
         index_elements=["task_id"],
-        set_={name: new[name] for name in columns if name not in ("task_id", "created_ms")}
-        | {"created_ms": new.created_ms if "created_ms" in columns else old.created_ms},
+        set_=values | {"created_ms": new.created_ms if "created_ms" in columns else old.created_ms},
         where=or_(
             new.created_ms > old.created_ms,
             and_(
@@ -138,6 +157,33 @@ def _replacing_older(insert: Any, columns: Iterable[str]) -> Any:
         if "created_ms" in columns
         else new.rev > old.rev,
     )
+
+
+def error_insert(bulk: BulkInsert) -> Any:
+    """Return the insert of groups of errors; of a known one, only the time of its first failure may change."""
+    insert = bulk.insert(tables.error_groups)
+    return insert.on_conflict_do_update(
+        index_elements=["error_group"],
+        set_={"first_ms": insert.excluded.first_ms},
+        where=insert.excluded.first_ms < tables.error_groups.c.first_ms,
+    )
+
+
+def error_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups of the failures among rows of tasks, in the order of their ids."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        group = row["error_group"]
+        if group is None or (group in found and found[group]["first_ms"] <= row["failed_ms"]):
+            continue
+        found[group] = {
+            "error_group": group,
+            "type": row["type"],
+            "code": clean(row["error_code"]) or "",
+            "message": clean(normalised(row["error_message"] or "")),
+            "first_ms": row["failed_ms"],
+        }
+    return [found[group] for group in sorted(found)]
 
 
 def event_rows(entries: Iterable[FeedEntry], *, progress: str) -> list[dict[str, Any]]:

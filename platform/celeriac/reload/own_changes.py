@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,8 +26,11 @@ def say_changes(command: str, configuration: Path) -> None:
 
 
 def _say(command: str, watch: FileWatch, began: float) -> None:
+    seen = -1
     while True:
-        watch.add(project_files(), read_since=began)
+        if len(sys.modules) != seen:
+            seen = len(sys.modules)
+            watch.add(project_files(), read_since=began)
         if changed := watch.changed():
             log.warning("%s changed: restart `%s` to use it", shown_files(changed), command)
         time.sleep(_LOOK_S)

@@ -36,7 +36,7 @@ def own_files(files: Iterable[str]) -> Iterable[str]:
     """Yield those files that are the project's own, absolute."""
     for file in files:
         path = os.path.abspath(file)
-        if file.endswith(".py") and os.path.isfile(path) and not path.startswith(_foreign()):
+        if file.endswith(".py") and not path.startswith(_foreign()) and os.path.isfile(path):
             yield path
 
 

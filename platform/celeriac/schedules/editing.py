@@ -9,7 +9,7 @@ from celeriac.model import ms_from_utc
 from celeriac.schedules.definition import Definition, TaskTriggerType
 from celeriac.schedules.record import definition_record
 from celeriac.schedules.request import EDITABLE, DefinitionRequest
-from celeriac.tasks.secret_fields import restored
+from celeriac.secret_fields import restored
 
 #: Arguments of a trigger that say when it fires; one of them replaces the others.
 _RULES: Final = frozenset({"interval", "cron", "cron_expression", "rules"})

@@ -8,10 +8,11 @@ from typing import Any
 
 from celeriac.model import Reason, Task, rfc3339, utc_from_ms
 from celeriac.schedules.definition import Definition, DefinitionChange, DefinitionStatus, Firing, Spec
+from celeriac.schedules.sql.last_runs import LastRun
 from celeriac.schedules.times.timetable import Timetable
+from celeriac.secret_fields import masked
 from celeriac.tasks.reasons import reason_records
 from celeriac.tasks.record import error_record, plain_number
-from celeriac.tasks.secret_fields import masked
 
 
 def definition_record(
@@ -117,6 +118,17 @@ def change_record(change: DefinitionChange) -> dict[str, Any]:
         "actor": change.actor,
         "note": change.note,
         "changed": change.changed,
+    }
+
+
+def run_record(run: LastRun) -> dict[str, Any]:
+    """Return an instance in short, as a list of definitions shows it."""
+    return {
+        "task_id": run.task_id,
+        "status": run.status.lower(),
+        "created_at": _moment(run.created_ms),
+        "started_at": _moment(run.started_ms),
+        "finished_at": _moment(run.finished_ms),
     }
 
 

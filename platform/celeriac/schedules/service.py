@@ -51,6 +51,7 @@ from celeriac.schedules.scheduler import Clock, cancel_instance
 from celeriac.schedules.settling import settle
 from celeriac.schedules.sql.definitions import DefinitionTable, cursor_after
 from celeriac.schedules.sql.firings import FiringTable
+from celeriac.schedules.sql.last_runs import LastRun, last_runs
 from celeriac.schedules.times.budget import Budget, TimetableCostError
 from celeriac.schedules.times.succession import Succession
 from celeriac.schedules.times.timetable import Timetable
@@ -379,9 +380,22 @@ class Schedules:
 
         They are fewer if the rest is too hard to find.
         """
-        definition = await self.definitions.get(definition_id)
+        return await self._preview(await self.definitions.get(definition_id), count)
+
+    async def previews(self, definitions: Sequence[Definition], count: int) -> list[tuple[Timetable, list[int]]]:
+        """Return the next `count` slots of many definitions; a paused one has none."""
+        none = DefinitionStatus.PAUSED
+        return [await self._preview(one, 0 if one.status is none else count) for one in definitions]
+
+    async def last_runs(self, definitions: Sequence[Definition], count: int) -> dict[str, list[LastRun]]:
+        """Return the last `count` instances of many definitions that the history has, the newest first."""
+        return await last_runs(self._history.engine, [one.definition_id for one in definitions], count)
+
+    async def _preview(self, definition: Definition, count: int) -> tuple[Timetable, list[int]]:
         budget = self._budget(min(count, MAX_PREVIEW))
         table = definition.timetable(budget)
+        if count == 0:
+            return table, []
         if definition.status is DefinitionStatus.PAUSED and definition.trigger_type is not TaskTriggerType.IMMEDIATE:
             definition = await asyncio.to_thread(_as_resumed, definition, await self._clock(), budget.again())
         if definition.next_slot_ms is None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from celeriac.settings.model import Settings
     from celeriac.settings.notifications import NotificationSettings
+    from celeriac.settings.outbox import OutboxSettings
     from celeriac.settings.pages import PagesSettings
     from celeriac.settings.retention import Retentions
     from celeriac.settings.schedule import ScheduleSettings
@@ -69,6 +70,7 @@ __all__ = [
     "GrpcServices",
     "LedgerSettings",
     "NotificationSettings",
+    "OutboxSettings",
     "PagesSettings",
     "ProcessingSettings",
     "QueueSettings",
@@ -140,6 +142,7 @@ if not TYPE_CHECKING:
             ),
             "celeriac.settings.model": ("Settings",),
             "celeriac.settings.notifications": ("NotificationSettings",),
+            "celeriac.settings.outbox": ("OutboxSettings",),
             "celeriac.settings.pages": ("PagesSettings",),
             "celeriac.settings.retention": ("Retentions",),
             "celeriac.settings.schedule": ("ScheduleSettings",),

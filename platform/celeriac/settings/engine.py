@@ -224,6 +224,20 @@ class LedgerSettings(Section):
     log_lines: int = Field(
         200, ge=1, le=10_000, description="How many lines of a task's log history keeps, the last ones."
     )
+    search: list[Literal["payload", "result", "error", "progress", "log"]] = Field(
+        ["payload", "result", "error", "progress", "log"],
+        description=(
+            "In which parts of a task the search finds words, besides its type, key and tags. An empty list turns the "
+            "index off: words are then looked for in ids and errors only. Secrets are never in the index. After a "
+            "change, the tasks that are there are indexed again in the background."
+        ),
+    )
+    search_chars: int = Field(
+        4000,
+        ge=100,
+        le=100_000,
+        description="How many characters of a task the search finds words in, the first ones.",
+    )
     interval: Duration = Field(
         0.5,
         ge=0.01,

@@ -54,6 +54,8 @@ _PLAIN_TEXTS = {
     "LOCAL_STORAGE_PATH",
     "ALLOWED_FILE_ROOTS",
     "FFMPEG_BINARY",
+    # Braces are a map in YAML.
+    "CELERIAC_KEY_PREFIX",
 }
 
 _QUOTED_TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")

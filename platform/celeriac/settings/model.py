@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from celeriac.errors import SettingsError
 from celeriac.settings.access import AccessSettings
@@ -22,13 +22,16 @@ from celeriac.settings.engine import (
 )
 from celeriac.settings.files import FilesSettings
 from celeriac.settings.grpc_services import GrpcServices
+from celeriac.settings.key_prefix import check_key_prefix
 from celeriac.settings.limits import LimitSettings
 from celeriac.settings.notifications import NotificationSettings
+from celeriac.settings.outbox import OutboxSettings
 from celeriac.settings.pages import PagesSettings
 from celeriac.settings.retention import Retentions
 from celeriac.settings.schedule import ScheduleSettings
 from celeriac.settings.server import ServerSettings
 from celeriac.settings.store import QueueSettings, StoreSettings
+from celeriac.settings.store_address import check_store_url
 from celeriac.settings.values import Duration, Names, Section, Size
 from celeriac.settings.workflows import WorkflowSettings
 
@@ -60,11 +63,20 @@ class Settings(Section):
             "tells other commands where it runs."
         ),
     )
-    redis_url: str | None = Field(
+    redis_url: Annotated[str, AfterValidator(check_store_url)] | None = Field(
         None,
         description=(
-            "URL of the Redis or Valkey server that holds the tasks. Not set: `celeriac up` starts one of its own, and "
+            "URL of the Redis or Valkey server that holds the tasks, or with Sentinels "
+            "`redis+sentinel://HOST:26379,HOST:26379/SERVICE/0`. Not set: `celeriac up` starts one of its own, and "
             "the other commands use that of the `celeriac up` that runs on the data folder."
+        ),
+    )
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = Field(
+        "",
+        description=(
+            "What each key and channel in that server begins with, such as `{celeriac}:`, in quotes. Two installations "
+            "with different prefixes may share a server. With braces, all keys lie in one slot, as a managed cluster "
+            "with one shard needs it. Do not change it while there are tasks."
         ),
     )
     database_url: str | None = Field(
@@ -103,6 +115,7 @@ class Settings(Section):
     files: FilesSettings = FilesSettings()
     notifications: NotificationSettings = NotificationSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    outbox: OutboxSettings = OutboxSettings()
     dispatch: DispatchSettings = DispatchSettings()
     up: UpSettings = UpSettings()
     pages: PagesSettings = PagesSettings()
@@ -112,12 +125,39 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
 
     # --- reliability
-    durability: Literal["everysec", "fsync"] = Field(
+    durability: Literal["everysec", "fsync", "replicated"] = Field(
         "everysec",
         description=(
-            "When an accepted task is on disk. `everysec`: it is written before the answer and on disk within a "
+            "When a task counts as accepted. `everysec`: it is written before the answer and on disk within a "
             "second. `fsync`: it is on disk before the answer, which takes longer. Your own Redis or Valkey with "
-            "`appendfsync everysec` may answer up to 2 s before it writes if its disk is slow."
+            "`appendfsync everysec` may answer up to 2 s before it writes if its disk is slow. `replicated`: replicas "
+            "have it before the answer, and so it is with claims and ends (docs/high-availability.md)."
+        ),
+    )
+    durability_replicas: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How many replicas must have a submission, a claim or an end before it is answered, with "
+        "`durability: replicated`.",
+    )
+    durability_failover: Duration = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description=(
+            "How long a failover takes at most, from the moment when a replica leaves the primary to be promoted until "
+            "the Sentinels have told the old primary. For so long after a replica has gone, nothing is answered as "
+            "replicated. 0: never wait for that."
+        ),
+    )
+    durability_timeout: Duration = Field(
+        2.0,
+        ge=0.01,
+        le=60,
+        description=(
+            "How long one try waits for these replicas. It is tried again within `store_timeout`; then a submission "
+            "is answered 503 with its `task_id`."
         ),
     )
     lease: Duration = Field(
@@ -389,11 +429,15 @@ class Settings(Section):
     def store(self) -> StoreSettings:
         """What the store needs."""
         return StoreSettings(
+            key_prefix=self.key_prefix,
             durability=self.durability,
             lease=self.lease,
             hint_grace=self.hint_grace,
             tell_within=self.tell_within,
             tell_lease=self.tell_lease,
+            durability_replicas=self.durability_replicas,
+            durability_timeout=self.durability_timeout,
+            durability_failover=self.durability_failover,
             store_timeout=self.store_timeout,
             queues=self.queues,
             max_scheduled=self.max_scheduled,

@@ -47,3 +47,12 @@ class PagesSettings(Section):
         ge=0,
         description="How many of them are kept for admins, so that users cannot take all places.",
     )
+    counted_tasks: int = Field(
+        20_000,
+        ge=100,
+        le=1_000_000,
+        description=(
+            "How many tasks the counts and the histogram above a list of tasks count at most, the newest ones. They "
+            "say if there are more. A higher number makes them slower."
+        ),
+    )

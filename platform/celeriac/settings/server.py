@@ -46,6 +46,43 @@ class ServerSettings(Section):
         ),
     )
 
+    # --- answers
+    compress_from: Size = Field(
+        4096,
+        ge=0,
+        description=(
+            "JSON answers of at least this size are compressed (gzip) for callers that accept it; 0 compresses none. "
+            "Event streams, WebSockets and answers to submissions are never compressed."
+        ),
+    )
+
+    # --- callers that wait for the end of a task
+    max_wait: Duration = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description=(
+            "The longest `wait` of a request that is to be answered when its task has ended. Above it, the answer is "
+            "422. Proxies in front of the server must let requests last that long."
+        ),
+    )
+    max_waiters: int = Field(
+        10_000,
+        ge=1,
+        description=(
+            "How many requests with `wait` one API process has open at once. Further ones are refused with the code "
+            "`too_many_waiters`; our clients ask at intervals then."
+        ),
+    )
+    max_waiters_per_caller: int = Field(
+        2_000,
+        ge=1,
+        description=(
+            "How many of them one user or key may have. Without authentication, all callers together have "
+            "`server.max_waiters`."
+        ),
+    )
+
     # --- before a credential
     max_unproven_bytes: Size = Field(
         16 * 1024,

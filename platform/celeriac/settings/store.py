@@ -45,7 +45,11 @@ class QueueSettings:
 class StoreSettings:
     """The settings of the store: limits, and how long things are kept (seconds). Each is described where it is set."""
 
-    durability: Literal["everysec", "fsync"]
+    key_prefix: str
+    durability: Literal["everysec", "fsync", "replicated"]
+    durability_replicas: int
+    durability_timeout: float
+    durability_failover: float
     lease: float
     hint_grace: float
     store_timeout: float

@@ -15,6 +15,9 @@ from celeriac.store.task_store import TaskStore
 
 #: Longest text of a field (characters).
 _MAX_TEXT: Final = 500
+#: How many entries are read at once when one is looked for.
+_READ_AT_ONCE: Final = 1000
+_LOOKS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,18 @@ class AuditLog:
         """Add an entry; raises `StoreUnavailableError`."""
         fields = [part for name, value in asdict(entry).items() if value for part in (name, value[:_MAX_TEXT])]
         await self._store.read(("XADD", keys.audit(), "MAXLEN", "~", self._most, "*", *fields))
+
+    async def of_task(self, task_id: str, *, count: int = 100) -> list[dict[str, Any]]:
+        """Return up to `count` entries about one task, the newest first, among the newest 20,000 of all."""
+        found: list[dict[str, Any]] = []
+        before: str | None = None
+        for _ in range(_LOOKS):
+            page = await self.page(before=before, count=_READ_AT_ONCE)
+            found += [entry for entry in page if task_id in entry["target"].split("/")]
+            if len(found) >= count or len(page) < _READ_AT_ONCE:
+                break
+            before = page[-1]["id"]
+        return found[:count]
 
     async def page(self, *, before: str | None = None, count: int = 100) -> list[dict[str, Any]]:
         """Return up to `count` entries, the newest first; `before` is the `id` of the last one seen."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from celeriac.store import keys
 from celeriac.store.labels import OTHER, SEPARATOR
+from celeriac.store.life import field_of
 from celeriac.store.owners import OWNERS_COMMAND, owners_from
 from celeriac.store.reading import serving
 from celeriac.store.records import limits_of_groups
@@ -205,7 +206,8 @@ def _together(one: GroupState, other: GroupState) -> GroupState:
 async def _ages(store: TaskStore, first: Sequence[Sequence[str]], now_ms: int) -> list[float]:
     """Return for each group how long the task that has waited longest among its first ones has waited (seconds)."""
     ids = [task_id for of_group in first for task_id in of_group]
-    since = await store.read_records(*(("HGET", keys.task(task_id), "pending_ms") for task_id in ids))
+    found = await store.read_records(*(("HMGET", keys.task(task_id), "pending_ms", "life") for task_id in ids))
+    since = (field_of("pending_ms", *reply) for reply in found)
     waited_s = {
         task_id: max(0, now_ms - int(ms)) / 1000 for task_id, ms in zip(ids, since, strict=True) if ms is not None
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from celeriac.settings.key_prefix import RESERVED as _RESERVED
+
 EVENTS: Final = "celeriac:events"
 SEQ: Final = "celeriac:seq"
 GROUPS: Final = "celeriac:groups"
@@ -18,12 +20,16 @@ EXPIRING: Final = "celeriac:expiring"
 WORKERS: Final = "celeriac:workers"
 #: Hash: the server's run id that the reaper saw last, since when it has taken writes, and when a reaper last looked.
 SERVER: Final = "celeriac:server"
+#: Text: the history of the server's data and the most replicas that it had (see `server/companions.py`).
+COMPANIONS: Final = "celeriac:companions"
 TYPES: Final = "celeriac:types"
 #: Hash: the recorders' notes (see `feed.py`). The string beside it names the recorder that resynchronises now.
 LEDGER: Final = "celeriac:ledger"
 LEDGER_RESYNC: Final = "celeriac:ledger:resync"
 #: Channel: the id of each running task whose cancellation was asked for.
 CANCELS: Final = "celeriac:cancels"
+#: Channel: the id of each worker that is to take no more tasks, or tasks again.
+DRAINS: Final = "celeriac:drains"
 #: Channel: the ends of tasks and attempts that no process shows on its terminal (see `watching/shown_ends.py`).
 ENDS: Final = "celeriac:ends"
 #: List of ids for external processors (docs/task-service.md).
@@ -70,6 +76,8 @@ MIRROR: Final = "celeriac:mirror"
 #: came to a worker that does not know them (see `unknown_tasks.py`).
 OWNERS: Final = "celeriac:owners"
 UNKNOWN: Final = "celeriac:unknown"
+#: Hash: what the relays of outboxes said last, by the outbox (JSON, see `outbox/reports.py`).
+OUTBOXES: Final = "celeriac:outboxes"
 
 
 def task(task_id: str) -> str:
@@ -88,7 +96,10 @@ def checkpoint(task_id: str) -> str:
 
 
 def live(task_id: str) -> str:
-    """Channel: the stream id of each new event of the task."""
+    """Channel: `ID WHAT` of each new event, its stream id and its status or kind.
+
+    `- stored` and a line with it: Celery stored a state of the task. Without ` WHAT` it is of an earlier version.
+    """
     return f"celeriac:live:{task_id}"
 
 
@@ -302,6 +313,11 @@ def replies(process: str) -> str:
     return f"celeriac:replies:{process}"
 
 
+def confirmed() -> str:
+    """Channel: nothing that anybody reads (see `server/durability.py`)."""
+    return "celeriac:confirmed"
+
+
 def link_secret() -> str:
     """String: the secret that signs signal links (see `link_secret.py`). Transitions do not touch it."""
     return "celeriac:link-secret"
@@ -318,12 +334,9 @@ def idempotency(scope: str, key: str) -> str:
     return f"celeriac:idempotency:{len(scope)}:{scope}:{key}"
 
 
-#: Group names must not begin like this, because the key of a group's Celery list is the name itself.
-_RESERVED: Final = ("celeriac:", "task:", "unacked", "_kombu")
-
-
 def reserved(group: str) -> bool:
     """Return whether the list of a group with this name would collide with keys of Celeriac or kombu."""
+    # The key of a group's Celery list is the name itself.
     return group.startswith(_RESERVED)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from celeriac import json_text
-from celeriac.errors import JsonError, StoreUnavailableError, TaskNotFoundError
+from celeriac.errors import JsonError, TaskNotFoundError, WorkerNotFoundError
 from celeriac.limits.rules import group_rule
 from celeriac.model import (
     Delivery,
@@ -24,6 +24,7 @@ from celeriac.model import (
     utc_from_ms,
 )
 from celeriac.store import keys
+from celeriac.store.life import event_commands, events_from, whole
 from celeriac.store.owners import OWNERS_COMMAND, Owners, owners_from
 from celeriac.store.records import (
     limits_of_groups,
@@ -33,7 +34,7 @@ from celeriac.store.records import (
     task_from_hash,
     worker_from_hash,
 )
-from celeriac.store.server.connection import StoreConnection, is_wrong_kind
+from celeriac.store.server.connection import StoreConnection
 from celeriac.store.suspension import (
     Kept,
     KeptStep,
@@ -53,6 +54,8 @@ from celeriac.task_fields import DEPENDENCIES, status_of
 _COUNTED: Final = (keys.waiting, keys.remote, keys.remote_parked, keys.running)
 #: A list has at most this many groups.
 MOST_LISTED: Final = 1000
+#: How far the clock of a server may be behind that of the one whose place it took (s).
+_CLOCKS_S: Final = 60
 
 
 class StoreReader(StoreConnection):
@@ -62,18 +65,17 @@ class StoreReader(StoreConnection):
 
     async def get(self, task_id: str) -> Task:
         """Return the record; raises `TaskNotFoundError`."""
-        if keys.record_of_nobody(task_id):
-            raise TaskNotFoundError(task_id)
-        try:
-            record = await self._patiently(lambda: self.redis.hgetall(keys.task(task_id)))
-        except StoreUnavailableError as exc:
-            if is_wrong_kind(exc.__cause__):
-                raise TaskNotFoundError(task_id) from exc
-            raise
+        record = await self.record(task_id)
         if "status" not in record:
             raise TaskNotFoundError(task_id)
-        task = task_from_hash({"task_id": task_id, **record})
+        task = task_from_hash(record)
         return (await self.with_waits([task]))[0] if task.status is Status.WAITING else task
+
+    async def record(self, task_id: str) -> dict[str, str]:
+        """Return the record as the store's texts, with what a short one leaves out; empty if there is none."""
+        if keys.record_of_nobody(task_id):
+            return {}
+        return whole(task_id, (await self.read_records(("HGETALL", keys.task(task_id))))[0])
 
     async def with_waits(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the tasks, those that are WAITING with what they wait for; at most one round trip."""
@@ -143,8 +145,8 @@ class StoreReader(StoreConnection):
     async def events(self, task_id: str, after: str = "-", count: int = 500) -> list[Event]:
         """Return up to `count` events after the stream id `after` (exclusive; `-` means: from the first one held)."""
         start = "-" if after == "-" else f"({after}"
-        entries = await self._patiently(lambda: self.redis.xrange(keys.task_events(task_id), start, "+", count))
-        return [Event(entry_id, fields.pop("kind", ""), fields) for entry_id, fields in entries]
+        told, entries = await self.read_records(*event_commands(task_id, "XRANGE", start, "+", "COUNT", count))
+        return events_from(told, entries, after)[:count]
 
     async def workflow_events(self, workflow_id: str, after: str = "-", count: int = 500) -> list[Event]:
         """Return up to `count` events of a workflow's nodes, as `events` does those of a task."""
@@ -154,9 +156,16 @@ class StoreReader(StoreConnection):
 
     async def event_bounds(self, task_id: str) -> tuple[str | None, str | None]:
         """Return the ids of the first and the last event held, or None if there are none."""
-        key = keys.task_events(task_id)
-        first, last = await self.read(("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1))
-        return (first[0][0] if first else None, last[0][0] if last else None)
+        last = ("XREVRANGE", keys.task_events(task_id), "+", "-", "COUNT", 1)
+        told, first, end = await self.read_records(*event_commands(task_id, "XRANGE", "-", "+", "COUNT", 1), last)
+        # What is written out between two of the commands begins with what the record said.
+        events = events_from(told, first) or events_from(told, end)
+        return (events[0].id, str(end[0][0]) if end else events[-1].id) if events else (None, None)
+
+    async def is_past(self, position: tuple[int, int]) -> bool:
+        """Return whether an id of a stream may have been given already, by this server or by one that it replaced."""
+        ((seconds, _),) = await self.read(("TIME",))
+        return position[0] // 1000 <= int(seconds) + _CLOCKS_S
 
     async def log_lines(self, task_id: str, after: str = "-", count: int = 500) -> list[LogLine]:
         """Return up to `count` lines of the task's log after the stream id `after` (exclusive; `-`: from the first)."""
@@ -336,6 +345,13 @@ class StoreReader(StoreConnection):
         ids = sorted(await self._patiently(lambda: self.redis.zrange(keys.WORKERS, 0, -1)))
         hashes = await self.read(*(("HGETALL", keys.worker(worker_id)) for worker_id in ids))
         return [worker_from_hash(i, fields) for i, fields in zip(ids, hashes, strict=True) if fields]
+
+    async def worker(self, worker_id: str) -> WorkerInfo:
+        """Return one worker whose presence is fresh; raises `WorkerNotFoundError`."""
+        fields = (await self.read(("HGETALL", keys.worker(worker_id))))[0]
+        if "started_ms" not in fields:
+            raise WorkerNotFoundError(worker_id)
+        return worker_from_hash(worker_id, fields)
 
     async def task_types(self) -> dict[str, dict[str, Any]]:
         """Return the task types that workers announced, by name."""

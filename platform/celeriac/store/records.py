@@ -10,6 +10,7 @@ from celeriac import json_text
 from celeriac.errors import JsonError
 from celeriac.limits.rules import GROUP_PREFIX, By, LimitRule, Limits, StartRate
 from celeriac.model import Claim, Failure, LogLine, Parent, Pause, Progress, Task, WorkerInfo, utc_from_ms
+from celeriac.store.life import whole
 from celeriac.task_fields import DEFAULTS, DEPENDENCIES, FIELDS, OBJECT, STORED, WORDS, number_of, status_of, whole_of
 
 #: Name in the store → attribute of `Task`, and how it is read.
@@ -28,8 +29,10 @@ T = TypeVar("T")
 def task_from_hash(record: Mapping[str, str]) -> Task:
     """Return the task of the hash `task:{id}`; fields that a foreign writer left out have their defaults.
 
-    What cannot be read has its default too, and `damage` says so. This raises nothing.
+    A short record is completed. What cannot be read has its default too, and `damage` says so. This raises nothing.
     """
+    if "life" in record:
+        record = whole(record.get("task_id", ""), record)
     reading = _Reading(record)
     values: dict[str, Any] = {**_MISSING, "payload": {}, "metadata": {}}
     extra: dict[str, str] = {}
@@ -124,6 +127,10 @@ def worker_from_hash(worker_id: str, fields: Mapping[str, str]) -> WorkerInfo:
         app=fields.get("app", ""),
         code=fields.get("code", ""),
         code_ms=reading.value("code_ms", whole_of, 0),
+        drains=fields.get("drains") == "1",
+        drained="drain" in fields and fields["drain"] == fields.get("started_ms"),
+        ended_per_minute=reading.value("ended_per_minute", number_of, None),
+        memory_bytes=reading.value("memory_bytes", whole_of, None),
     )
 
 

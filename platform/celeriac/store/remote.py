@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celeriac import json_text
-from celeriac.model import Claim, Status, Submission, Submitted
+from celeriac.model import Claim, Status, Submission
 from celeriac.store import keys
 from celeriac.store.records import claim_from_reply
-from celeriac.store.submit_call import submission_arguments, submitted
+from celeriac.store.server.durability import ReplicasMissingError
+from celeriac.store.submit_call import submit_arguments
 from celeriac.store.task_store import TaskStore
 
 
@@ -35,6 +36,32 @@ class Grants:
     left: int
 
 
+class Offer:
+    """Workers that take the next tasks of a group, one each, in this order.
+
+    As arguments of `claim_remote.lua` it can be gone through any number of times; from the first time on it is closed.
+    """
+
+    __slots__ = ("_fence", "_gateway", "_group", "_tell", "is_closed", "number", "workers")
+
+    def __init__(self, group: str, gateway: str, number: int, fence: str, tell: bool) -> None:
+        self.number = number
+        #: The ids of the workers.
+        self.workers: list[str] = []
+        #: It was sent, so that no worker can be added any more.
+        self.is_closed = False
+        self._group = group
+        self._gateway = gateway
+        self._fence = fence
+        #: Wake other gateways if tasks are left over.
+        self._tell = "1" if tell else "0"
+
+    def __iter__(self) -> Iterator[Any]:
+        self.is_closed = True
+        workers = json_text.write(self.workers)
+        return iter((self._group, workers, self._gateway, self.number, self._fence, self._tell))
+
+
 class RemoteTasks:
     """A gateway's calls; `gateway` is an id that no other process has."""
 
@@ -45,46 +72,67 @@ class RemoteTasks:
         self._store = store
         self._calls = 0
 
-    async def submit(self, submission: Submission, then: Callable[[], object] | None = None) -> Submitted:
-        """Submit, and call `then` in the same tick: the calls that it makes are sent with the submission, after it."""
-        arguments = submission_arguments(submission, self._store.settings.queues, self._store.unique())
-        answer = self._store.call("submit", *arguments)
+    def kind_of(self, template: Submission) -> str:
+        """Return what submissions like this one have in common, as the store reads it.
+
+        Raises `InvalidSubmissionError` for a group whose name is taken.
+        """
+        return submit_arguments(template, self._store.settings.queues, "")[3]
+
+    async def submit(self, task_id: str, payload: str, kind: str, then: Callable[[], object] | None = None) -> Any:
+        """Submit a task of a kind, and call `then` in the same tick: its calls are sent with the submission, after it.
+
+        Returns what `submit_call.heard_for_good` reads; a text means that the task was created.
+        """
+        answer = self._store.call("submit", task_id, payload, self._store.unique(), kind)
         if then is not None:
             then()
-        return submitted(submission, await answer)
+        try:
+            return await answer
+        except ReplicasMissingError as exc:
+            return exc
 
-    def claim_next(self, group: str, workers: Sequence[str], *, tell: bool = False) -> asyncio.Future[list[Any]]:
-        """Claim the next tasks of a group, one for each of `workers` (ids); `read_grants` reads the answer.
+    def submit_soon(
+        self,
+        task_id: str,
+        payload: str,
+        kind: str,
+        heard: Callable[[Any], None],
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        """Submit as `submit` does; `heard` gets what it would return, or an error. It must not raise."""
+        self._store.submit_soon(task_id, payload, kind, heard)
+        if then is not None:
+            then()
 
-        It is sent with what was submitted in the same tick of the loop, after it. `tell`: wake other gateways if
-        tasks are left over.
-        """
+    def offer(self, group: str, *, tell: bool = False) -> Offer:
+        """Return an offer for the next tasks of a group; its number goes up. To be sent with `claim`."""
         self._calls += 1
-        return self.claim_again(group, workers, self._calls, tell=tell)
+        return Offer(group, self.gateway, self._calls, self._fence(self._calls), tell)
 
-    def claim_again(
-        self, group: str, workers: Sequence[str], number: int, *, tell: bool = False
-    ) -> asyncio.Future[list[Any]]:
-        """Repeat a claim whose answer got lost. It gets the tasks that it was granted and still holds, with new leases.
+    def claim(self, offer: Offer) -> asyncio.Future[list[Any]]:
+        """Claim tasks for the workers of an offer; `read_grants` reads the answer.
 
-        A claim that never arrived gets no tasks if a later claim arrived before it.
+        It is sent with what is submitted in the same tick of the loop, after it. Workers may be added until then. If
+        the answer got lost, it may be claimed again: it gets the tasks that it was granted and still holds, with new
+        leases. A claim that never arrived gets no tasks if a later one arrived before it.
         """
-        offered = json_text.write(list(workers))
-        fence = self._fence(number)
-        return self._store.call("claim_remote", group, offered, self.gateway, number, fence, "1" if tell else "0")
+        return self._store.call_with("claim_remote", offer)
 
     def read_grants(self, number: int, reply: Sequence[Any]) -> Grants:
-        """Return the answer of `claim_next` as grants; `number` is the value of `calls` right after that call."""
+        """Return the answer of `claim` as grants; `number` is that of the offer."""
         return Grants([self._grant(number, fields) for fields in reply[1:]], int(reply[0]))
-
-    @property
-    def calls(self) -> int:
-        """How many claims were made so far."""
-        return self._calls
 
     def abandon(self, claim: Claim) -> asyncio.Future[str]:
         """Take a task back from a worker that vanished; the future gets `lua/transitions/abandon.lua`'s answer."""
         return self._store.call("abandon", claim.task_id, claim.fence)
+
+    def complete(self, claim: Claim, result_json: str) -> asyncio.Future[str]:
+        """End an attempt with its result for a caller of this process, who is told by the process itself.
+
+        The future gets `lua/transitions/complete_remote.lua`'s answer.
+        """
+        return self._store.call("complete_remote", claim.task_id, claim.fence, result_json)
 
     def delta(self, claim: Claim, number: int, content: str) -> asyncio.Future[str]:
         """Pass on part of a result; the future gets `lua/transitions/delta.lua`'s answer."""

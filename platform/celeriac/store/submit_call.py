@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Final
 
 from celeriac import json_text
@@ -10,6 +10,7 @@ from celeriac.errors import (
     DuplicateTaskError,
     GroupLimitError,
     InvalidSubmissionError,
+    JsonError,
     KeyFullError,
     NodeExistsError,
     NoWorkerError,
@@ -34,6 +35,7 @@ from celeriac.model import (
 )
 from celeriac.settings import QueueSettings
 from celeriac.store import keys
+from celeriac.store.server.durability import ReplicasMissingError
 from celeriac.task_fields import FIELDS
 
 #: Attribute of a submission, its name in the store and how it is written, for all that is not an argument of its own.
@@ -48,12 +50,51 @@ _FURTHER: Final = [
     }
 ]
 
+#: The place of the idempotency key in a kind.
+_KEY_OF_KIND: Final = 11
 #: What a further call of an id leaves as it is.
 _OF_THE_RECORD: Final = frozenset({"replacement", "workflow_id", "node"})
 
 
+def submit_arguments(s: Submission, queues: QueueSettings, nonce: str) -> tuple[str, str, str, str]:
+    """Return the arguments of one submission for `lua/transitions/submit.lua`; raises as `submission_arguments`."""
+    return s.task_id, s.payload, nonce, _written(_kind_of(s, queues))
+
+
+class SubmissionKind:
+    """What most submissions of a task type have in common, as `lua/transitions/submit.lua` reads it (JSON)."""
+
+    __slots__ = ("_after", "_before", "_user_id", "text")
+
+    def __init__(self, s: Submission, queues: QueueSettings) -> None:
+        """Raises as `submission_arguments`."""
+        texts = _kind_of(s, queues)
+        #: The kind of `s` itself.
+        self.text = _written(texts)
+        self._before = f"{_written(texts[:_KEY_OF_KIND])[:-1]},"
+        self._after = f",{_written(texts[_KEY_OF_KIND + 1 :])[1:]}"
+        self._user_id = s.user_id or ""
+
+    def with_key(self, idempotency_key: str) -> str:
+        """Return the kind of the same submission with this idempotency key."""
+        return f"{self._before}{json_text.write(keys.idempotency(self._user_id, idempotency_key))}{self._after}"
+
+
+def _kind_of(s: Submission, queues: QueueSettings) -> list[str]:
+    _, task_type, group, _, *most, _, maker, message = submission_arguments(s, queues, "")
+    return [str(value) for value in (task_type, group, *most, maker, message)]
+
+
+def _written(texts: list[str]) -> str:
+    try:
+        return json_text.write(texts)
+    except JsonError:
+        # Half a surrogate pair (in a file name, for example) must not fail a submission.
+        return json_text.write([text.encode(errors="replace").decode() for text in texts])
+
+
 def submission_arguments(s: Submission, queues: QueueSettings, nonce: str) -> list[Any]:
-    """Return the 20 arguments of one submission (see `lua/transitions/submit.lua`).
+    """Return the 20 values of one submission, as plans hold them (see `lua/transitions/submit.lua`).
 
     Raises `InvalidSubmissionError` if the id or the group would use the key of something else.
     """
@@ -113,11 +154,34 @@ def maker_argument(maker: str | None, group: str, queues: QueueSettings) -> str:
     return "" if maker is None or queues.is_configured(group) else maker
 
 
-def submitted(submission: Submission, reply: Sequence[Any]) -> Submitted:
+async def submitted_for_good(submission: Submission, answer: Awaitable[Any]) -> Submitted:
+    """Return what comes of a call of `submit.lua` when it is kept as `durability` says; raises as `submitted`.
+
+    Raises `NotReplicatedError` with the id of the task too.
+    """
+    try:
+        reply = await answer
+    except ReplicasMissingError as exc:
+        reply = exc
+    return heard_for_good(submission, reply)
+
+
+def heard_for_good(submission: Submission, reply: str | Sequence[Any] | BaseException) -> Submitted:
+    """Return what a reply to `submit`, or its error, means; raises as `submitted_for_good` does, and the error."""
+    if isinstance(reply, ReplicasMissingError):
+        raise reply.of(task_id=submitted(submission, reply.answer).task_id) from reply
+    if isinstance(reply, BaseException):
+        raise reply
+    return submitted(submission, reply)
+
+
+def submitted(submission: Submission, reply: str | Sequence[Any]) -> Submitted:
     """Return what `lua/transitions/submit.lua` answered.
 
     Raises `DuplicateTaskError`, `QueueFullError`, `GroupLimitError`, `NoWorkerError` or `InvalidSubmissionError`.
     """
+    if isinstance(reply, str):
+        return Submitted(submission.task_id, Status[reply], created=True)
     outcome = reply[0]
     if outcome == "no_worker":
         raise NoWorkerError(submission.group)
@@ -181,6 +245,8 @@ def _further_fields(s: Submission) -> str:
         fields["slot_ms"] = str(s.scheduled_at_ms)
     if s.depends_on and s.parents_of is not None:
         fields["parents_of"] = s.parents_of
+    if s.reply_to is not None:
+        fields["reply_to"] = s.reply_to
     if s.remote is not None:
         fields.update(_orders(s.remote))
     if s.as_node is not None:

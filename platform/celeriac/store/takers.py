@@ -21,6 +21,13 @@ class Takers:
 
     def serving(self, group: str, delivery: str) -> list[WorkerInfo]:
         """Return the workers that serve a group and take tasks of this delivery: remote ones, or all others."""
+        return [worker for worker in self._of(group, delivery) if not worker.drained]
+
+    def drained(self, group: str, delivery: str) -> int:
+        """Return how many workers would serve the group, if an operator had not drained them."""
+        return sum(worker.drained for worker in self._of(group, delivery))
+
+    def _of(self, group: str, delivery: str) -> list[WorkerInfo]:
         remote = delivery == Delivery.REMOTE
         return [one for one in serving(group, self.workers, self.owners) if (one.kind == Delivery.REMOTE) == remote]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -23,10 +24,13 @@ from celeriac.errors import (
     SignalReceivedError,
     StaleClaimError,
     StepLimitError,
+    StoreUnavailableError,
     TaskEndedError,
     TaskNotFoundError,
     TooManyRulesError,
     Violation,
+    WorkerNotDrainableError,
+    WorkerNotFoundError,
 )
 from celeriac.limits.rules import MOST_OF_A_TASK, LimitRule, Limits, StartRate, group_rule
 from celeriac.logs import without_secrets
@@ -53,8 +57,9 @@ from celeriac.store import keys
 from celeriac.store.owners import MOST_OWNED, owner_notes
 from celeriac.store.reading import StoreReader
 from celeriac.store.records import claim_from_reply, rule_json
+from celeriac.store.server.durability import ReplicasMissingError
 from celeriac.store.server.scripts import script
-from celeriac.store.submit_call import key_full, maker_argument, submission_arguments, submitted
+from celeriac.store.submit_call import key_full, maker_argument, submit_arguments, submitted_for_good
 from celeriac.store.suspension import Noted, Wait, noted_from
 from celeriac.store.unknown_tasks import MOST_UNKNOWN, UNKNOWN_NOTED_S, unknown_note
 
@@ -101,10 +106,22 @@ class TaskStore(StoreReader):
     async def submit(self, submission: Submission) -> Submitted:
         """Store a submission; it is durable when this returns.
 
-        Raises `QueueFullError`, or `InvalidSubmissionError` if its id or group would use the key of something else.
+        Raises `NotReplicatedError` with the task's id, `QueueFullError`, or
+        `InvalidSubmissionError` if its id or group would use the key of something else.
         """
-        arguments = submission_arguments(submission, self.settings.queues, self.unique())
-        return submitted(submission, await self._coalescer.call(script("submit"), *arguments))
+        arguments = submit_arguments(submission, self.settings.queues, self.unique())
+        return await submitted_for_good(submission, self._coalescer.call(script("submit"), *arguments))
+
+    def submit_soon(self, task_id: str, payload: str, kind: str, heard: Callable[[Any], None]) -> None:
+        """Begin to store a submission of this kind (see `SubmissionKind`).
+
+        `heard` gets what `submitted` reads, or an error, once it is durable; it must not raise.
+        """
+        self._coalescer.begin(script("submit"), (task_id, payload, self.unique(), kind), heard)
+
+    def submit_each(self, items: Iterable[tuple[str, str, str]]) -> asyncio.Future[list[Any]]:
+        """Store submissions, each an id, a payload and a kind; the future gets what `heard` of `submit_soon` gets."""
+        return self._coalescer.call_each(script("submit"), [(i, text, self.unique(), kind) for i, text, kind in items])
 
     async def cancel(self, task_id: str, message: str = "", *, running: Literal["", "at_once", "spare"] = "") -> Status:
         """Cancel a task. A waiting one is CANCELLED at once. For a running one this returns PROCESSING; it stops soon.
@@ -120,6 +137,21 @@ class TaskStore(StoreReader):
         if before in (Status.COMPLETED.stored, Status.FAILED.stored):
             raise IllegalTransitionError(task_id, before, "cancel")
         return Status(after)
+
+    async def run_now(self, task_id: str) -> Status:
+        """Run a task now that waits for its time or for its next attempt; returns its status.
+
+        One that is PENDING or PROCESSING stays as it is. Raises `TaskNotFoundError`, and `IllegalTransitionError` for
+        one that has ended or waits for something else.
+        """
+        before, after = ("", "") if keys.record_of_nobody(task_id) else await self._one("run_now", task_id)
+        if not before:
+            raise TaskNotFoundError(task_id)
+        if before == "replaced":
+            raise IllegalTransitionError(task_id, Status.SCHEDULED.stored, "run", why="another task has replaced it")
+        if Status(before) in (Status.SCHEDULED, Status.RETRYING, Status.PENDING, Status.PROCESSING):
+            return Status(after)
+        raise IllegalTransitionError(task_id, before, "run")
 
     async def retry(
         self,
@@ -287,7 +319,16 @@ class TaskStore(StoreReader):
         if keys.record_of_nobody(task_id):
             return Refusal(task_id, "unknown")
         fence = self.unique()
-        reply = await self._coalescer.call(script("claim"), task_id, worker, fence, "" if edition is None else edition)
+        edition_text = "" if edition is None else edition
+        try:
+            reply = await self._coalescer.call(script("claim"), task_id, worker, fence, edition_text)
+        except ReplicasMissingError as exc:
+            reply = exc.answer
+            if reply[0] == "go":
+                # After a failover nobody would know of the claim, so it does not start. It is not an attempt.
+                with suppress(StoreUnavailableError):
+                    await self._one("release", task_id, fence)
+                raise
         if reply[0] != "go":
             return Refusal(task_id, reply[1].lower())
         return claim_from_reply(task_id, fence, reply[1:])
@@ -328,13 +369,22 @@ class TaskStore(StoreReader):
             line.timestamp_ms,
         )
 
-    def send_result(self, claim: Claim, result_json: str, result_file_path: str = "") -> asyncio.Future[str]:
+    def send_result(
+        self, claim: Claim, result_json: str, result_file_path: str = "", celery_state: bytes = b""
+    ) -> asyncio.Future[str]:
         """Send the end of the attempt, without waiting; the future gets `complete.lua`'s answer. See `complete`."""
-        return self._coalescer.call(script("complete"), claim.task_id, claim.fence, result_json, result_file_path)
+        return self._coalescer.call(
+            script("complete"), claim.task_id, claim.fence, result_json, result_file_path, celery_state
+        )
 
-    async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
-        """End the attempt with a result, and with the path of its file if it is a file; raises `StaleClaimError`."""
-        _check_claim(claim, await self.send_result(claim, result_json, result_file_path))
+    async def complete(
+        self, claim: Claim, result_json: str, result_file_path: str = "", celery_state: bytes = b""
+    ) -> None:
+        """End the attempt with a result, and with the path of its file if it is a file; raises `StaleClaimError`.
+
+        `celery_state` is what Celery's result backend keeps of the end, as `complete.lua` takes it.
+        """
+        _check_claim(claim, await self.send_result(claim, result_json, result_file_path, celery_state))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int, *, untold: bool = False) -> Status:
         """End the attempt as failed; returns RETRYING, FAILED or CANCELLED.
@@ -465,6 +515,22 @@ class TaskStore(StoreReader):
         await self._patiently(lambda: self.redis.delete(keys.worker(worker)))
         await self._patiently(lambda: self.redis.zrem(keys.WORKERS, worker))
 
+    async def drain(self, worker: str, *, drained: bool = True) -> None:
+        """Have a worker take no more tasks, or tasks again (`drained` is false). What it has taken runs to its end.
+
+        Raises `WorkerNotFoundError`, and `WorkerNotDrainableError` for a kind of worker that does not obey.
+        """
+        match await self._one("drain", worker, "1" if drained else ""):
+            case "unknown":
+                raise WorkerNotFoundError(worker)
+            case "cannot":
+                raise WorkerNotDrainableError(worker)
+
+    async def is_drained(self, worker: str) -> bool:
+        """Return whether a worker is to take no more tasks."""
+        drain, started_ms = (await self.read(("HMGET", keys.worker(worker), "drain", "started_ms")))[0]
+        return drain is not None and drain == started_ms
+
     async def nudge(self, worker: str) -> None:
         """Wake a worker from its wait for tasks, because there is a group that it does not wait for yet."""
         key = keys.nudge(worker)
@@ -497,7 +563,7 @@ class TaskStore(StoreReader):
 
     async def why(self, task_id: str) -> list[Any]:
         """Return what a task waits for, as `lua/reads/why.lua` says; `store/waits.py` reads it."""
-        (found,) = await self.read(("EVAL", script("why").source, 0, *self._limits, task_id))
+        found = await self.run_one("why", task_id)
         return list(found)
 
     # --- background roles

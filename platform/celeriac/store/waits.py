@@ -91,6 +91,8 @@ class Waits:
     #: The workers that serve its group and take tasks of its delivery, and how many of them know its type.
     serving: int = 0
     knowing: int = 0
+    #: How many workers of its group an operator has drained.
+    drained: int = 0
     #: What it waits for, if it is WAITING: the ends of other tasks, signals, and times.
     parents: tuple[OpenDependency, ...] = ()
     signals: tuple[OpenSignal, ...] = ()
@@ -160,8 +162,9 @@ async def unknown_types(store: TaskStore, group: str, workers: Sequence[WorkerIn
 
 
 async def _with_workers(store: TaskStore, waits: Waits) -> Waits:
-    serve, know = (await read_takers(store)).count(waits.group, waits.type, waits.delivery)
-    return replace(waits, serving=serve, knowing=know)
+    takers = await read_takers(store)
+    serve, know = takers.count(waits.group, waits.type, waits.delivery)
+    return replace(waits, serving=serve, knowing=know, drained=takers.drained(waits.group, waits.delivery))
 
 
 async def _with_conditions(store: TaskStore, task_id: str, waits: Waits) -> Waits:

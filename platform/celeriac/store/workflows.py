@@ -36,6 +36,7 @@ from celeriac.model import (
     utc_from_ms,
 )
 from celeriac.store import keys
+from celeriac.store.server.durability import ReplicasMissingError
 from celeriac.store.server.scripts import batch_arguments
 from celeriac.store.submit_call import key_full, submission_arguments, workflow_full
 from celeriac.store.task_store import TaskStore
@@ -73,10 +74,15 @@ class WorkflowStore:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
 
+    async def is_past(self, position: tuple[int, int]) -> bool:
+        """Return whether an id of a stream may have been given already (see `TaskStore.is_past`)."""
+        return await self._store.is_past(position)
+
     async def plan(self, workflow_id: str, nodes: Sequence[PlannedNode], new: NewWorkflow | None) -> str:
         """Accept nodes, each after its parents: all of them or nothing. They are durable when this returns.
 
         With `new`, the workflow begins. Returns its id: another one if its idempotency key is known. Raises
+        `NotReplicatedError` with that id,
         `InvalidSubmissionError`, `UnknownParentError`, `QueueFullError`, `KeyFullError`, `GroupLimitError`, and
         without `new` `WorkflowNotFoundError`, `IllegalWorkflowMoveError` and `NodeExistsError`.
         """
@@ -99,7 +105,12 @@ class WorkflowStore:
             arguments.append(json_text.write([[one.node, one.when.value] for one in node.after]))
             arguments.append(json_text.write(list(node.outside)))
             arguments += submission_arguments(node.submission, queues, nonce)
-        reply = await store.run_one("plan", *arguments)
+        try:
+            reply = await store.run_one("plan", *arguments)
+        except ReplicasMissingError as exc:
+            if exc.answer[0] in ("created", "known"):
+                raise exc.of(workflow_id=str(exc.answer[1])) from exc
+            reply = exc.answer
         if reply[0] not in ("created", "known"):
             raise _refusal(workflow_id, nodes, reply)
         if reply[0] == "created" and reply[2]:

@@ -15,6 +15,7 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.request import MAX_RETRIES
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType, TypeHooks
+from celeriac.tasks.titles import announced_title
 from celeriac.tasks.type_once import announced_once
 from celeriac.tasks.types.celery_call import CELERY_ARGUMENTS, CELERY_CALL_HOOKS
 
@@ -98,6 +99,7 @@ def announced_type(name: str, about: Mapping[str, Any]) -> TaskType:
         key=announced_path(about.get("key")),
         description=str(about.get("description") or ""),
         once=announced_once(about.get("once")),
+        title_template=announced_title(about.get("title")),
         announced_schema=schema if isinstance(schema := about.get("schema"), dict) else {"type": "object"},
     )
 
@@ -132,6 +134,11 @@ class TypeCatalog:
         self._known = KnownTypes(local, {})
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def known(self) -> KnownTypes:
+        """All types as they were when they were read last, if ever."""
+        return self._known
 
     def local_with(self, name: str) -> KnownTypes | None:
         """Return the types to look `name` up in if this process has it itself, without waiting for anything."""

@@ -12,7 +12,7 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from celeriac.errors import InvalidSubmissionError, SettingsError, Violation
 from celeriac.limits.rules import check_key
-from celeriac.tasks.secret_fields import secret_paths
+from celeriac.secret_fields import secret_paths
 from celeriac.violations import suggested
 
 #: What `@task(key=...)` takes: a dotted path of the payload (`"customer"`, `"order.customer"`), or a function of the
@@ -130,7 +130,7 @@ def as_key(found: Any) -> str | None:
 def key_source(name: str, given: KeyOf | None, payload: TypeAdapter[Any], *, option: str = "key") -> KeySource | None:
     """Return what reads the keys of task type `name`; raises `SettingsError` for what cannot be a source of keys."""
     if isinstance(given, str):
-        return _path_in(name, given, payload, option)
+        return payload_path(name, given, payload, option)
     source = plain_source(given)
     if source is None and given is not None:
         raise SettingsError(
@@ -149,7 +149,8 @@ def plain_source(given: Any) -> KeySource | None:
     return None
 
 
-def _path_in(name: str, path: str, payload: TypeAdapter[Any], option: str) -> PayloadPath:
+def payload_path(name: str, path: str, payload: TypeAdapter[Any], option: str) -> PayloadPath:
+    """Return what reads a path of the payloads of task type `name`; raises `SettingsError` for a wrong one."""
     steps = path.split(".")
     if not all(steps):
         raise SettingsError(f"task type {name!r}: {option}={path!r} is not a path of the payload, such as 'customer'")
@@ -159,7 +160,10 @@ def _path_in(name: str, path: str, payload: TypeAdapter[Any], option: str) -> Pa
         # A type without a JSON schema: whether it has the field shows when a task is submitted.
         return PayloadPath((path,))
     if path in secret_paths(schema):
-        raise SettingsError(f"task type {name!r}: {option}={path!r} is a secret, and everybody sees the keys of tasks")
+        what = "titles" if option == "title" else "keys"
+        raise SettingsError(
+            f"task type {name!r}: {option}={path!r} is a secret, and everybody sees the {what} of tasks"
+        )
     part: Any = schema
     for place, step in enumerate(steps):
         known = _properties(part, schema.get("$defs", {}), _DEPTH)

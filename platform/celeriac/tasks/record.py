@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
+from celeriac import secret_fields
 from celeriac.model import (
     Failure,
+    KeptTask,
     LogLine,
+    Outcome,
     Progress,
+    Status,
     Task,
     WorkerInfo,
     ms_from_utc,
@@ -18,7 +22,7 @@ from celeriac.model import (
     utc_from_ms,
 )
 from celeriac.task_fields import AWAITED, DEFAULTS, FIELDS
-from celeriac.tasks import secret_fields
+from celeriac.violations import shown
 
 _SHOWN: Final = [field for field in FIELDS if field.shown]
 _NAMES: Final = [field.shown for field in _SHOWN]
@@ -27,6 +31,13 @@ _VALUES: Final = attrgetter(*(field.name for field in _SHOWN))
 _WRITTEN: Final = [(field.shown, field.kind.to_json) for field in _SHOWN if field.kind.differs]
 #: The fields that are left out where a record stands for what happens now.
 LARGE: Final = tuple(field.shown for field in FIELDS if field.large)
+#: What a record in a list has besides: which fields were left out for their size, and what is wrong with the record.
+OMITTED: Final = "omitted"
+DAMAGED: Final = "damaged"
+#: The fields that a caller may choose for a list.
+CHOOSABLE: Final = (*dict.fromkeys((*_NAMES, "waiting_for", "title")), OMITTED)
+#: The columns of the history that are read only for the field of the same name: they may be long.
+_LONG_COLUMNS: Final = frozenset({"payload", "result", "metadata"})
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -43,11 +54,59 @@ def task_record(task: Task) -> dict[str, Any]:
     record["progress"] = progress_record(task.progress, created_at=task.created_at)
     record["error"] = error_record(task.error)
     record["waiting_for"] = None if task.waiting_for is None else AWAITED.to_json(task.waiting_for)
+    record["title"] = task.title
     if task.secret_fields:
         record["payload"] = secret_fields.masked(task.payload, task.secret_fields)
     if task.damage is not None:
         record["damaged"] = task.damage
     return record
+
+
+def listed_record(kept: KeptTask, task: Task, fields: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a task of a list as its record; `task` is the same one, with what it waits for.
+
+    With `fields` only these, besides the id, and what is wrong with the record. Where the payload or the result is
+    among them, so is `omitted`.
+    """
+    record = {**task_record(task), OMITTED: list(kept.omitted)}
+    if not fields:
+        return record
+    wanted = {"task_id", DAMAGED, *fields}
+    if kept.omitted and not wanted.isdisjoint(kept.omitted):
+        wanted.add(OMITTED)
+    return {name: value for name, value in record.items() if name in wanted}
+
+
+def unread_columns(fields: Sequence[str]) -> frozenset[str]:
+    """Return the long columns of the history that a list of these fields need not read; without fields, none."""
+    return _LONG_COLUMNS.difference(fields) if fields and OMITTED not in fields else frozenset()
+
+
+def check_fields(fields: Sequence[str]) -> tuple[str, ...]:
+    """Return the fields of a list, each once; raises `ValueError` for one that records do not have."""
+    if unknown := [name for name in fields if name not in CHOOSABLE]:
+        raise ValueError(f"records have no field {shown(unknown[0])!r}; they have: {', '.join(CHOOSABLE)}")
+    return tuple(dict.fromkeys(fields))
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Any]:
+    """Return what a task has come to, in the words of its record."""
+    return {
+        "task_id": outcome.task_id,
+        "status": outcome.status.wire,
+        "result": outcome.result,
+        "error": error_record(outcome.error),
+    }
+
+
+def outcome_from_record(record: Mapping[str, Any]) -> Outcome:
+    """Read what `outcome_record` wrote, or the same part of a whole record; raises `ValueError` for anything else."""
+    try:
+        return Outcome(
+            str(record["task_id"]), Status(record["status"]), record["result"], error_from_record(record["error"])
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ValueError(f"the answer does not say what the task has come to: {exc!r}") from exc
 
 
 def task_from_record(record: Mapping[str, Any]) -> Task:
@@ -65,7 +124,7 @@ def task_from_record(record: Mapping[str, Any]) -> Task:
         values["error"] = error_from_record(record["error"])
         waits = record.get("waiting_for")
         values["waiting_for"] = None if waits is None else AWAITED.from_json(waits)
-        return Task(**values, damage=record.get("damaged"))
+        return Task(**values, title=record.get("title"), damage=record.get("damaged"))
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"this is not the record of a task: {exc!r}") from exc
 
@@ -134,6 +193,10 @@ def worker_record(worker: WorkerInfo) -> dict[str, Any]:
         "address": worker.address,
         "models": list(worker.models),
         "running_tasks": list(worker.tasks),
+        "drainable": worker.drains,
+        "drained": worker.drained,
+        "ended_per_minute": worker.ended_per_minute,
+        "memory_bytes": worker.memory_bytes,
     }
 
 

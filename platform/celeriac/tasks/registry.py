@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, overload
 
@@ -24,6 +25,7 @@ from celeriac.tasks.key_source import KeyOf, key_source
 from celeriac.tasks.parameters import module_of, parameters_of, result_of
 from celeriac.tasks.retry import RetryPolicy
 from celeriac.tasks.task_type import TaskType, TypeHooks
+from celeriac.tasks.titles import title_template
 from celeriac.tasks.type_once import OnceOptions, type_once
 
 P = ParamSpec("P")
@@ -32,6 +34,8 @@ X = TypeVar("X")
 
 _NOTHING_SPECIAL: Final = TypeHooks()
 
+#: The function of a task type.
+Handler = Callable[..., Any]
 TYPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
 
 
@@ -40,6 +44,7 @@ class Registry:
 
     def __init__(self, types: Iterable[TaskType] = ()) -> None:
         self._types: dict[str, TaskType] = {}
+        self._surround: Callable[[Handler], Handler] | None = None
         for task_type in types:
             self.add(task_type)
 
@@ -50,8 +55,19 @@ class Registry:
             raise SettingsError(
                 f"two task types are named {task_type.name!r}: {_origin(known)} and {_origin(task_type)}"
             )
-        self._types[task_type.name] = task_type
+        self._types[task_type.name] = self.surrounded(task_type)
         return task_type
+
+    def surround(self, surround: Callable[[Handler], Handler]) -> None:
+        """Have workers call what `surround` makes of each handler; code that calls a type calls the handler itself."""
+        self._surround = surround
+        self._types = {name: self.surrounded(task_type) for name, task_type in self._types.items()}
+
+    def surrounded(self, task_type: TaskType) -> TaskType:
+        """Return a type as workers run it."""
+        if self._surround is None or task_type.handler is None:
+            return task_type
+        return replace(task_type, handler=self._surround(task_type.handler))
 
     def get(self, name: str) -> TaskType | None:
         """Return the type of this name, or None."""
@@ -79,9 +95,6 @@ def _origin(task_type: TaskType) -> str:
 
 #: The types of this process: what `@task` registers and `load` imports.
 registry: Final = Registry()
-
-
-Handler = Callable[..., Any]
 
 
 class Decorator(Protocol):
@@ -132,6 +145,7 @@ def task(
     schedule: Schedules = None,
     key: KeyOf | None = None,
     once: OnceOptions | None = None,
+    title: str | None = None,
 ) -> Decorator: ...
 
 
@@ -150,6 +164,7 @@ def task(
     schedule: Schedules = None,
     key: KeyOf | None = None,
     once: OnceOptions | None = None,
+    title: str | None = None,
 ) -> TaskType | Decorator:
     """Make a function a task type: `@task`, `@task()`, `@task("name")` or `@task(name="name", ...)`.
 
@@ -161,8 +176,9 @@ def task(
     `key` says for which customer, tenant or resource a task is that was submitted without a key: a dotted path of the
     payload (`"customer"`), or a function of the validated payload; without anything there, the task has no key.
     `once` makes the tasks unique, by a field of the payload or a function of it (docs/once.md).
-    Raises `SettingsError` for a name, a parameter, a key or a schedule that cannot be used, and for a second type of
-    the same name.
+    `title` is what lists call a task, a text with fields of the payload: `"order {order}"`.
+    Raises `SettingsError` for a name, a parameter, a key, a title or a schedule that cannot be used, and for a second
+    type of the same name.
     """
     if callable(name):
         return task()(name)
@@ -195,6 +211,7 @@ def task(
             result=result_of(handler),
             key=key_source(name, key, payload),
             once=type_once(name, once, payload),
+            title_template=title_template(name, title, payload),
         )
         return registry.add(scheduled(task_type, schedule))
 

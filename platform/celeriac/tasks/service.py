@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -20,6 +20,7 @@ from celeriac.errors import (
     HistoryMissingError,
     IllegalTransitionError,
     InvalidSubmissionError,
+    NotReplicatedError,
     StoreUnavailableError,
     TaskNotFoundError,
     UnknownParentError,
@@ -41,15 +42,17 @@ from celeriac.model import (
     Task,
     When,
 )
+from celeriac.secret_fields import restored
 from celeriac.signals.records import TaskStep
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.confining import confined, confined_payload
+from celeriac.tasks.plain_submissions import PlainSubmission, PlainSubmissions
 from celeriac.tasks.reasons import Why
 from celeriac.tasks.request import MAX_DEPENDENCIES, SubmitRequest, read_batch_item, read_request
-from celeriac.tasks.secret_fields import restored
 from celeriac.tasks.signals import Signals
-from celeriac.tasks.submission import NewPayload, build_submission, checked_payload, known_type
+from celeriac.tasks.submission import NewPayload, build_submission, checked_payload, known_type, named
 from celeriac.tasks.timeline import START, TaskHistory, Timeline
+from celeriac.tasks.titles import Titles
 from celeriac.tasks.types import waiting  # noqa: F401 - its types, which every process has
 from celeriac.tasks.types.bulk import BULK, BulkPayload
 from celeriac.tasks.warnings import Warnings
@@ -58,6 +61,7 @@ from celeriac.tasks.why import why_of
 if TYPE_CHECKING:
     from celeriac.settings import Settings
     from celeriac.store.task_store import TaskStore
+    from celeriac.store.watching.ends import EndWait
     from celeriac.tasks.task_type import TaskType
 
 log = logging.getLogger(__name__)
@@ -115,16 +119,23 @@ class Tasks:
         self.history = history
         self.timeline = Timeline(store, history)
         self.signals = Signals(store, self.timeline)
+        self.titles = Titles(types)
         self._intakes = dict(intakes or {})
         self._settings = settings
         self.warnings = Warnings(store) if warns else None
+        self._plain = PlainSubmissions(store, settings, self.warnings)
 
     # --- submitting
 
     async def submit(
-        self, request: SubmitRequest, *, caller: Principal = LOCAL, idempotency_key: str | None = None
+        self,
+        request: SubmitRequest,
+        *,
+        caller: Principal = LOCAL,
+        idempotency_key: str | None = None,
+        wait: EndWait | None = None,
     ) -> Submitted:
-        """Store a task to run; it is durable when this returns.
+        """Store a task to run; it is durable when this returns. `wait`: the caller begins to wait for its end.
 
         A repeated `idempotency_key` (per user) answers with the first task. Raises `InvalidSubmissionError`,
         `PayloadTooLargeError`, `QueueFullError`, and what the intake of the task's type raises.
@@ -140,7 +151,35 @@ class Tasks:
             maker=caller.group_maker,
             parents_of=caller.confined_to,
         )
+        if wait is not None:
+            # Before it is stored, so that no end is missed.
+            wait.expect(submission.task_id)
+            submission = replace(submission, reply_to=wait.channel)
         return await self._stored(_Checked(known_type(request.type, types), submission, request.payload), caller)
+
+    async def submit_as(self, task_id: str, document: object) -> Submitted:
+        """Store a task of the local caller under an id that was chosen before, once; raises as `submit` does.
+
+        The store remembers the id for an hour after the task's end at least.
+        """
+        request = read_request(document)
+        types = self.types.local_with(request.type) or await self.types.containing(request.type)
+        submission = named(task_id, build_submission(request, self._settings, types), self._settings)
+        return await self._stored(_Checked(known_type(request.type, types), submission, request.payload), LOCAL)
+
+    def submit_soon(
+        self, document: object, heard: Callable[[Submitted | Exception], None], *, idempotency_key: str | None = None
+    ) -> bool:
+        """Begin to submit a JSON document of the local caller, if it is a plain one (see `PlainSubmissions`).
+
+        Returns whether it is one; `submit` takes every other. `heard` gets the outcome once the task is durable, and
+        must not raise.
+        """
+        plain = self._plain.build(document, self.types.local, idempotency_key)
+        if plain is None:
+            return False
+        self._plain.begin(plain, heard)
+        return True
 
     async def spawn(self, parent: Claim, child: NewChild) -> Submitted:
         """Submit a task as a part of the work of a running one, in whose workflow it is; once for each id.
@@ -170,25 +209,22 @@ class Tasks:
         """Submit each document (see `BatchItem`); returns the outcome of each, in order.
 
         A refused task does not disturb the others. A task without a key of its own gets `idempotency_key` and its
-        place (`K:0`, `K:1`, …). Raises `StoreUnavailableError` only if the store took none.
+        place (`K:0`, `K:1`, …). Raises `StoreUnavailableError` only if the store took none; what too few replicas
+        have is an outcome, `NotReplicatedError` with the task's id.
         """
-        prepared: list[Awaitable[Submitted] | CeleriacError] = []
+        prepared: list[PlainSubmission | Awaitable[Submitted] | CeleriacError] = []
         refused = 0
         for place, document in enumerate(documents):
             if place % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
             key = None if idempotency_key is None else f"{idempotency_key}:{place}"
-            one = await self._prepared(document, caller, key)
+            plain = self._plain.build(document, self.types.local, key) if caller is LOCAL else None
+            one = await self._prepared(document, caller, key) if plain is None else plain
             if isinstance(one, InvalidSubmissionError):
                 refused += 1
                 one = one.brief() if refused > _TOLD_AT_LENGTH else one
             prepared.append(one)
-        # All calls begin in one tick, so they share a round trip.
-        replies = iter(
-            await asyncio.gather(
-                *(one for one in prepared if not isinstance(one, CeleriacError)), return_exceptions=True
-            )
-        )
+        replies = iter(await self._replies([one for one in prepared if not isinstance(one, CeleriacError)]))
         outcomes: list[Submitted | CeleriacError] = []
         for one in prepared:
             outcome = one if isinstance(one, CeleriacError) else next(replies)
@@ -196,9 +232,19 @@ class Tasks:
                 raise outcome
             outcomes.append(outcome)
         away = next((outcome for outcome in outcomes if isinstance(outcome, StoreUnavailableError)), None)
-        if away is not None and not any(isinstance(outcome, Submitted) for outcome in outcomes):
+        if away is not None and not any(isinstance(outcome, Submitted | NotReplicatedError) for outcome in outcomes):
             raise away
         return outcomes
+
+    async def _replies(
+        self, calls: Sequence[PlainSubmission | Awaitable[Submitted]]
+    ) -> Sequence[Submitted | BaseException]:
+        """Return the replies to calls that all begin in one tick, so they share a round trip, and in this order."""
+        plain = [one for one in calls if isinstance(one, PlainSubmission)]
+        if len(plain) == len(calls):
+            return await self._plain.each(plain)
+        coroutines = (self._plain.one(one) if isinstance(one, PlainSubmission) else one for one in calls)
+        return await asyncio.gather(*coroutines, return_exceptions=True)
 
     async def submit_with_then(
         self,
@@ -360,7 +406,7 @@ class Tasks:
 
         Raises `TaskNotFoundError`, and `HistoryUnavailableError` while only the history could know.
         """
-        return await self.timeline.find(task_id)
+        return await self.titles.add(await self.timeline.find(task_id))
 
     async def ids(self, prefix: str, *, caller: Principal = LOCAL, limit: int = 10) -> list[str]:
         """Return the first ids of the caller's tasks that begin with `prefix`, in order, wherever the tasks are.
@@ -438,6 +484,21 @@ class Tasks:
             if status is not Status.CANCELLED:
                 raise IllegalTransitionError(task_id, status, "cancel") from None
             return status
+
+    async def run_now(self, task_id: str) -> Status:
+        """Run a task now that waits for its time or for its next attempt; returns its status, mostly PENDING.
+
+        One that waits for a worker or runs stays as it is. Raises `TaskNotFoundError`, and `IllegalTransitionError`
+        for one that has ended or waits for something else.
+        """
+        try:
+            return await self.store.run_now(task_id)
+        except TaskNotFoundError:
+            status = (await self.kept(task_id)).task.status
+            if not status.final:
+                # The store lost it: nothing is there that could run.
+                raise
+            raise IllegalTransitionError(task_id, status, "run") from None
 
     async def retry(
         self,

@@ -10,10 +10,11 @@ is an event like any other.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from celeriac.errors import StoreUnavailableError, TaskNotFoundError
+from celeriac.errors import StoreUnavailableError, TaskNotFoundError, WorkflowNotFoundError
 from celeriac.model import Event, Status, Task, ms_from_utc, rfc3339, severity, stream_position, utc_from_ms
 from celeriac.store.patience import until_back
 from celeriac.store.task_store import TaskStore
@@ -39,7 +40,54 @@ class StreamEvent(NamedTuple):
 StreamEvents: TypeAlias = AsyncGenerator[StreamEvent | None]
 
 
-class TaskStream:
+class LiveStream(ABC):
+    """One watcher's view of something, that goes on when a failover has lost what the watcher saw last.
+
+    Then it begins anew with the present state, as for a watcher that comes back and whose place is gone.
+    """
+
+    def __init__(self, hub: LiveHub, *, position: str, snapshot: bool) -> None:
+        self._hub = hub
+        #: Up to where it was read.
+        self._position = position
+        #: Whether the present state comes first.
+        self._snapshot = snapshot
+        self._connections = hub.connections
+
+    async def events(self) -> StreamEvents:
+        """Yield what happened; ends after `done`, when the record is gone, or when the hub stops."""
+        again = True
+        while again:
+            again = False
+            seen = self._position
+            async with contextlib.aclosing(self._events()) as events:
+                async for event in events:
+                    if again := await self._has_lost(seen):
+                        self._snapshot = True
+                        break
+                    yield event
+                    seen = self._position
+
+    @abstractmethod
+    def _events(self) -> StreamEvents: ...
+
+    @abstractmethod
+    async def _lacks(self, seen: str) -> bool: ...
+
+    async def _has_lost(self, seen: str) -> bool:
+        """Return whether the store may be another one than before, and does not have the event of this id."""
+        connections = self._hub.connections
+        if self._connections == connections or seen == START:
+            return False
+        try:
+            lost = await self._lacks(seen)
+        except (StoreUnavailableError, TaskNotFoundError, WorkflowNotFoundError):
+            return False
+        self._connections = connections
+        return lost
+
+
+class TaskStream(LiveStream):
     """One client's view of one task, from a position on.
 
     `position` is the id of the last event that the client has seen; `-` is the beginning. `snapshot` says that later
@@ -57,11 +105,9 @@ class TaskStream:
         with_status: bool = False,
         keepalive_s: float = 15.0,
     ) -> None:
+        super().__init__(hub, position=position, snapshot=snapshot)
         self._store = store
-        self._hub = hub
         self._task_id = task_id
-        self._position = position
-        self._snapshot = snapshot
         self._with_status = with_status
         self._keepalive_s = keepalive_s
 
@@ -80,8 +126,12 @@ class TaskStream:
             return cls(store=store, task_id=task_id, **options)
         first, last = await store.event_bounds(task_id)
         last_seen = stream_position(last) if last is not None else None
-        if last_seen is None or seen > last_seen or (seen == last_seen and task.status.final):
+        if last_seen is None or (seen == last_seen and task.status.final):
             return None
+        if seen > last_seen:
+            # It was there and a failover has lost it, unless it is of a time that is still to come.
+            lost = await store.is_past(seen)
+            return cls(store=store, task_id=task_id, snapshot=True, **options) if lost else None
         first_seen = stream_position(first) if first is not None else None
         if first_seen is not None and seen < first_seen and await cls._trimmed(store, task, first_seen):
             return cls(store=store, task_id=task_id, snapshot=True, **options)
@@ -95,7 +145,11 @@ class TaskStream:
         held = await store.events(task.task_id, count=1)
         return not held or held[0].kind != "status"
 
-    async def events(self) -> StreamEvents:
+    async def _lacks(self, seen: str) -> bool:
+        await self._store.get(self._task_id)
+        return await self._hub.lacks(self._task_id, seen)
+
+    async def _events(self) -> StreamEvents:
         """Yield what happened; ends after `done`, when the task's record is gone, or when the hub stops."""
         if self._snapshot:
             last, data, final = await self._present()

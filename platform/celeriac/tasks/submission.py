@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +34,7 @@ from celeriac.tasks.key_source import NOT_VALIDATED, read_key
 from celeriac.tasks.references import check_references, may_have_references
 from celeriac.tasks.request import MAX_METADATA_BYTES, SubmitRequest, check_idempotency_key
 from celeriac.tasks.retry import RetryPolicy
-from celeriac.tasks.task_type import TaskType
+from celeriac.tasks.task_type import TaskType, TypeHooks
 from celeriac.tasks.types.remote import REMOTE_TASK
 from celeriac.violations import suggested
 
@@ -41,8 +42,14 @@ log = logging.getLogger(__name__)
 
 #: The two bits of a UUID that say what kind it is, over a random digit.
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-#: An instance's record stays at least this long (ms): as long as it is there, its id cannot run again.
-_LEAST_INSTANCE_RETENTION_MS: Final = 3_600_000
+#: Random digits for ids that nobody has yet, and for how many ids they are made at once.
+_RANDOM: Final[deque[str]] = deque()
+_RANDOM_AT_ONCE: Final = 64
+# A child process must not make the ids that its parent makes.
+os.register_at_fork(after_in_child=_RANDOM.clear)
+#: The record of a task whose id was chosen before stays at least this long (ms): as long as it is there, its id cannot
+#: run again.
+_LEAST_RETENTION_MS: Final = 3_600_000
 #: Stands in the Celery message of a template where an instance has its task's id.
 INSTANCE_ID: Final = "celeriac-instance-id"
 #: Deliveries that the settings decide at each firing; any other one is the task type's own.
@@ -151,6 +158,41 @@ def build_submission(
         awaits=awaits,
         once=once,
         debounce=debounce,
+    )
+
+
+def named(task_id: str, submission: Submission, settings: Settings) -> Submission:
+    """Return a submission under an id that was chosen before it; raises `InvalidSubmissionError` if that means nothing.
+
+    With a key of its own the store may answer with another task.
+    """
+    if submission.once is not None or submission.debounce is not None:
+        field = "once" if submission.once is not None else "debounce"
+        message = f"is not for a task whose id is known before: {submission.type} may lead to another task"
+        raise InvalidSubmissionError([Violation(field, message)])
+    retention_ms = round(settings.retention * 1000) if submission.retention_ms is None else submission.retention_ms
+    return replace(submission, task_id=task_id, retention_ms=max(retention_ms, _LEAST_RETENTION_MS))
+
+
+def plain_submission(task_type: TaskType, settings: Settings) -> Submission | None:
+    """Return what submissions have in common whose callers wrote this type and a payload, and nothing else.
+
+    Only the id and the payload are each one's own. Returns None if something of the type depends on the payload.
+    """
+    hooks = task_type.hooks
+    depends = task_type.policy is not None or task_type.key is not None or task_type.once is not None
+    if depends or hooks.intake or hooks.gives_way or type(hooks).awaits is not TypeHooks.awaits:
+        return None
+    of_type = _of_type(task_type, task_type.group, settings)
+    return Submission(
+        task_id="",
+        type=task_type.name,
+        group=task_type.group,
+        max_retries=task_type.retry.max_retries,
+        timeout_ms=_timeout_ms(task_type.timeout_s),
+        retention_ms=of_type.retention_ms,
+        delivery=of_type.delivery,
+        secret_fields=of_type.secret_fields,
     )
 
 
@@ -374,7 +416,6 @@ def accepting(name: str, is_accepted: bool) -> Iterator[None]:
 
 
 def remote_submission(
-    payload: str,
     settings: Settings,
     *,
     group: str,
@@ -385,14 +426,11 @@ def remote_submission(
     key: str | None = None,
     cost: int | None = None,
 ) -> Submission:
-    """Return the submission of a call for remote workers; `payload` is checked JSON. Raises `PayloadTooLargeError`."""
-    if len(payload) > settings.max_body_bytes:
-        raise PayloadTooLargeError("the payload", len(payload), settings.max_body_bytes)
+    """Return what calls for remote workers have in common; only the id and the payload are each one's own."""
     of_type = _of_type(REMOTE_TASK, group, settings)
     return Submission(
-        task_id=new_task_id(),
+        task_id="",
         type=REMOTE_TASK.name,
-        payload=payload,
         group=group,
         priority=priority,
         max_retries=max_retries,
@@ -484,7 +522,7 @@ def instance_of(template: Mapping[str, Any], instance: Instance, settings: Setti
         metadata={**template["metadata"], "schedule": instance.facts},
         tags=template["tags"],
         definition_id=instance.definition_id,
-        retention_ms=max(retention_ms, _LEAST_INSTANCE_RETENTION_MS),
+        retention_ms=max(retention_ms, _LEAST_RETENTION_MS),
         delivery=delivery_of(template["group"], settings) if by_settings else Delivery(template["delivery"]),
         secret_fields=template.get("secret_fields", ()),
         celery_message=None if message is None else message.replace(INSTANCE_ID, instance.task_id),
@@ -521,8 +559,14 @@ def checked_payload(
 
 
 def new_task_id() -> str:
-    """Return a random UUID (version 4, RFC 9562) in its usual spelling, at a third of what the module `uuid` takes."""
-    digits = os.urandom(16).hex()
+    """Return a random UUID (version 4, RFC 9562) in its usual spelling, at a fraction of what `uuid` takes."""
+    try:
+        digits = _RANDOM.pop()
+    except IndexError:
+        # One call of the system for many ids.
+        taken = os.urandom(16 * _RANDOM_AT_ONCE).hex()
+        _RANDOM.extend(taken[place : place + 32] for place in range(32, len(taken), 32))
+        digits = taken[:32]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 

@@ -19,14 +19,15 @@ from celeriac.calling.handle import ReadResult, result_of
 from celeriac.calling.options import NewTask, TaskOptions, submission_document, to_json
 from celeriac.calling.submittable import P, R, Submittable
 from celeriac.errors import InvalidResultError, InvalidSubmissionError
-from celeriac.model import Delivery, Task
+from celeriac.model import Delivery, Outcome, Task
+from celeriac.secret_fields import secret_paths
 from celeriac.tasks.declared_schedule import Schedule
 from celeriac.tasks.key_source import KeySource, read_key
 from celeriac.tasks.parameters import Parameters
 from celeriac.tasks.references import may_have_references
 from celeriac.tasks.request import check_idempotency_key, read_batch_item
 from celeriac.tasks.retry import RetryPolicy
-from celeriac.tasks.secret_fields import secret_paths
+from celeriac.tasks.titles import TitleTemplate
 from celeriac.tasks.type_once import TypeOnce
 from celeriac.violations import violations_of
 
@@ -121,6 +122,8 @@ class TaskType(Submittable[P, R]):
     schedules: tuple[Schedule, ...] = ()
     #: The key of `once` that its tasks have.
     once: TypeOnce | None = None
+    #: How lists call its tasks.
+    title_template: TitleTemplate | None = None
     #: Awaited once when a worker process ends, to let go of what the handler holds.
     close: Callable[[], Awaitable[None]] | None = None
 
@@ -193,14 +196,14 @@ class TaskType(Submittable[P, R]):
         """Return what reads a result of the type that the function returns."""
         return self._read_result
 
-    def _read_result(self, task: Task) -> R:
-        result = result_of(task)
+    def _read_result(self, outcome: Outcome) -> R:
+        result = result_of(outcome)
         if self.result is None:
             return cast(R, result)
         try:
             return cast(R, self.result.validate_json(json_text.write_bytes(result)))
         except ValidationError as exc:
-            raise InvalidResultError(task.task_id, self.name, violations_of(exc, prefix="result")) from exc
+            raise InvalidResultError(outcome.task_id, self.name, violations_of(exc, prefix="result")) from exc
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the handler as the plain function it is (handy in unit tests)."""

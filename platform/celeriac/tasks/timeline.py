@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from celeriac import json_text
 from celeriac.access.principal import Principal
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from celeriac.task_filter import TaskFilter
 
 E = TypeVar("E", Event, LogLine)
+#: Returns those entries of a page that are wanted; whether it is the last page is the second argument.
+Choose: TypeAlias = Callable[[list[E], bool], list[E]]
 
 #: A position before all entries of a stream.
 START: Final = (-1, 0)
@@ -134,10 +136,12 @@ class Timeline:
         after: tuple[int, int] = START,
         count: int,
         kinds: Sequence[str],
+        stages: bool = False,
         most_bytes: int | None = None,
     ) -> Entries[Event]:
         """Return up to `count` events after the position `after`, in order, each once; fewer above `most_bytes`.
 
+        With `stages`, progress is folded: only the first report of each stage is there, and the latest report.
         Raises `TaskNotFoundError` for a task that neither store nor history knows.
         """
 
@@ -148,7 +152,10 @@ class Timeline:
             assert self._history is not None
             return await self._history.events(task_id, after=position, count=page, kinds=kinds)
 
-        return await self._merged(task_id, live, kept, lambda event: event.kind in kinds, after, count, most_bytes)
+        def choose() -> Choose[Event]:
+            return Folded(kinds) if stages else each(lambda event: event.kind in kinds)
+
+        return await self._merged(task_id, live, kept, choose, after, count, most_bytes)
 
     async def log(
         self,
@@ -172,9 +179,10 @@ class Timeline:
             assert self._history is not None
             return await self._history.log_lines(task_id, after=position, count=page)
 
-        return await self._merged(
-            task_id, live, kept, lambda line: severity(line.level) >= least, after, count, most_bytes
-        )
+        def choose() -> Choose[LogLine]:
+            return each(lambda line: severity(line.level) >= least)
+
+        return await self._merged(task_id, live, kept, choose, after, count, most_bytes)
 
     async def steps(
         self, task_id: str, *, after: int, count: int, most_bytes: int | None = None
@@ -211,20 +219,20 @@ class Timeline:
         task_id: str,
         live: Callable[[tuple[int, int], int], Awaitable[list[E]]],
         kept: Callable[[tuple[int, int], int], Awaitable[list[E]]],
-        wanted: Callable[[E], bool],
+        choose: Callable[[], Choose[E]],
         after: tuple[int, int],
         count: int,
         most_bytes: int | None,
     ) -> Entries[E]:
         known = (await self._store.known([task_id]))[0]
         # One more tells whether there are more.
-        found, end = await _walk(live, wanted, after, count + 1, most_bytes) if known else ({}, None)
+        found, end = await _walk(live, choose(), after, count + 1, most_bytes) if known else ({}, None)
         try:
             if not known:
                 await self.kept(task_id)
             if self._history is not None:
                 # Also for a task that the store has: it may have come back from the history, without its past.
-                past, end_of_past = await _walk(kept, wanted, after, count + 1, most_bytes)
+                past, end_of_past = await _walk(kept, choose(), after, count + 1, most_bytes)
                 found = {**past, **found}
                 end = min((one for one in (end, end_of_past) if one is not None), default=None)
         except HistoryUnavailableError:
@@ -232,15 +240,53 @@ class Timeline:
                 raise
         # After the end of what one of the two was read for, the other one alone would leave gaps.
         places = sorted(position for position in found if end is None or position <= end)
+        # What each of the two has chosen may be more than both together need.
+        chosen = {id(entry) for entry in choose()([found[position] for position in places], True)}
+        places = [position for position in places if id(found[position]) in chosen]
         first = places[:count]
         if most_bytes is not None:
             first = first[: fitting((_size_of(found[position]) for position in first), most_bytes)]
         return Entries([found[position] for position in first], more=end is not None or len(first) < len(places))
 
 
+def each(wanted: Callable[[E], bool]) -> Choose[E]:
+    """Choose each entry for itself."""
+    return lambda page, _: [entry for entry in page if wanted(entry)]
+
+
+class Folded:
+    """Chooses events page by page: of the progress only the first report of each stage, and the latest report."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = kinds
+        self._stage: str | None = None
+        #: The latest report, if it is not chosen yet.
+        self._latest: Event | None = None
+
+    def __call__(self, page: list[Event], last: bool) -> list[Event]:
+        """Return the chosen events of a page; `last` says that no page follows."""
+        chosen = []
+        for event in page:
+            if event.kind == "progress":
+                stage = event.fields.get("stage", "")
+                self._latest = event if stage == self._stage else None
+                if stage == self._stage or "progress" not in self._kinds:
+                    continue
+                self._stage = stage
+            elif event.kind == "status":
+                # Each attempt begins its stages anew.
+                self._stage = None
+            if event.kind in self._kinds:
+                chosen.append(event)
+        if last and self._latest is not None and "progress" in self._kinds:
+            chosen.append(self._latest)
+            chosen.sort(key=lambda event: stream_position(event.id) or (0, 0))
+        return chosen
+
+
 async def _walk(
     read: Callable[[tuple[int, int], int], Awaitable[list[E]]],
-    wanted: Callable[[E], bool],
+    choose: Choose[E],
     after: tuple[int, int],
     count: int,
     most_bytes: int | None,
@@ -253,12 +299,12 @@ async def _walk(
     size = 0
     while len(found) < count:
         page = await read(after, _PAGE)
-        positions = [stream_position(entry.id) or (0, 0) for entry in page]
-        chosen = {position: entry for position, entry in zip(positions, page, strict=True) if wanted(entry)}
+        last = len(page) < _PAGE
+        chosen = {stream_position(entry.id) or (0, 0): entry for entry in choose(page, last)}
         found |= chosen
-        if len(page) < _PAGE:
+        if last:
             break
-        after = positions[-1]
+        after = stream_position(page[-1].id) or (0, 0)
         if most_bytes is not None:
             size += sum(map(_size_of, chosen.values()))
             if size > most_bytes:

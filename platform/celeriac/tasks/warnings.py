@@ -101,4 +101,7 @@ def warnings_of(takers: Takers, group: str, task_type: str, delivery: str) -> tu
     if delivery == Delivery.EXTERNAL:
         return ()
     serving, knowing = takers.count(group, task_type, delivery)
-    return () if knowing else (no_worker(group, task_type, delivery, serving=serving),)
+    if knowing:
+        return ()
+    drained = takers.drained(group, delivery)
+    return (no_worker(group, task_type, delivery, serving=serving, drained=drained),)

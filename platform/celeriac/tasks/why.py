@@ -82,14 +82,16 @@ def _pauses(waits: Waits) -> Iterator[Reason]:
 
 def _workers(waits: Waits) -> Iterator[Reason]:
     if waits.delivery != Delivery.EXTERNAL and not waits.knowing and not waits.unattended:
-        yield no_worker(waits.group, waits.type, waits.delivery, serving=waits.serving)
+        yield no_worker(waits.group, waits.type, waits.delivery, serving=waits.serving, drained=waits.drained)
 
 
-def no_worker(group: str, task_type: str, delivery: str, *, serving: int) -> Reason:
-    """Return that no worker takes a task; `serving` is how many serve its group at all."""
+def no_worker(group: str, task_type: str, delivery: str, *, serving: int, drained: int) -> Reason:
+    """Return that no worker takes a task; `serving` workers serve its group, `drained` ones do not now."""
     text = f"no {'remote ' if delivery == Delivery.REMOTE else ''}worker serves the group {group}"
     if serving:
         text = f"no worker of the group {group} knows the type {task_type}"
+    if drained:
+        text += f"; {drained} of its workers {'is' if drained == 1 else 'are'} drained"
     return Reason("no_worker", text, {"group": group, "type": task_type})
 
 

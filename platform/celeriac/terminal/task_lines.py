@@ -15,6 +15,8 @@ from celeriac.terminal.task_end import TaskEnd, json_of, line_of, more_json, mor
 
 #: Lines that may wait for a slow terminal; further ones count as left out.
 _MOST_WAITING: Final = 2000
+#: The thread writes no more often, so that a busy process does not wake it for each task (seconds).
+_PAUSE_S: Final = 0.05
 #: Marks that an old encoding may lack, and what stands for them.
 _PLAIN: Final = str.maketrans({"✓": "ok", "✗": "x", "—": "-", "…": "..."})
 
@@ -43,7 +45,7 @@ class TaskLines:
         self._more = 0
         #: When the sum of those that have no line is due.
         self._due = 0.0
-        self._closing = False
+        self._closing = threading.Event()
 
     def has_room(self) -> bool:
         """Return whether one more end gets a line now; if not, it is counted."""
@@ -77,7 +79,7 @@ class TaskLines:
         if self._pid != os.getpid():
             return
         with self._news:
-            self._closing = True
+            self._closing.set()
             self._news.notify_all()
             writer = self._writer
         if writer is not None:
@@ -92,12 +94,13 @@ class TaskLines:
         while (lines := self._next()) is not None:
             for line in lines:
                 self._write(line)
+            self._closing.wait(_PAUSE_S)
 
     def _next(self) -> list[str] | None:
         """Wait for the next lines; returns None when all is written and the process ends."""
         with self._news:
             while not self._waiting and not self._sum_is_due():
-                if self._closing and not self._more:
+                if self._closing.is_set() and not self._more:
                     return None
                 self._news.wait(self._due - time.monotonic() if self._more else None)
             ends, more = list(self._waiting), 0
@@ -110,7 +113,7 @@ class TaskLines:
         return lines
 
     def _sum_is_due(self) -> bool:
-        return bool(self._more) and (self._closing or time.monotonic() >= self._due)
+        return bool(self._more) and (self._closing.is_set() or time.monotonic() >= self._due)
 
     def _line(self, end: TaskEnd, at: datetime) -> str:
         return json_of(end, at) if self._as_json else line_of(end, at, colours=self._colours)

@@ -20,6 +20,7 @@ from celeriac.model import Awaited, Claim, Failure, LogLine, Progress, Status
 from celeriac.settings import Settings
 from celeriac.signals.links import SignalLinks
 from celeriac.tasks.registry import Registry
+from celeriac.tasks.registry import registry as process_types
 from celeriac.tasks.request import read_request
 from celeriac.tasks.submission import build_submission
 from celeriac.tasks.task_type import TaskType
@@ -146,7 +147,7 @@ async def _attempt(
     if getattr(task_type, "handler", None) is None:
         raise TypeError(f"{task_type!r} is not a task type with a handler: pass what the decorator `@task` returned")
     settings = Settings() if settings is None else settings
-    registry = Registry([task_type])
+    registry = Registry([process_types.surrounded(task_type)])
     if others.parents and options.get("depends_on") is None:
         options = {**options, "depends_on": list(others.parents)}
     claim = _claim(task_type, payload, attempt, settings, registry, options)

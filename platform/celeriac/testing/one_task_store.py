@@ -192,8 +192,11 @@ class OneTaskStore:
         answer.set_result("ok")
         return answer
 
-    async def complete(self, claim: Claim, result_json: str, result_file_path: str = "") -> None:
+    async def complete(
+        self, claim: Claim, result_json: str, result_file_path: str = "", celery_state: bytes = b""
+    ) -> None:
         """End the attempt with its result, even if a user asked to cancel it: that came too late."""
+        del celery_state
         self._settle(RecordedEnd(Status.COMPLETED, result_json, result_file_path))
 
     async def fail(self, claim: Claim, failure: Failure, delay_ms: int, *, untold: bool = False) -> Status:

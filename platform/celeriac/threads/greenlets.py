@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 from gevent.hub import Waiter
 from gevent.lock import Semaphore
 from gevent.monkey import get_original
+
+T = TypeVar("T")
 
 #: The hub of the thread whose greenlets run what belongs to the program: the first one that starts a thread of ours.
 _home: Any = None
@@ -66,6 +68,10 @@ class Greenlets(ThreadPoolExecutor):
         keep_home()
         _home.loop.run_callback_threadsafe(gevent.spawn, self._run, future, fn, args, kwargs)
         return future
+
+    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a function for the running loop in a greenlet of the program's thread; it must not raise."""
+        return asyncio.wrap_future(self.submit(function))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Do nothing: greenlets end with what they run."""

@@ -2,7 +2,8 @@
 
 run.py           one run: checks, start order, readiness, stop
 children.py      the command line and environment of each child
-supervisor.py    starts children, starts them again, stops them; reloaded_worker.py: `celeriac worker --reload`
+supervisor.py    starts children, starts them again, stops them
+worker_processes.py  the processes of `celeriac worker --processes N` and `--reload`
 embedded.py      the embedded Valkey
 child_output.py  the output of the children, line by line
 heartbeat.py     tells that the event loop of a child is stuck

@@ -11,19 +11,20 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from celeriac.database.engine import shown
 from celeriac.errors import CeleriacError, HistoryUnavailableError
 from celeriac.history.history import History
 from celeriac.model import WorkerInfo
+from celeriac.outbox.reports import read_reports
 from celeriac.schedules.definition import Definition, DefinitionStatus
 from celeriac.schedules.sql.definitions import DefinitionTable
 from celeriac.settings import Settings
 from celeriac.settings.executor_address import ExecutorAddress, read_address
 from celeriac.store.counts import read_state
+from celeriac.store.server.answers import is_demoted
 from celeriac.store.server.facts import read_server_facts
 from celeriac.store.takers import read_takers
 from celeriac.store.task_store import TaskStore
@@ -31,7 +32,9 @@ from celeriac.store.unknown_tasks import unknown_tasks
 from celeriac.store.waits import unknown_types
 from celeriac.store.watching.feed import EventFeed
 from celeriac.tasks.warnings import warnings_of
+from celeriac.up.findings import Finding, failure, ok, warning
 from celeriac.up.ports import is_loopback
+from celeriac.up.replication import replication, sentinels
 
 #: Longest wait for anything (seconds).
 _PATIENCE_S: Final = 3.0
@@ -43,46 +46,18 @@ _SLOW_S: Final = 0.02
 _OLD_S: Final = 300.0
 #: At most this many groups are reported, those with the most waiting tasks.
 _GROUPS_TOLD: Final = 20
+#: A relay of an outbox that has said nothing for so long is gone, and a row that is older than this is late (ms).
+_UNRELAYED_MS: Final = 60_000
+_LATE_MS: Final = 60_000
 #: A finding names this many definitions; this many pages of so many of the newest active ones are looked at.
 _NAMES_TOLD: Final = 5
 _PAGES_READ: Final = 20
 _PAGE: Final = 500
 #: How many open files a thousand connections and tasks need.
 _OPEN_FILES: Final = 4096
+#: Records should be compact up to values of this length, as `celeriac up` and `deploy/` set it.
+_COMPACT_BYTES: Final = 1024
 _FREE_BYTES: Final = 1024**3
-
-
-class Severity(StrEnum):
-    """How serious a finding is."""
-
-    OK = "ok"
-    WARNING = "warning"  #: it works, but something should be done
-    FAILURE = "failure"  #: it does not work
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found about one subject, and what to do about it; `advice` is empty if nothing needs to be done."""
-
-    subject: str
-    state: Severity
-    detail: str
-    advice: str = ""
-
-
-def ok(subject: str, detail: str) -> Finding:
-    """Return a finding about which nothing needs to be done."""
-    return Finding(subject, Severity.OK, detail)
-
-
-def warning(subject: str, detail: str, advice: str) -> Finding:
-    """Return a finding about which something should be done."""
-    return Finding(subject, Severity.WARNING, detail, advice)
-
-
-def failure(subject: str, detail: str, advice: str) -> Finding:
-    """Return a finding that prevents the platform from working."""
-    return Finding(subject, Severity.FAILURE, detail, advice)
 
 
 #: Checks one part.
@@ -94,7 +69,17 @@ async def examine(settings: Settings, redis_url: str, *, quick: bool = False) ->
     store = TaskStore(redis_url, settings.store, patience_s=0)
     checks: list[Check] = [_store, _history]
     if not quick:
-        checks += [_work, _definitions, _files, _executors, _access, _machine]
+        checks += [
+            replication,
+            *([sentinels] if store.address.sentinels else []),
+            _work,
+            _definitions,
+            _outboxes,
+            _files,
+            _executors,
+            _access,
+            _machine,
+        ]
     try:
         for check in checks:
             try:
@@ -104,13 +89,17 @@ async def examine(settings: Settings, redis_url: str, *, quick: bool = False) ->
             except TimeoutError:
                 yield failure(_subject(check), f"no answer within {_PATIENCE_S * 3:g} s", "check its log and its load")
             except CeleriacError as exc:
-                yield failure(_subject(check), str(exc), _ADVICE.get(_subject(check), "see above"))
+                demoted = check is _store and is_demoted(exc)
+                advice = _PRIMARY if demoted else _ADVICE.get(_subject(check), "see above")
+                yield failure(_subject(check), str(exc), advice)
     finally:
         await store.stop()
 
 
+_PRIMARY: Final = "set REDIS_URL to the primary: a replica accepts no tasks"
 _ADVICE: Final = {
     "store": "start the server, or correct REDIS_URL",
+    "replication": "mend the store first",
     "work": "mend the store first",
     "history": "start the database, or correct DATABASE_URL; `celeriac migrate` makes the tables",
 }
@@ -124,9 +113,7 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
     facts = await read_server_facts(store)
     yield ok("store", f"{facts.kind} {facts.version} answers in {facts.answer_s * 1000:.1f} ms")
     if facts.role != "master":
-        yield failure(
-            "store", f"the server is a {facts.role}", "set REDIS_URL to the primary: a replica accepts no tasks"
-        )
+        yield failure("store", f"the server is a {facts.role}", _PRIMARY)
     if facts.eviction != "noeviction":
         yield failure(
             "store",
@@ -147,6 +134,12 @@ async def _store(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]
         )
     else:
         yield ok("store", f"append-only file on, appendfsync {facts.append_fsync}")
+    if facts.compact_bytes is not None and facts.compact_bytes < _COMPACT_BYTES:
+        yield warning(
+            "store",
+            f"a record with a value above {facts.compact_bytes} bytes, such as a payload, takes twice the memory",
+            f"run CONFIG SET hash-max-listpack-value {_COMPACT_BYTES}, and set it in its configuration file too",
+        )
     if not facts.last_write_ok:
         yield failure("store", "its last write to disk failed", "check its log: the disk may be full")
     if facts.max_memory_bytes and facts.memory_bytes > 0.8 * facts.max_memory_bytes:
@@ -172,9 +165,16 @@ async def _history(settings: Settings, store: TaskStore) -> AsyncIterator[Findin
     history = History(settings.history_url, statement_timeout_s=settings.ledger.statement_timeout)
     try:
         await history.check()
+        searches = await history.searches()
     finally:
         await history.stop()
     yield ok("history", history.url)
+    if settings.ledger.search and not searches:
+        yield warning(
+            "history",
+            "this SQLite has no FTS5, so a search finds words in ids and errors only",
+            "use a Python with FTS5 before the database is made, or PostgreSQL; `ledger.search: []` says that you know",
+        )
     if history.url.startswith("sqlite") and not is_loopback(settings.host):
         yield warning(
             "history",
@@ -286,6 +286,31 @@ async def _active_definitions(settings: Settings) -> AsyncIterator[Definition]:
                 return
     finally:
         await history.stop()
+
+
+async def _outboxes(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:
+    reports = {report.name: report for report in await read_reports(store)}
+    for name in sorted({*reports, *map(shown, settings.outbox.databases)}):
+        report = reports.get(name)
+        if report is None or report.age_ms > _UNRELAYED_MS:
+            yield failure(
+                "outboxes", f"no process relays the outbox of {name}", "start `celeriac worker` or `celeriac beat`"
+            )
+        elif report.standing.refused:
+            yield failure(
+                "outboxes",
+                f"{report.standing.refused} tasks in the outbox of {name} are refused: {report.standing.problem}",
+                "correct what is said, or delete these rows of celeriac_outbox",
+            )
+        elif report.lag_ms > _LATE_MS:
+            yield warning(
+                "outboxes",
+                f"the first of {report.standing.rows} tasks in the outbox of {name} has waited for"
+                f" {report.lag_ms / 1000:.0f} s",
+                "look into the logs of workers and beats",
+            )
+        else:
+            yield ok("outboxes", f"{name}: {report.standing.rows} tasks wait")
 
 
 async def _files(settings: Settings, store: TaskStore) -> AsyncIterator[Finding]:

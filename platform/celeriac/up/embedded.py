@@ -38,8 +38,11 @@ databases 16
 # An accepted task is durable: each write is appended before it is answered, and synced to disk at once (always) or
 # within a second (no: `up` does it, see docs/decisions/0013).
 appendonly yes
-# Each task has its own stream, for which the server allocates a whole node: small nodes halve the memory of a task.
+# A task that reports or is retried has its own stream, for which the server allocates a whole node.
 stream-node-max-bytes 1024
+# A record is compact while none of its values is longer: half the memory, and less to do. (The older name of
+# hash-max-listpack-value, which all servers know.)
+hash-max-ziplist-value 1024
 appendfsync {appendfsync}
 auto-aof-rewrite-percentage 100
 auto-aof-rewrite-min-size 64mb
@@ -63,9 +66,17 @@ class PingAnswer(Enum):
 
 
 class EmbeddedStore:
-    """The server's files and address. The supervisor starts it: `argv`, in `folder`."""
+    """The server's files and address. The supervisor starts it: `argv`, in `folder`.
+
+    Raises `SettingsError` for `replicated`: it has no replicas.
+    """
 
     def __init__(self, data_dir: Path, *, durability: str) -> None:
+        if durability == "replicated":
+            raise SettingsError(
+                "durability: replicated needs a store with replicas, and that of `celeriac up` has none: set redis_url"
+                " (docs/high-availability.md), or durability to fsync"
+            )
         self.folder = data_dir / "valkey"
         #: Whether the server syncs each write itself.
         self.syncs = durability == "fsync"

@@ -16,6 +16,9 @@ from collections.abc import Callable
 #: If this variable exists, the child must watch its standard input.
 STDIN_MARK = "_CELERIAC_STDIN_IS_PARENT"
 
+#: Names a worker that one command has started together with others: the id of the command's process, and a number.
+WORKER_MARK = "_CELERIAC_WORKER_PROCESS"
+
 #: Whether the kernel can send the signal.
 BY_KERNEL = sys.platform == "linux"
 

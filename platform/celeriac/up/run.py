@@ -26,6 +26,7 @@ from celeriac.reload.file_watch import shown_files
 from celeriac.reload.import_check import imports_command
 from celeriac.reload.project_code import ProjectCode
 from celeriac.settings import ServerTlsSettings, Settings
+from celeriac.settings.store_address import masked
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.shown_ends import ShownEnds
 from celeriac.terminal.task_lines import TaskLines
@@ -373,7 +374,7 @@ class Up:
         finally:
             await store.stop()
         where = (
-            _without_login(redis_url)
+            _without_login(masked(redis_url))
             if self._embedded is None
             else f"embedded Valkey on 127.0.0.1:{self._embedded.port}, append-only file on"
         )

@@ -12,7 +12,7 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac.store.workflows import WorkflowStore
 from celeriac.task_fields import status_of
 from celeriac.tasks.record import error_record
-from celeriac.tasks.stream import START, StreamEvent, StreamEvents
+from celeriac.tasks.stream import START, LiveStream, StreamEvent, StreamEvents
 from celeriac.workflows.record import node_record, workflow_record
 from celeriac.workflows.service import Workflows
 
@@ -20,7 +20,7 @@ from celeriac.workflows.service import Workflows
 _BEGIN = "begin"
 
 
-class WorkflowStream:
+class WorkflowStream(LiveStream):
     """One watcher's view of one workflow that the store has, from the stream id `position` on.
 
     `snapshot` says that later events are gone, so the watcher gets the present state of each node instead.
@@ -36,14 +36,15 @@ class WorkflowStream:
         snapshot: bool = False,
         keepalive_s: float = 15.0,
     ) -> None:
+        super().__init__(hub, position=position, snapshot=snapshot)
         self._store = store
-        self._hub = hub
         self._workflow_id = workflow_id
-        self._position = position
-        self._snapshot = snapshot
         self._keepalive_s = keepalive_s
 
-    async def events(self) -> StreamEvents:
+    async def _lacks(self, seen: str) -> bool:
+        return await self._hub.workflow_lacks(self._workflow_id, seen)
+
+    async def _events(self) -> StreamEvents:
         """Yield each `node`, then `done`; ends early when the workflow's record is gone, or when the hub stops."""
         if self._snapshot:
             workflow = await self._store.get(self._workflow_id)
@@ -99,7 +100,10 @@ async def resumed(
     workflow = await workflows.find(workflow_id)
     last = stream_position(workflow.last_event)
     ended = workflow.status is not WorkflowStatus.RUNNING
-    if seen != (0, 0) and last is not None and (seen > last or (seen == last and ended)):
+    lost = seen != (0, 0) and last is not None and seen > last
+    if seen != (0, 0) and last is not None and (seen == last and ended):
+        return None
+    if lost and not await workflows.store.is_past(seen):
         return None
     if not (await workflows.store.owner(workflow_id))[0]:
         if not ended:
@@ -107,7 +111,7 @@ async def resumed(
             raise WorkflowNotFoundError(workflow_id)
         return PastWorkflowStream(workflow)
     first = await workflows.store.first_event(workflow_id)
-    gone = first is not None and first.kind != _BEGIN and seen < (stream_position(first.id) or (0, 0))
+    gone = lost or (first is not None and first.kind != _BEGIN and seen < (stream_position(first.id) or (0, 0)))
     return WorkflowStream(
         store=workflows.store,
         hub=hub,

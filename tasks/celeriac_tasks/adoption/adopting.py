@@ -17,7 +17,7 @@ from celeriac_tasks.engine.app import CeleriacApp, SettingsSource
 from celeriac_tasks.engine.attempts.base import recorded
 from celeriac_tasks.engine.attempts.held_tasks import HeldTasks
 from celeriac_tasks.engine.calls.unknown_tasks import UnknownTasks
-from celeriac_tasks.engine.consumer_steps import BatchEvents, FollowGroups
+from celeriac_tasks.engine.consumer_steps import BatchEvents, DirectPath, FollowGroups, WakeWhenFree
 
 AnyApp = TypeVar("AnyApp", bound=Celery)
 
@@ -79,7 +79,7 @@ def _adopt(app: Any, source: SettingsSource) -> CeleriacApp:
     app.__class__ = type(theirs.__name__, (CeleriacApp, theirs), {**about, "__reduce__": reduced})
     app.celeriac_source = source
     app.celeriac_registry = types_of_this_process
-    app.steps["consumer"].update({FollowGroups, BatchEvents, HeldTasks, UnknownTasks})
+    app.steps["consumer"].update({FollowGroups, BatchEvents, DirectPath, WakeWhenFree, HeldTasks, UnknownTasks})
     app.use_store_amqp()
     if app.configured:
         app.celeriac_source.configure(app, app.conf)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from celeriac.settings import Settings
+from celeriac.settings.store_address import read_store_address
+from celeriac_tasks.compatibility.sentinels import as_celery_url, celery_options
 from celeriac_tasks.engine.app import CeleriacApp
 from celeriac_tasks.engine.brokers.transport import NAME as TRANSPORT
 from celeriac_tasks.engine.calls.publishing import PublishedCalls
@@ -33,7 +35,14 @@ def use_store(app: CeleriacApp, conf: Any, settings: Settings) -> None:
         conf.broker_transport = TRANSPORT
         # The record, its lease and the sweep replace kombu's acknowledgement emulation: they give more at half the
         # cost (docs/decisions/0002).
-        forced = {"ack_emulation": False, "submit": PublishedCalls(app)}
+        forced: dict[str, Any] = {"ack_emulation": False, "submit": PublishedCalls(app)}
+        if settings.redis_url is not None:
+            address = read_store_address(settings.redis_url)
+            forced |= {"store": address, **celery_options(address)}
+            conf.broker_url = as_celery_url(conf.broker_url)
+        if settings.key_prefix:
+            # Under the name that kombu, stock clients and Flower know.
+            forced["global_keyprefix"] = settings.key_prefix
         conf.broker_transport_options = {**_CONNECTING, **options, **forced}
     if not conf.result_backend:
         conf.result_backend = RECORD_BACKEND

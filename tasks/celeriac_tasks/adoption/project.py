@@ -32,7 +32,7 @@ class ProjectSettings(SettingsSource):
             return joined_settings(None, None, {**self.overrides, "redis_url": self.redis_url})[0]
         settings = self._settings(app)
         redis_url = settings.redis_url if settings.other_broker else self.redis_url
-        refused = refusals(app, redis_url=redis_url)
+        refused = refusals(app, redis_url=redis_url, key_prefix=settings.key_prefix)
         if refused:
             raise SettingsError("; ".join(f"{finding.subject}: {finding.sentence}" for finding in refused))
         return settings

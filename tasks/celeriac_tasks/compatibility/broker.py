@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from kombu.utils.url import maybe_sanitize_url
-
+from celeriac.settings.store_address import SENTINEL, SENTINEL_TLS, masked
 from celeriac_tasks.compatibility.finding import Examined, Finding, as_it_is, different, not_possible
+from celeriac_tasks.compatibility.sentinels import SCHEME, store_url_of_sentinels
 
 #: Schemes of a broker that is the store as well.
-_REDIS: Final = frozenset({"redis", "rediss", "redis+socket", "unix"})
+_REDIS: Final = frozenset({"redis", "rediss", "redis+socket", "unix", SCHEME, SENTINEL, SENTINEL_TLS})
 _RABBITMQ: Final = frozenset({"amqp", "amqps", "pyamqp", "pyamqps", "librabbitmq"})
 #: The scheme of our transport, as the address of an adopted app shows it.
 _OURS: Final = "celeriac_tasks.engine.brokers.transport"
@@ -25,7 +25,6 @@ _CERTIFICATES: Final[Mapping[Any, Any]] = {
 
 #: The layout of kombu's lists on Redis, which the store's scripts share: the default of each option.
 _LAYOUT: Final[Mapping[str, Any]] = {
-    "global_keyprefix": "",
     "priority_steps": [0, 3, 6, 9],
     "sep": "\x06\x16",
 }
@@ -63,10 +62,15 @@ def store_url_of(app: Any) -> str | None:
     """
     if not on_redis(app):
         return None
-    parts = urlsplit(broker_urls(app)[0])
+    urls = broker_urls(app)
+    if _scheme(urls[0]) in (SENTINEL, SENTINEL_TLS):
+        return urls[0]
+    parts = urlsplit(urls[0])
     tls = app.conf.broker_use_ssl
     options = {**dict(parse_qsl(parts.query)), **(tls if isinstance(tls, Mapping) else {})}
     query = {name: _CERTIFICATES.get(value, value) for name, value in options.items()}
+    if parts.scheme == SCHEME:
+        return store_url_of_sentinels(urls, app.conf.broker_transport_options or {}, query=query, tls=bool(tls))
     scheme = "unix" if parts.scheme == "redis+socket" else "rediss" if tls else parts.scheme
     if scheme == "unix" and "virtual_host" in query:
         query["db"] = query.pop("virtual_host")
@@ -84,23 +88,22 @@ def store_of_records(examined: Examined) -> Iterator[Finding]:
         )
         return
     urls = broker_urls(examined.app)
-    scheme, shown = _scheme(urls[0]), maybe_sanitize_url(urls[0])
-    if scheme in _REDIS:
+    scheme, shown = _scheme(urls[0]), masked(urls[0])
+    if scheme == SCHEME and store_url_of(examined.app) is None:
+        yield not_possible(
+            "broker",
+            f"{shown} does not say which service the Sentinels watch: set broker_transport_options.master_name",
+        )
+    elif scheme in _REDIS:
         if examined.redis_url is None or examined.redis_url == store_url_of(examined.app):
             yield as_it_is("broker", f"{shown} stays the broker, and holds the records too")
         else:
-            where = maybe_sanitize_url(examined.redis_url)
+            where = masked(examined.redis_url)
             yield not_possible(
                 "broker",
                 f"the broker {shown} and the store {where} are two servers: a record and its message are written in"
                 " one step, so leave out redis_url, or name the broker in it",
             )
-    elif scheme == "sentinel":
-        yield not_possible(
-            "broker",
-            "sentinel:// is not supported: name the present master as redis://HOST:PORT/0, best by a name or a"
-            " virtual address that follows a failover",
-        )
     elif scheme == "memory":
         yield not_possible(
             "broker", "memory:// ends with its process: set broker_url to a Redis, such as redis://localhost:6379/0"
@@ -133,7 +136,8 @@ def several_brokers(examined: Examined) -> Iterator[Finding]:
                 "broker_read_url",
                 "reads and writes go to different servers, but the store is one server: set broker_url alone",
             )
-        if len(urls := broker_urls(examined.app)) > 1:
+        urls = broker_urls(examined.app)
+        if len(urls) > 1 and {_scheme(url) for url in urls} != {SCHEME}:
             yield not_possible(
                 "broker_url",
                 f"names {len(urls)} servers, but the store is one server: set broker_url to one of them, best by a"
@@ -158,9 +162,15 @@ def transport_options(examined: Examined) -> Iterator[Finding]:
         if name in options and _plain(options[name]) != default:
             yield not_possible(
                 f"broker_transport_options.{name}",
-                f"the store's scripts know the lists of kombu's default layout only: remove {name}"
-                + (", and use a database of its own (redis://HOST/1) instead" if name == "global_keyprefix" else ""),
+                f"the store's scripts know the lists of kombu's default layout only: remove {name}",
             )
+    prefix = options.get("global_keyprefix") or ""
+    if prefix != examined.key_prefix and prefix:
+        yield not_possible(
+            "broker_transport_options.global_keyprefix",
+            f"the store would have other keys: remove global_keyprefix, and set key_prefix to {str(prefix)!r:.100} in"
+            " celeriac.yaml (CELERIAC_KEY_PREFIX), which counts for the records and the messages",
+        )
     # An app that is adopted already has `ack_emulation` off.
     found = [name for name in _ACKNOWLEDGEMENTS if options.get(name)]
     if found:
@@ -177,7 +187,7 @@ def transport_options(examined: Examined) -> Iterator[Finding]:
 
 
 def _records_in(examined: Examined) -> str:
-    return f"the records are in {maybe_sanitize_url(str(examined.redis_url))}"
+    return f"the records are in {masked(str(examined.redis_url))}"
 
 
 def _plain(value: Any) -> Any:

@@ -34,6 +34,8 @@ class Examined:
     app: Any
     #: The store that the project names for the records (`redis_url` of `adopt`, or REDIS_URL); None if it names none.
     redis_url: str | None = None
+    #: The prefix of the store's keys.
+    key_prefix: str = ""
 
 
 Rule = Callable[[Examined], Iterable[Finding]]

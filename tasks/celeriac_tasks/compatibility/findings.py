@@ -32,14 +32,14 @@ _OF_TASKS: Final[tuple[Rule, ...]] = (
 )
 
 
-def findings(app: Any, *, redis_url: str | None = None) -> list[Finding]:
+def findings(app: Any, *, redis_url: str | None = None, key_prefix: str = "") -> list[Finding]:
     """Return what all rules say of a configured app; `redis_url` is the store that the project names, if any."""
-    examined = Examined(app, redis_url)
+    examined = Examined(app, redis_url, key_prefix)
     return [finding for rule in (*_OF_CONFIGURATION, *_OF_TASKS) for finding in rule(examined)]
 
 
-def refusals(app: Any, *, redis_url: str | None = None) -> list[Finding]:
+def refusals(app: Any, *, redis_url: str | None = None, key_prefix: str = "") -> list[Finding]:
     """Return what is not possible with the configuration of an app; it needs none of its tasks."""
-    examined = Examined(app, redis_url)
+    examined = Examined(app, redis_url, key_prefix)
     found = [finding for rule in _OF_CONFIGURATION for finding in rule(examined)]
     return [finding for finding in found if finding.verdict is Verdict.NOT_POSSIBLE]

@@ -28,6 +28,7 @@ def type_facts(task_type: TaskType) -> dict[str, Any]:
         "timeout_s": task_type.timeout_s,
         "retention_s": task_type.retention_s,
         **_key_facts(task_type.key),
+        **({} if task_type.title_template is None else {"title": task_type.title_template.announced()}),
         **({"once": once} if task_type.once is not None and (once := task_type.once.announced()) else {}),
     }
 

@@ -17,11 +17,12 @@ from celeriac.errors import SettingsError, StoreUnavailableError
 from celeriac.model import Submission, Submitted
 from celeriac.settings import Settings
 from celeriac.store.server.channel import StoreChannel
-from celeriac.store.server.scripts import every_transition
+from celeriac.store.server.scripts import every_function
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.submission import delivery_of, submission_of_call
 from celeriac.tasks.task_type import TaskType
 from celeriac.terminal.task_lines import TaskLines
+from celeriac_tasks.compatibility.sentinels import as_celery_url
 from celeriac_tasks.engine import ending, signals  # noqa: F401
 from celeriac_tasks.engine.attempts.base import ATTEMPT, CeleriacTask, RegisteredTask, recorded
 from celeriac_tasks.engine.brokers.connection import WHEN, StoreAMQP
@@ -108,7 +109,7 @@ class CeleriacApp(Celery):
             # The configuration was read before a store was found.
             _ = self.celeriac_settings
             self.celeriac_source.configure(self, self.conf)
-        return super()._connection(url or self.conf.broker_url, *args, **options)
+        return super()._connection(as_celery_url(url or self.conf.broker_url), *args, **options)
 
     @property
     def backend(self) -> Any:
@@ -123,7 +124,7 @@ class CeleriacApp(Celery):
         """The class of the app's workers; raises `SettingsError` if there is no store for its records."""
         _ = self.celeriac_settings
         # Read once, instead of in each process that a pool forks.
-        every_transition()
+        every_function()
         return self.subclass_with_self("celery.apps.worker:Worker")
 
     def use_store_amqp(self) -> None:
@@ -139,6 +140,7 @@ class CeleriacApp(Celery):
         keys = super().__reduce_keys__()
         options = dict(keys["changes"].get("broker_transport_options") or {})
         options.pop("submit", None)
+        options.pop("store", None)
         changes = {**keys["changes"], "broker_transport_options": options}
         return {**keys, "amqp": self._their_amqp, "changes": changes}
 

@@ -29,6 +29,15 @@ def leave_ends_to_lines() -> None:
             handler.addFilter(_says_something_else)
 
 
+def are_ends_said() -> bool:
+    """Whether a handler writes what Celery's tracer says of the ends of tasks with a record."""
+    if not logging.getLogger(_TRACER).isEnabledFor(logging.INFO):
+        return False
+    if any(_is_set_up(logging.getLogger(name)) for name in _ABOVE):
+        return True
+    return not all(_says_something_else in handler.filters for handler in logging.getLogger().handlers)
+
+
 def _is_set_up(logger: logging.Logger) -> bool:
     """Whether somebody has given a logger a level or handlers; Celery's own handlers write nothing."""
     return bool(logger.level) or any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers)

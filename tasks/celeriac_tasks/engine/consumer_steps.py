@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from celery import bootsteps
+from celery.worker import state as worker_state
+from celery.worker.consumer.control import Control
 
 from celeriac.errors import StoreUnavailableError
 from celeriac.store import keys
 from celeriac.store.owners import Owners
 from celeriac.threads.os_threads import wait_for
-from celeriac_tasks.engine.brokers.transport import ServedGroups
+from celeriac_tasks.engine.brokers.transport import Channel, ServedGroups
+from celeriac_tasks.engine.direct.monitors import Monitors
 from celeriac_tasks.engine.ownership import app_name
+from celeriac_tasks.engine.pools.freed_slots import FreedSlots
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 
-#: How long an event may wait for others (seconds), and how many events are sent together.
-_EVENT_INTERVAL_S = 0.1
-_EVENT_BATCH = 500
 #: A worker of all groups serves about this many guests at a time, and shows this many of them to operators.
 MOST_GUESTS = 1000
 _SHOWN_GUESTS = 200
+#: Celery's pools in which tasks end beside the worker's loop.
+_BESIDE_THE_LOOP = ("celery.concurrency.thread", "celery.concurrency.gevent")
 #: How often a worker of named groups notes that they are of its app (seconds).
 _OWN_AGAIN_S = 60.0
 
@@ -69,7 +72,6 @@ class FollowGroups(bootsteps.StartStopStep):
             for group in sorted(own if served is not None else own - self._left):
                 _consume(consumer, group)
             if served is not None:
-                served.nudge = keys.nudge(runtime.worker_id)
                 served.left = frozenset(self._left)
             runtime.on_awake = lambda group: self._awake(consumer, group)
             self._timer = consumer.timer.call_repeatedly(
@@ -79,8 +81,27 @@ class FollowGroups(bootsteps.StartStopStep):
         again_s = min(consumer.app.celeriac_settings.group_ownership / 3, _OWN_AGAIN_S)
         self._owning = consumer.timer.call_repeatedly(again_s, self._own, (consumer, runtime), priority=10)
         self._publish(consumer, runtime)
+        self._obey(consumer, runtime)
         runtime.tell_monitors = partial(_tell_monitors, consumer)
         runtime.announce()
+
+    def _obey(self, consumer: Any, runtime: Runtime) -> None:
+        """Let operators drain the worker, and tell them how many tasks run and have ended here."""
+        served = _served(consumer)
+        runtime.drains = served is not None
+        runtime.counts = partial(_counts, consumer)
+        if served is None:
+            return
+
+        def turn() -> None:
+            served.drained = runtime.drained
+            # It asks for other queues from now on.
+            runtime.spawn(runtime.nudge())
+            runtime.announce()
+
+        served.drained = runtime.drained
+        served.nudge = keys.nudge(runtime.worker_id)
+        runtime.on_drained = turn
 
     def stop(self, consumer: Any) -> None:
         """Stop looking for groups."""
@@ -211,6 +232,14 @@ def _consume(consumer: Any, group: str) -> None:
         consumer.add_task_queue(group, exchange="", routing_key=group, queue_arguments=arguments)
 
 
+def _counts(consumer: Any) -> tuple[int, int]:
+    """Return how many attempts have ended in this worker, and how many run; any thread may ask."""
+    direct = getattr(consumer.pool, "direct", None)
+    begun, more = (0, 0) if direct is None else direct.uncounted()
+    running = len(worker_state.active_requests) + more
+    return int(worker_state.all_total_count[0]) + begun - running, running
+
+
 def _served(consumer: Any) -> ServedGroups | None:
     """Return what the worker's channel asks for, None with a broker other than Redis."""
     channel = getattr(consumer.task_consumer, "channel", None)
@@ -232,7 +261,7 @@ def _tell_monitors(consumer: Any, kind: str, fields: Mapping[str, Any]) -> None:
 
 
 class BatchEvents(bootsteps.StartStopStep):
-    """Sends task events in timed batches instead of one message per turn of the loop.
+    """Sends task events in timed batches, and only if somebody listens; see `direct/monitors.py`.
 
     Publishing an event costs as much as running a no-op task. Monitors such as Flower see the event a tenth
     of a second later, with its original timestamp.
@@ -242,21 +271,56 @@ class BatchEvents(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Take over the flushing of the dispatcher's buffer; Celery calls this after each (re)connection."""
-        dispatcher = consumer.event_dispatcher
-        if dispatcher is None or consumer.hub is None:
+        if consumer.event_dispatcher is None or consumer.hub is None:
             return
-        pending = False
+        direct = getattr(consumer.pool, "direct", None)
+        monitors = direct.monitors if direct is not None else Monitors(soon=consumer.hub.call_soon)
+        monitors.attach(consumer)
 
-        def flush() -> None:
-            nonlocal pending
-            pending = False
-            dispatcher.flush(errors=False, groups=["task"])
 
-        def buffered() -> None:
-            nonlocal pending
-            if not pending:
-                pending = True
-                consumer.hub.call_later(_EVENT_INTERVAL_S, flush)
+class WakeWhenFree(bootsteps.StartStopStep):
+    """Has a worker of the pool `threads` or `gevent` ask for messages as soon as it has room; see `FreedSlots`."""
 
-        dispatcher.buffer_limit = _EVENT_BATCH
-        dispatcher.on_send_buffered = buffered
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Watch the pool for this connection; Celery calls this after each (re)connection."""
+        pool, channel = consumer.pool, consumer.task_consumer.channel
+        if not isinstance(channel, Channel) or type(pool).__module__ not in _BESIDE_THE_LOOP:
+            return
+        slots = getattr(pool, "celeriac_slots", None) or FreedSlots(pool)
+        pool.celeriac_slots = slots
+        slots.watch(consumer, channel)
+
+
+class DirectPath(bootsteps.StartStopStep):
+    """Lets tasks of registered types go past Celery's requests, and operators see them all the same."""
+
+    requires = ("celery.worker.consumer:Tasks", "celery.worker.consumer:Control", "celery.worker.consumer:Events")
+
+    def start(self, consumer: Any) -> None:
+        """Take the messages of the consumer's channel; Celery calls this after each (re)connection."""
+        direct = getattr(consumer.pool, "direct", None)
+        if direct is None or consumer.hub is None or not isinstance(consumer.task_consumer.channel, Channel):
+            return
+        direct.attach(consumer)
+        boxes = [step.box for step in consumer.blueprint.order if isinstance(step, Control)]
+        for node in (box.node for box in boxes):
+            node.dispatch = partial(_shown, direct, type(node).dispatch.__get__(node))
+        dispatcher = consumer.event_dispatcher
+        if dispatcher is not None:
+            dispatcher.send = partial(_counted, direct, type(dispatcher).send.__get__(dispatcher))
+
+
+def _shown(direct: Any, dispatch: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Answer a command of an operator, who sees each task in hand."""
+    direct.show()
+    return dispatch(*args, **options)
+
+
+def _counted(direct: Any, send: Callable[..., Any], kind: str, *args: Any, **fields: Any) -> Any:
+    """Send an event; the heartbeats say how many tasks run and have begun."""
+    if "active" in fields:
+        fields["active"] += direct.count()
+        fields["processed"] = worker_state.all_total_count[0]
+    return send(kind, *args, **fields)

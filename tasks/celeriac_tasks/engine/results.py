@@ -8,6 +8,7 @@ with its worker, or that somebody retries it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +21,15 @@ from celery.backends.redis import RedisBackend
 from celery.backends.redis import ResultConsumer as RedisConsumer
 from celery.exceptions import BackendStoreError, TaskRevokedError
 from celery.result import ResultSet
+from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
+from celeriac.errors import StoreUnavailableError
 from celeriac.handlers.running import HANDLER_RUNS
 from celeriac.model import Status, Task
+from celeriac.settings.store_address import read_store_address
 from celeriac.store import keys
+from celeriac.store.server.connecting import StorePool, use_address
+from celeriac.store.watching.ends import STORED, goes_on
 from celeriac_tasks.engine.attempts.base import ATTEMPT
 from celeriac_tasks.engine.calls.nodes import following_group
 from celeriac_tasks.engine.ends.exceptions import exception_of
@@ -42,14 +48,20 @@ _STATES: Final = {
 #: States that Celery or the record sets by itself; all others are a task's own (`update_state`).
 _KNOWN: Final[frozenset[str]] = states.ALL_STATES
 _SUCCESS, _FAILURE, _RETRY = str(states.SUCCESS), str(states.FAILURE), str(states.RETRY)
+_STARTED: Final = str(states.STARTED)
 #: Codes of failures that the platform decides; Celery stores nothing about them, or something earlier.
 _DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
 #: Whether this thread joins the parts of a chord.
 _JOINING: Final = ContextVar("joining", default=False)
 #: Who waits for a result looks at its state after the first of these times, and later at most after the second one (s).
 _LOOKS_S: Final = (2.0, 30.0)
+#: How long somebody who begins to wait puts up with a store that is away, and the pause between two looks (s).
+_PATIENCE_S: Final = 30.0
+_PAUSE_S: Final = 0.2
 #: States that one of these looks reads at once.
 _LOOKED_AT_ONCE: Final = 500
+#: The longest state that is published when it is stored (bytes): who waits reads a longer one.
+_MOST_PUBLISHED: Final = 65_536
 #: What a stored state may be longer than the result in it (bytes): names, children, a traceback.
 _BESIDE_THE_RESULT: Final = 65_536
 
@@ -61,19 +73,57 @@ class RecordConsumer(RedisConsumer):
     between them. So who waits for long looks by itself too, from time to time.
     """
 
+    #: Errors after which it connects and subscribes again.
+    _connection_errors: tuple[type[BaseException], ...]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # It subscribes to the channel on which the life cycle announces events. They do not carry the state.
         self._get_key_for_task = keys.live
+        #: Successes that Celery has stored, of tasks whose records have not completed yet.
+        self._stored: dict[str, dict[str, Any]] = {}
         self._decode_result = lambda _: None
+        # Who waits goes on when the store is back.
+        self._connection_errors = (*self._connection_errors, StoreUnavailableError)
+
+    def on_wait_for_pending(self, result: Any, timeout: float | None = None, **kwargs: Any) -> None:
+        """Look at the states before the wait; while the store is away for a moment, again and again."""
+        give_up_at = time.monotonic() + min(_PATIENCE_S, _PATIENCE_S if timeout is None else timeout)
+        while True:
+            try:
+                super().on_wait_for_pending(result, timeout=timeout, **kwargs)
+                return
+            except StoreUnavailableError:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(_PAUSE_S)
 
     def on_state_change(self, meta: dict[str, Any] | None, message: Any) -> None:
         """Take the state of a task, or an event (`message`) that says that it has changed."""
-        if meta is None:
-            meta = self.backend.get_task_meta(_task_of(message["channel"]), cache=False)
-            if meta["status"] in (states.PENDING, states.STARTED):
-                return
+        if meta is None and (meta := self._told(message)) is None:
+            return
         super().on_state_change(meta, message)
+
+    def _told(self, message: Any) -> dict[str, Any] | None:
+        """Return the state of a task of which an event tells, None if nobody needs to know it.
+
+        Celery's state of a success comes first, and counts as soon as the record says that the task has completed.
+        """
+        task_id, data = _task_of(message["channel"]), message.get("data")
+        what, _, stored = (data if isinstance(data, bytes) else b"").partition(b"\n")
+        kind = what.partition(b" ")[2].decode()
+        if kind == STORED and stored:
+            state: dict[str, Any] = self.backend.decode_result(stored)
+            if state["status"] == _SUCCESS:
+                self._stored[task_id] = state
+                return None
+        elif kind == Status.COMPLETED.stored and (held := self._stored.pop(task_id, None)) is not None:
+            return held
+        elif kind != STORED and goes_on(kind):
+            self._stored.pop(task_id, None)
+            return None
+        found: dict[str, Any] = self.backend.get_task_meta(task_id, cache=False)
+        return None if found["status"] in (states.PENDING, states.STARTED) else found
 
     def _wait_for_pending(
         self, result: Any, timeout: float | None = None, on_interval: Any = None, **kwargs: Any
@@ -86,7 +136,8 @@ class RecordConsumer(RedisConsumer):
             if on_interval is not None:
                 on_interval()
             if time.monotonic() >= look_at:
-                self._look_at(result)
+                with contextlib.suppress(StoreUnavailableError):
+                    self._look_at(result)
                 pause_s = min(2 * pause_s, _LOOKS_S[1])
                 look_at = time.monotonic() + pause_s
 
@@ -102,11 +153,13 @@ class RecordConsumer(RedisConsumer):
 
     def cancel_for(self, task_id: str) -> None:
         """Stop listening for a task; at the end of the process there is nothing left to stop."""
+        self._stored.pop(task_id, None)
         if not sys.is_finalizing():
             super().cancel_for(task_id)
 
     def _reconnect_pubsub(self) -> None:
         super()._reconnect_pubsub()
+        self._stored.clear()
         # Events were lost meanwhile.
         for channel in list(self.subscribed_to):
             self.on_state_change(None, {"channel": channel})
@@ -141,12 +194,20 @@ class RecordBackend(RedisBackend):
 
     ResultConsumer = RecordConsumer
 
+    #: Errors after which Celery tries again.
+    connection_errors: tuple[type[BaseException], ...]
+
     def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
-        super().__init__(app=app, url=app.celeriac_settings.redis_url, **kwargs)
+        self._address = address = read_store_address(app.celeriac_settings.redis_url)
+        super().__init__(app=app, url=address.url if address.url.startswith("unix:") else None, **kwargs)
+        self.connection_errors = (*self.connection_errors, StoreUnavailableError)
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the address that Celery's banner shows."""
         return "celeriac://"
+
+    def _get_pool(self, **parameters: Any) -> Any:
+        return StorePool(**use_address(parameters, self._address, self.app.celeriac_settings.key_prefix))
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for a result, as `AsyncResult.get` does; a handler of a task type must not."""
@@ -233,6 +294,17 @@ class RecordBackend(RedisBackend):
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
+        if state == _STARTED:
+            # As `mark_as_started`. Celery's tracer says it before the claim, also for a message that comes once more.
+            return result
+        value = self._value_of(task_id, result, state, traceback, request)
+        if request is None and self._get_task_meta_for(task_id)["status"] == states.SUCCESS:
+            # Nobody holds a claim on it: a late failure of a chain or chord does not undo a success.
+            return result
+        self._set_with_state(self.get_key_for_task(task_id), value, state)
+        return result
+
+    def _value_of(self, task_id: str, result: Any, state: str, traceback: Any, request: Any) -> Any:
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         attempt = getattr(request, ATTEMPT, None)
         number = {} if attempt is None else {"attempt": attempt.claim.attempt}
@@ -240,16 +312,27 @@ class RecordBackend(RedisBackend):
         most = self.app.celeriac_settings.max_result_bytes + _BESIDE_THE_RESULT
         if len(value) > most:
             raise BackendStoreError(f"the result is {len(value)} bytes, above max_result_bytes", task_id=task_id)
-        if request is None and self._get_task_meta_for(task_id)["status"] == states.SUCCESS:
-            # Nobody holds a claim on it: a late failure of a chain or chord does not undo a success.
-            return result
-        self._set_with_state(self.get_key_for_task(task_id), value, state)
-        return result
+        return value
+
+    def success_with_end(self, task_id: str, result: Any, request: Any) -> bytes:
+        """Return the state of a success, to be stored in one call with the end of the record (see `complete.lua`).
+
+        Raises as `store_result` does.
+        """
+        value = self._value_of(task_id, self.encode_result(result, _SUCCESS), _SUCCESS, None, request)
+        kept_s = int(self.expires) if self.expires else ""
+        head: bytes = ensure_bytes(f"{bytes_to_str(self.get_key_for_task(task_id))}\n{kept_s}\n")
+        return head + bytes(ensure_bytes(value))
 
     def _set(self, key: Any, value: Any, expires: float | None = None) -> None:
         with self.client.pipeline() as pipe:
             pipe.set(key, value, ex=(self.expires if expires is None else expires) or None)
-            pipe.publish(keys.live(self._strip_prefix(key)), "")
+            told = (
+                b"\n" + (value if isinstance(value, bytes) else str(value).encode())
+                if len(value) <= _MOST_PUBLISHED
+                else b""
+            )
+            pipe.publish(keys.live(self._strip_prefix(key)), b"- " + STORED.encode() + told)
             pipe.execute()
 
 

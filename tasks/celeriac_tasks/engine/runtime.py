@@ -24,10 +24,12 @@ from celeriac.errors import StoreUnavailableError
 from celeriac.execution.attempt import STOP_GRACE_S, Attempt
 from celeriac.execution.attempt_state import StopReason
 from celeriac.execution.attempt_work import WorkSettings
+from celeriac.execution.end_rate import EndRate
 from celeriac.execution.lease_thread import LeaseThread
 from celeriac.execution.loop_watch import Culprit, LoopWatch
 from celeriac.execution.runner import Runner
 from celeriac.model import Refusal
+from celeriac.outbox.source import has_sources
 from celeriac.settings import Settings
 from celeriac.signals.links import SignalLinks
 from celeriac.store import keys
@@ -38,6 +40,7 @@ from celeriac.store.watching.hub import LiveHub
 from celeriac.tasks.catalog import TypeCatalog
 from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
+from celeriac.tasks.titles import Titles
 from celeriac.terminal.task_lines import TaskLines
 from celeriac.threads.forking import keep_inherited
 from celeriac.threads.loop_thread import LoopThread, usual_loop
@@ -45,8 +48,10 @@ from celeriac.threads.os_threads import greenlets_are_threads, wait_for
 from celeriac_tasks.engine.announcing import CodeAnnouncer
 from celeriac_tasks.engine.background import background_roles
 from celeriac_tasks.engine.brokers.broker import Broker
+from celeriac_tasks.engine.draining import DrainWatch
 from celeriac_tasks.engine.ends.teller import Teller, no_monitors
 from celeriac_tasks.engine.ownership import app_name
+from celeriac_tasks.engine.resident_memory import resident_bytes
 
 T = TypeVar("T")
 
@@ -81,6 +86,14 @@ class Runtime:
         self.on_awake: Callable[[str], object] | None = None
         #: Sends an event (its type, its fields) to Celery's monitors; the consumer sets it.
         self.tell_monitors: Callable[[str, Mapping[str, Any]], object] = no_monitors
+        #: Called when the worker is drained or resumed; and how many attempts ended and run in all its processes.
+        #: The consumer sets both.
+        self.on_drained: Callable[[], object] = _nothing
+        self.counts: Callable[[], tuple[int, int]] | None = None
+        #: Whether the worker can stop taking tasks; that depends on its broker.
+        self.drains = False
+        self._drain: DrainWatch | None = None
+        self._end_rate = EndRate()
         self._serves = serves
         self._stopping = False
         self._stop_lock = threading.Lock()
@@ -88,7 +101,7 @@ class Runtime:
         self._started_ms = time.time_ns() // 1_000_000
         self._roles: list[Role] = []
         self._announcer: CodeAnnouncer | None = None
-        self._history = AsyncExitStack()
+        self._beside = AsyncExitStack()
         self._thread = LoopThread("celeriac-runtime", new_loop=_new_event_loop)
         #: Attempts run here. The loop outlives `stop`, because threads may still call it then, without effect.
         self.loop: asyncio.AbstractEventLoop
@@ -209,6 +222,9 @@ class Runtime:
         await self._hub.listen(keys.CANCELS, self._on_cancel)
         if self._serves:
             await self._hub.listen(keys.AWAKE, self._on_awake)
+            self._drain = DrainWatch(store=self.store, worker_id=self.worker_id, turn=lambda: self.on_drained())
+            await self._hub.listen(keys.DRAINS, self._drain.heard)
+            self._roles.append(self._drain)
         self._leases = LeaseThread(
             store=self.store,
             leases=self.runner.leases,
@@ -240,7 +256,13 @@ class Runtime:
             # Imported here because most workers do not use a database.
             from celeriac.history.roles import keeping
 
-            await self._history.enter_async_context(keeping(self.store, self.settings, pruning=False))
+            titles = Titles(TypeCatalog(self.registry, self.store))
+            await self._beside.enter_async_context(keeping(self.store, self.settings, titles, pruning=False))
+        if self._serves and (self.settings.outbox.databases or has_sources()):
+            # Imported here for the same reason.
+            from celeriac.outbox.relay import relaying
+
+            await self._beside.enter_async_context(relaying(self.store, self.settings))
 
     async def _stop(self, grace_s: float) -> None:
         await self.runner.drain(grace_s)
@@ -251,7 +273,7 @@ class Runtime:
             log.warning("stopped without deregistering, because the store is unavailable: %s", exc)
 
     async def _disconnect(self) -> None:
-        await self._history.aclose()
+        await self._beside.aclose()
         for role in reversed(self._roles):
             await role.stop()
         await self._leases.stop()
@@ -275,8 +297,25 @@ class Runtime:
             "started_ms": str(self._started_ms),
             "follows": "1" if self.follows else "0",
             "app": app_name(self._app),
+            "drains": "1" if self.drains else "0",
+            **self._figures(),
             **({} if self._announcer is None else self._announcer.facts),
         }
+
+    def _figures(self) -> dict[str, str]:
+        """Return how much the worker does and takes."""
+        figures: dict[str, Any] = {"memory_bytes": resident_bytes()}
+        if self.counts is not None:
+            ended, running = self.counts()
+            figures["ended_per_minute"] = self._end_rate.note(time.monotonic(), ended)
+            # The leases of children are theirs.
+            figures["running"] = max(running, len(list(self.runner.leases)))
+        return {name: str(value) for name, value in figures.items() if value is not None}
+
+    @property
+    def drained(self) -> bool:
+        """Whether the worker is to take no more tasks."""
+        return self._drain is not None and self._drain.drained
 
     def _end_if_overdue(self, attempt: Culprit) -> None:
         """Record that an attempt has timed out whose handler blocks the loop, which therefore cannot record it."""
@@ -323,6 +362,10 @@ class Runtime:
         if task_id is not None:
             for attempt in self.runner.leases.of_task(task_id):
                 attempt.stop(StopReason.CANCEL)
+
+
+def _nothing() -> None:
+    """Do nothing: no consumer has come yet."""
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -10,10 +10,10 @@ from celeriac_tasks.compatibility.finding import Verdict
 from celeriac_tasks.compatibility.findings import findings
 
 
-def report(project: str, redis_url: str | None) -> dict[str, Any]:
+def report(project: str, redis_url: str | None, key_prefix: str = "") -> dict[str, Any]:
     """Return the findings on a project's app, JSON-ready; contacts no server. Raises `SettingsError`.
 
-    `redis_url` is the store of the settings, None if they name none.
+    `redis_url` is the store of the settings, None if they name none, and `key_prefix` the prefix of its keys.
     """
     app = load_project(project)
     source = getattr(app, "celeriac_source", None)
@@ -21,7 +21,7 @@ def report(project: str, redis_url: str | None) -> dict[str, Any]:
     if not on_redis(app):
         # With a Redis broker, REDIS_URL may well be the project's cache.
         named = named or redis_url
-    found = findings(app, redis_url=named)
+    found = findings(app, redis_url=named, key_prefix=key_prefix)
     return {
         "project": project,
         "app": app.main,

@@ -340,5 +340,9 @@ async def test_the_audit_says_who_did_what_from_where(valkey_url: str, tmp_path:
         assert (entry["target"], entry["address"]) == (f"/api/v1/tasks/{task_id}/cancel", "127.0.0.1")
         assert entry["credential"]
         assert rest["next_cursor"] is None
+        of_task = (await client.get("/api/v1/audit", params={"task_id": task_id}, headers=admin)).json()
+        assert [entry["action"] for entry in of_task["items"]] == ["task.retry", "task.cancel"]
+        of_nobody = await client.get("/api/v1/audit", params={"task_id": "nobody"}, headers=admin)
+        assert of_nobody.json() == {"items": [], "next_cursor": None}
         before_all = await client.get("/api/v1/audit", params={"cursor": "0-0"}, headers=admin)
         assert before_all.json() == {"items": [], "next_cursor": None}

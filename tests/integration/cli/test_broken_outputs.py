@@ -21,6 +21,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.up.ports import pick_port
 from celeriac.up.run import answers_healthz
+from tests.kit.cli_world import stay
 from tests.kit.command_line import CELERIAC, celeriac, clean_environment
 from tests.kit.outputs import Closed, run_with
 from tests.kit.waiting import eventually
@@ -28,6 +29,7 @@ from tests.kit.waiting import eventually
 #: Text of all sorts that a task may have.
 ODD = "nö ☃ 🎉 \u202e\x1b[2J end"
 WAITING = "t-waiting"
+LATER = "t-later"
 PROFILES = "default: nö\nprofiles:\n  nö: {url: http://nö.example}\n  other: {url: http://other.example, token: x}\n"
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -40,6 +42,7 @@ COMMANDS = {
     "status": ["TASK"],
     "why": ["TASK"],
     "cancel": ["--type", "shout", "--status", "pending", "--dry-run"],
+    "run-now": ["LATER"],
     "retry": ["--type", "shout", "--dry-run"],
     "watch": ["TASK"],
     "log": ["TASK"],
@@ -47,7 +50,11 @@ COMMANDS = {
     "waits": [],
     "list": [],
     "stats": [],
+    "errors": [],
     "workers": [],
+    "workers list": [],
+    "workers drain": ["w-odd"],
+    "workers resume": ["w-odd"],
     "types": [],
     "doctor": [],
     "token": ["--user", "nö"],
@@ -107,7 +114,13 @@ class Installation:
     workflow: str
 
     def words(self, command: str) -> list[str]:
-        known = {"TASK": self.task, "WAITING": WAITING, "DEFINITION": self.definition, "KEY": "no-such-key"}
+        known = {
+            "TASK": self.task,
+            "WAITING": WAITING,
+            "LATER": LATER,
+            "DEFINITION": self.definition,
+            "KEY": "no-such-key",
+        }
         known["WORKFLOW"] = self.workflow
         return [*command.split(), *(known.get(word, word) for word in COMMANDS.get(command, ()))]
 
@@ -124,7 +137,9 @@ async def installation(tmp_path: Path, valkey_url: str) -> Installation:
     async with TaskStore(valkey_url, Settings().store) as store:
         await store.announce_types({"shout": {"group": "loud", "schema": {"type": "object"}, "description": ODD}})
         submitted = await store.submit(Submission("t-1", "shout", group="loud", payload=f'{{"text": "{ODD[:8]}"}}'))
+        await stay(store, "w-odd", host=ODD)
         await store.submit(Submission(WAITING, "wait", awaits={"signal": "approval", "title": ODD}))
+        await store.submit(Submission(LATER, "shout", group="loud", delay_ms=3_600_000))
         claim = await store.claim(submitted.task_id, worker=f"w-{ODD[:6]}")
         assert isinstance(claim, Claim)
         await store.log(claim, 1, LogLine("info", ODD))

@@ -17,6 +17,9 @@ from celeriac.settings import Settings
 from celeriac.store.audit import AuditLog
 from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import TaskFilter
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import registry
+from celeriac.tasks.titles import Titles
 from tests.kit.command_line import celeriac
 from tests.kit.history import forget
 from tests.kit.waiting import eventually
@@ -32,7 +35,10 @@ async def history(settings: Settings, store: TaskStore) -> AsyncIterator[History
     """A history that is recorded while the test runs."""
     assert settings.database_url is not None
     migrate(settings.database_url)
-    async with keeping(store, settings), History(settings.database_url) as reading:
+    async with (
+        keeping(store, settings, Titles(TypeCatalog(registry, store))),
+        History(settings.database_url) as reading,
+    ):
         yield reading
 
 
@@ -86,7 +92,7 @@ async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cl
     code, out, err = await cli("list")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["ID", "TYPE", "GROUP", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR"]
+    assert lines[0].split() == ["ID", "TYPE", "TITLE", "GROUP", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR"]
     assert [line.split()[0] for line in lines[1:]] == ["bad-1", "good-2", "good-1", "good-0"]
     assert "failed" in lines[1]
     assert "disk_full: no \N{REPLACEMENT CHARACTER}[2J room left" in lines[1], "what a task says steers no terminal"
@@ -102,6 +108,37 @@ async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cl
     (record,) = map(json.loads, out.splitlines())
     assert (record["task_id"], record["status"], record["omitted"], err) == ("bad-1", "failed", [], "")
     assert (await cli("list", "--created-before", "1h"))[1] == "no task matches\n"
+
+    async def found(*arguments: str) -> list[str]:
+        return [json.loads(line)["task_id"] for line in (await cli(*arguments, "--json"))[1].splitlines()]
+
+    assert await found("list", 'status:failed group:media after:1h "disk room"') == []
+    assert await found("list", "status:failed group:media after:1h room") == ["bad-1"]
+    assert await found("list", "-q", "user:ann -id:good-1", "status:completed", "tag:red") == ["good-2", "good-0"]
+    assert await found("dead", "list", "type:shout no") == ["bad-1"]
+
+    async def indexed() -> bool:
+        return await found("list", "shout -room") == ["good-2", "good-1", "good-0"]
+
+    await eventually(indexed, because="words of tasks without errors are found when all tasks are indexed")
+    assert await found("list", '"the disk is full" "page 4"') == ["bad-1"], "in the log and in the progress"
+    code, out, _ = await cli("migrate", "--reindex")
+    assert (code, "anew" in out) == (0, True)
+    _, _, err = await cli("list", "typ:shout")
+    assert "did you mean type?" in err
+
+
+async def test_a_list_of_json_has_the_fields_that_are_asked_for(history: History, store: TaskStore, cli: Any) -> None:
+    await ended(store, "one", tags=("nightly",))
+    await eventually(lambda: history.count(TaskFilter(status=("completed",))), because="it is recorded")
+    code, out, err = await cli("list", "--json", "--fields", "status,tags")
+    assert (code, json.loads(out), err) == (0, {"task_id": "one", "status": "completed", "tags": ["nightly"]}, "")
+    code, out, err = await cli("dead", "list", "--json", "--fields", "colour")
+    assert (code, out) == (2, "")
+    assert "records have no field 'colour'; they have: task_id, type" in err
+    code, out, err = await cli("list", "--fields", "status")
+    assert (code, out) == (2, "")
+    assert "belongs to --json" in err
 
 
 @pytest.mark.parametrize(

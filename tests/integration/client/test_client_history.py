@@ -81,6 +81,19 @@ async def test_charts_count_and_time(client: AnyClient) -> None:
     assert 0 <= chart.total.run.p50_ms <= chart.total.run.max_ms
     assert sum(bucket.submitted for bucket in chart.buckets) == 452
     assert chart.buckets[0].at == chart.start < chart.end
+    assert (chart.by, chart.slowest) == ({}, ())
+    divided = await run(client.stats, by=["type", "queue"], slowest=2)
+    for parts in divided.by.values():
+        assert [sum(part.completed for part in parts), sum(part.failed for part in parts)] == [450, 2]
+        assert sum(sum(part.counts) for part in parts) == 452
+        assert parts[0].run is not None
+        assert parts[0].cancelled == 0
+    assert {part.name for part in divided.by["type"]} >= {"http_test.echo"}
+    first, second = divided.slowest
+    assert first.run_ms >= second.run_ms
+    assert first.status.final
+    assert first.finished_at <= datetime.now(UTC)
+    assert set((await run(client.stats, by="type")).by) == {"type"}
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     empty = await run(client.stats, start=tomorrow, end=tomorrow + timedelta(hours=6), bucket="1h", queue="none")
     assert (empty.bucket, empty.total.submitted, empty.total.wait) == ("1h", 0, None)

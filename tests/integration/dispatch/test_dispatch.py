@@ -178,9 +178,9 @@ async def _refused(http: httpx.AsyncClient) -> bool:
 
 
 async def test_waiters_learn_the_end_though_the_message_of_it_was_missed(
-    url: str, http: httpx.AsyncClient, store: TaskStore
+    settings: Settings, url: str, http: httpx.AsyncClient, store: TaskStore
 ) -> None:
-    async with worker(url) as one:
+    async with serving(settings) as other, worker(other) as one:
         calling = asyncio.create_task(call(http))
         task = await one.take()
         # The notice goes astray, then all subscriptions are cut.

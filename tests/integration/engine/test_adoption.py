@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -122,6 +123,24 @@ async def test_a_worker_that_is_killed_loses_nothing(shop: Shop) -> None:
     task = await ended(shop.store, task_id)
     assert (task.status, task.result, task.attempt) == (Status.COMPLETED, 3, 2)
     assert await shop.ask(f"app.AsyncResult({task_id!r}).get(timeout=10)") == 3
+
+
+async def waited_ms(shop: Shop, pool: str) -> float:
+    """Return how long a task waits for a worker that runs one at a time, and has just ended one (ms, the median)."""
+    environment = {**shop.environment, "ADOPTED": "1", "SHOP_QUEUE": pool}
+    command = [*celery_worker(), "--pool", pool, "-c", "1", "--without-gossip"]
+    worker = await shop.workers.start_command(shop.store, command, environment=environment)
+    one = f"add.apply_async((1, 2, 0.02), queue={pool!r})"
+    ids = await shop.ask(f"[call.id for call in ({one} for _ in range(12)) if call.get(timeout=60)]")
+    tasks = [await ended(shop.store, task_id) for task_id in ids]
+    worker.kill()
+    return statistics.median((task.started_at - task.created_at).total_seconds() * 1000 for task in tasks)
+
+
+@pytest.mark.parametrize("pool", ["threads", pytest.param("gevent", marks=pytest.mark.fresh_python)])
+async def test_a_full_pool_takes_the_next_task_as_soon_as_it_has_room(shop: Shop, pool: str) -> None:
+    # A worker that only its timers wake sleeps for one or two seconds; `solo` has nothing to wait for.
+    assert await waited_ms(shop, pool) < 30 * max(await waited_ms(shop, "solo"), 1)
 
 
 Command = Callable[[], list[str]]

@@ -18,6 +18,7 @@ from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac_api.gateway.attempts import Attempts
 from celeriac_api.gateway.connection import RemoteAttempt, WorkerConnection
+from tests.kit.remote.claims import claim_next
 from tests.kit.waiting import eventually
 
 GRACE_S = 0.1
@@ -45,8 +46,7 @@ class Worker:
         )
         connection = WorkerConnection("W1-0", "gpu", "somewhere", 0, send=send, buffer=10, heard_at=0, ready=True)
         await store.submit(Submission("t", "remote", group="gpu", delivery=Delivery.REMOTE, max_retries=0))
-        reply = await remote.claim_next("gpu", ["W1-0"])
-        (grant,) = remote.read_grants(remote.calls, reply).granted
+        (grant,) = (await claim_next(remote, "gpu", ["W1-0"])).granted
         attempts.begin(grant, connection)
         await eventually(lambda: sent, because="the worker has the task")
         sent.clear()

@@ -286,6 +286,18 @@ async def test_operators_see_remote_workers_and_their_groups(url: str, http: htt
             "name": "box-1",
         }
         assert (await http.get("/api/v1/groups/gpu")).json()["workers"] == 1
+        assert (found["drainable"], found["drained"], found["memory_bytes"]) == (False, False, None)
+        refused = await http.post(f"/api/v1/workers/{found['worker_id']}/drain")
+        assert (refused.status_code, refused.json()["code"]) == (409, "worker_not_drainable")
+        assert refused.json()["worker_id"] == found["worker_id"]
+        unknown = await http.post("/api/v1/workers/nobody/resume")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "worker_not_found")
+        await one.say(type="task_complete", taskId=task_id, result=1)
+
+        async def counted() -> bool:
+            return bool((await http.get("/api/v1/workers")).json()["workers"][0]["ended_per_minute"] == 1)
+
+        await eventually(counted, because="its ended task is counted")
     await eventually(lambda: _no_workers(http), because="a worker that left is off the list")
 
 

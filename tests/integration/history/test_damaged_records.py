@@ -67,8 +67,8 @@ async def read(http: httpx.AsyncClient, path: str, **query: Any) -> Any:
 
 async def damage(store: TaskStore, task_id: str, field: str, garbage: str | bytes) -> None:
     """Let a foreign program write into a record, and tell the recorder."""
-    await store.redis.hset(keys.task(task_id), field, garbage)
-    rev = await store.redis.hincrby(keys.task(task_id), "rev", 1)
+    rev = int((await store.record(task_id))["rev"]) + 1
+    await store.redis.hset(keys.task(task_id), mapping={field: garbage, "rev": rev})
     await store.redis.xadd(keys.EVENTS, {"task_id": task_id, "kind": "note", "rev": rev})
 
 

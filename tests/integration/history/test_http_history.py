@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from celeriac.history.history import History
 from celeriac.history.pruner import Pruner
 from celeriac.history.recorder import Recorder
-from celeriac.model import Failure, LogLine, Progress, Submission
+from celeriac.model import Failure, LogLine, Progress, Status, Submission, ms_from_utc
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac.task_filter import TaskFilter
@@ -74,6 +76,41 @@ async def test_tasks_are_listed_by_filter_and_page(client: httpx.AsyncClient, st
     record = (await client.get(f"/api/v1/tasks/{first}")).json()
     assert rest["items"] == [{**record, "omitted": []}]
     assert record["tags"] == ["nightly", "eu"]
+
+
+async def test_a_list_has_the_fields_that_are_asked_for(
+    client: httpx.AsyncClient, store: TaskStore, kept: Kept
+) -> None:
+    task_id = await submit(client, payload={"words": "x" * 70_000}, metadata={"from": "test"}, tags=["big"])
+    await failed(store, "dead")
+    await record_all(kept[0], store)
+
+    async def listed(path: str, **query: Any) -> list[dict[str, Any]]:
+        answer = await client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["items"])
+
+    whole = {item["task_id"]: item for item in await listed("/api/v1/tasks")}
+    assert whole[task_id]["omitted"] == ["payload"]
+    for query in ("status,tags", ["status", "tags"], "tags,status,tags,task_id"):
+        items = await listed("/api/v1/tasks", fields=query, tag="big")
+        assert items == [{"task_id": task_id, "status": "pending", "tags": ["big"]}]
+    # What a field of its own would say is not lost: the payload was too long for a list.
+    assert await listed("/api/v1/tasks", fields="payload", tag="big") == [
+        {"task_id": task_id, "payload": None, "omitted": ["payload"]}
+    ]
+    every = ",".join(whole[task_id])
+    assert {item["task_id"]: item for item in await listed("/api/v1/tasks", fields=every)} == whole
+    for name in set(whole[task_id]) - {"task_id", "omitted", "payload"}:
+        for item in await listed("/api/v1/tasks", fields=name):
+            assert item == {"task_id": item["task_id"], name: whole[item["task_id"]][name]}
+    (dead,) = await listed("/api/v1/dead", fields="error,type")
+    assert dead == {name: whole["dead"][name] for name in ("task_id", "type", "error")}
+
+    for wrong in ("colour", "status,colour", "status,colour,size"):
+        answer = await client.get("/api/v1/tasks", params={"fields": wrong})
+        assert_problem(answer, 422, "invalid_request", "fields")
+        assert "records have no field 'colour'; they have: task_id, type, queue, status" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -275,6 +312,98 @@ async def test_charts_count_what_came_and_ended(client: httpx.AsyncClient, store
         "invalid_request",
         "from",
     )
+
+
+async def test_charts_are_divided_by_type_and_group(client: httpx.AsyncClient, store: TaskStore, kept: Kept) -> None:
+    for number in range(3):
+        await completed(store, f"t{number}", group="media", user_id="ada")
+    await failed(store, "dead")
+    await completed(store, "other", type="report")
+    await record_all(kept[0], store)
+    chart = (await client.get("/api/v1/stats", params={"by": ["type", "queue"], "slowest": 2})).json()
+    by_type = {part["name"]: part for part in chart["by"]["type"]}
+    assert [part["name"] for part in chart["by"]["type"]] == ["demo", "report"], "the largest first"
+    assert (by_type["demo"]["completed"], by_type["demo"]["failed"], sum(by_type["demo"]["counts"])) == (3, 1, 4)
+    assert len(by_type["report"]["counts"]) == len(chart["buckets"])
+    assert by_type["report"]["run"]["max_ms"] >= by_type["report"]["run"]["p95_ms"] >= 0
+    assert by_type["report"]["wait"] is not None
+    assert {part["name"]: part["completed"] for part in chart["by"]["queue"]} == {"media": 3, "default": 1}
+    assert len(chart["slowest"]) == 2
+    assert chart["slowest"][0]["run_ms"] >= chart["slowest"][1]["run_ms"]
+    one = (await client.get("/api/v1/stats", params={"by": "type", "most": 1, "user_id": "ada"})).json()
+    assert [(part["name"], part["completed"]) for part in one["by"]["type"]] == [("demo", 3)]
+    assert "slowest" not in one
+    for query, field in (("by=user", "by"), ("most=201", "most"), ("slowest=21", "slowest")):
+        assert_problem(await client.get(f"/api/v1/stats?{query}"), 422, "invalid_request")
+        assert field in (await client.get(f"/api/v1/stats?{query}")).text
+
+
+async def test_tasks_are_counted_by_status(client: httpx.AsyncClient, store: TaskStore, kept: Kept) -> None:
+    await submit(client, tags=["nightly"], user_id="ada")
+    await submit(client, delay="1h")
+    for name in ("one", "two"):
+        await failed(store, name)
+    await record_all(kept[0], store)
+    everything = (await client.get("/api/v1/task-counts")).json()
+    assert {name: number for name, number in everything["counts"].items() if number} == {
+        "pending": 1,
+        "scheduled": 1,
+        "failed": 2,
+    }
+    assert (everything["total"], everything["more"]) == (4, [])
+    assert set(everything["counts"]) == {status.wire for status in Status}
+    for query, counts in (
+        ({"status": "failed,pending"}, {"failed": 2, "pending": 1}),
+        ({"tag": "nightly"}, {"pending": 1}),
+        ({"user_id": "ada", "status": "failed"}, {}),
+        ({"q": "BROKE"}, {"failed": 2}),
+        ({"created_before": "2001-01-01T00:00:00Z"}, {}),
+    ):
+        found = (await client.get("/api/v1/task-counts", params=query)).json()
+        assert ({name: number for name, number in found["counts"].items() if number}, found["more"]) == (counts, [])
+        assert found["total"] == sum(counts.values())
+    assert_problem(await client.get("/api/v1/task-counts", params={"colour": "red"}), 422, "invalid_request", "colour")
+
+
+async def test_counts_stop_at_their_bound_and_say_so(store: TaskStore, kept: Kept) -> None:
+    for number in range(5):
+        await failed(store, f"task-{number}")
+    await completed(store, "done")
+    await record_all(kept[0], store)
+    alone = await kept[1].counts(TaskFilter(), most=3)
+    assert (alone.counts, alone.more) == ({Status.FAILED: 3, Status.COMPLETED: 1}, (Status.FAILED,))
+    narrowed = await kept[1].counts(TaskFilter(type="demo", status=(Status.FAILED,)), most=3)
+    assert (sum(narrowed.counts.values()), narrowed.more) == (4, (Status.FAILED,))
+    assert (await kept[1].counts(TaskFilter(type="demo"), most=6)).more == ()
+
+
+async def test_a_histogram_says_when_tasks_were_created(
+    client: httpx.AsyncClient, store: TaskStore, kept: Kept
+) -> None:
+    empty = (await client.get("/api/v1/task-histogram")).json()
+    assert (sum(len(bucket["counts"]) for bucket in empty["buckets"]), empty["more"]) == (0, False)
+    first = await submit(client, user_id="ada")
+    await failed(store, "dead")
+    await record_all(kept[0], store)
+
+    def total(found: dict[str, Any]) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for bucket in found["buckets"]:
+            counts.update(bucket["counts"])
+        return dict(counts)
+
+    found = (await client.get("/api/v1/task-histogram")).json()
+    assert total(found) == {"pending": 1, "failed": 1}
+    assert found["from"] <= (await client.get(f"/api/v1/tasks/{first}")).json()["created_at"] < found["to"]
+    assert total((await client.get("/api/v1/task-histogram", params={"status": "failed"})).json()) == {"failed": 1}
+    asked = {"created_after": "2020-01-01T00:00:00Z", "created_before": "2040-01-01T00:00:00Z", "buckets": 10}
+    found = (await client.get("/api/v1/task-histogram", params=asked)).json()
+    assert total(found) == {"pending": 1, "failed": 1}
+    assert len(found["buckets"]) <= 10
+    assert found["from"] <= asked["created_after"] <= found["buckets"][1]["at"]
+    assert_problem(await client.get("/api/v1/task-histogram", params={"buckets": 1}), 422, "invalid_request", "buckets")
+    newest = await kept[1].histogram(TaskFilter(), now_ms=ms_from_utc(datetime.now(UTC)), buckets=10, most=1)
+    assert (newest.more, sum(sum(counts.values()) for counts in newest.buckets)) == (True, 1)
 
 
 async def test_readiness_tells_how_far_history_is_behind(

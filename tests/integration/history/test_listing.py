@@ -97,6 +97,43 @@ FILTERS: list[tuple[dict[str, Any], Check]] = [
     ({"q": "HOST6 REF"}, lambda r: "host6 ref" in r.get("error_message", "").lower()),
     ({"q": "100%_s", "type": "type1"}, lambda r: "100%_s" in r.get("error_message", "") and r["type"] == "type1"),
     ({"q": "000"}, lambda r: r["task_id"].startswith("000")),
+    ({"q": "type:type1 group:queue2"}, lambda r: r["type"] == "type1" and r["queue"] == "queue2"),
+    (
+        {"q": "type:type1,type3 status:failed,pending"},
+        lambda r: r["type"] in ("type1", "type3") and r["status"] in ("FAILED", "PENDING"),
+    ),
+    ({"q": "type:type1,type3", "type": "type3"}, lambda r: r["type"] == "type3"),
+    ({"q": "-type:type1 -user:user3"}, lambda r: r["type"] != "type1" and r.get("user_id") != "user3"),
+    (
+        {"q": "-status:failed,pending user:user1,user3"},
+        lambda r: r["status"] not in ("FAILED", "PENDING") and r.get("user_id") in ("user1", "user3"),
+    ),
+    ({"q": "status:failed", "status": "failed,pending"}, lambda r: r["status"] == "FAILED"),
+    (
+        {"q": "tag:odd -tag:third key:key7,key9"},
+        lambda r: r.get("tags") == '["odd"]' and r.get("key") in ("key7", "key9"),
+    ),
+    ({"q": "tag:third,none", "tag": "odd"}, lambda r: "third" in r.get("tags", "")),
+    ({"q": "tag:third tag:odd"}, lambda r: "third" in r.get("tags", "")),
+    ({"q": "error:broken workflow:flow3"}, lambda r: "error_code" in r and r.get("workflow_id") == "flow3"),
+    (
+        {"q": "-workflow:flow3 id:000,001 -id:0001"},
+        lambda r: (
+            r.get("workflow_id") != "flow3" and r["task_id"][:3] in ("000", "001") and r["task_id"][:4] != "0001"
+        ),
+    ),
+    ({"q": "host6 -refused"}, lambda r: False),
+    ({"q": "refused -host6"}, lambda r: "error_message" in r and "host6" not in r["error_message"]),
+    ({"q": "-host6 type:type1"}, lambda r: "host6" not in r.get("error_message", "") and r["type"] == "type1"),
+    (
+        {"q": "after:2030-01-31T08:00:00.050Z before:2030-01-31T08:00:00.100Z"},
+        lambda r: "08:00:00.050Z" <= r["created_at"][11:] < "08:00:00.100Z",
+    ),
+    ({"q": "finished_after:2030-01-31T08:00:00.100Z"}, lambda r: r.get("finished_at", "")[11:] >= "08:00:00.100Z"),
+    (
+        {"q": "type:" + ",".join(f"type{n}" for n in range(20)) + " key:" + ",".join(f"key{n}" for n in range(20))},
+        lambda r: "key" in r and int(r["key"][3:]) < 20,
+    ),
     ({"definition_id": "none"}, lambda r: False),
     ({"workflow_id": "flow3"}, lambda r: r.get("workflow_id") == "flow3"),
     (
@@ -219,3 +256,19 @@ def assert_few_rows(plan: list[Any], conditions: dict[str, Any]) -> None:
         assert step["Node Type"] != "Seq Scan" or step["Actual Rows"] < 1000, step
         touched = (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
         assert touched <= 3000, f"{conditions}: {step}"
+
+
+async def test_a_list_without_long_columns_does_not_read_them(history: History) -> None:
+    """Whatever lies in these columns, the database is not asked for it."""
+    writer = Writer(history.engine, progress="last")
+    row = row_of(record(1, payload='{"a": 1}', result='"done"', metadata='{"b": 2}'))
+    await writer.write({row["task_id"]: row}, [])
+    (whole,) = (await history.find(TaskFilter())).tasks
+    assert (whole.task.payload, whole.task.result, whole.task.metadata) == ({"a": 1}, "done", {"b": 2})
+    (short,) = (await history.find(TaskFilter(), without={"payload", "result", "metadata"})).tasks
+    assert (short.task.payload, short.task.result, short.task.metadata) == ({}, None, {})
+    assert short.omitted == ()
+    statement = str(queries.page(TaskFilter(), Sort.CREATED_DOWN, 5, None, {"payload", "result", "metadata"}))
+    for column in ("payload", "result", "metadata"):
+        assert f"celeriac_tasks.{column}" not in statement
+        assert f"celeriac_tasks.{column}" in str(queries.page(TaskFilter(), Sort.CREATED_DOWN, 5, None))

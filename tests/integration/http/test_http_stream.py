@@ -145,6 +145,36 @@ async def test_nothing_follows_the_end_or_the_future(client: httpx.AsyncClient, 
         assert (answer.status_code, answer.content) == (204, b"")
 
 
+async def test_what_a_failover_has_lost_is_made_good_by_the_present_state(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    task_id = await submit(client)
+    mine = await claim(store, task_id)
+    await report(store, mine, 1, 2, 3)
+    received: list[SentEvent] = []
+    watching = asyncio.create_task(open_stream(client, task_id, received))
+    await eventually(lambda: messages(received) == ["1", "2", "3"], because="the history arrives")
+    # What the new primary does not have, and the connections to the old one.
+    lost = str(received[-1].id)
+    await store.redis.xdel(f"celeriac:events:{task_id}", lost)
+    await store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: len(received) == 4, because="the present state arrives")
+    assert (received[3].data["snapshot"], received[3].data["recovered"]) == (True, False)
+    await report(store, mine, 4)
+    await eventually(lambda: len(received) == 5, because="it goes on")
+    # A client that comes back with what is lost gets the same.
+    await store.redis.xdel(f"celeriac:events:{task_id}", str(received[4].id))
+    headers = {"Last-Event-ID": str(received[4].id)}
+    async with client.stream("GET", f"/api/v1/tasks/{task_id}/progress/stream", headers=headers) as response:
+        events = read_events(response)
+        first = await anext(events)
+        assert (first.name, first.data["snapshot"], first.data["recovered"]) == ("progress", True, False)
+        await store.complete(mine, "null")
+        assert [event.name async for event in events] == ["done"]
+    await asyncio.wait_for(watching, PATIENCE_S)
+    assert received[-1].name == "done"
+
+
 @pytest.mark.parametrize(
     "seen", ["x", "1", "1-", "-1-0", "1-0-0", "1.5-0", f"{2**64}-0", "١-٠", "1-0 ", "9" * 30 + "-0"]
 )

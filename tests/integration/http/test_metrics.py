@@ -18,6 +18,7 @@ from celeriac.store.notified import NotifiedTasks
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, submit
+from tests.kit.remote.claims import claim_next
 from tests.kit.waiting import eventually
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -130,7 +131,7 @@ async def test_every_kind_of_start_is_counted_with_its_wait(client: httpx.AsyncC
     await store.submit(Submission("by-celery", "demo", group="celery"))
     await claim(store, "by-celery")
     await store.submit(Submission("by-a-remote-worker", "remote", group="remote", delivery=Delivery.REMOTE))
-    await RemoteTasks(store, "gateway").claim_next("remote", ["w"])
+    await claim_next(RemoteTasks(store, "gateway"), "remote", ["w"])
     program = NotifiedTasks(store, holder="program", name="program")
     await program.register("by-its-program", task_type="report", user_id=None)
     await program.start("by-its-program")
@@ -153,7 +154,7 @@ async def test_every_kind_of_start_is_counted_with_its_wait(client: httpx.AsyncC
 async def test_durations_fall_into_the_buckets_that_hold_them(client: httpx.AsyncClient, store: TaskStore) -> None:
     claimed = await claim(store, await submit(client))
     # A start of 20 seconds ago, as the record tells it.
-    started_ms = int(await store.redis.hget(keys.task(claimed.task_id), "started_ms")) - 20_000
+    started_ms = int((await store.record(claimed.task_id))["started_ms"]) - 20_000
     await store.redis.hset(keys.task(claimed.task_id), "started_ms", started_ms)
     await store.complete(claimed, "1")
     samples = await read(client)

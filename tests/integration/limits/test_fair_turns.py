@@ -16,6 +16,7 @@ from celeriac.store.remote import RemoteTasks
 from celeriac.store.rules import read_keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.life_cycle_state import take_ids, take_message
+from tests.kit.remote.claims import claim_next
 
 FAIR = LimitRule("fair", group="g", by=By.KEY, fair=True)
 #: Takes one more task of the group, if one may start.
@@ -46,8 +47,7 @@ def taker(store: TaskStore, client: redis_sync.Redis, delivery: Delivery) -> Tak
 
     async def take() -> Claim | None:
         if delivery is Delivery.REMOTE:
-            reply = await remote.claim_next("g", ["w"])
-            granted = remote.read_grants(remote.calls, reply).granted
+            granted = (await claim_next(remote, "g", ["w"])).granted
             return granted[0].claim if granted else None
         message = take_message(client, "g")
         claim = message and await store.claim(message["headers"]["id"], worker="w")

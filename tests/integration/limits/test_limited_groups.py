@@ -20,6 +20,7 @@ from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.life_cycle_state import assert_consistent, take_ids
 from tests.kit.life_cycle_state import submit_all as submit
+from tests.kit.remote.claims import claim_next
 from tests.kit.waiting import eventually
 
 
@@ -229,7 +230,7 @@ async def test_no_second_sees_more_starts_than_the_rate_and_none_waits_for_ever(
         await eventually(all_done, because="the rate lets all of them start", interval_s=0.005)
     finally:
         await promoter.stop()
-    starts = [int(client.hget(keys.task(task_id), "started_ms") or 0) for task_id in ids]
+    starts = [int((await store.record(task_id))["started_ms"]) for task_id in ids]
     assert most_within(starts, 1000) <= 30
     assert starts == sorted(starts), "in the order of their arrival"
 
@@ -297,8 +298,7 @@ async def test_remote_workers_get_as_many_as_are_free_and_are_woken_by_the_next_
     await submit(store, "a", "b", "c", "d", delivery=Delivery.REMOTE)
 
     async def take(workers: int) -> list[Claim]:
-        reply = await remote.claim_next("g", [f"w{n}" for n in range(workers)])
-        grants = remote.read_grants(remote.calls, reply)
+        grants = await claim_next(remote, "g", [f"w{n}" for n in range(workers)])
         assert grants.left == 0, "nothing more can be had for now, so asking again is in vain"
         return [grant.claim for grant in grants.granted]
 
@@ -319,8 +319,7 @@ async def test_tasks_of_either_kind_share_the_places(store: TaskStore, client: r
     await store.limit("g", max_running=1)
     await submit(store, "here")
     await submit(store, "there", delivery=Delivery.REMOTE)
-    reply = await remote.claim_next("g", ["w"])
-    (grant,) = remote.read_grants(remote.calls, reply).granted
+    (grant,) = (await claim_next(remote, "g", ["w"])).granted
     assert await run_messages(store, client) == []
     await store.complete(grant.claim, "1")
     assert [c.task_id for c in await run_messages(store, client)] == ["here"]

@@ -11,6 +11,7 @@ from celeriac.store import keys
 from celeriac.store.remote import RemoteTasks
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
+from tests.kit.remote.claims import claim_next
 from tests.kit.waiting import eventually
 
 RULES = {
@@ -35,8 +36,7 @@ async def test_a_deleted_record_gives_its_place_back(
     async def start(task_id: str) -> bool:
         if delivery is Delivery.CELERY:
             return isinstance(await store.claim(task_id, worker="w"), Claim)
-        reply = await remote.claim_next("g", ["w"])
-        return [grant.claim.task_id for grant in remote.read_grants(remote.calls, reply).granted] == [task_id]
+        return [grant.claim.task_id for grant in (await claim_next(remote, "g", ["w"])).granted] == [task_id]
 
     if runs:
         assert await start("first")

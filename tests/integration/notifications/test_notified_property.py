@@ -18,7 +18,7 @@ from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.notified import NotifiedTasks
 from celeriac.store.task_store import TaskStore
-from tests.kit.life_cycle_state import Client, assert_consistent
+from tests.kit.life_cycle_state import Client, assert_consistent, events_of, record_of
 
 T = TypeVar("T")
 
@@ -157,7 +157,7 @@ class Reported(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
-        records = {i: self.client.hgetall(keys.task(i)) for i in self.model}
+        records = {i: record_of(self.client, i) for i in self.model}
         found = {i: (r["status"], int(r["attempt"]), r.get("user_id")) for i, r in records.items()}
         assert found == {i: (task.status, task.attempt, task.user) for i, task in self.model.items()}
         for task_id, task in self.model.items():
@@ -168,7 +168,7 @@ class Reported(RuleBasedStateMachine):
                 active = self.client.zscore(keys.active(user), task_id) is not None
                 recent = self.client.zscore(keys.recent(user), task_id) is not None
                 assert (active, recent) == (own and task.status not in FINAL, own and task.status in FINAL)
-            told = [f["status"] for _, f in self.client.xrange(keys.task_events(task_id)) if f["kind"] == "status"]
+            told = [event.fields["status"] for event in events_of(self.client, task_id) if event.kind == "status"]
             assert told[-1] == task.status
 
     def teardown(self) -> None:

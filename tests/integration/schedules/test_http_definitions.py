@@ -10,12 +10,15 @@ import pytest
 from pydantic import BaseModel
 
 from celeriac.access.principal import Scope
+from celeriac.history.history import History
+from celeriac.history.recorder import Recorder
 from celeriac.schedules.running_scheduler import scheduling
 from celeriac.settings import AccessSettings, Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_api.openapi import definition_schemas as shapes
 from celeriac_api.routes.definitions import PATH
 from tests.kit.api.http_serving import claim, serving
+from tests.kit.history import record_all
 from tests.kit.tokens import token_of
 from tests.kit.waiting import eventually
 
@@ -131,6 +134,34 @@ async def test_unknown_ids_and_bodies_that_are_none(client: httpx.AsyncClient) -
     assert (await client.get(f"/tasks/{definition_id}/instances?cursor=nonsense")).status_code == 422
     assert (await client.get(f"/tasks/{definition_id}/instances?limit=501")).status_code == 422
     assert (await client.post(f"/tasks/{definition_id}/pause", json={"why": 1})).status_code == 422
+
+
+async def test_a_list_has_the_runs_of_every_definition_if_it_is_asked_for_them(
+    client: httpx.AsyncClient, store: TaskStore, kept: tuple[Recorder, History]
+) -> None:
+    one, paused, none = [await create(client, "/api/v1/definitions") for _ in range(3)]
+    await client.post(f"/tasks/{paused}/pause")
+    runs = [(await client.post(f"/tasks/{one}/trigger")).json()["task_id"] for _ in range(3)]
+    runs += [(await client.post(f"/tasks/{paused}/trigger")).json()["task_id"]]
+    await record_all(kept[0], store)
+
+    async def listed(**query: int) -> dict[str, dict[str, Any]]:
+        answer = await client.get("/api/v1/definitions", params=query)
+        assert answer.status_code == 200, answer.text
+        return {item["task_def_id"]: item for item in answer.json()["items"]}
+
+    assert not {"next_runs", "last_runs"} & (await listed())[one].keys()
+    found = await listed(next_runs=3, last_runs=2)
+    detail = (await client.get(f"/api/v1/definitions/{one}")).json()
+    assert found[one]["next_runs"] == detail["next_runs"][:3]
+    assert found[paused]["next_runs"] == []
+    assert {run["task_id"] for run in found[one]["last_runs"]} <= set(runs[:3])
+    assert len(found[one]["last_runs"]) == 2
+    assert [run["task_id"] for run in found[paused]["last_runs"]] == runs[3:]
+    assert found[none]["last_runs"] == []
+    assert found[one]["last_runs"][0].keys() == {"task_id", "status", "created_at", "started_at", "finished_at"}
+    refused = await client.get("/api/v1/definitions", params={"last_runs": 51})
+    assert refused.status_code == 422
 
 
 async def test_lists_are_paged_and_filtered(client: httpx.AsyncClient) -> None:

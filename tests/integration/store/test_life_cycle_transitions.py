@@ -36,6 +36,7 @@ from celeriac.store.remote import RemoteTasks
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.standings import server_ms
 from tests.kit.life_cycle_state import take_ids
+from tests.kit.remote.claims import claim_next
 
 BROKEN = Failure("broken", "it broke", True)
 LONG_AGO_MS = 1000
@@ -555,7 +556,11 @@ async def test_streams_stay_bounded_and_keep_what_was_promised(valkey_url: str) 
 async def test_what_ended_is_forgotten_after_its_retention(valkey_url: str) -> None:
     async with TaskStore(valkey_url, Settings(retention=60).store) as store:
         await store.complete(await running(store, "t"), "1")
-        for key in (keys.task("t"), keys.task_events("t")):
+        claim = await running(store, "reported")
+        await store.report(claim, 1, Progress(1))
+        await store.complete(claim, "1")
+        assert not await store.redis.exists(keys.task_events("t")), "its record tells its events"
+        for key in (keys.task("t"), keys.task("reported"), keys.task_events("reported")):
             assert 0 < await store.redis.pttl(key) <= 60_000
 
 
@@ -569,7 +574,47 @@ async def test_one_claim_for_remote_workers_ends_only_so_many_that_are_too_late(
     await asyncio.gather(*map(store.submit, waiting))
     in_time = Submission(task_id="last", type="remote", payload="{}", group="gpu", delivery=Delivery.REMOTE)
     await store.submit(in_time)
-    first = remote.read_grants(1, await remote.claim_next("gpu", ["w"]))
+    first = await claim_next(remote, "gpu", ["w"])
     assert (first.granted, first.left) == ([], 101)
-    second = remote.read_grants(2, await remote.claim_next("gpu", ["w"]))
+    second = await claim_next(remote, "gpu", ["w"])
     assert ([grant.claim.task_id for grant in second.granted], second.left) == (["last"], 0)
+
+
+@pytest.mark.parametrize("before", [Status.SCHEDULED, Status.RETRYING])
+async def test_a_task_that_waits_for_its_time_runs_now_and_only_once(
+    store: TaskStore, look: Any, before: Status
+) -> None:
+    task_id = await in_status(store, look, before)
+    take_ids(look, "default")
+    # Several callers, and the promoter, at the same time.
+    answers = await asyncio.gather(*(store.run_now(task_id) for _ in range(5)), store.promote())
+    assert {answer for answer in answers if isinstance(answer, Status)} == {Status.PENDING}
+    assert (await store.promote())[0] == 0
+    assert take_ids(look, "default") == [task_id]
+    claim = await store.claim(task_id, worker="w")
+    assert isinstance(claim, Claim)
+    assert await store.run_now(task_id) is Status.PROCESSING
+    assert (await store.get(task_id)).attempt == (1 if before == Status.SCHEDULED else 2)
+    await store.complete(claim, "1")
+    with pytest.raises(IllegalTransitionError, match="is completed: cannot run it"):
+        await store.run_now(task_id)
+
+
+@pytest.mark.parametrize("status", [Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CANCELLED])
+async def test_a_task_that_waits_for_others_or_has_ended_does_not_run_now(
+    store: TaskStore, look: Any, status: Status
+) -> None:
+    task_id = await in_status(store, look, status)
+    before = await store.get(task_id)
+    with pytest.raises(IllegalTransitionError):
+        await store.run_now(task_id)
+    assert await store.get(task_id) == before
+    with pytest.raises(TaskNotFoundError):
+        await store.run_now("nobody")
+
+
+async def test_a_task_that_runs_now_waits_for_a_paused_group(store: TaskStore) -> None:
+    await store.submit(Submission(task_id="t", type="demo", delay_ms=60_000))
+    await store.pause("default")
+    assert await store.run_now("t") is Status.PENDING
+    assert isinstance(await store.claim("t", worker="w"), Refusal)

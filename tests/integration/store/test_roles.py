@@ -16,7 +16,7 @@ from celeriac.store.roles.reaper import Reaper
 from celeriac.store.roles.role import Role
 from celeriac.store.roles.sweeper import Sweeper
 from celeriac.store.task_store import TaskStore
-from tests.kit.life_cycle_state import take_ids, take_message
+from tests.kit.life_cycle_state import move_moment, take_ids, take_message
 from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
 
@@ -163,9 +163,9 @@ async def test_a_message_overtaken_by_a_later_one_is_sent_again(store: TaskStore
     assert take_message(look, "default") is not None
     await claim(store, "t1")
     # On a machine that stalls, half a second may be over by now.
-    look.hincrby("task:t0", "hinted_ms", 3_600_000)
+    move_moment(look, "t0", "hinted_ms", 3_600_000)
     assert await store.sweep("default") == [], "the grace has not passed"
-    look.hincrby("task:t0", "hinted_ms", -3_600_600)
+    move_moment(look, "t0", "hinted_ms", -3_600_600)
     assert await store.sweep("default") == ["t0"]
     assert take_ids(look, "default") == ["t0", *(f"t{i}" for i in range(2, 10))]
 
@@ -207,7 +207,7 @@ async def test_three_sweepers_send_a_lost_message_once(store: TaskStore, look: A
 def a_minute_passes(look: Any) -> None:
     """Move what the sweep looks at into the past."""
     for task_id in look.zrange(keys.waiting("default"), 0, -1):
-        look.hincrby(f"task:{task_id}", "hinted_ms", -60_000)
+        move_moment(look, task_id, "hinted_ms", -60_000)
     for name in look.hkeys(keys.group("default")):
         if name.startswith("popped_ms:"):
             look.hincrby(keys.group("default"), name, -60_000)
@@ -250,7 +250,7 @@ async def test_a_worker_that_hoards_messages_gets_no_flood_of_them(store: TaskSt
     sent = 0
     for _ in range(200):
         take_ids(look, "default")
-        look.hincrby("task:t", "hinted_ms", -500)  # half a second later
+        move_moment(look, "t", "hinted_ms", -500)  # half a second later
         sent += len(await store.sweep("default"))
     assert 1 <= sent <= 8
 

@@ -13,6 +13,7 @@ from celeriac.errors import QueueFullError, StoreUnavailableError
 from celeriac.model import Claim, Failure, Progress, Refusal, Submission, Submitted
 from celeriac.settings import GroupSettings, Settings
 from celeriac.store import keys
+from celeriac.store.server.channel import StoreChannel
 from celeriac.store.task_store import TaskStore
 from tests.kit.servers import ValkeyServer
 from tests.kit.waiting import eventually
@@ -51,7 +52,7 @@ async def test_many_submissions_of_one_tick_are_few_calls(store: TaskStore) -> N
     await store.redis.config_resetstat()
     await asyncio.gather(*(store.submit(submission(f"t{i}")) for i in range(256)))
     info = await store.redis.info("commandstats")
-    assert info["cmdstat_evalsha"]["calls"] == 2
+    assert info["cmdstat_fcall"]["calls"] == 2
 
 
 async def test_calls_of_one_tick_go_in_the_order_of_a_life(store: TaskStore) -> None:
@@ -106,7 +107,7 @@ async def test_forgotten_scripts_are_given_again_in_the_order_of_a_life(store: T
     claim = await store.claim("t", worker="w")
     assert isinstance(claim, Claim)
     await store.progress(claim, 1, Progress(1))
-    await store.redis.script_flush()
+    await store.redis.function_flush()
     ending = store.complete(claim, "1")
     report = store.progress(claim, 2, Progress(2))
     await asyncio.gather(ending, report)
@@ -193,11 +194,36 @@ async def test_fsync_waits_until_the_disk_has_it(own_valkey: ValkeyServer) -> No
         info = await store.redis.info("commandstats")
         assert info["cmdstat_waitaof"]["calls"] >= 1
         assert info["cmdstat_waitaof"]["failed_calls"] == 0
-        await store.redis.script_flush()
+        await store.redis.function_flush()
         # The first wait came before anything was written: the script was not there.
         before = info["cmdstat_waitaof"]["calls"]
         await store.submit(submission("after"))
         assert (await store.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == before + 2
+
+
+async def test_fsync_waits_at_every_door(own_valkey: ValkeyServer) -> None:
+    settings = Settings(durability="fsync").store
+    channel = StoreChannel(own_valkey.url(), settings)
+    async with TaskStore(own_valkey.url(), settings) as store:
+
+        async def waits() -> int:
+            found = (await store.redis.info("commandstats")).get("cmdstat_waitaof", {"calls": 0})
+            return int(found["calls"])
+
+        async def fail_and_retry() -> object:
+            claim = await store.claim("t", worker="w")
+            assert isinstance(claim, Claim)
+            await store.fail(claim, Failure("x", "", False), 0)
+            return await store.retry("t")
+
+        for door in (
+            lambda: asyncio.to_thread(channel.submit, submission("t")),
+            lambda: asyncio.to_thread(channel.submit_again, submission("t")),
+            fail_and_retry,
+        ):
+            before = await waits()
+            await door()
+            assert await waits() > before
 
 
 async def test_fsync_on_a_server_that_leaves_it_to_the_kernel_says_what_to_set(own_valkey: ValkeyServer) -> None:

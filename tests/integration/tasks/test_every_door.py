@@ -149,7 +149,7 @@ class House:
 
     async def record(self, task_id: str) -> dict[str, str]:
         """Return the whole record as the store has it, without what is a task's own."""
-        stored = self.kept.get(task_id) or dict(await self.store.redis.hgetall(keys.task(task_id)))
+        stored = self.kept.get(task_id) or await self.store.record(task_id)
         assert stored, f"no record of {task_id}"
         shown = {name: value for name, value in stored.items() if name not in OWN}
         if shown.get("priority") == "0":
@@ -300,7 +300,7 @@ async def by_openai(house: House, document: dict[str, Any]) -> str:
             lambda: _new(house, waiting, before), because="the call is a task that waits for a worker"
         )
         # A caller that hangs up cancels; the record is read before.
-        house.kept[task_id] = dict(await house.store.redis.hgetall(keys.task(task_id)))
+        house.kept[task_id] = await house.store.record(task_id)
         calling.cancel()
         return task_id
 
@@ -742,6 +742,9 @@ async def test_lists_charts_and_bulk_operations_filter_by_key(house: House) -> N
     async with AsyncClient(house.url) as client:
         assert {task.task_id async for task in client.list(key="7")} == set(mine)
         assert [task.key async for task in client.list(key="c8")] == ["c8"]
+        short = [dict(record) async for record in client.list(key="7", fields=["type", "key"])]
+        assert {record["task_id"] for record in short} == set(mine)
+        assert {(len(record), record["type"], record["key"]) for record in short} == {(3, document["type"], "7")}
         assert await client.bulk_count("cancel", key="7") == 2
         assert (await client.stats(key="7")).total.submitted == 2
         assert [task async for task in client.dead(key="7")] == []

@@ -62,6 +62,22 @@ async def test_each_task_has_its_own_outcome_in_order(client: httpx.AsyncClient,
     assert "did you mean queue?" in results[4]["error"]["detail"]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_the_tasks_of_a_batch_wait_in_its_order_whatever_they_have(
+    client: httpx.AsyncClient, store: TaskStore, others: int
+) -> None:
+    tasks = [{**ECHO, "payload": {"n": n}, **({"tags": ["t"]} if n % 2 < others else {})} for n in range(150)]
+    results = await post(client, *tasks, "nonsense", **{"Idempotency-Key": "k"})
+    again = await post(client, *tasks, "nonsense", **{"Idempotency-Key": "k"})
+    ids = [result["task_id"] for result in results[:-1]]
+    assert [result["task_id"] for result in again[:-1]] == ids
+    assert {(first["status"], second["status"]) for first, second in zip(results, again, strict=True)} == {
+        (202, 200),
+        (422, 422),
+    }
+    assert await store.redis.zrange("celeriac:waiting:default", 0, -1) == ids
+
+
 async def commands_until(monitor: Any, marker: str) -> AsyncIterator[str]:
     async for seen in monitor.listen():
         if marker in seen["command"]:
@@ -70,7 +86,7 @@ async def commands_until(monitor: Any, marker: str) -> AsyncIterator[str]:
 
 
 def submits(command: str) -> bool:
-    return command.startswith(f"EVALSHA {script('submit').sha}")
+    return command.startswith(f"FCALL {script('submit').function}")
 
 
 async def test_a_thousand_tasks_are_one_round_trip_to_the_store(client: httpx.AsyncClient, store: TaskStore) -> None:

@@ -271,6 +271,45 @@ async def test_cancel_of_a_waiting_a_running_and_an_ended_task(client: httpx.Asy
     problem(await client.post(f"/api/v1/tasks/{ended}/cancel"), 409, "illegal_transition")
 
 
+async def test_a_task_runs_now_instead_of_at_its_time(client: httpx.AsyncClient, store: TaskStore) -> None:
+    later = (await post(client, {"type": "http_test.echo", "payload": {}, "delay": "1h"})).json()["task_id"]
+    for _ in range(2):
+        answer = await client.post(f"/api/v1/tasks/{later}/run-now")
+        assert (answer.status_code, answer.json()) == (200, {"task_id": later, "status": "pending"})
+    await store.complete(await claim(store, later), "1")
+    problem(await client.post(f"/api/v1/tasks/{later}/run-now"), 409, "illegal_transition")
+
+
+async def test_progress_is_folded_to_the_first_report_of_each_stage_and_the_latest(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    task_id = await submit(client)
+    mine = await claim(store, task_id)
+    for number in range(30):
+        stage = "reading" if number < 20 else "writing"
+        await store.progress(mine, number + 1, Progress(number, stage, f"part {number}"))
+    path = f"/api/v1/tasks/{task_id}/events"
+
+    async def shown(**query: Any) -> list[tuple[str, str]]:
+        items = (await client.get(path, params={"progress": "stages", **query})).json()["items"]
+        return [(item["kind"], item.get("message") or item.get("status")) for item in items]
+
+    first = [("status", "pending"), ("status", "processing"), ("progress", "part 0"), ("progress", "part 20")]
+    assert await shown() == [*first, ("progress", "part 29")]
+    assert await shown(kind="progress") == [("progress", "part 0"), ("progress", "part 20"), ("progress", "part 29")]
+    assert await shown(kind="status") == first[:2]
+    page = (await client.get(path, params={"progress": "stages", "limit": 3})).json()
+    assert (len(page["items"]), page["next_cursor"]) == (3, page["items"][-1]["id"])
+    assert len((await client.get(path)).json()["items"]) == 32
+    problem(await client.get(path, params={"progress": "few"}), 422, "invalid_request")
+    # Another attempt begins its stages anew.
+    await store.fail(mine, Failure("broken", "it broke", True), 60_000)
+    await store.run_now(task_id)
+    mine = await claim(store, task_id)
+    await store.progress(mine, 1, Progress(5, "writing", "part 5"))
+    assert (await shown())[-1] == ("progress", "part 5")
+
+
 async def test_retry_by_hand_is_for_what_failed_or_was_cancelled(client: httpx.AsyncClient, store: TaskStore) -> None:
     task_id = await submit(client)
     problem(await client.post(f"/api/v1/tasks/{task_id}/retry"), 409, "illegal_transition")
@@ -295,6 +334,7 @@ async def test_an_unknown_id_is_404_whatever_it_looks_like(
         ("GET", ""),
         ("POST", "/cancel"),
         ("POST", "/retry"),
+        ("POST", "/run-now"),
         ("GET", "/progress"),
         ("GET", "/events"),
         ("GET", "/file"),
@@ -477,6 +517,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         ("/api/v1/tasks/{task_id}/events", "get"),
         ("/api/v1/dead", "get"),
         ("/api/v1/bulk", "post"),
+        ("/api/v1/errors", "get"),
         ("/api/v1/stats", "get"),
         ("/api/v1/tasks/{task_id}", "get"),
         ("/api/v1/tasks/{task_id}/cancel", "post"),

@@ -100,7 +100,7 @@ QUERIES = [
         for path in ("/api/v1/tasks", "/api/v1/dead")
         for name in ("created_after", "created_before", "finished_after", "finished_before")
     ),
-    *(("/api/v1/stats", name) for name in ("from", "to")),
+    *((path, name) for path in ("/api/v1/stats", "/api/v1/errors") for name in ("from", "to")),
 ]
 #: Durations that no door takes, as JSON writes them.
 DURATIONS = ["1e308", "-1", "true", '"1e308"', '"-5s"', "99999999999", "[]", '"NaN"', "1" * 300]

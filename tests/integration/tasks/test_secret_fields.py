@@ -8,11 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from celeriac.model import Submission
+from celeriac.secret_fields import masked, secret_paths
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from celeriac.tasks.record import task_record
 from celeriac.tasks.registry import registry
-from celeriac.tasks.secret_fields import masked, secret_paths
 from celeriac.tasks.task_type import TaskType
 from tests.kit.api.access import client_of, settings_of
 from tests.kit.api.http_serving import claim

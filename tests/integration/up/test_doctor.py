@@ -83,10 +83,12 @@ async def test_a_store_that_may_throw_tasks_away_is_a_failure(examine: Any, tmp_
         async with redis.Redis.from_url(server.url()) as client:
             await client.config_set("maxmemory-policy", "allkeys-lru")
             await client.config_set("appendonly", "no")
+            await client.config_set("hash-max-listpack-value", 64)
         code, found = await examine(REDIS_URL=server.url())
         assert code == 1
         assert any("allkeys-lru" in finding["detail"] for finding in found["failure"])
         assert any("append-only" in finding["detail"] for finding in found["warning"])
+        assert any("above 64 bytes" in finding["detail"] for finding in found["warning"])
     finally:
         server.kill()
 

@@ -14,7 +14,7 @@ from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import claim, submit
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually, in_time
 
 ECHO = {"type": "http_test.echo", "payload": {}}
 
@@ -354,3 +354,26 @@ async def test_nodes_that_need_no_worker_wait_and_end_by_themselves(
     await eventually(ended, because="the sleep is over")
     await run(store, ids["last"])
     assert (await read(client, workflow_id))["status"] == "completed"
+
+
+async def test_a_request_that_waits_is_answered_when_the_workflow_ends(
+    client: httpx.AsyncClient, store: TaskStore
+) -> None:
+    workflow_id, ids = await start(client, {"first": node(), "last": node("first")})
+    path = f"/api/v1/workflows/{workflow_id}"
+    early = await client.get(path, params={"wait": "0.05"})
+    assert (early.status_code, early.json()) == (200, await read(client, workflow_id))
+    asking = asyncio.create_task(client.get(path, params={"wait": "60"}))
+
+    async def heard() -> bool:
+        return bool((await store.redis.pubsub_numsub(keys.live_workflow(workflow_id)))[0][1])
+
+    await eventually(heard, because="the process listens")
+    await run(store, ids["first"])
+    await eventually(lambda: store.redis.zscore(keys.waiting("default"), ids["last"]), because="the last one waits")
+    assert not asking.done()
+    await run(store, ids["last"])
+    assert (await in_time(asking, PATIENCE_S, because="it has ended")).json()["status"] == "completed"
+    assert (await client.get(path, params={"wait": "60"})).json()["status"] == "completed"
+    assert (await client.get(path, params={"wait": "61"})).json()["code"] == "invalid_request"
+    assert (await client.get("/api/v1/workflows/unknown", params={"wait": "60"})).status_code == 404

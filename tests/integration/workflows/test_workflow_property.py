@@ -39,7 +39,7 @@ from celeriac.tasks.registry import Registry
 from celeriac.tasks.service import Tasks
 from celeriac.tasks.task_type import TaskType
 from celeriac.workflows.service import Workflows
-from tests.kit.life_cycle_state import FINAL, Client, assert_consistent, take_ids
+from tests.kit.life_cycle_state import FINAL, Client, assert_consistent, events_of, take_ids
 
 SETTINGS = Settings()
 GROUP = "default"
@@ -524,8 +524,7 @@ class Graphs(RuleBasedStateMachine):
 
     def told(self, task_id: str) -> list[str]:
         """Return the statuses that the stream of a task tells of."""
-        events = self.client.xrange(keys.task_events(task_id))
-        return [fields["status"] for _, fields in events if fields["kind"] == "status"]
+        return [event.fields["status"] for event in events_of(self.client, task_id) if event.kind == "status"]
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
@@ -607,10 +606,10 @@ def claim_of(task: Expected) -> Claim:
 @pytest.fixture(params=["at once", "in steps"])
 def released(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let scripts do all that a release takes, or so little at a time that promoters go on nearly each time."""
-    cached = (scripts.script, scripts.every_transition, scripts.shared_part)
+    cached = (scripts.script, scripts.library, scripts.every_function, scripts.shared_part)
     if request.param == "in steps":
         text = scripts.shared_part("dependencies")
-        short = text.replace("local work_left = 300", "local work_left = 3")
+        short = text.replace("work_left = 300", "work_left = 3")
         assert short != text
         read = scripts._text
         of = {("shared", "dependencies"): short}

@@ -8,6 +8,9 @@ import sys
 from celeriac.history.roles import keeping
 from celeriac.settings import LedgerSettings, Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.tasks.catalog import TypeCatalog
+from celeriac.tasks.registry import registry
+from celeriac.tasks.titles import Titles
 
 #: Small batches, one after the other: so a kill always meets one.
 SETTINGS = Settings(lease=1, ledger=LedgerSettings(batch=40, interval=0.01))
@@ -20,7 +23,10 @@ def record(store_url: str, database_url: str) -> None:
 
 async def _record(store_url: str, database_url: str) -> None:
     settings = SETTINGS.model_copy(update={"database_url": database_url})
-    async with TaskStore(store_url, settings.store, patience_s=60) as store, keeping(store, settings):
+    async with (
+        TaskStore(store_url, settings.store, patience_s=60) as store,
+        keeping(store, settings, Titles(TypeCatalog(registry, store))),
+    ):
         print("recording", flush=True)
         await asyncio.Event().wait()
 

@@ -17,12 +17,17 @@ class Difference:
 
 def on_both(reason: str, *names: str) -> Difference:
     """Return a difference that an adopted app and our own have."""
-    return Difference(reason, {"adopted": names, "own": names})
+    return Difference(reason, {"adopted": names, "own": names, "direct": names})
 
 
 def on_own(reason: str, *names: str) -> Difference:
     """Return a difference that only our own app has, with its pool, its queue and its result backend."""
-    return Difference(reason, {"own": names})
+    return Difference(reason, {"own": names, "direct": names})
+
+
+def on_direct(reason: str, *names: str) -> Difference:
+    """Return a difference that only the direct path has, since nobody listens there."""
+    return Difference(reason, {"direct": names})
 
 
 DIFFERENCES: Sequence[Difference] = (
@@ -65,6 +70,7 @@ DIFFERENCES: Sequence[Difference] = (
         {
             "adopted": ["revoke_by_stamped_headers", "terminated_while_it_runs"],
             "own": ["revoke_before_the_call", "revoke_by_stamped_headers", "terminated_while_it_runs"],
+            "direct": ["revoke_before_the_call", "revoke_by_stamped_headers", "terminated_while_it_runs"],
         },
     ),
     Difference(
@@ -104,6 +110,16 @@ DIFFERENCES: Sequence[Difference] = (
     ),
     on_own("The pool of its own tells about itself in `inspect stats`", "inspect_stats_of_the_pool"),
     on_own("In the pool of its own, a task may wait for another", "waiting_in_a_task_is_forbidden"),
+    on_direct(
+        "Its worker has no receivers of the signals that Celery sends for each task",
+        "a_signature_publishes_with_signals",
+        "signals_of_a_failure",
+        "signals_of_a_rejected_task",
+        "signals_of_a_retry",
+        "signals_of_a_success",
+        "signals_of_a_time_limit",
+        "signals_of_an_eager_call",
+    ),
     on_both("`celery report` names the platform's transport", "celery_report_names_transport_and_results"),
 )
 

@@ -42,12 +42,15 @@ class Side:
     title: str
     default_queue: str = "celery"
     worker: tuple[str, ...] = ("-P", "prefork")
+    #: Nobody listens to each task that begins or succeeds, and no line says it: plain tasks take the direct path.
+    quiet: bool = False
 
 
 STOCK = Side("stock", "stock Celery")
 SIDES = (
     Side("adopted", "an adopted app"),
     Side("own", "`celeriac_tasks.celery.app`", default_queue="default", worker=()),
+    Side("direct", "the same on the direct path", default_queue="default", worker=(), quiet=True),
 )
 
 
@@ -87,11 +90,11 @@ def outcomes_of(side: Side, folder: Path) -> dict[str, Any]:
             "-Q",
             queues,
             "-l",
-            "INFO",
+            "WARNING" if side.quiet else "INFO",
             "--colour",
             "green",
             "-n",
-            f"{side.name}@%h",
+            f"{_environment_name(side)}@%h",
         ]
         beat = [
             *celery,
@@ -131,6 +134,11 @@ def outcomes_of(side: Side, folder: Path) -> dict[str, Any]:
     return {name: outcome for one in found for name, outcome in one["outcomes"].items()}
 
 
+def _environment_name(side: Side) -> str:
+    """Return the side that a project is told, by which its worker is called too."""
+    return "own" if side.quiet else side.name
+
+
 def _environment(side: Side, server: ValkeyServer, *, database: int) -> dict[str, str]:
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("CELERIAC_", "CELERY_", "PYTEST_"))
@@ -139,7 +147,8 @@ def _environment(side: Side, server: ValkeyServer, *, database: int) -> dict[str
         **clean,
         # A warm interpreter has imported our packages, and stock Celery has to run without a module of ours.
         **({"FRESH_PYTHON": "1"} if side is STOCK else {}),
-        "CONFORMANCE_SIDE": side.name,
+        "CONFORMANCE_SIDE": _environment_name(side),
+        **({"CONFORMANCE_QUIET": "1"} if side.quiet else {}),
         "CONFORMANCE_URL": server.url(database),
         "CONFORMANCE_NOTES": server.url(1),
         # Celery asks for it where root accepts pickled messages.

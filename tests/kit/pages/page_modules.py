@@ -15,6 +15,8 @@ from tests.kit.remote.node_packages import node
 
 STATIC = REPOSITORY / "api/celeriac_api/pages/static"
 PROGRAM = REPOSITORY / "tests/kit/pages/graph_program.mjs"
+#: Runs first: it stands for what Node lacks and a browser has.
+READER = REPOSITORY / "tests/kit/pages/reader.mjs"
 
 
 class PageModules:
@@ -37,13 +39,18 @@ class PageModules:
 @contextmanager
 def page_modules(folder: Path) -> Iterator[PageModules]:
     """Run the program in `folder`, beside copies of the modules: Node needs to hear that they are modules."""
-    shutil.copytree(STATIC / "graph", folder / "graph")
-    for name in ("dom.js", "schema-form.js"):
+    for name in ("graph", "texts"):
+        shutil.copytree(STATIC / name, folder / name)
+    for name in ("dom.js", "schema-form.js", "text.js"):
         shutil.copy(STATIC / name, folder)
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
     program = shutil.copy(PROGRAM, folder)
     with subprocess.Popen(
-        [node(), str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [node(), "--import", READER.as_uri(), str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     ) as process:
         try:
             yield PageModules(process)

@@ -33,6 +33,7 @@ _ELSEWHERE = {
     "live",
     "live_log",
     "live_workflow",
+    "confirmed",
     "workflow",
     "remote_wake",
     "replies",

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+import traceback
 from datetime import datetime
 from typing import Any
 
@@ -266,3 +267,15 @@ def publishes_canvas(self: Task, count: int) -> str:
     chain(add.si(1, 2), add.s(3)).apply_async()
     add.delay(1)
     return "published"
+
+
+@app.task(bind=True)
+def callers(self: Task, how: str = "") -> list[str]:
+    """Return the names of the functions that called this one."""
+    names = [found.name for found in traceback.extract_stack()]
+    note(self.request.id, " ".join(names))
+    if how == "retry" and self.request.retries == 0:
+        raise self.retry(countdown=0)
+    if how == "fail":
+        raise ValueError(how)
+    return names

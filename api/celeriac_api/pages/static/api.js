@@ -21,7 +21,20 @@ export function address(path, query) {
   return url;
 }
 
-async function ask(method, path, { query, body, signal, headers } = {}) {
+/** How many calls wait for their answers. */
+let waiting = 0;
+export const busy = () => waiting > 0;
+
+async function ask(...call) {
+  waiting++;
+  try {
+    return await answerOf(...call);
+  } finally {
+    waiting--;
+  }
+}
+
+async function answerOf(method, path, { query, body, signal, headers } = {}) {
   let answer;
   try {
     answer = await fetch(address(path, query), {
@@ -53,6 +66,7 @@ export const get = (path, query, options) => ask("GET", path, { query, ...option
 /** Send a body, which may be `null`; without one, `{}`. */
 export const post = (path, body = {}, options = {}) => ask("POST", path, { body, ...options });
 export const put = (path, body, options) => ask("PUT", path, { body, ...options });
+export const patch = (path, body, options) => ask("PATCH", path, { body, ...options });
 export const remove = (path, options) => ask("DELETE", path, options);
 
 /** Return a key for one action, so that a repeated request performs it once. */

@@ -2,6 +2,7 @@
 
 import { h, s } from "./dom.js";
 import { axisTime, fullTime } from "./format.js";
+import { t } from "./text.js";
 
 const PAD = { left: 46, right: 6, top: 10, bottom: 22 };
 
@@ -15,7 +16,8 @@ function ceiling(value, whole) {
 /**
  * Draws into an element and again when its size or data change.
  *
- * `series`: {key, name, kind "bar" | "line", tone, area?}; bars are stacked. `format(value)` writes a figure.
+ * `series`: {key, name, kind "bar" | "line", tone, area?}; bars are stacked. `format(value)` writes a figure. `onpick`
+ * hears which bucket was clicked: its begin, and its end.
  */
 export class Chart {
   #points = [];
@@ -24,7 +26,7 @@ export class Chart {
   #observer;
   #tip = null;
 
-  constructor(root, { series, format, label, whole = false, steps = null }) {
+  constructor(root, { series, format, label, whole = false, steps = null, onpick = null }) {
     this.series = series;
     this.format = format;
     this.label = label;
@@ -35,11 +37,26 @@ export class Chart {
     this.#observer.observe(root);
     root.addEventListener("pointermove", (event) => this.#point(event));
     root.addEventListener("pointerleave", () => this.#leave());
+    if (onpick) {
+      root.classList.add("pickable");
+      root.addEventListener("click", (event) => {
+        const i = this.#place(event);
+        if (!this.#points[i]) return;
+        const size = Date.parse(this.#points[1].at) - Date.parse(this.#points[0].at);
+        onpick(this.#points[i].at, new Date(Date.parse(this.#points[i].at) + size).toISOString());
+      });
+    }
   }
 
   /** Show `points`: [{at (moment), KEY: value | null, …}], evenly spaced. */
   set(points) {
     this.#points = points;
+    this.#draw();
+  }
+
+  /** Draw other series from now on. */
+  show(series) {
+    this.series = series;
     this.#draw();
   }
 
@@ -64,7 +81,7 @@ export class Chart {
     );
     if (points.length < 2 || (highest === 0 && lines.length && !bars.length)) {
       this.#svg = null;
-      this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? "Nothing in this time span" : "Loading"));
+      this.#root.replaceChildren(h("div", { class: "chart-none" }, points.length ? t("chart.nothing") : t("chart.loading")));
       return;
     }
     const top = this.steps?.find((step) => step >= highest) ?? ceiling(this.whole ? Math.max(highest, 4) : highest, this.whole);
@@ -120,8 +137,8 @@ export class Chart {
 
   #point(event) {
     if (!this.#svg) return;
-    const { step, cursor, x, width } = this.#svg;
-    const i = Math.floor((event.clientX - this.#root.getBoundingClientRect().left - PAD.left) / step);
+    const { cursor, x, width } = this.#svg;
+    const i = this.#place(event);
     const p = this.#points[i];
     if (!p) return this.#leave();
     cursor.setAttribute("x1", x(i));
@@ -129,7 +146,7 @@ export class Chart {
     cursor.setAttribute("visibility", "visible");
     this.#tip ??= this.#root.appendChild(h("div", { class: "tip" }));
     this.#tip.replaceChildren(
-      h("b", {}, fullTime(p.at).replace(/ [A-Z+\-0-9:]*$/, "")),
+      h("b", {}, fullTime(p.at)),
       ...this.series.map((one) =>
         h("div", {}, h("span", {}, one.name), h("span", {}, p[one.key] === null || p[one.key] === undefined ? "–" : this.format(p[one.key]))),
       ),
@@ -137,6 +154,11 @@ export class Chart {
     const half = this.#tip.offsetWidth;
     this.#tip.style.setProperty("left", `${x(i) + 14 + half > width ? x(i) - half - 14 : x(i) + 14}px`);
     return undefined;
+  }
+
+  /** Return which point is below the pointer; there may be none. */
+  #place(event) {
+    return this.#svg ? Math.floor((event.clientX - this.#root.getBoundingClientRect().left - PAD.left) / this.#svg.step) : -1;
   }
 
   #leave() {
@@ -162,7 +184,7 @@ function runs(points, key) {
 }
 
 /** Return a small line without axes for recent values. */
-export function sparkline(values, { width = 120, height = 28 } = {}) {
+export function sparkline(values, { width = 120, height = 28, tone = "accent" } = {}) {
   const top = Math.max(1, ...values);
   const d = values
     .map((v, i) => `${i ? "L" : "M"}${((i / Math.max(1, values.length - 1)) * width).toFixed(1)} ${(height - 2 - (v / top) * (height - 4)).toFixed(1)}`)
@@ -170,6 +192,6 @@ export function sparkline(values, { width = 120, height = 28 } = {}) {
   return s(
     "svg",
     { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" },
-    s("path", { d, fill: "none", stroke: "var(--accent)", "stroke-width": 1.5 }),
+    s("path", { d, fill: "none", stroke: `var(--${tone})`, "stroke-width": 1.5 }),
   );
 }

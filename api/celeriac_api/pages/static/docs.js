@@ -3,7 +3,8 @@
 import { ROOT } from "./api.js";
 import { h, icon, setText } from "./dom.js";
 import { jsonBlock } from "./format.js";
-import { copy, debounce } from "./ui.js";
+import { pieces, t } from "./text.js";
+import { copy, debounce, languageSwitch } from "./ui.js";
 
 // On the site of the documentation there is no API: the commands name one, and the links lead back to the site.
 const { home, server } = document.documentElement.dataset;
@@ -11,6 +12,8 @@ const HOME = home ? new URL(home, document.baseURI) : new URL("dashboard", ROOT)
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const main = document.getElementById("main");
 const contents = document.getElementById("contents");
+contents.setAttribute("aria-label", t("docs.routes"));
+document.title = `${t("frame.docs")} · Celeriac`;
 let api;
 
 /** Return a text of the document with its `code` and [links](…). Everything else stays text. */
@@ -22,6 +25,9 @@ function prose(text, className) {
   });
   return h("p", { class: className }, parts);
 }
+
+/** Return a path that may be broken before each of its parts. */
+const inParts = (path) => path.split(/(?=\/)/).map((part) => [h("wbr", {}), part]);
 
 function resolve(schema) {
   let found = schema;
@@ -54,9 +60,9 @@ function example(schema, depth = 0) {
 function typeOf(schema) {
   const s = resolve(schema);
   const one = s.anyOf ?? s.oneOf;
-  if (one) return one.map(typeOf).join(" or ");
+  if (one) return one.map(typeOf).reduce((a, b) => t("docs.or", { a, b }));
   if (s.enum) return s.enum.join(" | ");
-  return s.type === "array" ? `list of ${typeOf(s.items ?? {})}` : (s.type ?? "any");
+  return s.type === "array" ? t("docs.list_of", { type: typeOf(s.items ?? {}) }) : (s.type ?? "any");
 }
 
 function bodyExample(content) {
@@ -102,7 +108,7 @@ function route(path, method, operation, id) {
         h(
           "div",
           {},
-          h("h3", {}, "Parameters"),
+          h("h3", {}, t("docs.parameters")),
           h(
             "table",
             { class: "parameters" },
@@ -113,7 +119,7 @@ function route(path, method, operation, id) {
                 h(
                   "tr",
                   {},
-                  h("td", {}, h("code", {}, one.name), h("div", { class: "small faint" }, one.in, one.required ? ", required" : "")),
+                  h("td", {}, h("code", {}, one.name), h("div", { class: "small faint" }, one.required ? t("docs.required", { place: one.in }) : one.in)),
                   h("td", {}, h("span", { class: "small faint" }, typeOf(one.schema ?? {})), prose(one.description, "muted")),
                 ),
               ),
@@ -123,18 +129,18 @@ function route(path, method, operation, id) {
       );
     }
     const body = bodyExample(operation.requestBody?.content);
-    if (body !== undefined) inside.append(h("div", {}, h("h3", {}, "Body"), jsonBlock(body)));
+    if (body !== undefined) inside.append(h("div", {}, h("h3", {}, t("docs.body")), jsonBlock(body)));
     const good = Object.entries(operation.responses ?? {}).find(([code]) => code.startsWith("2"));
     const answer = bodyExample(good?.[1].content) ?? good?.[1].content?.["text/event-stream"]?.example;
-    if (answer !== undefined && answer !== null) inside.append(h("div", {}, h("h3", {}, `Answer ${good[0]}`), jsonBlock(answer)));
+    if (answer !== undefined && answer !== null) inside.append(h("div", {}, h("h3", {}, t("docs.answer", { code: good[0] })), jsonBlock(answer)));
     const codes = Object.entries(operation.responses ?? {}).map(([code, one]) => h("span", {}, h("b", {}, code), ` ${resolve(one).description ?? ""}`));
-    inside.append(h("div", {}, h("h3", {}, "Answers"), h("div", { class: "answers" }, codes)));
+    inside.append(h("div", {}, h("h3", {}, t("docs.answers")), h("div", { class: "answers" }, codes)));
     const text = command(method, path, operation);
     const output = h("div", {});
     const buttons = h(
       "div",
       { class: "try" },
-      h("button", { class: "button small", type: "button", onclick: () => copy(text, "Command copied") }, icon("copy"), "Copy"),
+      h("button", { class: "button small", type: "button", onclick: () => copy(text, t("common.command_copied")) }, icon("copy"), t("common.copy")),
     );
     if (!server && method === "get" && !path.includes("{") && !text.startsWith("curl -sN")) {
       buttons.append(
@@ -152,14 +158,14 @@ function route(path, method, operation, id) {
               } catch {
                 /* it is not JSON, so it is shown as text */
               }
-              output.replaceChildren(h("h3", {}, `Answered ${answered.status}`), jsonBlock(shown));
+              output.replaceChildren(h("h3", {}, t("docs.answered", { code: String(answered.status) })), jsonBlock(shown));
             },
           },
-          "Try it",
+          t("docs.try"),
         ),
       );
     }
-    inside.append(h("div", {}, h("h3", {}, "Command"), h("pre", { class: "code", tabindex: 0 }, text)), buttons, output);
+    inside.append(h("div", {}, h("h3", {}, t("docs.command")), h("pre", { class: "code", tabindex: 0 }, text)), buttons, output);
   });
   return element;
 }
@@ -174,24 +180,32 @@ function open() {
 
 async function draw() {
   api = await (await fetch(new URL("openapi.json", ROOT), { credentials: "same-origin" })).json();
-  const search = h("input", { class: "field", type: "search", placeholder: "Find a route", "aria-label": "Find a route", dataset: { search: "" } });
+  const search = h("input", { class: "field", type: "search", placeholder: t("docs.find"), "aria-label": t("docs.find"), dataset: { search: "" } });
   const links = h("div", {});
+  const none = h("p", { class: "muted small none", role: "status" });
   contents.append(
     h("a", { class: "brand", href: HOME.href }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
     search,
+    none,
     links,
+    h(
+      "div",
+      { class: "foot" },
+      h("button", { class: "button quiet small", type: "button", onclick: () => globalThis.toggleTheme(), "aria-keyshortcuts": "L" }, icon("theme"), t("frame.theme")),
+      languageSwitch(),
+    ),
   );
   main.append(
-    h("h1", {}, "API reference"),
+    h("h1", {}, t("frame.docs")),
     prose(api.info.description, "intro"),
     h(
       "p",
       { class: "muted" },
-      `Version ${api.info.version}. OpenAPI document: `,
-      h("a", { href: new URL("openapi.json", ROOT).href }, "openapi.json"),
-      ". Back to the ",
-      h("a", { href: HOME.href }, home ? "documentation" : "dashboard"),
-      ".",
+      pieces("docs.version", {
+        version: api.info.version,
+        document: h("a", { href: new URL("openapi.json", ROOT).href }, "openapi.json"),
+        home: h("a", { href: HOME.href }, home ? t("docs.documentation") : t("docs.dashboard")),
+      }),
     ),
   );
   const tags = new Map((api.tags ?? []).map((tag) => [tag.name, { ...tag, routes: [] }]));
@@ -205,12 +219,15 @@ async function draw() {
     }
   }
   const all = [];
+  const heads = [];
   for (const tag of tags.values()) {
     if (!tag.routes.length) continue;
     const list = h("ul", {});
     const head = h("h2", {}, tag.name);
     links.append(head, list);
-    main.append(h("div", { class: "tag-head" }, h("h2", {}, tag.name), tag.description ? prose(tag.description, "muted") : null));
+    const tagHead = h("div", { class: "tag-head" }, h("h2", {}, tag.name), tag.description ? prose(tag.description, "muted") : null);
+    main.append(tagHead);
+    heads.push([tagHead, head, list]);
     for (const one of tag.routes) {
       const element = route(one.path, one.method, one.operation, one.id);
       const link = h(
@@ -220,7 +237,7 @@ async function draw() {
           "a",
           { href: `#${one.id}`, onclick: () => setTimeout(open) },
           h("span", { class: "method", dataset: { method: one.method } }, one.method.toUpperCase()),
-          h("span", { class: "clip" }, one.path.replace("/api/v1", "")),
+          h("span", { class: "path" }, inParts(one.path)),
         ),
       );
       list.append(link);
@@ -233,6 +250,9 @@ async function draw() {
     debounce(() => {
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
       for (const [text, element, link] of all) element.hidden = link.hidden = !words.every((word) => text.includes(word));
+      // A heading without routes says nothing.
+      for (const [head, menuHead, list] of heads) head.hidden = menuHead.hidden = [...list.children].every((link) => link.hidden);
+      setText(none, all.every(([, element]) => element.hidden) ? t("docs.no_match") : "");
     }, 80),
   );
   addEventListener("hashchange", open);
@@ -247,6 +267,6 @@ async function draw() {
 
 draw().catch((error) => {
   const trouble = h("p", { class: "error-text" });
-  setText(trouble, `The reference cannot be shown: ${error.message}`);
+  setText(trouble, t("docs.trouble", { error: error.message }));
   main.append(trouble);
 });

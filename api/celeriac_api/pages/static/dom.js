@@ -1,5 +1,7 @@
 // Builds elements. Text is always text: no function here accepts HTML.
 
+import { t } from "./text.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, attributes, children) {
@@ -44,13 +46,13 @@ export function setBar(bar, percentage, status) {
 }
 
 export function bar(percentage, status, label) {
-  const element = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label ?? "progress" }, h("i"));
+  const element = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label ?? t("common.progress") }, h("i"));
   setBar(element, percentage, status);
   return element;
 }
 
 export function statusBadge(status) {
-  return h("span", { class: "status", dataset: { status } }, status);
+  return h("span", { class: "status", dataset: { status } }, t(`status.${status}`));
 }
 
 const PATHS = {
@@ -62,7 +64,8 @@ const PATHS = {
   limits: "M2.500 11.500a5.500 5.500 0 1 1 11 0M8 11.500l2.800-4M1.500 13.500h13",
   workers: "M3.500 3.500h9v9h-9zM6.500 6.500h3v3h-3zM6 1.500v2M10 1.500v2M6 12.500v2M10 12.500v2M1.500 6h2M1.500 10h2M12.500 6h2M12.500 10h2",
   requests: "M2 5.500h11M10.500 3 13 5.500 10.500 8M14 10.500H3M5.500 8 3 10.500 5.500 13",
-  dead: "M8 5v3.500M8 11.200v.1M7 2.300 1.600 11.800A1.200 1.200 0 0 0 2.600 13.500h10.800a1.200 1.200 0 0 0 1-1.700L9 2.300a1.150 1.150 0 0 0-2 0z",
+  types: "M2.500 5.500 8 2.500l5.500 3v5L8 13.500l-5.500-3zM2.500 5.500 8 8.500l5.500-3M8 8.500v5",
+  errors: "M8 5v3.500M8 11.200v.1M7 2.300 1.600 11.800A1.200 1.200 0 0 0 2.600 13.500h10.800a1.200 1.200 0 0 0 1-1.700L9 2.300a1.150 1.150 0 0 0-2 0z",
   definitions: "M2.500 3.500h11v10h-11zM2.500 6.500h11M5.500 2v3M10.500 2v3M5.500 9.500h2.500",
   search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.700 10.700 14 14",
   theme:
@@ -72,6 +75,7 @@ const PATHS = {
   docs: "M3 2.500h7l3 3v8H3zM10 2.500v3h3M5.500 8.500h5M5.500 11h5",
   fit: "M2.500 6v-3.500H6M10 2.500h3.500V6M13.500 10v3.500H10M6 13.500H2.500V10",
   copy: "M5.500 5.500h8v8h-8zM3.500 10.500h-1v-8h8v1",
+  link: "M6.500 9.500l3-3M7.500 4.500l1-1a2.800 2.800 0 0 1 4 4l-1 1M8.500 11.500l-1 1a2.800 2.800 0 0 1-4-4l1-1",
   out: "M6.500 2.500h-4v11h4M10.500 11l3-3-3-3M13.500 8h-7",
   plug: "M5.500 2v3.500M10.500 2v3.500M3.500 5.500h9v2a4.500 4.500 0 0 1-9 0zM8 12v2.500",
 };

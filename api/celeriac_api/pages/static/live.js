@@ -8,6 +8,9 @@ const HIDDEN_MS = 60000;
 const SILENT_MS = 8000;
 /** How many seconds of rates are kept for drawing. */
 const KEPT_RATES = 300;
+/** For how long changes are kept, and repeated by the server at the beginning (ms), and how many are kept. */
+const RECENT_MS = 15000;
+const RECENT = 1000;
 
 class Live extends EventTarget {
   state = "connecting";
@@ -15,6 +18,9 @@ class Live extends EventTarget {
   workers = null;
   delayed = 0;
   rates = [];
+  /** How far back `recent` reaches (ms). */
+  recentMs = RECENT_MS;
+  #recent = new Map();
   #source = null;
   #hiddenTimer = null;
   #position = null;
@@ -41,8 +47,32 @@ class Live extends EventTarget {
     return () => this.removeEventListener(kind, wrapped);
   }
 
+  /** Return the last state of each task that changed of late. */
+  recent() {
+    this.#forget();
+    return [...this.#recent.values()].map(({ task }) => task);
+  }
+
+  #keep(tasks) {
+    for (const task of tasks) {
+      this.#recent.delete(task.task_id);
+      this.#recent.set(task.task_id, { task, at: Date.now() });
+    }
+    this.#forget();
+  }
+
+  #forget() {
+    const [now, most] = [Date.now(), RECENT];
+    for (const [id, { at }] of this.#recent) {
+      if (now - at < RECENT_MS && this.#recent.size <= most) break;
+      this.#recent.delete(id);
+    }
+  }
+
   #open() {
-    this.#source = new EventSource(address("live", this.#position ? { last_event_id: this.#position } : {}), { withCredentials: false });
+    let repeated = !this.#position;
+    const from = this.#position ? { last_event_id: this.#position } : { repeat_s: RECENT_MS / 1000 };
+    this.#source = new EventSource(address("live", from), { withCredentials: false });
     this.#told = false;
     this.#source.onopen = () => {
       this.#heardAt = Date.now();
@@ -80,7 +110,12 @@ class Live extends EventTarget {
       this.rates.push(...data.rates.filter((rate) => rate.at_ms > seen));
       this.rates.splice(0, this.rates.length - KEPT_RATES);
     });
-    hear("tasks");
+    hear("tasks", (data) => {
+      // What is left out of the repeated changes is in the history.
+      data.repeated = repeated;
+      repeated = false;
+      this.#keep(data.tasks);
+    });
   }
 
   #close(state) {

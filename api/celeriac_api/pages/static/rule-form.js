@@ -3,10 +3,11 @@
 import { get, put, segment } from "./api.js";
 import { h, setText } from "./dom.js";
 import { form } from "./new-task.js";
+import { t } from "./text.js";
 import { command, note, shellWord } from "./ui.js";
 
 /** What a rule may count separately. */
-const COUNTS = { all: "All tasks together", key: "Each key by itself", user: "Each user by itself" };
+const COUNTS = { all: t("limits.count_all"), key: t("limits.count_key"), user: t("limits.count_user") };
 /** The name of a rule that is the limits of a group begins with this. */
 const OF_GROUP = "group:";
 
@@ -55,16 +56,16 @@ export async function ruleForm(rule) {
   ]);
   const inputs = {
     name: field({ maxlength: 128, placeholder: "per-customer", required: true, value: rule?.name ?? "", disabled: rule !== null }),
-    group: field({ maxlength: 128, list: "rule-groups", placeholder: "any group", value: rule?.group ?? "" }),
-    type: field({ maxlength: 200, list: "rule-types", placeholder: "any type", value: rule?.type ?? "" }),
+    group: field({ maxlength: 128, list: "rule-groups", placeholder: t("limits.any_group"), value: rule?.group ?? "" }),
+    type: field({ maxlength: 200, list: "rule-types", placeholder: t("limits.any_type"), value: rule?.type ?? "" }),
     by: h(
       "select",
       { class: "field" },
       Object.entries(COUNTS).map(([value, text]) => h("option", { value }, text)),
     ),
-    max_running: field({ type: "number", min: 1, max: 1000000, placeholder: "any number", value: rule?.max_running ?? "" }),
-    rate: field({ maxlength: 12, placeholder: "5/s, 100/m, 10/h or 1/d", value: rule?.rate ?? "" }),
-    max_waiting: field({ type: "number", min: 1, max: 10000000, placeholder: "any number", value: rule?.max_waiting ?? "" }),
+    max_running: field({ type: "number", min: 1, max: 1000000, placeholder: t("limits.any_number"), value: rule?.max_running ?? "" }),
+    rate: field({ maxlength: 12, placeholder: t("limits.rate_example"), value: rule?.rate ?? "" }),
+    max_waiting: field({ type: "number", min: 1, max: 10000000, placeholder: t("limits.any_number"), value: rule?.max_waiting ?? "" }),
     note: field({ maxlength: 2000, value: rule?.note ?? "" }),
   };
   inputs.by.value = rule?.by ?? "all";
@@ -82,8 +83,8 @@ export async function ruleForm(rule) {
   const scope = h(
     "div",
     { class: "fields", hidden: ofGroup },
-    h("div", { class: "pair" }, label("Group", inputs.group), label("Type", inputs.type)),
-    label("Count", inputs.by),
+    h("div", { class: "pair" }, label(t("limits.fact_group"), inputs.group), label(t("limits.fact_type"), inputs.type)),
+    label(t("limits.count"), inputs.by),
   );
 
   function read() {
@@ -106,9 +107,9 @@ export async function ruleForm(rule) {
   function draw() {
     const one = inputs.by.value === "user" ? "user" : "key";
     each.hidden = inputs.by.value === "all";
-    setText(fairText, `The ${one}s of a group take turns`);
-    setText(orderedText, `One task of a ${one} at a time, in the order of submission`);
-    setText(mostText, `Waiting tasks of one ${one} (more are refused)`);
+    setText(fairText, t(`limits.form_fair_${one}`));
+    setText(orderedText, t(`limits.form_ordered_${one}`));
+    setText(mostText, t(`limits.form_waiting_${one}`));
     line.say(commandOf({ name: inputs.name.value.trim(), ...read() }));
   }
   for (const input of Object.values(inputs)) input.addEventListener("input", draw);
@@ -116,15 +117,15 @@ export async function ruleForm(rule) {
 
   let set = null;
   await form({
-    title: rule === null ? "New rule" : `Edit ${rule.name}`,
-    action: rule === null ? "Create" : "Set",
+    title: rule === null ? t("limits.new") : t("limits.edit_of", { name: rule.name }),
+    action: rule === null ? t("limits.create") : t("limits.set"),
     fields: [
-      rule === null ? label("Name", inputs.name) : null,
+      rule === null ? label(t("limits.name"), inputs.name) : null,
       scope,
-      h("div", { class: "pair" }, label("Running at once", inputs.max_running), label("Starts per time", inputs.rate)),
+      h("div", { class: "pair" }, label(t("limits.at_once"), inputs.max_running), label(t("limits.per_time"), inputs.rate)),
       each,
-      label("Note for other operators (optional)", inputs.note),
-      h("div", {}, h("p", { class: "small muted" }, "The same from a terminal:"), line),
+      label(t("limits.note_for"), inputs.note),
+      h("div", {}, h("p", { class: "small muted" }, t("limits.same")), line),
       choices("rule-groups", groups),
       choices("rule-types", types),
     ],
@@ -133,7 +134,7 @@ export async function ruleForm(rule) {
       const name = rule?.name ?? inputs.name.value.trim();
       if (rule === null && (await get("limits")).items.some((one) => one.name === name)) {
         inputs.name.setAttribute("aria-invalid", "true");
-        throw new Error(`A rule ${name} exists. Edit it, or choose another name.`);
+        throw new Error(t("limits.exists", { name }));
       }
       try {
         set = await put(`limits/${segment(name)}`, read());
@@ -141,7 +142,7 @@ export async function ruleForm(rule) {
         for (const one of error.errors ?? []) inputs[one.field]?.setAttribute("aria-invalid", "true");
         throw error;
       }
-      note(rule === null ? `${name} is in force` : `${name} is changed`);
+      note(rule === null ? t("limits.in_force", { name }) : t("limits.changed", { name }));
       return null;
     },
   });

@@ -1,6 +1,7 @@
 // A form drawn from a JSON schema. What has no field of its own is written as JSON.
 
 import { h, setText } from "./dom.js";
+import { t } from "./text.js";
 
 /** Deeper objects, and schemas that refer to themselves, are written as JSON. */
 const DEPTH = 3;
@@ -12,29 +13,33 @@ const INPUTS = { date: "date", "date-time": "datetime-local", email: "email", ur
  *
  * `kind` is `object` (`fields`: `{name, required, field}`), `choice` (`options`: values), `many` (`options`), `boolean`, `number`
  * (`whole`), `text` (`input`: the type of the input, or `area`), `constant` (`value`) or `json`. A value that may be null has `nullable`.
+ * With `value` the form begins with that instead of the defaults of the schema.
  */
-export function fieldOf(schema, root = schema, depth = 0) {
+export function fieldOf(schema, root = schema, depth = 0, value = undefined) {
   const found = { ...resolved(schema, root) };
   const alternatives = found.anyOf ?? found.oneOf;
   if (alternatives?.some((one) => resolved(one, root).type === "null")) {
     const others = alternatives.filter((one) => resolved(one, root).type !== "null");
     if (others.length === 1) {
       const { anyOf, oneOf, ...own } = found;
-      return { ...fieldOf({ ...resolved(others[0], root), ...own }, root, depth), nullable: true };
+      return { ...fieldOf({ ...resolved(others[0], root), ...own }, root, depth, value ?? undefined), nullable: true };
     }
   }
   if (Array.isArray(found.type) && found.type.length === 2 && found.type.includes("null")) {
-    return { ...fieldOf({ ...found, type: found.type.find((one) => one !== "null") }, root, depth), nullable: true };
+    return { ...fieldOf({ ...found, type: found.type.find((one) => one !== "null") }, root, depth, value ?? undefined), nullable: true };
   }
-  const about = { title: found.title, description: found.description, initial: found.default, schema: found };
+  const about = { title: found.title, description: found.description, initial: value === undefined ? found.default : value, schema: found };
   if (found.const !== undefined) return { ...about, kind: "constant", value: found.const };
   const choices = found.enum ?? (alternatives?.every((one) => one.const !== undefined) ? alternatives.map((one) => one.const) : null);
   if (choices) return { ...about, kind: "choice", options: choices };
   if (alternatives || found.allOf || found.not || found.if || found.$ref) return { ...about, kind: "json" };
   if (found.type === "object" && found.properties && depth < DEPTH) {
     const required = new Set(found.required ?? []);
-    const fields = Object.entries(found.properties).map(([name, one]) => ({ name, required: required.has(name), field: fieldOf(one, root, depth + 1) }));
-    return { ...about, kind: "object", fields };
+    const inner = typeof value === "object" && value !== null ? value : {};
+    const fields = Object.entries(found.properties).map(([name, one]) => ({ name, required: required.has(name), field: fieldOf(one, root, depth + 1, inner[name]) }));
+    // What has no field of its own stays as it is.
+    const others = Object.fromEntries(Object.entries(inner).filter(([name]) => !(name in found.properties)));
+    return { ...about, kind: "object", fields, others };
   }
   if (found.type === "array" && found.items?.enum) return { ...about, kind: "many", options: found.items.enum };
   if (found.type === "boolean") return { ...about, kind: "boolean" };
@@ -64,17 +69,17 @@ export const labelOf = (name) => {
 
 /**
  * Return a form for a value: `{element, read()}`. `read()` returns the value, or throws with a text for people and marks the field.
- * Without a schema, the value is written as JSON.
+ * Without a schema, the value is written as JSON. The form begins with `value`.
  */
-export function schemaForm(schema, label = "Answer") {
-  return draw(schema ? fieldOf(schema) : { kind: "json" }, { label, required: true });
+export function schemaForm(schema, label = t("schema.answer"), value = undefined) {
+  return draw(schema ? fieldOf(schema, schema, 0, value) : { kind: "json", initial: value }, { label, required: true });
 }
 
 function draw(field, { label, required }) {
   const optional = !required && !field.nullable;
   const text = field.title ?? label;
   const note = field.description ? h("span", { class: "small muted" }, field.description) : null;
-  const marked = h("span", {}, text, required ? null : h("span", { class: "faint" }, " (optional)"));
+  const marked = h("span", {}, text, required ? null : h("span", { class: "faint" }, t("schema.optional")));
   const labelled = (input) => h("label", { class: "label" }, marked, input, note);
   const checked = (input, read) => () => {
     input.removeAttribute("aria-invalid");
@@ -83,21 +88,21 @@ function draw(field, { label, required }) {
     } catch (error) {
       input.setAttribute("aria-invalid", "true");
       input.focus();
-      throw new Error(`${text}: ${error.message}`);
+      throw new Error(t("schema.wrong", { field: text, why: error.message }));
     }
   };
   /** What an empty field means: nothing at all if it is optional, null if it may be null. */
   const empty = () => {
     if (optional) return undefined;
     if (field.nullable) return required ? null : undefined;
-    throw new Error("is missing");
+    throw new Error(t("schema.missing"));
   };
 
   if (field.kind === "object") {
     const parts = field.fields.map((one) => ({ ...one, ...draw(one.field, { label: labelOf(one.name), required: one.required }) }));
     // An optional object is left out if all its fields are empty and one of them would have to be filled.
     const read = () => {
-      const value = {};
+      const value = { ...field.others };
       for (const part of parts) {
         const one = part.read();
         if (one !== undefined) value[part.name] = one;
@@ -118,11 +123,11 @@ function draw(field, { label, required }) {
   }
   if (field.kind === "choice" || field.kind === "boolean") {
     const options = field.kind === "boolean" ? [true, false] : field.options;
-    const names = field.kind === "boolean" ? ["Yes", "No"] : options.map((one) => (typeof one === "string" ? one : JSON.stringify(one)));
+    const names = field.kind === "boolean" ? [t("schema.yes"), t("schema.no")] : options.map((one) => (typeof one === "string" ? one : JSON.stringify(one)));
     const input = h(
       "select",
       { class: "field" },
-      h("option", { value: "" }, "Choose"),
+      h("option", { value: "" }, t("schema.choose")),
       options.map((_, i) => h("option", { value: i }, names[i])),
     );
     const initial = options.findIndex((one) => JSON.stringify(one) === JSON.stringify(field.initial));
@@ -143,8 +148,8 @@ function draw(field, { label, required }) {
       const written = input.value.trim();
       if (!written) return empty();
       const value = Number(written);
-      if (!Number.isFinite(value)) throw new Error(`${written} is not a number`);
-      if (field.whole && !Number.isInteger(value)) throw new Error(`${written} is not a whole number`);
+      if (!Number.isFinite(value)) throw new Error(t("schema.no_number", { text: written }));
+      if (field.whole && !Number.isInteger(value)) throw new Error(t("schema.no_whole", { text: written }));
       within(value, field.schema);
       return value;
     };
@@ -159,7 +164,7 @@ function draw(field, { label, required }) {
       if (!input.validity.valid) throw new Error(input.validationMessage);
       // An empty text is a value where a text is required.
       if (!input.value) return required && !field.nullable && !least && ["text", "area"].includes(field.input) ? "" : empty();
-      if (input.value.length < least) throw new Error(`needs at least ${least} characters`);
+      if (input.value.length < least) throw new Error(t("schema.short", { n: least }));
       return moment ? new Date(input.value).toISOString() : input.value;
     };
     return { element: labelled(input), read: checked(input, read), filled: () => input.value !== "" };
@@ -172,15 +177,15 @@ function draw(field, { label, required }) {
     try {
       return JSON.parse(input.value);
     } catch (error) {
-      throw new Error(`is not JSON: ${error.message}`);
+      throw new Error(t("schema.no_json", { why: error.message }));
     }
   };
-  return { element: h("label", { class: "label" }, h("span", {}, text, h("span", { class: "faint" }, required ? ", as JSON" : ", as JSON (optional)")), input, note), read: checked(input, read), filled: () => input.value.trim() !== "" };
+  return { element: h("label", { class: "label" }, h("span", {}, text, h("span", { class: "faint" }, required ? t("schema.as_json") : t("schema.as_json_optional"))), input, note), read: checked(input, read), filled: () => input.value.trim() !== "" };
 }
 
 function within(value, schema) {
-  if (schema.minimum !== undefined && value < schema.minimum) throw new Error(`must be at least ${schema.minimum}`);
-  if (schema.maximum !== undefined && value > schema.maximum) throw new Error(`must be at most ${schema.maximum}`);
-  if (schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum) throw new Error(`must be more than ${schema.exclusiveMinimum}`);
-  if (schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum) throw new Error(`must be less than ${schema.exclusiveMaximum}`);
+  if (schema.minimum !== undefined && value < schema.minimum) throw new Error(t("schema.least", { limit: String(schema.minimum) }));
+  if (schema.maximum !== undefined && value > schema.maximum) throw new Error(t("schema.most", { limit: String(schema.maximum) }));
+  if (schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum) throw new Error(t("schema.more", { limit: String(schema.exclusiveMinimum) }));
+  if (schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum) throw new Error(t("schema.less", { limit: String(schema.exclusiveMaximum) }));
 }

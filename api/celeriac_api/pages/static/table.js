@@ -3,10 +3,13 @@
 import { h } from "./dom.js";
 
 const SPARE = 8;
+/** After `g` the next key names a section of the dashboard, and is not for the list (ms). */
+const AFTER_G = 1200;
 
 /**
  * Rows of one height in a scroller. `render(item, row)` fills a link, `key(item)` identifies an item, `href(item)` is
- * the address that Enter and a click open, and `more()` is called near the end.
+ * the address that Enter and a click open, and `more()` is called near the end. With a `selection` rows can be marked:
+ * a click on `.mark`, with Shift a range, or `x`. `onkey(key, item)` gets other keys for the current row.
  */
 export class VirtualList {
   items = [];
@@ -14,12 +17,14 @@ export class VirtualList {
   #rows = new Map();
   #frame = null;
   #options;
+  #sectionKeyAt = 0;
 
-  constructor({ render, key, href, more, label, phoneHeight = 66, height = 46 }) {
-    this.#options = { render, key, href, more, height, phoneHeight };
+  constructor({ render, key, href, more, label, selection = null, onkey = null, phoneHeight = 66, height = 46 }) {
+    this.#options = { render, key, href, more, selection, onkey, height, phoneHeight };
     this.space = h("div", { class: "space", role: "presentation" });
-    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "listbox", "aria-label": label }, this.space);
+    this.scroller = h("div", { class: "scroller", tabindex: 0, role: "listbox", "aria-label": label, "aria-multiselectable": selection ? "true" : null }, this.space);
     this.scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
+    if (selection) this.scroller.addEventListener("click", (event) => this.#click(event));
     this.#observer = new ResizeObserver(() => this.draw(true));
     this.#observer.observe(this.scroller);
     this.#onKey = (event) => this.#key(event);
@@ -43,6 +48,11 @@ export class VirtualList {
     return this.scroller.scrollTop < 4;
   }
 
+  /** The item of the current row, or undefined. */
+  get current() {
+    return this.items.find((one) => this.#options.key(one) === this.selected);
+  }
+
   set(items) {
     this.items = items;
     this.draw(true);
@@ -50,7 +60,7 @@ export class VirtualList {
 
   /** Draw the rows; if `all`, also those that exist already. */
   draw(all = false) {
-    const { key, href, render, more } = this.#options;
+    const { key, href, render, more, selection } = this.#options;
     const height = this.rowHeight;
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - SPARE);
     const last = Math.min(this.items.length, Math.ceil((this.scroller.scrollTop + (this.scroller.clientHeight || 600)) / height) + SPARE);
@@ -69,7 +79,8 @@ export class VirtualList {
         render(item, row);
       } else if (all) render(item, row);
       row.style.setProperty("transform", `translateY(${i * height}px)`);
-      row.setAttribute("aria-selected", String(id === this.selected));
+      row.toggleAttribute("data-current", id === this.selected);
+      row.setAttribute("aria-selected", String(selection ? selection.has(id) : id === this.selected));
       row.setAttribute("aria-posinset", i + 1);
       row.setAttribute("aria-setsize", this.items.length);
     }
@@ -97,23 +108,35 @@ export class VirtualList {
     });
   }
 
+  /** Mark a row, or with Shift all rows from the last one that was marked. */
+  #click(event) {
+    const row = event.target.closest(".row");
+    if (!row || !(event.shiftKey || event.target.closest(".mark"))) return;
+    event.preventDefault();
+    this.selected = row.dataset.id;
+    this.#options.selection.mark(this.items, this.current, event.shiftKey);
+  }
+
   #key(event) {
     if (event.metaKey || event.ctrlKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (event.target.closest?.("input, textarea, select, button, table")) return;
+    if (event.target.closest?.("input:not([type=checkbox]), textarea, select, table")) return;
+    const { key, href, selection, onkey } = this.#options;
+    if (event.key === "g") this.#sectionKeyAt = Date.now();
+    else if (Date.now() - this.#sectionKeyAt < AFTER_G) return void (this.#sectionKeyAt = 0);
     const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
-    if (event.key === "Enter" && this.selected && !event.target.closest?.("a")) {
-      const item = this.items.find((one) => this.#options.key(one) === this.selected);
-      if (item) location.href = this.#options.href(item);
-    } else if (step && this.items.length) {
+    const item = this.current;
+    if (event.key === "Enter" && item && !event.target.closest?.("a, button")) location.href = href(item);
+    else if (step && this.items.length) {
       event.preventDefault();
-      const now = this.items.findIndex((one) => this.#options.key(one) === this.selected);
+      const now = this.items.indexOf(item);
       const next = now < 0 ? 0 : Math.max(0, Math.min(this.items.length - 1, now + step));
-      this.selected = this.#options.key(this.items[next]);
+      this.selected = key(this.items[next]);
       const top = next * this.rowHeight;
       if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
       else if (top + this.rowHeight > this.scroller.scrollTop + this.scroller.clientHeight)
         this.scroller.scrollTop = top + this.rowHeight - this.scroller.clientHeight;
       this.draw();
-    }
+    } else if (selection && event.key.toLowerCase() === "x" && item) selection.mark(this.items, item, event.shiftKey);
+    else if (onkey && onkey(event.key, item)) event.preventDefault();
   }
 }

@@ -2,9 +2,9 @@
 
 import { get, segment } from "./api.js";
 import { h } from "./dom.js";
-import { number } from "./format.js";
 import { Graph } from "./graph/view.js";
 import { live } from "./live.js";
+import { t } from "./text.js";
 import { throttle } from "./ui.js";
 
 const AGAIN_MS = 3000;
@@ -26,18 +26,25 @@ export function around(nodes, name) {
   return Object.fromEntries([...near].filter((one) => nodes[one]).map((one) => [one, { ...nodes[one], after: (nodes[one].after ?? []).filter(kept(one)) }]));
 }
 
-/** A card with the tasks around a task. It is hidden until `follow` is called for a task of a workflow. */
+/** A card with the tasks around a task. It is hidden until `follow` is called for a task of a workflow. `heard()` is called when they were read. */
 export class TaskFamily {
   #task = null;
   #nodes = {};
   #asked = null;
+  #heard;
   #count = h("span", { class: "small muted clip-lines" });
-  #link = h("a", { class: "button small" }, "Whole workflow");
-  #graph = new Graph({ label: "Tasks around this one", direct: true, onopen: (item) => this.#open(item) });
+  #link = h("a", { class: "button small" }, t("family.whole"));
+  #graph = new Graph({ label: t("family.around"), direct: true, onopen: (item) => this.#open(item) });
   #stop;
 
-  constructor() {
-    this.card = h("section", { class: "card family", hidden: true }, h("header", {}, h("h2", {}, "Workflow"), this.#count, this.#link), this.#graph.element);
+  /** The task that started this one from its handler: `{name, href}`, or null. */
+  parent = null;
+  /** The tasks that the handler started: `{name, href, status, started_at, finished_at}`. */
+  children = [];
+
+  constructor(heard = () => {}) {
+    this.#heard = heard;
+    this.card = h("section", { class: "card family", hidden: true }, h("header", {}, h("h2", {}, t("family.workflow")), this.#count, this.#link), this.#graph.element);
     this.#stop = live.on("tasks", ({ tasks }) => this.#hear(tasks));
   }
 
@@ -63,11 +70,19 @@ export class TaskFamily {
     if (!this.#task) return;
     this.#nodes = around(workflow.nodes, node);
     const total = Object.keys(workflow.nodes).length;
-    this.#count.textContent = `${workflow.name ? `${workflow.name}: ` : ""}${number(total)} ${total === 1 ? "node" : "nodes"}, this one is ${node}`;
+    const known = ([name, one]) => ({ name, href: `#/tasks/${segment(one.task_id)}`, status: one.status, started_at: one.started_at, finished_at: one.finished_at });
+    const above = parentOf(node);
+    this.parent = workflow.nodes[above] ? known([above, workflow.nodes[above]]) : null;
+    this.children = Object.entries(workflow.nodes)
+      .filter(([name]) => parentOf(name) === node)
+      .map(known);
+    const about = t("family.nodes", { n: total, node });
+    this.#count.textContent = workflow.name ? `${workflow.name}: ${about}` : about;
     this.#link.href = `#/workflows/${segment(id)}`;
     this.card.hidden = false;
     this.#graph.set(this.#nodes);
     this.#graph.show(node);
+    this.#heard();
   }
 
   #hear(tasks) {
@@ -77,6 +92,8 @@ export class TaskFamily {
       if (known && known.status !== status) {
         known.status = status;
         this.#graph.update(node);
+        // When it began and ended is to be read.
+        if (parentOf(node) === this.#task.node) this.#soon();
       } else if (!known && node && parentOf(node) === this.#task.node) this.#soon();
     }
   }

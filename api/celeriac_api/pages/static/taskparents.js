@@ -2,8 +2,9 @@
 
 import { get, segment } from "./api.js";
 import { h, setText, statusBadge } from "./dom.js";
-import { number, shortId } from "./format.js";
+import { shortId } from "./format.js";
 import { live } from "./live.js";
+import { t } from "./text.js";
 
 /** How many of them are shown; a task may have 1,000. */
 const SHOWN = 10;
@@ -40,10 +41,10 @@ export class TaskParents {
           h("a", { class: "mono", href: `#/tasks/${segment(task)}`, title: task }, shortId(task)),
           " ",
           this.#badges.get(task),
-          when === "completed" ? null : h("span", { class: "small muted" }, when === "failed" ? " (if it fails)" : " (any end)"),
+          when === "completed" ? null : h("span", { class: "small muted" }, ` (${when === "failed" ? t("parents.if_failed") : t("parents.any_end")})`),
         ),
       ),
-      ...(parents?.length > SHOWN ? [h("div", { class: "muted" }, `and ${number(parents.length - SHOWN)} more`)] : []),
+      ...(parents?.length > SHOWN ? [h("div", { class: "muted" }, t("task.and_more", { n: parents.length - SHOWN }))] : []),
     );
     this.#read();
   }
@@ -57,7 +58,7 @@ export class TaskParents {
     for (const id of this.#badges.keys()) {
       get(`tasks/${segment(id)}/progress`).then(
         ({ status }) => this.#say(id, status),
-        (failure) => failure.status === 404 && this.#badges.has(id) && this.#badges.get(id).replaceChildren("no longer there"),
+        (failure) => failure.status === 404 && this.#badges.has(id) && this.#badges.get(id).replaceChildren(t("parents.gone")),
       );
     }
   }
@@ -67,7 +68,7 @@ export class TaskParents {
     if (!badge) return;
     if (badge.dataset.status) {
       badge.dataset.status = status;
-      setText(badge, status);
+      setText(badge, t(`status.${status}`));
       return;
     }
     const fresh = statusBadge(status);

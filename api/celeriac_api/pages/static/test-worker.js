@@ -3,7 +3,8 @@
 import { ROOT, post } from "./api.js";
 import { h, icon, setText } from "./dom.js";
 import { clockTime, duration, jsonBlock, shortId } from "./format.js";
-import { note } from "./ui.js";
+import { pieces, t } from "./text.js";
+import { languageSwitch, note } from "./ui.js";
 import { RemoteWorker, SkipRetry, TaskError } from "./worker-sdk/celeriac-worker.js";
 
 /** How many messages the log keeps. */
@@ -12,29 +13,30 @@ const KEPT = 300;
 const ENDED = 3;
 
 const main = document.getElementById("main");
+document.title = `${t("frame.worker")} · Celeriac`;
 let worker = null;
 let entries = 0;
 
 // --- connect
 
-const badge = h("span", { class: "status", dataset: { status: "offline" }, role: "status" }, "not connected");
+const badge = h("span", { class: "status", dataset: { status: "offline" }, role: "status" }, t("worker.offline"));
 const identity = h("span", { class: "mono muted" });
 
 const fields = {
   group: h("input", { class: "field", value: "default", name: "group", required: true, maxlength: 200, spellcheck: "false" }),
-  models: h("input", { class: "field", name: "models", placeholder: "one, another", spellcheck: "false" }),
+  models: h("input", { class: "field", name: "models", placeholder: t("worker.models_example"), spellcheck: "false" }),
   concurrency: h("input", { class: "field", name: "concurrency", type: "number", min: 1, max: 100, value: 1, required: true }),
-  token: h("input", { class: "field", name: "token", type: "password", placeholder: "not needed", autocomplete: "off" }),
+  token: h("input", { class: "field", name: "token", type: "password", placeholder: t("worker.no_token"), autocomplete: "off" }),
 };
 const choices = h(
   "fieldset",
   {},
-  h("label", { class: "label" }, "Group", fields.group),
-  h("label", { class: "label" }, "Models", fields.models),
-  h("label", { class: "label" }, "Tasks at once", fields.concurrency),
-  h("label", { class: "label" }, "Token", fields.token),
+  h("label", { class: "label" }, t("worker.group"), fields.group),
+  h("label", { class: "label" }, t("worker.models"), fields.models),
+  h("label", { class: "label" }, t("worker.at_once"), fields.concurrency),
+  h("label", { class: "label" }, t("worker.token"), fields.token),
 );
-const connectButton = h("button", { class: "button primary", type: "submit" }, icon("plug"), "Connect");
+const connectButton = h("button", { class: "button primary", type: "submit" }, icon("plug"), t("worker.connect"));
 
 function connect(event) {
   event.preventDefault();
@@ -64,7 +66,7 @@ function connect(event) {
     return;
   }
   choices.disabled = true;
-  connectButton.replaceChildren("Disconnect");
+  connectButton.replaceChildren(t("worker.disconnect"));
   connectButton.classList.remove("primary");
   worker
     .run()
@@ -74,17 +76,17 @@ function connect(event) {
       choices.disabled = false;
       connectButton.disabled = false;
       connectButton.classList.add("primary");
-      connectButton.replaceChildren(icon("plug"), "Connect");
+      connectButton.replaceChildren(icon("plug"), t("worker.connect"));
       document.dispatchEvent(new CustomEvent("workerended"));
     });
 }
 
 const STATES = {
-  connecting: ["pending", "connecting"],
-  connected: ["online", "connected"],
-  draining: ["paused", "finishing"],
-  waiting: ["retrying", "connecting again"],
-  stopped: ["offline", "not connected"],
+  connecting: ["pending", t("worker.connecting")],
+  connected: ["online", t("worker.connected")],
+  draining: ["paused", t("worker.finishing")],
+  waiting: ["retrying", t("worker.again")],
+  stopped: ["offline", t("worker.offline")],
 };
 
 function show(state, detail) {
@@ -96,8 +98,8 @@ function show(state, detail) {
 
 // --- tasks
 
-const tasks = h("div", { class: "column", role: "group", "aria-live": "polite", "aria-label": "Tasks" });
-const nothing = h("section", { class: "card empty" }, h("strong", {}, "No task"), "Connect, and the tasks of the group appear here, one after the other.");
+const tasks = h("div", { class: "column", role: "group", "aria-live": "polite", "aria-label": t("worker.tasks") });
+const nothing = h("section", { class: "card empty" }, h("strong", {}, t("worker.no_task")), t("worker.no_task_about"));
 const automatic = h("input", { type: "checkbox" });
 
 /** The handler of tasks: shows a task, and returns or throws what the person decides. */
@@ -107,16 +109,16 @@ function take(task) {
     const card = taskCard(task, resolve, reject);
     tasks.prepend(card.element);
     nothing.hidden = true;
-    const end = (text) => {
-      card.end(text);
+    const end = (status, text) => {
+      card.end(status, text);
       document.removeEventListener("workerended", gone);
       const left = [...tasks.querySelectorAll(".ended")].slice(ENDED);
       for (const old of left) old.remove();
     };
-    const gone = () => (end("given back"), reject(new Error("the page disconnected")));
+    const gone = () => (end("cancelled", t("worker.given_back")), reject(new Error("the page disconnected")));
     document.addEventListener("workerended", gone);
     task.signal.addEventListener("abort", () => {
-      end(task.signal.reason === "shutdown" ? "given back" : `taken back: ${task.signal.reason}`);
+      end("cancelled", task.signal.reason === "shutdown" ? t("worker.given_back") : t("worker.taken_back", { reason: task.signal.reason }));
       reject(task.signal.reason);
     });
     card.answered = end;
@@ -125,16 +127,18 @@ function take(task) {
 
 function taskCard(task, resolve, reject) {
   const began = Date.now();
-  const state = h("span", { class: "status", dataset: { status: "processing" } }, "in hand");
+  const state = h("span", { class: "status", dataset: { status: "processing" } }, t("worker.in_hand"));
   const time = h("span", { class: "muted small nowrap" });
-  const limit = task.timeoutMs ? ` of ${duration(task.timeoutMs)}` : "";
-  const tell = () => setText(time, `${Math.floor((Date.now() - began) / 1000)} s${limit}`);
+  const tell = () => {
+    const taken = duration(1000 * Math.floor((Date.now() - began) / 1000)).replace(".0", "");
+    setText(time, task.timeoutMs ? t("worker.time_of", { time: taken, limit: duration(task.timeoutMs) }) : taken);
+  };
   const clock = setInterval(tell, 1000);
   tell();
 
   const id = `task-${++entries}`;
   const percent = h("output", { for: id }, "0 %");
-  const message = h("input", { class: "field", placeholder: "message", "aria-label": "Progress message" });
+  const message = h("input", { class: "field", placeholder: t("worker.message"), "aria-label": t("worker.progress_message") });
   const slider = h("input", { type: "range", min: 0, max: 100, value: 0, id });
   const report = () => {
     setText(percent, `${slider.value} %`);
@@ -143,7 +147,7 @@ function taskCard(task, resolve, reject) {
   slider.addEventListener("input", report);
   message.addEventListener("change", report);
 
-  const part = h("input", { class: "field", "aria-label": "Part of the result" });
+  const part = h("input", { class: "field", "aria-label": t("worker.part") });
   const sendPart = (event) => {
     event.preventDefault();
     if (part.value === "") return;
@@ -162,18 +166,18 @@ function taskCard(task, resolve, reject) {
       result.removeAttribute("aria-invalid");
     } catch (error) {
       result.setAttribute("aria-invalid", "true");
-      note(`The result is not JSON: ${error.message}`, "bad");
+      note(t("worker.not_json", { error: error.message }), "bad");
       return;
     }
-    card.answered("completed");
+    card.answered("completed", t("status.completed"));
     resolve(value);
   };
 
-  const reason = h("textarea", { class: "field", value: "it did not work" });
+  const reason = h("textarea", { class: "field", value: t("worker.it_failed") });
   const again = h("input", { type: "checkbox", checked: true });
   const fail = (event) => {
     event.preventDefault();
-    card.answered("failed");
+    card.answered("failed", t("status.failed"));
     const Failure = again.checked ? TaskError : SkipRetry;
     reject(new Failure(reason.value || "failed", { code: "by_hand" }));
   };
@@ -182,12 +186,12 @@ function taskCard(task, resolve, reject) {
     "div",
     { class: "body" },
     jsonBlock(task.payload),
-    h("div", { class: "sliding" }, h("label", { class: "muted small", for: id }, "Progress"), slider, percent, message),
+    h("div", { class: "sliding" }, h("label", { class: "muted small", for: id }, t("worker.progress")), slider, percent, message),
     h(
       "form",
       { class: "row", onsubmit: sendPart },
-      h("label", { class: "label" }, "Part of the result, for callers that stream", part),
-      h("button", { class: "button", type: "submit" }, "Send part"),
+      h("label", { class: "label" }, t("worker.part_about"), part),
+      h("button", { class: "button", type: "submit" }, t("worker.send_part")),
     ),
     h(
       "div",
@@ -195,27 +199,27 @@ function taskCard(task, resolve, reject) {
       h(
         "form",
         { class: "answer", onsubmit: complete },
-        h("label", { class: "label" }, "Result, as JSON", result),
-        h("div", {}, h("button", { class: "button primary", type: "submit" }, "Complete")),
+        h("label", { class: "label" }, t("worker.result"), result),
+        h("div", {}, h("button", { class: "button primary", type: "submit" }, t("worker.complete"))),
       ),
       h(
         "form",
         { class: "answer", onsubmit: fail },
-        h("label", { class: "label" }, "Error", reason),
-        h("label", { class: "check" }, again, "Another attempt may help"),
-        h("div", {}, h("button", { class: "button danger", type: "submit" }, "Fail")),
+        h("label", { class: "label" }, t("worker.error"), reason),
+        h("label", { class: "check" }, again, t("worker.may_help")),
+        h("div", {}, h("button", { class: "button danger", type: "submit" }, t("worker.fail"))),
       ),
     ),
   );
   const element = h(
     "section",
-    { class: "card task", "aria-label": `Task ${task.id}` },
+    { class: "card task", "aria-label": t("worker.task", { id: task.id }) },
     h(
       "header",
       {},
       h("h2", {}, h("a", { class: "mono", href: new URL(`dashboard#/tasks/${encodeURIComponent(task.id)}`, ROOT).href, title: task.id }, shortId(task.id))),
       task.model === "default" ? null : h("span", { class: "chip" }, task.model),
-      task.attempt > 1 ? h("span", { class: "chip" }, `attempt ${task.attempt}`) : null,
+      task.attempt > 1 ? h("span", { class: "chip" }, t("worker.attempt", { n: task.attempt })) : null,
       time,
       state,
     ),
@@ -224,13 +228,13 @@ function taskCard(task, resolve, reject) {
   const card = {
     element,
     answered: () => {},
-    end(text) {
+    end(status, text) {
       clearInterval(clock);
       tell();
       tasks.insertBefore(element, tasks.querySelector(".ended"));
       controls.remove();
       element.classList.add("ended");
-      state.dataset.status = text === "completed" || text === "failed" ? text : "cancelled";
+      state.dataset.status = status;
       setText(state, text);
       nothing.hidden = tasks.querySelector(".task:not(.ended)") !== null;
     },
@@ -258,12 +262,12 @@ async function submit(event) {
   try {
     data = JSON.parse(tryData.value);
   } catch (error) {
-    note(`The data is not JSON: ${error.message}`, "bad");
+    note(t("worker.not_json", { error: error.message }), "bad");
     return;
   }
   try {
     const { task_id: id } = await post("tasks", { type: "remote", queue: fields.group.value, timeout: 300, payload: { model: "default", data } });
-    note(h("span", {}, "Submitted ", h("a", { href: new URL(`dashboard#/tasks/${id}`, ROOT).href }, shortId(id))));
+    note(h("span", {}, pieces("worker.submitted", { task: h("a", { href: new URL(`dashboard#/tasks/${id}`, ROOT).href }, shortId(id)) })));
   } catch (error) {
     note(error.message, "bad");
   }
@@ -271,8 +275,8 @@ async function submit(event) {
 
 // --- the log
 
-const lines = h("ol", { class: "log", tabindex: "0", "aria-label": "Messages" });
-const silence = h("p", { class: "empty" }, "Messages between this page and the server appear here.");
+const lines = h("ol", { class: "log", tabindex: "0", "aria-label": t("worker.messages") });
+const silence = h("p", { class: "empty" }, t("worker.silence"));
 
 function remember(direction, what, message) {
   silence.hidden = true;
@@ -281,7 +285,7 @@ function remember(direction, what, message) {
   const line = h(
     "summary",
     {},
-    h("span", { class: "way", title: direction }, arrow),
+    h("span", { class: "way", title: t(`worker.${direction}`) }, arrow),
     h("span", { class: direction === "warn" ? "warn" : "mono" }, what),
     h("span", { class: "faint clip" }, about),
     h("time", {}, clockTime(Date.now())),
@@ -303,24 +307,25 @@ function forget() {
 document
   .getElementById("tools")
   .append(
-    h("a", { class: "button quiet", href: new URL("dashboard", ROOT).href }, "Dashboard"),
+    h("a", { class: "button quiet", href: new URL("dashboard", ROOT).href }, t("worker.dashboard")),
     h(
       "button",
-      { class: "button quiet icon", type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": "Light or dark", title: "Light or dark" },
+      { class: "button quiet icon", type: "button", onclick: () => globalThis.toggleTheme(), "aria-label": t("frame.theme"), title: t("frame.theme") },
       icon("theme"),
     ),
+    languageSwitch(),
   );
 
 main.replaceChildren(
   h(
     "div",
     { class: "title" },
-    h("h1", {}, "Test worker"),
+    h("h1", {}, t("frame.worker")),
     badge,
     identity,
-    h("p", {}, "This page is a remote worker. It takes the tasks of a group, and you answer them by hand."),
+    h("p", {}, t("worker.about")),
   ),
-  h("section", { class: "card", "aria-label": "Connection" }, h("form", { class: "body connect", onsubmit: connect }, choices, connectButton)),
+  h("section", { class: "card", "aria-label": t("worker.connection") }, h("form", { class: "body connect", onsubmit: connect }, choices, connectButton)),
   h(
     "div",
     { class: "columns" },
@@ -331,19 +336,19 @@ main.replaceChildren(
       h(
         "section",
         { class: "card" },
-        h("header", {}, h("h2", {}, "Submit a task to yourself")),
+        h("header", {}, h("h2", {}, t("worker.to_yourself"))),
         h(
           "form",
           { class: "body try", onsubmit: submit },
-          h("label", { class: "label" }, "Data, as JSON", tryData),
-          h("label", { class: "check" }, automatic, "Answer automatically with the data that was sent"),
-          h("div", {}, h("button", { class: "button", type: "submit" }, "Submit")),
+          h("label", { class: "label" }, t("worker.data"), tryData),
+          h("label", { class: "check" }, automatic, t("worker.automatic")),
+          h("div", {}, h("button", { class: "button", type: "submit" }, t("worker.submit"))),
         ),
       ),
       h(
         "section",
         { class: "card" },
-        h("header", {}, h("h2", {}, "Messages"), h("button", { class: "button quiet small", type: "button", onclick: forget }, "Clear")),
+        h("header", {}, h("h2", {}, t("worker.messages")), h("button", { class: "button quiet small", type: "button", onclick: forget }, t("worker.clear"))),
         silence,
         lines,
       ),

@@ -1,6 +1,7 @@
 // Short notes, dialogs, the clipboard, commands to copy, and limits on how often a function runs.
 
 import { h, icon } from "./dom.js";
+import { LANGUAGES, language, setLanguage, t } from "./text.js";
 
 /** Show a note for a few seconds; `kind` is "bad" for an error. */
 export function note(content, kind = "") {
@@ -55,7 +56,7 @@ export async function confirm({ title, text, action, danger = false, noteLabel =
       h(
         "footer",
         {},
-        h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
+        h("button", { class: "button", type: "button", onclick: () => close(null) }, t("common.keep")),
         h("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", autofocus: !field }, action),
       ),
     );
@@ -63,7 +64,7 @@ export async function confirm({ title, text, action, danger = false, noteLabel =
   return noteLabel ? answer : answer === true;
 }
 
-export async function copy(text, what = "Copied") {
+export async function copy(text, what = t("common.copied")) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -89,9 +90,9 @@ export function command(text = "") {
       {
         class: "button quiet icon",
         type: "button",
-        "aria-label": "Copy the command",
-        title: "Copy the command",
-        onclick: () => copy(line.textContent, "Command copied"),
+        "aria-label": t("common.copy_command"),
+        title: t("common.copy_command"),
+        onclick: () => copy(line.textContent, t("common.command_copied")),
       },
       icon("copy"),
     ),
@@ -146,4 +147,25 @@ export function debounce(work, ms) {
     clearTimeout(timer);
     timer = setTimeout(work, ms);
   };
+}
+
+/** Return buttons of which one is pressed: `choices` are `{value, text, lang?}`; `choose(value)` is called. */
+export function oneOf(label, choices, chosen, choose) {
+  return h(
+    "div",
+    { class: "segments", role: "group", "aria-label": label },
+    choices.map(({ value, text, lang }) =>
+      h("button", { type: "button", lang, dataset: { value }, "aria-pressed": String(value === chosen), onclick: () => value !== chosen && choose(value) }, text),
+    ),
+  );
+}
+
+/** Return the switch for the language of the pages. */
+export function languageSwitch() {
+  return oneOf(
+    t("frame.language"),
+    Object.entries(LANGUAGES).map(([value, text]) => ({ value, text, lang: value })),
+    language,
+    setLanguage,
+  );
 }

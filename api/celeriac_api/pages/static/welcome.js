@@ -2,6 +2,7 @@
 
 import { ROOT, address, get, onceKey, post } from "./api.js";
 import { h } from "./dom.js";
+import { t } from "./text.js";
 import { command, complain } from "./ui.js";
 
 /** Fill `place` and show it if there are no tasks yet. */
@@ -25,25 +26,20 @@ export async function greet(place, me) {
     h(
       "section",
       { class: "card welcome", "aria-labelledby": "welcome" },
-      h("h2", { id: "welcome" }, "Celeriac runs work in the background"),
-      h(
-        "p",
-        { class: "muted" },
-        "Programs submit tasks over HTTP, gRPC or Python. Workers run them, and an accepted task is never lost. " +
-          "Here you can watch each task, cancel it, run it again, and find it later.",
-      ),
+      h("h2", { id: "welcome" }, t("welcome.title")),
+      h("p", { class: "muted" }, t("welcome.about")),
       h(
         "div",
         { class: "actions" },
-        first ? h("button", { class: "button primary", type: "button", onclick: run }, "Run an example task") : null,
-        h("a", { class: "button", href: new URL("docs", ROOT).href }, "API reference"),
-        h("a", { class: "button", href: new URL("test-worker", ROOT).href }, "Be a worker yourself"),
+        first ? h("button", { class: "button primary", type: "button", onclick: run }, t("welcome.run")) : null,
+        h("a", { class: "button", href: new URL("docs", ROOT).href }, t("frame.docs")),
+        h("a", { class: "button", href: new URL("test-worker", ROOT).href }, t("welcome.worker")),
       ),
       line
         ? h(
             "div",
             {},
-            h("p", { class: "small muted" }, "The same from a terminal:"),
+            h("p", { class: "small muted" }, t("welcome.terminal")),
             command(line),
           )
         : null,

@@ -1,23 +1,15 @@
-// Why a task waits: the reasons of the API as lines, with links to what they name.
+// Why a task waits: the reasons of the API as lines, with links to what they name. Their sentences are in English.
 
-import { segment } from "./api.js";
+import { post, segment } from "./api.js";
 import { h } from "./dom.js";
 import { fullTime } from "./format.js";
+import { t } from "./text.js";
+import { complain, note } from "./ui.js";
 
 /** A moment in a sentence. */
 const MOMENT = /\d{4}-\d\d-\d\dT[\d:.]+Z/g;
-/** What a line begins with, by the code of its reason. */
-const WORDS = {
-  scheduled: "time",
-  sleeping: "time",
-  retry: "retry",
-  position: "place",
-  limit: "limit",
-  paused: "paused",
-  no_worker: "no worker",
-  dependency: "task",
-  signal: "signal",
-};
+/** The codes of reasons that have a word of their own. */
+const CODES = ["scheduled", "sleeping", "retry", "position", "limit", "paused", "no_worker", "dependency", "signal"];
 /** The name of a rule that is the limits of a group begins with this. */
 const OF_GROUP = "group:";
 /** The id of a task. */
@@ -49,8 +41,23 @@ function sentence({ text, task, group, rule, key }) {
   return [...parts, whole.slice(last)];
 }
 
+/** A button that resumes a paused group, for those who may. */
+function resume(group) {
+  const act = async ({ currentTarget: button }) => {
+    button.disabled = true;
+    try {
+      await post(`groups/${segment(group)}/resume`);
+      note(t("groups.resumed", { name: group }));
+    } catch (error) {
+      button.disabled = false;
+      complain(error);
+    }
+  };
+  return h("button", { class: "button small admin-only", type: "button", onclick: act }, t("groups.resume"));
+}
+
 /** Return one line for each reason, and for each warning that is not among them. */
 export function whyLines({ reasons, warnings = [] }) {
   const texts = new Set(reasons.map((reason) => reason.text));
-  return [...reasons, ...warnings.filter((warning) => !texts.has(warning.text))].map((reason) => h("li", { dataset: { code: reason.code } }, h("span", { class: "chip" }, WORDS[reason.code] ?? reason.code), h("span", {}, ...sentence(reason))));
+  return [...reasons, ...warnings.filter((warning) => !texts.has(warning.text))].map((reason) => h("li", { dataset: { code: reason.code } }, h("span", { class: "chip" }, CODES.includes(reason.code) ? t(`why.${reason.code}`) : reason.code), h("span", { lang: "en" }, ...sentence(reason)), reason.code === "paused" && reason.group ? resume(reason.group) : null));
 }

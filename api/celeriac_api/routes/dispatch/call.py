@@ -8,6 +8,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from celeriac.access.principal import Principal
 from celeriac.errors import (
     CeleriacError,
     GroupLimitError,
@@ -19,8 +20,8 @@ from celeriac.errors import (
 from celeriac.model import Status
 from celeriac.store.watching.replies import CallEnd
 from celeriac_api.access.caller import principal_in
-from celeriac_api.dispatch.calls import CallerGoneError
-from celeriac_api.dispatch.requests import InvalidCallError, read_call, read_object
+from celeriac_api.dispatch.calls import Call, CallerGoneError, RemoteCalls
+from celeriac_api.dispatch.requests import DispatchCall, InvalidCallError, read_call, read_object
 from celeriac_api.http.bodies import ClientGoneError, RefusedBody, read_body
 from celeriac_api.http.problems import RequestError, retry_after_of, row_of
 from celeriac_api.http.responses import HEADERS, json_response
@@ -37,25 +38,42 @@ async def serve_call(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["method"] != "POST":
         await error_response("Method not allowed: POST", 405, {"Allow": "POST"})(scope, receive, send)
         return
+    answer = await _answer(scope, receive)
+    if isinstance(answer, bytes):
+        answer = Response(answer, 200, HEADERS, media_type="application/json")
+    if answer is not None:
+        await answer(scope, receive, send)
+
+
+async def _answer(scope: Scope, receive: Receive) -> bytes | Response | None:
+    """Return the JSON of a result, or another answer; None if nobody is there to read one."""
     try:
-        response = await _answer(scope, receive)
+        return await _call(scope, receive)
     except (ClientGoneError, CallerGoneError):
-        return
+        return None
     except PayloadTooLargeError as exc:
-        await RefusedBody(error_response(str(exc), 413, {"Connection": "close"}))(scope, receive, send)
-        return
+        return RefusedBody(error_response(str(exc), 413, {"Connection": "close"}))
     except Exception as exc:
-        response = refusal_of(exc)
-    await response(scope, receive, send)
+        return refusal_of(exc)
 
 
-async def _answer(scope: Scope, receive: Receive) -> Response:
+async def _call(scope: Scope, receive: Receive) -> bytes | Response:
     parts, caller = parts_in(scope), principal_in(scope)
     calls, limit = parts.calls, parts.settings.max_body_bytes
     check_headers(scope["headers"], limit, scope)
     document = read_object(await read_body(receive, limit))
     call = read_call(document, parts.settings.dispatch)
-    submission = calls.submission(
+    asked = asked_of(calls, call, caller)
+    if call.answer_at_once:
+        await calls.submit(asked)
+        return json_response({"taskId": asked.task_id, "status": "queued"})
+    async with calls.waiting(asked, scope, receive) as waiter:
+        return ended(asked.task_id, await calls.outcome(asked, waiter))
+
+
+def asked_of(calls: RemoteCalls, call: DispatchCall, caller: Principal) -> Call:
+    """Return what a call asks for; raises as `RemoteCalls.call`."""
+    return calls.call(
         call.payload,
         group=call.group,
         timeout_ms=call.timeout_ms,
@@ -67,19 +85,14 @@ async def _answer(scope: Scope, receive: Receive) -> Response:
         cost=call.cost,
         waits=not call.answer_at_once,
     )
-    if call.answer_at_once:
-        submitted = await calls.submit(submission)
-        return json_response({"taskId": submitted.task_id, "status": "queued"})
-    async with calls.waiting(submission, receive) as waiter:
-        return _ended(submission.task_id, await calls.outcome(submission, waiter))
 
 
-def _ended(task_id: str, outcome: CallEnd) -> Response:
+def ended(task_id: str, outcome: CallEnd) -> bytes | Response:
+    """Return the answer to a caller who has waited: the JSON of a result, or an error."""
     if outcome.status is not Status.COMPLETED:
         return error_response(outcome.text or "Task failed", 500)
     # The result is JSON already.
-    body = f'{{"taskId":"{task_id}","status":"completed","result":{outcome.text or "null"}}}'
-    return Response(body.encode(), 200, HEADERS, media_type="application/json")
+    return f'{{"taskId":"{task_id}","status":"completed","result":{outcome.text or "null"}}}'.encode()
 
 
 def refusal_of(error: Exception) -> Response:

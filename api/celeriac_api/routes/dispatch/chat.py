@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac import json_text
 from celeriac.errors import CeleriacError, KeyFullError, NoWorkerError, PayloadTooLargeError, QueueFullError
-from celeriac.model import Status, Submission
+from celeriac.model import Status
 from celeriac.store.watching.replies import CallEnd, Delta, Waiter
 from celeriac_api.access.caller import principal_in
-from celeriac_api.dispatch.calls import CallerGoneError, RemoteCalls
+from celeriac_api.dispatch.calls import Call, CallerGoneError, RemoteCalls
 from celeriac_api.dispatch.completions import (
     DONE,
     KEEPALIVE,
@@ -101,36 +101,42 @@ async def _chat(scope: Scope, receive: Receive, send: Send) -> None:
         payload["parameters"] = parameters
     user_id = principal_in(scope).user_id
     key, cost = read_key(body.get("key")), read_cost(body.get("cost"))
-    submission = calls.submission(payload, group=group, timeout_ms=timeout_ms, user_id=user_id, key=key, cost=cost)
-    call = ChatCall(submission.task_id, model, int(time.time()))
+    asked = calls.call(payload, group=group, timeout_ms=timeout_ms, user_id=user_id, key=key, cost=cost)
+    call = ChatCall(asked.task_id, model, int(time.time()))
     if body.get("stream") is True:
         options = body.get("stream_options")
         with_usage = isinstance(options, dict) and options.get("include_usage") is True
-        await _stream(calls, submission, call, with_usage, receive, send)
+        await _stream(calls, asked, call, with_usage, scope, receive, send)
         return
-    async with calls.waiting(submission, receive) as waiter:
-        outcome = await calls.outcome(submission, waiter)
+    async with calls.waiting(asked, scope, receive) as waiter:
+        outcome = await calls.outcome(asked, waiter)
     response = _failed(outcome)
     if response is None:
-        response = json_response(call.completion(_result(outcome)), headers={"X-Task-Id": submission.task_id})
+        response = json_response(call.completion(_result(outcome)), headers={"X-Task-Id": asked.task_id})
     await response(scope, receive, send)
 
 
 async def _stream(
-    calls: RemoteCalls, submission: Submission, call: ChatCall, with_usage: bool, receive: Receive, send: Send
+    calls: RemoteCalls,
+    asked: Call,
+    call: ChatCall,
+    with_usage: bool,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Stream the completion. Before anything was sent, an error is an ordinary answer with its status."""
     parts: asyncio.Queue[Delta] = asyncio.Queue()
-    async with calls.waiting(submission, receive, parts.put_nowait) as waiter:
+    async with calls.waiting(asked, scope, receive, parts.put_nowait) as waiter:
         begun = False
-        async for chunk in _chunks(calls, submission, waiter, parts, call, with_usage):
+        async for chunk in _chunks(calls, asked, waiter, parts, call, with_usage):
             if not begun:
                 if isinstance(chunk, Response):
                     await chunk({"type": "http"}, receive, send)
                     return
                 begun = True
                 headers = [(k.lower().encode(), v.encode()) for k, v in _STREAM_HEADERS.items()]
-                headers.append((b"x-task-id", submission.task_id.encode()))
+                headers.append((b"x-task-id", asked.task_id.encode()))
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
             body = event(json_text.read(bytes(chunk.body))) if isinstance(chunk, Response) else chunk
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -139,14 +145,14 @@ async def _stream(
 
 async def _chunks(
     calls: RemoteCalls,
-    submission: Submission,
+    asked: Call,
     waiter: Waiter,
     parts: asyncio.Queue[Delta],
     call: ChatCall,
     with_usage: bool,
 ) -> AsyncIterator[bytes | Response]:
     """Yield the events of a stream, and an error as the response for a client that was sent nothing yet."""
-    ending = asyncio.get_running_loop().create_task(calls.outcome(submission, waiter))
+    ending = asyncio.get_running_loop().create_task(calls.outcome(asked, waiter))
     sent: list[str] = []
     attempt = whole = 0
     begun = broken = False

@@ -1,25 +1,35 @@
-"""Tasks: submit, read, cancel, retry."""
+"""Tasks: submit, read, cancel, run now, retry."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Header, Path
+from fastapi import Header, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from celeriac.model import Status
+from celeriac.model import Outcome, Status, Task
 from celeriac.tasks.reasons import why_record
-from celeriac.tasks.record import task_record
+from celeriac.tasks.record import outcome_record, task_record
 from celeriac.tasks.request import IDEMPOTENCY_KEY
 from celeriac_api.access.caller import CallerOf
 from celeriac_api.access.rights import READ, SUBMIT
+from celeriac_api.http.bodies import ClientGoneError
 from celeriac_api.http.responses import json_response
 from celeriac_api.openapi.problem_examples import TASK_ID
 from celeriac_api.openapi.responses import SUBMISSION_BODY, location, problems
-from celeriac_api.openapi.schemas import AcceptedTask, KnownTask, TaskRecord, TaskStatus, TaskWhy
+from celeriac_api.openapi.schemas import (
+    AcceptedTask,
+    AwaitedTask,
+    KnownTask,
+    TaskOutcome,
+    TaskRecord,
+    TaskStatus,
+    TaskWhy,
+)
 from celeriac_api.parts import PartsOf
 from celeriac_api.routes.tasks.submit import PATH, submit
+from celeriac_api.routes.tasks.waiting import WaitQuery, ended
 from celeriac_api.routing import Router
 
 router = Router(prefix=PATH, tags=["tasks"])
@@ -35,6 +45,8 @@ RetryKey = Annotated[
     ),
 ]
 
+#: What a route answers that waits for a task.
+_WAITING = ("task_not_found", "invalid_request", "too_many_waiters", "store_unavailable", "ledger_unavailable")
 _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
 
 
@@ -45,18 +57,26 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
     summary="Submit a task",
     description=(
         "Submits a task. The answer is sent after the task is stored durably. Unknown fields are refused, so that a "
-        "typing error is noticed."
+        "typing error is noticed. With `wait` the answer comes when the task has ended, with its result."
     ),
     status_code=202,
     response_model=AcceptedTask,
     response_description="The task is stored and will run.",
     responses={
         202: {"headers": _LOCATION},
+        201: {
+            "model": AwaitedTask,
+            "description": (
+                "With `wait`: the task is stored, and this is what it has come to. It may not have ended yet."
+            ),
+            "headers": _LOCATION,
+        },
         200: {
             "model": KnownTask,
             "description": (
                 "No new task: this is the one of the first request with this idempotency key, the one that holds the "
-                "key of `once`, or the debounced one, which was moved."
+                "key of `once`, or the debounced one, which was moved. With `wait` the answer has `result` and `error` "
+                "too."
             ),
             "headers": _LOCATION,
         },
@@ -65,11 +85,13 @@ _LOCATION = location("the task's record", f"{PATH}/{TASK_ID}")
             "invalid_header",
             "too_large",
             "unsupported_media_type",
+            "invalid_request",
             "invalid_submission",
             "duplicate",
             "queue_full",
             "key_full",
             "group_limit",
+            "too_many_waiters",
             "store_unavailable",
         ),
     },
@@ -85,11 +107,39 @@ async def submit_task() -> None:
     summary="Read a task",
     description="The full record: status, progress, result or error. The history has it after the store removed it.",
     response_model=TaskRecord,
-    responses=problems("task_not_found", "store_unavailable", "ledger_unavailable"),
+    responses=problems(*_WAITING),
 )
-async def read_task(task_id: TaskId, parts: PartsOf) -> Response:
+async def read_task(
+    request: Request, task_id: TaskId, parts: PartsOf, caller: CallerOf, wait: WaitQuery = 0.0
+) -> Response:
     """Answer with the record."""
+    try:
+        task = await ended(parts, task_id, wait, caller=caller, receive=request.receive)
+    except ClientGoneError:
+        return Response(status_code=400)  # the client is gone, so nobody reads it
+    if isinstance(task, Task):
+        return json_response(task_record(await parts.tasks.titles.add(task)))
     return json_response(task_record(await parts.tasks.find(task_id)))
+
+
+@router.get(
+    "/{task_id}/result",
+    access=READ,
+    summary="Read the result of a task",
+    description="What the task has come to: the part of its record that says how it ended. `result` is `null` until it "
+    "is completed.",
+    response_model=TaskOutcome,
+    responses=problems(*_WAITING),
+)
+async def read_result(
+    request: Request, task_id: TaskId, parts: PartsOf, caller: CallerOf, wait: WaitQuery = 0.0
+) -> Response:
+    """Answer with status, result and error."""
+    try:
+        found = await ended(parts, task_id, wait, caller=caller, receive=request.receive)
+    except ClientGoneError:
+        return Response(status_code=400)  # the client is gone, so nobody reads it
+    return json_response(outcome_record(found if isinstance(found, Outcome) else Outcome.of(found)))
 
 
 @router.get(
@@ -128,6 +178,24 @@ async def cancel_task(task_id: TaskId, parts: PartsOf) -> Response:
     """Cancel and answer with the status after it."""
     status = await parts.tasks.cancel(task_id)
     return json_response({"task_id": task_id, "status": status.wire}, 200 if status is Status.CANCELLED else 202)
+
+
+@router.post(
+    "/{task_id}/run-now",
+    access=SUBMIT.audited("task.run_now"),
+    summary="Run a task now",
+    description=(
+        "Runs a task that waits for its time (`scheduled`) or for its next attempt (`retrying`) without that wait: it "
+        "goes to its group, where limits and pauses hold as before. A task that is `pending` or `processing` stays as "
+        "it is."
+    ),
+    response_model=TaskStatus,
+    responses=problems("task_not_found", "illegal_transition", "store_unavailable", "ledger_unavailable"),
+)
+async def run_task_now(task_id: TaskId, parts: PartsOf) -> Response:
+    """Move the task to its group and answer with its status."""
+    status = await parts.tasks.run_now(task_id)
+    return json_response({"task_id": task_id, "status": status.wire})
 
 
 class RetryRequest(BaseModel):

@@ -89,7 +89,7 @@ def adopt(
         return
     if source is not None or dry_run or disable_originals:
         raise SettingsError("--from, --dry-run and --disable-originals belong to --import-schedules: add that")
-    found = declared(ADOPTION, "report")(project, _store_of(config, data_dir))
+    found = declared(ADOPTION, "report")(project, _store_of(config, data_dir), load_settings(config).key_prefix)
     (print_json if as_json else _print_report)(found)
     if not found["possible"]:
         raise typer.Exit(FAILED)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from celeriac.cli.commands.history import SHOWN, Limit, SortedBy, show_tasks
+from celeriac.cli.commands.history import SHOWN, Fields, Limit, SortedBy, show_tasks
 from celeriac.cli.commands.tasks import record_lines, retry
 from celeriac.cli.commands.watch import MAX_EVENTS, event_line
-from celeriac.cli.filters import filtered
+from celeriac.cli.filters import Words, filtered, narrowed
 from celeriac.cli.ids import whole_task_id
 from celeriac.cli.options import Json, TaskId, anywhere, group_of
 from celeriac.cli.output import print_json, print_line
@@ -36,13 +36,15 @@ def dead(there: Destination, as_json: Json = False) -> None:
 def list_dead(
     there: Destination,
     chosen: TaskFilter,
+    words: Words = None,
     limit: Limit = SHOWN,
     sort: SortedBy = Sort.FINISHED_DOWN,
+    fields: Fields = None,
     as_json: Json = False,
 ) -> None:
     """List the tasks that failed for good, the latest first. With --json: one record per line."""
-    failed = chosen.model_copy(update={"status": (Status.FAILED,)})
-    show_tasks(there, failed, sort=sort, limit=limit, as_json=as_json)
+    failed = narrowed(chosen, words).model_copy(update={"status": (Status.FAILED,)})
+    show_tasks(there, failed, sort=sort, limit=limit, fields=fields, as_json=as_json)
 
 
 def show(there: Destination, task_id: TaskId, as_json: Json = False) -> None:

@@ -13,7 +13,7 @@ from celeriac.cli.output import FAILED, print_json, print_line, printable
 from celeriac.installation.discovery import joined_settings
 
 if TYPE_CHECKING:
-    from celeriac.up.doctor import Finding
+    from celeriac.up.findings import Finding
 
 _MARKS: Final = {"ok": "ok  ", "warning": "WARN", "failure": "FAIL"}
 
@@ -33,7 +33,8 @@ def doctor(
 ) -> None:
     """Check every dependency, setting and clock, and advise what to do. Exit code 1: something does not work."""
     # Imported here, so that other commands do not import SQLAlchemy, which takes longer than they run.
-    from celeriac.up.doctor import Severity, examine
+    from celeriac.up.doctor import examine
+    from celeriac.up.findings import Severity
 
     settings, redis_url = joined_settings(config, data_dir)
 

@@ -10,16 +10,27 @@ import typer
 
 from celeriac.chart_buckets import bucket_of
 from celeriac.cli.completing import groups, task_types
-from celeriac.cli.filters import filtered, read_moment
+from celeriac.cli.filters import Words, filtered, narrowed, read_moment
 from celeriac.cli.options import Json, anywhere
 from celeriac.cli.output import print_error, print_json, print_line
 from celeriac.cli.reach.destination import Destination
 from celeriac.cli.reach.platform import AnyPlatform, Record
 from celeriac.cli.tables import print_table, spark
 from celeriac.cli.times import ago, clock, duration
+from celeriac.errors import InvalidSubmissionError, Violation
 from celeriac.model import Status
-from celeriac.task_filter import Sort, TaskFilter
+from celeriac.task_filter import Sort, TaskFilter, words
+from celeriac.tasks.record import check_fields
 
+Fields = Annotated[
+    str | None,
+    typer.Option(
+        "--fields",
+        metavar="NAMES",
+        help="With --json: only these fields of each task, separated by commas. The id is always there.",
+        show_default=False,
+    ),
+]
 #: Bars that fit beside a number on a terminal.
 _BARS: Final = 60
 _COUNTED: Final = ("submitted", *(status.wire for status in Status if status.final))
@@ -27,7 +38,19 @@ _TIMED: Final = {"run": "running", "wait": "waiting"}
 #: How many tasks a listing shows by default.
 SHOWN: Final = 50
 _SHOWN_FIELDS: Final = (
-    *("task_id", "type", "queue", "status", "attempt", "created_at", "started_at", "finished_at", "error", "damaged"),
+    *(
+        "task_id",
+        "type",
+        "title",
+        "queue",
+        "status",
+        "attempt",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "error",
+        "damaged",
+    ),
 )
 
 Limit = Annotated[
@@ -50,23 +73,28 @@ def register(app: typer.Typer) -> None:
 def list_tasks(
     there: Destination,
     chosen: TaskFilter,
+    words: Words = None,
     limit: Limit = SHOWN,
     sort: SortedBy = Sort.CREATED_DOWN,
+    fields: Fields = None,
     as_json: Json = False,
 ) -> None:
     """List tasks, also those that are no longer in the store. With --json: one record per line.
 
-    For example:  celeriac list --status failed --created-after 2h --search timeout
+    For example:  celeriac list "type:report status:failed after:2h timeout"
     """
-    show_tasks(there, chosen, sort=sort, limit=limit, as_json=as_json)
+    show_tasks(there, narrowed(chosen, words), sort=sort, limit=limit, fields=fields, as_json=as_json)
 
 
-def show_tasks(there: Destination, chosen: TaskFilter, *, sort: Sort, limit: int, as_json: bool) -> None:
-    """Print up to `limit` (0: all) tasks of the history, as a table or as lines of JSON."""
+def show_tasks(
+    there: Destination, chosen: TaskFilter, *, sort: Sort, limit: int, fields: str | None, as_json: bool
+) -> None:
+    """Print up to `limit` (0: all) tasks of the history, as a table or as lines of JSON with `fields`."""
+    wanted = _wanted(fields, as_json=as_json)
 
     async def work(platform: AnyPlatform) -> tuple[list[Record], bool]:
         tasks: list[Record] = []
-        async with aclosing(platform.tasks.listed(chosen, sort, limit + 1 if limit else 0)) as found:
+        async with aclosing(platform.tasks.listed(chosen, sort, limit + 1 if limit else 0, wanted)) as found:
             async for task in found:
                 if limit and len(tasks) == limit:
                     return tasks, True
@@ -77,7 +105,7 @@ def show_tasks(there: Destination, chosen: TaskFilter, *, sort: Sort, limit: int
 
     tasks, more = there.run(work)
     if not as_json:
-        header = ("ID", "TYPE", "GROUP", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR")
+        header = ("ID", "TYPE", "TITLE", "GROUP", "STATUS", "ATTEMPT", "CREATED", "TOOK", "ERROR")
         print_table(header, [_row(task) for task in tasks], empty="no task matches")
     if more:
         print_error(f"these are the first {limit}; there are more (see --limit)")
@@ -134,6 +162,18 @@ def _timed(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
     return _TIMED[name], *(duration(total.get(f"{key}_ms")) for key in ("avg", "p50", "p95", "max")), spark(bars)
 
 
+def _wanted(fields: str | None, *, as_json: bool) -> tuple[str, ...]:
+    """Return the fields to read; none means all. A table reads all, to say what of a record is damaged."""
+    if fields is None:
+        return ()
+    if not as_json:
+        raise InvalidSubmissionError([Violation("fields", "belongs to --json: a table has its own columns")])
+    try:
+        return check_fields(words(fields))
+    except ValueError as exc:
+        raise InvalidSubmissionError([Violation("fields", str(exc))]) from exc
+
+
 def _listed(task: Record) -> Record:
     """Return what the table shows of a task: a list of many thousands must not hold their payloads."""
     return {name: task.get(name) for name in _SHOWN_FIELDS}
@@ -147,5 +187,5 @@ def _row(task: Record) -> tuple[Any, ...]:
     error = "" if task["error"] is None else f"{task['error']['code']}: {task['error']['message']}"
     if task["damaged"] is not None:
         error = f"damaged: {task['damaged']}"
-    created = ago(task["created_at"])
-    return task["task_id"], task["type"], task["queue"], task["status"], task["attempt"], created, took, error
+    known = (task[name] for name in ("task_id", "type", "title", "queue", "status", "attempt"))
+    return *known, ago(task["created_at"]), took, error

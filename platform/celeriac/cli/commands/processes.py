@@ -95,6 +95,10 @@ def worker(
     config: Config = None,
     quiet: Quiet = False,
     reload: Reload = False,
+    processes: Annotated[
+        str,
+        typer.Option(metavar="N", help="How many worker processes to run; `auto` means one for each core."),
+    ] = "1",
 ) -> None:
     """Run tasks. Any number of these may run on one store, on any number of machines."""
     chosen = {name: value for name, value in (("groups", groups), ("concurrency", concurrency)) if value is not None}
@@ -111,8 +115,8 @@ def worker(
         return load_settings(config, {**overrides, "data_dir": None if data_dir is None else str(data_dir)})
 
     settings = read()
-    if reload:
-        raise typer.Exit(_run_reloaded(settings, config, read))
+    if reload or processes != "1":
+        raise typer.Exit(_run_processes(processes, settings, reload, config_path(config), read))
     options = {} if project is None else {"app": project, "pool": pool, "overrides": overrides}
     _run("worker", settings, options, config)
 
@@ -123,14 +127,23 @@ def beat(data_dir: DataDir = None, config: Config = None) -> None:
     _run("beat", settings, {}, config)
 
 
-def migrate(data_dir: DataDir = None, config: Config = None) -> None:
+def migrate(
+    data_dir: DataDir = None,
+    config: Config = None,
+    reindex: Annotated[
+        bool,
+        typer.Option(
+            "--reindex", help="Let recorders index the words of all tasks anew, if a search misses some of them."
+        ),
+    ] = False,
+) -> None:
     """Create the tables of the history, or upgrade them to this version. `celeriac up` does so by itself.
 
     It needs DATABASE_URL or the data folder of `up`, and nothing else. Any number may run at once.
     """
     from celeriac.cli.output import print_line
+    from celeriac.database import migrating
     from celeriac.database.engine import shown
-    from celeriac.database.migrating import migrate as run
     from celeriac.installation.run_file import find_installation
 
     settings = load_settings(config, {"data_dir": None if data_dir is None else str(data_dir)})
@@ -138,20 +151,35 @@ def migrate(data_dir: DataDir = None, config: Config = None) -> None:
     joined = installation.database if installation is not None and settings.database_url is None else None
     url = joined or settings.history_url
     os.umask(int(settings.umask, 8))
-    before, after = run(url)
+    before, after = migrating.migrate(url)
     print_line(f"{shown(url)} is at version {after}" + ("" if before == after else f" (was: {before or 'empty'})"))
+    if reindex:
+        migrating.reindex(url)
+        print_line("the words of all tasks are indexed anew: `celeriac beat` does it within minutes")
 
 
-def _run_reloaded(settings: Settings, config: Path | None, read: Callable[[], Settings]) -> int:
+def _own_arguments() -> list[str]:
+    """Return the arguments of this process without those that are for the command that starts others."""
+    arguments, rest = [], iter(sys.argv[1:])
+    for argument in rest:
+        if argument == "--processes":
+            next(rest, None)
+        elif argument != "--reload" and not argument.startswith("--processes="):
+            arguments.append(argument)
+    return arguments
+
+
+def _run_processes(
+    processes: str, settings: Settings, reload: bool, config: Path | None, read: Callable[[], Settings]
+) -> int:
     from celeriac.logs import configure_logging
     from celeriac.up.parent_tie import watch_stdin
-    from celeriac.up.reloaded_worker import ReloadedWorker
+    from celeriac.up.worker_processes import WorkerCommand, WorkerProcesses, process_count
 
+    command = WorkerCommand(_own_arguments(), process_count(processes), reload, config, read)
     watch_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     configure_logging(level=settings.log_level, form=settings.log_format, role="worker")
-    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
-    worker = ReloadedWorker(arguments, settings=settings, config=config_path(config), reread=read)
-    return asyncio.run(worker.run())
+    return asyncio.run(WorkerProcesses(command, settings).run())
 
 
 def _run(name: str, settings: Settings, options: dict[str, Any], config: Path | None) -> None:
@@ -165,9 +193,17 @@ def _run(name: str, settings: Settings, options: dict[str, Any], config: Path | 
         # Whatever asks later where the settings come from finds the same file.
         os.environ["CELERIAC_CONFIG"] = str(config.absolute())
     os.umask(int(settings.umask, 8))
-    configure_logging(level=settings.log_level, form=settings.log_format, role=name)
+    configure_logging(level=settings.log_level, form=settings.log_format, role=_role(name))
     import_from_here()
     report_imports()
     if parent_pipe() is None:
         say_changes(f"celeriac {name}", config_path(config) or Path("celeriac.yaml"))
     raise typer.Exit(int(declared(PROCESSES, name)(settings, options) or 0))
+
+
+def _role(name: str) -> str:
+    """Return how the log names this process: `worker-2` if it is the second one that a command has started."""
+    from celeriac.up.parent_tie import WORKER_MARK
+
+    _, _, number = os.environ.get(WORKER_MARK, "").partition("-")
+    return f"{name}-{number}" if number else name

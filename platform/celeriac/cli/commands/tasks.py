@@ -30,7 +30,7 @@ _MOMENTS: Final = ("created_at", "updated_at", "started_at", "finished_at", "run
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (submit, status, why, filtered(cancel), filtered(retry)):
+    for command in (submit, status, why, filtered(cancel), run_now, filtered(retry)):
         app.command(rich_help_panel="Tasks")(anywhere(command))
 
 
@@ -149,6 +149,10 @@ def submit(
         bool, typer.Option("--debounce-first", help="With --debounce-key: keep the payload of the first call.")
     ] = False,
     user_id: Annotated[str | None, typer.Option(metavar="ID", help="The user that it belongs to.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A word by which it is found. Repeat the option to give several."),
+    ] = None,
     metadata: Annotated[
         str | None, typer.Option(metavar="JSON", help="A JSON object (or @FILE) that is stored with the task.")
     ] = None,
@@ -187,6 +191,7 @@ def submit(
             payload="first" if debounce_first else None,
         ),
         "user_id": user_id,
+        "tags": tag or None,
         "metadata": None if metadata is None else read_json("metadata", metadata),
     }
     document = {name: value for name, value in written.items() if value is not None}
@@ -273,6 +278,22 @@ def cancel(
         print_line(f"{reached['task_id']} is cancelled")
     else:
         print_line(f"{reached['task_id']} was asked to stop and is still {reached['status']}")
+
+
+def run_now(there: Destination, task_id: TaskId, as_json: Json = False) -> None:
+    """Run a task now that waits for its time or for its next attempt. Limits and pauses hold as before.
+
+    For example:  celeriac run-now 59d985bf
+    """
+
+    async def work(platform: AnyPlatform) -> Record:
+        return await platform.tasks.run_now(await whole_task_id(platform, task_id))
+
+    reached = there.run(work)
+    if as_json:
+        print_json(reached)
+    else:
+        print_line(f"{reached['task_id']} is {reached['status']}")
 
 
 def retry(

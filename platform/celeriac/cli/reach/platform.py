@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
+from celeriac.error_filter import ErrorSort
 from celeriac.limits.rules import LimitRule
 from celeriac.task_filter import Sort, TaskFilter
 
@@ -39,6 +40,9 @@ class TaskCalls(Protocol):
     async def cancel(self, task_id: str) -> Record:
         """Cancel the task; returns `task_id` and its `status` now."""
 
+    async def run_now(self, task_id: str) -> Record:
+        """Run the task without waiting for its time; returns `task_id` and its `status` now."""
+
     async def retry(self, task_id: str, payload: Any | None, from_step: str | None = None) -> Record:
         """Run the task again, its steps from `from_step` on too; returns `task_id` and its `status` now."""
 
@@ -54,8 +58,13 @@ class TaskCalls(Protocol):
     async def count(self, action: BulkAction, chosen: Mapping[str, Any]) -> int:
         """Return how many tasks the bulk operation would act on now."""
 
-    def listed(self, chosen: TaskFilter, sort: Sort, limit: int) -> AsyncGenerator[Record]:
-        """Yield up to `limit` (0: all) records of the history, page by page."""
+    def listed(self, chosen: TaskFilter, sort: Sort, limit: int, fields: Sequence[str] = ()) -> AsyncGenerator[Record]:
+        """Yield up to `limit` (0: all) records of the history, page by page; with `fields` only these of each."""
+
+    def errors(
+        self, start: datetime, end: datetime, chosen: Mapping[str, Any], *, sort: ErrorSort, limit: int
+    ) -> AsyncGenerator[Record]:
+        """Yield up to `limit` (0: all) groups of failures in the time; `chosen` are fields of `ErrorFilter`."""
 
     async def events(self, task_id: str, limit: int) -> list[Record]:
         """Return the first `limit` events of the task's timeline."""
@@ -73,6 +82,9 @@ class TaskCalls(Protocol):
         self, start: datetime, end: datetime, bucket: str, *, task_type: str | None, queue: str | None, key: str | None
     ) -> Record:
         """Return counts and durations over time."""
+
+    async def types_of(self, start: datetime, end: datetime) -> list[Record]:
+        """Return what ended by type, those with the most tasks first, as `by` of the statistics has it."""
 
 
 class WorkflowCalls(Protocol):
@@ -173,6 +185,9 @@ class OperatorCalls(Protocol):
 
     async def workers(self) -> list[Record]:
         """Return the workers that run now."""
+
+    async def drain_worker(self, worker_id: str, *, drained: bool) -> Record:
+        """Have a worker take no more tasks, or tasks again (`drained` is false); returns it as it is then."""
 
     async def types(self) -> list[Record]:
         """Return the task types, by name."""

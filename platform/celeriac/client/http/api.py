@@ -68,6 +68,10 @@ class Api:
                     raise error_of(answer)
             await self.clock.sleep(pause_s)
 
+    async def once(self, call: Call) -> Answer:
+        """Send a request a single time; raises `LostConnectionError`."""
+        return await self._wire.send(call)
+
     def opened(self, call: Call) -> AbstractAsyncContextManager[Stream]:
         """Send a request once, and leave its body to be read; raises `LostConnectionError`."""
         return self._wire.opened(call)

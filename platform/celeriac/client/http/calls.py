@@ -9,9 +9,12 @@ from urllib.parse import quote
 
 TASKS: Final = "/api/v1/tasks"
 DEAD: Final = "/api/v1/dead"
+ERRORS: Final = "/api/v1/errors"
 BULK: Final = "/api/v1/bulk"
 WAITS: Final = "/api/v1/waits"
 STATS: Final = "/api/v1/stats"
+COUNTS: Final = "/api/v1/task-counts"
+HISTOGRAM: Final = "/api/v1/task-histogram"
 GROUPS: Final = "/api/v1/groups"
 LIMITS: Final = "/api/v1/limits"
 WORKFLOWS: Final = "/api/v1/workflows"
@@ -30,6 +33,8 @@ class Call:
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: The server is asked to keep the answer back for up to so many seconds.
+    waits_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

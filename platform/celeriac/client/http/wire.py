@@ -69,7 +69,10 @@ class Wire:
     async def send(self, call: Call) -> Answer:
         """Send a request and return the answer; raises `LostConnectionError`."""
         with _lost_connections():
-            return _answer(await self._http.send(self._request(call)))
+            request = self._request(call)
+            if call.waits_s:
+                request.extensions["timeout"]["read"] += call.waits_s
+            return _answer(await self._http.send(request))
 
     @asynccontextmanager
     async def opened(self, call: Call) -> AsyncGenerator[Stream]:

@@ -28,6 +28,8 @@ PASSING: Final = {
     "MISCONF": "it cannot write its data to the disk",
     "EXECABORT": "it refused a part of a transaction",
 }
+#: Those of a server that has become a replica.
+DEMOTED: Final = ("READONLY", "UNBLOCKED", "MASTERDOWN")
 #: Errors that stay until somebody mends something: code → what to do.
 FINAL: Final = {
     "NOAUTH": "it wants a password: put it into redis_url",
@@ -87,6 +89,12 @@ def described(error: BaseException) -> str:
     return f"the store cannot be reached ({type(error).__name__}: {error})"
 
 
+def is_demoted(error: BaseException) -> bool:
+    """Return whether an error, or the one that caused it, says that the server is a replica."""
+    causes = (error, error.__cause__)
+    return any(code_of(one) in DEMOTED for one in causes if isinstance(one, ResponseError | PassingRefusalError))
+
+
 class PassingRefusalError(RedisConnectionError):
     """A server that refuses for now, as the driver's error for a lost connection."""
 
@@ -98,7 +106,8 @@ def patient(connection_class: type) -> type:
     return type(f"Patient{connection_class.__name__}", (mixin, connection_class), {})
 
 
-def _lost(error: ResponseError) -> PassingRefusalError:
+def lost(error: ResponseError) -> PassingRefusalError:
+    """Return a refusal that passes as the driver's error for a lost connection."""
     return PassingRefusalError(str(error), status_code=code_of(error))
 
 
@@ -110,7 +119,7 @@ class _Patient:
             if not passes(exc):
                 raise
             self.disconnect()  # type: ignore[attr-defined]
-            raise _lost(exc) from exc
+            raise lost(exc) from exc
 
 
 class _PatientAsync:
@@ -121,4 +130,4 @@ class _PatientAsync:
             if not passes(exc):
                 raise
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
-            raise _lost(exc) from exc
+            raise lost(exc) from exc

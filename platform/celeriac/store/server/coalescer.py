@@ -9,11 +9,16 @@ and inside a tick the scripts run in the order of `ORDER`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 from celeriac.store.server.scripts import Script
+
+log = logging.getLogger(__name__)
 
 #: Most items of one EVALSHA. It bounds how long one call occupies the server (about 20 µs per item).
 MAX_ITEMS = 128
@@ -22,14 +27,29 @@ MAX_ITEMS = 128
 ORDER = {
     name: rank
     for rank, name in enumerate(
-        ["submit", "claim", "claim_remote", "progress", "delta", "log", "note_step", "complete", "fail", "rate_limited"]
+        [
+            "submit",
+            "claim",
+            "claim_remote",
+            "progress",
+            "delta",
+            "log",
+            "note_step",
+            "complete",
+            "complete_remote",
+            "fail",
+            "rate_limited",
+        ]
     )
 }
 
-#: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values).
+#: Runs `[(script, arguments)]` in one round trip and returns the replies (exceptions as values, of single items too).
 Run = Callable[[Sequence[tuple[Script, list[Any]]]], Awaitable[list[Any]]]
 
-_Item = tuple[tuple[Any, ...], "asyncio.Future[Any]"]
+#: Hears the reply to one item, or the error of its batch. What it raises is logged.
+Heard = Callable[[Any], None]
+
+_Item = tuple[Iterable[Any], "asyncio.Future[Any] | Heard"]
 
 
 class Coalescer:
@@ -43,10 +63,37 @@ class Coalescer:
 
     def call(self, script: Script, *values: Any) -> asyncio.Future[Any]:
         """Call `script` with one item; the future gets its reply, or the error of its batch."""
+        return self.call_with(script, values)
+
+    def call_with(self, script: Script, values: Iterable[Any]) -> asyncio.Future[Any]:
+        """Call `script` as `call` does. `values` is gone through when the item is sent, and again if it is repeated."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[script].append((values, future))
+        self.begin(script, values, future)
+        return future
+
+    def begin(self, script: Script, values: Iterable[Any], waiter: asyncio.Future[Any] | Heard) -> None:
+        """Call `script` with one item, for a future or a function: a function costs less, and hears at once."""
+        self._waiting[script].append((values, waiter))
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
+
+    def call_each(self, script: Script, items: Sequence[tuple[Any, ...]]) -> asyncio.Future[list[Any]]:
+        """Call `script` with each of the items; the future gets their replies in order, errors as values."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        replies: list[Any] = [None] * len(items)
+        left = len(items)
+
+        def heard(place: int, reply: Any) -> None:
+            nonlocal left
+            replies[place] = reply
+            left -= 1
+            if left == 0 and not future.done():
+                future.set_result(replies)
+
+        for place, values in enumerate(items):
+            self.begin(script, values, partial(heard, place))
+        if not items:
+            future.set_result(replies)
         return future
 
     async def drain(self) -> None:
@@ -83,13 +130,13 @@ class Coalescer:
 
         Items that succeeded in the batch are repeated; every script allows that.
         """
-        for values, future in items:
+        for item in items:
             try:
-                replies = await self._run([(called, [*self._common(called), *values])])
+                replies = await self._run([(called, [*self._common(called), *item[0]])])
             except Exception as exc:
-                _settle([(values, future)], exc)
+                _settle([item], exc)
             else:
-                _settle([(values, future)], replies[0])
+                _settle([item], replies[0])
 
     def _take(self) -> list[tuple[Script, list[_Item]]]:
         batches: list[tuple[Script, list[_Item]]] = []
@@ -101,11 +148,17 @@ class Coalescer:
 
 
 def _settle(items: list[_Item], reply: Any) -> None:
-    if isinstance(reply, BaseException):
-        for _, future in items:
-            if not future.done():
-                future.set_exception(reply)
-        return
-    for (_, future), answer in zip(items, reply, strict=True):
-        if not future.done():
-            future.set_result(answer)
+    failed = isinstance(reply, BaseException)
+    for (_, waiter), answer in zip(items, repeat(reply, len(items)) if failed else reply, strict=True):
+        if not isinstance(waiter, asyncio.Future):
+            try:
+                waiter(answer)
+            except Exception:
+                # The others have nothing to do with it.
+                log.exception("an answer of the store could not be passed on")
+        elif waiter.done():
+            continue
+        elif failed or isinstance(answer, Exception):
+            waiter.set_exception(answer)
+        else:
+            waiter.set_result(answer)

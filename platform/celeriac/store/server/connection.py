@@ -10,23 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Self, TypeVar
 
-import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celeriac.errors import SettingsError, StoreRefusedError, StoreUnavailableError
 from celeriac.settings import StoreSettings
-from celeriac.store.server.answers import described, is_wrong, patient, refuses_login
-from celeriac.store.server.closed_transport import tell_closed_transports
+from celeriac.settings.store_address import read_store_address
+from celeriac.store.server.answers import described, is_wrong, refuses_login
+from celeriac.store.server.caller import LISTING, MOST_REPETITIONS, Caller
 from celeriac.store.server.coalescer import Coalescer
+from celeriac.store.server.connecting import async_client, run_id_in
+from celeriac.store.server.durability import Durability, ReplicasMissingError
 from celeriac.store.server.pipeline import TIMEOUT_S, BatchConnection, Command
-from celeriac.store.server.scripts import Script, batch_arguments, every_transition, limit_arguments, script
+from celeriac.store.server.scripts import Script, batch_arguments, limit_arguments, script
 
 T = TypeVar("T")
 
@@ -51,11 +53,13 @@ class StoreConnection:
     def __init__(self, url: str, settings: StoreSettings, *, patience_s: float | None = None) -> None:
         self.settings = settings
         self._url = url
+        self.address = read_store_address(url)
         self._patience_s = settings.store_timeout if patience_s is None else patience_s
         # Untyped: redis-py's annotations do not know that replies are decoded here.
         # Retries are ours: they know what may be repeated and for how long.
-        self.redis: Any = redis.Redis.from_url(
+        self.redis: Any = async_client(
             url,
+            prefix=settings.key_prefix,
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=2,
@@ -67,13 +71,12 @@ class StoreConnection:
             encoding_errors="replace",
         )
         pool = self.redis.connection_pool
-        pool.connection_class = patient(pool.connection_class)
-        tell_closed_transports(pool)
         self._limits = limit_arguments(settings)
         self._before_items = batch_arguments(settings)
         # A connection may go silent without being closed. A call that waits for it must notice that and use another
-        # connection while the leases still hold. (With fsync, an answer may take 5 s without any fault.)
-        timeout_s = TIMEOUT_S if settings.durability == "fsync" else min(max(settings.lease / 3, 1.0), TIMEOUT_S)
+        # connection while the leases still hold. What the settings promise may take its time without any fault.
+        self._durability = Durability(settings)
+        timeout_s = min(max(settings.lease / 3, 1.0), TIMEOUT_S) + self._durability.may_take_s
         #: The connection of the batches. One batch is sent at a time, so one connection is enough.
         self._batch_connection = BatchConnection(pool, timeout_s=timeout_s)
         #: The connection of the lease renewals, so that no other call delays them. A renewal that gets no answer in
@@ -81,11 +84,9 @@ class StoreConnection:
         self._lease_connection = BatchConnection(pool, timeout_s=min(max(settings.lease / 6, 1.0), TIMEOUT_S))
         self._renewing = asyncio.Lock()
         self._coalescer = Coalescer(run=self._run_batches, common=self._leading)
-        self._fsync = settings.durability == "fsync"
         self._nonce = secrets.token_hex(8)
         self._calls = 0
-        #: Whether the server has the scripts, as far as this process knows.
-        self._loaded = False
+        self._caller = Caller(settings.key_prefix)
 
     async def start(self, *, warn: bool = True) -> None:
         """Check that the server answers and will not evict tasks; raises `SettingsError` if it may.
@@ -96,6 +97,13 @@ class StoreConnection:
         version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
         if version < MIN_VERSION:
             raise SettingsError(f"redis_url: the server is version {info.get('redis_version')}; 6.2 or later is needed")
+        (listed,) = await self.read(LISTING, errors=True)
+        await self.read(*self._caller.outdated(listed), errors=True)
+        if info.get("cluster_enabled") and "{" not in self.settings.key_prefix:
+            raise SettingsError(
+                "redis_url: the server is in cluster mode, where all keys must lie in one slot; set key_prefix to a"
+                ' text with braces, such as "{celeriac}:" (one shard only, see docs/high-availability.md)'
+            )
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise SettingsError(
@@ -107,6 +115,8 @@ class StoreConnection:
                 "the store does not write an append-only file, so accepted tasks are lost if it dies;"
                 " set appendonly yes"
             )
+        if warn:
+            self._durability.warn_of(info)
 
     def for_another_loop(self, *, patience_s: float | None = None) -> Self:
         """Return a connection to the same server for another event loop of this process. It is not started."""
@@ -134,6 +144,15 @@ class StoreConnection:
         """Raise `StoreUnavailableError` unless the server answers at once."""
         try:
             await self.redis.ping()
+        except (RedisError, OSError) as exc:
+            raise StoreUnavailableError(described(exc)) from exc
+
+    async def run_id(self) -> str:
+        """Return the id of the server's process, "" if it does not tell; raises `StoreUnavailableError` at once."""
+        try:
+            return run_id_in(await self.redis.execute_command("INFO", "server"))
+        except ResponseError:
+            return ""
         except (RedisError, OSError) as exc:
             raise StoreUnavailableError(described(exc)) from exc
 
@@ -177,6 +196,10 @@ class StoreConnection:
         """Call a batching script with one item; the items run in the order of the calls."""
         return self._coalescer.call(script(name), *values)
 
+    def call_with(self, name: str, values: Iterable[Any]) -> asyncio.Future[Any]:
+        """Call a batching script as `call` does. `values` is gone through when the item is sent, or is repeated."""
+        return self._coalescer.call_with(script(name), values)
+
     def unique(self) -> str:
         """Return a text that no other process and no other call gets."""
         self._calls += 1
@@ -204,13 +227,19 @@ class StoreConnection:
 
     async def _one_over(self, exchange: Exchange, name: str, arguments: Callable[[], Sequence[Any]]) -> Any:
         called = script(name)
-        replies = await self._patiently(lambda: self._run([(called, [*self._limits, *arguments()])], exchange))
+        try:
+            replies = await self._patiently(lambda: self._run([(called, [*self._limits, *arguments()])], exchange))
+        except ReplicasMissingError as exc:
+            raise exc.about(exc.answer[0]) from exc
         if isinstance(replies[0], BaseException):
             raise replies[0]
         return replies[0]
 
     async def _run_batches(self, calls: Sequence[tuple[Script, list[Any]]]) -> list[Any]:
-        return await self._patiently(lambda: self._run(calls, self._batch_connection.exchange))
+        try:
+            return await self._patiently(lambda: self._run(calls, self._batch_connection.exchange))
+        except ReplicasMissingError as exc:
+            return self._durability.told(exc, [called.name for called, _ in calls])
 
     async def _through_pool(self, commands: Sequence[Command]) -> list[Any]:
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -220,42 +249,71 @@ class StoreConnection:
             return replies
 
     async def _run(self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange) -> list[Any]:
-        replies = await self._pipelined(calls, exchange)
-        missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missing:
-            # The scripts were flushed, or the server restarted and this is a new connection.
-            self._loaded = False
-            for i, reply in zip(missing, await self._pipelined([calls[i] for i in missing], exchange), strict=True):
+        waits = self._durability.waits_for(called.name for called, _ in calls)
+        replies, waited = await self._pipelined(calls, exchange, waits)
+        for _ in range(MOST_REPETITIONS):
+            # The scripts were flushed, the server restarted and this is a new connection, or it has no functions.
+            missing = [i for i, reply in enumerate(replies) if self._caller.is_missing(reply)]
+            if not missing:
+                break
+            again, waited = await self._pipelined([calls[i] for i in missing], exchange, waits)
+            for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
         for i, (called, _) in enumerate(calls):
             if isinstance(replies[i], _TRANSIENT):
                 raise replies[i]
             if isinstance(replies[i], ResponseError):
                 replies[i] = StoreUnavailableError(f"the store refused {called.name}: {replies[i]}")
+        await self._kept(waited, replies, exchange)
         return replies
 
-    async def _pipelined(self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange) -> list[Any]:
-        """Run scripts in one round trip, in their order; errors of single ones are values.
+    async def _kept(self, waited: Sequence[Any], replies: list[Any], exchange: Exchange) -> None:
+        """Raise an error unless what has these replies is kept as `durability` says; see `Durability.check`."""
+        try:
+            self._durability.check(waited, replies)
+        except ReplicasMissingError:
+            # The server may have been replaced without knowing it: the next try asks anew which one it is.
+            connection = getattr(exchange, "__self__", None)
+            if isinstance(connection, BatchConnection):
+                await connection.close()
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+    async def _pipelined(
+        self, calls: Sequence[tuple[Script, list[Any]]], exchange: Exchange, waits: Sequence[Command]
+    ) -> tuple[list[Any], list[Any]]:
+        """Run scripts in one round trip, in their order, and then `waits`; errors of single ones are values.
 
         If the server may lack scripts, all of them are loaded first, in the same pipeline. So no call runs after its
-        place in the order, and everything is written before the wait for the disk.
+        place in the order, and everything is written before the wait for the disk or for replicas.
         """
-        lacking = () if self._loaded else every_transition()
-        durable = self._fsync and any(called.name == "submit" for called, _ in calls)
+        loading = self._caller.loading()
         try:
-            commands: list[Command] = [("SCRIPT", "LOAD", called.source) for called in lacking]
-            commands += [("EVALSHA", called.sha, 0, *arguments) for called, arguments in calls]
-            if durable:
-                commands.append(("WAITAOF", 1, 0, 5000))
-            replies = await exchange(commands)
+            commands = loading + [self._caller.command(called, arguments) for called, arguments in calls]
+            replies = await exchange([*commands, *waits])
         except _TRANSIENT:
             # The server may come back as a new process, without the scripts.
-            self._loaded = False
+            self._caller.loaded = False
             raise
-        self._loaded = not any(isinstance(reply, Exception) for reply in replies[: len(lacking)])
-        if durable:
-            _check_fsync(replies.pop())
-        return replies[len(lacking) :]
+        if loading:
+            self._caller.note_loaded(replies[: len(loading)])
+        first, last = len(loading), len(replies) - len(waits)
+        return replies[first:last], replies[last:]
+
+    async def confirm(self, task_id: str) -> None:
+        """Wait until the replicas have a task that the caller has found in the store, if `durability` is `replicated`.
+
+        For answers to submissions that come from reading. Raises `NotReplicatedError` with `task_id`.
+        """
+
+        async def attempt() -> None:
+            await self._kept(await self._through_pool(self._durability.confirming), [], self._through_pool)
+
+        if self._durability.confirming:
+            try:
+                await self._patiently(attempt)
+            except ReplicasMissingError as exc:
+                raise exc.of(task_id=task_id) from exc
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt`, and repeat it while the store is away, for at most `patience_s`."""
@@ -265,6 +323,10 @@ class StoreConnection:
         while True:
             try:
                 return await attempt()
+            except ReplicasMissingError:
+                if loop.time() + pause_s >= began + self._patience_s:
+                    raise
+                await asyncio.sleep(pause_s)
             except _TRANSIENT as exc:
                 if refuses_login(exc) or loop.time() + pause_s >= began + self._patience_s:
                     raise StoreUnavailableError(described(exc)) from exc
@@ -294,19 +356,5 @@ _OF_NOTHING: Final[dict[str, Callable[[int], Any]]] = {
     "HGETALL": lambda _: {},
     "HMGET": lambda fields: [None] * fields,
     "HGET": lambda _: None,
+    "HSTRLEN": lambda _: 0,
 }
-
-
-def _check_fsync(reply: Any) -> None:
-    if isinstance(reply, _TRANSIENT):
-        raise reply
-    if isinstance(reply, BaseException):
-        raise StoreUnavailableError(
-            f"durability is fsync, but the server has no WAITAOF command; use Redis or Valkey 7.2 or later: {reply}"
-        )
-    if reply[0] < 1:
-        raise StoreUnavailableError(
-            "durability is fsync, but the server's append-only file did not reach the disk in time; if its"
-            " appendfsync is `no`, set it to everysec or always (for the store of `celeriac up`: start `up` with this"
-            " durability too)"
-        )

@@ -1,8 +1,10 @@
 """The scripts of the store, read from `lua/`, and what each call of one begins with.
 
-Those of `lua/transitions/` change tasks and groups; each has the texts of `lua/shared/` in front that it uses. Those of
-`lua/reads/` change nothing, and those of `lua/plumbing/` move messages, roles and positions; both stand alone,
-apart from `WITH_PARTS`.
+Those of `lua/transitions/` change tasks and groups; they use the texts of `lua/shared/`. Those of `lua/reads/` change
+nothing, and those of `lua/plumbing/` move messages, roles and positions; both stand alone, apart from `WITH_PARTS`.
+
+A server that has functions (Redis 7, Valkey) gets all that use shared parts as one library, which it makes once. Any
+other one gets each of them as a script, with the shared parts in front (see `caller.py`).
 """
 
 from __future__ import annotations
@@ -18,42 +20,93 @@ from celeriac.settings import StoreSettings
 
 #: The files of `lua/shared/` in the order in which they build on each other.
 SHARED: Final = (
-    *("keys", "time", "groups", "batch", "counts", "record", "workflows", "events"),
+    *("call", "keys", "time", "groups", "batch", "counts", "life", "record", "workflows", "events"),
     *("messages", "waiting", "rules", "limits", "suspension", "queueing", "dependencies", "calls", "once", "ends"),
     *("resuming", "attempts", "cancelling", "repeating", "nodes", "conflicts", "submitting", "plans"),
 )
+#: What every script has in front: how a call begins, and what it begins with.
+_ALWAYS: Final = frozenset({"call", "keys"})
 #: The reads that need what transitions know. They take the same arguments.
 WITH_PARTS: Final = frozenset({"why"})
+#: How the names of our libraries begin.
+LIBRARY_PREFIX: Final = "celeriac_"
+#: What makes room, or lets work end: functions that a server runs with a full memory, too.
+_WHEN_FULL: Final = frozenset(
+    {
+        *("cancel", "cancel_workflow", "complete", "complete_remote", "fail", "fold_counts", "lose", "reap"),
+        *("release", "remove", "renew", "settle_cancelled", "time_out", "told", "why"),
+    }
+)
 _FOLDERS: Final = ("transitions", "reads", "plumbing")
 _COMMENT: Final = re.compile(r"--.*")
 _WORD: Final = re.compile(r"\w+")
+#: Where the text of a key begins in `keys.lua`.
+_KEY: Final = re.compile(r"'(?=celeriac:|task:)")
 #: `local function name`, `function name` of a name that an earlier part declares, `local name, name`.
 _DEFINITION: Final = re.compile(r"^(?:local )?function (\w+)|^local ([\w, ]+)", re.MULTILINE)
 
 
+#: The frame of the library. While a server loads it, Lua's own functions are not there: all is made at the first call.
+#: What a script finds in the global variable ARGV, a function is given.
+_MAKES: Final = "local ARGV, bodies\nlocal function make()\nlocal made = {}"
+_RUNS: Final = """local function run(name, arguments)
+  if not bodies then make() end
+  ARGV = arguments
+  return bodies[name]()
+end"""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script; `sha` is what EVALSHA takes."""
+    """A script; `sha` is what EVALSHA takes, and `function` what FCALL takes, "" if it stands alone."""
 
     name: str
     source: str
     sha: str
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What FUNCTION LOAD takes. Its name follows from its text: each version of the text is a library of its own."""
+
+    name: str
+    source: str
 
 
 @cache
-def script(name: str) -> Script:
-    """Return the script `lua/*/NAME.lua`; a transition has those shared parts in front that it uses."""
-    folder = next(folder for folder in _FOLDERS if name in _names_in(folder))
-    source = _text(folder, name)
-    if folder == "transitions" or name in WITH_PARTS:
-        source = "\n".join([*map(shared_part, parts_of(source)), source])
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+def script(name: str, prefix: str = "") -> Script:
+    """Return the script `lua/*/NAME.lua`; a transition has those shared parts in front that it uses.
+
+    Those with shared parts build their keys under `prefix`, which is a setting (`key_prefix`).
+    """
+    body = _body(name)
+    if name not in _functions():
+        return Script(name, body, _sha(body))
+    source = "\n".join([*(_under(prefix, part) for part in parts_of(body)), "begin_call()", body])
+    # A function's name must be the only one of its server.
+    return Script(name, source, _sha(source), f"{library(prefix).name}_{name}")
 
 
 @cache
-def every_transition() -> tuple[Script, ...]:
-    """Return all transitions."""
-    return tuple(script(name) for name in sorted(_names_in("transitions")))
+def library(prefix: str = "") -> Library:
+    """Return all that use shared parts, as functions of one library. Each prefix of keys has a library of its own."""
+    names = _functions()
+    bodies = [f"made.{name} = function()\nbegin_call()\n{_body(name)}\nend" for name in names]
+    text = "\n".join([_MAKES, *(_under(prefix, part) for part in SHARED), *bodies, "bodies = made", "end"])
+    made = f"{LIBRARY_PREFIX}{_sha(text)[:12]}"
+    functions = [
+        f"redis.register_function{{function_name = '{made}_{name}', flags = {{{_flags_of(name)}}},"
+        f" callback = function(_, arguments) return run('{name}', arguments) end}}"
+        for name in names
+    ]
+    return Library(made, "\n".join([f"#!lua name={made}", text, _RUNS, *functions]))
+
+
+@cache
+def every_function(prefix: str = "") -> tuple[Script, ...]:
+    """Return all that use shared parts."""
+    return tuple(script(name, prefix) for name in _functions())
 
 
 def parts_of(source: str) -> list[str]:
@@ -64,7 +117,7 @@ def parts_of(source: str) -> list[str]:
     parts: list[str] = []
     words = _words(source)
     for part in reversed(SHARED):
-        if part == SHARED[0] or not _names_of(part).isdisjoint(words):
+        if part in _ALWAYS or not _names_of(part).isdisjoint(words):
             parts.insert(0, part)
             words |= _words(shared_part(part))
     return parts
@@ -82,10 +135,36 @@ def _names_of(part: str) -> frozenset[str]:
     return frozenset(name.strip() for function, names in found for name in (function or names).split(","))
 
 
+def _under(prefix: str, part: str) -> str:
+    """Return a shared part whose keys begin with `prefix`, which holds neither quotes nor backslashes."""
+    text = shared_part(part)
+    if part != "keys" or not prefix:
+        return text
+    return _KEY.sub(lambda _: f"'{prefix}", text).replace("prefix = ''", f"prefix = '{prefix}'", 1)
+
+
 @cache
 def shared_part(part: str) -> str:
     """Return the text `lua/shared/PART.lua`."""
     return _text("shared", part)
+
+
+@cache
+def _functions() -> tuple[str, ...]:
+    """Return the names of all that use shared parts."""
+    return tuple(sorted(_names_in("transitions") | WITH_PARTS))
+
+
+def _body(name: str) -> str:
+    return _text(next(folder for folder in _FOLDERS if name in _names_in(folder)), name)
+
+
+def _flags_of(name: str) -> str:
+    return "'allow-oom'" if name in _WHEN_FULL else ""
+
+
+def _sha(source: str) -> str:
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache

@@ -19,6 +19,7 @@ from celeriac.store import keys
 from celeriac.store.counts import StoreCounts, counts_of
 from celeriac.store.records import task_from_hash
 from celeriac.store.task_store import TaskStore
+from celeriac.store.watching.titles import TaskTitles
 from celeriac.store.watching.wakeups import FeedReader
 from celeriac.task_fields import LISTED
 
@@ -30,6 +31,12 @@ _STATE_S: Final = 1.0
 _RATES: Final = 300
 #: How many records are read at once where they are bounded in bytes.
 _RECORDS_AT_ONCE: Final = 200
+#: Titles that are kept, the longest payload that one is made of here (bytes), and what it is made of.
+_TITLES: Final = 10_000
+_PAYLOAD: Final = 16 * 1024
+_TITLE_OF: Final = ("type", "payload", "secret_fields")
+#: A task of these statuses may get another payload.
+_REPLACEABLE: Final = (Status.PENDING, Status.SCHEDULED, Status.WAITING)
 #: With more counts than this, they are read less often.
 _MANY_COUNTS: Final = 2000
 
@@ -105,8 +112,11 @@ class Watcher:
 class ActivityFeed(FeedReader):
     """Reads for all watchers of this process, a few times a second; it sleeps while there are none."""
 
-    def __init__(self, *, store: TaskStore, pages: PagesSettings) -> None:
+    def __init__(self, *, store: TaskStore, pages: PagesSettings, titles: TaskTitles) -> None:
         super().__init__(at_once=1)
+        self._titles = titles
+        #: The titles of the tasks that changed last, by their ids.
+        self._titled: dict[str, str | None] = {}
         self._store = store
         self._settings = pages
         self._watchers: set[Watcher] = set()
@@ -132,8 +142,11 @@ class ActivityFeed(FeedReader):
         for watcher in self._watchers:
             watcher.woken.set()
 
-    async def watch(self, *, after: str | None = None, user_id: str | None = None) -> Watcher:
-        """Return a new mailbox with the present state and the changes after the position `after`; see `leave`."""
+    async def watch(self, *, after: str | None = None, repeat_s: float = 0.0, user_id: str | None = None) -> Watcher:
+        """Return a new mailbox with the present state and the changes after the position `after`; see `leave`.
+
+        Without a position it has those of the last `repeat_s` seconds.
+        """
         watcher = Watcher(most=self._settings.live_tasks, user_id=user_id)
         self._watchers.add(watcher)
         try:
@@ -143,6 +156,9 @@ class ActivityFeed(FeedReader):
                 self._counts = None
                 self._rates.clear()
                 self.wake([keys.EVENTS])
+            if not after and repeat_s:
+                ((seconds, _),) = await self._store.read(("TIME",))
+                after = f"{max(int((int(seconds) - repeat_s) * 1000), 0)}-0"
             if after:
                 changes, _ = await self._changes(after)
                 watcher.put(changes)
@@ -202,8 +218,28 @@ class ActivityFeed(FeedReader):
         left_out = max(0, len(ids) - most)
         if added is not None and now_added is not None:
             left_out += max(0, now_added - added - len(entries))
-        records = await self._store.read_records(*(("HMGET", keys.task(task_id), *LISTED) for task_id in ids[:most]))
-        return Changes(str(entries[0][0]), _tasks(records), left_out), now_added
+        records = await self._store.read_records(*map(_listed, ids[:most]))
+        tasks = await self.with_titles(_tasks(ids, records))
+        return Changes(str(entries[0][0]), tasks, left_out), now_added
+
+    async def with_titles(self, tasks: list[Task]) -> list[Task]:
+        """Return the tasks with their titles. A payload is read once, and again while another one may replace it."""
+        wanted = [task.task_id for task in tasks if task.task_id not in self._titled or task.status in _REPLACEABLE]
+        if wanted:
+            await self._titles.ready()
+            lengths = await self._store.read(*(("HSTRLEN", keys.task(one), "payload") for one in wanted), errors=True)
+            sizes = zip(wanted, lengths, strict=True)
+            short = [one for one, size in sizes if isinstance(size, int) and size <= _PAYLOAD]
+            records = await self._store.read_records(*(("HMGET", keys.task(one), *_TITLE_OF) for one in short))
+            for task_id in wanted:
+                self._titled.pop(task_id, None)
+                self._titled[task_id] = None
+            for task_id, values in zip(short, records, strict=True):
+                record = {name: value for name, value in zip(_TITLE_OF, values, strict=True) if value is not None}
+                self._titled[task_id] = self._titles.of_record(record)
+            while len(self._titled) > _TITLES:
+                del self._titled[next(iter(self._titled))]
+        return [replace(task, title=self._titled.get(task.task_id)) for task in tasks]
 
     async def _look_at_state(self) -> float:
         """Read groups, workers and rates; returns the seconds until the next such look."""
@@ -246,21 +282,33 @@ async def running_tasks(
         both = ("WEIGHTS", 1, 0, "WITHSCORES")
         found = await store.read(*(("ZINTER", 2, keys.running(name), keys.active(user_id), *both) for name in names))
     started = sorted(((float(score), task_id) for pairs in found for task_id, score in _pairs(pairs)), reverse=True)
-    commands = [("HMGET", keys.task(task_id), *LISTED) for _, task_id in started[:limit]]
+    ids = [task_id for _, task_id in started[:limit]]
     tasks: list[Task] = []
     size = 0
-    for start in range(0, len(commands), _RECORDS_AT_ONCE):
+    for start in range(0, len(ids), _RECORDS_AT_ONCE):
         if size > most_bytes:
-            return tasks, len(commands) - start
-        records = await store.read_records(*commands[start : start + _RECORDS_AT_ONCE])
+            return tasks, len(ids) - start
+        some = ids[start : start + _RECORDS_AT_ONCE]
+        records = await store.read_records(*map(_listed, some))
         size += sum(len(value or "") for record in records for value in record)
-        tasks += [task for task in _tasks(records) if task.status is Status.PROCESSING]
+        tasks += [task for task in _tasks(some, records) if task.status is Status.PROCESSING]
     return tasks, 0
 
 
-def _tasks(records: Sequence[Sequence[str | None]]) -> list[Task]:
-    hashes = ({name: value for name, value in zip(LISTED, r, strict=True) if value is not None} for r in records)
-    return [task_from_hash(fields) for fields in hashes if "status" in fields and "task_id" in fields]
+def _listed(task_id: str) -> tuple[str, ...]:
+    """Return the command that reads what lists show of a task."""
+    return ("HMGET", keys.task(task_id), "life", *LISTED)
+
+
+def _tasks(ids: Sequence[str], records: Sequence[Sequence[str | None]]) -> list[Task]:
+    """Return those tasks that have a record, from the replies to `_listed`."""
+    names = ("life", *LISTED)
+    hashes = ({name: value for name, value in zip(names, r, strict=True) if value is not None} for r in records)
+    return [
+        task_from_hash({"task_id": task_id, **fields})
+        for task_id, fields in zip(ids, hashes, strict=False)
+        if "status" in fields
+    ]
 
 
 def _pairs(reply: Sequence[Any]) -> list[tuple[str, Any]]:

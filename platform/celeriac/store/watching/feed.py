@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from celeriac.errors import StoreUnavailableError
 from celeriac.model import Event, Workflow
 from celeriac.store import keys
+from celeriac.store.life import event_commands, events_from, whole
+from celeriac.store.server.answers import described
 from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
@@ -25,6 +28,10 @@ LOG: Final = "log"
 STEP: Final = "step"
 #: How the names of steps begin among what a task keeps.
 _STEP_NAME: Final = "step:"
+#: How nearly every entry begins.
+_BEGIN: Final = ["task_id", "rev", "event", "kind"]
+#: The large fields of a record.
+_LARGE: Final = ("payload", "result", "message")
 #: Most bytes of large fields, and most records, that are read at once.
 _PAGE_BYTES: Final = 8 * 1024**2
 _PAGE_RECORDS: Final = 500
@@ -92,12 +99,20 @@ class EventFeed:
     async def read(self, count: int) -> Reading:
         """Return up to `count` unread entries; they belong to this consumer until it acknowledges them."""
         position = script("feed_position").source
-        looked, streams = await self._store.read(
-            # Both in one step: after the read, the server no longer tells how far reading was before.
-            ("EVAL", position, 0, keys.EVENTS, GROUP, keys.LEDGER),
-            ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", keys.EVENTS, ">"),
-            atomic=True,
+        # Both in one step: after the read, the server no longer tells how far reading was before.
+        *_, done = await self._store.read_over(
+            self._connection,
+            [
+                ("MULTI",),
+                ("EVAL", position, 2, keys.EVENTS, keys.LEDGER, GROUP),
+                ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, "STREAMS", keys.EVENTS, ">"),
+                ("EXEC",),
+            ],
         )
+        looked, streams = done
+        for answer in done:
+            if isinstance(answer, Exception):
+                raise StoreUnavailableError(described(answer)) from answer
         return Reading([_entry(*entry) for entry in _entries_of(streams)], missed=looked[0] == 1, resync=looked[1])
 
     async def take_over(self, count: int, *, idle_s: float) -> list[FeedEntry]:
@@ -124,24 +139,25 @@ class EventFeed:
     async def ack(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge entries: they are in the history for good."""
         if entry_ids:
-            await self._store.read(("XACK", keys.EVENTS, GROUP, *entry_ids))
+            await self._store.read_over(self._connection, [("XACK", keys.EVENTS, GROUP, *entry_ids)])
 
     async def retire(self, *, unseen_s: float) -> None:
         """Forget consumers that have not read for this long."""
         source = script("feed_retire").source
-        await self._store.read(("EVAL", source, 0, keys.EVENTS, GROUP, round(unseen_s * 1000)))
+        await self._store.read(("EVAL", source, 1, keys.EVENTS, GROUP, round(unseen_s * 1000)))
 
     async def records(self, task_ids: Iterable[str]) -> AsyncIterator[dict[str, dict[str, str]]]:
         """Yield the records of the tasks in pages that fit into memory; `{}` stands for a record that is gone."""
         ids = list(task_ids)
         if not ids:
             return
-        sizes = (
-            await self._store.read(("EVAL", script("sizes").source, len(ids), *(keys.task(task_id) for task_id in ids)))
-        )[0]
+        # Many small commands hold the other clients of the store up for less than one that looks at all records.
+        measuring = [("HSTRLEN", keys.task(task_id), name) for task_id in ids for name in _LARGE]
+        lengths = iter(await self._store.read_over(self._connection, measuring))
         page: list[str] = []
         held = 0
-        for task_id, size in zip(ids, sizes, strict=True):
+        for task_id, *found in zip(ids, *[lengths] * len(_LARGE), strict=True):
+            size = sum(found)
             if page and (held + size > _PAGE_BYTES or len(page) == _PAGE_RECORDS):
                 yield await self._records(page)
                 page, held = [], 0
@@ -162,7 +178,9 @@ class EventFeed:
         delivered = str(mine["last-delivered-id"])
         waiting, pending = mine.get("lag"), int(mine["pending"])
         oldest = await self._first_after(f"({delivered}")
-        if waiting is None:
+        if oldest is None:
+            waiting = 0  # a server that was a replica before may count wrong
+        elif waiting is None:
             reply = await self._store.read(("XRANGE", keys.EVENTS, f"({delivered}", "+", "COUNT", _COUNTED))
             waiting = len(reply[0])
         if pending:
@@ -199,15 +217,18 @@ class EventFeed:
         """Note that the page before `cursor` is in the history."""
         source = script("feed_note").source
         await self._store.read(
-            ("EVAL", source, 0, keys.LEDGER, number, cursor),
+            ("EVAL", source, 1, keys.LEDGER, number, cursor),
             ("DEL", keys.LEDGER_RESYNC),
         )
 
     async def events_of(self, task_ids: Sequence[str], count: int) -> list[FeedEntry]:
         """Return the last `count` events of each task from its own stream."""
+        commands = [event_commands(task_id, "XREVRANGE", "+", "-", "COUNT", count) for task_id in task_ids]
+        replies = iter(await self._store.read_records(*(command for pair in commands for command in pair)))
         return [
-            FeedEntry("", task_id, 0, Event(event_id, fields.pop("kind", ""), fields))
-            for task_id, event_id, fields in await self._last({i: keys.task_events(i) for i in task_ids}, count)
+            FeedEntry("", task_id, 0, event)
+            for task_id in task_ids
+            for event in events_from(next(replies), next(replies)[::-1])[-count:]
         ]
 
     async def log_lines_of(self, task_ids: Sequence[str], count: int) -> list[FeedEntry]:
@@ -244,14 +265,22 @@ class EventFeed:
         )
         # Depending on the protocol's version, the reply is a mapping, or names and values in turn.
         hashes = (reply if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True)) for reply in replies)
-        return dict(zip(task_ids, hashes, strict=True))
+        return {task_id: whole(task_id, record) for task_id, record in zip(task_ids, hashes, strict=True)}
 
     async def _first_after(self, start: str) -> str | None:
         entries = (await self._store.read(("XRANGE", keys.EVENTS, start, "+", "COUNT", 1)))[0]
         return str(entries[0][0]) if entries else None
 
 
-def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
+def _entry(entry_id: str, told: dict[str, str] | list[str]) -> FeedEntry:
+    if isinstance(told, list) and told[:8:2] == _BEGIN:
+        _, task_id, _, rev, _, event_id, _, kind, *rest = told
+        number = int(rev) if rev.isdecimal() else 0
+        return FeedEntry(
+            entry_id, task_id, number, Event(event_id, kind, dict(zip(rest[::2], rest[1::2], strict=True)))
+        )
+    # The driver's own reader has paired names and values.
+    fields = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
     rev = fields.pop("rev", "0")
     number = int(rev) if rev.isdecimal() else 0
     # What an earlier version wrote names neither: its own id is as good, nobody else has it.
@@ -260,7 +289,7 @@ def _entry(entry_id: str, fields: dict[str, str]) -> FeedEntry:
     return FeedEntry(entry_id, task_id, number, Event(event_id, fields.pop("kind", ""), fields), workflow_id)
 
 
-def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str]]]:
+def _entries_of(streams: Any) -> Iterable[tuple[str, dict[str, str] | list[str]]]:
     if not streams:
         return ()
     pairs = streams.items() if isinstance(streams, dict) else streams

@@ -7,19 +7,24 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from celeriac.errors import StoreUnavailableError
 from celeriac.model import Event, LogLine, Task
 from celeriac.store import keys
 from celeriac.store.roles.role import end
+from celeriac.store.server.connecting import run_id_over
 from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.wakeups import FeedPage, Listener, read_on
 
 log = logging.getLogger(__name__)
+
+#: After so many seconds without a message the hub asks whether the server is still the primary.
+_QUIET_S: Final = 5.0
 
 
 class Subscription(PubSub):
@@ -46,6 +51,9 @@ class LiveHub:
         #: once would read each other's answers. All others may write to a connection that is up.
         self._up = False
         self._ending: set[asyncio.Future[None]] = set()
+        #: How often it has connected. After a further time the server may be another one, which lacks the last events.
+        self.connections = 0
+        self._run_id = ""
 
     async def start(self) -> None:
         """Begin to listen. Idempotent."""
@@ -128,6 +136,16 @@ class LiveHub:
 
         return read_on(self, [keys.live_workflow(workflow_id)], read, after, idle_s=idle_s)
 
+    async def lacks(self, task_id: str, seen: str) -> bool:
+        """Return whether the task's event of the id `seen` is gone: lost in a failover, or trimmed."""
+        events = await self._store.events(task_id, after=_before(seen), count=1)
+        return not events or events[0].id != seen
+
+    async def workflow_lacks(self, workflow_id: str, seen: str) -> bool:
+        """Return whether the workflow's event of the id `seen` is gone, as `lacks` does for a task."""
+        events = await self._store.workflow_events(workflow_id, after=_before(seen), count=1)
+        return not events or events[0].id != seen
+
     def follow_log(
         self, task_id: str, after: str = "-", *, idle_s: float = 15.0, page: int = 500
     ) -> AsyncGenerator[LogLine | Task | None, None]:
@@ -198,9 +216,23 @@ class LiveHub:
             lacking = [channel for channel in self._listeners if channel not in self._pubsub.channels]
             if lacking:
                 await self._pubsub.subscribe(*lacking)
-        message = await self._pubsub.get_message(timeout=5.0)
-        if message is not None and message["type"] in ("message", "subscribe"):
+        message = await self._pubsub.get_message(timeout=_QUIET_S)
+        if message is None:
+            await self._check_primary()
+        elif message["type"] in ("message", "subscribe"):
             self._deliver(message["channel"], message["data"] if message["type"] == "message" else None)
+
+    async def _check_primary(self) -> None:
+        """Ask in a quiet moment whether this is still the connection to the primary, which may be another server now.
+
+        A server that was replaced may be silent for ever.
+        """
+        try:
+            run_id = await self._store.run_id()
+        except StoreUnavailableError as exc:
+            raise RedisConnectionError(str(exc)) from exc
+        if run_id != self._run_id:
+            raise RedisConnectionError("the store is another server now")
 
     def _deliver(self, channel: str, text: str | None) -> None:
         for listener in list(self._listeners.get(channel, ())):
@@ -215,6 +247,14 @@ class LiveHub:
             await self._pubsub.aclose()
         self._pubsub = Subscription(self._store.redis.connection_pool)
         await self._pubsub.connect()
+        self._run_id = await run_id_over(self._pubsub.connection)
         self._incomplete, self._up = False, True
+        self.connections += 1
         if self._listeners:
             await self._pubsub.subscribe(*self._listeners)
+
+
+def _before(event_id: str) -> str:
+    """Return the id of a stream before which no other one lies."""
+    ms, _, number = event_id.partition("-")
+    return f"{ms}-{int(number) - 1}" if int(number or 0) else f"{int(ms) - 1}-{2**64 - 1}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from celeriac.store import keys
+from celeriac.store.life import field_of
 from celeriac.store.server.scripts import script
 from celeriac.store.task_store import TaskStore
 
@@ -31,6 +32,7 @@ class Preview(NamedTuple):
     delivery: str
     #: The whole payload, of which `payload` is the beginning (bytes).
     payload_bytes: Any
+    life: str
 
 
 async def read_previews(store: TaskStore, task_ids: Sequence[str], *, shown_bytes: int) -> dict[str, Preview]:
@@ -41,8 +43,15 @@ async def read_previews(store: TaskStore, task_ids: Sequence[str], *, shown_byte
         *(("EVAL", source, len(page), *(keys.task(task_id) for task_id in page), shown_bytes) for page in pages)
     )
     return {
-        task_id: Preview(*(field or "" for field in row))
+        task_id: _whole(Preview(*(field or "" for field in row)))
         for page, rows in zip(pages, replies, strict=True)
         for task_id, row in zip(page, rows, strict=True)
         if row
     }
+
+
+def _whole(row: Preview) -> Preview:
+    if not row.life:
+        return row
+    names = ("attempt", "started_at", "created_at")
+    return row._replace(**{name: field_of(name, getattr(row, name) or None, row.life) or "" for name in names})

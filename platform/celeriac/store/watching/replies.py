@@ -1,7 +1,8 @@
 """Waiting for the ends of tasks: one channel per process, any number of waiters, no polling.
 
 The script that ends a task publishes the end, with the result, on the channel that the task was submitted with. If
-messages may have been missed because the connection was lost, the records of all awaited tasks are read.
+messages may have been missed because the connection was lost, the records of all awaited tasks are read. A process that
+has ended the task itself tells its own waiters (`settle`), and nothing is published.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ class Replies(FeedReader):
         waiter = self._waiters[task_id] = Waiter(on_delta)
         return waiter
 
+    def wants_only_end(self, task_id: str) -> bool:
+        """Return whether a caller of this process waits for the end of a task, and for nothing before it."""
+        waiter = self._waiters.get(task_id)
+        return waiter is not None and waiter.on_delta is None
+
     def forget(self, task_id: str) -> None:
         """Stop waiting. Idempotent."""
         self._waiters.pop(task_id, None)
@@ -84,7 +90,7 @@ class Replies(FeedReader):
         found = await self._store.read_records(*(("HMGET", keys.task(task_id), *_FIELDS) for task_id in task_ids))
         for task_id, (status, result, code, message) in zip(task_ids, found, strict=True):
             if status is not None and status_of(status).final:
-                self._settle(task_id, CallEnd(status_of(status), code or "", result or message or ""))
+                self.settle(task_id, CallEnd(status_of(status), code or "", result or message or ""))
 
     def _heard(self, text: str | None) -> None:
         if text is None:
@@ -102,9 +108,10 @@ class Replies(FeedReader):
         elif kind == Status.COMPLETED.stored and code == "large":
             self.wake([task_id])
         else:
-            self._settle(task_id, CallEnd(Status(kind), code, body))
+            self.settle(task_id, CallEnd(Status(kind), code, body))
 
-    def _settle(self, task_id: str, outcome: CallEnd) -> None:
+    def settle(self, task_id: str, outcome: CallEnd) -> None:
+        """Tell the waiter of a task how that has ended, if there is one. Idempotent."""
         waiter = self._waiters.get(task_id)
         if waiter is not None and not waiter.outcome.done():
             waiter.outcome.set_result(outcome)

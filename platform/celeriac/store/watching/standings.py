@@ -8,6 +8,7 @@ from datetime import datetime
 
 from celeriac.model import Status, ms_from_utc
 from celeriac.store import keys
+from celeriac.store.life import field_of
 from celeriac.store.task_store import TaskStore
 from celeriac.task_fields import status_of
 
@@ -23,12 +24,13 @@ class Standing:
 
 async def standings(store: TaskStore, task_ids: Sequence[str]) -> list[Standing | None]:
     """Return the standing of each task, None if the store has no record of it; one round trip."""
-    commands = (("HMGET", keys.task(task_id), "status", "finished_at", "error_message") for task_id in task_ids)
+    commands = (("HMGET", keys.task(task_id), "status", "finished_at", "error_message", "life") for task_id in task_ids)
     found: list[Standing | None] = []
-    for status, finished_at, error in await store.read_records(*commands):
+    for status, own_end, error, life in await store.read_records(*commands):
         if not status:
             found.append(None)
             continue
+        finished_at = field_of("finished_at", own_end, life)
         try:
             finished_ms = ms_from_utc(datetime.fromisoformat(finished_at)) if finished_at else None
         except (ValueError, OverflowError):  # a foreign program wrote it

@@ -16,6 +16,7 @@ from celeriac.errors import CeleriacError
 from celeriac.model import Awaited, Status, stream_position
 from celeriac.settings import NotificationSettings
 from celeriac.store import keys
+from celeriac.store.life import field_of
 from celeriac.store.server.pipeline import BatchConnection
 from celeriac.store.server.scripts import script
 from celeriac.store.suspension import awaited_from
@@ -313,7 +314,7 @@ def _following(reply: Sequence[tuple[str, dict[str, str] | list[str]]], after: s
 
 
 def _state(task_id: str, reply: Sequence[str | None]) -> TaskState:
-    status, percentage, stage, message, reported, updated, code, error, user, result, left_out = reply
+    status, percentage, stage, message, reported, updated, code, error, user, result, left_out, life = reply
     try:
         number = float(percentage or 0)
     except ValueError:  # a foreign program wrote it
@@ -325,7 +326,7 @@ def _state(task_id: str, reply: Sequence[str | None]) -> TaskState:
         stage=stage or "",
         message=message or "",
         reported=bool(reported),
-        updated_at=updated or "",
+        updated_at=field_of("updated_at", updated, life) or "",
         error_code=code or "",
         error_message=error or "",
         user_id=user,

@@ -43,7 +43,7 @@ class BulkPayload(BaseModel):
     @model_validator(mode="after")
     def _can_be_done(self) -> BulkPayload:
         possible = _CANCELLABLE if self.action == "cancel" else _RETRYABLE
-        if self.filter.status and not set(self.filter.status) & set(possible):
+        if self.filter.statuses and not set(self.filter.statuses) & set(possible):
             names = ", ".join(status.wire for status in possible)
             raise ValueError(f"filter.status: what can be {_DONE[self.action]} is {names}")
         return self
@@ -52,8 +52,8 @@ class BulkPayload(BaseModel):
     def targets(self) -> TaskFilter:
         """The filter, narrowed to the statuses from which the action leads somewhere."""
         possible = _CANCELLABLE if self.action == "cancel" else _RETRYABLE
-        if self.filter.status:
-            chosen = tuple(status for status in self.filter.status if status in possible)
+        if self.filter.statuses:
+            chosen = tuple(status for status in self.filter.statuses if status in possible)
         else:
             chosen = possible if self.action == "cancel" else (Status.FAILED,)
         return self.filter.model_copy(update={"status": chosen})

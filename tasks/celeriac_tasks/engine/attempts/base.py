@@ -44,6 +44,7 @@ from celeriac_tasks.engine.attempts.replacing import number_replacement, replace
 from celeriac_tasks.engine.calls.call_keys import key_of_task
 from celeriac_tasks.engine.calls.messages import (
     PRIVATE,
+    RAN,
     TIMES,
     built_here,
     edition_of,
@@ -64,7 +65,7 @@ ATTEMPT: Final = "celeriac_attempt"
 #: The attribute of a Celery request of `apply()` or of a task without a record, which has begun.
 _EAGER: Final = "celeriac_eager"
 #: The attribute of a Celery request that holds a retry that the task asked for with `throw=False`.
-_UNTHROWN: Final = "celeriac_unthrown"
+UNTHROWN: Final = "celeriac_unthrown"
 
 
 class CeleriacTask(Task):
@@ -89,19 +90,12 @@ class CeleriacTask(Task):
         """Claim the task, run its body once, and record the end. Celery's tracer gets what the body raised."""
         request = self.request
         runtime = self._runtime()
+        if (ran := vars(request).pop(RAN, None)) is not None:
+            return self._go_on(runtime, ran)
         attempt = runtime.begin(request.id, edition=edition_of(vars(request)))
         if isinstance(attempt, Refusal):
             raise Ignore(f"refused: {attempt.reason}")
-        attempt.by_celery = attempt.untold = True
-        claim = attempt.claim
-        if claim.redelivered:
-            request.delivery_info = {**(request.delivery_info or {}), "redelivered": True}
-        setattr(request, ATTEMPT, attempt)
-        _, soft_s = time_limits(request.timelimit)
-        # The message has the hard limit of its pool, which is later.
-        # An earlier message of the task that comes once more, late, has an earlier count of retries.
-        retries = claim.attempt - 1 - claim.attempts_before
-        request.update(timelimit=[limit_shown(claim.timeout_ms), soft_s], retries=retries)
+        begin_request(request, attempt)
         try:
             if built_here(vars(request)):
                 try:
@@ -114,6 +108,14 @@ class CeleriacTask(Task):
             return self._answer(self._run_attempt(runtime, attempt, args, kwargs))
         finally:
             runtime.loop.call_soon_threadsafe(runtime.runner.forget, attempt)
+
+    def _go_on(self, runtime: Runtime, ran: Ran) -> Any:
+        """End an attempt whose body has run on the direct path, as `run_attempt` does."""
+        vars(self.request).update(vars(ran.request))
+        try:
+            return self._answer(self._end_of(runtime, ran.attempt, ran.outcome))
+        finally:
+            runtime.loop.call_soon_threadsafe(runtime.runner.forget, ran.attempt)
 
     def retry(
         self,
@@ -159,7 +161,7 @@ class CeleriacTask(Task):
         if throw:
             raise retry
         # The task may do more before it returns; then this attempt ends.
-        setattr(request, _UNTHROWN, retry)
+        setattr(request, UNTHROWN, retry)
         return retry
 
     def _retried_too_often(self, args: Any, kwargs: Any) -> MaxRetriesExceededError:
@@ -206,20 +208,24 @@ class CeleriacTask(Task):
         return current_runtime(self.app, worker_id=str(self.request.hostname))
 
     def _run_attempt(self, runtime: Runtime, attempt: Attempt, args: Any, kwargs: Any) -> AttemptEnd:
-        runner = runtime.runner
         if attempt.claim.timeout_ms is not None:
             runtime.loop.call_soon_threadsafe(attempt.limit, attempt.claim.timeout_ms / 1000)
+        return self._end_of(runtime, attempt, partial(self._value, runtime, attempt, args, kwargs))
+
+    def _end_of(self, runtime: Runtime, attempt: Attempt, body: Callable[[], Any]) -> AttemptEnd:
+        """Run a body, and record how it ended."""
+        runner, state = runtime.runner, b""
         try:
-            value = self._value(runtime, attempt, args, kwargs)
+            value = body()
             if attempt.replaced_by is None:
-                if unthrown := getattr(self.request, _UNTHROWN, None):
+                if unthrown := getattr(self.request, UNTHROWN, None):
                     raise unthrown
-                tell_success(self, self.request, value)
+                state = tell_success(self, self.request, value, is_ending=True)
         except BaseException as exc:
             if attempt.replaced_by is None:
                 return self._end_raised(runtime, attempt, exc)
         if attempt.replaced_by is None:
-            return runtime.wait(runner.succeed(attempt, value, keep=False))
+            return runtime.wait(runner.succeed(attempt, value, keep=False, celery_state=state))
         # What takes its place has been published, so nothing that the task did afterwards counts.
         return runtime.wait(runner.replaced(attempt, attempt.replaced_by))
 
@@ -330,6 +336,42 @@ class RegisteredTask(CeleriacTask):
         runtime = self._runtime()
         follow_up, edition = partial(tell_success, self, request), edition_of(vars(request))
         return self._answer(runtime.wait(runtime.runner.run(request.id, follow_up, edition=edition)))
+
+
+class Ran:
+    """How the body of a plain Celery task ended on the direct path, for the tracer, which sees to all the rest."""
+
+    def __init__(self, attempt: Attempt, request: Any, value: Any, error: BaseException | None) -> None:
+        self.attempt = attempt
+        self.request = request
+        self._value = value
+        self._error = error
+
+    def outcome(self) -> Any:
+        """Return or raise what the body did."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def begin_request(request: Any, attempt: Attempt) -> None:
+    """Make the request of a plain Celery task tell of an attempt that has begun."""
+    attempt.by_celery = attempt.untold = True
+    claim = attempt.claim
+    if claim.redelivered:
+        request.delivery_info = {**(request.delivery_info or {}), "redelivered": True}
+    setattr(request, ATTEMPT, attempt)
+    _, soft_s = time_limits(request.timelimit)
+    # The message has the hard limit of its pool, which is later.
+    # An earlier message of the task that comes once more, late, has an earlier count of retries.
+    retries = claim.attempt - 1 - claim.attempts_before
+    request.update(timelimit=[limit_shown(claim.timeout_ms), soft_s], retries=retries)
+
+
+def has_own_call(task: Task) -> bool:
+    """Whether something besides the claim is called before the body of a task: its own, or a library's."""
+    task_class = type(task)
+    return _ATTEMPTS not in vars(_first_caller(task_class)) or _calls_of(task_class) is not Task.__call__
 
 
 def recorded(base: type[Task]) -> type[Task]:

@@ -6,13 +6,11 @@ import asyncio
 import base64
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kombu import Producer
 
-from celeriac.store.task_store import OutgoingMessage
 from celeriac.threads.daemon_threads import threads_for_functions
-from celeriac_tasks.engine.calls.unreadable import read_envelope
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +29,14 @@ _PROPERTIES: Final = (
 )
 
 
+class Outgoing(NamedTuple):
+    """A message on its way to the broker: the group that it goes to, its priority there, and its whole envelope."""
+
+    group: str
+    priority: int
+    envelope: Mapping[str, Any]
+
+
 class Broker:
     """The broker of a Celery app, for use from an event loop.
 
@@ -45,7 +51,7 @@ class Broker:
         # Kept apart from the queues that the worker consumes from, but with the same arguments.
         self._queues: Any = app.amqp.Queues(app.conf.task_queues)
 
-    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish the messages; returns when the broker has taken (and, if it can, confirmed) all of them."""
         await self._on_thread(self._publish, messages)
 
@@ -86,7 +92,7 @@ class Broker:
         if producer is not None:
             producer.connection.release()
 
-    def _publish(self, messages: Sequence[OutgoingMessage]) -> None:
+    def _publish(self, messages: Sequence[Outgoing]) -> None:
         for group in {message.group for message in messages}:
             self._declare(group)
         for message in messages:
@@ -102,8 +108,8 @@ class Broker:
             log.warning("the queue %s is used as it is, not as the configuration has it: %s", group, exc)
             self._disconnect()
 
-    def _send(self, message: OutgoingMessage) -> None:
-        envelope = read_envelope(message.envelope.encode())
+    def _send(self, message: Outgoing) -> None:
+        envelope = message.envelope
         connection = self._connected().connection
         own = _own_properties(envelope["properties"], connection.userid)
         try:
@@ -122,7 +128,7 @@ class Broker:
                 log.error("the message of task %s cannot be sent: %s", envelope["headers"]["id"], again)
                 self._disconnect()
 
-    def _send_with(self, own: Mapping[str, Any], message: OutgoingMessage, envelope: Mapping[str, Any]) -> None:
+    def _send_with(self, own: Mapping[str, Any], message: Outgoing, envelope: Mapping[str, Any]) -> None:
         self._connected().publish(
             base64.b64decode(envelope["body"]),
             routing_key=message.group,

@@ -11,6 +11,7 @@ from typing import Any, Final
 import kombu
 from celery.app.amqp import AMQP
 
+from celeriac_tasks.compatibility.sentinels import SCHEME
 from celeriac_tasks.engine.brokers.transport import NAME, Channel
 from celeriac_tasks.engine.calls.messages import relative_times
 from celeriac_tasks.engine.calls.payloads import SHOWN
@@ -31,11 +32,20 @@ class StoreConnection(kombu.Connection):
 
     #: The app; `connections_of` sets it.
     app: Any = None
+    #: The name of the transport, which kombu sets.
+    transport_cls: Any
 
     def as_uri(self, *args: Any, **kwargs: Any) -> str:
-        """Return the address, `redis://...` for our transport too."""
+        """Return the address, `redis://...` or `sentinel://...` for our transport too."""
         uri: str = super().as_uri(*args, **kwargs)
-        return uri.replace(f"{NAME}://", "redis://", 1)
+        scheme = SCHEME if (self.transport_options or {}).get("master_name") else "redis"
+        return uri.replace(f"{NAME}://", f"{scheme}://", 1)
+
+    def switch(self, conn_str: str) -> None:
+        """Go on with another address of the broker, over the same transport: kombu would take that of the scheme."""
+        ours = self.transport_cls if self.transport_cls == NAME else None
+        super().switch(conn_str)
+        self.transport_cls = ours or self.transport_cls
 
     def channel(self) -> Any:
         """Return a new channel."""

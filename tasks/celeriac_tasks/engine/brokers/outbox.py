@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from celeriac.store.roles.role import Role
 from celeriac.store.task_store import TaskStore
-from celeriac_tasks.engine.brokers.broker import Broker
+from celeriac.store.watching.previews import read_previews
+from celeriac_tasks.engine.brokers.broker import Broker, Outgoing
+from celeriac_tasks.engine.calls.hints import SHOWN_BYTES, is_short, written_out
+from celeriac_tasks.engine.calls.unreadable import read_envelope
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ class OutboxPublisher(Role):
             return 0
         published = False
         try:
-            await self._broker.publish(await self._store.outgoing_messages(ids))
+            await self._broker.publish(await self._messages(ids))
             published = True
         except Exception as exc:
             log.warning("the broker did not accept %d messages, which stay in the outbox: %s", len(ids), exc)
@@ -51,3 +55,17 @@ class OutboxPublisher(Role):
                 # Some may have been published all the same; a worker's claim refuses a task's second message.
                 await self._store.return_outgoing(ids)
         return 0
+
+    async def _messages(self, ids: Sequence[str]) -> list[Outgoing]:
+        """Return the messages of those tasks that still wait."""
+        previews = await read_previews(self._store, ids, shown_bytes=SHOWN_BYTES)
+        found = []
+        for message in await self._store.outgoing_messages(ids):
+            envelope = read_envelope(message.envelope.encode())
+            if is_short(envelope):
+                preview = previews.get(envelope["headers"]["id"])
+                # A character may have been cut in two.
+                payload = preview.payload.removesuffix("\N{REPLACEMENT CHARACTER}") if preview is not None else ""
+                envelope = written_out(envelope, payload)
+            found.append(Outgoing(message.group, message.priority, envelope))
+        return found

@@ -1,4 +1,4 @@
-"""kombu's Redis transport with six changes.
+"""kombu's Redis transport with seven changes.
 
 1. One client per channel. kombu builds a new client object for each message, which costs more than the message.
 2. Record and message in one step. kombu would publish a task that exists only as a message. Here the channel
@@ -11,6 +11,7 @@
    would end the worker.
 6. Exchanges of the app's configuration are known in each process. kombu loses what a program publishes to an exchange
    that it has not declared, or to which no worker has bound a queue yet.
+7. A short message of the platform is written out before Celery sees it (`hints.py`).
 
 `_put`, `_create_client` and `_brpop_read` are the methods that kombu's virtual transports leave to their
 implementations (pinned to one minor version of kombu).
@@ -21,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from queue import Empty
 from time import monotonic
@@ -30,10 +31,14 @@ from typing import Any, Final, Protocol
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps
 
+from celeriac.settings.store_address import StoreAddress
 from celeriac.store import keys
 from celeriac.store.server.answers import patient
-from celeriac.store.server.channel import pop_messages
+from celeriac.store.server.channel import beginnings, pop_messages
+from celeriac.store.server.connecting import use_address
+from celeriac_tasks.engine.calls.hints import SHOWN_BYTES, is_short, written_out
 from celeriac_tasks.engine.calls.unreadable import log_dropped, read_envelope
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,9 @@ QUEUE: Final = "celeriac-queue"
 #: If BRPOP answers faster than this, its message was already waiting (seconds).
 _BACKLOG_S = 0.005
 #: At most this many messages are taken at once; it bounds what a dying worker can have taken without a claim.
-_MOST_AT_ONCE = 32
+_MOST_AT_ONCE = 64
+#: At most so many messages come one by one without a look for more.
+_MOST_WITHOUT_LOOK = 8
 #: A key that nobody uses.
 _NO_KEY = "celeriac:nothing"
 
@@ -75,8 +82,48 @@ class Submit(Protocol):
         ...
 
 
+class Direct(Protocol):
+    """Tasks that go past Celery's requests; see `engine/direct/`."""
+
+    #: Whether the worker asks for no more messages until something has ended there.
+    is_full: bool
+
+    @property
+    def held(self) -> int:
+        """How many messages are in hand there."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether the worker may take one more message."""
+        ...
+
+    def take(self, messages: Sequence[bytes], queue: str) -> Sequence[bytes]:
+        """Take the messages that may go there; returns the others."""
+        ...
+
+
 class QoS(virtual.QoS):
     """The messages that a channel has delivered and the worker has not acknowledged yet."""
+
+    def can_consume(self) -> bool:
+        """Whether the worker may hold one more message."""
+        direct = self.channel.direct
+        if direct is None:
+            return bool(super().can_consume())
+        # First: what ends while this is reckoned out wakes the worker.
+        direct.is_full = True
+        has_room = direct.has_room() and (not self.prefetch_count or self._free() > 0)
+        if has_room:
+            direct.is_full = False
+        return has_room
+
+    def can_consume_max_estimate(self) -> int | None:
+        """Return how many more messages the worker may hold, None for any number."""
+        return max(self._free(), 0) if self.prefetch_count else None
+
+    def _free(self) -> int:
+        held = 0 if self.channel.direct is None else self.channel.direct.held
+        return int(self.prefetch_count) - (len(self._delivered) - len(self._dirty)) - held
 
     def restore_unacked(self) -> list[Any]:
         """Put the messages back into their queues at an orderly shutdown; returns an empty list.
@@ -111,6 +158,8 @@ class ServedGroups:
         self.nudge = ""
         #: Queues that it does not ask for at present, though it consumes from them: with none it would not ask at all.
         self.left: frozenset[str] = frozenset()
+        #: Whether it asks for none of them, because an operator drains the worker.
+        self.drained = False
 
     # --- for kombu
 
@@ -120,6 +169,9 @@ class ServedGroups:
 
     def consume(self, count: int) -> list[str]:
         """Return the names to ask for now."""
+        if self.drained:
+            # kombu waits for something in any case.
+            return [self.nudge or _NO_KEY]
         while self._invited:
             guest = self._invited.popleft()
             # First, since a message has just come there.
@@ -178,10 +230,23 @@ class ServedGroups:
 
 
 class Channel(kombu_redis.Channel):
-    """A channel with the changes that the module describes. `submit` comes from the app's transport options."""
+    """A channel with the changes that the module describes.
+
+    `submit` and `store`, the address of the server, come from the app's transport options.
+    """
 
     submit: Submit | None = None
-    from_transport_options: tuple[str, ...] = (*kombu_redis.Channel.from_transport_options, "submit")
+    store: StoreAddress | None = None
+    #: What takes messages before Celery sees them, if this is the channel of a worker that has it.
+    direct: Direct | None = None
+    #: How many clients the last message to all of them reached.
+    reached = 1
+    #: Whether the last look for more messages found as many as there was room for.
+    _has_backlog = False
+    #: How many looks in a row found nothing, and how many messages come before the next look.
+    _vain_looks = 0
+    _before_look = 0
+    from_transport_options: tuple[str, ...] = (*kombu_redis.Channel.from_transport_options, "submit", "store")
     _publishing_client: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -191,10 +256,11 @@ class Channel(kombu_redis.Channel):
             self.QoS = QoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         # A server that refuses for now (a failover, a full memory) must not end the worker.
-        parameters["connection_class"] = patient(parameters["connection_class"])
-        return parameters
+        parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        if self.store is None:  # a project that has replaced the options
+            return {**parameters, "connection_class": patient(parameters["connection_class"])}
+        return use_address(parameters, self.store)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -228,6 +294,15 @@ class Channel(kombu_redis.Channel):
         if self.submit is not None and self.submit(queue, message):
             return
         super()._put(queue, message, **kwargs)
+
+    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
+        if kwargs.get("_publish_batch") is not None:
+            super()._put_fanout(exchange, message, routing_key, **kwargs)
+            return
+        payload = dumps(message)
+        with self.conn_or_acquire() as client:
+            topics = self._get_publish_topics(exchange, routing_key)
+            self.reached = sum(client.publish(topic, payload) for topic in topics)
 
     def _purge(self, queue: str) -> int:
         # Without its record, a message would only be sent again.
@@ -263,13 +338,17 @@ class Channel(kombu_redis.Channel):
             self._queue_cycle.rotate(queue)
             if queue.startswith(_NUDGE):
                 return True
-            self._hand_over(reply[1], queue)
+            self._hand_over([reply[1]], queue)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        # An immediate answer means that more messages wait.
-        if waited_s < _BACKLOG_S:
-            self._take_backlog(queue)
+        # An immediate answer means that more messages wait, and so does a full batch before it. A caller who
+        # waits for each result sends no second one, so looks that find nothing become rarer.
+        if waited_s < _BACKLOG_S or self._has_backlog:
+            if self._before_look > 0 and not self._has_backlog:
+                self._before_look -= 1
+            else:
+                self._take_backlog(queue)
         return True
 
     def _receive_one(self, c: Any) -> Any:
@@ -289,16 +368,38 @@ class Channel(kombu_redis.Channel):
         if room > 0:
             lists = [self._q_for_pri(queue, step) for step in self.priority_steps]
             with self.conn_or_acquire() as client:
-                for message in pop_messages(client, lists, room):
-                    self._hand_over(message, queue)
+                messages = pop_messages(client, lists, room)
+            self._has_backlog = len(messages) == room
+            self._vain_looks = 0 if messages else self._vain_looks + 1
+            self._before_look = min(self._vain_looks, _MOST_WITHOUT_LOOK)
+            self._hand_over(messages, queue)
 
-    def _hand_over(self, message: bytes, queue: str) -> None:
-        try:
-            envelope = read_envelope(message)
-        except Exception as exc:
-            log_dropped(message, queue, exc)
-        else:
-            self.connection._deliver(envelope, queue)
+    def _hand_over(self, messages: Sequence[bytes], queue: str) -> None:
+        if self.direct is not None:
+            messages = self.direct.take(messages, queue)
+        read: list[tuple[bytes, Any]] = []
+        for message in messages:
+            try:
+                read.append((message, read_envelope(message)))
+            except Exception as exc:
+                log_dropped(message, queue, exc)
+        shown = self.shown_of([envelope["headers"].get("id") for _, envelope in read if is_short(envelope)])
+        for message, envelope in read:
+            try:
+                if is_short(envelope):
+                    envelope = written_out(envelope, shown.get(envelope["headers"]["id"], ""))
+            except (LookupError, TypeError, ValueError) as exc:
+                log_dropped(message, queue, exc)
+            else:
+                self.connection._deliver(envelope, queue)
+
+    def shown_of(self, task_ids: Sequence[Any]) -> dict[str, str]:
+        """Return what people see of the payloads of tasks; nothing if the store does not answer."""
+        wanted = [task_id for task_id in task_ids if isinstance(task_id, str)]
+        errors = (*self.connection_errors, *self.connection.channel_errors)
+        with contextlib.suppress(*errors), self.conn_or_acquire() as client:
+            return beginnings(client, wanted, SHOWN_BYTES) if wanted else {}
+        return {}
 
 
 class Transport(kombu_redis.Transport):

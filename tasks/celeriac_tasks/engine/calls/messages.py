@@ -44,8 +44,10 @@ _RELATIVE: Final = (COUNTDOWN, EXPIRES_IN)
 TIMES: Final = "celeriac-times"
 #: A header of a kept message that another one of the same id has taken the place of: which one it is, counted from 0.
 EDITION: Final = "celeriac-edition"
+#: What a request has, inside a worker, whose body has run on the direct path already (see `engine/direct/plain.py`).
+RAN: Final = "celeriac-ran"
 #: All headers that no task is to see.
-PRIVATE: Final = frozenset({HEADER, SHOWN, TIMES, EDITION, *_RELATIVE})
+PRIVATE: Final = frozenset({HEADER, SHOWN, TIMES, EDITION, RAN, *_RELATIVE})
 #: The `max_retries` of a record that means "retry without a limit".
 UNLIMITED_RETRIES: Final = 1_000_000
 

@@ -8,6 +8,7 @@ announces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from traceback import format_exception
 from typing import Any, Final
@@ -29,8 +30,11 @@ _SHOWN: Final = 1000
 _CALLBACKS: Final = UUID("5f0c2a52-8a52-4c55-9d8a-6a2c6b1d3b5e")
 
 
-def tell_success(task: Any, request: Any, value: Any) -> None:
+def tell_success(task: Any, request: Any, value: Any, *, is_ending: bool = False) -> bytes:
     """Publish what follows a task that returned `value`, and store the result.
+
+    `is_ending`: the end of the record is about to be stored. Then the result is returned instead, if that can be stored
+    in one call with it (see `complete.lua`); b"" if there is nothing more to store.
 
     Callbacks that are groups or the like are left to the tracer: their tasks have no ids yet.
 
@@ -38,10 +42,24 @@ def tell_success(task: Any, request: Any, value: Any) -> None:
     """
     with publishing_for(request):
         _publish_next(task.app, request, value)
-        task.backend.mark_as_done(request.id, value, request, not get_actual_ignore_result(task, request))
+        state = state_with_end(task, request, value) if is_ending and not request.chord else None
+        if state is None:
+            task.backend.mark_as_done(request.id, value, request, not get_actual_ignore_result(task, request))
     if request.chord:
         fail_what_waits(task, request)
     request.ignore_result, request.chord = True, None
+    return state or b""
+
+
+def state_with_end(task: Any, request: Any, value: Any) -> bytes | None:
+    """Return the result of a task as it can be stored in one call with the end of its record.
+
+    b"" if nothing is to be stored; None if the result backend of the task stores it by itself.
+    """
+    make: Callable[[str, Any, Any], bytes] | None = getattr(task.backend, "success_with_end", None)
+    if make is None:
+        return None
+    return b"" if get_actual_ignore_result(task, request) else make(request.id, value, request)
 
 
 def tell_failure(task: Any, request: Any, exc: BaseException) -> None:

@@ -13,19 +13,24 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
+from celery.app.trace import fast_trace_task, trace_task_ret
 from celery.concurrency.base import BasePool
 from celery.exceptions import Ignore, Retry
 
 from celeriac.execution.runner import AttemptEnd
 from celeriac.model import Status
+from celeriac.tasks.task_type import TaskType
 from celeriac.threads.daemon_threads import DaemonThreads
 from celeriac_tasks.engine.attempts.coroutines import is_coroutine_task
 from celeriac_tasks.engine.calls import messages
+from celeriac_tasks.engine.direct.job import DirectJob
+from celeriac_tasks.engine.direct.plain import PlainCall, run_plain
+from celeriac_tasks.engine.direct.tasks import DirectTasks
 from celeriac_tasks.engine.pools.tracers import TracerThreads
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
@@ -56,6 +61,11 @@ class _Job:
         self.done = done
         self.tracers = tracers  # where Celery's tracer runs it; None: the runner runs it
 
+    @property
+    def task_id(self) -> str:
+        """The task that the message is of."""
+        return str(self.args[1])
+
 
 class _Lane:
     """Jobs of one kind: the jobs that wait for a slot, and the number of running jobs."""
@@ -63,7 +73,7 @@ class _Lane:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running = 0
-        self.waiting: deque[_Job] = deque()
+        self.waiting: deque[_Job | DirectJob] = deque()
 
 
 class _HeavyLane(_Lane):
@@ -77,6 +87,24 @@ class _HeavyLane(_Lane):
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.waiting_ids: set[str] = set()
+
+
+class _Slot:
+    """The place of one running job in its lane."""
+
+    __slots__ = ("_is_free", "_lane", "_pool")
+
+    def __init__(self, pool: TaskPool, lane: _Lane) -> None:
+        self._pool = pool
+        self._lane = lane
+        self._is_free = False
+
+    def free(self) -> None:
+        """Give it to the next job. Idempotent."""
+        if not self._is_free:
+            self._is_free = True
+            self._lane.running -= 1
+            self._pool._fill(self._lane)
 
 
 class TaskPool(BasePool):
@@ -95,7 +123,7 @@ class TaskPool(BasePool):
         self._runtime: Runtime = current_runtime(self.app, worker_id=hostname, concurrency=self.limit, serves=True)
         self._pid = self._runtime.pid
         #: Separate from the handlers' threads, because a tracer may wait for a handler of a registered type.
-        self._tracers: Executor = DaemonThreads(self._runtime.settings.worker.threads, name="tracer")
+        self._tracers = DaemonThreads(self._runtime.settings.worker.threads, name="tracer")
         #: Those of coroutines wait for the loop, however many these are.
         self._waiting_tracers = TracerThreads(_WAITING_TRACERS, name="waiting-tracer")
         self._coroutine_tasks = {name for name, task in self.app.tasks.items() if is_coroutine_task(task)}
@@ -115,23 +143,27 @@ class TaskPool(BasePool):
             if task_type.concurrency is not None and task_type.handler is not None
         }
         # Jobs go to the runtime's loop, calls go to Celery. One side fills a queue, the other empties it in batches.
-        self._jobs: deque[tuple[_Lane, _Job]] = deque()
+        self._jobs: deque[tuple[_Lane, _Job | DirectJob]] = deque()
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._jobs_announced = False
         self._calls_announced = False
         self._lock = threading.Lock()
         self._stopping = False
+        #: The tasks that no request of Celery's stands for.
+        self.direct = DirectTasks(self.app, begin=self._begin, soon=self._call)
 
     def on_stop(self) -> None:
         """Warm shutdown: let running tasks finish within the grace period, then give back the rest."""
         self._stopping = True
         self._runtime.stop(self._runtime.settings.worker.shutdown_grace)
         self._deliver()
+        self.direct.put_back()
 
     def on_terminate(self) -> None:
         """Cold shutdown: give back all tasks now."""
         self._stopping = True
         self._runtime.stop(0)
+        self.direct.put_back()
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Take the loop of Celery's consumer; Celery calls this at each (re)connection."""
@@ -159,11 +191,24 @@ class TaskPool(BasePool):
         lane: _Lane = self._thread_lane
         tracers: Executor | None = self._tracers
         if task_type is not None and task_type.handler is not None:
-            lane = self._heavy_lanes.get(name) or (self._async_lane if task_type.is_async else self._thread_lane)
-            tracers = None
+            lane, tracers = self._lane_of(task_type), None
         elif name in self._coroutine_tasks:
             lane, tracers = self._async_lane, self._waiting_tracers
         self._jobs.append((lane, _Job(target, args, accept_callback, callback, tracers=tracers)))
+        self._announce_jobs()
+
+    def _begin(self, jobs: Sequence[DirectJob]) -> None:
+        """Take tasks that no request stands for; on Celery's loop too."""
+        for job in jobs:
+            task_type = self._runtime.registry.get(job.name) if job.call is None else None
+            self._jobs.append((self._thread_lane if task_type is None else self._lane_of(task_type), job))
+        self._announce_jobs()
+
+    def _lane_of(self, task_type: TaskType) -> _Lane:
+        heavy = self._heavy_lanes.get(task_type.name)
+        return heavy or (self._async_lane if task_type.is_async else self._thread_lane)
+
+    def _announce_jobs(self) -> None:
         if not self._jobs_announced:
             self._jobs_announced = True
             self._runtime.loop.call_soon_threadsafe(self._take_jobs)
@@ -208,11 +253,10 @@ class TaskPool(BasePool):
         while self._jobs:
             lane, job = self._jobs.popleft()
             if isinstance(lane, _HeavyLane):
-                if job.args[1] in lane.waiting_ids:
-                    self._call(job.accepted, self._pid, time.monotonic())
-                    self._call(job.done, _celery_result(AttemptEnd(None, note="waits here already")))
+                if job.task_id in lane.waiting_ids:
+                    self._end(job, AttemptEnd(None, note="waits here already"))
                     continue
-                lane.waiting_ids.add(job.args[1])
+                lane.waiting_ids.add(job.task_id)
             lane.waiting.append(job)
         for lane in (self._async_lane, self._thread_lane, *self._heavy_lanes.values()):
             self._fill(lane)
@@ -223,8 +267,57 @@ class TaskPool(BasePool):
             lane.running += 1
             job = lane.waiting.popleft()
             if isinstance(lane, _HeavyLane):
-                lane.waiting_ids.discard(job.args[1])
-            self._runtime.loop.create_task(self._run(lane, job))
+                lane.waiting_ids.discard(job.task_id)
+            running = self._run_direct(lane, job) if isinstance(job, DirectJob) else self._run(lane, job)
+            self._runtime.loop.create_task(running)
+
+    def _end(self, job: _Job | DirectJob, end: AttemptEnd) -> None:
+        """Report the end of a job that never began."""
+        if isinstance(job, DirectJob):
+            self.direct.ended(job, end)
+        else:
+            self._call(job.accepted, self._pid, time.monotonic())
+            self._call(job.done, _celery_result(end))
+
+    async def _run_direct(self, lane: _Lane, job: DirectJob) -> None:
+        self.direct.accepted(job)
+        slot = _Slot(self, lane)
+        try:
+            # A thread is free as soon as the function has returned: the next task is claimed with this one's end.
+            if job.call is not None:
+                end = await self._run_call(job, job.call, slot)
+            else:
+                on_return = slot.free if lane is self._thread_lane else None
+                end = await self._runtime.runner.run(job.task_id, on_return=on_return)
+        finally:
+            slot.free()
+        if end is None:
+            self.direct.left(job)
+        else:
+            self.direct.ended(job, end)
+        if self.direct.is_full and self.direct.has_room():
+            # Celery's loop asks for more messages when it has been woken.
+            self.direct.is_full = False
+            self._runtime.loop.call_soon(self._call, _nothing)
+
+    async def _run_call(self, job: DirectJob, call: PlainCall, slot: _Slot) -> AttemptEnd | None:
+        """Run a plain Celery task; returns None if Celery's tracer has ended the attempt, and told of it."""
+        runtime = self._runtime
+        end = await run_plain(runtime.runner, self._tracers, call, runtime.worker_id, on_return=slot.free)
+        if isinstance(end, AttemptEnd):
+            return end
+        try:
+            request = self.direct.traced(job)
+            says = request.request_dict
+            says[messages.RAN] = end
+            trace = fast_trace_task if self.app.use_fast_trace_task else trace_task_ret
+            arguments = (request.type, job.task_id, says, request.body, request.content_type, request.content_encoding)
+            self._call(request.on_success, await runtime.loop.run_in_executor(self._tracers, trace, *arguments))
+        except Exception:
+            log.exception("task %s: error in the pool", job.task_id)
+            # Its lease runs out.
+            runtime.runner.forget(end.attempt)
+        return None
 
     async def _run(self, lane: _Lane, job: _Job) -> None:
         try:
@@ -276,6 +369,10 @@ class TaskPool(BasePool):
             except Exception:
                 # Only monitors need these events and acknowledgements; the record has been written.
                 log.debug("cannot report the end of a task to Celery", exc_info=True)
+
+
+def _nothing() -> None:
+    """Do nothing; to be called is enough."""
 
 
 def _celery_result(outcome: AttemptEnd) -> tuple[int, Any, float]:

@@ -203,48 +203,39 @@ def heartbeat_by_control() -> Any:
 
 @probe
 def events_of_a_task() -> Any:
+    return sorted(event["type"] for event in _events_of_one())
+
+
+@probe
+def fields_of_events() -> Any:
+    return {event["type"]: sorted(event) for event in _events_of_one()}
+
+
+def _events_of_one() -> list[dict[str, Any]]:
+    """Call a task, and return what monitors are told of it until its last event."""
     chosen, seen, heard = fresh(), [], []
+    # The publisher says that it has sent the message when a worker may have run it already.
+    last = {"task-succeeded"} | ({"task-sent"} if app.conf.task_send_sent_event else set())
 
     def take(event: dict[str, Any]) -> None:
         # Who hears anything is subscribed.
         heard.append(event["type"])
         if event.get("uuid") == chosen:
-            seen.append(event["type"])
-            if event["type"] == "task-succeeded":
-                receiver.should_stop = True
+            seen.append(event)
 
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": take})
         with receiver.consumer_context() as (drained, _, _):
             eventually(lambda: _drained(drained) and heard)
             t.add.apply_async((1, 1), task_id=chosen)
-            eventually(lambda: _drained(drained) and receiver.should_stop)
-    # The publisher says that it has sent the message when a worker may have it already.
-    return sorted(seen)
+            eventually(lambda: _drained(drained) and last <= {event["type"] for event in seen})
+    return seen
 
 
 def _drained(connection: Any) -> bool:
     with suppress(TimeoutError):
         connection.drain_events(timeout=0.2)
     return True
-
-
-@probe
-def fields_of_events() -> Any:
-    chosen, seen, heard = fresh(), {}, []
-
-    def take(event: dict[str, Any]) -> None:
-        heard.append(event["type"])
-        if event.get("uuid") == chosen:
-            seen[event["type"]] = sorted(event)
-
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": take})
-        with receiver.consumer_context() as (drained, _, _):
-            eventually(lambda: _drained(drained) and heard)
-            t.add.apply_async((1, 1), task_id=chosen)
-            eventually(lambda: _drained(drained) and "task-succeeded" in seen)
-    return seen
 
 
 # --- beat

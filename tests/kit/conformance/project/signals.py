@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 from celery import Task, signals
@@ -28,6 +30,11 @@ def signalling(self: Task, how: str) -> str:
     return "signalled"
 
 
+def of_each(signal: Any) -> Callable[[Any], Any]:
+    """Connect a receiver of a signal that Celery sends for each task, unless the side goes without these."""
+    return (lambda receiver: receiver) if os.environ.get("CONFORMANCE_QUIET") else signal.connect
+
+
 def _name(sender: Any) -> str:
     return str(getattr(sender, "name", sender))
 
@@ -47,25 +54,25 @@ def after_publish(sender: Any, body: Any, headers: Any, exchange: Any, routing_k
     _tell("after_publish", headers["id"], _name(sender), bool(routing_key), sorted(more))
 
 
-@signals.task_received.connect
+@of_each(signals.task_received)
 def received(request: Any, **_: Any) -> None:
     if request.name == NAME:
         _tell("received", request.id, request.name)
 
 
-@signals.task_prerun.connect
+@of_each(signals.task_prerun)
 def prerun(task_id: str, task: Any, args: Any, kwargs: Any, **_: Any) -> None:
     if task.name == NAME:
         _tell("prerun", task_id, list(args), kwargs)
 
 
-@signals.task_postrun.connect
+@of_each(signals.task_postrun)
 def postrun(task_id: str, task: Any, retval: Any, state: Any, **_: Any) -> None:
     if task.name == NAME:
         _tell("postrun", task_id, state, type(retval).__name__)
 
 
-@signals.task_success.connect
+@of_each(signals.task_success)
 def success(sender: Any, result: Any, **_: Any) -> None:
     if sender.name == NAME:
         _tell("success", sender.request.id, result)

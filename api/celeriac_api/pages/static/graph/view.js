@@ -2,6 +2,7 @@
 
 import { h, icon, s, setText } from "../dom.js";
 import { number } from "../format.js";
+import { t } from "../text.js";
 import { fold, graphOf } from "./graph.js";
 import { BOX, layOut } from "./layers.js";
 
@@ -28,8 +29,8 @@ let made = 0;
 /** Return counts in words: "3 failed, 12 completed". */
 export const countsText = (counts) =>
   URGENT.filter((status) => counts[status])
-    .map((status) => `${number(counts[status])} ${status}`)
-    .join(", ");
+    .map((status) => t("workflow.n_of", { n: counts[status], status: t(`status.${status}`) }))
+    .join(t("common.and"));
 
 /** Return how often each status occurs. */
 export function countStatuses(nodes) {
@@ -98,9 +99,9 @@ export class Graph {
       { class: "graph-tools" },
       this.#hint,
       this.#unfold,
-      tool("Smaller", "−", () => this.#zoom(1 / 1.4)),
-      tool("Larger", "+", () => this.#zoom(1.4)),
-      tool("Show the whole graph", icon("fit"), () => this.fit()),
+      tool(t("workflow.smaller"), "−", () => this.#zoom(1 / 1.4)),
+      tool(t("workflow.larger"), "+", () => this.#zoom(1.4)),
+      tool(t("workflow.fit"), icon("fit"), () => this.fit()),
     );
     this.element = h("div", { class: "graph" }, this.stage);
     this.#listen();
@@ -186,7 +187,7 @@ export class Graph {
     else if (held) this.#onchoose(null);
     const folded = items.some((one) => one.kind !== "node");
     this.#unfold.hidden = !folded && !this.#opened.size;
-    setText(this.#unfold, folded ? "Unfold all" : "Fold again");
+    setText(this.#unfold, folded ? t("workflow.unfold") : t("workflow.fold"));
   }
 
   #openAll() {
@@ -216,7 +217,7 @@ export class Graph {
     const scale = fitting < READABLE ? FIRST : fitting;
     this.stage.style.setProperty("--wanted", `${Math.ceil(height * scale + 2 * MARGIN)}px`);
     const all = this.#edges.length <= LINES;
-    setText(this.#hint, all ? "" : `${number(this.#edges.length)} lines: choose a node to see its own`);
+    setText(this.#hint, all ? "" : t("workflow.n_lines", { n: this.#edges.length }));
     this.#blocks.replaceChildren(...this.#layout.blocks.map((block) => s("rect", { ...block, rx: 12 })));
     const paths = Object.fromEntries(CONDITIONS.map((when) => [when, []]));
     const heads = [];
@@ -310,7 +311,7 @@ export class Graph {
     const box = { about: s("text", { class: "about", x: 24, y: 36 }), parts: s("g", { class: "parts" }) };
     const [first] = item.names;
     const types = new Set(item.names.map((name) => this.#nodes[name].type));
-    const name = !several ? first : types.size === 1 ? [...types][0] : item.kind === "run" ? "in a row" : `${types.size} types`;
+    const name = !several ? first : types.size === 1 ? [...types][0] : item.kind === "run" ? t("workflow.in_a_row") : t("workflow.n_types", { n: types.size });
     box.element = s(
       "g",
       { class: `box ${item.kind}`, transform: `translate(${x} ${y})`, role: "option", id: this.#id(i), "data-key": item.key },
@@ -338,7 +339,7 @@ export class Graph {
     box.state = state;
     const node = this.#nodes[item.names[0]];
     const several = item.kind !== "node";
-    setText(box.about, several ? countsText(item.counts) : `${node.status} · ${node.type}`);
+    setText(box.about, several ? countsText(item.counts) : `${t(`status.${node.status}`)} · ${node.type}`);
     box.element.setAttribute("aria-selected", String(item.key === this.#chosen));
     box.element.dataset.status = item.status;
     box.parts.replaceChildren();
@@ -542,8 +543,8 @@ export class Graph {
     const [first] = item.names;
     const several = item.kind !== "node";
     this.#tip.replaceChildren(
-      h("b", {}, several ? `${number(item.names.length)} nodes` : first),
-      several ? countsText(item.counts) : `${this.#nodes[first].status} · ${this.#nodes[first].type}`,
+      h("b", {}, several ? t("workflow.n_nodes", { n: item.names.length }) : first),
+      several ? countsText(item.counts) : `${t(`status.${this.#nodes[first].status}`)} · ${this.#nodes[first].type}`,
     );
     const frame = this.stage.getBoundingClientRect();
     const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];

@@ -2,35 +2,49 @@
 
 import { get, onceKey, post, segment } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
-import { ago, duration, fullTime, jsonBlock, number, preview } from "../format.js";
+import { ago, dayName, duration, exactTime, fullTime, jsonBlock, minuteTime, number, preview, timeElement, zoneTime } from "../format.js";
+import { cronWords } from "../cron.js";
+import { menu } from "../menu.js";
 import { newDefinition } from "../new-definition.js";
+import { pieces, t } from "../text.js";
+import { times } from "../times.js";
 import { complain, confirm, note } from "../ui.js";
 
 const PAGE = 100;
 /** How many definitions the calendar shows: those that run next. */
 const DRAWN = 30;
-const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
-const dayOfYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+/** How many coming and how many last runs of each are shown. */
+const COMING = 10;
+const RUNS = 30;
+/** What the API counts of a definition, and why an instance was made. */
+const COUNTERS = ["fired", "skipped", "missed", "buffered", "triggered", "backfilled", "succeeded", "failed", "cancelled", "failures_in_row"];
+const TRIGGERS = ["schedule", "manual", "backfill"];
 
-const moment = (at) => (at ? h("time", { datetime: at, title: fullTime(at) }, ago(at)) : h("span", { class: "faint" }, "–"));
+const moment = (at) => (at ? h("time", { datetime: at, title: exactTime(at) }, ago(at)) : h("span", { class: "faint" }, "–"));
 
-/** Return a trigger in one line: `0 7 * * 1 Europe/Berlin`, `every 90 s`. */
+/** Return a trigger: in words where it has some, and as it is written. */
 function schedule(item) {
   const args = item.trigger_args ?? {};
   const names = Object.keys(args).join();
-  if (item.trigger_type === "LOOP" && names === "interval") return [`every ${duration(1000 * args.interval).replace(".0 ", " ")}`];
-  if (item.trigger_type === "SCHEDULED" && names === "run_at" && /(Z|[+-]\d\d:?\d\d)$/.test(args.run_at)) return [`once, ${fullTime(args.run_at)}`];
-  if (args.cron ?? args.expression)
-    return [h("code", {}, args.cron ?? args.expression), args.timezone ? h("span", { class: "small faint" }, ` ${args.timezone}`) : null];
+  if (item.trigger_type === "LOOP" && names === "interval") return [t("definitions.every", { time: duration(1000 * args.interval).replace(".0 ", " ") })];
+  if (item.trigger_type === "SCHEDULED" && names === "run_at" && /(Z|[+-]\d\d:?\d\d)$/.test(args.run_at))
+    return [t("definitions.once", { time: fullTime(args.run_at) })];
+  const rule = args.cron ?? args.expression;
+  if (rule) {
+    const words = cronWords(rule);
+    const written = [h("code", {}, rule), args.timezone ? h("span", { class: "small faint" }, ` ${args.timezone}`) : null];
+    return words ? [h("div", {}, words), h("div", { class: "small" }, written)] : written;
+  }
   const text = Object.entries(args)
     .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`)
     .join(", ");
   return [h("span", {}, item.trigger_type.toLowerCase()), text ? h("div", { class: "small faint mono" }, text.slice(0, 90)) : null];
 }
 
-/** Return the buttons of a definition; `after` is called after an action. */
-function actions(item, after) {
+/** Return what can be done with a definition, in one menu; `after` is called after an action. */
+function actions(item, me, after) {
+  const status = item.status.toLowerCase();
+  if (["completed", "cancelled", "failed"].includes(status)) return null;
   const act = async (action, done, options) => {
     try {
       await post(`definitions/${segment(item.task_def_id)}/${action}`, {}, options);
@@ -40,42 +54,54 @@ function actions(item, after) {
       complain(error);
     }
   };
-  const button = (text, onclick, kind = "") => h("button", { class: `button small submit-only ${kind}`, type: "button", onclick }, text);
-  const status = item.status.toLowerCase();
   const owner = item.source === "code" ? `schedule= of ${item.metadata.code}` : "Celery's beat_schedule";
-  const readOnly = h("span", { class: "chip", title: `Change or remove it in ${owner}.` }, "read only");
-  if (["completed", "cancelled", "failed"].includes(status)) return [];
-  return [
-    button("Run now", () => act("trigger", "An instance was started", { headers: { "Idempotency-Key": onceKey() } })),
+  const cancel = async () =>
+    (await confirm({ title: t("definitions.cancel_title"), text: t("definitions.cancel_text"), action: t("definitions.cancel_action"), danger: true })) &&
+    act("cancel", t("definitions.cancelled"));
+  return menu(t("definitions.actions", { name: nameOf(item) }), [
+    { text: t("definitions.run_now"), act: () => act("trigger", t("definitions.started"), { headers: { "Idempotency-Key": onceKey() } }) },
     status === "paused"
-      ? button("Resume", () => act("resume", "The definition was resumed"), "primary")
-      : button("Pause", () => act("pause", "The definition was paused")),
-    item.read_only
-      ? readOnly
-      : button(
-          "Cancel",
-          async () =>
-            (await confirm({
-              title: "Cancel this definition?",
-              text: "It creates no more tasks, and its waiting and running tasks are cancelled.",
-              action: "Cancel definition",
-              danger: true,
-            })) && act("cancel", "The definition was cancelled"),
-          "danger",
-        ),
-  ];
+      ? { text: t("definitions.resume"), act: () => act("resume", t("definitions.resumed")) }
+      : { text: t("definitions.pause"), act: () => act("pause", t("definitions.paused")) },
+    ...(item.read_only
+      ? [{ text: t("definitions.read_only"), about: t("definitions.read_only_why", { owner }) }]
+      : [
+          { text: t("definitions.edit"), act: async () => (await newDefinition(me, item)) && after() },
+          { text: t("definitions.cancel"), act: cancel, danger: true },
+        ]),
+  ]);
+}
+
+/** Return the last runs, the newest on the right: green if they went well, red if not, higher if they took longer. */
+function strip(runs) {
+  const took = (run) => (run.started_at && run.finished_at ? Date.parse(run.finished_at) - Date.parse(run.started_at) : null);
+  const most = Math.max(1, ...runs.map((run) => took(run) ?? 0));
+  return h(
+    "span",
+    { class: "strip", role: "img", "aria-label": t("definitions.strip", { n: runs.length, failed: runs.filter((run) => run.status === "failed").length }) },
+    runs.toReversed().map((run) => {
+      const ms = took(run);
+      const text = [t(`status.${run.status}`), fullTime(run.created_at), ms === null ? null : duration(ms)].filter(Boolean).join(" · ");
+      return h("i", { title: text, dataset: { status: run.status }, style: { height: `${Math.round(8 + (10 * (ms ?? 0)) / most)}px` } });
+    }),
+  );
+}
+
+/** The time of a run in the zone of its rule, if that is another time than the calendar's. */
+function elsewhere({ at, zone }) {
+  const own = zone ? zoneTime(at, zone) : "";
+  return own && own !== minuteTime(at) ? h("span", { class: "small faint" }, ` ${own} ${zone}`) : null;
 }
 
 /** Return the coming runs by day. */
 function calendar(runs) {
   const days = new Map();
   for (const run of runs.sort((a, b) => (a.at < b.at ? -1 : 1)).slice(0, 60)) {
-    const at = new Date(run.at);
-    const name = (at.getFullYear() === new Date().getFullYear() ? day : dayOfYear).format(at);
+    const name = dayName(run.at);
     if (!days.has(name)) days.set(name, []);
     days.get(name).push(run);
   }
-  if (!days.size) return h("p", { class: "muted" }, "There are no coming runs.");
+  if (!days.size) return h("p", { class: "muted" }, t("definitions.none_coming"));
   return h(
     "div",
     { class: "calendar" },
@@ -93,12 +119,12 @@ function calendar(runs) {
               h(
                 "li",
                 {},
-                h("time", { datetime: run.at }, hour.format(new Date(run.at))),
-                h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name),
+                timeElement(run.at, minuteTime),
+                h("a", { href: `#/definitions/${segment(run.id)}`, class: "clip" }, run.name, elsewhere(run)),
               ),
             ),
         ),
-        list.length > 6 ? h("p", { class: "small faint" }, `and ${number(list.length - 6)} more`) : null,
+        list.length > 6 ? h("p", { class: "small faint" }, t("definitions.more", { n: list.length - 6 })) : null,
       ),
     ),
   );
@@ -106,7 +132,7 @@ function calendar(runs) {
 
 /** Return what an instance runs as. */
 function runsAs(item) {
-  return item.task?.type ?? `remote workers of ${item.group}`;
+  return item.task?.type ?? t("definitions.remote", { group: item.group });
 }
 
 function nameOf(item) {
@@ -122,7 +148,7 @@ function showAll(root, { ending, me }) {
   const body = h("tbody", {});
   const coming = h("div", { class: "body" });
   const empty = h("div", { class: "card empty", hidden: true });
-  const more = h("button", { class: "button small", type: "button", hidden: true, onclick: () => load(true).catch(complain) }, "Show more");
+  const more = h("button", { class: "button small", type: "button", hidden: true, onclick: () => load(true).catch(complain) }, t("definitions.show_more"));
   const count = h("span", { class: "grow" });
   const table = h(
     "section",
@@ -132,15 +158,15 @@ function showAll(root, { ending, me }) {
       { class: "scroll-x" },
       h(
         "table",
-        { class: "plain" },
+        { class: "plain definitions" },
         h(
           "thead",
           {},
           h(
             "tr",
             {},
-            ["Definition", "Status", "Trigger", "Next", "Last run"].map((name) => h("th", {}, name)),
-            h("th", {}, h("span", { class: "visually-hidden" }, "Actions")),
+            ["definition", "status", "trigger", "next", "last"].map((name) => h("th", {}, t(`definitions.column.${name}`))),
+            h("th", {}, h("span", { class: "visually-hidden" }, t("definitions.column.actions"))),
           ),
         ),
         body,
@@ -148,13 +174,13 @@ function showAll(root, { ending, me }) {
     ),
     h("div", { class: "foot" }, count, more),
   );
-  const calendarCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, "Coming runs")), coming);
+  const calendarCard = h("section", { class: "card", hidden: true }, h("header", {}, h("h2", {}, t("definitions.coming")), h("span", { class: "small faint" }, times.zoneText)), coming);
   root.append(
     h(
       "div",
       { class: "head" },
-      h("div", { class: "grow" }, h("h1", {}, "Definitions"), h("p", {}, "Schedules that create tasks.")),
-      h("button", { class: "button primary submit-only", type: "button", onclick: () => newDefinition(me) }, "New definition"),
+      h("div", { class: "grow" }, h("h1", {}, t("definitions.title")), h("p", {}, t("definitions.about"))),
+      h("button", { class: "button primary submit-only", type: "button", onclick: () => newDefinition(me) }, t("definitions.new")),
     ),
     empty,
     calendarCard,
@@ -165,13 +191,13 @@ function showAll(root, { ending, me }) {
 
   async function load(next = false) {
     try {
-      const page = await get("definitions", { limit: PAGE, cursor: next ? cursor : null });
+      const page = await get("definitions", { limit: PAGE, cursor: next ? cursor : null, next_runs: COMING, last_runs: RUNS });
       items = next ? items.concat(page.items) : page.items;
       cursor = page.next_cursor;
     } catch (error) {
       table.hidden = calendarCard.hidden = true;
       empty.hidden = false;
-      empty.replaceChildren(h("strong", {}, "No definitions here"), error.message);
+      empty.replaceChildren(h("strong", {}, t("definitions.unread")), error.message);
       empty.dataset.broken = "";
       return;
     }
@@ -179,8 +205,8 @@ function showAll(root, { ending, me }) {
     more.hidden = !cursor;
     table.hidden = items.length === 0;
     empty.hidden = items.length > 0;
-    empty.replaceChildren(h("strong", {}, "No definitions"), "A definition creates tasks by a rule: each morning, every 30 seconds, once on Friday.");
-    setText(count, `${number(items.length)} ${items.length === 1 ? "definition" : "definitions"}`);
+    empty.replaceChildren(h("strong", {}, t("definitions.none")), t("definitions.none_about"));
+    setText(count, t("definitions.count", { n: items.length }));
     body.replaceChildren(
       ...items.map((item) =>
         h(
@@ -197,32 +223,25 @@ function showAll(root, { ending, me }) {
           h("td", { class: "nowrap" }, moment(item.next_run_at)),
           h(
             "td",
-            { class: "nowrap" },
+            { class: "nowrap runs" },
+            item.last_runs.length ? strip(item.last_runs) : null,
             item.last_outcome
               ? h("a", { href: `#/tasks/${segment(item.last_outcome.task_id)}` }, statusBadge(item.last_outcome.status))
               : moment(item.last_run_at),
           ),
-          h("td", { class: "actions-cell" }, h("span", { class: "actions" }, actions(item, load))),
+          h("td", { class: "actions-cell" }, actions(item, me, load)),
         ),
       ),
     );
-    await loadComing();
+    drawComing();
   }
 
-  async function loadComing() {
+  function drawComing() {
     const soon = items
       .filter((item) => item.next_run_at && ["active", "running"].includes(item.status.toLowerCase()))
       .sort((a, b) => (a.next_run_at < b.next_run_at ? -1 : 1))
       .slice(0, DRAWN);
-    const previews = await Promise.all(
-      soon.map((item) =>
-        get(`definitions/${segment(item.task_def_id)}/preview`, { count: 10 }).then(
-          (found) => found.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id: item.task_def_id, name: nameOf(item) })),
-          () => [],
-        ),
-      ),
-    );
-    const runs = previews.flat();
+    const runs = soon.flatMap((item) => item.next_runs.map((run) => ({ at: run.due_at ?? run.scheduled_at, id: item.task_def_id, name: nameOf(item), zone: item.trigger_args?.timezone })));
     calendarCard.hidden = runs.length === 0;
     coming.replaceChildren(calendar(runs));
   }
@@ -232,13 +251,13 @@ function showAll(root, { ending, me }) {
   ending(() => clearInterval(timer));
 }
 
-function showOne(root, { id, ending }) {
+function showOne(root, { id, me, ending }) {
   const path = `definitions/${segment(id)}`;
   const head = h("div", { class: "task-head" });
   const main = h("div", { class: "stack" });
   const side = h("div", { class: "stack" });
   root.append(
-    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/definitions" }, "Definitions"), " / ", id),
+    h("nav", { class: "crumbs", "aria-label": t("common.where") }, h("a", { href: "#/definitions" }, t("definitions.title")), " / ", id),
     head,
     h("div", { class: "task-body" }, main, side),
   );
@@ -252,15 +271,15 @@ function showOne(root, { id, ending }) {
     ]);
     head.replaceChildren(
       h("div", { class: "grow" }, h("h1", {}, nameOf(item), statusBadge(item.status.toLowerCase())), item.note ? h("p", { class: "muted" }, item.note) : null),
-      h("div", { class: "actions" }, actions(item, load)),
+      h("div", { class: "actions" }, actions(item, me, load)),
     );
     const card = (title, ...content) => h("section", { class: "card" }, h("header", {}, h("h2", {}, title)), ...content);
     const fact = (name, value) => (value === null || value === undefined || value === "" ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value)));
     const { warnings = [] } = item;
     main.replaceChildren(
-      ...warnings.map((warning) => h("p", { class: "notice warn", role: "status" }, `Its tasks would wait: ${warning.text}`)),
+      ...warnings.map((warning) => h("p", { class: "notice warn", role: "status" }, t("definitions.warning", { text: warning.text }))),
       card(
-        "Instances",
+        t("definitions.instances"),
         instances.items.length
           ? h(
               "div",
@@ -277,18 +296,20 @@ function showOne(root, { id, ending }) {
                       {},
                       h("td", {}, h("a", { href: `#/tasks/${segment(one.task_id)}` }, statusBadge(one.status))),
                       h("td", { class: "nowrap" }, one.scheduled_at ? fullTime(one.scheduled_at) : "–"),
-                      h("td", { class: "muted" }, one.trigger),
-                      h("td", { class: "muted clip" }, one.error?.message ?? ""),
+                      h("td", { class: "muted" }, TRIGGERS.includes(one.trigger) ? t(`definitions.trigger.${one.trigger}`) : one.trigger),
+                      h("td", { class: "muted wide" }, h("div", { class: "clip", title: one.error?.message ?? "" }, one.error?.message ?? "")),
                     ),
                   ),
                 ),
               ),
             )
-          : h("div", { class: "empty" }, h("strong", {}, "No instances yet"), "The instances of this definition will be listed here."),
+          : h("div", { class: "empty" }, h("strong", {}, t("definitions.no_instances")), t("definitions.no_instances_about")),
       ),
-      card("Content", h("div", { class: "body" }, jsonBlock(item.content ?? null))),
+      item.task
+        ? card(t("task.payload"), h("div", { class: "body" }, jsonBlock(item.task.payload ?? {})))
+        : card(t("definitions.content"), h("div", { class: "body" }, jsonBlock(item.content ?? null))),
       card(
-        "Changes",
+        t("definitions.changes"),
         h(
           "div",
           { class: "body" },
@@ -299,8 +320,8 @@ function showOne(root, { id, ending }) {
               h(
                 "li",
                 {},
-                h("span", {}, h("b", {}, one.action), ` by ${one.actor}`),
-                h("time", { datetime: one.at, title: fullTime(one.at) }, ago(one.at)),
+                h("span", {}, pieces("definitions.change", { action: h("code", {}, one.action), actor: one.actor })),
+                h("time", { datetime: one.at, title: exactTime(one.at) }, ago(one.at)),
                 one.note ? h("p", {}, one.note) : null,
               ),
             ),
@@ -311,28 +332,28 @@ function showOne(root, { id, ending }) {
     const counters = Object.entries(item.counters ?? {}).filter(([, value]) => value);
     side.replaceChildren(
       card(
-        "Schedule",
+        t("definitions.schedule"),
         h(
           "div",
           { class: "body" },
           h(
             "dl",
             { class: "facts" },
-            fact("Trigger", h("span", {}, schedule(item))),
-            fact("Runs", runsAs(item)),
-            fact("Group", h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)),
-            fact("User", item.user_id),
-            fact("Overlap", item.overlap),
-            fact("Misfire", item.misfire),
-            fact("Next", item.next_run_at && fullTime(item.next_run_at)),
-            fact("Begins", item.start_at && fullTime(item.start_at)),
-            fact("Ends", item.end_at && fullTime(item.end_at)),
-            fact("Most runs", item.max_runs),
-            counters.map(([name, value]) => fact(name.replaceAll("_", " "), number(value))),
+            fact(t("definitions.column.trigger"), h("span", {}, schedule(item))),
+            fact(t("definitions.fact.runs"), item.task ? h("a", { href: `#/types/${segment(item.task.type)}` }, item.task.type) : runsAs(item)),
+            fact(t("definitions.fact.group"), h("a", { href: `#/tasks?queue=${segment(item.group)}` }, item.group)),
+            fact(t("definitions.fact.user"), item.user_id),
+            fact(t("definitions.fact.overlap"), h("code", {}, item.overlap)),
+            fact(t("definitions.fact.misfire"), item.misfire),
+            fact(t("definitions.column.next"), item.next_run_at && fullTime(item.next_run_at)),
+            fact(t("definitions.fact.begins"), item.start_at && fullTime(item.start_at)),
+            fact(t("definitions.fact.ends"), item.end_at && fullTime(item.end_at)),
+            fact(t("definitions.fact.most"), item.max_runs),
+            counters.map(([name, value]) => fact(COUNTERS.includes(name) ? t(`definitions.counter.${name}`) : name.replaceAll("_", " "), number(value))),
           ),
         ),
       ),
-      card("Coming runs", h("div", { class: "body" }, calendar(coming.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item) }))))),
+      card(t("definitions.coming"), h("div", { class: "body" }, calendar(coming.items.map((run) => ({ at: run.due_at ?? run.scheduled_at, id, name: nameOf(item), zone: item.trigger_args?.timezone }))))),
     );
   }
 
@@ -341,7 +362,7 @@ function showOne(root, { id, ending }) {
       h(
         "div",
         { class: "card empty grow", dataset: error.status === 404 ? {} : { broken: "" } },
-        h("strong", {}, error.status === 404 ? "This definition does not exist" : "Not available"),
+        h("strong", {}, error.status === 404 ? t("definitions.missing") : t("definitions.unread")),
         error.message,
       ),
     );

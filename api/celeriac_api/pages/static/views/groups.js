@@ -2,8 +2,9 @@
 
 import { get, post, put, remove, segment } from "../api.js";
 import { bar, h, statusBadge } from "../dom.js";
-import { ago, number } from "../format.js";
+import { number, when } from "../format.js";
 import { live } from "../live.js";
+import { t } from "../text.js";
 import { command, complain, confirm, dialog, note, repeat } from "../ui.js";
 import { limitWords, ruleAddress } from "./limits.js";
 
@@ -14,8 +15,12 @@ const RULES = 5;
 /** Return the limits of a group, marked if the group is full and more tasks wait. */
 function limitsOf({ limits, running, waiting }) {
   const full = limits.max_running && running >= limits.max_running && waiting;
-  const parts = [limits.max_running ? `${number(limits.max_running)} running` : null, limits.rate ? `${limits.rate} starting` : null];
-  const text = `at most ${parts.filter(Boolean).join(", ")}${limits.note ? ` · ${limits.note}` : ""}`;
+  const parts = [
+    limits.max_running ? t("groups.most_running", { n: limits.max_running }) : null,
+    limits.rate ? t("groups.most_starting", { rate: limits.rate }) : null,
+    limits.note || null,
+  ];
+  const text = parts.filter(Boolean).join(" · ");
   return h("div", { class: "small muted" }, full ? [statusBadge("limited"), " "] : null, text);
 }
 
@@ -25,9 +30,9 @@ function rulesOf(rules) {
   const links = rules
     .slice(0, RULES)
     .map((rule) => h("a", { class: "chip", href: ruleAddress(rule.name), title: limitWords(rule).join(", ") }, h("span", { class: "clip" }, rule.name)));
-  const more = rules.length > RULES ? h("span", { class: "small muted" }, `and ${number(rules.length - RULES)} more`) : null;
+  const more = rules.length > RULES ? h("span", { class: "small muted" }, t("groups.more", { n: rules.length - RULES })) : null;
   const held = rules.some((rule) => rule.parked) ? statusBadge("limited") : null;
-  return h("div", { class: "meta" }, held, h("span", { class: "small muted" }, rules.length === 1 ? "rule" : "rules"), links, more);
+  return h("div", { class: "meta" }, held, h("span", { class: "small muted" }, t("groups.rules", { n: rules.length })), links, more);
 }
 
 export function show(root, { ending }) {
@@ -43,8 +48,8 @@ export function show(root, { ending }) {
       h(
         "div",
         { class: "grow" },
-        h("h1", {}, "Groups"),
-        h("p", {}, "The workers of a group run its tasks. While a group is paused, its tasks are accepted and wait."),
+        h("h1", {}, t("groups.title")),
+        h("p", {}, t("groups.about")),
       ),
     ),
     h(
@@ -52,68 +57,68 @@ export function show(root, { ending }) {
       { class: "card scroll-x" },
       h(
         "table",
-        { class: "plain" },
+        { class: "plain groups" },
         h(
           "thead",
           {},
           h(
             "tr",
             {},
-            h("th", {}, "Group"),
-            h("th", { class: "number" }, "Waiting"),
-            h("th", { class: "hide-small" }, "Queue limit"),
-            h("th", { class: "number hide-small" }, "Running"),
-            h("th", { class: "number" }, "Workers"),
-            h("th", { class: "admin-only" }, h("span", { class: "visually-hidden" }, "Actions")),
+            h("th", {}, t("groups.column.group")),
+            h("th", { class: "number" }, t("groups.column.waiting")),
+            h("th", { class: "hide-small" }, t("groups.column.room")),
+            h("th", { class: "number hide-small" }, t("groups.column.running")),
+            h("th", { class: "number" }, t("groups.column.workers")),
+            h("th", { class: "admin-only" }, h("span", { class: "visually-hidden" }, t("groups.column.actions"))),
           ),
         ),
         body,
       ),
     ),
-    h("div", { class: "admin-only hint" }, h("p", { class: "small muted" }, "From a terminal:"), command('celeriac groups pause NAME --note "the disk is full"')),
+    h("div", { class: "admin-only hint" }, h("p", { class: "small muted" }, t("groups.terminal")), command('celeriac groups pause NAME --note "the disk is full"')),
   );
 
   async function pause(name) {
     const text = await confirm({
-      title: `Pause ${name}?`,
-      text: "Running tasks go on. Waiting and new tasks wait until you resume the group.",
-      action: "Pause",
-      noteLabel: "Note for other operators (optional)",
+      title: t("groups.pause_title", { name }),
+      text: t("groups.pause_text"),
+      action: t("groups.pause"),
+      noteLabel: t("groups.note"),
     });
     if (text === null) return;
-    await change(name, act(name, "pause", { note: text || null }), `${name} is paused`);
+    await change(name, act(name, "pause", { note: text || null }), t("groups.paused", { name }));
   }
 
   async function limit({ name, limits }) {
     const wanted = await dialog((close) => {
       const most = h("input", { class: "field", type: "number", min: 1, max: 1000000, value: limits?.max_running ?? "" });
-      const rate = h("input", { class: "field", maxlength: 12, autocomplete: "off", placeholder: "5/s, 100/m, 10/h or 1/d", value: limits?.rate ?? "" });
+      const rate = h("input", { class: "field", maxlength: 12, autocomplete: "off", placeholder: t("groups.rate_example"), value: limits?.rate ?? "" });
       const text = h("input", { class: "field", maxlength: 200, autocomplete: "off", value: limits?.note ?? "" });
       const given = () => ({ max_running: most.value ? Number(most.value) : null, rate: rate.value.trim() || null, note: text.value || null });
       return h(
         "form",
         { method: "dialog", onsubmit: (event) => (event.preventDefault(), close(given())) },
-        h("h2", {}, `Limit ${name}`),
+        h("h2", {}, t("groups.limit_title", { name })),
         h(
           "p",
           { class: "muted" },
-          "The limits apply across all workers of the group. Tasks above a limit wait, and running tasks go on. Leave both fields empty for no limit.",
+          t("groups.limit_text"),
         ),
-        h("label", { class: "label" }, "Running at once", most),
-        h("label", { class: "label" }, "Starts per time", rate),
-        h("label", { class: "label" }, "Note for other operators (optional)", text),
+        h("label", { class: "label" }, t("groups.at_once"), most),
+        h("label", { class: "label" }, t("groups.per_time"), rate),
+        h("label", { class: "label" }, t("groups.note"), text),
         h(
           "footer",
           {},
-          h("button", { class: "button", type: "button", onclick: () => close(null) }, "Keep as it is"),
-          h("button", { class: "button primary", type: "submit" }, "Set"),
+          h("button", { class: "button", type: "button", onclick: () => close(null) }, t("common.keep")),
+          h("button", { class: "button primary", type: "submit" }, t("groups.set")),
         ),
       );
     });
     if (wanted === null) return;
     const path = `groups/${segment(name)}/limits`;
     const none = wanted.max_running === null && wanted.rate === null;
-    await change(name, () => (none ? remove(path) : put(path, wanted)), none ? `${name} has no limits` : `${name} is limited`);
+    await change(name, () => (none ? remove(path) : put(path, wanted)), none ? t("groups.unlimited", { name }) : t("groups.limited", { name }));
   }
 
   const act = (name, action, body_) => () => post(`groups/${segment(name)}/${action}`, body_);
@@ -148,42 +153,42 @@ export function show(root, { ending }) {
                 "div",
                 { class: "small muted" },
                 statusBadge("paused"),
-                ` ${group.paused.at ? `${ago(group.paused.at)} ago`.replace("now ago", "now") : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`,
+                ` ${group.paused.at ? when(group.paused.at) : ""}${group.paused.note ? ` · ${group.paused.note}` : ""}`,
               )
             : null,
           group.limits ? limitsOf(group) : null,
           rulesOf(covering),
         ),
-        h("td", { class: "number" }, number(group.waiting)),
+        h("td", { class: "number", dataset: { name: t("groups.column.waiting") } }, number(group.waiting)),
         h(
           "td",
-          { class: "hide-small", title: `at most ${number(group.max_queue_length)} may wait` },
-          bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, "share of the queue limit"),
+          { class: "hide-small", title: t("groups.room", { n: group.waiting, most: group.max_queue_length }) },
+          bar(Math.max(share, group.waiting ? 1.5 : 0), share > 80 ? "failed" : null, t("groups.room", { n: group.waiting, most: group.max_queue_length })),
         ),
         h(
           "td",
-          { class: "number hide-small" },
-          group.limits?.max_running ? `${number(group.running)} of ${number(group.limits.max_running)}` : number(group.running),
+          { class: "number", dataset: { name: t("groups.column.running") } },
+          group.limits?.max_running ? t("groups.of", { n: group.running, most: group.limits.max_running }) : number(group.running),
         ),
         h(
           "td",
-          { class: "number" },
+          { class: "number", dataset: { name: t("groups.column.workers") } },
           group.unserved
-            ? h("span", { class: "error-text", title: `${number(group.workers)} workers serve the group` }, `none for ${number(group.unserved)}`)
+            ? h("span", { class: "error-text", title: t("groups.serving", { n: group.workers }) }, t("groups.unserved", { n: group.unserved }))
             : number(group.workers),
         ),
         h(
           "td",
           { class: "actions-cell admin-only" },
-          h("button", { class: "button small", type: "button", onclick: () => limit(group) }, "Limit"),
+          h("button", { class: "button small", type: "button", onclick: () => limit(group) }, t("groups.limit")),
           " ",
           group.paused
             ? h(
                 "button",
-                { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), `${group.name} is resumed`) },
-                "Resume",
+                { class: "button small primary", type: "button", onclick: () => change(group.name, act(group.name, "resume", {}), t("groups.resumed", { name: group.name })) },
+                t("groups.resume"),
               )
-            : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, "Pause"),
+            : h("button", { class: "button small", type: "button", onclick: () => pause(group.name) }, t("groups.pause")),
         ),
       ];
       if (known) {

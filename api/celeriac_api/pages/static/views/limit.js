@@ -2,15 +2,16 @@
 
 import { get, segment } from "../api.js";
 import { bar, h, setText } from "../dom.js";
-import { ago, fullTime, number } from "../format.js";
+import { exactTime, number, when } from "../format.js";
 import { commandOf, ruleForm } from "../rule-form.js";
+import { t } from "../text.js";
 import { command, complain, repeat } from "../ui.js";
 import { coversWords, deleteRule, limitWords, tasksOf } from "./limits.js";
 
 /** How often the page reads what waits and runs (ms), and how many keys it shows. */
 const AGAIN_MS = 4000;
 const SHOWN = 20;
-const SORTS = { waiting: "Most waiting", running: "Most running" };
+const SORTS = { waiting: t("limits.most_waiting"), running: t("limits.most_running") };
 
 export function show(root, { id, me, ending }) {
   const path = `limits/${segment(id)}`;
@@ -22,24 +23,24 @@ export function show(root, { id, me, ending }) {
   const parked = h("b", { class: "value" }, "–");
   const running = h("b", { class: "value" }, "–");
   const facts = h("dl", { class: "facts" });
-  const keysTitle = h("h2", {}, "Keys");
+  const keysTitle = h("h2", {}, t("limits.keys"));
   const keysBody = h("tbody", {});
-  const keyName = h("th", {}, "Key");
+  const keyName = h("th", {}, t("limits.key"));
   const keysTable = h(
     "div",
     { class: "scroll-x" },
     h(
       "table",
       { class: "plain" },
-      h("thead", {}, h("tr", {}, keyName, h("th", { class: "number" }, "Waiting"), h("th", { class: "hide-small" }, h("span", { class: "visually-hidden" }, "Share")), h("th", { class: "number" }, "Running"))),
+      h("thead", {}, h("tr", {}, keyName, h("th", { class: "number" }, t("limits.col_waiting")), h("th", { class: "hide-small" }, h("span", { class: "visually-hidden" }, t("limits.col_share"))), h("th", { class: "number" }, t("limits.col_running")))),
       keysBody,
     ),
   );
   const keysNone = h("div", { class: "empty", hidden: true });
-  const sorts = h("div", { class: "segments", role: "group", "aria-label": "Sort by" });
+  const sorts = h("div", { class: "segments", role: "group", "aria-label": t("limits.sort") });
   const keysCard = h("section", { class: "card", hidden: true }, h("header", {}, keysTitle, sorts), keysTable, keysNone);
   const line = command();
-  const tasks = h("a", { class: "button" }, "Its tasks");
+  const tasks = h("a", { class: "button" }, t("limits.its_tasks"));
   const body = h(
     "div",
     { class: "task-body", hidden: true },
@@ -49,21 +50,21 @@ export function show(root, { id, me, ending }) {
       h(
         "div",
         { class: "counters" },
-        h("div", { class: "card counter" }, h("span", { class: "name" }, "Waiting"), waiting),
-        h("div", { class: "card counter" }, h("span", { class: "name" }, "Held back"), parked),
-        h("div", { class: "card counter" }, h("span", { class: "name" }, "Running"), running),
+        h("div", { class: "card counter" }, h("span", { class: "name" }, t("limits.col_waiting")), waiting),
+        h("div", { class: "card counter" }, h("span", { class: "name" }, t("limits.held_back")), parked),
+        h("div", { class: "card counter" }, h("span", { class: "name" }, t("limits.col_running")), running),
       ),
       keysCard,
     ),
     h(
       "div",
       { class: "stack" },
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Facts")), h("div", { class: "body" }, facts)),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "From a terminal")), h("div", { class: "body" }, line)),
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, t("limits.facts"))), h("div", { class: "body" }, facts)),
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, t("limits.terminal"))), h("div", { class: "body" }, line)),
     ),
   );
   root.append(
-    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/limits" }, "Limits"), " / ", id),
+    h("nav", { class: "crumbs", "aria-label": t("limits.where") }, h("a", { href: "#/limits" }, t("frame.limits")), " / ", id),
     h(
       "div",
       { class: "task-head" },
@@ -72,8 +73,8 @@ export function show(root, { id, me, ending }) {
         "div",
         { class: "actions" },
         tasks,
-        h("button", { class: "button admin-only", type: "button", onclick: edit }, "Edit"),
-        h("button", { class: "button danger admin-only", type: "button", onclick: drop }, "Delete"),
+        h("button", { class: "button admin-only", type: "button", onclick: edit }, t("limits.edit")),
+        h("button", { class: "button danger admin-only", type: "button", onclick: drop }, t("limits.delete")),
       ),
     ),
     body,
@@ -84,21 +85,21 @@ export function show(root, { id, me, ending }) {
     setText(about, coversWords(rule));
     setText(waiting, number(rule.waiting));
     setText(parked, number(rule.parked));
-    running.replaceChildren(number(rule.running), rule.by === "all" && rule.max_running ? h("span", { class: "unit" }, `of ${number(rule.max_running)}`) : "");
+    running.replaceChildren(number(rule.running), rule.by === "all" && rule.max_running ? h("span", { class: "unit" }, t("limits.of", { n: rule.max_running })) : "");
     tasks.href = tasksOf(rule);
     line.say(commandOf(rule));
     const fact = (name, value) => (value ? h("div", {}, h("dt", {}, name), h("dd", {}, value)) : null);
     facts.replaceChildren(
       ...[
-        fact("Group", rule.group && h("a", { href: "#/groups" }, rule.group)),
-        fact("Type", rule.type),
-        fact("Counts", { all: "all tasks together", key: "each key by itself", user: "each user by itself" }[rule.by]),
+        fact(t("limits.fact_group"), rule.group && h("a", { href: "#/groups" }, rule.group)),
+        fact(t("limits.fact_type"), rule.type),
+        fact(t("limits.fact_counts"), t(`limits.by_${rule.by}`)),
         fact(
-          "Allows",
+          t("limits.fact_allows"),
           limitWords(rule).map((words) => h("div", {}, words)),
         ),
-        fact("Note", rule.note),
-        fact("Since", rule.at && h("time", { datetime: rule.at, title: fullTime(rule.at) }, `${ago(rule.at)} ago`.replace("now ago", "now"))),
+        fact(t("limits.fact_note"), rule.note),
+        fact(t("limits.fact_since"), rule.at && h("time", { datetime: rule.at, title: exactTime(rule.at) }, when(rule.at))),
       ].filter(Boolean),
     );
   }
@@ -125,12 +126,12 @@ export function show(root, { id, me, ending }) {
 
   function drawKeys(items) {
     const noun = rule.by === "user" ? "user" : "key";
-    setText(keysTitle, noun === "user" ? "Users" : "Keys");
-    setText(keyName, noun === "user" ? "User" : "Key");
+    setText(keysTitle, noun === "user" ? t("limits.users") : t("limits.keys"));
+    setText(keyName, noun === "user" ? t("limits.user") : t("limits.key"));
     keysCard.hidden = false;
     keysTable.hidden = items.length === 0;
     keysNone.hidden = items.length > 0;
-    keysNone.replaceChildren(h("strong", {}, "Nothing waits or runs"), `The ${noun}s of the tasks that wait and run appear here.`);
+    keysNone.replaceChildren(h("strong", {}, t("limits.idle")), noun === "user" ? t("limits.idle_users") : t("limits.idle_keys"));
     const most = Math.max(1, ...items.map((one) => one[sort]));
     keysBody.replaceChildren(
       ...items.map((one) =>
@@ -139,8 +140,8 @@ export function show(root, { id, me, ending }) {
           { dataset: { key: one.key } },
           h("td", {}, h("a", { href: tasksOf(rule, one.key) }, one.key)),
           h("td", { class: "number" }, number(one.waiting)),
-          h("td", { class: "hide-small" }, bar((100 * one[sort]) / most, null, `${sort} tasks of ${one.key}, relative to the most`)),
-          h("td", { class: "number nowrap" }, rule.max_running || rule.ordered ? `${number(one.running)} of ${number(rule.ordered ? 1 : rule.max_running)}` : number(one.running)),
+          h("td", { class: "hide-small" }, bar((100 * one[sort]) / most, null, t(`limits.bar_${sort}`, { key: one.key }))),
+          h("td", { class: "number nowrap" }, rule.max_running || rule.ordered ? t("limits.share", { n: one.running, most: rule.ordered ? 1 : rule.max_running }) : number(one.running)),
         ),
       ),
     );
@@ -166,7 +167,7 @@ export function show(root, { id, me, ending }) {
         h(
           "div",
           { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } },
-          h("strong", {}, failure.status === 404 ? "This rule does not exist" : "Not available"),
+          h("strong", {}, failure.status === 404 ? t("limits.missing") : t("limits.unavailable")),
           failure.message,
         ),
       );

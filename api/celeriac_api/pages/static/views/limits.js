@@ -4,12 +4,13 @@ import { get, remove, segment } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
 import { number } from "../format.js";
 import { ruleForm } from "../rule-form.js";
+import { t } from "../text.js";
 import { command, complain, confirm, note, repeat } from "../ui.js";
 
 /** How often the page reads what waits and runs (ms). */
 const AGAIN_MS = 3000;
 /** What a rule counts separately. */
-const EACH = { key: "each key", user: "each user" };
+const EACH = { key: t("limits.each_key"), user: t("limits.each_user") };
 
 /** The address of a rule's page. */
 export const ruleAddress = (name) => `#/limits/${segment(name)}`;
@@ -25,28 +26,28 @@ export function tasksOf(rule, key = null) {
 
 /** Return in words which tasks a rule covers. */
 export function coversWords({ group, type, by }) {
-  const tasks = [type ? `type ${type}` : null, group ? `group ${group}` : null].filter(Boolean).join(", ");
-  return by === "all" ? tasks : `${tasks}, ${EACH[by]} by itself`;
+  const tasks = [type ? t("limits.of_type", { type }) : null, group ? t("limits.of_group", { group }) : null].filter(Boolean).join(t("limits.comma"));
+  return by === "all" ? tasks : t("limits.separately", { tasks, each: EACH[by] });
 }
 
 /** Return in words what a rule allows, one text for each of its limits. */
 export function limitWords(rule) {
   return [
-    rule.max_running ? `at most ${number(rule.max_running)} running` : null,
-    rule.rate ? `${rule.rate} starting` : null,
-    rule.fair ? `${rule.by}s take turns` : null,
-    rule.ordered ? "one at a time, in order" : null,
-    rule.max_waiting ? `at most ${number(rule.max_waiting)} waiting` : null,
+    rule.max_running ? t("limits.max_running", { n: rule.max_running }) : null,
+    rule.rate ? t("limits.rate", { rate: rule.rate }) : null,
+    rule.fair ? (rule.by === "user" ? t("limits.fair_user") : t("limits.fair_key")) : null,
+    rule.ordered ? t("limits.ordered") : null,
+    rule.max_waiting ? t("limits.max_waiting", { n: rule.max_waiting }) : null,
   ].filter(Boolean);
 }
 
 /** Ask, and delete a rule; resolves with true if it is gone. */
 export async function deleteRule(name) {
-  const text = "What waits for its places may start at once, as far as other rules allow.";
-  if (!(await confirm({ title: `Delete the rule ${name}?`, text, action: "Delete", danger: true }))) return false;
+  const text = t("limits.delete_text");
+  if (!(await confirm({ title: t("limits.delete_title", { name }), text, action: t("limits.delete"), danger: true }))) return false;
   try {
     await remove(`limits/${segment(name)}`);
-    note(`${name} is deleted`);
+    note(t("limits.deleted", { name }));
     return true;
   } catch (error) {
     complain(error);
@@ -56,22 +57,22 @@ export async function deleteRule(name) {
 
 export function show(root, { ending }) {
   const body = h("tbody", {});
-  const head = ["Rule", "Limits", "Waiting", "Running"].map((name, i) => h("th", { class: i > 1 ? "number" : i ? "hide-small" : null }, name));
+  const head = [t("limits.col_rule"), t("limits.col_limits"), t("limits.col_waiting"), t("limits.col_running")].map((name, i) => h("th", { class: i > 1 ? "number" : i ? "hide-small" : null }, name));
   const card = h(
     "section",
     { class: "card scroll-x", hidden: true },
     h(
       "table",
       { class: "plain limits" },
-      h("thead", {}, h("tr", {}, head, h("th", { class: "admin-only hide-small" }, h("span", { class: "visually-hidden" }, "Actions")))),
+      h("thead", {}, h("tr", {}, head, h("th", { class: "admin-only hide-small" }, h("span", { class: "visually-hidden" }, t("limits.actions"))))),
       body,
     ),
   );
   const none = h(
     "section",
     { class: "card empty", hidden: true },
-    h("strong", {}, "No rules"),
-    h("p", {}, "Without a rule, tasks start as soon as a worker has room for them. This one lets two tasks of each customer run at once:"),
+    h("strong", {}, t("limits.none")),
+    h("p", {}, t("limits.none_text")),
     command("celeriac limits set per-customer --group default --by key --max-running 2"),
   );
   const trouble = h("section", { class: "card empty", hidden: true });
@@ -82,10 +83,10 @@ export function show(root, { ending }) {
       h(
         "div",
         { class: "grow" },
-        h("h1", {}, "Limits"),
-        h("p", {}, "Rules say how many tasks may run at once or start per time. What is above a limit waits."),
+        h("h1", {}, t("frame.limits")),
+        h("p", {}, t("limits.intro")),
       ),
-      h("button", { class: "button primary admin-only", type: "button", onclick: create }, "New rule"),
+      h("button", { class: "button primary admin-only", type: "button", onclick: create }, t("limits.new")),
     ),
     card,
     none,
@@ -117,9 +118,9 @@ export function show(root, { ending }) {
       h(
         "td",
         { class: "actions-cell admin-only hide-small" },
-        h("button", { class: "button small", type: "button", "aria-label": `Edit ${name}`, onclick: edit }, "Edit"),
+        h("button", { class: "button small", type: "button", "aria-label": t("limits.edit_of", { name }), onclick: edit }, t("limits.edit")),
         " ",
-        h("button", { class: "button small danger", type: "button", "aria-label": `Delete ${name}`, onclick: drop }, "Delete"),
+        h("button", { class: "button small danger", type: "button", "aria-label": t("limits.delete_of", { name }), onclick: drop }, t("limits.delete")),
       ),
     );
     return made;
@@ -127,7 +128,7 @@ export function show(root, { ending }) {
 
   function drawRow(row, rule) {
     row.rule = rule;
-    const words = limitWords(rule).join(", ");
+    const words = limitWords(rule).join(t("limits.comma"));
     // It holds some of them back.
     const full = () => (rule.parked ? [" ", statusBadge("limited")] : []);
     row.about.replaceChildren(
@@ -137,8 +138,8 @@ export function show(root, { ending }) {
     );
     row.words.replaceChildren(words, ...full());
     setText(row.waiting, number(rule.waiting));
-    row.waiting.title = rule.parked ? `${number(rule.parked)} have no room under this rule` : "";
-    setText(row.running, rule.by === "all" && rule.max_running ? `${number(rule.running)} of ${number(rule.max_running)}` : number(rule.running));
+    row.waiting.title = rule.parked ? t("limits.held", { n: rule.parked }) : "";
+    setText(row.running, rule.by === "all" && rule.max_running ? t("limits.share", { n: rule.running, most: rule.max_running }) : number(rule.running));
   }
 
   const rows = new Map();
@@ -166,7 +167,7 @@ export function show(root, { ending }) {
       card.hidden = none.hidden = true;
       trouble.hidden = false;
       trouble.dataset.broken = "";
-      trouble.replaceChildren(h("strong", {}, "The rules cannot be read"), error.message);
+      trouble.replaceChildren(h("strong", {}, t("limits.unreadable")), error.message);
     }
   }
   ending(repeat(load, AGAIN_MS));

@@ -1,139 +1,102 @@
-// The state of the platform: counters, charts of the last hours, the last failures, the running tasks.
+// The state of the platform: counters, charts, the tasks by type, the last errors, the running tasks.
 
-import { get } from "../api.js";
+import { get, segment } from "../api.js";
 import { Chart, sparkline } from "../chart.js";
 import { bar, h, setBar, setText, statusBadge } from "../dom.js";
-import { DURATIONS, ago, duration, number, ranFor, shortId } from "../format.js";
+import { DURATIONS, ago, duration, exactTime, number, ranFor, shortId } from "../format.js";
 import { live } from "../live.js";
+import { newTaskButton } from "../new-task-button.js";
+import { pieces, t } from "../text.js";
 import { complain, throttle } from "../ui.js";
-import { newTaskButton } from "../new-task.js";
 import { greet } from "../welcome.js";
+import { segments } from "./errors.js";
+import { failureRate, percent } from "./types.js";
 
-const SPANS = { "15 m": [900e3, "1m"], "1 h": [3600e3, "1m"], "6 h": [6 * 3600e3, "5m"], "24 h": [86400e3, "15m"], "7 d": [7 * 86400e3, "6h"] };
+/** Spans of time: their length (ms), and the size of a bucket. */
+const SPANS = { "15m": [900e3, "1m"], "1h": [3600e3, "1m"], "6h": [6 * 3600e3, "5m"], "24h": [86400e3, "15m"], "7d": [7 * 86400e3, "6h"] };
 const SPAN_KEY = "celeriac.overview.span";
-
-const inGroups = (count) => `in ${number(count)} ${count === 1 ? "group" : "groups"}`;
+/** What the chart of ended tasks is divided by. */
+const DIVISIONS = ["outcome", "type", "queue"];
+const TONES = ["part-1", "part-2", "part-3", "part-4", "part-5", "part-6"];
+/** Rows of the table by type. */
+const TYPES = 8;
+const ERRORS = 6;
+/** How often everything is read again, and how often the newest buckets are (ms). */
+const WHOLE_MS = 30000;
+const TAIL_MS = 5000;
 
 export function show(root, { ending, me }) {
-  let span = sessionStorage.getItem(SPAN_KEY) in SPANS ? sessionStorage.getItem(SPAN_KEY) : "1 h";
+  const stored = sessionStorage.getItem(SPAN_KEY);
+  let span = stored in SPANS ? stored : "1h";
+  let division = "outcome";
 
   // --- counters
   const counter = (name, href) => {
-    const parts = { value: h("span", { class: "value" }, "–"), more: h("span", { class: "more clip-lines" }) };
-    parts.card = h(href ? "a" : "div", { class: "card counter", href }, h("span", { class: "name" }, name), parts.value, parts.more);
+    const parts = { name: h("span", { class: "name" }, name), value: h("span", { class: "value" }, "–"), more: h("span", { class: "more clip-lines" }) };
+    parts.card = h(href ? "a" : "div", { class: "card counter", href }, parts.name, parts.value, parts.more);
     return parts;
   };
   const counters = {
-    throughput: counter("Throughput"),
-    waiting: counter("Waiting", "#/tasks?status=pending"),
-    running: counter("Running", "#/tasks?status=processing"),
-    scheduled: counter("Scheduled", "#/tasks?status=scheduled,retrying"),
-    failed: counter("Failed, last hour", "#/dead"),
-    workers: counter("Workers online", "#/workers"),
+    throughput: counter(t("overview.throughput")),
+    waiting: counter(t("overview.waiting"), "#/tasks?status=pending"),
+    running: counter(t("overview.running"), "#/tasks?status=processing"),
+    scheduled: counter(t("overview.scheduled"), "#/tasks?status=scheduled,retrying"),
+    failed: counter("", "#/errors"),
+    workers: counter(t("overview.workers"), "#/workers"),
   };
-
   counters.workers.card.classList.add("admin-only");
 
   // --- charts
-  const spans = h("div", { class: "segments", role: "group", "aria-label": "Time span" });
-  for (const name of Object.keys(SPANS)) {
-    spans.append(
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-pressed": String(name === span),
-          onclick: () => {
-            span = name;
-            sessionStorage.setItem(SPAN_KEY, name);
-            for (const one of spans.children) one.setAttribute("aria-pressed", String(one.textContent === name));
-            loadCharts().catch(complain);
-          },
-        },
-        name,
-      ),
-    );
-  }
-  const chartCard = (title, series, options) => {
+  const spanNames = Object.fromEntries(Object.keys(SPANS).map((name) => [name, t(`overview.span_${name}`)]));
+  const spans = segments(t("errors.span"), spanNames, span, (name) => {
+    span = name;
+    sessionStorage.setItem(SPAN_KEY, name);
+    loadCharts().catch(missing);
+  });
+  const legendOf = (series) =>
+    series.map((one) => h(one.href ? "a" : "span", { href: one.href }, h("i", { class: `swatch-${one.tone}` }), h("span", { class: "clip" }, one.name)));
+  const chartCard = (title, series, options, tools = null) => {
     const area = h("div", { class: "chart" });
     const chart = new Chart(area, { series, label: title, ...options });
     ending(() => chart.end());
-    const swatch = { good: "good", bad: "bad", accent: "accent", info: "info", faint: "faint", warn: "warn" };
-    const card = h(
-      "section",
-      { class: "card chart-card" },
-      h(
-        "header",
-        {},
-        h("h2", {}, title),
-        h(
-          "div",
-          { class: "legend" },
-          series.map((one) => h("span", {}, h("i", { class: `swatch-${swatch[one.tone]}` }), one.name)),
-        ),
-      ),
-      h("div", { class: "body" }, area),
-    );
-    return { chart, card };
+    const legend = h("div", { class: "legend" }, legendOf(series));
+    const card = h("section", { class: "card chart-card" }, h("header", {}, h("h2", {}, title), tools, legend), h("div", { class: "body" }, area));
+    return { chart, card, legend };
   };
-  const throughput = chartCard(
-    "Tasks ended",
-    [
-      { key: "completed", name: "completed", kind: "bar", tone: "good" },
-      { key: "failed", name: "failed", kind: "bar", tone: "bad" },
-    ],
-    { format: number, whole: true },
-  );
-  const waits = chartCard(
-    "Wait for a worker",
-    [
-      { key: "wait50", name: "p50", kind: "line", tone: "accent", area: true },
-      { key: "wait95", name: "p95", kind: "line", tone: "warn" },
-    ],
-    { format: duration, steps: DURATIONS },
-  );
-  const runs = chartCard(
-    "Run time",
-    [
-      { key: "run50", name: "p50", kind: "line", tone: "accent", area: true },
-      { key: "run95", name: "p95", kind: "line", tone: "warn" },
-    ],
-    { format: duration, steps: DURATIONS },
-  );
+  const outcomes = [
+    { key: "completed", name: t("status.completed"), kind: "bar", tone: "good" },
+    { key: "failed", name: t("status.failed"), kind: "bar", tone: "bad" },
+  ];
+  const divisions = segments(t("overview.divide"), Object.fromEntries(DIVISIONS.map((name) => [name, t(`overview.by_${name}`)])), division, (name) => {
+    division = name;
+    loadCharts().catch(missing);
+  });
+  divisions.classList.add("small");
+  const pick = (from, to) => (location.hash = `#/tasks?${new URLSearchParams({ q: `finished_after:${from} finished_before:${to}` })}`);
+  const throughput = chartCard(t("overview.ended"), outcomes, { format: number, whole: true, onpick: pick }, divisions);
+  const percentiles = (name) => [
+    { key: `${name}50`, name: "p50", kind: "line", tone: "accent", area: true },
+    { key: `${name}95`, name: "p95", kind: "line", tone: "warn" },
+  ];
+  const waits = chartCard(t("overview.wait"), percentiles("wait"), { format: duration, steps: DURATIONS, onpick: pick });
+  const runs = chartCard(t("overview.run"), percentiles("run"), { format: duration, steps: DURATIONS, onpick: pick });
 
-  // --- groups, running tasks, failed tasks
+  // --- groups, types, running tasks, errors
+  const listCard = (title, link, ...inside) => h("section", { class: "card" }, h("header", {}, h("h2", {}, title), link), inside);
+  const link = (href, text) => h("a", { href, class: "small" }, text);
   const depths = h("div", { class: "depths" });
-  const groupsCard = h(
-    "section",
-    { class: "card" },
-    h("header", {}, h("h2", {}, "Queue depth by group"), h("a", { href: "#/groups", class: "small" }, "All groups")),
-    h("div", { class: "body" }, depths),
-  );
+  const groupsCard = listCard(t("overview.depth"), link("#/groups", t("overview.all_groups")), h("div", { class: "body" }, depths));
   const running = h("div", {});
-  const runningCard = h(
-    "section",
-    { class: "card" },
-    h("header", {}, h("h2", {}, "Running now"), h("a", { href: "#/tasks?status=processing", class: "small" }, "All running")),
-    running,
-  );
-  const failures = h("div", {});
-  const failuresCard = h(
-    "section",
-    { class: "card" },
-    h("header", {}, h("h2", {}, "Last failures"), h("a", { href: "#/dead", class: "small" }, "Dead letters")),
-    failures,
-  );
+  const runningCard = listCard(t("overview.running_now"), link("#/tasks?status=processing", t("overview.all_running")), running);
+  const errors = h("div", {});
+  const errorsCard = listCard(t("overview.last_errors"), link("#/errors", t("overview.all_errors")), errors);
+  const types = h("div", {});
+  const typesCard = listCard(t("overview.types"), link("#/types", t("overview.all_types")), types);
   const trouble = h("div", { class: "notice warn", role: "status", hidden: true });
   const welcome = h("div", { hidden: true });
 
   root.append(
-    h(
-      "div",
-      { class: "head" },
-      h("div", { class: "grow" }, h("h1", {}, "Overview"), h("p", {}, "Background work: what was submitted, what runs, what ended.")),
-      spans,
-      newTaskButton(""),
-    ),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, t("frame.overview")), h("p", {}, t("overview.about"))), spans, newTaskButton("")),
     trouble,
     welcome,
     h(
@@ -142,12 +105,14 @@ export function show(root, { ending, me }) {
       Object.values(counters).map((one) => one.card),
     ),
     h("div", { class: "charts" }, throughput.card, groupsCard, waits.card, runs.card),
-    h("div", { class: "charts" }, runningCard, failuresCard),
+    typesCard,
+    h("div", { class: "charts" }, runningCard, errorsCard),
   );
 
   // --- data
   let points = [];
-  const point = (bucket) => ({
+  let readAt = 0;
+  const point = (bucket, parts) => ({
     at: bucket.at,
     completed: bucket.completed,
     failed: bucket.failed,
@@ -155,38 +120,82 @@ export function show(root, { ending, me }) {
     wait95: bucket.wait?.p95_ms ?? null,
     run50: bucket.run?.p50_ms ?? null,
     run95: bucket.run?.p95_ms ?? null,
+    ...parts,
   });
   const draw = () => [throughput, waits, runs].forEach(({ chart }) => chart.set(points));
+
+  /** One question for all charts, the counter of failures and the table by type. */
   async function loadCharts() {
     const [ms, bucket] = SPANS[span];
-    const wanted = span;
-    const stats = await get("stats", { from: new Date(Date.now() - ms).toISOString(), bucket });
-    if (wanted !== span) return;
-    points = stats.buckets.map(point);
+    const wanted = span + division;
+    readAt = Date.now();
+    const stats = await get("stats", { from: new Date(readAt - ms).toISOString(), bucket, by: division === "queue" ? ["type", "queue"] : "type" });
+    if (wanted !== span + division) return;
+    const parts = division === "outcome" ? [] : stats.by[division].slice(0, TONES.length);
+    const series = parts.map((part, i) => ({ key: `part${i}`, name: part.name, kind: "bar", tone: TONES[i], href: `#/tasks?${division}=${segment(part.name)}` }));
+    points = stats.buckets.map((one, i) => point(one, Object.fromEntries(parts.map((part, n) => [`part${n}`, part.counts[i]]))));
+    throughput.chart.show(parts.length ? series : outcomes);
+    throughput.legend.replaceChildren(...legendOf(parts.length ? series : outcomes));
+    showFailed(stats.total);
+    showTypes(stats.by.type);
     well();
     draw();
   }
-  /** Load only the newest buckets, because the others do not change. */
+  /** Load only the newest buckets, because the others do not change; now and then all. */
   async function tail() {
     const [ms, bucket] = SPANS[span];
-    const wanted = span;
+    const wanted = span + division;
     const from = points.at(-1)?.at;
-    if (!from || Date.now() - Date.parse(from) > ms) return loadCharts();
+    if (!from || Date.now() - Date.parse(from) > ms || division !== "outcome" || Date.now() - readAt > WHOLE_MS) return loadCharts();
     const stats = await get("stats", { from, bucket });
-    if (wanted !== span) return undefined;
-    points = [...points.slice(0, -1), ...stats.buckets.map(point)].slice(-Math.round(points.length));
+    if (wanted !== span + division) return undefined;
+    points = [...points.slice(0, -1), ...stats.buckets.map((one) => point(one))].slice(-Math.round(points.length));
+    const sum = (name) => points.reduce((all, one) => all + one[name], 0);
+    showFailed({ completed: sum("completed"), failed: sum("failed") });
     well();
     return draw();
   }
-  async function loadFailed() {
-    const hour = new Date(Date.now() - 3600e3).toISOString();
-    const [stats, dead] = await Promise.all([get("stats", { from: hour, bucket: "5m" }), get("dead", { limit: 6 })]);
-    setText(counters.failed.value, number(stats.total.failed));
-    counters.failed.card.classList.toggle("alarm", stats.total.failed > 0);
-    const ended = stats.total.failed + stats.total.completed;
-    setText(counters.failed.more, ended ? `${((100 * stats.total.failed) / ended).toFixed(1)} % of ${number(ended)}` : "nothing ended");
-    failures.replaceChildren(
-      dead.items.length
+  function showFailed(total) {
+    const ended = total.failed + total.completed;
+    setText(counters.failed.name, t("overview.failed", { span: spanNames[span] }));
+    setText(counters.failed.value, number(total.failed));
+    counters.failed.card.classList.toggle("alarm", total.failed > 0);
+    setText(counters.failed.more, ended ? t("overview.failed_share", { percent: percent(failureRate(total)), n: ended }) : t("overview.nothing_ended"));
+  }
+  function showTypes(parts) {
+    const row = (part) => {
+      const name = segment(part.name);
+      return h(
+        "tr",
+        { dataset: { type: part.name } },
+        h("td", {}, h("a", { href: `#/types/${name}` }, part.name || "–")),
+        h("td", { class: "hide-small" }, sparkline(part.counts, { width: 96, height: 22 })),
+        h("td", { class: "number" }, h("a", { href: `#/tasks?type=${name}` }, number(part.completed + part.failed + part.cancelled))),
+        h("td", { class: "number nowrap" }, part.failed ? h("a", { class: "bad", href: `#/errors?type=${name}` }, `${number(part.failed)} · ${percent(failureRate(part))}`) : "–"),
+        h("td", { class: "number nowrap hide-small" }, duration(part.wait?.p95_ms)),
+        h("td", { class: "number nowrap" }, duration(part.run?.p95_ms)),
+      );
+    };
+    const head = h(
+      "tr",
+      {},
+      h("th", {}, t("types.type")),
+      h("th", { class: "hide-small" }, t("types.over_time")),
+      h("th", { class: "number" }, t("types.ended")),
+      h("th", { class: "number" }, t("types.failed")),
+      h("th", { class: "number hide-small" }, t("types.wait95")),
+      h("th", { class: "number" }, t("types.run95")),
+    );
+    types.replaceChildren(
+      parts.length
+        ? h("div", { class: "scroll-x" }, h("table", { class: "plain" }, h("thead", {}, head), h("tbody", {}, parts.slice(0, TYPES).map(row))))
+        : h("div", { class: "empty small" }, t("types.none_ended")),
+    );
+  }
+  async function loadErrors() {
+    const { items } = await get("errors", { limit: ERRORS });
+    errors.replaceChildren(
+      items.length
         ? h(
             "div",
             { class: "scroll-x" },
@@ -196,26 +205,27 @@ export function show(root, { ending, me }) {
               h(
                 "tbody",
                 {},
-                dead.items.map((task) =>
+                items.map((one) =>
                   h(
                     "tr",
                     {},
                     h(
                       "td",
                       {},
-                      h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type),
-                      h("div", { class: "small muted clip-lines" }, (task.error?.message ?? "").slice(0, 110)),
+                      h("a", { href: one.last_task_id ? `#/tasks/${segment(one.last_task_id)}` : "#/errors", class: "clip-lines" }, one.message || one.code || "–"),
+                      h("div", { class: "small muted clip-lines" }, one.type),
                     ),
-                    h("td", { class: "number faint nowrap", title: task.finished_at }, ago(task.finished_at)),
+                    h("td", { class: "number nowrap" }, number(one.failures)),
+                    h("td", { class: "number faint nowrap", title: exactTime(one.last_seen) }, ago(one.last_seen)),
                   ),
                 ),
               ),
             ),
           )
-        : h("div", { class: "empty" }, h("strong", {}, "Nothing failed"), "Tasks that fail for good are listed here."),
+        : h("div", { class: "empty" }, h("strong", {}, t("overview.nothing_failed")), t("overview.nothing_failed_more")),
     );
   }
-  const failedSoon = throttle(() => loadFailed().catch(missing), 4000);
+  const errorsSoon = throttle(() => loadErrors().catch(missing), 4000);
   const well = () => {
     trouble.hidden = true;
     delete trouble.dataset.broken;
@@ -223,38 +233,35 @@ export function show(root, { ending, me }) {
   const missing = (error) => {
     trouble.hidden = false;
     trouble.dataset.broken = "";
-    trouble.textContent = error.status === 501 || error.status === 503 ? `History: ${error.message}` : error.message;
+    trouble.textContent = error.status === 501 || error.status === 503 ? t("overview.history", { why: error.message }) : error.message;
   };
 
   function showState({ groups, workers, delayed }) {
     const waiting = groups.reduce((sum, one) => sum + one.waiting, 0);
     const busy = groups.reduce((sum, one) => sum + one.running, 0);
     const unserved = groups.filter((one) => one.unserved && !one.paused);
+    const within = waiting ? t("overview.in_groups", { n: groups.filter((one) => one.waiting).length }) : "";
     setText(counters.waiting.value, number(waiting));
-    setText(counters.waiting.more, unserved.length ? `no worker for ${unserved[0].name}` : waiting ? inGroups(groups.filter((one) => one.waiting).length) : "");
+    setText(counters.waiting.more, unserved.length ? t("overview.unserved", { group: unserved[0].name }) : within);
     setText(counters.running.value, number(busy));
     setText(counters.scheduled.value, number(delayed));
-    setText(counters.scheduled.more, "and retrying");
+    setText(counters.scheduled.more, t("overview.and_retrying"));
     setText(counters.workers.value, number(workers.length));
-    const kinds = Object.entries(Object.groupBy ? Object.groupBy(workers, (one) => one.kind) : { all: workers });
-    setText(counters.workers.more, kinds.map(([kind, list]) => `${list.length} ${kind}`).join(", "));
+    const kinds = new Map();
+    for (const one of workers) kinds.set(one.kind, (kinds.get(one.kind) ?? 0) + 1);
+    setText(counters.workers.more, [...kinds].map(([kind, count]) => `${count} ${kind}`).join(", "));
     counters.workers.card.classList.toggle("alarm", workers.length === 0);
     const deepest = Math.max(1, ...groups.map((one) => one.waiting));
     const shown = [...groups].sort((a, b) => b.waiting - a.waiting || b.running - a.running || a.name.localeCompare(b.name)).slice(0, 40);
     depths.replaceChildren(
       ...shown.map((one) => {
-        const meter = bar(0, null, `${one.name}: waiting`);
+        const meter = bar(0, null, t("overview.depth_of", { group: one.name }));
         setBar(meter, (100 * one.waiting) / deepest);
         return h(
           "div",
           { class: "depth" },
-          h(
-            "span",
-            { class: "clip" },
-            h("a", { href: `#/tasks?queue=${encodeURIComponent(one.name)}` }, one.name),
-            one.paused ? [" ", statusBadge("paused")] : null,
-          ),
-          h("span", { class: "muted" }, `${number(one.waiting)} waiting · ${number(one.running)} running`),
+          h("span", { class: "clip" }, h("a", { href: `#/tasks?queue=${segment(one.name)}` }, one.name), one.paused ? [" ", statusBadge("paused")] : null),
+          h("span", { class: "muted" }, t("overview.depth_is", { waiting: one.waiting, running: one.running })),
           meter,
         );
       }),
@@ -282,7 +289,7 @@ export function show(root, { ending, me }) {
                     h(
                       "td",
                       {},
-                      h("a", { href: `#/tasks/${encodeURIComponent(task.task_id)}` }, task.type),
+                      h("a", { href: `#/tasks/${segment(task.task_id)}` }, task.type),
                       h("div", { class: "small faint mono" }, shortId(task.task_id)),
                     ),
                     h("td", {}, bar(task.progress.percentage, null), h("div", { class: "small muted clip-lines" }, task.progress.stage || task.queue)),
@@ -292,7 +299,7 @@ export function show(root, { ending, me }) {
               ),
             ),
           )
-        : h("div", { class: "empty" }, h("strong", {}, "Nothing runs"), "Submit a task: ", h("code", {}, "celeriac submit --help")),
+        : h("div", { class: "empty" }, h("strong", {}, t("overview.nothing_runs")), pieces("overview.nothing_runs_more", { command: h("code", {}, "celeriac submit --help") })),
     );
   }
   const drawRunning = throttle(showRunning, 500);
@@ -311,7 +318,7 @@ export function show(root, { ending, me }) {
     counters.throughput.value.replaceChildren(
       each === 0 ? "0" : each < 10 ? each.toFixed(1) : number(Math.round(each)),
       " ",
-      h("small", { class: "unit" }, "/ s"),
+      h("small", { class: "unit" }, t("overview.per_second")),
     );
     counters.throughput.more.replaceChildren(
       sparkline(
@@ -330,7 +337,7 @@ export function show(root, { ending, me }) {
       for (const task of tasks) {
         if (task.status === "processing") rows.set(task.task_id, task);
         else rows.delete(task.task_id);
-        if (task.status === "failed") failedSoon();
+        if (task.status === "failed") errorsSoon();
       }
       if (rows.size > 400) loadRunning().catch(() => {});
       drawRunning();
@@ -339,10 +346,10 @@ export function show(root, { ending, me }) {
   greet(welcome, me).catch(() => {});
   loadCharts().catch(missing);
   loadRunning().catch(complain);
-  failedSoon();
+  errorsSoon();
   const timers = [
     // The history is slightly behind the events, so it is read again and again.
-    setInterval(() => document.hidden || (tail().catch(missing), failedSoon()), 5000),
+    setInterval(() => document.hidden || (tail().catch(missing), errorsSoon()), TAIL_MS),
     setInterval(() => document.hidden || loadRunning().catch(() => {}), 30000),
     setInterval(drawRunning, 1000),
   ];

@@ -2,13 +2,14 @@
 
 import { get } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
-import { ago, duration, fullTime, preview, ranFor } from "../format.js";
+import { ago, duration, exactTime, preview, ranFor } from "../format.js";
 import { live } from "../live.js";
 import { TaskList } from "../tasklist.js";
+import { pieces, t } from "../text.js";
 import { throttle } from "../ui.js";
 
 const TYPE = "remote";
-const TABS = { "": "All", "pending,waiting,scheduled,retrying": "Waiting", processing: "Running", completed: "Completed", failed: "Failed" };
+const TABS = { "": "all", "pending,waiting,scheduled,retrying": "waiting", processing: "running", completed: "completed", failed: "failed" };
 
 /** Return the request: the last message of a chat, or the data. */
 function request(payload) {
@@ -29,14 +30,14 @@ function render(task, row) {
       asked: h("code", { class: "clip" }),
       answered: h("code", { class: "clip" }),
       ran: h("span", { class: "time" }),
-      age: h("span", { class: "time", title: fullTime(task.created_at) }),
+      age: h("span", { class: "time", title: exactTime(task.created_at) }),
     };
     const { status, asked, answered, ran, age } = row.cells;
     row.append(h("span", {}, status), h("span", { class: "clip" }, task.queue), asked, answered, ran, age);
   }
   const { cells } = row;
   cells.status.dataset.status = task.status;
-  setText(cells.status, task.status);
+  setText(cells.status, t(`status.${task.status}`));
   setText(cells.asked, task.payload === undefined ? "…" : request(task.payload));
   setText(cells.answered, task.status === "processing" ? (task.worker ?? "") : answer(task));
   cells.answered.classList.toggle("error-text", task.status === "failed");
@@ -48,27 +49,22 @@ export function show(root, { query: given, ending }) {
   root.classList.add("fill");
   let status = given.get("status") ?? "";
   const list = new TaskList({
-    columns: ["Status", "Group", "Request", "Response", "Took", "Age"],
+    columns: [t("tasks.status"), t("tasks.group"), t("requests.request"), t("requests.response"), t("requests.took"), t("tasks.age")],
     className: "requests",
-    nouns: ["request", "requests"],
     render,
-    label: "Requests",
+    label: t("frame.requests"),
     empty: () => [
-      h("strong", {}, "No requests"),
-      "Calls to remote workers (",
-      h("code", {}, "POST /api/openai"),
-      ", ",
-      h("code", {}, "/v1/chat/completions"),
-      ") are listed here.",
+      h("strong", {}, t("requests.none")),
+      ...pieces("requests.none_hint", { first: h("code", {}, "POST /api/openai"), second: h("code", {}, "/v1/chat/completions") }),
     ],
     onchange: () => missing(),
   });
   ending(() => list.end());
-  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
+  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": t("tasks.status") });
   const load = () => {
     tabs.replaceChildren(
       ...Object.entries(TABS).map(([value, text]) =>
-        h("button", { type: "button", "aria-pressed": String(value === status), onclick: () => ((status = value), load()) }, text),
+        h("button", { type: "button", "aria-pressed": String(value === status), onclick: () => ((status = value), load()) }, t(`requests.tab_${text}`)),
       ),
     );
     return list.load({ type: TYPE, status });
@@ -98,7 +94,7 @@ export function show(root, { query: given, ending }) {
     h(
       "div",
       { class: "head" },
-      h("div", { class: "grow" }, h("h1", {}, "Requests"), h("p", {}, "What callers asked remote workers, and what these answered.")),
+      h("div", { class: "grow" }, h("h1", {}, t("frame.requests")), h("p", {}, t("requests.about"))),
     ),
     tabs,
     list.element,

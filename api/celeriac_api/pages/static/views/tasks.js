@@ -1,102 +1,91 @@
-// All tasks: filters in the address, endless rows, live changes.
+// All tasks: filters in the address, counts and a histogram, endless rows, live changes, and what can be done with many.
 
 import { get } from "../api.js";
-import { bar, h, icon, setBar, setText, statusBadge } from "../dom.js";
-import { ago, duration, fullTime, ranFor, shortId } from "../format.js";
-import { newTaskButton } from "../new-task.js";
+import { h, icon, setText } from "../dom.js";
+import { FilterChips } from "../filter-chips.js";
+import { clockTime, number } from "../format.js";
+import { Histogram } from "../histogram.js";
+import { live } from "../live.js";
+import { newTaskButton, openNewTask } from "../new-task-button.js";
+import { cancelTasks, copyIds, retryTasks } from "../selection.js";
+import { Suggestions } from "../suggestions.js";
 import { TaskList } from "../tasklist.js";
-import { debounce } from "../ui.js";
+import { ROW_FIELDS, renderTask, taskColumns } from "../taskrow.js";
+import { capital, t } from "../text.js";
+import { complain, debounce } from "../ui.js";
 
 const STATUSES = ["pending", "processing", "waiting", "scheduled", "retrying", "completed", "failed", "cancelled"];
-const SINCE = { "": "Any time", "15m": "Last 15 minutes", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days" };
+const SINCE = ["", "15m", "1h", "24h", "7d"];
 const SINCE_MS = { "15m": 900e3, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
-const NAMES = ["status", "type", "queue", "key", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "workflow_id", "q"];
-
-/** Fill a row, or update the elements that it has already. */
-export function renderTask(task, row) {
-  if (!row.cells) {
-    row.cells = {
-      status: statusBadge(task.status),
-      about: h("span", { class: "about clip" }),
-      meter: bar(0, null),
-      percent: h("span", {}),
-      ran: h("span", { class: "time" }),
-      age: h("span", { class: "time" }),
-    };
-    row.append(
-      h("span", {}, row.cells.status),
-      h("span", { class: "what" }, h("b", { class: "clip" }, task.type), h("span", { class: "id hide-small" }, shortId(task.task_id))),
-      h("span", { class: "muted clip" }, task.queue),
-      (row.cells.key = h("span", { class: "key clip" })),
-      (row.cells.slot = h("span", { class: "clip" })),
-      row.cells.ran,
-      row.cells.age,
-    );
-    row.cells.meterBox = h("span", { class: "meter" }, row.cells.meter, row.cells.percent);
-    row.cells.age.title = fullTime(task.created_at);
-  }
-  const { cells } = row;
-  if (cells.status.dataset.status !== task.status) {
-    cells.status.dataset.status = task.status;
-    setText(cells.status, task.status);
-  }
-  const running = task.status === "processing";
-  const wanted = running && !task.damaged && task.progress.percentage > 0 ? cells.meterBox : cells.about;
-  if (cells.slot.firstChild !== wanted) cells.slot.replaceChildren(wanted);
-  if (wanted === cells.meterBox) {
-    setBar(cells.meter, task.progress.percentage);
-    setText(cells.percent, `${Math.round(task.progress.percentage)} %`);
-  } else {
-    const failed = task.error && ["failed", "retrying"].includes(task.status);
-    cells.about.classList.toggle("bad", Boolean(failed));
-    const later = task.status === "scheduled" && task.run_at ? `runs ${ago(task.run_at)}` : "";
-    setText(cells.about, task.damaged ? `damaged: ${task.damaged}` : failed ? task.error.message : later || task.progress.message || task.progress.stage || (task.tags ?? []).join(", "));
-  }
-  setText(cells.key, task.key ?? "");
-  cells.key.title = task.key ?? "";
-  setText(cells.ran, task.started_at ? duration(ranFor(task)) : "");
-  setText(cells.age, ago(task.created_at));
-}
+const NAMES = ["status", "type", "queue", "key", "user_id", "tag", "since", "created_after", "created_before", "definition_id", "workflow_id", "error_group", "q"];
+/** What is filtered beside search and status, for the number on the button of a phone. */
+const FOLDED = ["type", "queue", "key", "user_id", "tag", "since", "created_after", "definition_id", "workflow_id", "error_group"];
+const BUCKETS = 90;
+/** How often counts and histogram follow the changes (ms). */
+const FIGURES_MS = 4000;
+/** After this time the history has a change, if it is not far behind (ms). */
+const RECORDED_MS = 1500;
 
 export function show(root, { query: given, ending }) {
-  root.classList.add("fill");
+  root.classList.add("fill", "tasks-view");
   const query = {};
   for (const name of NAMES) if (given.get(name)) query[name] = given.get(name);
 
   const list = new TaskList({
-    columns: ["Status", "Task", "Group", "Key", "", "Ran", "Age"],
+    columns: taskColumns(),
     render: renderTask,
-    label: "Tasks",
+    className: "tasks",
+    label: t("frame.tasks"),
+    height: 34,
+    phoneHeight: 58,
+    selects: true,
+    fields: ROW_FIELDS,
+    onkey: (key, task) => act(key, task),
+    onread: (error) => tell(error),
     empty: (asked) =>
-      Object.keys(asked).some((name) => name !== "since" && asked[name])
-        ? [h("strong", {}, "No task matches"), h("button", { class: "button small", type: "button", onclick: () => clear() }, "Show all tasks")]
-        : [h("strong", {}, "No tasks yet"), "Submitted tasks appear here, the newest first."],
+      Object.keys(asked).some((name) => asked[name])
+        ? [h("strong", {}, t("tasks.no_match")), asked.q ? h("p", {}, t("tasks.searched")) : null, h("button", { class: "button small", type: "button", onclick: () => clear() }, t("tasks.show_all"))].filter(Boolean)
+        : [h("strong", {}, t("tasks.none")), t("tasks.none_hint")],
   });
   ending(() => list.end());
+  const histogram = new Histogram((after, before) => apply({ since: "", created_after: after, created_before: before }));
 
   const search = h("input", {
     class: "field",
     type: "search",
-    placeholder: "Task id, or words of an error",
+    placeholder: t("tasks.search_hint"),
     value: query.q ?? "",
-    "aria-label": "Search",
+    "aria-label": t("tasks.search"),
     dataset: { search: "" },
     autocomplete: "off",
     spellcheck: "false",
   });
-  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
-  const select = (label, first) => h("select", { class: "field", "aria-label": label }, h("option", { value: "" }, first));
-  const type = select("Type", "All types");
-  const queue = select("Group", "All groups");
+  // What is wrong with a search is said below its field, and the list stays as it was.
+  const trouble = h("p", { class: "error-text", id: "search-trouble", role: "alert", hidden: true });
+  const suggestions = new Suggestions(search, { type: () => names(type), group: () => names(queue) });
+  ending(() => suggestions.end());
+  const chips = new FilterChips((change) => {
+    if (change.q !== undefined) search.value = change.q;
+    apply(change);
+    search.focus();
+  });
+  const names = (field) => [...field.options].map((one) => one.value).filter(Boolean);
+  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": t("tasks.status") });
+  const counts = {};
+  const select = (label, first) => h("select", { class: "field fold", "aria-label": label }, h("option", { value: "" }, first));
+  const type = select(t("tasks.type"), t("tasks.all_types"));
+  const queue = select(t("tasks.group"), t("tasks.all_groups"));
   const since = h(
     "select",
-    { class: "field", "aria-label": "Submitted" },
-    Object.entries(SINCE).map(([value, text]) => h("option", { value }, text)),
+    { class: "field fold", "aria-label": t("tasks.submitted") },
+    SINCE.map((value) => h("option", { value }, t(`tasks.since_${value || "ever"}`))),
   );
-  const user = h("input", { class: "field short admin-only", placeholder: "User", "aria-label": "User", value: query.user_id ?? "", autocomplete: "off" });
-  const taskKey = h("input", { class: "field short", placeholder: "Key", "aria-label": "Key", value: query.key ?? "", autocomplete: "off", spellcheck: "false" });
-  const tag = h("input", { class: "field short", placeholder: "Tag", "aria-label": "Tag", value: query.tag ?? "", autocomplete: "off" });
-  since.value = query.since ?? "";
+  const input = (label, value, kind = "") => h("input", { class: `field short fold ${kind}`, placeholder: label, "aria-label": label, value: value ?? "", autocomplete: "off", spellcheck: "false" });
+  const user = input(t("tasks.user"), query.user_id, "admin-only");
+  const taskKey = input(t("tasks.key"), query.key);
+  const tag = input(t("tasks.tag"), query.tag);
+  const unfold = h("button", { class: "button unfold only-small", type: "button", "aria-expanded": "false", onclick: () => fold() });
+  const filters = h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/"), suggestions.list), unfold, type, queue, since, taskKey, user, tag);
   const option = (field, value) => {
     if (value && ![...field.options].some((one) => one.value === value)) field.append(h("option", { value }, value));
     field.value = value ?? "";
@@ -112,15 +101,22 @@ export function show(root, { query: given, ending }) {
     () => {},
   );
 
-  function drawTabs() {
-    const chosen = new Set((query.status ?? "").split(",").filter(Boolean));
-    const tab = (text, status) =>
-      h(
+  function fold() {
+    const open = filters.classList.toggle("open");
+    unfold.setAttribute("aria-expanded", String(open));
+  }
+
+  /** Build the tabs once; `drawTabs` marks the chosen ones. */
+  function buildTabs() {
+    const tab = (text, status) => {
+      counts[status ?? "all"] = h("span", { class: "count" });
+      return h(
         "button",
         {
           type: "button",
-          "aria-pressed": String(status ? chosen.has(status) : chosen.size === 0),
+          dataset: { status: status ?? "" },
           onclick: (event) => {
+            const chosen = new Set((query.status ?? "").split(",").filter(Boolean));
             // With a modifier key, several statuses can be chosen.
             const next = status === null ? new Set() : event.shiftKey || event.metaKey || event.ctrlKey ? chosen : new Set();
             if (status !== null) chosen.has(status) && next === chosen ? next.delete(status) : next.add(status);
@@ -128,14 +124,89 @@ export function show(root, { query: given, ending }) {
           },
         },
         text,
+        counts[status ?? "all"],
       );
-    tabs.replaceChildren(tab("All", null), ...STATUSES.map((status) => tab(status[0].toUpperCase() + status.slice(1), status)));
+    };
+    tabs.append(tab(t("tasks.all"), null), ...STATUSES.map((status) => tab(capital(t(`status.${status}`)), status)));
   }
 
+  function drawTabs() {
+    chips.draw(query);
+    const chosen = new Set((query.status ?? "").split(",").filter(Boolean));
+    for (const button of tabs.children) button.setAttribute("aria-pressed", String(button.dataset.status ? chosen.has(button.dataset.status) : chosen.size === 0));
+    const folded = FOLDED.filter((name) => query[name]).length;
+    setText(unfold, folded ? t("tasks.filters_n", { n: folded }) : t("tasks.filters"));
+    // A span that was chosen on the histogram is an option while it lasts.
+    since.querySelector("[value=chosen]")?.remove();
+    if (query.created_after || query.created_before) {
+      const text = `${query.created_after ? clockTime(query.created_after) : "…"} – ${query.created_before ? clockTime(query.created_before) : "…"}`;
+      since.append(h("option", { value: "chosen" }, text));
+      since.value = "chosen";
+    } else since.value = query.since ?? "";
+  }
+
+  /** Show what the server says of the search; returns whether the error was one of that. */
+  function tell(error) {
+    const wrong = error?.errors?.find(({ field }) => field === "q");
+    trouble.hidden = !wrong;
+    setText(trouble, wrong?.message ?? "");
+    if (wrong) search.setAttribute("aria-invalid", "true");
+    else search.removeAttribute("aria-invalid");
+    return Boolean(wrong);
+  }
+
+  /** Return the parameters of the API: a span before now as a moment. */
+  function asked() {
+    const { since: span, ...rest } = query;
+    return span ? { ...rest, created_after: new Date(Date.now() - SINCE_MS[span]).toISOString() } : rest;
+  }
+
+  let reading = null;
+  async function readFigures() {
+    reading?.abort();
+    readAt = Date.now();
+    const { signal } = (reading = new AbortController());
+    const { status, ...others } = asked();
+    try {
+      const [found, bars] = await Promise.all([get("task-counts", others, { signal }), get("task-histogram", { ...others, status, buckets: BUCKETS }, { signal })]);
+      drawFigures(found, status);
+      histogram.draw(bars);
+      // Until the history has everything; on a busy platform that is the usual pace.
+      if (found.behind_ms) followFigures();
+    } catch (error) {
+      // The list says what is wrong.
+      if (error.name !== "AbortError") list.setTotal(null);
+    }
+  }
+  ending(() => reading?.abort());
+
+  function drawFigures(found, status) {
+    const more = new Set(found.more);
+    const shown = (n, open) => (n ? `${number(n)}${open ? "+" : ""}` : "");
+    setText(counts.all, shown(found.total, more.size));
+    for (const one of STATUSES) setText(counts[one], shown(found.counts[one], more.has(one)));
+    const chosen = status ? status.split(",") : STATUSES;
+    list.setTotal({ n: chosen.reduce((sum, one) => sum + (found.counts[one] ?? 0), 0), more: chosen.some((one) => more.has(one)) });
+  }
+
+  // Some time after a change, when the history has it.
+  let following = null;
+  let readAt = 0;
+  function followFigures() {
+    following ??= setTimeout(
+      () => {
+        following = null;
+        if (!document.hidden) readFigures();
+      },
+      Math.max(RECORDED_MS, readAt + FIGURES_MS - Date.now()),
+    );
+  }
+  ending(live.on("tasks", followFigures));
+  ending(() => clearTimeout(following));
+
   function load() {
-    const { since: span, ...asked } = query;
-    if (span) asked.created_after = new Date(Date.now() - SINCE_MS[span]).toISOString();
-    return list.load(asked);
+    readFigures();
+    return list.load(asked());
   }
 
   function apply(change) {
@@ -155,32 +226,44 @@ export function show(root, { query: given, ending }) {
     apply(Object.fromEntries(NAMES.map((name) => [name, ""])));
   }
 
+  /** Do what a key means for the selected tasks, else for the current row. */
+  function act(key, task) {
+    const works = { r: retryTasks, c: cancelTasks, y: copyIds };
+    const work = Object.hasOwn(works, key) && works[key];
+    const reads = key === "y";
+    if (!work || (!reads && document.documentElement.dataset.submit === "no")) return false;
+    if (list.selection.all) list.bar.press(key);
+    else {
+      const tasks = list.selection.empty ? (task ? [task] : []) : list.selection.tasks;
+      if (!tasks.length) return false;
+      Promise.resolve(work(tasks)).catch(complain);
+    }
+    return true;
+  }
+
   const typed = debounce(() => apply({ q: search.value.trim(), key: taskKey.value.trim(), user_id: user.value.trim(), tag: tag.value.trim() }), 250);
   for (const field of [search, taskKey, user, tag]) field.addEventListener("input", typed);
   type.addEventListener("change", () => apply({ type: type.value }));
   queue.addEventListener("change", () => apply({ queue: queue.value }));
-  since.addEventListener("change", () => apply({ since: since.value }));
+  since.addEventListener("change", () => since.value !== "chosen" && apply({ since: since.value, created_after: "", created_before: "" }));
 
   root.append(
-    h("div", { class: "head" }, h("h1", { class: "grow" }, "Tasks"), newTaskButton()),
-    h(
-      "div",
-      { class: "filters" },
-      h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/")),
-      type,
-      queue,
-      since,
-      taskKey,
-      user,
-      tag,
-    ),
-    tabs,
+    h("div", { class: "head" }, h("h1", {}, t("frame.tasks")), tabs, newTaskButton()),
+    filters,
+    trouble,
+    chips.element,
+    histogram.element,
     list.element,
   );
+  buildTabs();
   drawTabs();
   load();
+  const address = () => history.replaceState(null, "", "#/tasks");
   if (given.get("focus") === "search") {
-    history.replaceState(null, "", "#/tasks");
+    address();
     search.focus();
+  } else if (given.has("new")) {
+    address();
+    openNewTask(given.get("new"));
   }
 }

@@ -2,9 +2,10 @@
 
 import { get, onceKey, post, segment } from "../api.js";
 import { h, setText } from "../dom.js";
-import { ago, fullTime, shortId } from "../format.js";
+import { fullTime, shortId, when } from "../format.js";
 import { live } from "../live.js";
 import { schemaForm } from "../schema-form.js";
+import { pieces, t } from "../text.js";
 import { complain, note, throttle } from "../ui.js";
 
 const PAGE = 50;
@@ -15,7 +16,7 @@ const AGAIN_MS = 10000;
 export function answerForm({ task_id: id, signal, schema }, done) {
   const form = schemaForm(schema);
   const trouble = h("p", { class: "error-text", role: "alert" });
-  const button = h("button", { class: "button primary submit-only", type: "submit" }, "Answer");
+  const button = h("button", { class: "button primary submit-only", type: "submit" }, t("waits.answer"));
   let sent = {};
   const send = async (event) => {
     event.preventDefault();
@@ -26,7 +27,7 @@ export function answerForm({ task_id: id, signal, schema }, done) {
       // The same answer again, because the server did not answer, is the same request.
       if (sent.body !== JSON.stringify(value)) sent = { body: JSON.stringify(value), key: onceKey() };
       await post(`tasks/${segment(id)}/signals/${segment(signal)}`, value, { headers: { "Idempotency-Key": sent.key } });
-      note("Answered");
+      note(t("waits.answered"));
       done();
     } catch (error) {
       // The question is over: its form goes away, so a note says why.
@@ -44,13 +45,13 @@ export function answerForm({ task_id: id, signal, schema }, done) {
 export function show(root, { ending }) {
   const cards = new Map();
   const place = h("div", { class: "stack waits" });
-  const none = h("div", { class: "card empty", hidden: true }, h("strong", {}, "Nothing waits for you"), "A task that asks a question shows it here, with a form for the answer.");
-  const more = h("button", { class: "button", type: "button", hidden: true, onclick: () => load(cards.size + PAGE).catch(complain) }, "Show more");
+  const none = h("div", { class: "card empty", hidden: true }, h("strong", {}, t("waits.none")), t("waits.none_about"));
+  const more = h("button", { class: "button", type: "button", hidden: true, onclick: () => load(cards.size + PAGE).catch(complain) }, t("common.more"));
   let gone = false;
   let asked = PAGE;
 
   root.append(
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Waiting for you"), h("p", {}, "Tasks that go on when somebody answers."))),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, t("frame.waits")), h("p", {}, t("waits.about")))),
     none,
     place,
     h("div", {}, more),
@@ -68,14 +69,17 @@ export function show(root, { ending }) {
         h(
           "p",
           { class: "small muted" },
-          h("a", { href: `#/tasks/${segment(item.task_id)}` }, item.type, " ", h("span", { class: "mono" }, shortId(item.task_id))),
-          ` waits for ${item.signal}`,
+          pieces("waits.waits_for", {
+            task: h("a", { href: `#/tasks/${segment(item.task_id)}` }, item.type, " ", h("span", { class: "mono" }, shortId(item.task_id))),
+            signal: item.signal,
+          }),
         ),
         answerForm(item, () => load().catch(complain)),
       ),
     );
     const draw = () => {
-      setText(times, [`since ${ago(item.since)}`, item.expires_at ? `until ${fullTime(item.expires_at)}` : ""].filter(Boolean).join(", "));
+      const since = when(item.since);
+      setText(times, item.expires_at ? t("waits.since_until", { when: since, until: fullTime(item.expires_at) }) : t("waits.since", { when: since }));
     };
     draw();
     return { element, draw };
@@ -110,7 +114,7 @@ export function show(root, { ending }) {
   const soon = throttle(() => load().catch(() => {}), 1000);
 
   load().catch((error) => {
-    place.replaceChildren(h("div", { class: "card empty", dataset: { broken: "" } }, h("strong", {}, "Not available"), error.message));
+    place.replaceChildren(h("div", { class: "card empty", dataset: { broken: "" } }, h("strong", {}, t("common.not_available")), error.message));
   });
   ending(live.on("tasks", soon));
   const timers = [setInterval(() => document.hidden || soon(), AGAIN_MS), setInterval(() => cards.forEach((one) => one.draw()), 1000)];

@@ -1,19 +1,30 @@
 // Workers of every kind, and what each one runs.
 
-import { get } from "../api.js";
+import { get, post, segment } from "../api.js";
 import { bar, h, setBar, setText, statusBadge } from "../dom.js";
-import { ago, duration, number, ranFor } from "../format.js";
+import { duration, number, ranFor, when } from "../format.js";
 import { live } from "../live.js";
-import { complain, throttle } from "../ui.js";
+import { t } from "../text.js";
+import { complain, confirm, note, throttle } from "../ui.js";
 
 const SLOTS = 40;
 const LISTED = 8;
+const MIB = 2 ** 20;
+
+/** What a worker does and takes, as far as it says so. */
+function figures({ ended_per_minute: rate, memory_bytes: bytes }) {
+  const ended = rate === null || rate === undefined ? null : t("workers.rate", { n: number(rate < 10 ? rate : Math.round(rate)) });
+  const memory = bytes ? t("workers.memory", { mib: number(Math.round(bytes / MIB)) }) : null;
+  return [ended, memory].filter(Boolean).join(" · ");
+}
+
+const stateOf = (worker, busy) => (worker.drained ? (busy ? "draining" : "drained") : busy ? "busy" : "online");
 
 export function show(root, { ending }) {
   const cards = h("div", { class: "cards" });
   const summary = h("p", {});
-  const empty = h("div", { class: "card empty", hidden: true }, h("strong", {}, "No worker is online"), "Start one: ", h("code", {}, "celeriac worker"));
-  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Workers"), summary)), empty, cards);
+  const empty = h("div", { class: "card empty", hidden: true }, h("strong", {}, t("workers.none")), t("workers.start"), " ", h("code", {}, "celeriac worker"));
+  root.append(h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, t("workers.title")), summary)), empty, cards);
   const running = new Map();
   const known = new Map();
   let workers = live.workers ?? [];
@@ -28,15 +39,16 @@ export function show(root, { ending }) {
             { class: "slots", "aria-hidden": "true" },
             Array.from({ length: worker.concurrency }, (_, i) => h("i", { class: i < busy ? "on" : "" })),
           )
-        : bar((100 * busy) / worker.concurrency, null, "slots in use");
+        : bar((100 * busy) / worker.concurrency, null, t("workers.slots", { n: busy, most: worker.concurrency }));
+    element.dataset.drained = String(worker.drained);
     element.replaceChildren(
       ...[
-        h("div", { class: "top" }, h("b", { class: "clip", title: worker.worker_id }, worker.worker_id), statusBadge(busy ? "busy" : "online")),
+        h("div", { class: "top" }, h("b", { class: "clip", title: worker.worker_id }, worker.worker_id), statusBadge(stateOf(worker, busy))),
         h(
           "div",
           { class: "meta" },
           h("span", { class: "chip" }, worker.kind || "worker"),
-          worker.groups.slice(0, 8).map((name) => h("span", { class: "chip" }, h("span", { class: "clip", title: name }, name === "*" ? "all groups" : name))),
+          worker.groups.slice(0, 8).map((name) => h("span", { class: "chip" }, h("span", { class: "clip", title: name }, name === "*" ? t("workers.all_groups") : name))),
         ),
         h(
           "div",
@@ -44,9 +56,10 @@ export function show(root, { ending }) {
           h(
             "div",
             { class: "small muted" },
-            `${number(busy)} of ${number(worker.concurrency)} in use · since ${ago(worker.started_at)} · ${worker.host}`,
+            `${t("workers.slots", { n: busy, most: worker.concurrency })} · ${t("workers.since", { time: when(worker.started_at) })} · ${worker.host}`,
             worker.pid ? ` · pid ${worker.pid}` : "",
           ),
+          h("div", { class: "small muted figures" }, figures(worker)),
         ),
         slots,
         mine.length
@@ -70,16 +83,40 @@ export function show(root, { ending }) {
                 ),
             )
           : null,
-        mine.length > LISTED ? h("a", { class: "small", href: "#/tasks?status=processing" }, `and ${number(mine.length - LISTED)} more`) : null,
+        worker.drainable
+          ? h("div", { class: "acts admin-only" }, h("button", { class: "button small", type: "button", onclick: () => (worker.drained ? turn(worker, "resume") : drain(worker)) }, worker.drained ? t("workers.resume") : t("workers.drain")))
+          : null,
+        mine.length > LISTED ? h("a", { class: "small", href: "#/tasks?status=processing" }, t("workers.more", { n: mine.length - LISTED })) : null,
       ].filter(Boolean),
     );
+  }
+
+  async function drain(worker) {
+    const text = worker.groups.length ? t("workers.drain_text", { groups: worker.groups.slice(0, LISTED).join(", ") }) : t("workers.drain_any");
+    if (await confirm({ title: t("workers.drain_title", { id: worker.worker_id }), text, action: t("workers.drain") })) await turn(worker, "drain");
+  }
+
+  async function turn({ worker_id: id }, action) {
+    try {
+      const changed = await post(`workers/${segment(id)}/${action}`);
+      workers = workers.map((one) => (one.worker_id === id ? changed : one));
+      note(action === "drain" ? t("workers.drained", { id }) : t("workers.resumed", { id }));
+      const element = known.get(id);
+      if (!element) return;
+      drawCard(changed, element);
+      element.querySelector(".acts button")?.focus();
+    } catch (error) {
+      complain(error);
+    }
   }
 
   function draw() {
     const slots = workers.reduce((sum, one) => sum + one.concurrency, 0);
     setText(
       summary,
-      workers.length ? `${number(workers.length)} online, ${number(workers.reduce((sum, one) => sum + one.running, 0))} of ${number(slots)} slots in use` : "",
+      workers.length
+        ? `${t("workers.online", { n: workers.length })} · ${t("workers.slots", { n: workers.reduce((sum, one) => sum + one.running, 0), most: slots })}`
+        : "",
     );
     empty.hidden = workers.length > 0;
     const ids = new Set(workers.map((one) => one.worker_id));
@@ -96,8 +133,12 @@ export function show(root, { ending }) {
         known.set(worker.worker_id, element);
         cards.append(element);
       }
-      // A link with the keyboard focus is not replaced.
+      // A link with the keyboard focus is not replaced, but for a worker that has been drained or resumed.
       if (!element.contains(document.activeElement)) drawCard(worker, element);
+      else if (element.dataset.drained !== String(worker.drained)) {
+        drawCard(worker, element);
+        element.querySelector(".acts button")?.focus();
+      }
     }
   }
   const soon = throttle(draw, 600);

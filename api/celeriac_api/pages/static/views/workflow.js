@@ -2,10 +2,11 @@
 
 import { address, get, onceKey, post, segment } from "../api.js";
 import { h, icon, setText, statusBadge } from "../dom.js";
-import { ago, clockTime, duration, fullTime, number, ranFor } from "../format.js";
+import { ago, clockTime, duration, exactTime, number, ranFor } from "../format.js";
 import { countsText, countStatuses, Graph } from "../graph/view.js";
 import { live } from "../live.js";
 import { VirtualList } from "../table.js";
+import { capital, t } from "../text.js";
 import { complain, confirm, copy, debounce, note, throttle } from "../ui.js";
 
 const STATUSES = ["failed", "processing", "retrying", "pending", "waiting", "scheduled", "completed", "cancelled"];
@@ -22,12 +23,12 @@ export function countsBar(counts) {
   const order = ["completed", "failed", "cancelled", "processing", "retrying", "pending", "scheduled", "waiting"];
   return h(
     "div",
-    { class: "counts-bar", role: "img", "aria-label": countsText(counts) || "no nodes" },
+    { class: "counts-bar", role: "img", "aria-label": countsText(counts) || t("workflow.no_nodes") },
     order.filter((status) => counts[status]).map((status) => h("i", { dataset: { status }, style: { width: `${(100 * counts[status]) / total}%` } })),
   );
 }
 
-const moment = (at) => h("time", { datetime: at, title: fullTime(at) }, clockTime(at));
+const moment = (at) => h("time", { datetime: at, title: exactTime(at) }, clockTime(at));
 const nameOf = (one) => (typeof one === "string" ? one : one.node);
 
 export function show(root, { id, ending }) {
@@ -43,24 +44,24 @@ export function show(root, { id, ending }) {
 
   const badge = statusBadge("running");
   badge.hidden = true;
-  const title = h("span", { class: "clip-lines" }, "Workflow");
+  const title = h("span", { class: "clip-lines" }, t("workflow.one"));
   const actions = h("div", { class: "actions" });
   const sums = h("div", { class: "sums" });
-  const graph = new Graph({ label: "Graph of the workflow", onchoose: choose, onopen: open });
+  const graph = new Graph({ label: t("workflow.graph_label"), onchoose: choose, onopen: open });
   const details = h("div", { class: "node-details" });
-  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
-  const search = h("input", { class: "field", type: "search", placeholder: "Name, type, or words of an error", "aria-label": "Search", dataset: { search: "" }, autocomplete: "off", spellcheck: "false" });
+  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": t("common.status") });
+  const search = h("input", { class: "field", type: "search", placeholder: t("workflow.search"), "aria-label": t("common.search"), dataset: { search: "" }, autocomplete: "off", spellcheck: "false" });
   const list = new VirtualList({
     render: renderNode,
     key: (node) => node.task_id,
     href: (node) => `#/tasks/${segment(node.task_id)}`,
-    label: "Nodes",
+    label: t("workflow.nodes"),
   });
-  const none = h("div", { class: "empty", hidden: true }, h("strong", {}, "No node matches"), "Try another status or other words.");
+  const none = h("div", { class: "empty", hidden: true }, h("strong", {}, t("workflow.no_match")), t("workflow.no_match_about"));
   const nodesCard = h(
     "section",
     { class: "card list nodes" },
-    h("div", { class: "columns", "aria-hidden": "true" }, ["Status", "Node", "Type", "", "Ran", "Ended"].map((name, i) => h("span", { class: i > 3 ? "number" : "" }, name))),
+    h("div", { class: "columns", "aria-hidden": "true" }, [t("common.status"), t("workflow.col_node"), t("workflow.col_type"), "", t("workflow.col_ran"), t("workflow.col_ended")].map((name, i) => h("span", { class: i > 3 ? "number" : "" }, name))),
     h("div", { class: "stage" }, none, list.scroller),
   );
   const body = h(
@@ -70,16 +71,16 @@ export function show(root, { id, ending }) {
     h(
       "section",
       { class: "card graph-card" },
-      h("header", {}, h("h2", {}, "Graph"), graph.tools),
+      h("header", {}, h("h2", {}, t("workflow.graph")), graph.tools),
       h("div", { class: "graph-body" }, graph.element, details),
     ),
-    h("div", { class: "filters" }, h("h2", { class: "grow" }, "Nodes"), h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/"))),
+    h("div", { class: "filters" }, h("h2", { class: "grow" }, t("workflow.nodes")), h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/"))),
     tabs,
     nodesCard,
   );
 
   root.append(
-    h("nav", { class: "crumbs", "aria-label": "Where you are" }, h("a", { href: "#/workflows" }, "Workflows"), " / ", id),
+    h("nav", { class: "crumbs", "aria-label": t("common.where") }, h("a", { href: "#/workflows" }, t("frame.workflows")), " / ", id),
     h(
       "div",
       { class: "task-head" },
@@ -87,7 +88,7 @@ export function show(root, { id, ending }) {
         "div",
         { class: "grow" },
         h("h1", {}, title, badge),
-        h("span", { class: "id" }, id, h("button", { class: "button small quiet icon", type: "button", "aria-label": "Copy the id", title: "Copy the id", onclick: () => copy(id, "Id copied") }, icon("copy"))),
+        h("span", { class: "id" }, id, h("button", { class: "button small quiet icon", type: "button", "aria-label": t("common.copy_id"), title: t("common.copy_id"), onclick: () => copy(id, t("common.id_copied")) }, icon("copy"))),
       ),
       actions,
     ),
@@ -97,8 +98,8 @@ export function show(root, { id, ending }) {
   // --- drawing
 
   function draw() {
-    setText(title, workflow.name || "Workflow");
-    document.title = `${workflow.name || "Workflow"} · Celeriac`;
+    setText(title, workflow.name || t("workflow.one"));
+    document.title = `${workflow.name || t("workflow.one")} · Celeriac`;
     body.hidden = false;
     children = new Map(Object.keys(workflow.nodes).map((name) => [name, []]));
     for (const [name, node] of Object.entries(workflow.nodes)) for (const one of node.after ?? []) children.get(nameOf(one))?.push(name);
@@ -110,7 +111,7 @@ export function show(root, { id, ending }) {
     const { status, nodes } = workflow;
     badge.hidden = false;
     badge.dataset.status = status;
-    setText(badge, status);
+    setText(badge, t(`status.${status}`));
     const counts = countStatuses(Object.values(nodes));
     const ended = workflow.finished_at;
     const fact = (name, value) => (value ? h("span", {}, h("span", { class: "faint" }, `${name} `), value) : null);
@@ -119,12 +120,12 @@ export function show(root, { id, ending }) {
       h(
         "div",
         { class: "sums-line small" },
-        h("span", {}, `${number(Object.keys(nodes).length)} ${Object.keys(nodes).length === 1 ? "node" : "nodes"}: ${countsText(counts)}`),
-        fact("Submitted", moment(workflow.created_at)),
-        fact("Ended", ended && moment(ended)),
-        fact("Took", ended && duration(Date.parse(ended) - Date.parse(workflow.created_at))),
-        fact("User", workflow.user_id && h("span", { class: "clip" }, workflow.user_id)),
-        fact("Metadata", Object.keys(workflow.metadata ?? {}).length ? h("code", {}, JSON.stringify(workflow.metadata)) : null),
+        h("span", {}, t("workflow.n_nodes_counts", { n: Object.keys(nodes).length, counts: countsText(counts) })),
+        fact(t("workflow.submitted"), moment(workflow.created_at)),
+        fact(t("workflow.col_ended"), ended && moment(ended)),
+        fact(t("workflow.took"), ended && duration(Date.parse(ended) - Date.parse(workflow.created_at))),
+        fact(t("workflow.user"), workflow.user_id && h("span", { class: "clip" }, workflow.user_id)),
+        fact(t("workflow.metadata"), Object.keys(workflow.metadata ?? {}).length ? h("code", {}, JSON.stringify(workflow.metadata)) : null),
       ),
     );
     drawActions();
@@ -137,7 +138,7 @@ export function show(root, { id, ending }) {
   function drawActions() {
     const { status } = workflow;
     const button = (text, onclick, kind = "") => h("button", { class: `button submit-only ${kind}`, type: "button", onclick }, text);
-    const wanted = status === "running" ? [button("Cancel workflow", cancel, "danger")] : status === "completed" ? [] : [button("Retry", retry, "primary")];
+    const wanted = status === "running" ? [button(t("workflow.cancel"), cancel, "danger")] : status === "completed" ? [] : [button(t("workflow.retry"), retry, "primary")];
     // Do not replace a button that a user may be pressing.
     if (actions.dataset.key !== status) {
       actions.dataset.key = status;
@@ -164,7 +165,7 @@ export function show(root, { id, ending }) {
               drawState();
             },
           },
-          status ? `${status[0].toUpperCase()}${status.slice(1)} ${number(counts[status] ?? 0)}` : "All",
+          status ? `${capital(t(`status.${status}`))} ${number(counts[status] ?? 0)}` : t("common.all"),
         ),
       ),
     );
@@ -186,7 +187,9 @@ export function show(root, { id, ending }) {
   function renderNode(node, row) {
     const failed = node.error && node.status !== "completed";
     const waits = (node.after ?? []).filter((one) => !FINAL.includes(workflow.nodes[nameOf(one)]?.status));
-    const about = failed ? node.error.message : node.status === "waiting" && waits.length ? `waits for ${waits.slice(0, 3).map(nameOf).join(", ")}${waits.length > 3 ? ` and ${number(waits.length - 3)} more` : ""}` : "";
+    const names = waits.slice(0, 3).map(nameOf).join(t("common.and"));
+    const left = waits.length > 3 ? t("workflow.waits_for_more", { names, n: waits.length - 3 }) : t("workflow.waits_for", { names });
+    const about = failed ? node.error.message : node.status === "waiting" && waits.length ? left : "";
     row.replaceChildren(
       h("span", {}, statusBadge(node.status)),
       h("span", { class: "what" }, h("b", { class: "clip", title: node.name }, node.name)),
@@ -225,14 +228,14 @@ export function show(root, { id, ending }) {
 
   const link = (name) => h("button", { class: "link", type: "button", onclick: () => graph.show(name) }, h("span", { class: "clip" }, name));
   const named = (names, more = () => null) => [
-    ...names.slice(0, NAMED).map((name) => h("div", { class: "named" }, h("i", { class: "dot", dataset: { status: workflow.nodes[name]?.status }, title: workflow.nodes[name]?.status }), link(name), more(name))),
-    names.length > NAMED ? h("div", { class: "muted" }, `and ${number(names.length - NAMED)} more`) : null,
+    ...names.slice(0, NAMED).map((name) => h("div", { class: "named" }, h("i", { class: "dot", dataset: { status: workflow.nodes[name]?.status }, title: workflow.nodes[name] && t(`status.${workflow.nodes[name].status}`) }), link(name), more(name))),
+    names.length > NAMED ? h("div", { class: "muted" }, t("common.and_more", { n: names.length - NAMED })) : null,
   ];
 
   function drawNode(name) {
     const node = workflow.nodes[name];
     const when = new Map((node.after ?? []).map((one) => [nameOf(one), one.when ?? "completed"]));
-    const words = { completed: null, failed: "must fail", ended: "must end" };
+    const words = { completed: null, failed: t("workflow.must_fail"), ended: t("workflow.must_end") };
     const fact = (text, value) => (value && (!Array.isArray(value) || value.some(Boolean)) ? h("div", {}, h("dt", {}, text), h("dd", {}, value)) : null);
     details.replaceChildren(
       h("h3", {}, name),
@@ -241,13 +244,13 @@ export function show(root, { id, ending }) {
       h(
         "dl",
         { class: "facts" },
-        fact("Started", node.started_at && moment(node.started_at)),
-        fact("Ended", node.finished_at && moment(node.finished_at)),
-        fact("Ran", node.started_at && duration(ranFor({ updated_at: node.finished_at ?? new Date().toISOString(), ...node }))),
-        fact("After", named([...when.keys()], (one) => words[when.get(one)] && h("span", { class: "muted" }, words[when.get(one)]))),
-        fact("Before", named(children.get(name) ?? [])),
+        fact(t("workflow.started"), node.started_at && moment(node.started_at)),
+        fact(t("workflow.col_ended"), node.finished_at && moment(node.finished_at)),
+        fact(t("workflow.col_ran"), node.started_at && duration(ranFor({ updated_at: node.finished_at ?? new Date().toISOString(), ...node }))),
+        fact(t("workflow.after"), named([...when.keys()], (one) => words[when.get(one)] && h("span", { class: "muted" }, words[when.get(one)]))),
+        fact(t("workflow.before"), named(children.get(name) ?? [])),
       ),
-      h("a", { class: "button small", href: `#/tasks/${segment(node.task_id)}` }, "Open the task"),
+      h("a", { class: "button small", href: `#/tasks/${segment(node.task_id)}` }, t("workflow.open_task")),
     );
   }
 
@@ -257,8 +260,8 @@ export function show(root, { id, ending }) {
     const urgent = names.filter((name) => ["failed", "processing", "retrying"].includes(workflow.nodes[name].status));
     urgent.sort((a, b) => STATUSES.indexOf(workflow.nodes[a].status) - STATUSES.indexOf(workflow.nodes[b].status));
     details.replaceChildren(
-      h("h3", {}, `${number(names.length)} nodes`),
-      h("p", { class: "muted" }, kind === "run" ? "They run one after the other." : "They have the same type, and wait for the same nodes."),
+      h("h3", {}, t("workflow.n_nodes", { n: names.length })),
+      h("p", { class: "muted" }, kind === "run" ? t("workflow.run_of") : t("workflow.alike")),
       countsBar(counts),
       h("p", {}, countsText(counts)),
       h(
@@ -268,7 +271,7 @@ export function show(root, { id, ending }) {
           h("div", { class: "named" }, h("i", { class: "dot", dataset: { status: workflow.nodes[name].status } }), h("a", { class: "clip", href: `#/tasks/${segment(workflow.nodes[name].task_id)}` }, name)),
         ),
       ),
-      h("button", { class: "button small", type: "button", onclick: () => graph.open(key) }, `Show the ${number(names.length)} nodes`),
+      h("button", { class: "button small", type: "button", onclick: () => graph.open(key) }, t("workflow.show_nodes", { n: names.length })),
     );
   }
 
@@ -341,15 +344,15 @@ export function show(root, { id, ending }) {
   }
 
   async function cancel() {
-    if (await confirm({ title: "Cancel this workflow?", text: "Nodes that have not begun will not run. Those that run are asked to stop.", action: "Cancel workflow", danger: true }))
-      await act(() => post(`${path}/cancel`), "Cancellation requested");
+    if (await confirm({ title: t("workflow.cancel_title"), text: t("workflow.cancel_about"), action: t("workflow.cancel"), danger: true }))
+      await act(() => post(`${path}/cancel`), t("workflow.cancel_requested"));
   }
 
   async function retry() {
-    const text = workflow.status === "cancelled" ? "The cancelled nodes run again." : "The failed nodes run again, and those that they had cancelled after them. Nodes that are completed keep their results.";
-    if (await confirm({ title: "Run this workflow again?", text, action: "Retry" })) {
+    const text = workflow.status === "cancelled" ? t("workflow.retry_cancelled") : t("workflow.retry_failed");
+    if (await confirm({ title: t("workflow.retry_title"), text, action: t("workflow.retry") })) {
       const key = onceKey();
-      await act(() => post(`${path}/retry`, {}, { headers: { "Idempotency-Key": key } }), "The workflow runs again");
+      await act(() => post(`${path}/retry`, {}, { headers: { "Idempotency-Key": key } }), t("workflow.runs_again"));
     }
   }
 
@@ -366,7 +369,7 @@ export function show(root, { id, ending }) {
     .then(() => workflow && workflow.status === "running" && follow())
     .catch((failure) => {
       body.replaceWith(
-        h("div", { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } }, h("strong", {}, failure.status === 404 ? "This workflow does not exist" : "Not available"), failure.message),
+        h("div", { class: "card empty", dataset: failure.status === 404 ? {} : { broken: "" } }, h("strong", {}, failure.status === 404 ? t("workflow.missing") : t("common.not_available")), failure.message),
       );
     });
   ending(live.on("tasks", ({ tasks }) => workflow && !source && tasks.some((one) => one.workflow_id === id) && look()));

@@ -2,10 +2,11 @@
 
 import { get, segment } from "../api.js";
 import { h, icon, setText, statusBadge } from "../dom.js";
-import { ago, duration, fullTime, number } from "../format.js";
+import { ago, duration, exactTime } from "../format.js";
 import { countsText } from "../graph/view.js";
 import { live } from "../live.js";
 import { VirtualList } from "../table.js";
+import { capital, t } from "../text.js";
 import { complain, debounce, throttle } from "../ui.js";
 import { countsBar } from "./workflow.js";
 
@@ -13,6 +14,8 @@ const STATUSES = ["running", "completed", "failed", "cancelled"];
 const PAGE = 100;
 /** One list keeps at most this many workflows. To find others, use a filter. */
 const MOST = 10000;
+/** At most this many names are suggested. */
+const NAMES = 200;
 
 function renderWorkflow(workflow, row) {
   const counts = workflow.counts ?? {};
@@ -20,11 +23,11 @@ function renderWorkflow(workflow, row) {
   const end = workflow.finished_at ? Date.parse(workflow.finished_at) : Date.now();
   row.replaceChildren(
     h("span", {}, statusBadge(workflow.status)),
-    h("span", { class: "what" }, h("b", { class: "clip" }, workflow.name || "Workflow"), h("span", { class: "id hide-small" }, workflow.workflow_id.slice(0, 8))),
-    h("span", { class: "muted" }, `${number(total)} ${total === 1 ? "node" : "nodes"}`),
+    h("span", { class: "what" }, h("b", { class: "clip" }, workflow.name || t("workflow.one")), h("span", { class: "id hide-small" }, workflow.workflow_id.slice(0, 8))),
+    h("span", { class: "muted" }, t("workflow.n_nodes", { n: total })),
     h("span", { title: countsText(counts) }, countsBar(counts)),
     h("span", { class: "time" }, duration(end - Date.parse(workflow.created_at))),
-    h("span", { class: "time", title: fullTime(workflow.created_at) }, ago(workflow.created_at)),
+    h("span", { class: "time", title: exactTime(workflow.created_at) }, ago(workflow.created_at)),
   );
 }
 
@@ -40,13 +43,22 @@ export function show(root, { query: given, ending }) {
     render: renderWorkflow,
     key: (workflow) => workflow.workflow_id,
     href: (workflow) => `#/workflows/${segment(workflow.workflow_id)}`,
-    label: "Workflows",
+    label: t("frame.workflows"),
     more: () => more(),
   });
   const none = h("div", { class: "empty", hidden: true });
   const count = h("span", { class: "grow" });
-  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": "Status" });
-  const search = h("input", { class: "field", type: "search", placeholder: "Name of the workflows", "aria-label": "Name", value: query.name, dataset: { search: "" }, autocomplete: "off", spellcheck: "false" });
+  const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": t("common.status") });
+  const search = h("input", { class: "field", type: "search", placeholder: t("workflows.names"), "aria-label": t("workflows.name"), value: query.name, list: "workflow-names", dataset: { search: "" }, autocomplete: "off", spellcheck: "false" });
+  // A name is found as a whole: those of the latest workflows are suggested.
+  const known = new Set();
+  const names = h("datalist", { id: "workflow-names" });
+
+  function suggest(found) {
+    const before = known.size;
+    for (const { name } of found) if (name && known.size < NAMES) known.add(name);
+    if (known.size > before) names.replaceChildren(...[...known].map((name) => h("option", { value: name })));
+  }
 
   function drawTabs() {
     tabs.replaceChildren(
@@ -54,7 +66,7 @@ export function show(root, { query: given, ending }) {
         h(
           "button",
           { type: "button", "aria-pressed": String(status === query.status), onclick: () => apply({ status }) },
-          status ? status[0].toUpperCase() + status.slice(1) : "All",
+          status ? capital(t(`status.${status}`)) : t("common.all"),
         ),
       ),
     );
@@ -62,18 +74,20 @@ export function show(root, { query: given, ending }) {
 
   function set(found) {
     items = found.slice(0, MOST);
+    suggest(items);
     none.hidden = items.length > 0;
     list.scroller.hidden = items.length === 0;
     delete none.dataset.broken;
     if (!items.length) {
       none.replaceChildren(
         ...(query.status || query.name
-          ? [h("strong", {}, "No workflow matches"), h("button", { class: "button small", type: "button", onclick: () => ((search.value = ""), apply({ status: "", name: "" })) }, "Show all workflows")]
-          : [h("strong", {}, "No workflows yet"), "Tasks that are submitted together and wait for each other appear here, the newest first."]),
+          ? [h("strong", {}, t("workflows.no_match")), h("button", { class: "button small", type: "button", onclick: () => ((search.value = ""), apply({ status: "", name: "" })) }, t("workflows.show_all"))]
+          : [h("strong", {}, t("workflows.none")), t("workflows.none_about")]),
       );
     }
     list.set(items);
-    setText(count, items.length ? `${number(items.length)} ${items.length === 1 ? "workflow" : "workflows"}${cursor ? ", more as you scroll" : ""}` : "");
+    const text = t("workflows.n", { n: items.length });
+    setText(count, !items.length ? "" : cursor ? t("common.more_as_you_scroll", { text }) : text);
   }
 
   async function load() {
@@ -87,7 +101,7 @@ export function show(root, { query: given, ending }) {
       if (error.name === "AbortError") return;
       cursor = null;
       set([]);
-      none.replaceChildren(h("strong", {}, "The list cannot be read"), error.message);
+      none.replaceChildren(h("strong", {}, t("common.unreadable")), error.message);
       none.dataset.broken = "";
     } finally {
       if (loading === mine) loading = null;
@@ -140,13 +154,13 @@ export function show(root, { query: given, ending }) {
   );
 
   root.append(
-    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, "Workflows"), h("p", {}, "Tasks that wait for each other, as one."))),
-    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, h("kbd", { class: "hide-small" }, "/"))),
+    h("div", { class: "head" }, h("div", { class: "grow" }, h("h1", {}, t("frame.workflows")), h("p", {}, t("workflows.about")))),
+    h("div", { class: "filters" }, h("div", { class: "search" }, icon("search"), search, names, h("kbd", { class: "hide-small" }, "/"))),
     tabs,
     h(
       "section",
       { class: "card list workflows" },
-      h("div", { class: "columns", "aria-hidden": "true" }, ["Status", "Workflow", "Nodes", "Progress", "Took", "Age"].map((name, i) => h("span", { class: i > 3 ? "number" : "" }, name))),
+      h("div", { class: "columns", "aria-hidden": "true" }, [t("common.status"), t("workflows.col_workflow"), t("workflows.col_nodes"), t("workflows.col_progress"), t("workflows.col_took"), t("workflows.col_age")].map((name, i) => h("span", { class: i > 3 ? "number" : "" }, name))),
       h("div", { class: "stage" }, none, list.scroller),
       h("div", { class: "foot" }, count),
     ),

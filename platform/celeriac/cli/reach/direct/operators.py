@@ -25,6 +25,13 @@ class DirectOperators:
         """See `OperatorCalls.workers`."""
         return [worker_record(worker) for worker in await (await self._opened.store()).workers()]
 
+    async def drain_worker(self, worker_id: str, *, drained: bool) -> Record:
+        """See `OperatorCalls.drain_worker`."""
+        store = await self._opened.store()
+        await store.drain(worker_id, drained=drained)
+        await note(store, "worker.drain" if drained else "worker.resume", worker_id)
+        return worker_record(await store.worker(worker_id))
+
     async def types(self) -> list[Record]:
         """See `OperatorCalls.types`."""
         return type_records(await (await self._opened.tasks(checked_here=True)).types.all())

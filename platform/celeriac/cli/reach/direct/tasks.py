@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
+from celeriac.chart_buckets import MAX_PARTS
 from celeriac.cli.reach.direct.auditing import note
 from celeriac.cli.reach.direct.opened import Opened
 from celeriac.cli.reach.platform import BulkAction, Record
+from celeriac.error_filter import MAX_ERRORS, ErrorFilter, ErrorSort
 from celeriac.errors import StoreUnavailableError
 from celeriac.model import rfc3339, severity, stream_position
 from celeriac.signals.records import wait_record
@@ -19,7 +21,7 @@ from celeriac.store.watching.feed import TIMELINE
 from celeriac.store.watching.hub import LiveHub
 from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.reasons import reason_records, why_record
-from celeriac.tasks.record import log_line_record, task_record
+from celeriac.tasks.record import listed_record, log_line_record, task_record, unread_columns
 from celeriac.tasks.request import read_request
 from celeriac.tasks.stream import START, LogStream, StreamEvents, event_record, resumed
 from celeriac.tasks.timeline import START as BEFORE_ALL
@@ -70,6 +72,13 @@ class DirectTasks:
         await note(tasks.store, "task.cancel", task_id)
         return {"task_id": task_id, "status": reached.wire}
 
+    async def run_now(self, task_id: str) -> Record:
+        """See `TaskCalls.run_now`."""
+        tasks = await self._opened.tasks()
+        reached = await tasks.run_now(task_id)
+        await note(tasks.store, "task.run_now", task_id)
+        return {"task_id": task_id, "status": reached.wire}
+
     async def retry(self, task_id: str, payload: Any | None, from_step: str | None = None) -> Record:
         """See `TaskCalls.retry`."""
         tasks = await self._opened.tasks(checked_here=True)
@@ -106,23 +115,46 @@ class DirectTasks:
         """See `TaskCalls.count`."""
         return await (await self._opened.tasks()).count({"action": action, "filter": chosen})
 
-    async def listed(self, chosen: TaskFilter, sort: Sort, limit: int) -> AsyncGenerator[Record]:
+    async def listed(
+        self, chosen: TaskFilter, sort: Sort, limit: int, fields: Sequence[str] = ()
+    ) -> AsyncGenerator[Record]:
         """See `TaskCalls.listed`."""
         history = await self._opened.history()
         cursor: str | None = None
         seen = 0
         while True:
             size = min(_PAGE, limit - seen) if limit else _PAGE
-            page = await history.find(chosen, sort=sort, limit=size, cursor=cursor)
+            page = await history.find(chosen, sort=sort, limit=size, cursor=cursor, without=unread_columns(fields))
             tasks = [kept.task for kept in page.tasks]
-            # The history answers without the store, too.
-            with suppress(StoreUnavailableError):
-                tasks = await (await self._opened.store()).with_waits(tasks)
+            if not fields or "waiting_for" in fields:
+                # The history answers without the store, too.
+                with suppress(StoreUnavailableError):
+                    tasks = await (await self._opened.store()).with_waits(tasks)
             for kept, task in zip(page.tasks, tasks, strict=True):
-                yield {**task_record(task), "omitted": list(kept.omitted)}
+                yield listed_record(kept, task, fields)
             seen += len(page.tasks)
             cursor = page.next_cursor
             if cursor is None or (limit and seen >= limit):
+                return
+
+    async def errors(
+        self, start: datetime, end: datetime, chosen: Mapping[str, Any], *, sort: ErrorSort, limit: int
+    ) -> AsyncGenerator[Record]:
+        """See `TaskCalls.errors`."""
+        from celeriac.history.error_list import error_span, errors_record
+
+        span, wanted = error_span(start, end), ErrorFilter(**chosen)
+        history = await self._opened.history()
+        cursor: str | None = None
+        left = limit
+        while True:
+            size = min(MAX_ERRORS, left) if limit else MAX_ERRORS
+            page = await history.errors(span, wanted, sort=sort, limit=size, cursor=cursor)
+            for record in errors_record(span, page)["items"]:
+                yield record
+            left -= len(page.items)
+            cursor = page.next_cursor
+            if cursor is None or (limit and left <= 0):
                 return
 
     async def events(self, task_id: str, limit: int) -> list[Record]:
@@ -179,6 +211,14 @@ class DirectTasks:
             span.start_ms, span.end_ms, span.bucket_ms, task_type=task_type, queue=queue, key=key
         )
         return chart_record(span, chart)
+
+    async def types_of(self, start: datetime, end: datetime) -> list[Record]:
+        """See `TaskCalls.types_of`."""
+        from celeriac.history.chart_record import part_records, span_of
+
+        every: Any = {"task_type": None, "queue": None, "user_id": None, "key": None}
+        history = await self._opened.history()
+        return part_records(await history.parts("type", span_of(start, end, None), most=MAX_PARTS, **every))
 
 
 @asynccontextmanager

@@ -23,6 +23,10 @@ class HttpOperators:
         """See `OperatorCalls.workers`."""
         return await self._server.listing("/workers", "workers")
 
+    async def drain_worker(self, worker_id: str, *, drained: bool) -> Record:
+        """See `OperatorCalls.drain_worker`."""
+        return await self._server.send("POST", f"/workers{within(worker_id)}{'/drain' if drained else '/resume'}")
+
     async def types(self) -> list[Record]:
         """See `OperatorCalls.types`."""
         return await self._server.listing("/task-types", "task_types")

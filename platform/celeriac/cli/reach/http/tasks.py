@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
 
 from celeriac.calling.options import to_json
+from celeriac.chart_buckets import MAX_PARTS
 from celeriac.cli.reach.http.calls import Server, within
 from celeriac.cli.reach.platform import BulkAction, Record
-from celeriac.client.inputs import filter_query
+from celeriac.client.inputs import fields_query, filter_query
 from celeriac.client.outputs import member
+from celeriac.error_filter import MAX_ERRORS, ErrorSort
 from celeriac.errors import ApiError
 from celeriac.task_filter import Sort, TaskFilter
 from celeriac.tasks.request import check_idempotency_key
@@ -19,6 +21,8 @@ from celeriac.tasks.request import check_idempotency_key
 #: Items of one page: tasks are large.
 _TASKS: Final = 200
 _ITEMS: Final = 1000
+#: All types that the statistics can have.
+_MOST: Final = ("most", str(MAX_PARTS))
 
 
 class HttpTasks:
@@ -64,6 +68,10 @@ class HttpTasks:
         """See `TaskCalls.cancel`."""
         return await self._server.send("POST", f"/tasks{within(task_id)}/cancel")
 
+    async def run_now(self, task_id: str) -> Record:
+        """See `TaskCalls.run_now`."""
+        return await self._server.send("POST", f"/tasks{within(task_id)}/run-now")
+
     async def retry(self, task_id: str, payload: Any | None, from_step: str | None = None) -> Record:
         """See `TaskCalls.retry`."""
         given = {"payload": payload, "from_step": from_step}
@@ -88,10 +96,21 @@ class HttpTasks:
         wanted = {"action": action, "filter": chosen, "dry_run": True}
         return int(member(await self._server.send("POST", "/bulk", wanted), "matched", int))
 
-    def listed(self, chosen: TaskFilter, sort: Sort, limit: int) -> AsyncGenerator[Record]:
+    def listed(self, chosen: TaskFilter, sort: Sort, limit: int, fields: Sequence[str] = ()) -> AsyncGenerator[Record]:
         """See `TaskCalls.listed`."""
-        query = (*filter_query(chosen.model_dump(mode="json", exclude_defaults=True)), ("sort", sort.value))
+        query = (
+            *filter_query(chosen.model_dump(mode="json", exclude_defaults=True)),
+            ("sort", sort.value),
+            *fields_query(fields),
+        )
         return self._server.items("/tasks", query, page_size=_TASKS, limit=limit or None)
+
+    def errors(
+        self, start: datetime, end: datetime, chosen: Mapping[str, Any], *, sort: ErrorSort, limit: int
+    ) -> AsyncGenerator[Record]:
+        """See `TaskCalls.errors`."""
+        query = filter_query({"from": start, "to": end, **chosen, "sort": sort.value})
+        return self._server.items("/errors", query, page_size=MAX_ERRORS, limit=limit or None)
 
     async def events(self, task_id: str, limit: int) -> list[Record]:
         """See `TaskCalls.events`."""
@@ -125,3 +144,8 @@ class HttpTasks:
         """See `TaskCalls.stats`."""
         chosen = {"from": start, "to": end, "bucket": bucket, "type": task_type, "queue": queue, "key": key}
         return await self._server.get("/stats", filter_query(chosen))
+
+    async def types_of(self, start: datetime, end: datetime) -> list[Record]:
+        """See `TaskCalls.types_of`."""
+        document = await self._server.get("/stats", (*filter_query({"from": start, "to": end}), ("by", "type"), _MOST))
+        return member(member(document, "by", dict), "type", list)

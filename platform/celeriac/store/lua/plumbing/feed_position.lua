@@ -1,12 +1,12 @@
 -- Look, before entries are read, whether the global stream was trimmed beyond what its recorders have read. It runs in one
 -- MULTI with the reading. It creates the consumer group if there is none.
 --
--- ARGV[1] the stream (key)   ARGV[2] the consumer group (text)   ARGV[3] hash with the recorders' notes (key)
+-- KEYS[1] the stream   KEYS[2] the recorders' notes (hash)   ARGV[1] the consumer group (text)
 --
 -- If entries were missed, or may have been, it notes that a resynchronisation is due, under a new number.
 -- Returns {1 if that is so, else 0; the number of the one that is due (text), or ''}.
 
-local stream, name, notes = ARGV[1], ARGV[2], ARGV[3]
+local stream, notes, name = KEYS[1], KEYS[2], ARGV[1]
 local missed = 0
 
 local function position()

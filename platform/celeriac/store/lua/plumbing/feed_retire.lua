@@ -1,10 +1,10 @@
 -- Forget the recorders that are gone and have nothing left to be taken over.
 --
--- ARGV[1] the stream (key)   ARGV[2] the consumer group (text)   ARGV[3] unseen for this long (ms)
+-- KEYS[1] the stream   ARGV[1] the consumer group (text)   ARGV[2] unseen for this long (ms)
 --
 -- Returns how many were forgotten (count). One that comes back is simply made again.
 
-local stream, group, unseen_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local stream, group, unseen_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
 local gone = 0
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)

@@ -8,7 +8,7 @@ local FIELDS_OF_A_START = {'status', 'queue', 'type', 'key', 'attempt', 'rev', '
 -- Start the next attempt of a task, or the one that was suspended: PENDING -> PROCESSING. The caller takes it out of the index in
 -- which it waited.
 -- `lease_until`: when it counts as lost if nobody renews it (ms since the epoch, text), false if nobody holds a lease on it.
--- `...`: further fields of the record, name and value. `t`: FIELDS_OF_A_START. Returns the number of the attempt (text).
+-- `...`: further fields of the record, name and value. `t`: FIELDS_OF_A_START, life. Returns the number of the attempt (text).
 local function start(t, worker, lease_until, ...)
   local id, queue = t.id, t.queue
   note_node(id, t.workflow_id, t.node)
@@ -20,13 +20,23 @@ local function start(t, worker, lease_until, ...)
   if lease_until then change('ZADD', key.leases, lease_until, id) end
   change('ZADD', key.running(queue), now, id)
   take_permits(t, covering(t))
-  -- Left over from the attempt before and from the wait.
-  if attempt ~= '1' or t.run_at or ran_ms then
-    redis.call('HDEL', key.task(id), 'progress_seq', 'run_at', 'delta_seq', 'resumes')
+  if life.may_start(t.life) then
+    local event = telling.announce(id, rev, false, 'status', 'status', 'PROCESSING', 'attempt', attempt, 'worker', worker)
+    t.life = life.after(t.life, 'PROCESSING', event)
+    redis.call('HSET', key.task(id), 'status', 'PROCESSING', 'owner', worker, 'life', t.life, ...)
+    telling.spread(id, t.user_id, event, 'status', 'status', 'PROCESSING', 'attempt', attempt, 'worker', worker)
+    telling.wake(id, event, 'status', 'status', 'PROCESSING')
+  else
+    if t.life then life.write_out(t) end
+    -- Left over from the attempt before and from the wait.
+    if attempt ~= '1' or t.run_at or ran_ms then
+      redis.call('HDEL', key.task(id), 'progress_seq', 'run_at', 'delta_seq', 'resumes')
+    end
+    redis.call('HSET', key.task(id), 'status', 'PROCESSING', 'attempt', attempt, 'owner', worker,
+      'started_at', now_text(), 'started_ms', started_ms, 'updated_at', now_text(), 'rev', rev, ...)
+    emit_as(id, t.user_id, rev, 'status', 'status', 'PROCESSING', 'attempt', attempt, 'worker', worker)
+    t.life = false
   end
-  redis.call('HSET', key.task(id), 'status', 'PROCESSING', 'attempt', attempt, 'owner', worker,
-    'started_at', now_text, 'started_ms', started_ms, 'updated_at', now_text, 'rev', rev, ...)
-  emit_as(id, t.user_id, rev, 'status', 'status', 'PROCESSING', 'attempt', attempt, 'worker', worker)
   if ran_ms then
     count_waited(queue, t.pending_ms)
   else
@@ -49,6 +59,7 @@ local function take_back(t, code, message)
   if again then
     count_lost_attempt('l', t.queue, t.type, t.started_ms)
     show(t, 'PENDING', {code, message})
+    life.write_out(t)
     unindex(t)
     redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1',
       'redelivered', int(tonumber(t.attempt) + 1))
@@ -92,6 +103,7 @@ local function give_back(t, fence)
     settle(t, 'CANCELLED', false, {'cancelled', 'cancelled while it ran', '0'})
     return 'CANCELLED'
   end
+  life.write_out(t)
   unindex(t)
   redis.call('HSET', task, 'moved', fence, 'redelivered', t.attempt)
   if t.noted then

@@ -33,16 +33,21 @@ local write_count
 
 -- What a batch granted of groups that a rule counts as a whole (group -> count), and the buckets that tasks have left (RULE\nBUCKET ->
 -- {rule, bucket, count}), see limits.lua.
-local granted_here, left_here = {}, {}
+local granted_here, left_here
+on_call(function()
+  gathered, counted, granted_here, left_here = nil, nil, emptied(granted_here), emptied(left_here)
+end)
 -- Let others go on where tasks have left room. At the end of a batch, or of what moves a task.
 local let_others_go
 
 -- Handle a batch: the items of `width` arguments each from ARGV[first] on. Returns their replies: `handle` gets the arguments
 -- of an item and returns its reply. `finish()`, if given, is called after all items and before what was gathered is written.
--- If an item fails, the ones before it are written as a whole before the error goes out.
-local function each(first, width, handle, finish)
-  gathered, counted = {ZADD = {}, ZREM = {}, LPUSH = {}}, {}
+-- If an item fails, the ones before it are written as a whole before the error goes out. A single item writes as it goes: to
+-- gather is worth it only for several, or if an item changes much itself (`large`).
+local function each(first, width, handle, finish, large)
   local arguments, replies, failure = ARGV, {}, nil
+  counted = {}
+  if large or #arguments ~= first + width - 1 then gathered = {ZADD = {}, ZREM = {}, LPUSH = {}} end
   for base = first, #arguments, width do
     local ok, reply = pcall(handle, unpack(arguments, base, base + width - 1))
     if not ok then

@@ -8,6 +8,7 @@
 local function take_over(t, call, ...)
   local id, further, group, attempt = t.id, call.further, call.group, tonumber(t.attempt or 0)
   local task = key.task(id)
+  life.write_out(t)
   if is_final(t.status) then
     keep(id)
     note_active(t.user_id, id)

@@ -13,7 +13,10 @@ local function cancel_task(t, message, at_once, spare)
     redis.call('HSET', key.task(id), 'revoked', '1')
     return status
   elseif status == 'PROCESSING' then
-    if not t.cancel_requested then redis.call('HSET', key.task(id), 'cancel_requested', now_text, 'updated_at', now_text) end
+    if not t.cancel_requested then
+      life.write_out(t)
+      redis.call('HSET', key.task(id), 'cancel_requested', now_text(), 'updated_at', now_text())
+    end
     redis.call('HDEL', key.task(id), 'next_call')
     redis.call('PUBLISH', key.cancels, id)
     if not at_once then return status end

@@ -29,8 +29,10 @@ do
     emit(t.id, user, 'deduplicated', 'on_conflict', further.on_conflict or 'return', 'next', other or '')
   end
 
-  local function put_payload(id, payload, further)
-    redis.call('HSET', key.task(id), 'payload', payload, 'updated_at', now_text)
+  local function put_payload(t, payload, further)
+    local id = t.id
+    life.write_out(t)
+    redis.call('HSET', key.task(id), 'payload', payload, 'updated_at', now_text())
     if further.secret_fields then
       redis.call('HSET', key.task(id), 'secret_fields', further.secret_fields)
     else
@@ -70,7 +72,7 @@ do
       end
       return nil, taking
     elseif not holding.has_started(holder) then
-      put_payload(holder.id, payload, further)
+      put_payload(holder, payload, further)
       tell_holder(holder, further)
       return answer(id, nonce, further, 'deduplicated', holder.id, holder.status)
     end
@@ -92,16 +94,17 @@ do
     if status ~= 'SCHEDULED' and status ~= 'PENDING' then return end
     -- An external program takes it at this moment.
     if status == 'PENDING' and t.delivery == 'external' and redis.call('LREM', key.external, 0, t.id) == 0 then return end
+    life.write_out(t)
     local due = now_ms + tonumber(further.debounce_ms)
     if latest_ms then due = math.min(due, tonumber(latest_ms)) end
-    if not further.debounce_first then put_payload(t.id, payload, further) end
+    if not further.debounce_first then put_payload(t, payload, further) end
     if expires then
       redis.call('HSET', key.task(t.id), 'expires_ms', int(expires), 'expires_at', rfc3339(expires))
       redis.call('ZADD', key.expiring, int(expires), t.id)
     end
     if status == 'SCHEDULED' then
       redis.call('ZADD', key.delayed, int(due), t.id)
-      redis.call('HSET', key.task(t.id), 'run_at', rfc3339(due), 'updated_at', now_text)
+      redis.call('HSET', key.task(t.id), 'run_at', rfc3339(due), 'updated_at', now_text())
       emit(t.id, t.user_id, 'status', 'status', 'SCHEDULED', 'attempt', '0')
     elseif due > now_ms then
       unindex(t)

@@ -7,8 +7,9 @@
 --
 -- What a parent's end does to its dependants is done in the script that ends it, up to a limit (see ends.lua); promote.lua goes on.
 
--- What one script does at most for dependants, in units of about 60 µs: less than 20 ms.
-local work_left = 300
+-- What one call does at most for dependants, in units of about 60 µs: less than 20 ms.
+local work_left
+on_call(function() work_left = 300 end)
 
 -- Whether the end of a parent meets a condition: 'completed', 'failed' or 'ended'.
 local function is_met(condition, status)

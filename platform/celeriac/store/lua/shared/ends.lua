@@ -33,8 +33,9 @@ local function hear(id, parent, status)
   end
 end
 
--- Parents that have ended in this script, and whose dependants have not heard of it.
-local ended_parents, releasing = {}, false
+-- Parents that have ended in this call, and whose dependants have not heard of it.
+local ended_parents, releasing
+on_call(function() ended_parents, releasing = emptied(ended_parents), false end)
 
 -- Tell the dependants of a task that has ended. Those for which there is no time in this script hear of it from promote.lua.
 local function release_dependants(id)
@@ -75,7 +76,7 @@ local function notice(channel, id, status, result, failure)
   elseif #result > 65536 then
     code, text = 'large', ''
   end
-  redis.call('PUBLISH', channel, id .. '\n' .. status .. '\n' .. code .. '\n' .. text)
+  redis.call('PUBLISH', key.prefix .. channel, id .. '\n' .. status .. '\n' .. code .. '\n' .. text)
 end
 
 -- Note that Celery is to be told how a task ended (its result, chord, chain and errbacks), if Celery published it: no worker
@@ -104,10 +105,26 @@ local function begin_again(t, call)
   return take_over(t, call)
 end
 
+-- Write an end into a record: these fields (name, value, ...) and what each end has, and emit its event: `...`, which begins with its
+-- kind, 'status' and the final status. `t`: id, user_id, life
+function telling.put_end(t, is_short, rev, fields_of_end, ...)
+  local id, task, status = t.id, key.task(t.id), (select(3, ...))
+  if is_short then
+    local event = telling.announce(id, rev, false, ...)
+    redis.call('HSET', task, 'status', status, 'life', life.after(t.life, status, event), unpack(fields_of_end))
+    telling.spread(id, t.user_id, event, ...)
+    telling.wake(id, event, ...)
+  else
+    if t.life then life.write_out(t) end
+    redis.call('HSET', task, 'status', status, 'updated_at', now_text(), 'finished_at', now_text(), 'rev', rev, unpack(fields_of_end))
+    emit_as(id, t.user_id, rev, ...)
+  end
+end
+
 -- Give a task its final status. Its indexes are gone afterwards and its retention runs. Either `result` is JSON text and
 -- `failure` nil, or `failure` is {code, message, retryable '0'|'1'}. `told`: Celery knows the end already, or need not know it.
 -- A further call of the task's id, which again.lua noted, begins; a cancellation is meant for that too.
--- `t`: FIELDS_OF_AN_END
+-- `t`: FIELDS_OF_AN_END, life
 function settle(t, status, result, failure, told)
   local id, queue, attempt, user = t.id, t.queue, t.attempt, t.user_id
   note_node(id, t.workflow_id, t.node)
@@ -124,25 +141,21 @@ function settle(t, status, result, failure, told)
   end
   unindex(t)
   end_turn(t)
+  local is_short = life.may_end(t.life)
   if failure then
-    redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev,
-      'error_code', failure[1], 'error_message', failure[2], 'error_retryable', failure[3])
-    emit_as(id, user, rev, 'status', 'status', status, 'attempt', attempt, 'code', failure[1], 'message', failure[2],
-      'retryable', failure[3])
+    telling.put_end(t, is_short, rev, {'error_code', failure[1], 'error_message', failure[2], 'error_retryable', failure[3]},
+      'status', 'status', status, 'attempt', attempt, 'code', failure[1], 'message', failure[2], 'retryable', failure[3])
   else
-    redis.call('HSET', task, 'status', status, 'updated_at', now_text, 'finished_at', now_text, 'rev', rev, 'result', result)
-    emit_as(id, user, rev, 'status', 'status', status, 'attempt', attempt)
+    telling.put_end(t, is_short, rev, {'result', result}, 'status', 'status', status, 'attempt', attempt)
   end
   if t.once or t.debounce then holding.leave(t, status) end
   note_ended(user, id, kept_ms)
   local has_dependants = t.dependants and t.dependants ~= '0'
-  if not has_dependants then leave_after(id, kept_ms, t.log_seq, t.noted) end
+  if not has_dependants then leave_after(id, kept_ms, t.log_seq, t.noted, is_short) end
   if not told then note_untold(id) end
   show(t, status, failure)
-  if t.delivery == 'remote' then
-    change('ZREM', key.deadlines, id)
-    if t.reply_to then notice(t.reply_to, id, status, result, failure) end
-  end
+  if t.delivery == 'remote' then change('ZREM', key.deadlines, id) end
+  if t.reply_to then notice(t.reply_to, id, status, result, failure) end
   local waited = t.status == 'WAITING'
   if t.depends_on then let_parents_go(id, t.depends_on, waited) end
   if t.noted then let_children_go(id, waited) end
@@ -153,7 +166,7 @@ function settle(t, status, result, failure, told)
     t.status = status
     begin_again(t, cjson.decode(t.next_call))
   end
-  if not gathered then let_others_go() end
+  if not counted then let_others_go() end
 end
 
 -- Return what a worker is answered whose attempt has ended otherwise: 'stale:STATUS' if the attempt is not its any more,

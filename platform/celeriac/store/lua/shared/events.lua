@@ -1,12 +1,8 @@
--- Events: each change of a record is an entry in the task's stream, in the global one and in its user's feed.
+-- Events: each change of a record is an entry in the task's stream (or in what `life` says instead), in the global one and in its
+-- user's feed.
 
--- Tell a user's feed of an event, and wake all who follow the feed.
-local function tell(user, id, event, kind, ...)
-  local feed = key.feed(user)
-  redis.call('XADD', feed, 'MAXLEN', '~', max_feed, '*', 'task_id', id, 'event', event, 'kind', kind, ...)
-  redis.call('PEXPIRE', feed, feed_ttl_ms)
-  redis.call('PUBLISH', feed, '')
-end
+-- How an event is told; each function is described below.
+local telling = {}
 
 -- A user's task has not ended (yet, or again).
 local function note_active(user, id)
@@ -25,25 +21,51 @@ local function note_ended(user, id, kept_ms)
   if redis.call('PTTL', recent) < tonumber(kept_ms) then redis.call('PEXPIRE', recent, kept_ms) end
 end
 
--- Append to the task's stream, the global one and its user's feed. Returns the entry's id in the task's stream.
--- `user` is the task's user_id, false or '' if it has none. `rev` counts the changes of the record, this one included: of two
--- states of a task the higher one is the later one. The global entry carries it, and as `event` the id that the event has in
--- the task's stream.
-local function append(id, user, rev, kind, ...)
-  local entry = redis.call('XADD', key.task_events(id), 'MAXLEN', '~', max_task_events, '*', 'kind', kind, ...)
-  redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'event', entry, 'kind', kind, ...)
-  if user and user ~= '' then tell(user, id, entry, kind, ...) end
+-- Append to the global stream. Returns the entry's id. `rev` counts the changes of the record, this one included: of two states of a
+-- task the higher one is the later one. `event` is the id that the event has in the task's stream, false if the entry's own id is it.
+function telling.announce(id, rev, event, ...)
+  if event then
+    return redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'event', event, 'kind', ...)
+  end
+  return redis.call('XADD', key.events, 'MAXLEN', '~', max_global_events, '*', 'task_id', id, 'rev', rev, 'kind', ...)
+end
+
+-- An event has been announced: tell the feed of the task's user, wake all who follow that, and tell the task's workflow. `user` is the
+-- task's user_id, false or '' if it has none.
+function telling.spread(id, user, event, kind, ...)
+  if user and user ~= '' then
+    local feed = key.feed(user)
+    redis.call('XADD', feed, 'MAXLEN', '~', max_feed, '*', 'task_id', id, 'event', event, 'kind', kind, ...)
+    redis.call('PEXPIRE', feed, feed_ttl_ms)
+    redis.call('PUBLISH', feed, '')
+  end
   if kind == 'status' then note_status(id, ...) end
-  return entry
+end
+
+-- Append an event whose revision the caller has written to the task's stream, the global one and its user's feed. The record is not
+-- short. Returns the event's id.
+function telling.append(id, user, rev, kind, ...)
+  local event = redis.call('XADD', key.task_events(id), 'MAXLEN', '~', max_task_events, '*', 'kind', kind, ...)
+  telling.announce(id, rev, event, kind, ...)
+  telling.spread(id, user, event, kind, ...)
+  return event
+end
+
+-- Wake all who watch a task. The message is 'ID WHAT': the id of the event, and its status or its kind, so that who waits for the end
+-- need not look before.
+function telling.wake(id, event, kind, ...)
+  local what = kind == 'status' and select(2, ...) or kind
+  redis.call('PUBLISH', key.live(id), event .. ' ' .. what)
 end
 
 -- Append an event whose revision the caller has written, and wake all who watch the task.
 local function emit_as(id, user, rev, kind, ...)
-  redis.call('PUBLISH', key.live(id), append(id, user, rev, kind, ...))
+  telling.wake(id, telling.append(id, user, rev, kind, ...), kind, ...)
 end
 
 -- Count the record's revision up, append an event and wake all who watch the task.
 local function emit(id, user, kind, ...)
+  life.write_out({id = id})
   emit_as(id, user, redis.call('HINCRBY', key.task(id), 'rev', 1), kind, ...)
 end
 

@@ -11,19 +11,22 @@ local function note_group(group, maker)
   end
 end
 
--- With more groups than this awake, a worker does not wait for messages of all of them at once.
-local CROWD = 50
-
 -- A task comes to wait in a group in which nothing waited: workers of all groups hear of it if the group was asleep. In a
 -- crowd, they hear of every such group.
-local function awaken(group, delivery, maker)
-  if delivery == '' or delivery == 'broker' then
-    local known = redis.call('SADD', key.awake, group) == 0
-    if known and redis.call('SCARD', key.awake) <= CROWD then return end
-    redis.call('PUBLISH', key.awake, group)
-    if known then return end
+local awaken
+do
+  -- With more groups than this awake, a worker does not wait for messages of all of them at once.
+  local CROWD = 50
+
+  function awaken(group, delivery, maker)
+    if delivery == '' or delivery == 'broker' then
+      local known = redis.call('SADD', key.awake, group) == 0
+      if known and redis.call('SCARD', key.awake) <= CROWD then return end
+      redis.call('PUBLISH', key.awake, group)
+      if known then return end
+    end
+    note_group(group, maker)
   end
-  note_group(group, maker)
 end
 
 -- Forget a group. The caller who made it may make another one.
@@ -41,15 +44,20 @@ end
 local function count_delayed(group, by) redis.call('HINCRBY', key.group(group), 'delayed', by) end
 
 -- Whether a worker serves the group by its name. Only called when there is no room for new groups.
-local served
-local function is_served(group)
-  if not served then
-    served = {}
-    for _, worker in ipairs(redis.call('ZRANGE', key.workers, 0, 999)) do
-      for name in string.gmatch(redis.call('HGET', key.worker(worker), 'groups') or '', '[^,]+') do served[name] = true end
+local is_served
+do
+  local served
+  on_call(function() served = nil end)
+
+  function is_served(group)
+    if not served then
+      served = {}
+      for _, worker in ipairs(redis.call('ZRANGE', key.workers, 0, 999)) do
+        for name in string.gmatch(redis.call('HGET', key.worker(worker), 'groups') or '', '[^,]+') do served[name] = true end
+      end
     end
+    return served[group] or redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') > 0
   end
-  return served[group] or redis.call('ZCOUNT', key.gateways(group), int(now_ms + 1), '+inf') > 0
 end
 
 -- The answer to a call whose group would be one too many of those that callers made, else nil. `maker`: as in `note_group`.

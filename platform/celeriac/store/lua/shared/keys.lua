@@ -7,13 +7,28 @@
 -- ARGV[3] retention (ms) of an ended task whose record has none of its own
 -- ARGV[4..] see each script
 --
--- Keys are built here from ids, so the scripts declare no KEYS. That rules out Redis Cluster, as kombu's transport does.
+-- Keys are built here from ids, so the scripts declare no KEYS. That rules out a cluster of several shards, as kombu's transport does.
+--
+-- With a key prefix, `scripts.py` writes it into this file: as `key.prefix`, and in front of each text that begins a key. What
+-- is a key already when it comes here, and the name of a group's list, get it from `key.prefix`.
 
-local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log, tell_within_ms, max_workflow_events =
-  string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)$')
-local max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
+local max_task_events, max_feed, feed_ttl_ms, max_recent, max_log, tell_within_ms, max_workflow_events
+local max_global_events, retention_ms
+do
+  -- What the limits were read from.
+  local limits
+  on_call(function()
+    if ARGV[1] ~= limits then
+      max_task_events, max_feed, feed_ttl_ms, max_recent, max_log, tell_within_ms, max_workflow_events =
+        string.match(ARGV[1], '^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)$')
+      limits = ARGV[1]
+    end
+    max_global_events, retention_ms = ARGV[2], tonumber(ARGV[3])
+  end)
+end
 
 local key = {
+  prefix = '',
   events = 'celeriac:events',
   seq = 'celeriac:seq',
   groups = 'celeriac:groups',
@@ -25,10 +40,12 @@ local key = {
   expiring = 'celeriac:expiring',
   workers = 'celeriac:workers',
   server = 'celeriac:server',
+  companions = 'celeriac:companions',
   types = 'celeriac:types',
   ledger = 'celeriac:ledger',
   ledger_resync = 'celeriac:ledger:resync',
   cancels = 'celeriac:cancels',
+  drains = 'celeriac:drains',
   ends = 'celeriac:ends',
   external = 'task:pending',
   outbox = 'celeriac:outbox',
@@ -41,6 +58,7 @@ local key = {
   mirror = 'celeriac:mirror',
   owners = 'celeriac:owners',
   unknown = 'celeriac:unknown',
+  outboxes = 'celeriac:outboxes',
   paused = 'celeriac:paused',
   resuming = 'celeriac:resuming',
   rules = 'celeriac:rules',

@@ -25,11 +25,10 @@ local is_parked, leave_queue, take_permits, give_permits, note_retrying, vacate,
 do
   -- Whether a task of this score is to be told nobody yet: its group is paused, or resume.lua, which goes through all
   -- that waits, has not come to it: then it would overtake others.
-  local resumed_to = setmetatable({}, {__index = function(memo, group)
+  local resumed_to = memo(function(group)
     local score = redis.call('HGET', key.resuming, group)
-    memo[group] = score and tonumber(score) or math.huge
-    return memo[group]
-  end})
+    return score and tonumber(score) or math.huge
+  end)
   function held_back(group, score)
     if none_held() then return false end
     return paused[group] or tonumber(score) > resumed_to[group]
@@ -333,8 +332,8 @@ do
       redis.call('ZADD', key.remote(t.queue), score, t.id)
       wake(t.queue)
     else
+      life.count_hint(t.id, 1)
       redis.call('HSET', key.task(t.id), 'hinted_ms', now)
-      redis.call('HINCRBY', key.task(t.id), 'hints', 1)
       hint(t, not last, take_seq(1))
     end
   end

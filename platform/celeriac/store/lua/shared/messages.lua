@@ -4,47 +4,29 @@
 local function list_step(priority) return math.floor((9 - priority) / 3) * 3 end
 local function celery_list(group, priority)
   local step = list_step(priority)
-  return step == 0 and group or group .. '\6\22' .. int(step)
+  local list = key.prefix .. group
+  return step == 0 and list or list .. '\6\22' .. int(step)
 end
 
 local message_of
 do
-  -- One Celery message, protocol v2, in the envelope that kombu's Redis transport reads. The body is
-  -- empty: the worker gets the payload with its claim. A task that Celery itself published keeps its
-  -- own envelope in the record's field `message`.
-  local EMPTY_BODY = 'W1tdLCB7fSwgeyJjYWxsYmFja3MiOiBudWxsLCAiZXJyYmFja3MiOiBudWxsLCAiY2hhaW4iOiBudWxsLCAiY2hvcmQiOiBudWxsfV0='
-  local json_of = setmetatable({}, {__index = function(memo, text)
-    local json = cjson.encode(text)
-    memo[text] = json
-    return json
-  end})
-  local function celery_message(id, task_type, group, celery_priority, retries, summary, seq)
-    local id_json = cjson.encode(id)
-    return '{"body":"' .. EMPTY_BODY
-      .. '","content-encoding":"utf-8","content-type":"application/json","headers":{"lang":"py","task":' .. json_of[task_type]
-      .. ',"id":' .. id_json
-      .. ',"shadow":null,"eta":null,"expires":null,"group":null,"group_index":null,"retries":' .. retries
-      .. ',"timelimit":[null,null],"root_id":' .. id_json
-      .. ',"parent_id":null,"argsrepr":"()","kwargsrepr":' .. cjson.encode(summary)
-      .. ',"origin":"celeriac","ignore_result":true,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{},"celeriac":1},'
-      .. '"properties":{"correlation_id":' .. id_json
-      .. ',"reply_to":"","delivery_mode":2,"delivery_info":{"exchange":"","routing_key":' .. json_of[group]
-      .. '},"priority":' .. celery_priority .. ',"body_encoding":"base64","delivery_tag":'
-      .. string.sub(id_json, 1, -2) .. ':' .. int(seq) .. '"}}'
-  end
-
-  -- At most 200 plain characters of the payload, for people who look at the message in Flower; nothing of one with secrets.
-  local function summary_of(payload, secret_fields)
-    -- A space ahead is how records had it that were written before they had the field secret_fields.
-    if secret_fields or string.byte(payload) == 32 then return '***' end
-    local start = string.sub(payload, 1, 200)
-    return string.find(start, '[\128-\255]') and (string.gsub(start, '[\128-\255]', '?')) or start
+  -- One Celery message, protocol v2, in the envelope that kombu's Redis transport reads, with as little in it as Celery needs to
+  -- run it: most waiting tasks have one, and it is as long as their records. A worker of ours writes it out when somebody is to
+  -- see it (`engine/calls/hints.py`), and gets the payload with its claim. A task that Celery itself published keeps its own
+  -- envelope in the record's field `message`.
+  local json_of = lasting(cjson.encode)
+  local function celery_message(id, task_type, group, celery_priority, retries, seq)
+    return '{"headers":{"celeriac":1,"task":' .. json_of(task_type) .. ',"id":' .. cjson.encode(id)
+      .. (retries == '0' and '' or ',"retries":' .. retries)
+      .. '},"body":"[[],{},{}]","content-type":"application/json","properties":{'
+      .. (celery_priority == 9 and '' or '"priority":' .. celery_priority .. ',')
+      .. '"delivery_tag":"' .. int(seq) .. '","delivery_info":{"exchange":"","routing_key":' .. json_of(group) .. '}}}'
   end
 
   -- The Celery message of a task: its own, if Celery published it, else one of ours. `seq` makes its delivery unique.
   -- Its retries do not count the attempts of calls that had the id before. If a kept message is not the first one, the
   -- header `celeriac-edition` says which it is.
-  -- `t`: type, queue, priority, attempt, attempts_before, resumes, edition, message, payload, secret_fields
+  -- `t`: type, queue, priority, attempt, attempts_before, resumes, edition, message
   function message_of(t, seq)
     local retries, message = t.attempt or '0', t.message
     if t.attempts_before then retries = int(tonumber(retries) - tonumber(t.attempts_before)) end
@@ -56,18 +38,17 @@ do
       local edition = t.edition and ', "celeriac-edition": ' .. t.edition or ''
       return string.sub(message, 1, from - 1) .. '"retries": ' .. retries .. edition .. string.sub(message, to + 1)
     end
-    return celery_message(t.id, t.type, t.queue, 9 - (tonumber(t.priority or 0) or 0), retries, summary_of(t.payload or '', t.secret_fields), seq)
+    return celery_message(t.id, t.type, t.queue, 9 - (tonumber(t.priority or 0) or 0), retries, seq)
   end
 end
 
 -- Push to a list at the end that is read next (`front`) or last; false when the key holds something else.
-local is_list = {}
+local is_list = memo(function(list)
+  local kind = redis.call('TYPE', list).ok
+  return kind == 'list' or kind == 'none'
+end)
 local function push(list, value, front)
   if gathered and not front then
-    if is_list[list] == nil then
-      local kind = redis.call('TYPE', list).ok
-      is_list[list] = kind == 'list' or kind == 'none'
-    end
     if is_list[list] then change('LPUSH', list, value) end
     return is_list[list]
   end

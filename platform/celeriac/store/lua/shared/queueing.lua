@@ -12,19 +12,19 @@ local function enqueue(id, front, ...)
   local held = withheld(t, score)
   if held ~= 'parked' or t.delivery ~= 'remote' then redis.call('ZADD', waiting_of(t.queue, t.delivery), score, id) end
   awaken(t.queue, t.delivery or '')
-  redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text, 'pending_ms', now, 'hinted_ms', now,
+  redis.call('HSET', key.task(id), 'status', 'PENDING', 'updated_at', now_text(), 'pending_ms', now, 'hinted_ms', now,
     'hints', int(tonumber(t.hints or 0) + (held and 0 or 1)))
   if not held then hint(t, front, seq) end
   emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)), ...)
-  if not gathered then let_others_go() end
+  if not counted then let_others_go() end
 end
 
 -- Put a task of a group to sleep until `due_ms`, as SCHEDULED or RETRYING.
 local function delay(id, group, status, due_ms)
   redis.call('ZADD', key.delayed, int(due_ms), id)
   count_delayed(group, 1)
-  redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text, 'run_at', rfc3339(due_ms))
-  if not gathered then let_others_go() end
+  redis.call('HSET', key.task(id), 'status', status, 'updated_at', now_text(), 'run_at', rfc3339(due_ms))
+  if not counted then let_others_go() end
 end
 
 -- A running task has left its worker. `t`: queue, type, key, user_id

@@ -9,6 +9,7 @@ local FIELDS_OF_A_RETRY = {'status', 'queue', 'type', 'key', 'attempt', 'max_ret
 -- queue, user_id, depends_on, noted, once. Returns the new status.
 local function run_again(t, nonce, maker)
   local id, task = t.id, key.task(t.id)
+  life.write_out(t)
   keep(id)
   redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'revoked', 'error_code', 'error_message', 'error_retryable',
     'expires_ms', 'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms', 'deadline_ms',
@@ -32,7 +33,7 @@ local function run_again(t, nonce, maker)
     end
     if redis.call('EXISTS', key.open_conditions(id)) == 1 then
       suspend(id, t.queue)
-      redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text)
+      redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text())
       emit(id, t.user_id, 'status', 'status', 'WAITING', 'attempt', int(tonumber(t.attempt or 0)))
       return 'WAITING'
     end

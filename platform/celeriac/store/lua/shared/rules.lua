@@ -16,17 +16,14 @@ local answer_of_full_key
 local NOTHING, PAST_IT = {}, '\11'
 
 do
-  -- Whether a group is paused, looked up once per script; one look tells when nothing is held back, as nearly always.
+  -- One look tells when nothing is held back, as nearly always.
   local any_held
   function none_held()
     if any_held == nil then any_held = redis.call('EXISTS', key.paused, key.resuming, key.rules, key.closed) > 0 end
     return not any_held
   end
-  paused = setmetatable({}, {__index = function(memo, group)
-    local held = not none_held() and redis.call('HEXISTS', key.paused, group) == 1
-    memo[group] = held
-    return held
-  end})
+  -- Whether a group is paused.
+  paused = memo(function(group) return not none_held() and redis.call('HEXISTS', key.paused, group) == 1 end)
 
   -- Add what follows from a rule: `whole`, whether it counts all of a group; with a rate `every`, the ms from one start to the next, and
   -- `early`, the ms by which one may be ahead of that, so that what came late is made up for.
@@ -41,7 +38,7 @@ do
   end
 
   -- The rules for a group and a type, as 'GROUP\nTYPE'.
-  local rules_for = setmetatable({}, {__index = function(memo, place)
+  local rules_for = memo(function(place)
     local group, task_type = string.match(place, '^(.*)\n(.*)$')
     local found = {}
     local of_group, of_type = unpack(redis.call('HMGET', key.rules_of, 'group ' .. group, 'type ' .. task_type))
@@ -49,9 +46,8 @@ do
       if not rule.type or rule.type == task_type then found[#found + 1] = prepared(rule) end
     end
     for _, rule in ipairs(of_type and cjson.decode(of_type) or {}) do found[#found + 1] = prepared(rule) end
-    memo[place] = found
     return found
-  end})
+  end)
 
   -- The rule of this name, as far as it still exists. '' is what acts for closed buckets.
   function rule_named(name)
@@ -63,11 +59,12 @@ do
     return prepared(rule)
   end
 
-  -- Whether anything is closed, looked up once per script.
+  -- Whether anything is closed.
   local any_closed
 
   -- Look again what is held: the script has set something.
   function forget_held() any_held, any_closed = nil, nil end
+  on_call(forget_held)
 
   -- What a task could be closed with: all of its group, and its key in this group.
   function closings_of(t)

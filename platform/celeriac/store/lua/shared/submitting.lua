@@ -1,9 +1,17 @@
 -- Submissions: one is taken in, with its record, its index, its event and its message, or nothing of it. submit.lua has the list of
 -- its 20 values.
 
--- What holds for all submissions of this script. `planned`: they belong to a workflow that has been accepted (see plans.lua), so
+-- What holds for all submissions of this call. `planned`: they belong to a workflow that has been accepted (see plans.lua), so
 -- that no limit refuses them, and their parents know of them.
-local intake = {idempotency_ms = '0', max_scheduled = 0, max_groups = 0, max_made = 0, max_nodes = 0, planned = false}
+local intake
+on_call(function()
+  intake = intake or {}
+  intake.idempotency_ms, intake.max_scheduled, intake.max_groups, intake.max_made, intake.max_nodes = '0', 0, 0, 0, 0
+  intake.planned = false
+end)
+
+-- What a kind says, as a table that nobody changes: most submissions have one that was there before.
+local kind_of = lasting(cjson.decode)
 
 -- Begin to take in submissions with these ids, or `planned` ones of a plan (count).
 local begin_intake
@@ -21,10 +29,11 @@ do
   local NO_LIMIT = 2 ^ 53
 
   -- Whether any of the ids was stored before this call: hardly ever, and one look at all of them tells.
-  local any_stored, stored_here = false, {}
+  local any_stored, stored_here
 
   -- Numbers for all of the batch, taken when the first is needed.
   local batch_seq, batch_size
+  on_call(function() any_stored, stored_here, batch_seq, batch_size = false, emptied(stored_here), nil, nil end)
   local function next_seq()
     batch_seq = batch_seq and batch_seq + 1 or take_seq(batch_size)
     return batch_seq
@@ -84,7 +93,8 @@ do
   end
 
   -- How many wait in an index, those of this batch included.
-  local waiting_count = {}
+  local waiting_count
+  on_call(function() waiting_count = emptied(waiting_count) end)
   local function waiting_in(index, group, delivery)
     if not waiting_count[index] then waiting_count[index] = count_waiting(group, delivery) end
     return waiting_count[index]
@@ -92,7 +102,7 @@ do
 
   -- The answer to a submission whose idempotency key or id is known, else nil.
   local function answer_of_known(id, nonce, idempotency_key)
-    local first_id = idempotency_key ~= '' and redis.call('GET', idempotency_key)
+    local first_id = idempotency_key ~= '' and redis.call('GET', key.prefix .. idempotency_key)
     if first_id and first_id ~= id then
       local first = read(first_id, {'status'})
       -- The key outlives a pruned record: then the key speaks for no task, and the work is new.
@@ -142,7 +152,7 @@ do
       answer, taking = conflicts.answer(id, payload, nonce, further, expires)
       if answer then
         if idempotency_key ~= '' and answer[1] ~= 'duplicate' then
-          redis.call('SET', idempotency_key, answer[2], 'PX', intake.idempotency_ms)
+          redis.call('SET', key.prefix .. idempotency_key, answer[2], 'PX', intake.idempotency_ms)
         end
         return answer
       end
@@ -177,12 +187,21 @@ do
     end
 
     local status = waits and 'WAITING' or scheduled and 'SCHEDULED' or 'PENDING'
+    -- What other programs read or write has all of its fields (docs/task-service.md).
+    local is_short = status == 'PENDING' and delivery ~= 'external' and not further.original_file_path
+    local event
     new_fields = {
-      'task_id', id, 'type', task_type, 'queue', group, 'payload', payload, 'nonce', nonce, 'status', status,
-      'max_retries', max_retries, 'attempts_allowed', int(max_retries + 1), 'attempt', '0',
-      'created_at', now_text, 'updated_at', now_text, 'rev', '1',
+      'type', task_type, 'queue', group, 'payload', payload, 'nonce', nonce, 'status', status, 'max_retries', max_retries,
     }
     new_size = #new_fields
+    if not is_short then
+      put_field('task_id', id)
+      put_field('attempts_allowed', int(max_retries + 1))
+      put_field('attempt', '0')
+      put_field('created_at', now_text())
+      put_field('updated_at', now_text())
+      put_field('rev', '1')
+    end
     if priority ~= '0' then put_field('priority', priority) end
     if delivery ~= '' then put_field('delivery', delivery) end
     if timeout_ms ~= '' then put_field('timeout_ms', timeout_ms) end
@@ -217,9 +236,14 @@ do
           return {'no_queue', group}
         end
       end
-      put_field('pending_ms', now)
-      put_field('hinted_ms', now)
-      put_field('hints', held and '0' or '1')
+      if is_short then
+        event = telling.announce(id, '1', false, 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
+        put_field('life', life.begun(event))
+      else
+        put_field('pending_ms', now)
+        put_field('hinted_ms', now)
+      end
+      if held or not is_short then put_field('hints', held and '0' or '1') end
       -- Counted before it is one of them.
       local others = waiting_in(index, group, delivery)
       if held ~= 'parked' or delivery ~= 'remote' then change('ZADD', index, score, id) end
@@ -240,7 +264,7 @@ do
     end
     redis.call('HSET', key.task(id), unpack(new_fields))
     stored_here[id] = true
-    if idempotency_key ~= '' then redis.call('SET', idempotency_key, id, 'PX', intake.idempotency_ms) end
+    if idempotency_key ~= '' then redis.call('SET', key.prefix .. idempotency_key, id, 'PX', intake.idempotency_ms) end
     if user ~= '' and not unmet then change('ZADD', key.active(user), now, id) end
     count('s' .. SEP .. group .. SEP .. task_type, 1)
     if further.slot_ms then count_duration('d', SEP .. group, math.max(0, now_ms - tonumber(further.slot_ms))) end
@@ -250,7 +274,11 @@ do
       note_node(id, further.workflow_id, further.node)
     end
     -- Nobody can be watching the task yet, so nobody is woken.
-    append(id, user, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
+    if is_short then
+      telling.spread(id, user, event, 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
+    else
+      telling.append(id, user, '1', 'status', 'status', status, 'attempt', '0', 'type', task_type, 'queue', group)
+    end
     if further.depends_on or unmet then status = join_parents(id, parents, unmet) or status end
     if awaits then begin_to_wait({id = id, queue = group, user_id = user, attempt = '0', awaits = further.awaits}) end
     if taking then conflicts.take(id, further, taking) end

@@ -102,7 +102,7 @@ local function begin_to_wait(t)
   local shown = open_item(t, item)
   note_time(t.id)
   if item.signal and redis.call('HEXISTS', key.signals(t.id), item.signal) == 1 then redis.call('ZADD', key.delayed, now, t.id) end
-  redis.call('HSET', key.task(t.id), 'status', 'WAITING', 'updated_at', now_text)
+  redis.call('HSET', key.task(t.id), 'status', 'WAITING', 'updated_at', now_text())
   emit(t.id, t.user_id, 'status', 'status', 'WAITING', 'attempt', int(tonumber(t.attempt or 0)), 'waiting_for', '[' .. shown .. ']')
 end
 

@@ -1,9 +1,7 @@
--- The time, which is the server's. It is read once per script.
+-- The time, which is the server's. It is read once per call.
 
-local now_ms = (function()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end)()
+-- Milliseconds since the epoch, and the same as text.
+local now_ms, now
 
 local format = string.format
 local function int(n) return format('%.0f', n) end
@@ -25,8 +23,21 @@ local function rfc3339(ms)
     math.floor(sod / 3600), math.floor(sod / 60) % 60, sod % 60, ms % 1000)
 end
 
-local now_text = rfc3339(now_ms)
-local now = int(now_ms)
+-- The time in RFC 3339.
+local now_text
+do
+  local written
+  on_call(function()
+    local t = redis.call('TIME')
+    now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+    now, written = int(now_ms), nil
+  end)
+
+  function now_text()
+    written = written or rfc3339(now_ms)
+    return written
+  end
+end
 
 -- The moment (ms since the epoch) that a submission gives as such or as a time from now, nil if it gives neither.
 local function moment(at_ms, in_ms)

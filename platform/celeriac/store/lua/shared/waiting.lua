@@ -21,8 +21,9 @@ local function waiting_score(priority, front, seq)
   return int((9 - priority) * BAND + MIDDLE + (front and -seq or seq))
 end
 
--- Wake the gateways that hold remote workers of a group: once in a script, whose changes they all see afterwards.
-local woken = {}
+-- Wake the gateways that hold remote workers of a group: once in a call, whose changes they all see afterwards.
+local woken
+on_call(function() woken = emptied(woken) end)
 local function wake(group)
   if not woken[group] then
     woken[group] = true
@@ -32,7 +33,7 @@ end
 
 -- What `hint` looks at, besides what it is told.
 local FIELDS_OF_A_HINT = {'type', 'queue', 'priority', 'delivery', 'attempt', 'attempts_before', 'resumes', 'edition',
-  'message', 'payload', 'secret_fields'}
+  'message'}
 
 -- Tell the group's executors of a waiting task. `front`: before all others of its priority. `t`: FIELDS_OF_A_HINT.
 -- Returns false if that was impossible: a submission is refused then; for a task that is stored it is a lost message like any

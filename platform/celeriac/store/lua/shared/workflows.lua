@@ -9,7 +9,8 @@
 -- GROUP, line break, NODE. These five leave the store with the retention after the workflow's end.
 
 -- The workflows of tasks, as far as this script knows them: id -> {workflow, node}, false for none.
-local node_of = {}
+local node_of
+on_call(function() node_of = emptied(node_of) end)
 local function note_node(id, workflow, node) node_of[id] = workflow and {workflow, node or id} or false end
 
 -- Return the first 500 bytes of an error's message, which the state of a node keeps.

@@ -15,6 +15,7 @@ local task = key.task(id)
 local FIELDS = {'status', 'fence', unpack(FIELDS_OF_A_LIMIT)}
 local t = read(id, FIELDS)
 if t.status ~= 'PROCESSING' or t.fence ~= fence then return 'stale:' .. (t.status or '') end
+life.write_out(t)
 for i = 9, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', task, ARGV[i]) else redis.call('HSET', task, ARGV[i], ARGV[i + 1]) end
 end

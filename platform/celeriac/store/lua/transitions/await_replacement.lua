@@ -14,6 +14,7 @@ local moved = 'replaced ' .. fence
 if t.moved == moved then return t.status end
 local other = ended_otherwise(t, fence)
 if other then return other end
+life.write_out(t)
 unindex(t)
 -- What takes its place may have the same key.
 end_turn(t)

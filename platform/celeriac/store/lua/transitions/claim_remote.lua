@@ -92,4 +92,4 @@ return each(5, 6, function(group, offered, gateway, number, fence, tell)
   reply[1] = redis.call('ZCARD', waiting)
   if tell == '1' and reply[1] > 0 then wake(group) end
   return reply
-end)
+end, nil, true)

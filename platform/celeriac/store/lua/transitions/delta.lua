@@ -10,15 +10,16 @@
 local most_bytes = tonumber(ARGV[4])
 
 return each(5, 4, function(id, fence, number, content)
-  local status, holder, delta_seq, delta_bytes, reply_to, attempt =
-    fields(id, 'status', 'fence', 'delta_seq', 'delta_bytes', 'reply_to', 'attempt')
-  if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
-  local seq = tonumber(delta_seq or 0)
+  local t = read(id, {'status', 'fence', 'delta_seq', 'delta_bytes', 'reply_to', 'attempt'})
+  if t.status ~= 'PROCESSING' or t.fence ~= fence then return 'stale:' .. (t.status or '') end
+  local seq = tonumber(t.delta_seq or 0)
   if tonumber(number) <= seq then return 'ok' end
   -- Each part costs its reader something, an empty one too.
-  local bytes = #content + 32 + (seq > 0 and tonumber(delta_bytes or 0) or 0)
+  local bytes = #content + 32 + (seq > 0 and tonumber(t.delta_bytes or 0) or 0)
   if bytes > most_bytes then return 'full' end
   redis.call('HSET', key.task(id), 'delta_seq', number, 'delta_bytes', int(bytes))
-  if reply_to then redis.call('PUBLISH', reply_to, id .. '\ndelta\n' .. attempt .. ':' .. number .. '\n' .. content) end
+  if t.reply_to then
+    redis.call('PUBLISH', key.prefix .. t.reply_to, id .. '\ndelta\n' .. t.attempt .. ':' .. number .. '\n' .. content)
+  end
   return 'ok'
 end)

@@ -24,6 +24,7 @@ return each(4, 7, function(id, fence, code, message, retryable, delay_ms, untold
     settle(t, 'CANCELLED', false, {'cancelled', 'cancelled while it ran', '0'}, untold == '0')
     return 'CANCELLED'
   elseif retryable == '1' and tonumber(attempt) < tonumber(t.attempts_allowed) then
+    life.write_out(t)
     unindex(t)
     redis.call('HSET', key.task(id), 'error_code', code, 'error_message', message, 'error_retryable', '1')
     count_lost_attempt('y', t.queue, t.type, t.started_ms)

@@ -10,14 +10,14 @@
 local told = {}
 
 return each(4, 7, function(id, fence, seq, level, message, data, timestamp_ms)
-  local status, holder, log_seq, attempt = fields(id, 'status', 'fence', 'log_seq', 'attempt')
-  if holder ~= fence then return 'stale:' .. (status or '') end
-  local last, last_fence = string.match(log_seq or '', '^(%d+) (.*)$')
+  local t = read(id, {'status', 'fence', 'log_seq', 'attempt'})
+  if t.fence ~= fence then return 'stale:' .. (t.status or '') end
+  local last, last_fence = string.match(t.log_seq or '', '^(%d+) (.*)$')
   if last_fence ~= fence or tonumber(seq) > tonumber(last) then
     local log = key.log(id)
     redis.call('HSET', key.task(id), 'log_seq', seq .. ' ' .. fence)
     redis.call('XADD', log, 'MAXLEN', max_log, '*', 'level', level, 'message', message, 'data', data,
-      'timestamp_ms', timestamp_ms, 'attempt', attempt)
+      'timestamp_ms', timestamp_ms, 'attempt', t.attempt)
     -- What comes after the end lives as long as the record.
     local kept_ms = redis.call('PTTL', key.task(id))
     if kept_ms > 0 then redis.call('PEXPIRE', log, kept_ms) end

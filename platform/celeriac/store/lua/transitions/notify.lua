@@ -41,12 +41,13 @@ local function register(t, holder, seq, task_type, group, user, metadata)
   if redis.call('ZCARD', key.waiting(group)) >= limit then return {'full', int(limit)} end
   if status then
     if owner and owner ~= user then redis.call('ZREM', key.recent(owner), id) end
+    life.write_out(t)
     redis.call('PERSIST', key.task_events(id))
     redis.call('DEL', task)
   end
   local rev, expires = next_rev(t.rev), int(now_ms + start_ms)
   redis.call('HSET', task, 'task_id', id, 'type', task_type, 'queue', group, 'payload', '{}', 'status', 'PENDING',
-    'max_retries', '0', 'attempts_allowed', '1', 'attempt', '0', 'created_at', now_text, 'updated_at', now_text,
+    'max_retries', '0', 'attempts_allowed', '1', 'attempt', '0', 'created_at', now_text(), 'updated_at', now_text(),
     'rev', rev, 'delivery', 'none', 'notified', '1', 'fence', holder, 'progress_seq', seq,
     'pending_ms', now, 'expires_ms', expires, 'expires_at', rfc3339(now_ms + start_ms))
   if user ~= '' then redis.call('HSET', task, 'user_id', user) end
@@ -77,7 +78,7 @@ end
 
 local function report(t, percentage, stage, message)
   redis.call('HSET', key.task(t.id), 'percentage', percentage, 'stage', stage, 'message_text', message, 'timestamp_ms', now,
-    'updated_at', now_text)
+    'updated_at', now_text())
   emit(t.id, t.user_id, 'progress', 'percentage', percentage, 'stage', stage, 'message', message, 'timestamp_ms', now,
     'attempt', t.attempt)
 end

@@ -5,7 +5,7 @@
 -- ARGV[8] most nodes of a workflow (count)
 -- ARGV[9] workflow (text)   ARGV[10] '1' = it begins, '' = nodes are added to it
 -- ARGV[11] name (text)   ARGV[12] user (text), '' for none   ARGV[13] metadata (JSON object), '' for none
--- ARGV[14] idempotency key (full Redis key), '' for none   ARGV[15] nonce of this call (text)
+-- ARGV[14] idempotency key (Redis key without key.prefix), '' for none   ARGV[15] nonce of this call (text)
 -- ARGV[16..] 23 values per node, each node after its parents: 1 name (text)   2 what it comes after (JSON: [[node, condition], ...])
 --   3 the parents that are not among these nodes (JSON array of ids)   4.. the 20 values of submit.lua
 --
@@ -15,7 +15,8 @@
 -- {'no_parent', node (from 0), id}.
 -- A repeated call (its reply was lost) answers 'created' again.
 
-local idempotency_ms, max_scheduled, max_groups, max_made, max_nodes = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local idempotency_ms = ARGV[4]
+local most = {scheduled = tonumber(ARGV[5]), groups = tonumber(ARGV[6]), made = tonumber(ARGV[7]), nodes = tonumber(ARGV[8])}
 local workflow, begins, name, user, metadata, idempotency_key, nonce = ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local FIRST, WIDTH = 16, 23
 
@@ -34,7 +35,7 @@ local function answer_of_state()
   local status, heard = unpack(redis.call('HMGET', key.workflow(workflow), 'status', 'nonce'))
   if begins then
     if status and heard == nonce then return {'created', workflow, redis.call('EXISTS', key.workflow_plan(workflow)) == 1 and '1' or ''} end
-    local first = idempotency_key ~= '' and redis.call('GET', idempotency_key)
+    local first = idempotency_key ~= '' and redis.call('GET', key.prefix .. idempotency_key)
     if first and redis.call('EXISTS', key.workflow(first)) == 1 then return {'known', first} end
     return
   end
@@ -66,7 +67,7 @@ end
 
 -- The answer if there is no room for all nodes, else nil.
 local function answer_of_room()
-  if redis.call('HLEN', key.workflow_nodes(workflow)) + #nodes > max_nodes then return {'workflow_full', int(max_nodes)} end
+  if redis.call('HLEN', key.workflow_nodes(workflow)) + #nodes > most.nodes then return {'workflow_full', int(most.nodes)} end
   local waits, sleeps, starting, seen, coming = 0, 0, {}, {}, {}
   for _, node in ipairs(nodes) do
     local scheduled = node.due and node.due > now_ms
@@ -86,15 +87,15 @@ local function answer_of_room()
     end
     if not seen[node.group] then
       seen[node.group] = true
-      local no_room = answer_of_no_room(node.group, node.maker, max_groups, max_made)
+      local no_room = answer_of_no_room(node.group, node.maker, most.groups, most.made)
       if no_room then return {no_room[1], no_room[2], no_room[3], node.group} end
       local list = node.delivery == '' and celery_list(node.group, tonumber(node.priority)) or node.delivery == 'external' and key.external
       local kind = list and redis.call('TYPE', list).ok
       if list and kind ~= 'list' and kind ~= 'none' then return {'no_queue', node.group} end
     end
   end
-  if waits > 0 and redis.call('ZCARD', key.suspended) + waits > max_scheduled then return {'schedule_full', int(max_scheduled)} end
-  if sleeps > 0 and redis.call('ZCARD', key.delayed) + sleeps > max_scheduled then return {'schedule_full', int(max_scheduled)} end
+  if waits > 0 and redis.call('ZCARD', key.suspended) + waits > most.scheduled then return {'schedule_full', int(most.scheduled)} end
+  if sleeps > 0 and redis.call('ZCARD', key.delayed) + sleeps > most.scheduled then return {'schedule_full', int(most.scheduled)} end
 end
 
 local refusal = answer_of_state() or answer_of_parents() or answer_of_room()
@@ -107,7 +108,7 @@ end
 if begins then
   begin_workflow(workflow, name, user, 'nonce', nonce)
   if metadata ~= '' then redis.call('HSET', key.workflow(workflow), 'metadata', metadata) end
-  if idempotency_key ~= '' then redis.call('SET', idempotency_key, workflow, 'PX', idempotency_ms) end
+  if idempotency_key ~= '' then redis.call('SET', key.prefix .. idempotency_key, workflow, 'PX', idempotency_ms) end
 end
 for _, node in ipairs(nodes) do
   add_node(workflow, node.name, node.id, node.type, node.after, begins and 0)

@@ -7,15 +7,15 @@
 -- more).
 
 return each(4, 7, function(id, fence, seq, percentage, stage, message, timestamp_ms)
-  local status, holder, progress_seq, cancel_requested, attempt, rev, user_id =
-    fields(id, 'status', 'fence', 'progress_seq', 'cancel_requested', 'attempt', 'rev', 'user_id')
-  if status ~= 'PROCESSING' or holder ~= fence then return 'stale:' .. (status or '') end
-  if tonumber(seq) > tonumber(progress_seq or 0) then
-    rev = next_rev(rev)
+  local t = read(id, {'status', 'fence', 'progress_seq', 'cancel_requested', 'attempt', 'rev', 'user_id'})
+  if t.status ~= 'PROCESSING' or t.fence ~= fence then return 'stale:' .. (t.status or '') end
+  if tonumber(seq) > tonumber(t.progress_seq or 0) then
+    if t.life then life.write_out(t) end
+    local rev = next_rev(t.rev)
     redis.call('HSET', key.task(id), 'rev', rev, 'progress_seq', seq, 'percentage', percentage, 'stage', stage,
-      'message_text', message, 'timestamp_ms', timestamp_ms, 'updated_at', now_text)
-    emit_as(id, user_id, rev, 'progress', 'percentage', percentage, 'stage', stage, 'message', message,
-      'timestamp_ms', timestamp_ms, 'attempt', attempt)
+      'message_text', message, 'timestamp_ms', timestamp_ms, 'updated_at', now_text())
+    emit_as(id, t.user_id, rev, 'progress', 'percentage', percentage, 'stage', stage, 'message', message,
+      'timestamp_ms', timestamp_ms, 'attempt', t.attempt)
   end
-  return cancel_requested and 'cancel' or 'ok'
+  return t.cancel_requested and 'cancel' or 'ok'
 end)

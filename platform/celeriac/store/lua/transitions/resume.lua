@@ -49,8 +49,8 @@ if phase == '' then
     if tonumber(t.hints or 0) > 0 and not (limited and is_parked(t.id)) then
       note_queued(t, covered, score)
     elseif not limited or goes_out(t, score) then
+      life.count_hint(t.id, 1)
       redis.call('HSET', key.task(t.id), 'hinted_ms', now)
-      redis.call('HINCRBY', key.task(t.id), 'hints', 1)
       hint(t, false, take_seq(1))
       sent = sent + 1
     end

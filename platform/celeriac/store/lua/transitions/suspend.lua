@@ -47,6 +47,7 @@ if #open == 0 then return 'there' end
 if redis.call('ZCARD', key.suspended) >= most then return 'full' end
 if times and redis.call('HLEN', steps) >= most_steps then return 'entries' end
 
+life.write_out(t)
 unindex(t)
 -- Others of its key may run meanwhile: it may wait for them.
 end_turn(t)
@@ -62,7 +63,7 @@ end
 note_time(id)
 -- It comes anew when it goes on, also where no ordered rule covered its start.
 redis.call('HDEL', task, 'owner', 'fence', 'arrival')
-redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text, 'moved', moved,
+redis.call('HSET', task, 'status', 'WAITING', 'updated_at', now_text(), 'moved', moved,
   'resumes', int(math.max(0, now_ms - tonumber(t.started_ms or now))))
 let_others_go()
 emit(id, t.user_id, 'status', 'status', 'WAITING', 'attempt', t.attempt, 'waiting_for', '[' .. table.concat(shown, ',') .. ']')

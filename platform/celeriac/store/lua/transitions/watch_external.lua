@@ -33,7 +33,7 @@ local function returned(t)
   local id, queue = t.id, t.queue
   leave_running(t)
   redis.call('ZADD', key.waiting(queue), waiting_score(0, true, take_seq(1)), id)
-  redis.call('HSET', key.task(id), 'updated_at', now_text, 'pending_ms', now)
+  redis.call('HSET', key.task(id), 'updated_at', now_text(), 'pending_ms', now)
   emit(id, t.user_id, 'status', 'status', 'PENDING', 'attempt', int(tonumber(t.attempt or 0)))
   let_others_go()
 end

@@ -1,0 +1,1 @@
+"""Celeriac inside of other frameworks. Each package imports its framework, and nothing else imports the package."""
