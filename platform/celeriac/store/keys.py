@@ -98,7 +98,8 @@ def checkpoint(task_id: str) -> str:
 def live(task_id: str) -> str:
     """Channel: `ID WHAT` of each new event, its stream id and its status or kind.
 
-    `- stored` and a line with it: Celery stored a state of the task. Without ` WHAT` it is of an earlier version.
+    `- stored` and a line with it: Celery stored a state of the task. `COMPLETED` may have such a line too. Without
+    ` WHAT` it is of an earlier version.
     """
     return f"celeriac:live:{task_id}"
 

@@ -9,9 +9,10 @@ with its worker, or that somebody retries it.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import ResultConsumer as RedisConsumer
 from celery.exceptions import BackendStoreError, TaskRevokedError
-from celery.result import ResultSet
+from celery.result import AsyncResult, ResultSet
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
 from celeriac.errors import StoreUnavailableError
@@ -29,7 +30,9 @@ from celeriac.model import Status, Task
 from celeriac.settings.store_address import read_store_address
 from celeriac.store import keys
 from celeriac.store.server.connecting import StorePool, use_address
+from celeriac.store.server.listener import Question, StateListener
 from celeriac.store.watching.ends import STORED, goes_on
+from celeriac.task_fields import status_of
 from celeriac_tasks.engine.attempts.base import ATTEMPT
 from celeriac_tasks.engine.calls.nodes import following_group
 from celeriac_tasks.engine.ends.exceptions import exception_of
@@ -49,12 +52,16 @@ _STATES: Final = {
 _KNOWN: Final[frozenset[str]] = states.ALL_STATES
 _SUCCESS, _FAILURE, _RETRY = str(states.SUCCESS), str(states.FAILURE), str(states.RETRY)
 _STARTED: Final = str(states.STARTED)
+#: States that no message tells of.
+_UNHEARD: Final = frozenset({str(states.PENDING), _STARTED, *states.READY_STATES})
 #: Codes of failures that the platform decides; Celery stores nothing about them, or something earlier.
 _DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
 #: Whether this thread joins the parts of a chord.
 _JOINING: Final = ContextVar("joining", default=False)
 #: Who waits for a result looks at its state after the first of these times, and later at most after the second one (s).
 _LOOKS_S: Final = (2.0, 30.0)
+#: How long the answer to a question may take over a connection that still works (s).
+_ANSWER_S: Final = 3.0
 #: How long somebody who begins to wait puts up with a store that is away, and the pause between two looks (s).
 _PATIENCE_S: Final = 30.0
 _PAUSE_S: Final = 0.2
@@ -66,55 +73,108 @@ _MOST_PUBLISHED: Final = 65_536
 _BESIDE_THE_RESULT: Final = 65_536
 
 
-class RecordConsumer(RedisConsumer):
-    """Waits for results: each event of a task wakes the callers that wait for it, and they read the state.
+#: What is called with each state of a task that becomes known (`get(on_message=...)`).
+Hears = Callable[[dict[str, Any]], object]
 
-    All threads of a process share one subscription, whose connection is not made for that: a message may be lost
-    between them. So who waits for long looks by itself too, from time to time.
+
+class RecordConsumer(RedisConsumer):
+    """Waits for results: each event of a task wakes the callers that wait for it, and its end tells them the state.
+
+    Who begins to wait subscribes, and then asks how the task is, over one connection: no event is lost between them.
+    That connection may be lost with events, so who waits for long looks by itself too, from time to time.
     """
 
     #: Errors after which it connects and subscribes again.
     _connection_errors: tuple[type[BaseException], ...]
+    #: The connection, None before anybody has waited.
+    _pubsub: StateListener | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # It subscribes to the channel on which the life cycle announces events. They do not carry the state.
+        # It subscribes to the channel on which the life cycle announces events.
         self._get_key_for_task = keys.live
         #: Successes that Celery has stored, of tasks whose records have not completed yet.
         self._stored: dict[str, dict[str, Any]] = {}
-        self._decode_result = lambda _: None
         # Who waits goes on when the store is back.
         self._connection_errors = (*self._connection_errors, StoreUnavailableError)
 
-    def on_wait_for_pending(self, result: Any, timeout: float | None = None, **kwargs: Any) -> None:
-        """Look at the states before the wait; while the store is away for a moment, again and again."""
+    # --- who begins to wait
+
+    def on_wait_for_pending(
+        self, result: Any, timeout: float | None = None, hears: Hears | None = None, **kwargs: Any
+    ) -> None:
+        """Look at the states before the wait; while the store is away for a moment, again and again.
+
+        `hears` is told of states of a task's own that it had before: with stock Celery, who publishes listens already.
+        """
+        if isinstance(result, AsyncResult) and result._cache is None:
+            if self._has_nothing_to_tell(result.id):
+                return
+            if result._cache is not None:  # it has ended meanwhile
+                return
         give_up_at = time.monotonic() + min(_PATIENCE_S, _PATIENCE_S if timeout is None else timeout)
         while True:
             try:
                 super().on_wait_for_pending(result, timeout=timeout, **kwargs)
+                if hears is not None:
+                    for meta in self._states_of(result):
+                        if meta["status"] not in _UNHEARD:
+                            hears(meta)
                 return
             except StoreUnavailableError:
                 if time.monotonic() >= give_up_at:
                     raise
                 time.sleep(_PAUSE_S)
 
-    def on_state_change(self, meta: dict[str, Any] | None, message: Any) -> None:
-        """Take the state of a task, or an event (`message`) that says that it has changed."""
-        if meta is None and (meta := self._told(message)) is None:
-            return
-        super().on_state_change(meta, message)
+    def _has_nothing_to_tell(self, task_id: str) -> bool:
+        """Ask whether a task goes on, and Celery has stored no state of it; False if that is not known in time."""
+        question: Question | None = None
+        with self._locked():
+            listener = self._pubsub
+            if listener is None or not listener.answers or self._get_key_for_task(task_id) not in self.subscribed_to:
+                return False
+            with self.reconnect_on_error():
+                question = listener.ask(keys.task(task_id), bytes_to_str(self.backend.get_key_for_task(task_id)))
+        if question is None:
+            return False
+        give_up_at = time.monotonic() + _ANSWER_S
+        while question.open and (left_s := give_up_at - time.monotonic()) > 0:
+            self.drain_events(timeout=left_s)
+        if question.open:
+            with self._locked():
+                if self._pubsub is listener:
+                    # Nothing comes over this connection any more.
+                    self._reconnect()
+        if question.open or question.lost or question.exists:
+            return False
+        return question.status is None or not status_of(question.status).final
 
-    def _told(self, message: Any) -> dict[str, Any] | None:
-        """Return the state of a task of which an event tells, None if nobody needs to know it.
+    # --- messages
 
-        Celery's state of a success comes first, and counts as soon as the record says that the task has completed.
+    def _drain_one(self, pubsub: StateListener, timeout: float | None) -> bool:
+        found = True
+        with self.reconnect_on_error():
+            found = bool(pubsub.heard) or pubsub.read()
+            while pubsub.heard:
+                # One by one: a message whose hearer raises an error is gone, those after it are not.
+                channel, text = pubsub.heard.popleft()
+                if channel.decode() in self.subscribed_to and (meta := self._told(_task_of(channel), text)) is not None:
+                    self.on_state_change(meta, None)
+        return found
+
+    def _told(self, task_id: str, text: bytes) -> dict[str, Any] | None:
+        """Return the state of a task of which a message tells, None if nobody needs to know it.
+
+        Celery's state of a success may come first, and counts as soon as the record says that the task has completed.
         """
-        task_id, data = _task_of(message["channel"]), message.get("data")
-        what, _, stored = (data if isinstance(data, bytes) else b"").partition(b"\n")
+        what, _, stored = text.partition(b"\n")
         kind = what.partition(b" ")[2].decode()
-        if kind == STORED and stored:
+        if stored:
             state: dict[str, Any] = self.backend.decode_result(stored)
             if state["status"] == _SUCCESS:
+                if kind == Status.COMPLETED.stored:
+                    self._stored.pop(task_id, None)
+                    return state
                 self._stored[task_id] = state
                 return None
         elif kind == Status.COMPLETED.stored and (held := self._stored.pop(task_id, None)) is not None:
@@ -141,15 +201,43 @@ class RecordConsumer(RedisConsumer):
                 pause_s = min(2 * pause_s, _LOOKS_S[1])
                 look_at = time.monotonic() + pause_s
 
-        yield from super()._wait_for_pending(result, timeout=timeout, on_interval=look, **kwargs)
+        hears = kwargs.get("on_message")
+        yield from super()._wait_for_pending(result, timeout=timeout, on_interval=look, hears=hears, **kwargs)
 
     def _look_at(self, result: Any) -> None:
         """Read the states of what has not ended as far as this process knows."""
+        for meta in self._states_of(result):
+            if meta["status"] in states.READY_STATES:
+                self.on_state_change(meta, None)
+
+    def _states_of(self, result: Any) -> Iterator[dict[str, Any]]:
+        """Return the states of what has not ended as far as this process knows."""
         unknown = [one.id for one in results_in(result) if one._cache is None]
         for first in range(0, len(unknown), _LOOKED_AT_ONCE):
-            for meta in self.backend._metas(unknown[first : first + _LOOKED_AT_ONCE]):
-                if meta["status"] in states.READY_STATES:
-                    self.on_state_change(meta, None)
+            yield from self.backend._metas(unknown[first : first + _LOOKED_AT_ONCE])
+
+    # --- the connection
+
+    def start(self, initial_task_id: str, **kwargs: Any) -> None:
+        """Connect, and listen for this task too."""
+        with self._locked():
+            self.subscribed_to.add(self._get_key_for_task(initial_task_id))
+            with self.reconnect_on_error():
+                self._listen()
+
+    def consume_from(self, task_id: str) -> None:
+        """Listen for a task."""
+        if self._pubsub is not None and self._pubsub.pid != os.getpid():
+            # A fork that Celery was not told of: the connection is the parent's.
+            self.on_after_fork()
+        super().consume_from(task_id)
+
+    def on_after_fork(self) -> None:
+        """Leave the parent's connection alone, and what the parent waits for."""
+        super().on_after_fork()
+        self._pubsub = None
+        self.subscribed_to.clear()
+        self._stored.clear()
 
     def cancel_for(self, task_id: str) -> None:
         """Stop listening for a task; at the end of the process there is nothing left to stop."""
@@ -157,12 +245,26 @@ class RecordConsumer(RedisConsumer):
         if not sys.is_finalizing():
             super().cancel_for(task_id)
 
+    def _listen(self) -> None:
+        """Make a connection that hears of all that is waited for."""
+        self._pubsub = StateListener(self.backend.client.connection_pool)
+        if self.subscribed_to:
+            self._pubsub.subscribe(*self.subscribed_to)
+
     def _reconnect_pubsub(self) -> None:
-        super()._reconnect_pubsub()
-        self._stored.clear()
-        # Events were lost meanwhile.
-        for channel in list(self.subscribed_to):
-            self.on_state_change(None, {"channel": channel})
+        with self._locked():
+            lost, self._pubsub = self._pubsub, None
+            if lost is not None:
+                lost.close()
+            self.backend.client.connection_pool.reset()
+            self.subscribed_to -= self._pending_unsubscribe
+            self._pending_unsubscribe.clear()
+            self._stored.clear()
+            self._listen()
+            # Events were lost meanwhile.
+            for channel in list(self.subscribed_to):
+                if (meta := self._told(_task_of(channel), b"")) is not None:
+                    self.on_state_change(meta, None)
 
 
 def results_in(result: Any) -> Iterator[Any]:

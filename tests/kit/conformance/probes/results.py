@@ -157,6 +157,21 @@ def get_hears_messages_of_states() -> Any:
 
 
 @probe
+def get_hears_a_state_from_before() -> Any:
+    heard: list[Any] = []
+    key = fresh()
+
+    def hear(meta: Any) -> None:
+        if meta["task_id"] == result.id:
+            heard.append([meta["status"], meta["result"]])
+            release(f"{key}:0")
+
+    result = s.reports.delay(key, ["PROGRESS", {"done": 1}])
+    eventually(lambda: notes(key))
+    return [result.get(timeout=WAIT, on_message=hear), heard]
+
+
+@probe
 def get_twice() -> Any:
     result = t.add.delay(1, 2)
     return [result.get(timeout=WAIT), result.get(timeout=WAIT), AsyncResult(result.id).get(timeout=WAIT)]

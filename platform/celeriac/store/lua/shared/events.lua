@@ -51,10 +51,22 @@ function telling.append(id, user, rev, kind, ...)
   return event
 end
 
+on_call(function() telling.stored = nil end)
+
+-- Celery's result backend has stored a state of a task that ends now: who waits for the end finds it in the message of that, if it is
+-- short.
+function telling.with_state(id, state)
+  telling.stored = #state <= 65536 and {id, state} or nil
+end
+
 -- Wake all who watch a task. The message is 'ID WHAT': the id of the event, and its status or its kind, so that who waits for the end
--- need not look before.
+-- need not look before. After a line end it has the state that Celery has stored of the end (`with_state`).
 function telling.wake(id, event, kind, ...)
-  local what = kind == 'status' and select(2, ...) or kind
+  local what, stored = kind == 'status' and select(2, ...) or kind, telling.stored
+  if stored and stored[1] == id and what == 'COMPLETED' then
+    telling.stored = nil
+    what = what .. '\n' .. stored[2]
+  end
   redis.call('PUBLISH', key.live(id), event .. ' ' .. what)
 end
 

@@ -8,7 +8,7 @@
 -- Returns one text per task: 'ok' (also if this very claim completed it before) | 'stale:STATUS' (it is not this claim's any
 -- more).
 
--- Keep a state of Celery's, and tell who waits for it, as `RecordBackend` does: the end of the record follows.
+-- Keep a state of Celery's. The message of the end, which follows, has it too.
 local function keep_state(id, state)
   local name, seconds, value = string.match(state, '^([^\n]*)\n(%d*)\n(.*)$')
   if seconds == '' then
@@ -16,7 +16,7 @@ local function keep_state(id, state)
   else
     redis.call('SET', key.prefix .. name, value, 'EX', seconds)
   end
-  redis.call('PUBLISH', key.live(id), #value > 65536 and '- stored' or '- stored\n' .. value)
+  telling.with_state(id, value)
 end
 
 -- What a record has that tells nothing but a usual life, while it runs: as in claim.lua, owner and fence.

@@ -1,0 +1,167 @@
+"""A connection of Celery's threads that hears of tasks, and over which they ask how a task is.
+
+The server answers the commands of one connection in their order. So a question that follows a subscription leaves no
+gap: what happens before the answer is in it, and what happens later comes as a message.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from typing import Any, Final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+#: So many channels may wait to be left until the next one is subscribed to: then both travel together.
+_LEFT_AT_ONCE: Final = 64
+#: At most so many messages are read at once.
+_READ_AT_ONCE: Final = 256
+#: What an answer consists of: a field of the record, and whether a key exists.
+_REPLIES: Final = 2
+
+
+class Question:
+    """How a task is: the `status` of its record (None: there is none), and whether the key asked about exists."""
+
+    __slots__ = ("_replies", "lost")
+
+    def __init__(self) -> None:
+        self._replies: list[Any] = []
+        #: Whether the answer will not come, because the connection was lost.
+        self.lost = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the answer may still come."""
+        return not self.lost and len(self._replies) < _REPLIES
+
+    @property
+    def status(self) -> str | None:
+        """The status in the store's spelling."""
+        found: bytes | None = self._replies[0]
+        return None if found is None else found.decode()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the key exists."""
+        return bool(self._replies[1])
+
+    def take(self, reply: Any) -> None:
+        """Take the next part of the answer."""
+        self._replies.append(reply)
+
+
+class StateListener:
+    """Hears channels over one connection of a pool; one thread at a time may call it.
+
+    After an error of the driver it is of no more use: `close` it and make another one.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.pid = os.getpid()
+        #: Set while it listens to something.
+        self.subscribed_event = threading.Event()
+        #: What was heard and not taken yet: channel and text.
+        self.heard: deque[tuple[bytes, bytes]] = deque()
+        self._pool = pool
+        self._channels: set[str] = set()
+        self._leaving: set[str] = set()
+        self._questions: deque[Question] = deque()
+        # Untyped: redis-py's annotations do not cover it.
+        self.connection: Any = pool.get_connection()
+        #: Whether questions can be asked: before version 3 of the protocol only messages come here.
+        self.answers = str(self.connection.protocol) == "3"
+        if self.answers:
+            # The driver's own handler writes each message into a log.
+            self.connection._parser.set_pubsub_push_handler(_itself)
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether it listens to something."""
+        return self.subscribed_event.is_set()
+
+    def subscribe(self, *channels: str) -> None:
+        """Listen to channels; does not wait until the server has heard it. Raises the driver's errors."""
+        staying = self._leaving.intersection(channels)
+        new = [channel for channel in channels if channel not in staying and channel not in self._channels]
+        self._leaving -= staying
+        self._channels.update(channels)
+        self.subscribed_event.set()
+        commands = [self._leave()] if self._leaving else []
+        if new:
+            commands.append(("SUBSCRIBE", *new))
+        self._send(commands)
+
+    def unsubscribe(self, *channels: str) -> None:
+        """Stop listening to channels. Many are left at once; a few messages of them may still come."""
+        self._channels.difference_update(channels)
+        self._leaving.update(channels)
+        if not self._channels:
+            self.subscribed_event.clear()
+        if len(self._leaving) >= _LEFT_AT_ONCE:
+            self._send([self._leave()])
+
+    def ask(self, record: str, key: str) -> Question:
+        """Ask for the status of a record, and whether a key exists; raises the driver's errors."""
+        question = Question()
+        self._send([("HGET", record, "status"), ("EXISTS", key)])
+        self._questions.append(question)
+        return question
+
+    def read(self) -> bool:
+        """Read what is there, into `heard` and into the questions; returns whether there was anything.
+
+        Raises the driver's errors; after a refusal of the server it is closed.
+        """
+        connection, found = self.connection, False
+        if connection is None:
+            return False
+        while len(self.heard) < _READ_AT_ONCE and connection.can_read(timeout=0):
+            found = True
+            try:
+                reply = connection.read_response(disconnect_on_error=False, push_request=True)
+            except ResponseError:
+                # Whether it is the answer to a subscription or to a question is not known any more.
+                self.close()
+                raise
+            if not isinstance(reply, list):
+                self._answer(reply)
+            elif reply[0] == b"message":
+                self.heard.append((reply[1], reply[2]))
+        return found
+
+    def close(self) -> None:
+        """Give the connection up, and all that was asked over it. Idempotent."""
+        for question in self._questions:
+            question.lost = True
+        self._questions.clear()
+        self._channels.clear()
+        self._leaving.clear()
+        self.subscribed_event.clear()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.disconnect()
+            self._pool.release(connection)
+
+    def _leave(self) -> tuple[str, ...]:
+        leaving, self._leaving = self._leaving, set()
+        return ("UNSUBSCRIBE", *leaving)
+
+    def _send(self, commands: list[tuple[str, ...]]) -> None:
+        if self.connection is None:
+            raise RedisConnectionError("the connection was closed")
+        if commands:
+            self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+
+    def _answer(self, reply: Any) -> None:
+        if not self._questions:
+            return
+        self._questions[0].take(reply)
+        if not self._questions[0].open:
+            self._questions.popleft()
+
+
+def _itself(message: Any) -> Any:
+    return message
