@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.kit.pages.things import DECLINED, HELD, MAIL, define, make_things, submit
 from tests.kit.up.browser import watched_page
@@ -396,6 +396,21 @@ def test_requests_are_chosen_by_how_far_they_are(browser: Browser, page: Page, u
     seen("All", "mars", "venus")
 
 
+def test_a_request_that_only_the_live_stream_has_told_of_shows_what_was_asked(page: Page, api: httpx.Client) -> None:
+    waiting = {"type": "remote", "status": "pending,waiting,scheduled,retrying"}
+    before = api.get("tasks", params=waiting).json()
+    page.goto("/dashboard#/requests")
+    submit(api, {"type": "remote", "payload": {"data": {"word": "neptune"}}}, queue="by-nobody")
+    asked = rows(page).filter(has_text="neptune")
+    expect(asked).to_be_visible()
+    # The history is behind the live stream.
+    page.route(re.compile(r"/api/v1/tasks\?.*status=pending"), lambda route: route.fulfill(json=before), times=1)
+    with page.expect_response(re.compile("status=pending")):
+        page.get_by_role("group", name="Status").get_by_role("button", name="Waiting").click()
+    expect(asked).to_be_visible()
+    api.post("bulk", json={"action": "cancel", "filter": {"queue": "by-nobody", "status": ["pending"]}})
+
+
 def test_groups_are_paused_and_limited_on_a_phone(browser: Browser, url: str, api: httpx.Client) -> None:
     submit(api, MAIL, queue="handy")
     options: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
@@ -517,8 +532,14 @@ def test_a_rule_is_made_that_keeps_the_order(page: Page, api: httpx.Client) -> N
     expect(page.locator('tr[data-rule="in-order"]')).to_contain_text("one at a time, in order")
     rule = api.get("limits/in-order").json()
     assert (rule["type"], rule["by"], rule["ordered"]) == ("card.charge", "key", True)
+    held: list[Route] = []
+    page.route("**/api/v1/limits/in-order", lambda route: held.append(route), times=1)
     page.locator('tr[data-rule="in-order"]').get_by_role("link").click()
-    page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_role("heading", name="in-order")).to_be_visible()
+    edit = page.get_by_role("button", name="Edit")
+    expect(edit).to_be_hidden()  # there is nothing to edit before the rule has come
+    held[0].continue_()
+    edit.click()
     page.get_by_role("dialog").get_by_label("Note").fill("the bank wants it")
     page.get_by_role("dialog").get_by_role("button", name="Set").click()
     expect(page.locator(".facts")).to_contain_text("the bank wants it")

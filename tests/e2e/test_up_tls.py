@@ -26,7 +26,6 @@ from tests.kit.waiting import eventually
 
 SECRET = "the secret of the tests of TLS, long enough"
 SETTINGS = Settings(access=AccessSettings(jwt_secret=SECRET))  # type: ignore[arg-type]
-TOKEN = token_of(SETTINGS, user_id="ada", scopes=[Scope.ADMIN])
 CONFIG = """
 imports: [tests.kit.up.pages_types]
 access:
@@ -45,6 +44,11 @@ async def handle(task):
 """
 
 expect.set_options(timeout=30_000)
+
+
+def admin_token() -> str:
+    """Return a new token: one that is made with this module would grow old while other tests run."""
+    return token_of(SETTINGS, user_id="ada", scopes=[Scope.ADMIN])
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterat
 def environment(up: RunningUp, authority: Authority) -> dict[str, str]:
     """What a program on this machine needs to reach the platform."""
     return clean_environment(
-        SSL_CERT_FILE=str(authority.file), CELERIAC_DATA_DIR=str(up.data_dir), CELERIAC_TOKEN=TOKEN
+        SSL_CERT_FILE=str(authority.file), CELERIAC_DATA_DIR=str(up.data_dir), CELERIAC_TOKEN=admin_token()
     )
 
 
@@ -80,7 +84,7 @@ async def test_http_is_served_with_the_certificate_only(up: RunningUp, authority
     url = up.run_json["http"]
     assert url.startswith("https://127.0.0.1:")
     assert f"curl -sw '\\n' -X POST {url}/api/v1/tasks" in up.text
-    headers = {"Authorization": f"Bearer {TOKEN}"}
+    headers = {"Authorization": f"Bearer {admin_token()}"}
     async with httpx.AsyncClient(timeout=60, base_url=url, verify=trusting(authority), headers=headers) as client:
         answer = await client.get("/api/v1/groups")
         assert answer.status_code == 200
@@ -94,7 +98,7 @@ async def test_http_is_served_with_the_certificate_only(up: RunningUp, authority
 
 async def test_grpc_is_served_with_the_certificate_only(up: RunningUp, authority: Authority) -> None:
     address = up.run_json["grpc"].removeprefix("grpcs://")
-    metadata = (("authorization", f"Bearer {TOKEN}"),)
+    metadata = (("authorization", f"Bearer {admin_token()}"),)
     request = task_pb2.GetTaskStatusRequest(task_id="nobody")
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
     async with grpc.aio.secure_channel(address, credentials) as channel:
@@ -125,7 +129,7 @@ async def test_a_remote_worker_answers_over_a_secure_websocket(
         [*CELERIAC, "remote-worker", "answering:handle", "--group", "secure"], cwd=tmp_path, env=environment
     )
     try:
-        url, headers = up.run_json["http"], {"Authorization": f"Bearer {TOKEN}"}
+        url, headers = up.run_json["http"], {"Authorization": f"Bearer {admin_token()}"}
         async with httpx.AsyncClient(base_url=url, verify=trusting(authority), headers=headers, timeout=60) as client:
 
             async def served() -> bool:
@@ -144,7 +148,7 @@ def test_the_pages_work_over_https(up: RunningUp) -> None:
     url = up.run_json["http"]
     with running_browser() as browser, watched_page(browser, url, ignore_https_errors=True) as page:
         page.goto("/dashboard")
-        page.get_by_label("Token or API key").fill(TOKEN)
+        page.get_by_label("Token or API key").fill(admin_token())
         page.get_by_role("button", name="Sign in").click()
         expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
         (cookie,) = page.context.cookies()

@@ -10,10 +10,10 @@ from contextlib import suppress
 #: (which Python uses too) resets new calls at random when more than 1,000 calls wait to be accepted, counted over all
 #: connections.
 MAX_UNANSWERED = 256
-#: How many questions, one after another, must have an answer before earlier calls count as accepted. A busy server now
-#: and then takes a call that has just come before those that wait: one question tells little, many in a row enough.
+#: How many questions, one after another, must have an answer while no earlier call has one, before earlier calls count
+#: as accepted. One question tells little: a busy server often takes a call that has just come before those that wait.
 QUESTIONS = 8
-#: Time between two questions that had no answer (seconds).
+#: Time between two questions (seconds).
 PAUSE_S = 0.1
 
 
@@ -36,8 +36,9 @@ class StartGate:
     """Lets a call start at once, unless `MAX_UNANSWERED` calls are silent that the executor may not have accepted.
 
     A silent call may well be at work on its first message. So when calls wait for their turn, `ask` sends a call that
-    takes no time, and returns whether there was any answer: a server accepts calls nearly in their order, so after
-    some answers it has accepted all that was sent before the questions.
+    takes no time, and returns whether there was any answer. A server accepts the calls of one kind in their order. As
+    long as it has calls to accept that were sent before, it also answers some of these. So if it answers questions for
+    a while and none of these calls, they are all accepted, and silent for reasons of their own.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[bool]]) -> None:
@@ -84,21 +85,26 @@ class StartGate:
             with suppress(asyncio.CancelledError):
                 await self._asking
 
-    async def _accepts(self) -> bool:
-        """Ask until it is clear that the server has accepted what was sent before; returns False if it is silent."""
-        for _ in range(QUESTIONS):
-            if not await self._ask():
-                return False
-        return True
-
     async def _ask_while_calls_wait(self) -> None:
         try:
             while self._waiting:
-                before = list(self._sent)
-                if before and await self._accepts():
+                before = self._sent.copy()
+                if before and await self._are_accepted(before):
                     for turn in before:
                         self.leave(turn)
                 else:
                     await asyncio.sleep(PAUSE_S)
         finally:
             self._asking = None
+
+    async def _are_accepted(self, before: set[Turn]) -> bool:
+        """Ask until the server must have accepted those of these calls that are silent; False if it does not answer."""
+        silent, questions = len(before), 0
+        while silent and questions < QUESTIONS:
+            if not await self._ask():
+                return False
+            await asyncio.sleep(PAUSE_S)
+            before &= self._silent
+            questions = questions + 1 if len(before) == silent else 0
+            silent = len(before)
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import threading
 
@@ -70,6 +71,30 @@ async def test_a_burst_that_meets_a_server_which_does_nothing_for_a_while_waits_
         await asyncio.wait([burst], timeout=2)
         executor.process.send_signal(signal.SIGCONT)
         assert await burst == [{}] * 3000
+        await handler.close()
+
+
+async def test_a_burst_that_meets_a_server_which_is_stopped_again_and_again_is_refused_nothing() -> None:
+    """Such a server answers each question at once, while hundreds of earlier calls wait to be accepted."""
+    chance = random.Random(7)
+
+    async def stop_and_go(process: asyncio.subprocess.Process) -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(0, 0.01))
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(chance.uniform(0, 0.05))
+            process.send_signal(signal.SIGCONT)
+
+    async with ExecutorProcess() as executor:
+        handler = handler_of(executor.settings())
+        script = play({"progress": {"percentage": 1}}, {"result": {}})
+        assert await handler(script, make_context()) == {}
+        assert executor.process is not None
+        stalling = asyncio.create_task(stop_and_go(executor.process))
+        results = await asyncio.gather(*(handler(script, make_context()) for _ in range(3000)))
+        stalling.cancel()
+        executor.process.send_signal(signal.SIGCONT)
+        assert results == [{}] * 3000
         await handler.close()
 
 

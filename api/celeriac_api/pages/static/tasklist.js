@@ -54,7 +54,7 @@ export class TaskList {
   /**
    * `columns` are the texts in the head, or pairs of text and class; `render(task, row)` fills a row, and `path` is the
    * route that lists. With `selects`, rows can be marked; `onkey` is as in `VirtualList`.
-   * `onread(error)` is called after each first page, with null or an error; true means that it has told people. `fields` are those that `render`
+   * `onchange()` is called when rows have come or changed. `onread(error)` is called after each first page, with null or an error; true means that it has told people. `fields` are those that `render`
    * needs, all if it is left out.
    */
   constructor({ path = "tasks", columns, render, label, empty, onchange, className = "", height, phoneHeight, selects = false, onkey, onread, fields }) {
@@ -210,7 +210,7 @@ export class TaskList {
           this.#known.delete(task.task_id);
           changed = true;
         } else this.list.refresh(held);
-        this.onchange?.(held);
+        this.onchange?.();
       } else if (matches(task, this.#query)) this.#fresh.set(task.task_id, task);
       else this.#fresh.delete(task.task_id);
     }
@@ -259,6 +259,7 @@ export class TaskList {
     this.element.classList.toggle("keyed", items.some((task) => task.key));
     this.element.classList.toggle("used", items.some((task) => task.user_id));
     this.list.set(items);
+    this.onchange?.();
     this.#foot();
     this.#drawSelection();
   }

@@ -40,7 +40,9 @@ export function show(root, { id, me, ending }) {
   const sorts = h("div", { class: "segments", role: "group", "aria-label": t("limits.sort") });
   const keysCard = h("section", { class: "card", hidden: true }, h("header", {}, keysTitle, sorts), keysTable, keysNone);
   const line = command();
-  const tasks = h("a", { class: "button" }, t("limits.its_tasks"));
+  // Both need the rule, which has to be read first.
+  const tasks = h("a", { class: "button", hidden: true }, t("limits.its_tasks"));
+  const editButton = h("button", { class: "button admin-only", type: "button", hidden: true, onclick: edit }, t("limits.edit"));
   const body = h(
     "div",
     { class: "task-body", hidden: true },
@@ -73,7 +75,7 @@ export function show(root, { id, me, ending }) {
         "div",
         { class: "actions" },
         tasks,
-        h("button", { class: "button admin-only", type: "button", onclick: edit }, t("limits.edit")),
+        editButton,
         h("button", { class: "button danger admin-only", type: "button", onclick: drop }, t("limits.delete")),
       ),
     ),
@@ -81,7 +83,7 @@ export function show(root, { id, me, ending }) {
   );
 
   function draw() {
-    body.hidden = false;
+    body.hidden = tasks.hidden = editButton.hidden = false;
     setText(about, coversWords(rule));
     setText(waiting, number(rule.waiting));
     setText(parked, number(rule.parked));
@@ -179,7 +181,7 @@ export function show(root, { id, me, ending }) {
   }
 
   async function edit() {
-    if (rule && (await ruleForm(rule))) load();
+    if (await ruleForm(rule)) load();
   }
 
   async function drop() {

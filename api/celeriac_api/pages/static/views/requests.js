@@ -1,14 +1,15 @@
 // The log of requests: what callers sent to remote workers, and what the workers answered.
 
-import { get } from "../api.js";
+import { get, segment } from "../api.js";
 import { h, setText, statusBadge } from "../dom.js";
 import { ago, duration, exactTime, preview, ranFor } from "../format.js";
-import { live } from "../live.js";
 import { TaskList } from "../tasklist.js";
 import { pieces, t } from "../text.js";
 import { throttle } from "../ui.js";
 
 const TYPE = "remote";
+/** The rows, from the top, whose payloads and results are read when the live stream has told of them. */
+const READ = 60;
 const TABS = { "": "all", "pending,waiting,scheduled,retrying": "waiting", processing: "running", completed: "completed", failed: "failed" };
 
 /** Return the request: the last message of a chat, or the data. */
@@ -21,6 +22,11 @@ function answer(task) {
   if (task.error && task.status !== "completed") return task.error.message;
   const { result } = task;
   return preview(result?.choices?.[0]?.message?.content ?? result?.content ?? result);
+}
+
+/** Return whether the row of a task needs what only its record has. */
+function lacks(task) {
+  return task.payload === undefined || (task.status === "completed" && (task.result ?? null) === null && !task.looked);
 }
 
 function render(task, row) {
@@ -57,7 +63,7 @@ export function show(root, { query: given, ending }) {
       h("strong", {}, t("requests.none")),
       ...pieces("requests.none_hint", { first: h("code", {}, "POST /api/openai"), second: h("code", {}, "/v1/chat/completions") }),
     ],
-    onchange: () => missing(),
+    onchange: () => read(),
   });
   ending(() => list.end());
   const tabs = h("div", { class: "status-tabs", role: "group", "aria-label": t("tasks.status") });
@@ -69,27 +75,23 @@ export function show(root, { query: given, ending }) {
     );
     return list.load({ type: TYPE, status });
   };
-  // The live stream has no payloads and results, so those of new and ended rows are read here.
-  const missing = throttle(async () => {
-    const wanted = list.items
-      .slice(0, 60)
-      .filter(
-        (task) =>
-          task.payload === undefined ||
-          (task.status === "completed" && task.result === undefined) ||
-          (task.status === "completed" && task.result === null && !task.looked),
-      );
-    for (const task of wanted.slice(0, 20)) {
+  // The live stream has no payloads and results, so those of new and ended rows are read here, one after the other.
+  let reading = false;
+  const read = throttle(async () => {
+    if (reading) return;
+    reading = true;
+    for (let task; (task = list.items.slice(0, READ).find(lacks)); ) {
       task.looked = task.status === "completed";
       try {
-        Object.assign(task, await get(`tasks/${encodeURIComponent(task.task_id)}`));
-        list.list.refresh(task);
+        Object.assign(task, await get(`tasks/${segment(task.task_id)}`));
       } catch {
         task.payload ??= null;
+        task.looked = true;
       }
+      list.list.refresh(task);
     }
+    reading = false;
   }, 800);
-  ending(live.on("tasks", ({ tasks }) => tasks.some((task) => task.type === TYPE) && setTimeout(missing, 50)));
   root.append(
     h(
       "div",
