@@ -16,7 +16,7 @@ from celeriac.database.search_tables import state
 from celeriac.errors import HistoryMissingError, HistoryUnavailableError, SettingsError
 
 #: The newest migration. Processes of the version before must keep working after each migration.
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 VERSION_TABLE: Final = "celeriac_schema"
 
 _READ_VERSION: Final = text("SELECT version_num FROM celeriac_schema")

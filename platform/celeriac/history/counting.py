@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Select, func, literal, select, union_all
+from sqlalchemy import Integer, Select, bindparam, func, literal, select, union_all
 
 from celeriac.database.task_tables import tasks
 from celeriac.history import queries
@@ -78,16 +79,25 @@ class CreationHistogram:
 
 def by_status(task_filter: TaskFilter, most: int, found: queries.Condition | None) -> Select[Any]:
     """Return the statement that counts the tasks of a filter by status, at most `most` and one more."""
-    c = tasks.c
     if task_filter == TaskFilter(status=task_filter.status):
-        # Each status along its own index, without a look at a row.
-        wanted = task_filter.status or tuple(Status)
-        first = (select(c.status).where(c.status == one.stored).limit(most + 1).subquery() for one in wanted)
-        return select(
-            union_all(*(select(part.c.status, func.count()).group_by(part.c.status) for part in first)).subquery()
-        )
+        return _each_status(task_filter.status or tuple(Status)).params(bound=most + 1)
     newest = queries.newest(task_filter, most + 1, found).subquery()
     return select(newest.c.status, func.count()).group_by(newest.c.status)
+
+
+@lru_cache(maxsize=32)
+def _each_status(wanted: tuple[Status, ...]) -> Select[Any]:
+    """Return the statement that counts each status along its own index, without a look at a row, up to `bound`.
+
+    It is kept, because to build it takes as long as to run it.
+    """
+    c = tasks.c
+    first = (
+        select(c.status).where(c.status == one.stored).limit(bindparam("bound", type_=Integer)).subquery()
+        for one in wanted
+    )
+    counted = (select(part.c.status, func.count().label("number")).group_by(part.c.status) for part in first)
+    return select(union_all(*counted).subquery())
 
 
 def status_counts(task_filter: TaskFilter, most: int, rows: Iterable[Sequence[Any]]) -> StatusCounts:
@@ -105,7 +115,7 @@ def status_counts(task_filter: TaskFilter, most: int, rows: Iterable[Sequence[An
 
 def span(task_filter: TaskFilter, most: int, found: queries.Condition | None) -> Select[Any, Any, Any]:
     """Return the statement for how many tasks are counted, and when the oldest and the newest of them were created."""
-    newest = queries.newest(task_filter, most + 1, found).subquery()
+    newest = queries.newest(task_filter, most + 1, found, status=False).subquery()
     return select(func.count(), func.min(newest.c.at_ms), func.max(newest.c.at_ms))
 
 

@@ -77,9 +77,10 @@ async def read_errors(
     """Return a page of the groups that have failures in the span; raises `BadCursorError`."""
     after = None if cursor is None else Cursor.decode(cursor, sort)
     found = _grouped(span, wanted)
-    totals = select(func.count(), func.sum(found.c.failures), func.sum(found.c.dead)).select_from(found)
-    groups, failures, dead = (await connection.execute(totals)).one()
     rows = (await connection.execute(_page(found, sort, limit + 1, after))).mappings().all()
+    totals: Any = rows[0] if rows else _NOTHING
+    if after is not None:
+        totals = (await connection.execute(select(*_totals(found)).select_from(found))).mappings().one()
     shown, following = rows[:limit], None
     if len(rows) > limit:
         last = shown[-1]
@@ -101,7 +102,8 @@ async def read_errors(
         )
         for row in shown
     ]
-    return ErrorPage(items, int(groups or 0), int(failures or 0), int(dead or 0), following)
+    groups, failures, dead = (int(totals[name] or 0) for name in _NOTHING)
+    return ErrorPage(items, groups, failures, dead, following)
 
 
 def errors_record(span: Span, page: ErrorPage) -> dict[str, Any]:
@@ -130,6 +132,8 @@ def errors_record(span: Span, page: ErrorPage) -> dict[str, Any]:
     }
 
 
+#: What the whole list has, without any group.
+_NOTHING: Final = {"all_groups": 0, "all_failures": 0, "all_dead": 0}
 _SORTED_BY: Final = {ErrorSort.LAST: "last_ms", ErrorSort.FAILURES: "failures"}
 
 
@@ -168,10 +172,19 @@ def _grouped(span: Span, wanted: ErrorFilter) -> Any:
     return found.subquery()
 
 
+def _totals(found: Any) -> list[ColumnElement[Any]]:
+    """Return the columns of `_NOTHING`."""
+    sums = (func.count(), func.sum(found.c.failures), func.sum(found.c.dead))
+    return [column.label(name) for column, name in zip(sums, _NOTHING, strict=True)]
+
+
 def _page(found: Any, sort: ErrorSort, limit: int, after: Cursor | None) -> Select[Any]:
+    """Return the statement for a page; each row of the first page also has the totals of the whole list."""
     by = found.c[_SORTED_BY[sort]]
     page = select(found)
-    if after is not None:
+    if after is None:
+        page = page.add_columns(*(column.element.over().label(column.name) for column in _totals(found)))
+    else:
         page = page.where(tuple_(by, found.c.error_group) < tuple_(literal(after.at_ms), literal(after.task_id)))
     return page.order_by(by.desc(), found.c.error_group.desc()).limit(limit)
 

@@ -21,9 +21,10 @@ from celeriac.history import counting, queries, workflows
 from celeriac.history.chart_record import Span
 from celeriac.history.counting import CreationHistogram, StatusCounts
 from celeriac.history.error_list import ErrorPage, read_errors
+from celeriac.history.kept_buckets import KeptBuckets, of_whole_minutes
 from celeriac.history.rows import damage_of, record_of
 from celeriac.history.search import Words
-from celeriac.history.stats import HistoryChart, StatsOptions, chart_of, conditions, statements
+from celeriac.history.stats import HistoryChart, StatsOptions, buckets_of, chart_of, conditions, statements
 from celeriac.history.stats_parts import DEFAULT_PARTS, LongestTask, Part, read_parts, read_slowest
 from celeriac.history.workflows import WorkflowFilter, WorkflowPage
 from celeriac.model import Event, KeptTask, LogLine, Workflow, ms_from_utc, utc_from_ms
@@ -50,6 +51,8 @@ class History:
         self.url = shown(database_url)
         self.engine = create_engine(database_url, statement_timeout_s=statement_timeout_s)
         self._words = Words.of(self.engine)
+        #: PostgreSQL has no stamps.
+        self._kept = KeptBuckets() if self.engine.dialect.name == "sqlite" else None
 
     async def check(self) -> None:
         """Raise `HistoryMissingError` unless the tables exist in this version."""
@@ -98,7 +101,8 @@ class History:
         async with reading(self.engine) as connection:
             found = await self._words.found(connection, task_filter.query)
             statement = queries.page(task_filter, sort, limit + 1, after, without, found)
-            rows = (await connection.execute(statement)).mappings().all()
+            # As dictionaries: each of their many values is found ten times faster there.
+            rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
         following = None
         fit = fitting((_long_bytes(row) for row in rows[:limit]), self.page_bytes)
         if len(rows) > fit:
@@ -167,24 +171,31 @@ class History:
     ) -> HistoryChart:
         """Return counts and durations in buckets of `bucket_ms` from `start_ms` (included) to `end_ms` (excluded).
 
-        It reads one index entry of each task in the range, and rows only if one user or key is selected.
+        It reads one index entry of each task in the range, and rows only if one user or key is selected. In SQLite, a
+        chart of all tasks reads only the buckets that have changed since the last chart.
         """
+        span = (start_ms, end_ms, bucket_ms)
+        chosen: StatsOptions = {"task_type": task_type, "queue": queue, "user_id": user_id, "key": key}
         async with reading(self.engine) as connection:
-            replies = [
-                (await connection.execute(statement)).all()
-                for statement in statements(
-                    start_ms, end_ms, bucket_ms, task_type=task_type, queue=queue, user_id=user_id, key=key
-                )
-            ]
-        return chart_of(start_ms, end_ms, bucket_ms, *replies)
+            if (kept := self._kept_of(start_ms, bucket_ms, chosen)) is not None:
+                return chart_of(start_ms, await kept.buckets(connection, *span))
+            replies = [(await connection.execute(statement)).all() for statement in statements(*span, **chosen)]
+        return chart_of(start_ms, buckets_of(*span, *replies))
 
     async def parts(
         self, by: str, span: Span, *, most: int = DEFAULT_PARTS, **chosen: Unpack[StatsOptions]
     ) -> list[Part]:
         """Return the tasks that ended in the span by type or by `queue`, at most `most` parts, the largest first."""
-        found = conditions(**chosen)
+        places = (span.start_ms, span.end_ms, span.bucket_ms)
         async with reading(self.engine) as connection:
-            return await read_parts(connection, by, span.start_ms, span.end_ms, span.bucket_ms, found, most=most)
+            if (kept := self._kept_of(span.start_ms, span.bucket_ms, chosen)) is not None:
+                return await kept.parts(connection, by, *places, most=most)
+            return await read_parts(connection, by, *places, conditions(**chosen), most=most)
+
+    def _kept_of(self, start_ms: int, bucket_ms: int, chosen: StatsOptions) -> KeptBuckets | None:
+        """Return the kept buckets if they have what is asked for: all tasks, in whole minutes."""
+        everything = all(value is None for value in chosen.values())
+        return self._kept if everything and of_whole_minutes(start_ms, bucket_ms) else None
 
     async def slowest(self, span: Span, *, most: int, **chosen: Unpack[StatsOptions]) -> list[LongestTask]:
         """Return the tasks that ended in the span and ran longest, the longest first."""

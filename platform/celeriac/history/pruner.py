@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import delete, func, select, text, tuple_
+from sqlalchemy import delete, func, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from celeriac.database.engine import reading, writing
+from celeriac.database.minute_table import MINUTE_MS, minutes
 from celeriac.database.task_tables import events, tags, tasks
 from celeriac.errors import HistoryUnavailableError
+from celeriac.history.minute_stamps import MinuteStamps
 from celeriac.history.search import Words
 from celeriac.history.workflows import delete_workflows, over
 from celeriac.model import Status
@@ -48,6 +50,7 @@ class Pruner(Role):
         self._store = store
         self._retentions = retentions
         self._words = Words.of(engine)
+        self._stamps = MinuteStamps(engine)
         self._optimized_at = float("-inf")
         #: Where the next look at open tasks begins: (created_ms, task_id).
         self._open_from: tuple[int, str] = (-1, "")
@@ -139,9 +142,13 @@ class Pruner(Role):
             async with writing(self._engine) as connection:
                 await connection.execute(text("PRAGMA analysis_limit = 1000"))
                 await connection.execute(text("PRAGMA optimize"))
+                # A minute without a stamp is counted again, so this is safe whatever is written later.
+                first = select(func.min(_c.created_ms)).scalar_subquery()
+                await connection.execute(delete(minutes).where(minutes.c.minute < first // literal(MINUTE_MS)))
             self._optimized_at = time.monotonic()
 
     async def _delete(self, connection: AsyncConnection, ids: Sequence[str]) -> None:
+        await self._stamps.deleted(connection, await self._stamps.moments(connection, ids))
         for table in (events, tags, tasks):
             await connection.execute(delete(table).where(table.c.task_id.in_(ids)))
         if await self._words.available(connection):

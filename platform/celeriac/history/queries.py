@@ -103,16 +103,21 @@ def count(task_filter: TaskFilter, found: Condition | None = None) -> Select[Any
     return select(func.count()).select_from(counted.subquery())
 
 
-def newest(task_filter: TaskFilter, limit: int, found: Condition | None = None) -> Select[Any]:
-    """Return the statement for creation (`at_ms`) and status of the `limit` newest tasks; `found` as in `page`."""
+def newest(task_filter: TaskFilter, limit: int, found: Condition | None = None, *, status: bool = True) -> Select[Any]:
+    """Return the statement for creation (`at_ms`) and `status` of the `limit` newest tasks; `found` as in `page`.
+
+    Without `status` it reads nothing but an index, where the filter has only what is in one.
+    """
     branches = [
-        _branch(conditions, task_filter, Sort.CREATED_DOWN, limit, None).add_columns(_c.status)
-        for conditions in _branches(task_filter, found)
+        _branch(conditions, task_filter, Sort.CREATED_DOWN, limit, None) for conditions in _branches(task_filter, found)
     ]
+    if status:
+        branches = [branch.add_columns(_c.status) for branch in branches]
     if len(branches) == 1:
         return branches[0]
     all_of = union_all(*(select(branch.subquery()) for branch in branches)).subquery()
-    return select(all_of.c.at_ms, all_of.c.status).order_by(all_of.c.at_ms.desc()).limit(limit)
+    named = [all_of.c.at_ms, *([all_of.c.status] if status else [])]
+    return select(*named).order_by(all_of.c.at_ms.desc()).limit(limit)
 
 
 def one(task_id: str) -> Select[Any]:

@@ -39,6 +39,12 @@ class Durations:
         self.total += total
         self.longest = max(self.longest, longest)
 
+    def merge(self, other: Durations) -> None:
+        """Add all durations of another summary."""
+        self.histogram.update(other.histogram)
+        self.total += other.total
+        self.longest = max(self.longest, other.longest)
+
     def summary(self) -> dict[str, float] | None:
         """Return average, median, 95th percentile (both within 5 %) and maximum in ms; None without durations."""
         number = self.histogram.total()
@@ -87,8 +93,8 @@ def statements(
     end_ms: int,
     bucket_ms: int,
     *,
-    task_type: str | None,
-    queue: str | None,
+    task_type: str | None = None,
+    queue: str | None = None,
     user_id: str | None = None,
     key: str | None = None,
 ) -> tuple[Select[Any], Select[Any], Select[Any]]:
@@ -111,27 +117,34 @@ def statements(
     )
 
 
-def chart_of(
+def buckets_of(
     start_ms: int,
     end_ms: int,
     bucket_ms: int,
     submitted: Iterable[Sequence[Any]],
     ended: Iterable[Sequence[Any]],
     waited: Iterable[Sequence[Any]],
-) -> HistoryChart:
-    """Return the chart from the rows of the three statements."""
+) -> list[Bucket]:
+    """Return all buckets from the rows of the three statements."""
     buckets = [Bucket(at) for at in range(start_ms, end_ms, bucket_ms)]
-    total = Bucket(start_ms)
     for place, number in submitted:
-        for bucket in (buckets[place], total):
-            bucket.submitted += number
+        buckets[place].submitted += number
     for place, status, run_class, number, run_ms, longest in ended:
-        for bucket in (buckets[place], total):
-            bucket.ended[status] += number
-            if run_class is not None:
-                bucket.run.add(run_class, number, int(run_ms), longest)
+        buckets[place].ended[status] += number
+        if run_class is not None:
+            buckets[place].run.add(run_class, number, int(run_ms), longest)
     for place, wait_class, number, wait_ms, longest in waited:
         if wait_class is not None:
-            for bucket in (buckets[place], total):
-                bucket.wait.add(wait_class, number, int(wait_ms), longest)
+            buckets[place].wait.add(wait_class, number, int(wait_ms), longest)
+    return buckets
+
+
+def chart_of(start_ms: int, buckets: list[Bucket]) -> HistoryChart:
+    """Return the chart of some buckets from `start_ms` on; they are not changed."""
+    total = Bucket(start_ms)
+    for bucket in buckets:
+        total.submitted += bucket.submitted
+        total.ended.update(bucket.ended)
+        total.run.merge(bucket.run)
+        total.wait.merge(bucket.wait)
     return HistoryChart(buckets, total)

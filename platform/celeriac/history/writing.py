@@ -19,6 +19,7 @@ from celeriac.database.bulk_insert import BulkInsert
 from celeriac.database.engine import RowRefusedError, writing
 from celeriac.errors import JsonError
 from celeriac.history.error_groups import normalised
+from celeriac.history.minute_stamps import MinuteStamps
 from celeriac.history.rows import clean
 from celeriac.history.search import SearchWriter
 from celeriac.model import Status
@@ -43,6 +44,7 @@ class Writer:
         self._engine = engine
         self._progress = progress
         self._search = search
+        self._stamps = MinuteStamps(engine)
         bulk = BulkInsert.of(engine)
         task = bulk.insert(tables.tasks)
         self._upsert_task = bulk.compile(_replacing_older(task, [c.name for c in tables.tasks.c]))
@@ -114,6 +116,8 @@ class Writer:
             for tag in _tags_of(row["tags"])
         ]
         async with writing(self._engine) as connection:
+            before = await self._stamps.moments(connection, [row["task_id"] for row in (*ordered, *ended)])
+            await self._stamps.changed(connection, (*ordered, *ended), before)
             await self._upsert_task(connection, ordered)
             await self._insert_error(connection, error_rows(ordered))
             await self._end_task(connection, ended)
