@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,7 +43,10 @@ async def test_failures_that_differ_in_values_are_one_group(
 ) -> None:
     for n in range(3):
         await failed(store, f"a-{n}", f"order {n} not found", type="mail", user_id="ada")
+    # The groups are listed by their last failures, so each fails in a millisecond of its own.
+    await asyncio.sleep(0.002)
     await failed(store, "b", "order 7 not found", type="report", group="media")
+    await asyncio.sleep(0.002)
     await failed(store, "c", "cannot read '/tmp/x'", type="mail", key="k")
     await record_all(kept[0], store)
     found = await errors(client)
