@@ -167,7 +167,8 @@ class Server(_Process):
 class Sentinels:
     """The rig; a context manager that ends everything it has started.
 
-    `down_after_ms`: after how long a Sentinel takes a silent server for dead. `password` and `sentinel_password`:
+    `down_after_ms`: after how long a Sentinel takes a silent server for dead; a busy machine may well keep a server
+    silent for a second, and a failover that nobody asked for loses the last writes. `password` and `sentinel_password`:
     what the servers and the Sentinels want. `tls`: everything speaks TLS only, with certificates of `ca_file`
     (only `brand="redis"`, since the wheel's Valkey is built without TLS).
     """
@@ -180,8 +181,8 @@ class Sentinels:
         tls: bool = False,
         password: str | None = None,
         sentinel_password: str | None = None,
-        down_after_ms: int = 1000,
-        failover_timeout_ms: int = 5000,
+        down_after_ms: int = 3000,
+        failover_timeout_ms: int = 10_000,
         options: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
