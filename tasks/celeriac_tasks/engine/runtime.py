@@ -222,7 +222,9 @@ class Runtime:
         await self._hub.listen(keys.CANCELS, self._on_cancel)
         if self._serves:
             await self._hub.listen(keys.AWAKE, self._on_awake)
-            self._drain = DrainWatch(store=self.store, worker_id=self.worker_id, turn=lambda: self.on_drained())
+            self._drain = DrainWatch(
+                store=self.store, worker_id=self.worker_id, turn=lambda: self.on_drained(), tell=self.announce
+            )
             await self._hub.listen(keys.DRAINS, self._drain.heard)
             self._roles.append(self._drain)
         self._leases = LeaseThread(
