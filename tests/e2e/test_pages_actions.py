@@ -315,11 +315,14 @@ def test_a_workflow_is_zoomed_unfolded_searched_and_copied(page: Page, things: d
 
     # The graph is drawn with the next frame.
     before, drawn = scale(), str(graph.get_attribute("transform"))
+    smaller = page.get_by_role("button", name="Smaller")
+    expect(smaller).to_have_attribute("aria-disabled", "true")  # all of it is in sight
     page.get_by_role("button", name="Larger").click()
     expect(graph).not_to_have_attribute("transform", drawn)
     larger, drawn = scale(), str(graph.get_attribute("transform"))
     assert larger > before
-    page.get_by_role("button", name="Smaller").click()
+    expect(smaller).to_have_attribute("aria-disabled", "false")
+    smaller.click()
     expect(graph).not_to_have_attribute("transform", drawn)
     assert scale() < larger
     page.get_by_role("button", name="Unfold all").click()

@@ -92,6 +92,8 @@ export class Graph {
     this.#tip = h("div", { class: "tip", hidden: true });
     this.stage = h("div", { class: "graph-stage", tabindex: 0, role: "listbox", "aria-label": label }, this.#svg, this.#tip);
     const tool = (text, name, act) => h("button", { class: "button small", type: "button", onclick: act, "aria-label": text, title: text }, name);
+    this.#smaller = tool(t("workflow.smaller"), "−", () => this.#zoom(1 / 1.4));
+    this.#larger = tool(t("workflow.larger"), "+", () => this.#zoom(1.4));
     this.#unfold = h("button", { class: "button small", type: "button", hidden: true, onclick: () => this.#openAll() });
     this.#hint = h("span", { class: "small muted" });
     this.tools = h(
@@ -99,14 +101,16 @@ export class Graph {
       { class: "graph-tools" },
       this.#hint,
       this.#unfold,
-      tool(t("workflow.smaller"), "−", () => this.#zoom(1 / 1.4)),
-      tool(t("workflow.larger"), "+", () => this.#zoom(1.4)),
+      this.#smaller,
+      this.#larger,
       tool(t("workflow.fit"), icon("fit"), () => this.fit()),
     );
     this.element = h("div", { class: "graph" }, this.stage);
     this.#listen();
   }
 
+  #smaller;
+  #larger;
   #lines;
   #heads;
   #blocks;
@@ -167,7 +171,7 @@ export class Graph {
   /** Show the whole graph, however small. */
   fit() {
     this.#moved = false;
-    this.#scale = Math.min(1, Math.max(SCALES[0], this.#fitting()));
+    this.#scale = this.#smallest();
     this.#centre(this.#layout.width / 2, this.#layout.height / 2);
   }
 
@@ -258,6 +262,11 @@ export class Graph {
     return Math.min((this.stage.clientWidth - 2 * MARGIN) / Math.max(1, width), (this.stage.clientHeight - 2 * MARGIN) / Math.max(1, height));
   }
 
+  /** A graph becomes no smaller than the window that shows all of it. */
+  #smallest() {
+    return Math.max(SCALES[0], Math.min(this.#fitting(), 1));
+  }
+
   // --- drawing
 
   #soon() {
@@ -271,6 +280,9 @@ export class Graph {
     const { clientWidth: wide, clientHeight: high } = this.stage;
     if (!wide || !this.#layout) return;
     this.#moving.setAttribute("transform", `translate(${-this.#x.toFixed(1)} ${-this.#y.toFixed(1)}) scale(${this.#scale.toFixed(4)})`);
+    // Not `disabled`, which would take the keyboard's focus away.
+    this.#smaller.setAttribute("aria-disabled", String(this.#scale <= this.#smallest()));
+    this.#larger.setAttribute("aria-disabled", String(this.#scale >= SCALES[1]));
     const [left, top, right, bottom] = [this.#x, this.#y, this.#x + wide, this.#y + high].map((edge) => edge / this.#scale);
     let visible = [];
     for (const [i, box] of this.#layout.places.entries()) {
@@ -441,7 +453,7 @@ export class Graph {
 
   /** Change the size by a factor; the point (px of the stage) stays where it is. */
   #zoom(factor, px = this.stage.clientWidth / 2, py = this.stage.clientHeight / 2) {
-    const scale = Math.min(SCALES[1], Math.max(SCALES[0], Math.min(this.#fitting(), 1), this.#scale * factor));
+    const scale = Math.min(SCALES[1], Math.max(this.#smallest(), this.#scale * factor));
     if (factor > 1 || scale < this.#scale) {
       this.#moved = true;
       this.#x = ((this.#x + px) / this.#scale) * scale - px;
