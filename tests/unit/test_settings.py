@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from celeriac.errors import SettingsError
 from celeriac.settings import Settings, load_settings, parse_duration_s, parse_size_bytes
+from celeriac.settings.fields import section_of
 
 
 @pytest.fixture(autouse=True)
@@ -310,3 +313,34 @@ def test_an_outbox_needs_a_database_that_can_have_one(url: str) -> None:
     with pytest.raises(SettingsError, match=r"outbox\.databases: must be sqlite:///PATH") as refused:
         load_settings(environ={"CELERIAC_OUTBOX__DATABASES": f'["sqlite:////srv/shop.db", "{url}"]'})
     assert "secret" not in str(refused.value)
+
+
+#: Two values for each setting that is a list of texts, and what is between them in one text.
+LISTS: dict[str, tuple[list[str], str]] = {
+    "imports": (["shop.jobs", "shop.mail"], ","),
+    "access.default_scopes": (["read", "submit"], ","),
+    "access.allowed_hosts": (["celeriac", "api.internal"], ","),
+    "access.cors_origins": (["https://a.example", "https://b.example:8443"], ", "),
+    "access.trusted_proxies": (["10.0.0.1", "10.1.0.0/16"], ","),
+    "outbox.databases": (["sqlite:////data/shop.db", "postgresql://shop@db/shop"], ","),
+    "ledger.search": (["payload", "error"], ", "),
+    "files.upload_types": (["video/*", "image/png"], ","),
+}
+
+
+def _lists(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if get_origin(field.annotation) is list:
+            yield path + name
+        elif (below := section_of(field.annotation)) is not None and not below[1]:
+            yield from _lists(below[0], f"{path}{name}.")
+
+
+@pytest.mark.parametrize("path", list(_lists(Settings)))
+def test_a_variable_lists_texts_with_commas_or_as_yaml(path: str) -> None:
+    values, between = LISTS[path]
+    for text in (between.join(values), json.dumps(values)):
+        found: Any = load_settings(environ={f"CELERIAC_{path.replace('.', '__').upper()}": text})
+        for part in path.split("."):
+            found = getattr(found, part)
+        assert list(map(str, found)) == values, text

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from celeriac.settings.values import Duration, Section
+from celeriac.settings.values import OR_COMMAS, Duration, Names, Section
 
 #: What a token or key may be used for; `admin` includes the others.
 ScopeName = Literal["submit", "read", "worker", "admin"]
@@ -92,7 +92,7 @@ class AccessSettings(Section):
         gt=0,
         description="How long a token is valid that `celeriac token` makes without `--ttl`, or that has no `exp`.",
     )
-    default_scopes: list[ScopeName] = Field(
+    default_scopes: Annotated[list[ScopeName], OR_COMMAS] = Field(
         default_factory=list,
         description=(
             "Scopes of a token that has no claim `scope`: any of `submit`, `read`, `worker`, `admin`. With none, such "
@@ -118,7 +118,7 @@ class AccessSettings(Section):
     )
 
     # --- browsers
-    allowed_hosts: list[str] = Field(
+    allowed_hosts: Names = Field(
         default_factory=list,
         description=(
             "Further host names, such as `celeriac` or `api.internal`, that callers may use for a server without "
@@ -126,7 +126,7 @@ class AccessSettings(Section):
             "page cannot reach the server through a name of its own. With authentication, every name works."
         ),
     )
-    cors_origins: list[str] = Field(
+    cors_origins: Names = Field(
         default_factory=list,
         description=(
             "Origins, such as `https://app.example.com`, whose pages may call the API from a browser. By default only "
@@ -135,7 +135,7 @@ class AccessSettings(Section):
     )
 
     # --- proxies
-    trusted_proxies: list[str] = Field(
+    trusted_proxies: Names = Field(
         default_factory=list,
         description=(
             "Addresses and networks (`10.0.0.0/8`) of your reverse proxies. Their `X-Forwarded-For` and "

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from celeriac.settings.values import GROUP_NAME, Duration, Section, Size
+from celeriac.settings.values import GROUP_NAME, OR_COMMAS, Duration, Section, Size
 
 
 def _group_list(value: str) -> str:
@@ -224,7 +224,7 @@ class LedgerSettings(Section):
     log_lines: int = Field(
         200, ge=1, le=10_000, description="How many lines of a task's log history keeps, the last ones."
     )
-    search: list[Literal["payload", "result", "error", "progress", "log"]] = Field(
+    search: Annotated[list[Literal["payload", "result", "error", "progress", "log"]], OR_COMMAS] = Field(
         ["payload", "result", "error", "progress", "log"],
         description=(
             "In which parts of a task the search finds words, besides its type, key and tags. An empty list turns the "

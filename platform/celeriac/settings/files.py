@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from celeriac.settings.values import Duration, Section, Size
+from celeriac.settings.values import Duration, Names, Section, Size
 
 
 def _step_from_name(value: Any) -> Any:
@@ -187,7 +187,7 @@ class FilesSettings(Section):
         ge=1,
         description="How many of these uploads may be of one user. Beyond it, further ones are answered 507.",
     )
-    upload_types: list[str] = Field(
+    upload_types: Names = Field(
         default_factory=lambda: ["*/*"],
         description="Media types that may be uploaded, such as `video/*` or `image/png`; others are answered 415.",
     )

@@ -47,5 +47,8 @@ def _names_of(value: Any) -> Any:
     return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
-#: Some names: a list, or one text with commas between them.
-Names = Annotated[list[str], BeforeValidator(_names_of)]
+#: What makes a setting that is a list take one text with commas too: variables of the environment are texts.
+OR_COMMAS: Final = BeforeValidator(_names_of)
+
+#: Some names.
+Names = Annotated[list[str], OR_COMMAS]
