@@ -32,8 +32,9 @@ A value comes from, highest first: an option of the command line, the environmen
 
 In the file, levels are nested. In the environment, a setting is `CELERIAC_` and its path in capitals with `__` between
 the levels (`CELERIAC_WORKER__CONCURRENCY=8`); lists and maps are written as YAML, a list of texts also as `A,B`.
-The short names below need no prefix, and `NAME_FILE` names a file with the value. Durations are `500ms`, `30s`, `10m`, `1h`, `7d`, `1h30m` or plain seconds;
-sizes are `512KiB`, `10MiB`, `1GiB` or plain bytes. An unknown key is an error that names the nearest known one.
+The short names below need no prefix, and `NAME_FILE` names a file with the value. Durations are `500ms`, `30s`, `10m`,
+`1h`, `7d`, `1h30m` or plain seconds; sizes are `512KiB`, `10MiB`, `1GiB` or plain bytes. An unknown key is
+an error that names the nearest known one.
 Variables that Kubernetes and Docker make for a service (`CELERIAC_SERVICE_HOST`, `CELERIAC_PORT=tcp://…`) are ignored.
 """
 
