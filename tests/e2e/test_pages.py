@@ -68,6 +68,23 @@ def test_the_overview_tells_how_the_platform_is_doing(page: Page, api: httpx.Cli
     expect(page.locator(".depths")).to_contain_text("mail")
 
 
+@pytest.mark.parametrize(("view", "wanted"), [("overview", ".chart svg rect"), ("tasks", ".list .row")])
+def test_a_page_asks_for_nothing_twice_when_it_opens(page: Page, api: httpx.Client, view: str, wanted: str) -> None:
+    submit(api, "mail.send", {"to": "ada@example.org"})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/dashboard#/{view}")
+    expect(page.locator(wanted).first).to_be_attached()
+    # The menu counts failures when the live stream has told the state.
+    page.wait_for_function("document.querySelector('.link-state').dataset.state === 'live'")
+    page.wait_for_timeout(1000)
+    asked = [address for address in asked if re.search(r"/static/|/session|/errors\?|/waits|/tasks\?|/stats", address)]
+    assert len(asked) > 20
+    assert sorted({address for address in asked if asked.count(address) > 1}) == []
+    paths = [address.partition("?")[0] for address in asked if "/api/" in address]
+    assert sorted({path for path in paths if paths.count(path) > 1}) == []
+
+
 def test_tasks_are_filtered_and_the_address_keeps_the_filter(page: Page, api: httpx.Client) -> None:
     mine = submit(api, "mail.send", {"to": "grace@example.org"}, tags=["filtered"], user_id="grace")
     submit(api, "report.render", {"customer": 1, "pages": 1}, tags=["filtered"])

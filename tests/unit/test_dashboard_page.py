@@ -71,3 +71,12 @@ def test_the_first_page_is_light(language: str, view: str, most: int) -> None:
     page = dashboard_page(language)
     # What the API answers comes on top: a few KB.
     assert sum(sizes.values()) + len(page.gzipped or page.body) < most, sizes
+
+
+def test_the_mark_in_the_page_is_that_of_its_icon() -> None:
+    drawn, icon = (assets()[name].body.decode() for name in ("dom.js", "mark.svg"))
+    lines = re.findall(r' d="([^"]+)"', icon)
+    assert len(lines) == 2
+    for line in lines:
+        assert f'"{line}"' in drawn
+    assert re.findall('fill="(#[0-9a-f]+)"', icon)[0] in drawn

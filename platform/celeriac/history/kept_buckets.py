@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from celeriac.database.minute_table import MINUTE_MS, minutes
 from celeriac.database.task_tables import tasks
 from celeriac.history.stats import Bucket, Durations, buckets_of, statements
-from celeriac.history.stats_parts import Part
+from celeriac.history.stats_parts import Part, name_of
 
 #: How many numbers are kept at most: about 25 MB.
 MOST_NUMBERS: Final = 300_000
@@ -168,8 +168,7 @@ async def _shares(
     """Return the shares of each bucket by type or group."""
     found: list[dict[str, Share]] = [{} for _ in range(start_ms, end_ms, bucket_ms)]
     bucket = ((_c.finished_ms - literal(start_ms)) // literal(bucket_ms)).label("bucket")
-    # Not the column alone: SQLite would walk along an index that begins with it, and look at each row for the rest.
-    name = (_c[by] + "").label("name")
+    name = name_of(by, sqlite=True)
 
     def counted(length: Any, *groups: Any) -> Any:
         return (

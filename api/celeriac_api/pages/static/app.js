@@ -1,7 +1,8 @@
 // The frame of the dashboard: navigation, routes in the address after `#`, keys, the state of the live stream.
 
 import { ROOT, busy, get } from "./api.js";
-import { h, icon, setText } from "./dom.js";
+import { h, icon, mark, setText } from "./dom.js";
+import { lastErrors } from "./last-errors.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
 import { pieces, t } from "./text.js";
@@ -48,8 +49,9 @@ const RENAMED = { dead: "errors" };
 /** How many questions are counted, and how often at most (ms). */
 const QUESTIONS = 100;
 const QUESTIONS_MS = 5000;
-/** How often errors are counted at most, and how long after a failure (ms). */
+/** How often errors are counted at most, how old an answer may be that others asked for, and how long after a failure it is counted (ms). */
 const ERRORS_MS = 5000;
+const SAME_MS = 3000;
 const LATER_MS = 1500;
 
 /** The keys that open the palette, as this machine calls them. */
@@ -85,9 +87,9 @@ async function show({ again = false } = {}) {
   for (const link of nav.querySelectorAll(".links a")) {
     if (link.dataset.path === section?.path) {
       link.setAttribute("aria-current", "page");
-      // Not scrollIntoView, because that would scroll the page too.
+      // Not scrollIntoView, because that would scroll the page too. Only a phone has a strip: to ask for its width lays the page out.
       const strip = link.parentElement;
-      if (strip.scrollWidth > strip.clientWidth) strip.scrollLeft = link.offsetLeft - strip.clientWidth / 2 + link.clientWidth / 2;
+      if (phone.matches && strip.scrollWidth > strip.clientWidth) strip.scrollLeft = link.offsetLeft - strip.clientWidth / 2 + link.clientWidth / 2;
     } else link.removeAttribute("aria-current");
   }
   // The script of the view is loaded meanwhile.
@@ -103,7 +105,7 @@ async function show({ again = false } = {}) {
   leave = () => endings.splice(0).forEach((end) => end());
   main.replaceChildren(root);
   document.title = `${section ? (place.id ?? t(`frame.${section.path}`)) : t("frame.nowhere")} · Celeriac`;
-  if (!again) scrollTo(0, 0);
+  if (!again && mine > 1) scrollTo(0, 0);
   // As after loading a page: keyboard and screen reader users are at the beginning of the new view.
   if (mine > 1 && !again) main.focus({ preventScroll: true });
   // A page without details has no addresses below its own.
@@ -155,13 +157,16 @@ function tool(name, text, onclick, key) {
 /** Return the switch for how times are written, with the zone that they are in. */
 function timesSwitch() {
   const place = h("div", { class: "times" });
+  // It takes a browser tens of milliseconds to write its first time. That is while the page waits for the server.
+  const sayZone = (zone) => setTimeout(() => (zone.textContent = times.zoneText));
   const draw = () => {
     const held = place.contains(document.activeElement);
     const choices = TIMES.map((value) => ({ value, text: t(`times.${value}`) }));
     place.replaceChildren(
       oneOf(t("times.label"), choices, times.mode, (mode) => (times.mode = mode)),
-      h("div", { class: "zone", title: t("times.zone") }, times.zoneText),
+      h("div", { class: "zone", title: t("times.zone") }),
     );
+    sayZone(place.lastElementChild);
     if (held) place.querySelector("[aria-pressed='true']").focus();
   };
   draw();
@@ -180,7 +185,7 @@ function build() {
   const counts = {};
   const settings = h("div", { class: "settings" });
   nav.append(
-    h("a", { class: "brand", href: "#/overview" }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
+    h("a", { class: "brand", href: "#/overview" }, mark(), "Celeriac"),
     h(
       "div",
       { class: "links" },
@@ -256,8 +261,12 @@ function countQuestions(place) {
 function countErrors(place) {
   place.classList.add("bad");
   let again = null;
+  // The overview asks too when it opens. After a failure no older answer will do.
+  let old = SAME_MS;
   const count = throttle(async () => {
-    const { total } = await get("errors", { limit: 1 }).catch(() => ({ total: { dead: 0 } }));
+    const asked = lastErrors(old);
+    old = 0;
+    const { total } = await asked.catch(() => ({ total: { dead: 0 } }));
     setText(place, total.dead ? number(total.dead) : "");
     place.title = total.dead ? t("frame.n_failed", { n: total.dead }) : "";
   }, ERRORS_MS);

@@ -25,6 +25,9 @@ export class Chart {
   #svg = null;
   #observer;
   #tip = null;
+  /** Its size. The observer says it when the page has been laid out; to ask for it would lay the page out. */
+  #size = { width: 0, height: 0 };
+  #drawing = false;
 
   constructor(root, { series, format, label, whole = false, steps = null, onpick = null }) {
     this.series = series;
@@ -33,7 +36,10 @@ export class Chart {
     this.whole = whole;
     this.steps = steps;
     this.#root = root;
-    this.#observer = new ResizeObserver(() => this.#draw());
+    this.#observer = new ResizeObserver(() => {
+      this.#size = { width: root.clientWidth, height: root.clientHeight };
+      this.#draw();
+    });
     this.#observer.observe(root);
     root.addEventListener("pointermove", (event) => this.#point(event));
     root.addEventListener("pointerleave", () => this.#leave());
@@ -51,21 +57,31 @@ export class Chart {
   /** Show `points`: [{at (moment), KEY: value | null, …}], evenly spaced. */
   set(points) {
     this.#points = points;
-    this.#draw();
+    this.#soon();
   }
 
   /** Draw other series from now on. */
   show(series) {
     this.series = series;
-    this.#draw();
+    this.#soon();
   }
 
   end() {
     this.#observer.disconnect();
   }
 
+  /** Draw once, whatever else is set in this turn. */
+  #soon() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    queueMicrotask(() => {
+      this.#drawing = false;
+      this.#draw();
+    });
+  }
+
   #draw() {
-    const { clientWidth: width, clientHeight: height } = this.#root;
+    const { width, height } = this.#size;
     if (!width || !height) return;
     const points = this.#points;
     const bars = this.series.filter((one) => one.kind === "bar");

@@ -1,7 +1,7 @@
 // The API reference: built from /openapi.json, with commands to copy. It loads nothing from other servers.
 
 import { ROOT } from "./api.js";
-import { h, icon, setText } from "./dom.js";
+import { h, icon, mark, setText } from "./dom.js";
 import { jsonBlock } from "./format.js";
 import { pieces, t } from "./text.js";
 import { copy, debounce, languageSwitch } from "./ui.js";
@@ -184,7 +184,7 @@ async function draw() {
   const links = h("div", {});
   const none = h("p", { class: "muted small none", role: "status" });
   contents.append(
-    h("a", { class: "brand", href: HOME.href }, h("img", { src: new URL("mark.svg", import.meta.url).href, alt: "" }), "Celeriac"),
+    h("a", { class: "brand", href: HOME.href }, mark(), "Celeriac"),
     search,
     none,
     links,

@@ -55,6 +55,11 @@ export function statusBadge(status) {
   return h("span", { class: "status", dataset: { status } }, t(`status.${status}`));
 }
 
+const MARK = [
+  "M9 15.5c0 5 3.2 8.5 7 8.5s7-3.500 7-8.500c0-2.200-1.600-3.500-3.600-3.500h-6.800C10.600 12 9 13.300 9 15.500Z",
+  "M16 12V7M16 9.500c1.200-2 2.700-2.800 4.500-2.800M16 9.500c-1.200-2-2.700-2.800-4.500-2.800",
+];
+
 const PATHS = {
   overview: "M2.500 9h4v5h-4zM9.500 2.500h4V14h-4zM2.500 2.500h4v3.500h-4z",
   tasks: "M2.500 4h11M2.500 8h11M2.500 12h7",
@@ -79,6 +84,17 @@ const PATHS = {
   out: "M6.500 2.500h-4v11h4M10.500 11l3-3-3-3M13.500 8h-7",
   plug: "M5.500 2v3.500M10.500 2v3.500M3.500 5.500h9v2a4.500 4.500 0 0 1-9 0zM8 12v2.500",
 };
+
+/** Return the mark of the product: `mark.svg`, which a page so does not fetch a second time, besides its icon. */
+export function mark() {
+  const line = { fill: "none", stroke: "#fff", "stroke-width": 2, "stroke-linejoin": "round", "stroke-linecap": "round" };
+  return s(
+    "svg",
+    { viewBox: "0 0 32 32", "aria-hidden": "true" },
+    s("rect", { width: 32, height: 32, rx: 8, fill: "#5147d9" }),
+    MARK.map((d) => s("path", { d, ...line })),
+  );
+}
 
 export function icon(name) {
   return s(

@@ -1,13 +1,13 @@
 // Writes numbers, times and JSON for people.
 
 import { h } from "./dom.js";
-import { language, t } from "./text.js";
+import { language, t, whole } from "./text.js";
 import { times } from "./times.js";
 
-const whole = new Intl.NumberFormat(language);
-const compact = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+let short = null;
+const compact = () => (short ??= new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 }));
 
-export const number = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 100000 ? whole.format(value) : compact.format(value));
+export const number = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 100000 ? whole.format(value) : compact().format(value));
 
 // --- durations
 

@@ -23,9 +23,13 @@ export class VirtualList {
     this.#options = { render, key, href, more, selection, onkey, height, phoneHeight };
     this.space = h("div", { class: "space", role: "presentation" });
     this.scroller = h("div", { class: "scroller", tabindex: 0, role: "listbox", "aria-label": label, "aria-multiselectable": selection ? "true" : null }, this.space);
-    this.scroller.addEventListener("scroll", () => this.#soon(), { passive: true });
+    this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     if (selection) this.scroller.addEventListener("click", (event) => this.#click(event));
-    this.#observer = new ResizeObserver(() => this.draw(true));
+    this.#observer = new ResizeObserver(() => {
+      this.#tall = this.scroller.clientHeight;
+      this.#top = this.scroller.scrollTop;
+      this.draw(true);
+    });
     this.#observer.observe(this.scroller);
     this.#onKey = (event) => this.#key(event);
     addEventListener("keydown", this.#onKey);
@@ -33,6 +37,10 @@ export class VirtualList {
 
   #observer;
   #onKey;
+  /** What the browser has said of the scroller: to ask for it while rows change would lay the page out. */
+  #top = 0;
+  #tall = 0;
+  #phone = matchMedia("(max-width: 900px)");
 
   end() {
     this.#observer.disconnect();
@@ -41,11 +49,16 @@ export class VirtualList {
   }
 
   get rowHeight() {
-    return matchMedia("(max-width: 900px)").matches ? this.#options.phoneHeight : this.#options.height;
+    return this.#phone.matches ? this.#options.phoneHeight : this.#options.height;
   }
 
   get atTop() {
-    return this.scroller.scrollTop < 4;
+    return this.#top < 4;
+  }
+
+  /** Scroll to the first row. */
+  toTop() {
+    if (this.#top) this.scroller.scrollTop = this.#top = 0;
   }
 
   /** The item of the current row, or undefined. */
@@ -62,8 +75,8 @@ export class VirtualList {
   draw(all = false) {
     const { key, href, render, more, selection } = this.#options;
     const height = this.rowHeight;
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - SPARE);
-    const last = Math.min(this.items.length, Math.ceil((this.scroller.scrollTop + (this.scroller.clientHeight || 600)) / height) + SPARE);
+    const first = Math.max(0, Math.floor(this.#top / height) - SPARE);
+    const last = Math.min(this.items.length, Math.ceil((this.#top + (this.#tall || 600)) / height) + SPARE);
     this.space.style.setProperty("height", `${this.items.length * height}px`);
     const wanted = new Set();
     for (let i = first; i < last; i++) {
@@ -101,7 +114,8 @@ export class VirtualList {
     if (row) this.#options.render(item, row);
   }
 
-  #soon() {
+  #scrolled() {
+    this.#top = this.scroller.scrollTop;
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;
       this.draw();
@@ -135,6 +149,7 @@ export class VirtualList {
       if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
       else if (top + this.rowHeight > this.scroller.scrollTop + this.scroller.clientHeight)
         this.scroller.scrollTop = top + this.rowHeight - this.scroller.clientHeight;
+      this.#top = this.scroller.scrollTop;
       this.draw();
     } else if (selection && event.key.toLowerCase() === "x" && item) selection.mark(this.items, item, event.shiftKey);
     else if (onkey && onkey(event.key, item)) event.preventDefault();

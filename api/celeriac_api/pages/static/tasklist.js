@@ -63,7 +63,7 @@ export class TaskList {
     this.onchange = onchange;
     this.onread = onread;
     this.fields = fields;
-    this.selection = selects ? new Selection(() => this.#drawSelection()) : null;
+    this.selection = selects ? new Selection(() => (this.list.draw(), this.#drawSelection())) : null;
     this.list = new VirtualList({
       render,
       label,
@@ -148,7 +148,7 @@ export class TaskList {
       this.#cursor = page.next_cursor;
       this.#done = !page.next_cursor;
       this.#known = new Map(page.items.map((task) => [task.task_id, task]));
-      this.list.scroller.scrollTop = 0;
+      this.list.toTop();
       if (!this.#known.has(this.list.selected)) this.list.selected = null;
       this.#set([...this.#known.values()]);
       // The history is behind the live stream. What the stream said of late closes the gap.
@@ -237,7 +237,7 @@ export class TaskList {
     const fresh = [...this.#fresh.values()].filter((task) => !this.#known.has(task.task_id));
     this.#fresh.clear();
     this.arrivals.hidden = true;
-    if (toTop) this.list.scroller.scrollTop = 0;
+    if (toTop) this.list.toTop();
     if (!fresh.length) return;
     const by = this.path === "dead" ? "finished_at" : "created_at";
     // What is older than the last row belongs to a page that has not been read.
@@ -277,7 +277,6 @@ export class TaskList {
 
   #drawSelection() {
     if (!this.selection) return;
-    this.list.draw();
     this.bar.draw();
     this.element.classList.toggle("selecting", !this.selection.empty);
     this.markAll.checked = this.selection.all || (this.items.length > 0 && this.selection.tasks.length >= Math.min(this.items.length, MARKED));

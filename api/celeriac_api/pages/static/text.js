@@ -47,8 +47,9 @@ async function read() {
 }
 
 const catalogue = await read();
-const plurals = new Intl.PluralRules(language);
-const whole = new Intl.NumberFormat(language);
+let plurals = null;
+/** Writes a number with all its digits. */
+export const whole = new Intl.NumberFormat(language);
 
 function entry(key, n) {
   const found = catalogue[key];
@@ -56,7 +57,7 @@ function entry(key, n) {
     console.error(`no text for ${key}`);
     return key;
   }
-  return typeof found === "string" ? found : (found[plurals.select(n)] ?? found.other);
+  return typeof found === "string" ? found : (found[(plurals ??= new Intl.PluralRules(language)).select(n)] ?? found.other);
 }
 
 /**

@@ -2,7 +2,8 @@
 
 const KEY = "celeriac.times";
 export const TIMES = ["relative", "local", "utc"];
-const local = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+/** The browser's zone. To ask for it takes as long as the rest of this page's scripts, so it is asked for when it is written first. */
+let local = null;
 
 function kept() {
   try {
@@ -41,7 +42,7 @@ class Times extends EventTarget {
 
   /** The zone in which moments are written, by its IANA name. */
   get zone() {
-    return this.#mode === "utc" ? "UTC" : local;
+    return this.#mode === "utc" ? "UTC" : (local ??= new Intl.DateTimeFormat().resolvedOptions().timeZone);
   }
 
   /** "Europe/Berlin, GMT+1". */

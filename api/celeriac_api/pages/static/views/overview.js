@@ -4,6 +4,7 @@ import { get, segment } from "../api.js";
 import { Chart, sparkline } from "../chart.js";
 import { bar, h, setBar, setText, statusBadge } from "../dom.js";
 import { DURATIONS, ago, duration, exactTime, number, ranFor, shortId } from "../format.js";
+import { lastErrors } from "../last-errors.js";
 import { live } from "../live.js";
 import { newTaskButton } from "../new-task-button.js";
 import { pieces, t } from "../text.js";
@@ -20,7 +21,8 @@ const DIVISIONS = ["outcome", "type", "queue"];
 const TONES = ["part-1", "part-2", "part-3", "part-4", "part-5", "part-6"];
 /** Rows of the table by type. */
 const TYPES = 8;
-const ERRORS = 6;
+/** How old an answer may be that the menu has asked for (ms). */
+const SAME_MS = 1000;
 /** How often everything is read again, and how often the newest buckets are (ms). */
 const WHOLE_MS = 30000;
 const TAIL_MS = 5000;
@@ -130,7 +132,7 @@ export function show(root, { ending, me }) {
     const wanted = span + division;
     readAt = Date.now();
     const stats = await get("stats", { from: new Date(readAt - ms).toISOString(), bucket, by: division === "queue" ? ["type", "queue"] : "type" });
-    if (wanted !== span + division) return;
+    if (wanted !== span + division) return null;
     const parts = division === "outcome" ? [] : stats.by[division].slice(0, TONES.length);
     const series = parts.map((part, i) => ({ key: `part${i}`, name: part.name, kind: "bar", tone: TONES[i], href: `#/tasks?${division}=${segment(part.name)}` }));
     points = stats.buckets.map((one, i) => point(one, Object.fromEntries(parts.map((part, n) => [`part${n}`, part.counts[i]]))));
@@ -140,6 +142,7 @@ export function show(root, { ending, me }) {
     showTypes(stats.by.type);
     well();
     draw();
+    return stats.total;
   }
   /** Load only the newest buckets, because the others do not change; now and then all. */
   async function tail() {
@@ -193,7 +196,7 @@ export function show(root, { ending, me }) {
     );
   }
   async function loadErrors() {
-    const { items } = await get("errors", { limit: ERRORS });
+    const { items } = await lastErrors(SAME_MS);
     errors.replaceChildren(
       items.length
         ? h(
@@ -343,8 +346,12 @@ export function show(root, { ending, me }) {
       drawRunning();
     }),
   );
-  greet(welcome, me).catch(() => {});
-  loadCharts().catch(missing);
+  const welcomed = () => greet(welcome, me).catch(() => {});
+  // An installation with tasks in its charts is not new.
+  loadCharts().then(
+    (total) => total?.submitted || welcomed(),
+    (error) => (missing(error), welcomed()),
+  );
   loadRunning().catch(complain);
   errorsSoon();
   const timers = [

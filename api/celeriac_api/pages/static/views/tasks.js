@@ -92,14 +92,16 @@ export function show(root, { query: given, ending }) {
   };
   option(type, query.type);
   option(queue, query.queue);
-  get("task-types").then(
-    ({ task_types: types }) => (types.forEach((one) => option(type, one.name)), option(type, query.type)),
-    () => {},
-  );
-  get("groups").then(
-    ({ groups }) => (groups.forEach((one) => option(queue, one.name)), option(queue, query.queue)),
-    () => {},
-  );
+  function readOptions() {
+    get("task-types").then(
+      ({ task_types: types }) => (types.forEach((one) => option(type, one.name)), option(type, query.type)),
+      () => {},
+    );
+    get("groups").then(
+      ({ groups }) => (groups.forEach((one) => option(queue, one.name)), option(queue, query.queue)),
+      () => {},
+    );
+  }
 
   function fold() {
     const open = filters.classList.toggle("open");
@@ -205,8 +207,10 @@ export function show(root, { query: given, ending }) {
   ending(() => clearTimeout(following));
 
   function load() {
+    // In this order: the rows are what people wait for.
+    const listed = list.load(asked());
     readFigures();
-    return list.load(asked());
+    return listed;
   }
 
   function apply(change) {
@@ -257,7 +261,7 @@ export function show(root, { query: given, ending }) {
   );
   buildTabs();
   drawTabs();
-  load();
+  load().finally(readOptions);
   const address = () => history.replaceState(null, "", "#/tasks");
   if (given.get("focus") === "search") {
     address();
