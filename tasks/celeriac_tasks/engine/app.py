@@ -32,6 +32,7 @@ from celeriac_tasks.engine.calls.nodes import placed
 from celeriac_tasks.engine.calls.publications import publisher_of
 from celeriac_tasks.engine.calls.published_call import PublishedCall
 from celeriac_tasks.engine.calls.publishing import CollectingProducer
+from celeriac_tasks.engine.calls.short_way import ShortWay
 from celeriac_tasks.engine.operators import consumers, inspecting, limiting, revoking  # noqa: F401
 from celeriac_tasks.engine.ownership import OwnedGroups
 from celeriac_tasks.engine.pools import refused_pools  # noqa: F401
@@ -235,6 +236,10 @@ class CeleriacApp(Celery):
     ) -> Any:
         """Publish a task as Celery does; a task of ours gets its record first (see `publishing.py`)."""
         ours = isinstance(self.tasks.get(name), CeleriacTask)
+        if ours and not more and countdown is None and eta is None:
+            result = self.short_way.publish(name, args, kwargs, options)
+            if result is not None:
+                return result
         if ours and self.celeriac_settings.other_broker:
             # The record waits. With quorum queues Celery would send the message through delaying queues of the broker.
             options[WHEN], countdown, eta = (countdown, eta), None, None
@@ -243,6 +248,11 @@ class CeleriacApp(Celery):
             # With `ignore_result` workers store nothing beside the record, which the caller can still read.
             result.ignored = False
         return result
+
+    @cached_property
+    def short_way(self) -> ShortWay:
+        """What publishes plain calls."""
+        return ShortWay(self)
 
     @cached_property
     def records(self) -> StoreChannel:

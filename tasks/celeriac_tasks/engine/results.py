@@ -58,6 +58,8 @@ _UNHEARD: Final = frozenset({str(states.PENDING), _STARTED, *states.READY_STATES
 _DECIDED_HERE: Final = frozenset({"cancelled", "expired", "timeout", "worker_lost"})
 #: Whether this thread joins the parts of a chord.
 _JOINING: Final = ContextVar("joining", default=False)
+#: Whether this thread is going to ask for the state of the task that it begins to listen for.
+_ASKS_NEXT: Final = ContextVar("asks_next", default=False)
 #: Who waits for a result looks at its state after the first of these times, and later at most after the second one (s).
 _LOOKS_S: Final = (2.0, 30.0)
 #: How long the answer to a question may take over a connection that still works (s).
@@ -107,11 +109,9 @@ class RecordConsumer(RedisConsumer):
 
         `hears` is told of states of a task's own that it had before: with stock Celery, who publishes listens already.
         """
-        if isinstance(result, AsyncResult) and result._cache is None:
-            if self._has_nothing_to_tell(result.id):
-                return
-            if result._cache is not None:  # it has ended meanwhile
-                return
+        single = isinstance(result, AsyncResult) and result._cache is None
+        if single and (self._has_nothing_to_tell(result.id) or result._cache is not None):
+            return
         give_up_at = time.monotonic() + min(_PATIENCE_S, _PATIENCE_S if timeout is None else timeout)
         while True:
             try:
@@ -127,7 +127,10 @@ class RecordConsumer(RedisConsumer):
                 time.sleep(_PAUSE_S)
 
     def _has_nothing_to_tell(self, task_id: str) -> bool:
-        """Ask whether a task goes on, and Celery has stored no state of it; False if that is not known in time."""
+        """Ask whether a task goes on, and Celery has stored no state of it; False if that is not known in time.
+
+        If it has succeeded, who waits has the result afterwards.
+        """
         question: Question | None = None
         with self._locked():
             listener = self._pubsub
@@ -145,9 +148,16 @@ class RecordConsumer(RedisConsumer):
                 if self._pubsub is listener:
                     # Nothing comes over this connection any more.
                     self._reconnect()
-        if question.open or question.lost or question.exists:
+        if question.open or question.lost:
             return False
-        return question.status is None or not status_of(question.status).final
+        status = None if question.status is None else status_of(question.status)
+        if question.value is None:
+            return status is None or not status.final
+        if status is Status.COMPLETED:
+            state = self.backend.decode_result(question.value)
+            if state["status"] == _SUCCESS:
+                self.on_state_change(state, None)
+        return False
 
     # --- messages
 
@@ -177,6 +187,8 @@ class RecordConsumer(RedisConsumer):
                     return state
                 self._stored[task_id] = state
                 return None
+            if state["status"] not in _KNOWN:
+                return state
         elif kind == Status.COMPLETED.stored and (held := self._stored.pop(task_id, None)) is not None:
             return held
         elif kind != STORED and goes_on(kind):
@@ -191,8 +203,11 @@ class RecordConsumer(RedisConsumer):
         pause_s = _LOOKS_S[0]
         look_at = time.monotonic() + pause_s
 
+        looked = False
+
         def look() -> None:
-            nonlocal pause_s, look_at
+            nonlocal pause_s, look_at, looked
+            looked = True
             if on_interval is not None:
                 on_interval()
             if time.monotonic() >= look_at:
@@ -203,6 +218,9 @@ class RecordConsumer(RedisConsumer):
 
         hears = kwargs.get("on_message")
         yield from super()._wait_for_pending(result, timeout=timeout, on_interval=look, hears=hears, **kwargs)
+        if not looked and on_interval is not None and isinstance(result, AsyncResult) and result.failed():
+            # It failed before the wait began. Celery looks here at those before it in a chain, whose error comes first.
+            on_interval()
 
     def _look_at(self, result: Any) -> None:
         """Read the states of what has not ended as far as this process knows."""
@@ -244,6 +262,15 @@ class RecordConsumer(RedisConsumer):
         self._stored.pop(task_id, None)
         if not sys.is_finalizing():
             super().cancel_for(task_id)
+
+    def _consume_from(self, task_id: str) -> None:
+        key = self._get_key_for_task(task_id)
+        self._pending_unsubscribe.discard(key)
+        if key not in self.subscribed_to:
+            self.subscribed_to.add(key)
+            with self.reconnect_on_error():
+                assert self._pubsub is not None
+                self._pubsub.subscribe(key, with_next=self._pubsub.answers and _ASKS_NEXT.get())
 
     def _listen(self) -> None:
         """Make a connection that hears of all that is waited for."""
@@ -310,6 +337,14 @@ class RecordBackend(RedisBackend):
 
     def _get_pool(self, **parameters: Any) -> Any:
         return StorePool(**use_address(parameters, self._address, self.app.celeriac_settings.key_prefix))
+
+    def add_pending_result(self, result: Any, weak: bool | None = None, start_drainer: bool = True) -> Any:
+        """Listen for a result. Only `AsyncResult.get` does not say whether `weak`; it waits at once, and so asks."""
+        before = _ASKS_NEXT.set(weak is None)
+        try:
+            return super().add_pending_result(result, weak=bool(weak), start_drainer=start_drainer)
+        finally:
+            _ASKS_NEXT.reset(before)
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for a result, as `AsyncResult.get` does; a handler of a task type must not."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from celeriac.model import Claim
+from celeriac.model import Claim, Failure
 from celeriac.settings import Settings
 from celeriac.store import keys
 from celeriac.store.server.listener import Question, StateListener
@@ -27,7 +28,7 @@ class Caller:
     def __init__(self, url: str, store: TaskStore) -> None:
         self.store = store
         self.app = own_app(lambda: Settings(redis_url=url))
-        self.task = self.app.task(name="waited")(_nothing)
+        self.task = self.app.task(name="waited", shared=False)(_nothing)
 
     async def call(self, *, waits: bool = True) -> tuple[Any, asyncio.Future[Any]]:
         """Publish a call; return its result, and what `get` will return, which waits already."""
@@ -75,8 +76,17 @@ async def test_a_result_comes_with_one_message_and_nothing_is_read_for_it(caller
         assert await getting == value
         stats = await store.redis.info("commandstats")
         assert stats["cmdstat_publish"]["calls"] == 2, "one says that it runs, and one how it ended"
-        # `ping` and what the test's own store asks apart.
         assert not {"cmdstat_hgetall", "cmdstat_get", "cmdstat_unsubscribe"} & stats.keys()
+
+
+async def test_of_a_task_that_has_succeeded_only_its_state_is_read(caller: Caller, store: TaskStore) -> None:
+    result = await asyncio.to_thread(caller.task.delay)
+    await caller.end(await caller.claim(result.id), "there")
+    await store.redis.config_resetstat()
+    assert await asyncio.to_thread(result.get, timeout=PATIENCE_S) == "there"
+    stats = await store.redis.info("commandstats")
+    assert (stats["cmdstat_hget"]["calls"], stats["cmdstat_get"]["calls"]) == (1, 1)
+    assert "cmdstat_hgetall" not in stats
 
 
 async def test_a_long_result_is_read(caller: Caller) -> None:
@@ -218,3 +228,27 @@ print(os.waitpid(child, 0)[1], left.get(timeout=60), add.delay(7, 8).get(timeout
 
 def test_it_is_our_consumer(caller: Caller) -> None:
     assert type(caller.app.backend.result_consumer) is RecordConsumer
+
+
+async def test_the_first_failure_of_a_chain_is_raised_also_if_all_has_failed_already(caller: Caller) -> None:
+    first, second = [await asyncio.to_thread(caller.task.delay) for _ in range(2)]
+    second.parent = first
+    # As in a wait that begins just before: nothing has failed when `get` looks for the first time.
+    second._maybe_reraise_parent_error, looks = _but_not_first(second._maybe_reraise_parent_error)
+    for result, error in ((first, ValueError("first")), (second, KeyError("second"))):
+        claim = await caller.claim(result.id)
+        await asyncio.to_thread(caller.app.backend.store_result, result.id, error, "FAILURE")
+        await caller.store.fail(claim, Failure("failed", str(error), False), 0)
+    with pytest.raises(ValueError, match="first"):
+        await asyncio.to_thread(second.get, timeout=PATIENCE_S)
+    assert looks == [1, 2]
+
+
+def _but_not_first(function: Callable[[], Any]) -> tuple[Callable[[], Any], list[int]]:
+    calls: list[int] = []
+
+    def later() -> Any:
+        calls.append(len(calls) + 1)
+        return function() if len(calls) > 1 else None
+
+    return later, calls

@@ -18,12 +18,12 @@ from redis.exceptions import ResponseError
 _LEFT_AT_ONCE: Final = 64
 #: At most so many messages are read at once.
 _READ_AT_ONCE: Final = 256
-#: What an answer consists of: a field of the record, and whether a key exists.
+#: What an answer consists of: a field of the record, and the value of a key.
 _REPLIES: Final = 2
 
 
 class Question:
-    """How a task is: the `status` of its record (None: there is none), and whether the key asked about exists."""
+    """How a task is: the `status` of its record (None: there is none), and the `value` of the key asked about."""
 
     __slots__ = ("_replies", "lost")
 
@@ -44,9 +44,10 @@ class Question:
         return None if found is None else found.decode()
 
     @property
-    def exists(self) -> bool:
-        """Whether the key exists."""
-        return bool(self._replies[1])
+    def value(self) -> bytes | None:
+        """The value of the key; None: there is none."""
+        found: bytes | None = self._replies[1]
+        return found
 
     def take(self, reply: Any) -> None:
         """Take the next part of the answer."""
@@ -67,6 +68,8 @@ class StateListener:
         self.heard: deque[tuple[bytes, bytes]] = deque()
         self._pool = pool
         self._channels: set[str] = set()
+        #: Those that the server is still to be told to begin with, and to end.
+        self._joining: list[str] = []
         self._leaving: set[str] = set()
         self._questions: deque[Question] = deque()
         # Untyped: redis-py's annotations do not cover it.
@@ -82,31 +85,33 @@ class StateListener:
         """Whether it listens to something."""
         return self.subscribed_event.is_set()
 
-    def subscribe(self, *channels: str) -> None:
-        """Listen to channels; does not wait until the server has heard it. Raises the driver's errors."""
+    def subscribe(self, *channels: str, with_next: bool = False) -> None:
+        """Listen to channels; does not wait until the server has heard it. Raises the driver's errors.
+
+        `with_next`: the server hears of it with the next command, which is to come at once.
+        """
         staying = self._leaving.intersection(channels)
-        new = [channel for channel in channels if channel not in staying and channel not in self._channels]
         self._leaving -= staying
+        self._joining += [one for one in channels if one not in staying and one not in self._channels]
         self._channels.update(channels)
         self.subscribed_event.set()
-        commands = [self._leave()] if self._leaving else []
-        if new:
-            commands.append(("SUBSCRIBE", *new))
-        self._send(commands)
+        if not with_next:
+            self._send([])
 
     def unsubscribe(self, *channels: str) -> None:
         """Stop listening to channels. Many are left at once; a few messages of them may still come."""
         self._channels.difference_update(channels)
-        self._leaving.update(channels)
+        self._leaving.update(channel for channel in channels if channel not in self._joining)
+        self._joining = [channel for channel in self._joining if channel not in channels]
         if not self._channels:
             self.subscribed_event.clear()
         if len(self._leaving) >= _LEFT_AT_ONCE:
-            self._send([self._leave()])
+            self._send([])
 
     def ask(self, record: str, key: str) -> Question:
-        """Ask for the status of a record, and whether a key exists; raises the driver's errors."""
+        """Ask for the status of a record, and for the value of a key; raises the driver's errors."""
         question = Question()
-        self._send([("HGET", record, "status"), ("EXISTS", key)])
+        self._send([("HGET", record, "status"), ("GET", key)])
         self._questions.append(question)
         return question
 
@@ -138,6 +143,7 @@ class StateListener:
             question.lost = True
         self._questions.clear()
         self._channels.clear()
+        self._joining.clear()
         self._leaving.clear()
         self.subscribed_event.clear()
         connection, self.connection = self.connection, None
@@ -145,15 +151,18 @@ class StateListener:
             connection.disconnect()
             self._pool.release(connection)
 
-    def _leave(self) -> tuple[str, ...]:
-        leaving, self._leaving = self._leaving, set()
-        return ("UNSUBSCRIBE", *leaving)
-
     def _send(self, commands: list[tuple[str, ...]]) -> None:
+        """Send what is to be subscribed to and left, and then these commands."""
         if self.connection is None:
             raise RedisConnectionError("the connection was closed")
-        if commands:
-            self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        leaving, self._leaving = self._leaving, set()
+        joining, self._joining = self._joining, []
+        changes = [("UNSUBSCRIBE", *leaving)] if leaving else []
+        if joining:
+            changes.append(("SUBSCRIBE", *joining))
+        if changes or commands:
+            packed = self.connection.pack_commands([*changes, *commands])
+            self.connection.send_packed_command(packed, check_health=False)
 
     def _answer(self, reply: Any) -> None:
         if not self._questions:

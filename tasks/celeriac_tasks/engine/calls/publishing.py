@@ -39,6 +39,7 @@ class PublishedCalls:
         """Submit the message; returns False for messages without a record: replies, events, other apps' tasks."""
         if not is_new_call(self._app, message.get("headers") or {}):
             return False
+        self._app.short_way.note(queue)
         return submitted(self._app, messages.call_of_envelope(message), queue)
 
     def purge(self, queue: str) -> int:
