@@ -43,6 +43,16 @@ def narrow(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
 
 
+def connect(page: Page) -> None:
+    page.get_by_label("Group").fill("walked")
+    page.get_by_role("button", name="Connect").click()
+
+
+def give_itself_a_task(page: Page) -> None:
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".task:not(.ended)")).to_be_visible()
+
+
 #: Where the walk looks: what the place is called, its address, and what is done there, with a look after each step.
 WALK: Final[tuple[tuple[str, str, tuple[Step, ...]], ...]] = (
     ("overview", "#/overview", ()),
@@ -82,10 +92,11 @@ WALK: Final[tuple[tuple[str, str, tuple[Step, ...]], ...]] = (
     ("keys", "#/overview", (press("?"),)),
     ("palette", "#/overview", (press("Control+k"),)),
     ("reference", "/docs", (lambda page: page.locator("details.route summary").first.click(),)),
+    ("test worker", "/test-worker", (connect, give_itself_a_task)),
 )
 
 #: Places with steps that open no dialog or menu.
-WHOLE: Final = ("tasks", "groups", "reference")
+WHOLE: Final = ("tasks", "groups", "reference", "test worker")
 
 #: Tests of several controls.
 _FRAME: Final = "test_the_switches_of_the_frame"
@@ -103,6 +114,11 @@ _DEFINED: Final = "test_a_definition_is_made_with_a_form_for_a_user"
 _RULE: Final = "test_a_rule_is_made_changed_and_deleted"
 _FORM: Final = "test_a_task_is_written_in_a_form_and_copied"
 _REFERENCE: Final = "test_the_reference_is_searched_and_copied_from"
+_AS_A_MODEL: Final = "test_a_person_answers_as_a_model_part_by_part"
+_SWITCHES: Final = "test_the_test_worker_has_the_switches_of_the_dashboard_and_takes_a_token"
+_ANSWERS: Final = "test_a_person_answers_who_waits"
+_FAILS: Final = "test_a_person_fails_a_task_and_sees_one_taken_back"
+_ALONE: Final = "test_it_gives_itself_a_task_and_fits_a_phone_in_the_dark"
 _IN_ORDER: Final = "One task of a key at a time, in the order of submission"
 
 #: Place → control → the test that uses it and looks at what follows.
@@ -308,6 +324,17 @@ ACTIONS: Final[dict[str, dict[str, str]]] = {
     "reference": dict.fromkeys(
         ("Copy", "Find a route", "Language: English", "Language: 中文", "Light or dark", "a route"), _REFERENCE
     ),
+    "test worker": {
+        **dict.fromkeys(("Clear", "Data, as JSON", "Group", "Models", "Tasks at once"), _AS_A_MODEL),
+        **dict.fromkeys(("Tasks: Part of the result", "Tasks: Progress message", "Tasks: Send part"), _AS_A_MODEL),
+        **dict.fromkeys(("Dashboard", "Language: English", "Language: 中文", "Light or dark", "Token"), _SWITCHES),
+        **dict.fromkeys(("Disconnect", "Tasks: Another attempt may help", "Tasks: Error"), _FAILS),
+        "Tasks: Fail": _FAILS,
+        **dict.fromkeys(("Tasks: Complete", "Tasks: Progress", "Tasks: Result, as JSON", "a message"), _ANSWERS),
+        "Connect": _SWITCHES,
+        "Answer automatically with the data that was sent": _ALONE,
+        "Submit": _ALONE,
+    },
 }
 
 

@@ -4,9 +4,10 @@
     const root = document.querySelector("[popover]:popover-open") ?? document.querySelector("dialog[open]") ?? document.querySelector(inside);
     const within = (label) => [...label.childNodes].filter((one) => !one.matches?.("input, select, textarea, .small"));
     const named = (element) => {
-        // Every value has its own names, and there are many routes.
+        // Every value has its own names, and there are many routes and messages.
         if (element.localName === "summary" && element.closest(".tree")) return "a value";
         if (element.localName === "summary" && element.parentElement.matches(".route")) return "a route";
+        if (element.localName === "summary" && element.closest(".log")) return "a message";
         const label = element.getAttribute("aria-label");
         if (label) return clean(label);
         const labels = [...(element.labels ?? [])].map((one) => within(one).map((part) => part.textContent).join(""));

@@ -54,7 +54,7 @@ function connect(event) {
       group: fields.group.value,
       concurrency: Number(fields.concurrency.value),
       models,
-      token: fields.token.value || undefined,
+      token: fields.token.value.trim() || undefined,
       name: "a browser",
       drainTimeoutMs: 1000,
       log: (level, text) => level === "warn" && remember("warn", text, null),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def test_a_person_answers_who_waits(page: Page, http: httpx.Client) -> None:
         waiting = caller.submit(http.post, "/api/openai", json={"group": "by-hand", "data": {"moons": "Mars"}})
         task = page.locator(".task:not(.ended)")
         expect(task).to_contain_text('"moons": "Mars"')
-        task.get_by_role("slider").fill("60")
+        task.get_by_role("slider", name="Progress").fill("60")
         expect(page.locator(".log")).to_contain_text("progress")
         task.get_by_label("Result, as JSON").fill("no json")
         task.get_by_role("button", name="Complete").click()
@@ -97,3 +98,58 @@ def test_it_gives_itself_a_task_and_fits_a_phone_in_the_dark(browser: Browser, u
         page.get_by_role("button", name="Submit").click()
         expect(page.locator(".log summary", has_text="task_complete")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_person_answers_as_a_model_part_by_part(page: Page, http: httpx.Client, url: str) -> None:
+    page.goto("/test-worker")
+    page.get_by_label("Models").fill("ada, grace")
+    page.get_by_label("Tasks at once").fill("2")
+    page.get_by_label("Group").fill("chats")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator(".title .status")).to_have_text("connected")
+    with ThreadPoolExecutor(1) as caller:
+        body = {
+            "model": "grace", "stream": True, "group": "chats", "messages": [{"role": "user", "content": "Moons?"}],
+        }  # fmt: skip
+        waiting = caller.submit(http.post, "/v1/chat/completions", json=body)
+        task = page.locator(".task:not(.ended)")
+        expect(task).to_contain_text("Moons?")
+        expect(task.locator(".chip")).to_have_text("grace")
+        task.get_by_label("Progress message").fill("I remember")
+        task.get_by_label("Progress message").press("Tab")
+        for part in ("Pho", "bos"):
+            task.get_by_label("Part of the result").fill(part)
+            task.get_by_role("button", name="Send part").click()
+        expect(task.get_by_label("Result, as JSON")).to_have_value('"Phobos"')
+        (asked,) = http.get("/api/v1/tasks", params={"queue": "chats"}).json()["items"]
+        message = http.get(f"/api/v1/tasks/{asked['task_id']}").json()["progress"]["message"]
+        assert message == "I remember"
+        task.get_by_role("button", name="Complete").click()
+        lines = [line[6:] for line in waiting.result(30).text.splitlines() if line.startswith("data: {")]
+    said = [json.loads(line)["choices"][0]["delta"].get("content") for line in lines]
+    assert "".join(filter(None, said)) == "Phobos"
+    page.get_by_label("Data, as JSON").fill('{"moons": 2}')
+    for _ in range(2):
+        page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".task:not(.ended)", has_text='"moons": 2')).to_have_count(2)
+    assert page.locator(".log li").count() > 3
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".log li")).to_have_count(0)
+
+
+def test_the_test_worker_has_the_switches_of_the_dashboard_and_takes_a_token(page: Page, url: str) -> None:
+    page.goto("/test-worker")
+    theme = page.locator("html").get_attribute("data-theme")
+    page.get_by_role("button", name="Light or dark").click()
+    expect(page.locator("html")).not_to_have_attribute("data-theme", str(theme))
+    languages = page.get_by_role("group", name="Language")
+    languages.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", re.compile("zh"))
+    page.get_by_role("button", name="English").click()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_label("Group").fill("tokens")
+    page.get_by_label("Token").fill(" a-server-without-sign-in-wants-none ")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator(".title .status")).to_have_text("connected")
+    page.get_by_role("link", name="Dashboard").click()
+    expect(page).to_have_url(re.compile("/dashboard"))
