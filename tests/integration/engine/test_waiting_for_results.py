@@ -159,6 +159,17 @@ async def test_an_end_while_the_connection_is_lost_is_found(caller: Caller, stor
     assert await getting == "again"
 
 
+async def test_a_connection_that_its_pool_has_closed_is_replaced(caller: Caller) -> None:
+    caller.app.conf.result_backend_thread_safe = True
+    for value in ("first", "second"):
+        result, getting = await caller.call()
+        claim = await caller.claim(result.id)
+        caller.app.backend.client.connection_pool.disconnect()
+        await caller.end(claim, value)
+        assert await getting == value
+        caller.app.backend.client.connection_pool.disconnect()
+
+
 @pytest.mark.timeout(90)
 async def test_a_connection_that_has_gone_silent_is_replaced(valkey_url: str, store: TaskStore) -> None:
     async with FlakyProxy(valkey_url) as proxy:

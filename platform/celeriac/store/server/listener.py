@@ -120,9 +120,9 @@ class StateListener:
 
         Raises the driver's errors; after a refusal of the server it is closed.
         """
-        connection, found = self.connection, False
-        if connection is None:
+        if self.connection is None:
             return False
+        connection, found = self._connected(), False
         while len(self.heard) < _READ_AT_ONCE and connection.can_read(timeout=0):
             found = True
             try:
@@ -153,16 +153,20 @@ class StateListener:
 
     def _send(self, commands: list[tuple[str, ...]]) -> None:
         """Send what is to be subscribed to and left, and then these commands."""
-        if self.connection is None:
-            raise RedisConnectionError("the connection was closed")
+        connection = self._connected()
         leaving, self._leaving = self._leaving, set()
         joining, self._joining = self._joining, []
         changes = [("UNSUBSCRIBE", *leaving)] if leaving else []
         if joining:
             changes.append(("SUBSCRIBE", *joining))
         if changes or commands:
-            packed = self.connection.pack_commands([*changes, *commands])
-            self.connection.send_packed_command(packed, check_health=False)
+            connection.send_packed_command(connection.pack_commands([*changes, *commands]), check_health=False)
+
+    def _connected(self) -> Any:
+        """Return the connection; the driver would connect one anew that is lost, without what was subscribed to."""
+        if self.connection is None or self.connection.place is None:
+            raise RedisConnectionError("the connection was lost")
+        return self.connection
 
     def _answer(self, reply: Any) -> None:
         if not self._questions:
