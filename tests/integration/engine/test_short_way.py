@@ -278,3 +278,11 @@ def test_a_time_from_now_counts_from_the_store_s_now_on_either_way(calls: Calls)
     task.delay(1)
     task.apply_async((1,), countdown=timedelta(seconds=5).total_seconds())
     assert calls.submitted[-1][0].delay_ms == 5000
+
+
+def test_the_first_call_of_a_process_leaves_an_app_alone_that_has_not_been_configured(valkey_url: str) -> None:
+    """Threads that read the configuration at the same time would see half of it, and no result backend in it."""
+    app = own_app(lambda: Settings(redis_url=valkey_url))
+    assert not app.configured
+    assert app.short_way.publish("called", (), {}, {"task_type": object()}) is None
+    assert not app.configured

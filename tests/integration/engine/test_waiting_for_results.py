@@ -237,6 +237,20 @@ print(os.waitpid(child, 0)[1], left.get(timeout=60), add.delay(7, 8).get(timeout
     assert said.splitlines()[-3:] == ["3", "[5, 6, 7]", "0 7 15"]
 
 
+async def test_threads_that_make_the_first_calls_of_a_process_at_once_all_have_their_results(
+    workers: Workers, store: TaskStore
+) -> None:
+    await workers.start(store, **BOTH)
+    program = f"""
+from concurrent.futures import ThreadPoolExecutor
+from {PLAIN} import *
+with ThreadPoolExecutor(20) as pool:
+    print(sum(pool.map(lambda n: add.delay(n, 1).get(timeout=60), range(20))))
+"""
+    for _ in range(3):
+        assert await output_of([sys.executable, "-c", program], workers.environment(**BOTH)) == "210\n"
+
+
 def test_it_is_our_consumer(caller: Caller) -> None:
     assert type(caller.app.backend.result_consumer) is RecordConsumer
 

@@ -51,6 +51,9 @@ class ShortWay:
         Returns None if it has to go the long way; then nothing has happened but that `options` has the id. Raises what
         `send_task` raises.
         """
+        if not self._declared:
+            # The app may not have read its configuration; threads that do it at the same time see half of it.
+            return None
         app = self._app
         given = {option for option, value in options.items() if value is not None}
         task_type = options.get("task_type")
