@@ -348,12 +348,13 @@ export function show(root, { ending, me }) {
   );
   const welcomed = () => greet(welcome, me).catch(() => {});
   // An installation with tasks in its charts is not new.
-  loadCharts().then(
-    (total) => total?.submitted || welcomed(),
-    (error) => (missing(error), welcomed()),
-  );
+  loadCharts()
+    .then(
+      (total) => total?.submitted || welcomed(),
+      (error) => (missing(error), welcomed()),
+    )
+    .finally(errorsSoon);
   loadRunning().catch(complain);
-  errorsSoon();
   const timers = [
     // The history is slightly behind the events, so it is read again and again.
     setInterval(() => document.hidden || (tail().catch(missing), errorsSoon()), TAIL_MS),

@@ -206,11 +206,12 @@ export function show(root, { query: given, ending }) {
   ending(live.on("tasks", followFigures));
   ending(() => clearTimeout(following));
 
-  function load() {
-    // In this order: the rows are what people wait for.
-    const listed = list.load(asked());
-    readFigures();
-    return listed;
+  let loads = 0;
+  async function load() {
+    const mine = ++loads;
+    // The rows are what people wait for. Counts and histogram would keep the server from them.
+    await list.load(asked());
+    if (mine === loads && root.isConnected) readFigures();
   }
 
   function apply(change) {
