@@ -13,11 +13,10 @@ from celeriac_api.pages.assets import Asset, asset, assets
 from celeriac_api.pages.texts import LANGUAGES
 
 _PAGE: Final = "index.html"
-#: The script of the page, the one that fetches the first view's, and the tags before which they are named.
+#: The script of the page, the one that fetches the first view's, and where the script's tag is in the page.
 _SCRIPT: Final = "app.js"
 _FIRST: Final = "first-view.js"
 _TAG: Final = b'<script type="module"'
-_THEME: Final = b'<script src="dashboard/static/theme.js"'
 _FOLDER: Final = "dashboard/static/"
 #: A section of the page: its path, its view, and the view of one thing of it.
 _SECTION: Final = re.compile(
@@ -32,16 +31,15 @@ def dashboard_page(language: str) -> Asset:
     """Return the page for readers of a language. It is made from the files as they are, so it names no other."""
     found = assets()[_PAGE]
     views = json_text.write(view_modules())
-    # First of all, so that the view's scripts do not wait for those of the frame, nor this one for the style sheets.
-    first = f'<script src="{_FOLDER}{_FIRST}" data-folder="{_FOLDER}" data-views=\'{views}\'></script>\n'
-    links = [f'<link rel="modulepreload" href="{_FOLDER}{name}">' for name in preloaded()]
+    # First, so that the view's scripts do not wait for those of the frame.
+    script = f'<script async fetchpriority="high" src="{_FOLDER}{_FIRST}" data-folder="{_FOLDER}"'
+    links = [f"{script} data-views='{views}'></script>"]
+    links += [f'<link rel="modulepreload" href="{_FOLDER}{name}">' for name in preloaded()]
     for fetched in (f"{_FOLDER}texts/{language}.json", "dashboard/session"):
         links.append(f'<link rel="preload" as="fetch" crossorigin href="{fetched}">')
     before, tag, rest = found.body.partition(_TAG)
     assert tag, f"{_PAGE} has no module"
-    head, theme, more = before.partition(_THEME)
-    assert theme, f"{_PAGE} has no theme"
-    body = head + first.encode() + theme + more + "\n".join([*links, ""]).encode() + tag + rest
+    body = before + "\n".join([*links, ""]).encode() + tag + rest
     assert language in LANGUAGES
     return asset(body.replace(b'lang="en"', f'lang="{language}"'.encode(), 1), found.media_type)
 
