@@ -208,14 +208,14 @@ class WorkerNotFoundError(CeleriacError, LookupError):
 
 
 class WorkerNotDrainableError(CeleriacError):
-    """The worker cannot be told to take no more tasks: it is a remote one, or its tasks come through another broker."""
+    """The worker cannot be told to take no more tasks, because they come through another broker."""
 
     code = "worker_not_drainable"
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
-            f"the worker {worker_id} cannot be drained from here: only Celery workers with tasks from the store can;"
+            f"the worker {worker_id} cannot be drained from here: its tasks come through another broker;"
             " stop it, and it takes no more tasks and finishes what it runs"
         )
 

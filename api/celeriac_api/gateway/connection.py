@@ -69,6 +69,8 @@ class WorkerConnection:
     name: str = ""
     ready: bool = False
     draining: bool = False
+    #: An operator wants it to take no more tasks.
+    drained: bool = False
     #: The server is about to stop.
     leaving: bool = False
     #: By task id. A task that was taken back stays until the worker answers.
@@ -91,9 +93,14 @@ class WorkerConnection:
         self._outbox = Outbox(self.send, most=most, on_failure=self._cannot_write, write=self.write)
 
     @property
+    def takes(self) -> bool:
+        """Whether it takes tasks, as far as itself and operators say."""
+        return self.ready and not (self.draining or self.drained)
+
+    @property
     def free(self) -> int:
         """How many more tasks the worker can take."""
-        if not self.ready or self.draining or self.leaving or self.closed:
+        if not self.takes or self.leaving or self.closed:
             return 0
         return max(self.concurrency - len(self.running) - self.reserved, 0)
 
@@ -148,7 +155,8 @@ class WorkerConnection:
             "concurrency": str(self.concurrency),
             "running": str(len(self.running)),
             "tasks": json_text.write(list(self.running)),
-            "ready": "1" if self.ready and not self.draining else "0",
+            "ready": "1" if self.takes else "0",
+            "drains": "1",
             "started_ms": str(self.started_ms),
             "ended_per_minute": str(self.per_minute),
         }

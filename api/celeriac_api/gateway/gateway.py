@@ -92,7 +92,7 @@ class Gateway:
         self._dirty: set[WorkerConnection] = set()
         self._numbers = 0
         self._task: asyncio.Task[None] | None = None
-        self._end_cancels: Callable[[], None] | None = None
+        self._end_listening: list[Callable[[], None]] = []
         #: The process itself handles deadlines, leases and retries, because no worker or beat may be running.
         self._roles: tuple[Role, ...] = (Reaper(store=store), Promoter(store=store))
 
@@ -100,7 +100,10 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin to serve."""
-        self._end_cancels = await self._hub.listen(keys.CANCELS, self.attempts.cancel_asked)
+        self._end_listening = [
+            await self._hub.listen(keys.CANCELS, self.attempts.cancel_asked),
+            await self._hub.listen(keys.DRAINS, self._drain_asked),
+        ]
         self._lease_thread.start()
         self._task = asyncio.create_task(self._loop(), name="gateway")
         for role in self._roles:
@@ -139,9 +142,8 @@ class Gateway:
         self.remote.stopped = True
         await self.attempts.finish(_FINISH_S)
         await self._lease_thread.stop()
-        if self._end_cancels is not None:
-            self._end_cancels()
-            self._end_cancels = None
+        while self._end_listening:
+            self._end_listening.pop()()
         for workers in self._groups.values():
             if workers.end is not None:
                 workers.end()
@@ -242,6 +244,25 @@ class Gateway:
         connection.ended += 1
         self.changed(connection)
 
+    # --- operators drain and resume workers
+
+    def _drain_asked(self, worker_id: str | None) -> None:
+        """Look what an operator wants of a worker; None: of all, since messages may have been missed."""
+        about = [one for one in self.connections if worker_id in (None, one.worker_id)]
+        if about:
+            self.attempts.spawn(self._obey(about, worker_id))
+
+    async def _obey(self, about: list[WorkerConnection], worker_id: str | None) -> None:
+        try:
+            drained = await self.store.drained_among([connection.worker_id for connection in about])
+        except StoreUnavailableError:
+            asyncio.get_running_loop().call_later(_TICK_S, self._drain_asked, worker_id)
+            return
+        for connection in about:
+            if connection.drained != (connection.worker_id in drained):
+                connection.drained = not connection.drained
+                self.changed(connection)
+
     # --- what depends on time
 
     async def _loop(self) -> None:
@@ -271,6 +292,7 @@ class Gateway:
                     for connection in self.connections:
                         connection.noted = None
                         connection.reckon(now)
+                    self._drain_asked(None)
                 self._write_workers()
             except StoreUnavailableError as exc:
                 log.debug("the gateway waits for the store: %s", exc)

@@ -164,7 +164,7 @@ class GroupWorkers:
                 self._wanted = max(self._wanted, min(grants.left, _MOST))
             for grant in grants.granted:
                 connection = offered[grant.place]
-                if connection.closed or connection.draining:
+                if connection.closed or not connection.takes:
                     self._return(grant)
                 else:
                     self._give(connection, grant)

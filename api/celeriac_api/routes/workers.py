@@ -38,8 +38,8 @@ async def list_workers(parts: PartsOf) -> Response:
     access=ADMIN.audited("worker.drain"),
     summary="Drain a worker",
     description="The worker takes no more tasks, until it is resumed or started again. What it has taken runs to its "
-    "end. Other workers take the tasks of its groups. Remote workers cannot be drained from here, and neither can "
-    "workers whose tasks come through RabbitMQ.",
+    "end. Other workers take the tasks of its groups. A remote worker takes tasks again once it connects anew. Workers "
+    "whose tasks come through RabbitMQ cannot be drained from here.",
     response_model=Worker,
     responses=problems("worker_not_found", "worker_not_drainable", "store_unavailable"),
 )

@@ -73,6 +73,8 @@ _MAX_DELAY_MS: Final = round(MAX_DELAY_S * 1000)
 _WAITED_S: Final = 1.0
 #: Tasks that one step of a resumption looks at.
 _RESUMED_AT_ONCE: Final = 500
+#: Workers that one round trip asks about.
+_WORKERS_AT_ONCE: Final = 500
 
 
 class OutgoingMessage(NamedTuple):
@@ -528,8 +530,20 @@ class TaskStore(StoreReader):
 
     async def is_drained(self, worker: str) -> bool:
         """Return whether a worker is to take no more tasks."""
-        drain, started_ms = (await self.read(("HMGET", keys.worker(worker), "drain", "started_ms")))[0]
-        return drain is not None and drain == started_ms
+        return worker in await self.drained_among([worker])
+
+    async def drained_among(self, workers: Sequence[str]) -> set[str]:
+        """Return those of these workers that are to take no more tasks."""
+        found: set[str] = set()
+        for first in range(0, len(workers), _WORKERS_AT_ONCE):
+            some = workers[first : first + _WORKERS_AT_ONCE]
+            replies = await self.read(*(("HMGET", keys.worker(worker), "drain", "started_ms") for worker in some))
+            found.update(
+                worker
+                for worker, (drain, started_ms) in zip(some, replies, strict=True)
+                if drain is not None and drain == started_ms
+            )
+        return found
 
     async def nudge(self, worker: str) -> None:
         """Wake a worker from its wait for tasks, because there is a group that it does not wait for yet."""

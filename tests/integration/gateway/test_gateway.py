@@ -14,6 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from celeriac.settings import Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import serving
 from tests.kit.remote.remote_workers import worker
 from tests.kit.waiting import eventually
@@ -286,10 +288,7 @@ async def test_operators_see_remote_workers_and_their_groups(url: str, http: htt
             "name": "box-1",
         }
         assert (await http.get("/api/v1/groups/gpu")).json()["workers"] == 1
-        assert (found["drainable"], found["drained"], found["memory_bytes"]) == (False, False, None)
-        refused = await http.post(f"/api/v1/workers/{found['worker_id']}/drain")
-        assert (refused.status_code, refused.json()["code"]) == (409, "worker_not_drainable")
-        assert refused.json()["worker_id"] == found["worker_id"]
+        assert (found["drainable"], found["drained"], found["memory_bytes"]) == (True, False, None)
         unknown = await http.post("/api/v1/workers/nobody/resume")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "worker_not_found")
         await one.say(type="task_complete", taskId=task_id, result=1)
@@ -298,6 +297,50 @@ async def test_operators_see_remote_workers_and_their_groups(url: str, http: htt
             return bool((await http.get("/api/v1/workers")).json()["workers"][0]["ended_per_minute"] == 1)
 
         await eventually(counted, because="its ended task is counted")
+
+
+async def test_an_operator_drains_and_resumes_one_remote_worker(
+    settings: Settings, store: TaskStore, http: httpx.AsyncClient, url: str
+) -> None:
+    """Through a process that does not hold the worker, too."""
+    async with (
+        serving(settings) as elsewhere,
+        worker(elsewhere, "gpu", concurrency=2) as one,
+    ):
+        running = await submit(http, queue="gpu")
+        await one.take()
+        [name] = [found["worker_id"] for found in (await http.get("/api/v1/workers")).json()["workers"]]
+        drained = (await http.post(f"/api/v1/workers/{name}/drain")).json()
+        assert (drained["worker_id"], drained["drained"]) == (name, True)
+
+        async def obeys() -> bool:
+            return (await store.read(("HGET", keys.worker(name), "ready")))[0] == "0"
+
+        await eventually(obeys, because="the worker's own process has heard of it")
+        waiting = await submit(http, queue="gpu")
+        why = (await http.get(f"/api/v1/tasks/{waiting}/why")).json()
+        assert "1 of its workers is drained" in json.dumps(why)
+        await one.say(type="task_complete", taskId=running, result=1)
+        assert (await ended(http, running))["status"] == "completed"
+        await one.say(type="ready", concurrency=2)
+        await one.hear_nothing()
+        async with worker(elsewhere, "gpu") as other:
+            assert (await other.take())["taskId"] == waiting
+            await other.say(type="task_complete", taskId=waiting, result=2)
+            await ended(http, waiting)
+        later = await submit(http, queue="gpu")
+        await one.hear_nothing()
+        assert (await http.post(f"/api/v1/workers/{name}/resume")).json()["drained"] is False
+        assert (await one.take())["taskId"] == later
+
+
+async def test_a_worker_that_does_not_take_its_tasks_from_the_store_is_not_drained(
+    store: TaskStore, http: httpx.AsyncClient
+) -> None:
+    await store.renew("of-rabbitmq", [], {"kind": "celery", "started_ms": "1", "drains": "0"})
+    refused = await http.post("/api/v1/workers/of-rabbitmq/drain")
+    assert (refused.status_code, refused.json()["code"]) == (409, "worker_not_drainable")
+    assert refused.json()["worker_id"] == "of-rabbitmq"
     await eventually(lambda: _no_workers(http), because="a worker that left is off the list")
 
 
