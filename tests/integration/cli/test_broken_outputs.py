@@ -18,6 +18,7 @@ from celeriac.cli.main import app
 from celeriac.database.migrating import migrate
 from celeriac.model import Claim, Failure, LogLine, Submission
 from celeriac.settings import Settings
+from celeriac.store.takers import read_takers
 from celeriac.store.task_store import TaskStore
 from celeriac.up.ports import pick_port
 from celeriac.up.run import answers_healthz
@@ -256,10 +257,10 @@ async def test_processes_serve_without_any_output(tmp_path: Path, valkey_url: st
         await eventually(lambda: answers_healthz("127.0.0.1", port), because="the API serves")
 
         async def worker_is_there() -> bool:
-            return bool(await store.workers())
+            return (await read_takers(store)).count("default", "celeriac.demo", "broker") == (1, 1)
 
         # Without one, a submission warns.
-        await eventually(worker_is_there, because="the worker announces itself")
+        await eventually(worker_is_there, because="the worker says what it serves and knows")
         # A delayed task needs the beat and the worker, and its log makes the worker write.
         code, out, err = await celeriac(
             "submit", "celeriac.demo", "--payload", '{"seconds": 0.1}', "--delay", "0.1", "--watch", cwd=tmp_path,

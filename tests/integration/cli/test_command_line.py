@@ -112,6 +112,12 @@ async def test_payloads_come_from_a_file_or_standard_input_too(store: TaskStore,
     (folder / "payload.json").write_text('{"from": "file"}')
     _, out, _ = await cli("submit", "shout", "--payload", "@payload.json")
     assert (await store.get(out.strip())).payload == {"from": "file"}
+    _, out, _ = await cli("submit", "shout", '{"text": "after the type"}')
+    assert (await store.get(out.strip())).payload == {"text": "after the type"}
+    _, out, _ = await cli("submit", "shout", "-", stdin='{"text": "from stdin"}')
+    assert (await store.get(out.strip())).payload == {"text": "from stdin"}
+    code, _, err = await cli("submit", "shout", "{}", "--payload", "{}")
+    assert (code, "payload: is given twice: after the type, and with --payload" in err) == (2, True), err
     _, out, _ = await cli("submit", "shout", "--payload", "-", stdin='{"from": "stdin"}')
     assert (await store.get(out.strip())).payload == {"from": "stdin"}
 

@@ -50,8 +50,15 @@ def submit(
         ),
     ],
     payload: Annotated[
-        str, typer.Option("--payload", "-p", metavar="JSON", help="A JSON object, @FILE, or - for standard input.")
-    ] = "{}",
+        str | None,
+        typer.Argument(
+            metavar="PAYLOAD", help="Its payload: a JSON object, @FILE, or - for standard input.", show_default="{}"
+        ),
+    ] = None,
+    payload_option: Annotated[
+        str | None,
+        typer.Option("--payload", "-p", metavar="JSON", help="The payload, as an option.", show_default=False),
+    ] = None,
     queue: Annotated[
         str | None,
         typer.Option(
@@ -166,11 +173,13 @@ def submit(
 ) -> None:
     """Submit a task and print its id.
 
-    For example:  celeriac submit grpc_task --payload '{"service": "demo", "method": "echo"}' --watch
+    For example:  celeriac submit grpc_task '{"service": "demo", "method": "echo"}' --watch
     """
+    if payload is not None and payload_option is not None:
+        raise InvalidSubmissionError([Violation("payload", "is given twice: after the type, and with --payload")])
     written = {
         "type": type_,
-        "payload": read_json("payload", payload),
+        "payload": read_json("payload", next(one for one in (payload, payload_option, "{}") if one is not None)),
         "queue": queue,
         "max_retries": max_retries,
         "priority": priority,
