@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import redis
 
 from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
+from celeriac.up.run import answers_healthz
 from tests.kit.servers import ValkeyServer, free_port
 from tests.kit.waiting import Load, eventually
 from tests.kit.workers.engine_workers import TYPES, WorkerProcess, Workers, runs, submit, workers_on
@@ -74,7 +76,7 @@ async def test_every_process_ends_in_time_without_a_store(tmp_path: Path, fault:
             ]
             for task_id in busy:
                 await runs(store, task_id, timeout_s=60)
-            await eventually(lambda: "HTTP on" in processes["api"].said(), because="the API serves")
+            await eventually(lambda: serves(processes["api"]), because="the API serves")
             await eventually(lambda: "beat: promoting" in processes["beat"].said(), because="beat runs")
             FAULTS[fault](server)
             # Celery's thread is in the middle of what it does without a store.
@@ -99,6 +101,12 @@ async def test_every_process_ends_in_time_without_a_store(tmp_path: Path, fault:
         if server.process is not None:
             server.process.send_signal(signal.SIGCONT)
         server.kill()
+
+
+async def serves(api: WorkerProcess) -> bool:
+    """It says where it listens before it has begun to serve."""
+    found = re.search(r"HTTP on 127\.0\.0\.1:(\d+)", api.said())
+    return found is not None and await answers_healthz("127.0.0.1", int(found[1]))
 
 
 def started(workers: Workers, folder: Path, command: list[str]) -> WorkerProcess:

@@ -223,10 +223,17 @@ class RecordConsumer(RedisConsumer):
             on_interval()
 
     def _look_at(self, result: Any) -> None:
-        """Read the states of what has not ended as far as this process knows."""
+        """Read the states of what has not ended as far as this process knows, and tell who waits.
+
+        Who waits is told here too if Celery does not know it any more: threads that begin and end to wait for the same
+        task at the same moment, or an object of it that Python collects then, can make Celery lose one of them.
+        """
+        waiting = {one.id: one for one in results_in(result) if one._cache is None}
         for meta in self._states_of(result):
             if meta["status"] in states.READY_STATES:
                 self.on_state_change(meta, None)
+                if (one := waiting.get(meta["task_id"])) is not None and one._cache is None:
+                    one._maybe_set_cache(meta)
 
     def _states_of(self, result: Any) -> Iterator[dict[str, Any]]:
         """Return the states of what has not ended as far as this process knows."""

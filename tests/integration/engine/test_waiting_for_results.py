@@ -159,6 +159,16 @@ async def test_an_end_while_the_connection_is_lost_is_found(caller: Caller, stor
     assert await getting == "again"
 
 
+async def test_who_waits_gets_a_result_although_celery_has_lost_who_waits(caller: Caller) -> None:
+    """Celery loses somebody if another object of the same task is collected just when the wait begins."""
+    result, getting = await caller.call()
+    assert any(result.id in waiting for waiting in result.backend._pending_results)
+    for waiting in result.backend._pending_results:
+        waiting.pop(result.id, None)
+    await caller.end(await caller.claim(result.id), "found")
+    assert await getting == "found"
+
+
 async def test_a_connection_that_its_pool_has_closed_is_replaced(caller: Caller) -> None:
     caller.app.conf.result_backend_thread_safe = True
     for value in ("first", "second"):

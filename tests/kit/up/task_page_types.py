@@ -108,7 +108,8 @@ async def login(payload: Login, ctx: Context) -> int:
 
 @task("page.chat", group="page", max_retries=0)
 async def chat(payload: Chat, ctx: Context) -> dict[str, Any]:
-    """Answer as a model would."""
+    """Answer as a model would: it takes a moment."""
+    await asyncio.sleep(0.05)
     said = {"role": "assistant", "content": f"You said: {payload.messages[-1]['content']}"}
     usage = {"prompt_tokens": 12, "completion_tokens": 34, "total_tokens": 46}
     return {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}], "usage": usage}

@@ -12,6 +12,8 @@ from celeriac.errors import TaskFailedError
 from celeriac.model import Failure, Status, Task
 from celeriac_tasks.engine.calls.messages import limit_shown
 
+#: What a record says that an operator cancelled through Celery.
+REVOKED_IN_CELERY: Final = "revoked in Celery"
 #: The message of a plain exception as `Runner` writes it, such as `ValueError: the page is missing`.
 _PLAIN: Final = re.compile(r"(\w+)(?:: (.*))?", re.DOTALL)
 
@@ -23,7 +25,8 @@ def exception_of(task: Task) -> Exception:
     text = failure.message
     match failure.code:
         case "cancelled" | "expired":
-            revoked: Exception = TaskRevokedError(text)
+            # Celery's own state, which follows the record of a revoked task, has the shorter text.
+            revoked: Exception = TaskRevokedError("revoked" if text == REVOKED_IN_CELERY else text)
             return revoked
         case "timeout":
             exceeded: Exception = TimeLimitExceeded(limit_shown(task.timeout_ms) or text)

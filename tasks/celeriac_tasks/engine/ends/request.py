@@ -25,6 +25,7 @@ from celeriac.model import Failure, Status
 from celeriac.store.task_store import LostAttempt
 from celeriac.terminal.task_end import TaskEnd, error_text
 from celeriac_tasks.engine.calls import messages
+from celeriac_tasks.engine.ends.exceptions import REVOKED_IN_CELERY
 from celeriac_tasks.engine.operators.revoking import cancel
 from celeriac_tasks.engine.runtime import Runtime, current_runtime, running_runtime
 
@@ -123,7 +124,7 @@ class RecordedRequest(Request):
         if self._already_revoked:
             # The revocation has it cancelled as well, but perhaps later.
             with contextlib.suppress(CeleriacError):
-                await runtime.tasks.cancel(self.id, "revoked in Celery")
+                await runtime.tasks.cancel(self.id, REVOKED_IN_CELERY)
         return await runtime.store.lose(self.id, worker=runtime.worker_id, code=code, message=text, again=again)
 
     def _report(self, done: Any, runtime: Runtime, code: str, text: str) -> None:

@@ -24,13 +24,13 @@ from celeriac.errors import CeleriacError, IllegalTransitionError, TaskNotFoundE
 from celeriac.model import Status
 from celeriac.threads.os_threads import wait_for
 from celeriac_tasks.engine.adopted import is_adopted
+from celeriac_tasks.engine.ends.exceptions import REVOKED_IN_CELERY
 from celeriac_tasks.engine.runtime import Runtime, current_runtime
 
 log = logging.getLogger(__name__)
 
 #: How long a command may hold up a worker (seconds). What the store has not done by then, it does later.
 _MOST_S: Final = 2.0
-_MESSAGE: Final = "revoked in Celery"
 #: What operators have revoked here, for `celery inspect revoked` alone: the records say what is cancelled.
 shown_revoked: Final = LimitedSet(maxlen=worker_state.REVOKES_MAX, expires=worker_state.REVOKE_EXPIRES)
 _SIGNATURE: Final = "[id1 [id2 [... [idN]]]]"
@@ -94,11 +94,11 @@ async def cancel(
     for task_id in ids:
         try:
             if task_id in at_once:
-                statuses[task_id] = await runtime.store.cancel(task_id, _MESSAGE, running="at_once")
+                statuses[task_id] = await runtime.store.cancel(task_id, REVOKED_IN_CELERY, running="at_once")
             elif spare:
-                statuses[task_id] = await runtime.store.cancel(task_id, _MESSAGE, running="spare")
+                statuses[task_id] = await runtime.store.cancel(task_id, REVOKED_IN_CELERY, running="spare")
             else:
-                statuses[task_id] = await runtime.tasks.cancel(task_id, _MESSAGE)
+                statuses[task_id] = await runtime.tasks.cancel(task_id, REVOKED_IN_CELERY)
         except TaskNotFoundError:
             statuses[task_id] = None
         except IllegalTransitionError as exc:
