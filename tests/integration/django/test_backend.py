@@ -241,7 +241,7 @@ value.append([f.id for f in run_checks(tags=["celeriac"], include_deployment_che
     ("variable", "text", "said"),
     [
         ("CELERIAC_REDIS_URLL", "x", "there is no setting redis_urll"),
-        ("CELERIAC_ACCESS__CORS_ORIGINS", "http://shop/cart", "access.cors_origins"),
+        ("CELERIAC_ACCESS__CORS_ORIGINS", "http://shop/cart", "cors_origins: 'http://shop/cart' is not an origin"),
     ],
 )
 async def test_checks_find_wrong_settings(project: DjangoProject, variable: str, text: str, said: str) -> None:

@@ -58,20 +58,13 @@ DIFFERENCES: Sequence[Difference] = (
         "The store, not a worker, ends what is revoked or expired before it runs, and the texts are others",
         "expired_by_a_moment_it_is_revoked",
         "expired_by_seconds_it_is_revoked",
-        "revoke_of_a_group",
         "revoke_of_several_ids",
-        "revoked_before_it_is_due",
-        "revoked_in_a_chain_stops_it",
     ),
     on_own("`revoke` of a running task stops it, without `terminate` too", "revoked_while_it_runs_it_goes_on"),
     on_both("A call of an id that waits already changes nothing", "an_id_called_again_while_it_waits"),
     Difference(
-        "A task that is terminated, or revoked by a stamp or before its call, is stored in other words",
-        {
-            "adopted": ["revoke_by_stamped_headers", "terminated_while_it_runs"],
-            "own": ["revoke_before_the_call", "revoke_by_stamped_headers", "terminated_while_it_runs"],
-            "direct": ["revoke_before_the_call", "revoke_by_stamped_headers", "terminated_while_it_runs"],
-        },
+        "A task that is terminated is stored in other words",
+        {side: ["terminated_while_it_runs"] for side in ("adopted", "own", "direct")},
     ),
     Difference(
         "A task shows `reject_on_worker_lost`: it runs again if its process dies",

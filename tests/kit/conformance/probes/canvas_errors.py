@@ -246,4 +246,5 @@ def ignored_in_a_chain_stops_it() -> Any:
 def revoked_in_a_chain_stops_it() -> Any:
     result = chain(t.add.s(1, 1), t.add.s(1)).apply_async(countdown=7)
     result.parent.revoke()
-    return [raised(lambda: result.parent.get(timeout=SOON)), AsyncResult(result.id).state]
+    # What is behind it stays PENDING with Celery; the store says soon afterwards that it is revoked too.
+    return [raised(lambda: result.parent.get(timeout=SOON)), AsyncResult(result.id).successful()]
