@@ -61,6 +61,21 @@ async def submit_and_wait(ends: Ends, store: TaskStore, task_id: str) -> End:
         return await wait.after(answer, PATIENCE_S)
 
 
+async def test_a_look_from_before_the_submission_does_not_end_the_wait(store: TaskStore, ends: Ends) -> None:
+    """The subscription of a process that has just started causes one, for example."""
+    async with ends.waiting() as wait:
+        wait.expect("soon")
+        await ends.look(["soon"])
+        answer = await store.submit(Submission(task_id="soon", type="demo", reply_to=wait.channel))
+        waiting = asyncio.create_task(wait.after(answer, PATIENCE_S))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await complete(store, "soon", '"here"')
+        end = await waiting
+    assert isinstance(end, Task | Outcome)
+    assert (end.status, end.result) == (Status.COMPLETED, "here")
+
+
 async def test_thousands_wait_on_one_subscription(store: TaskStore, ends: Ends) -> None:
     ids = [f"t{number}" for number in range(20)]
     for task_id in ids:

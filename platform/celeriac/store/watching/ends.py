@@ -280,7 +280,13 @@ class EndWait:
         if submitted.status.final:
             return None
         if submitted.created and self._future is not None and submitted.task_id == self._task_id:
-            return await self._outcome(self._future, within_s)
+            future, begun = self._future, asyncio.get_running_loop().time()
+            end = await self._outcome(future, within_s)
+            if end is not None or future.cancelled() or self._ends._closed:
+                return end
+            # A look from before the submission did not find the record.
+            if within_s is not None:
+                within_s = max(0.0, within_s - (asyncio.get_running_loop().time() - begun))
         self.leave()
         return await self.of(submitted.task_id, within_s)
 
