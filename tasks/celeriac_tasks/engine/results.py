@@ -86,6 +86,8 @@ class RecordConsumer(RedisConsumer):
     That connection may be lost with events, so who waits for long looks by itself too, from time to time.
     """
 
+    #: What the `get` that waits just now wants to be told of.
+    on_message: Hears | None
     #: Errors after which it connects and subscribes again.
     _connection_errors: tuple[type[BaseException], ...]
     #: The connection, None before anybody has waited.
@@ -110,7 +112,7 @@ class RecordConsumer(RedisConsumer):
         `hears` is told of states of a task's own that it had before: with stock Celery, who publishes listens already.
         """
         single = isinstance(result, AsyncResult) and result._cache is None
-        if single and (self._has_nothing_to_tell(result.id) or result._cache is not None):
+        if single and (self._has_nothing_to_tell(result.id, hears) or result._cache is not None):
             return
         give_up_at = time.monotonic() + min(_PATIENCE_S, _PATIENCE_S if timeout is None else timeout)
         while True:
@@ -126,10 +128,10 @@ class RecordConsumer(RedisConsumer):
                     raise
                 time.sleep(_PAUSE_S)
 
-    def _has_nothing_to_tell(self, task_id: str) -> bool:
+    def _has_nothing_to_tell(self, task_id: str, hears: Hears | None) -> bool:
         """Ask whether a task goes on, and Celery has stored no state of it; False if that is not known in time.
 
-        If it has succeeded, who waits has the result afterwards.
+        If it has succeeded, who waits has the result afterwards. `hears` is told of messages that come with the answer.
         """
         question: Question | None = None
         with self._locked():
@@ -141,8 +143,12 @@ class RecordConsumer(RedisConsumer):
         if question is None:
             return False
         give_up_at = time.monotonic() + _ANSWER_S
-        while question.open and (left_s := give_up_at - time.monotonic()) > 0:
-            self.drain_events(timeout=left_s)
+        before, self.on_message = self.on_message, hears
+        try:
+            while question.open and (left_s := give_up_at - time.monotonic()) > 0:
+                self.drain_events(timeout=left_s)
+        finally:
+            self.on_message = before
         if question.open:
             with self._locked():
                 if self._pubsub is listener:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celeriac.model import Claim, Failure
 from celeriac.settings import Settings
@@ -132,6 +134,29 @@ async def test_a_state_from_before_the_wait_is_told_as_on_stock_celery_where_the
     assert [(meta["status"], meta["result"]) for meta in heard] == [("PROGRESS", {"done": 1}), ("SUCCESS", "done")]
 
 
+async def test_a_state_that_comes_together_with_the_answer_is_told(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = await asyncio.to_thread(caller.task.delay)
+    claim = await caller.claim(result.id)
+    asked = StateListener.ask
+
+    def ask(listener: StateListener, record: str, key: str) -> Question:
+        question = asked(listener, record, key)
+        # Another thread, so that its backend is another one.
+        with ThreadPoolExecutor(1) as reporter:
+            reporter.submit(lambda: caller.app.backend.store_result(result.id, {"done": 1}, "PROGRESS")).result()
+        return question
+
+    monkeypatch.setattr(StateListener, "ask", ask)
+    heard: list[Any] = []
+    getting = asyncio.ensure_future(asyncio.to_thread(result.get, timeout=PATIENCE_S, on_message=heard.append))
+    await eventually(lambda: heard, because="it hears what was stored meanwhile")
+    await caller.end(claim, "done")
+    assert await getting == "done"
+    assert [(meta["status"], meta["result"]) for meta in heard] == [("PROGRESS", {"done": 1}), ("SUCCESS", "done")]
+
+
 async def test_an_error_in_what_hears_messages_loses_none_of_them(caller: Caller) -> None:
     def fail(meta: dict[str, Any]) -> None:
         raise RuntimeError(meta["status"])
@@ -178,6 +203,16 @@ async def test_a_connection_that_its_pool_has_closed_is_replaced(caller: Caller)
         await caller.end(claim, value)
         assert await getting == value
         caller.app.backend.client.connection_pool.disconnect()
+
+
+def test_a_connection_that_another_thread_is_just_closing_is_a_lost_one(caller: Caller) -> None:
+    listener = StateListener(caller.app.backend.client.connection_pool)
+    listener.subscribe("live:1")
+    # The driver takes these away one after the other.
+    listener.connection._parser._sock = None
+    with pytest.raises(RedisConnectionError):
+        listener.read()
+    listener.close()
 
 
 @pytest.mark.timeout(90)

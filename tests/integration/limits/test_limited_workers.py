@@ -40,9 +40,9 @@ async def test_handlers_never_see_more_at_once_than_the_limit(
     workers: Workers, store: TaskStore, processes: int
 ) -> None:
     await store.limit("g", max_running=5)
+    ids = [await submit(store, "counts_running", {"s": 0.1}, group="g") for _ in range(100)]
     for _ in range(processes):
         await workers.start(store, "--groups", "g", "--concurrency", "50")
-    ids = [await submit(store, "counts_running", group="g") for _ in range(100)]
     for task_id in ids:
         assert (await ended(store, task_id)).status is Status.COMPLETED
     seen = await counted(store, ids)
@@ -111,13 +111,14 @@ async def test_remote_workers_share_the_limit(valkey_url: str, store: TaskStore)
         remote_worker(url, "remote") as second,
         remote_worker(url, "remote") as third,
     ):
-        working = [asyncio.create_task(one.work(lambda payload: payload)) for one in (first, second, third)]
         ids = []
         for n in range(30):
             body = {"type": "remote", "queue": "remote", "payload": {"data": {"n": n}}}
             answer = await http.post("/api/v1/tasks", json=body)
             assert answer.status_code == 202, answer.text
             ids.append(answer.json()["task_id"])
+        # Two of them have a task by now, and hold it until they work.
+        working = [asyncio.create_task(one.work(lambda payload: payload)) for one in (first, second, third)]
         for task_id in ids:
             assert (await ended(store, task_id)).status is Status.COMPLETED
         for task in working:

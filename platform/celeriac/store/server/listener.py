@@ -6,9 +6,11 @@ gap: what happens before the answer is in it, and what happens later comes as a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -123,14 +125,17 @@ class StateListener:
         if self.connection is None:
             return False
         connection, found = self._connected(), False
-        while len(self.heard) < _READ_AT_ONCE and connection.can_read(timeout=0):
-            found = True
-            try:
-                reply = connection.read_response(disconnect_on_error=False, push_request=True)
-            except ResponseError:
-                # Whether it is the answer to a subscription or to a question is not known any more.
-                self.close()
-                raise
+        while len(self.heard) < _READ_AT_ONCE:
+            with _lost_if_closed():
+                if not connection.can_read(timeout=0):
+                    break
+                found = True
+                try:
+                    reply = connection.read_response(disconnect_on_error=False, push_request=True)
+                except ResponseError:
+                    # Whether it is the answer to a subscription or to a question is not known any more.
+                    self.close()
+                    raise
             if not isinstance(reply, list):
                 self._answer(reply)
             elif reply[0] == b"message":
@@ -160,7 +165,8 @@ class StateListener:
         if joining:
             changes.append(("SUBSCRIBE", *joining))
         if changes or commands:
-            connection.send_packed_command(connection.pack_commands([*changes, *commands]), check_health=False)
+            with _lost_if_closed():
+                connection.send_packed_command(connection.pack_commands([*changes, *commands]), check_health=False)
 
     def _connected(self) -> Any:
         """Return the connection; the driver would connect one anew that is lost, without what was subscribed to."""
@@ -174,6 +180,15 @@ class StateListener:
         self._questions[0].take(reply)
         if not self._questions[0].open:
             self._questions.popleft()
+
+
+@contextlib.contextmanager
+def _lost_if_closed() -> Iterator[None]:
+    """Raise a connection error where the driver stumbles over what another thread takes away as it closes the pool."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RedisConnectionError("the connection was closed meanwhile") from error
 
 
 def _itself(message: Any) -> Any:
