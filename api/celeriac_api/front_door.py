@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from celeriac.errors import PayloadTooLargeError
 from celeriac.settings import ServerSettings
-from celeriac_api.access.credentials import keep_own_cookie, read_head
+from celeriac_api.access.credentials import keep_own_cookies, read_head
 from celeriac_api.access.rights import KNOWN
 from celeriac_api.guard import Guard, refuse
 from celeriac_api.http.bodies import RefusedBody, StreamedBody, check_declared_size, limited, within
@@ -85,7 +85,7 @@ class FrontDoor(FastAPI):
     async def _guarded(self, found: Found | None, scope: Scope, receive: Receive, send: Send) -> None:
         head = read_head(scope)
         if head.cookie is not None:
-            keep_own_cookie(scope)
+            keep_own_cookies(scope)
         send = self.guard.dressed(send, head, scope)
         if (refusal := await self.guard.admit(scope, found)) is not None:
             await refuse(refusal, scope, receive, send)

@@ -95,6 +95,23 @@ def test_a_stranger_is_led_to_the_sign_in_and_from_there_to_what_was_asked_for(p
     assert page.evaluate("document.cookie") == "", "no script can read the credential"
 
 
+def test_the_sign_in_speaks_another_language_and_still_leads_to_what_was_asked_for(page: Page, url: str) -> None:
+    task_id = submit(url, "ada", "mail.send", {"to": "ada@example.org"})
+    page.goto(f"/dashboard#/tasks/{task_id}")
+    languages = page.get_by_role("group", name="Language")
+    expect(languages.get_by_role("button", name="English")).to_have_attribute("aria-pressed", "true")
+    languages.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh")
+    page.get_by_label("令牌或 API 密钥").fill(token("ada"))
+    page.get_by_role("button", name="登录").click()
+    expect(page).to_have_url(re.compile(f"/dashboard#/tasks/{task_id}$"))
+    expect(page.locator("html")).to_have_attribute("lang", "zh")
+    expect(page.locator(".task-head .status")).to_have_text("已完成")
+    assert page.evaluate("document.cookie") == "celeriac_language=zh"
+    page.get_by_role("button", name=re.compile("退出")).click()
+    expect(page.get_by_role("button", name="登录")).to_be_visible()
+
+
 def test_a_credential_that_cannot_read_is_refused_with_the_reason(page: Page) -> None:
     page.goto("/dashboard")
     page.get_by_label("Token or API key").fill(token("gpu-1", Scope.WORKER))

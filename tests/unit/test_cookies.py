@@ -1,4 +1,4 @@
-"""The session cookie is found by splitting, and its value is never decoded."""
+"""Our cookies are found by splitting, and their values are never decoded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from celeriac_api.access.credentials import COOKIE, keep_own_cookie, session_of
+from celeriac_api.access.credentials import COOKIE, keep_own_cookies, session_of
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.AAAA-_bbb"
 
@@ -45,10 +45,14 @@ def test_the_session_of_a_cookie_header(header: str, session: str | None) -> Non
 
 def test_routes_get_no_other_cookie_to_parse() -> None:
     scope = {"headers": [(b"cookie", b'evil="\\1\\1"'), (b"x", b"1"), (b"cookie", f"a=b; {COOKIE}=ok".encode())]}
-    keep_own_cookie(scope)
+    keep_own_cookies(scope)
     assert scope["headers"] == [(b"x", b"1"), (b"cookie", f"{COOKIE}=ok".encode())]
+    both = f"a=b; celeriac_language=zh; {COOKIE}=ok; celeriac_language=en".encode()
+    scope = {"headers": [(b"cookie", both), (b"x", b"1")]}
+    keep_own_cookies(scope)
+    assert scope["headers"] == [(b"x", b"1"), (b"cookie", f"{COOKIE}=ok; celeriac_language=zh".encode())]
     scope = {"headers": [(b"cookie", b"a=b"), (b"x", b"1")]}
-    keep_own_cookie(scope)
+    keep_own_cookies(scope)
     assert scope["headers"] == [(b"x", b"1")]
 
 

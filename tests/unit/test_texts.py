@@ -10,7 +10,8 @@ import pytest
 from fastapi import Request
 
 import celeriac_api.pages
-from celeriac_api.pages.texts import COOKIE, LANGUAGES, catalogue, language_of, text
+from celeriac_api.access.credentials import LANGUAGE_COOKIE
+from celeriac_api.pages.texts import LANGUAGES, catalogue, language_of, text
 
 STATIC: Final = Path(celeriac_api.pages.__file__).parent / "static"
 SOURCES: Final = [*STATIC.rglob("*.js"), *STATIC.parent.glob("*.py")]
@@ -77,5 +78,8 @@ def test_a_text_of_the_server_has_its_values() -> None:
     ],
 )
 def test_a_reader_gets_the_chosen_language_or_the_most_wanted_one(accepted: str, cookie: str, language: str) -> None:
-    headers = [(b"accept-language", accepted.encode()), (b"cookie", f"{COOKIE}={cookie}".encode())]
-    assert language_of(Request({"type": "http", "headers": headers})) == language
+    headers = [(b"accept-language", accepted.encode()), (b"cookie", f"{LANGUAGE_COOKIE}={cookie}".encode())]
+    assert language_of(Request({"type": "http", "headers": headers, "query_string": b""})) == language
+    for asked, then in (("zh", "zh"), ("en", "en"), ("fr", language)):
+        query = f"next=%2Fdashboard&language={asked}".encode()
+        assert language_of(Request({"type": "http", "headers": headers, "query_string": query})) == then

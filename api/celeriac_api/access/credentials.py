@@ -13,6 +13,8 @@ from celeriac.access.authenticator import bearer
 
 #: The cookie that the sign-in page sets. It holds the credential itself, so the server keeps no sessions.
 COOKIE: Final = "celeriac_session"
+#: The cookie with the language that a reader chose.
+LANGUAGE_COOKIE: Final = "celeriac_language"
 _COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9._~-]{1,8192}")
 #: A WebSocket client that cannot set headers offers the subprotocols `celeriac` and `bearer.TOKEN`.
 SUBPROTOCOL: Final = "celeriac"
@@ -79,33 +81,40 @@ def credential_of(scope: Scope, head: Head, *, stream: bool) -> tuple[str | None
 
 
 def session_of(cookie: str) -> str | None:
-    """Return the credential in a `Cookie` header, or None. A browser sends the most specific cookie first."""
-    for pair in cookie.split(";"):
-        name, _, value = pair.partition("=")
-        if name.strip() == COOKIE and fits_cookie(credential := value.strip()):
-            return credential
-    return None
+    """Return the credential in a `Cookie` header, or None."""
+    return _value_of(COOKIE, cookie)
 
 
-def keep_own_cookie(scope: Scope) -> None:
-    """Leave only our cookie in the headers of a request, if it has one that can be a credential.
+def keep_own_cookies(scope: Scope) -> None:
+    """Leave only our cookies in the headers of a request: a credential, a language.
 
     Frameworks parse all cookies for every route, in Python releases with a quadratic decoder (CVE-2024-7592).
     """
-    session = None
+    own: dict[str, str] = {}
     headers = []
     for name, value in scope["headers"]:
-        if name == b"cookie":
-            session = session or session_of(value.decode("latin-1"))
-        else:
+        if name != b"cookie":
             headers.append((name, value))
-    if session is not None:
-        headers.append((b"cookie", f"{COOKIE}={session}".encode("latin-1")))
+            continue
+        for ours in (COOKIE, LANGUAGE_COOKIE):
+            if ours not in own and (found := _value_of(ours, value.decode("latin-1"))) is not None:
+                own[ours] = found
+    if own:
+        headers.append((b"cookie", "; ".join(f"{name}={value}" for name, value in own.items()).encode("latin-1")))
     scope["headers"] = headers
 
 
+def _value_of(name: str, header: str) -> str | None:
+    """Return the value of a cookie; a value that cannot be ours is passed over. The most specific cookie is first."""
+    for pair in header.split(";"):
+        found, _, value = pair.partition("=")
+        if found.strip() == name and fits_cookie(value := value.strip()):
+            return value
+    return None
+
+
 def fits_cookie(credential: str) -> bool:
-    """Return whether a credential can be kept in the cookie: only characters that need no quotes, and not too many."""
+    """Return whether a credential can be kept in a cookie: only characters that need no quotes, and not too many."""
     return _COOKIE_VALUE.fullmatch(credential) is not None
 
 

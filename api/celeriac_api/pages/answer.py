@@ -36,7 +36,7 @@ from celeriac_api.http.problems import RequestError, instance_of, problem_of, ro
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.answer_form import fields_of, form_html, value_of
 from celeriac_api.pages.plain_page import plain_page
-from celeriac_api.pages.texts import catalogue, language_of, text
+from celeriac_api.pages.texts import catalogue, keep_language, language_of, text
 from celeriac_api.parts import Parts, PartsOf
 from celeriac_api.routing import Router
 
@@ -72,8 +72,10 @@ async def show(token: str, request: Request, parts: PartsOf) -> Response:
         link = await _link(token, request, parts)
         wait = await _open_wait(link, parts)
     except CeleriacError as exc:
-        return _refusal(language, exc)
-    return _not_asked(language) if wait is None else _question(language, wait)
+        page = _refusal(language, exc)
+    else:
+        page = _not_asked(language) if wait is None else _question(language, wait)
+    return keep_language(request, page)
 
 
 @router.post(PATH + "/{token}", access=OPEN.audited("task.signal"))

@@ -9,6 +9,8 @@ from typing import Final
 
 from starlette.responses import Response
 
+from celeriac_api.pages.texts import NAMES, PARAMETER, text
+
 _STYLE: Final = """
 :root{color-scheme:light dark;font:15px/1.5 ui-sans-serif,system-ui,sans-serif}
 body{display:grid;place-items:center;min-height:100vh;margin:0;background:Canvas;color:CanvasText}
@@ -30,6 +32,10 @@ fieldset{border:0;padding:0;margin:0}
 button{font:inherit;font-weight:600;width:100%;margin-top:1rem;padding:.6rem;border:0;border-radius:.5rem;
 background:#5147d9;color:#fff;cursor:pointer}
 :is(input,select,textarea,button):focus-visible{outline:2px solid #7d75f0;outline-offset:2px}
+.languages{display:flex;gap:.25rem;justify-content:flex-end;margin:-1rem -1rem .5rem 0}
+.languages button{width:auto;margin:0;padding:.25rem .6rem;background:none;color:inherit;
+font-size:.85rem;font-weight:400}
+.languages button[aria-pressed=true]{background:color-mix(in srgb,CanvasText 10%,Canvas)}
 .foot{margin:1.25rem 0 0;font-size:.9rem}
 code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}
 ul.error{list-style:none;margin:0 0 1.25rem;padding:0}
@@ -46,11 +52,22 @@ _HEADERS: Final = {
 }
 
 
-def plain_page(title: str, body: str, status: int, language: str) -> Response:
-    """Return a page; `body` is HTML, `title` is text."""
+def plain_page(title: str, body: str, status: int, language: str, *, following: str | None = None) -> Response:
+    """Return a page; `body` is HTML, `title` is text. `following` is its parameter `next`, which a switch keeps."""
+    # A form, because browsers keep what follows `#` in the address of a form, and not in that of a link.
+    kept = "" if following is None else f'<input type="hidden" name="next" value="{escape(following, quote=True)}">'
+    languages = "".join(
+        f'<button name="{PARAMETER}" value="{code}" lang="{code}" aria-pressed="{str(code == language).lower()}">{name}'
+        "</button>"
+        for code, name in NAMES.items()
+    )
+    switch = (
+        f'<form class="languages" method="get" role="group" aria-label="{escape(text(language, "frame.language"))}">'
+        f"{kept}{languages}</form>"
+    )
     page = f"""<!doctype html>
 <html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="robots" content="noindex"><title>{escape(title)} · Celeriac</title><style>{_STYLE}</style>
-<main>{body}</main></html>
+<main>{switch}{body}</main></html>
 """
     return Response(page, status, _HEADERS, media_type="text/html")

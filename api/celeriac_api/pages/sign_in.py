@@ -22,13 +22,15 @@ from celeriac_api.access.rights import OPEN
 from celeriac_api.guard import SIGN_IN
 from celeriac_api.http.problems import row_of
 from celeriac_api.pages.plain_page import plain_page
-from celeriac_api.pages.texts import language_of, text
+from celeriac_api.pages.texts import keep_language, language_of, text
 from celeriac_api.parts import PartsOf
 from celeriac_api.routing import Router
 
 router = Router(include_in_schema=False)
 
 _MAX_AGE_S: Final = 30 * 86_400
+#: What is longer leads to its beginning (characters).
+_LONGEST_NEXT: Final = 2000
 #: How an operator makes a credential.
 _COMMANDS: Final = {"for_user": "token --user NAME", "for_program": "keys create NAME"}
 
@@ -36,7 +38,7 @@ _COMMANDS: Final = {"for_user": "token --user NAME", "for_program": "keys create
 @router.get(SIGN_IN, access=OPEN)
 async def show(request: Request) -> Response:
     """Show the form."""
-    return _page(language_of(request), request.query_params.get("next", ""))
+    return keep_language(request, _page(language_of(request), request.query_params.get("next", "")))
 
 
 @router.post(SIGN_IN, access=OPEN)
@@ -91,6 +93,7 @@ def _target(request: Request, following: str) -> str:
 
 
 def _page(language: str, following: str, error: str = "", status: int = 200) -> Response:
+    following = following[:_LONGEST_NEXT]
     said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
     commands = {name: f"<code>celeriac {words}</code>" for name, words in _COMMANDS.items()}
     # The text is escaped before the commands come into it.
@@ -102,7 +105,7 @@ def _page(language: str, following: str, error: str = "", status: int = 200) -> 
 <label for="credential">{escape(text(language, "signin.credential"))}</label>
 <input id="credential" name="credential" type="password" autocomplete="current-password" required autofocus
  aria-describedby="how">
-<input type="hidden" name="next" value="{escape(following[:2000], quote=True)}">
+<input type="hidden" name="next" value="{escape(following, quote=True)}">
 <button>{escape(text(language, "signin.title"))}</button></form>
 <p class="foot" id="how">{how}</p>"""
-    return plain_page(text(language, "signin.title"), body, status, language)
+    return plain_page(text(language, "signin.title"), body, status, language, following=following)

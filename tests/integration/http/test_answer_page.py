@@ -199,3 +199,17 @@ async def test_a_large_answer_is_refused(client: httpx.AsyncClient, store: TaskS
     assert (await client.post(path, json="x" * 70_000)).status_code == 413
     assert (await client.post(path, data={"value": "x" * 70_000})).status_code == 413
     assert (await client.post(path, content="&".join(f"a{n}=1" for n in range(2000)), headers=FORM)).status_code == 400
+
+
+async def test_a_person_chooses_the_language_of_the_page_and_keeps_it(
+    client: httpx.AsyncClient, store: TaskStore, owner: dict[str, str]
+) -> None:
+    url = await link(store, await asked(client, owner, title="Approve invoice 7", schema=SCHEMA))
+    here = await client.get(url, params={"language": "zh"})
+    assert ('<html lang="zh">' in here.text, here.cookies["celeriac_language"]) == (True, "zh")
+    kept = {"Cookie": "celeriac_language=zh"}
+    again = await client.get(url, headers=kept)
+    assert '<html lang="zh">' in again.text
+    assert "set-cookie" not in again.headers
+    unknown = await client.get(url, params={"language": "xx"}, headers=kept)
+    assert ("set-cookie" in unknown.headers, '<html lang="zh">' in unknown.text) == (False, True)

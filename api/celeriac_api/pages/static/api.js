@@ -21,6 +21,15 @@ export function address(path, query) {
   return url;
 }
 
+/** Answers that `first-view.js` asked for while this file was fetched, by their addresses. Each is taken once. */
+const early = (globalThis.firstAnswers ??= new Map());
+
+function takeEarly(method, { href }) {
+  const answer = method === "GET" ? early.get(href) : undefined;
+  early.delete(href);
+  return answer;
+}
+
 /** How many calls wait for their answers. */
 let waiting = 0;
 export const busy = () => waiting > 0;
@@ -35,15 +44,18 @@ async function ask(...call) {
 }
 
 async function answerOf(method, path, { query, body, signal, headers } = {}) {
+  const url = address(path, query);
   let answer;
   try {
-    answer = await fetch(address(path, query), {
-      method,
-      signal,
-      credentials: "same-origin",
-      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
+    answer = await (takeEarly(method, url) ??
+      fetch(url, {
+        method,
+        signal,
+        credentials: "same-origin",
+        headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      }));
+    signal?.throwIfAborted();
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { detail: "the server cannot be reached" });
