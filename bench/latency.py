@@ -25,6 +25,7 @@ from noop_types import GROUP
 
 PAYLOAD: Final = {"number": 12345, "text": "what a small task works on", "flags": [True, False]}
 OURS: Final = "celeriac, delay().get()"
+_ADOPTED: Final = {"BENCH_ADOPT": "1", "CELERIAC_LOG_LEVEL": "warning"}
 _WORKER: Final = python("celeriac", "worker", "--groups", GROUP)
 _TYPES: Final = {"CELERIAC_IMPORTS": "[noop_types]", "CELERIAC_LOG_LEVEL": "warning"}
 
@@ -52,6 +53,10 @@ def _threads() -> list[str]:
     return _celery("--pool", "threads", "--concurrency", "1")
 
 
+def _own_pool() -> list[str]:
+    return python("celeriac", "worker", "--app", "peers.awaited_app", "--pool", "celeriac", "--quiet")
+
+
 def _node_worker() -> list[str]:
     return bullmq.worker(1)[0]
 
@@ -67,7 +72,8 @@ def _taskiq() -> list[str]:
 _HTTP: Final = {**_TYPES, "BENCH_TYPE": "bench.noop_async"}
 
 TARGETS: Final = (
-    Target(OURS, _threads, "peers.awaited_app", {"BENCH_ADOPT": "1", "CELERIAC_LOG_LEVEL": "warning"}),
+    Target(OURS, _own_pool, "peers.awaited_app", _ADOPTED),
+    Target(f"{OURS}, --pool threads", _threads, "peers.awaited_app", _ADOPTED),
     Target("celeriac, run()", lambda: _WORKER, "peers.awaited_calls", _TYPES),
     Target("celeriac, HTTP", lambda: _WORKER, "peers.awaited_http", {**_HTTP, "BENCH_HTTP": "one"}, served=True),
     Target("celeriac, HTTP, two requests", lambda: _WORKER, "peers.awaited_http", {**_HTTP, "BENCH_HTTP": "two"}, True),

@@ -229,7 +229,7 @@ class Worker:
                 child.kill()
 
 
-@pytest.mark.parametrize("arguments", [[], ["--pool", "celeriac_tasks.engine.pools.pool:TaskPool"]])
+@pytest.mark.parametrize("arguments", [[], ["--pool", "celeriac"]])
 async def test_an_adopted_app_has_the_same_lines_in_each_pool(
     tmp_path: Path, valkey_url: str, arguments: list[str]
 ) -> None:

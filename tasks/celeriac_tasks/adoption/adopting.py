@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from celery import Celery
+from celery.concurrency import ALIASES
 
 from celeriac.settings import Settings
 from celeriac.tasks.registry import registry as types_of_this_process
@@ -20,6 +21,9 @@ from celeriac_tasks.engine.calls.unknown_tasks import UnknownTasks
 from celeriac_tasks.engine.consumer_steps import BatchEvents, DirectPath, FollowGroups, WakeWhenFree
 
 AnyApp = TypeVar("AnyApp", bound=Celery)
+
+# What `worker_pool` and `celeriac worker --pool` call the platform's own pool.
+ALIASES["celeriac"] = "celeriac_tasks.engine.pools.pool:TaskPool"
 
 
 def adopt(app: AnyApp, *, redis_url: str | None = None) -> AnyApp:

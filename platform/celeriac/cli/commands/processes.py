@@ -89,7 +89,7 @@ def worker(
         ),
     ] = None,
     pool: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --app: Celery's pool, such as prefork or threads.")
+        str | None, typer.Option(metavar="NAME", help="With --app: a pool of Celery, such as prefork or threads, or celeriac, the platform's own.")
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
