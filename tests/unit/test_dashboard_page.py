@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 
 from celeriac_api.pages.assets import assets
-from celeriac_api.pages.dashboard_page import dashboard_page, imports, modules, preloaded, view_modules
+from celeriac_api.pages.dashboard_page import dashboard_page, held_scripts, imports, modules, preloaded, view_modules
 from celeriac_api.pages.texts import LANGUAGES
 
 
@@ -59,13 +61,16 @@ def test_the_scripts_of_the_view_in_the_address_are_fetched_with_those_of_the_fr
     told = re.search(r"data-views='([^']+)'", body)
     assert told
     assert json.loads(told[1]) == found
-    assert body.index("first-view.js") < body.index("modulepreload")
+    for name in ("theme.js", "first-view.js"):
+        held = assets()[name].body.decode()
+        assert body.index(f">{held}</script>") < body.index('rel="stylesheet"') < body.index('rel="modulepreload"')
+        assert b64encode(sha256(held.encode()).digest()).decode() in held_scripts()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("view", "most"), [("overview", 65_000), ("tasks", 75_000), ("tasks/", 97_000)])
 def test_the_first_page_is_light(language: str, view: str, most: int) -> None:
-    others = ["app.js", "first-view.js", "base.css", "app.css", "theme.js", "mark.svg", f"texts/{language}.json"]
+    others = ["app.js", "base.css", "app.css", "mark.svg", f"texts/{language}.json"]
     named = [*others, *preloaded(), *view_modules()[view]]
     sizes = {name: len(assets()[name].gzipped or assets()[name].body) for name in named}
     page = dashboard_page(language)

@@ -1,9 +1,11 @@
-"""The dashboard's page with everything that it will need named in its head, so that no script waits for another one."""
+"""The dashboard's page. Its head names all that it will need, and holds the scripts that run before that is fetched."""
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import cache
 from typing import Final
@@ -13,11 +15,14 @@ from celeriac_api.pages.assets import Asset, asset, assets
 from celeriac_api.pages.texts import LANGUAGES
 
 _PAGE: Final = "index.html"
-#: The script of the page, the one that fetches the first view's, and where the script's tag is in the page.
+#: The script of the page, and where its tag is.
 _SCRIPT: Final = "app.js"
-_FIRST: Final = "first-view.js"
 _TAG: Final = b'<script type="module"'
+#: The tag in whose place the page holds two scripts: the one that it names, and the one that fetches the first view.
+_THEME: Final = "theme.js"
+_FIRST: Final = "first-view.js"
 _FOLDER: Final = "dashboard/static/"
+_HELD: Final = f'<script src="{_FOLDER}{_THEME}"></script>'.encode()
 #: A section of the page: its path, its view, and the view of one thing of it.
 _SECTION: Final = re.compile(
     rb'\{ path: "(\w+)".* view: \(\) => import\("\./([^"]+)"\)(?:, one: \(\) => import\("\./([^"]+)"\))?'
@@ -29,19 +34,36 @@ _IMPORT: Final = re.compile(rb'^(?:import|export)\b[^";()]*"(\.[^"]+)"', re.MULT
 @cache
 def dashboard_page(language: str) -> Asset:
     """Return the page for readers of a language. It is made from the files as they are, so it names no other."""
+    assert language in LANGUAGES
     found = assets()[_PAGE]
-    views = json_text.write(view_modules())
-    # First, so that the view's scripts do not wait for those of the frame.
-    script = f'<script async fetchpriority="high" src="{_FOLDER}{_FIRST}" data-folder="{_FOLDER}"'
-    links = [f"{script} data-views='{views}'></script>"]
-    links += [f'<link rel="modulepreload" href="{_FOLDER}{name}">' for name in preloaded()]
+    # Before the style sheets, for which scripts after them would wait.
+    views = f"data-folder=\"{_FOLDER}\" data-views='{json_text.write(view_modules())}'"
+    body = _parted(found.body, _HELD, b"", _held_script(_THEME) + b"\n" + _held_script(_FIRST, views))
+    links = [f'<link rel="modulepreload" href="{_FOLDER}{name}">' for name in preloaded()]
     for fetched in (f"{_FOLDER}texts/{language}.json", "dashboard/session"):
         links.append(f'<link rel="preload" as="fetch" crossorigin href="{fetched}">')
-    before, tag, rest = found.body.partition(_TAG)
-    assert tag, f"{_PAGE} has no module"
-    body = before + "\n".join([*links, ""]).encode() + tag + rest
-    assert language in LANGUAGES
+    body = _parted(body, _TAG, _TAG, "\n".join([*links, ""]).encode())
     return asset(body.replace(b'lang="en"', f'lang="{language}"'.encode(), 1), found.media_type)
+
+
+@cache
+def held_scripts() -> str:
+    """Return what a Content-Security-Policy calls the scripts that the page holds, so that they may run."""
+    digests = (hashlib.sha256(assets()[name].body).digest() for name in (_THEME, _FIRST))
+    return " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+
+
+def _held_script(name: str, about: str = "") -> bytes:
+    body = assets()[name].body
+    assert b"</script" not in body, f"{name} would end its own element"
+    return f"<script{about and ' '}{about}>".encode() + body + b"</script>"
+
+
+def _parted(page: bytes, tag: bytes, instead: bytes, before: bytes) -> bytes:
+    """Return the page with something before a tag, and `instead` of it."""
+    head, found, rest = page.partition(tag)
+    assert found, f"{_PAGE} has no {tag.decode()}"
+    return head + before + instead + rest
 
 
 def preloaded() -> list[str]:

@@ -89,7 +89,11 @@ def worker(
         ),
     ] = None,
     pool: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --app: a pool of Celery, such as prefork or threads, or celeriac, the platform's own.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --app: a pool of Celery, such as prefork or threads, or celeriac, the platform's own.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
