@@ -121,7 +121,7 @@ async def test_a_worker_runs_each_task_once_at_its_time(
 ) -> None:
     began = utc_from_ms(await server_ms(store))
     over = await submit(store, "noop", {}, expires_in_ms=1)
-    worker = await workers.start(store)
+    worker = await workers.start(store, lease=2)
     hour = 3_600_000
     long = await submit(store, "sleeps", {"s": 3})
     soon = await submit(store, "add", {"numbers": [1]}, delay_ms=500)

@@ -109,16 +109,18 @@ async def test_each_task_has_its_record_with_progress_attempts_and_failure(shop:
     assert (early.status, early.result) == (Status.COMPLETED, 2)
 
 
-async def test_a_worker_that_is_killed_loses_nothing(shop: Shop) -> None:
+async def test_a_worker_that_is_killed_loses_nothing(shop: Shop, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     environment = {**shop.environment, "ADOPTED": "1", "SHOP_QUEUE": "fragile"}
     first = await shop.workers.start_command(shop.store, celery_worker(), environment=environment)
-    (task_id,) = await shop.ask("[add.apply_async((1, 2, 3), queue='fragile').id]")
+    (task_id,) = await shop.ask(f"[add.apply_async((1, 2, 0, {str(gate)!r}), queue='fragile').id]")
 
     async def running() -> bool:
         return (await shop.store.get(task_id)).status is Status.PROCESSING
 
     await eventually(running, because="the task runs")
     first.kill()
+    gate.touch()
     await shop.workers.start_command(shop.store, celery_worker(), environment=environment)
     task = await ended(shop.store, task_id)
     assert (task.status, task.result, task.attempt) == (Status.COMPLETED, 3, 2)

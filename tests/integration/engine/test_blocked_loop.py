@@ -13,8 +13,12 @@ from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
 from tests.kit.workers.engine_workers import TYPES, WorkerProcess, Workers, ended, ran, runs, submit
 
-#: Short, so that a block of a few seconds is longer than a lease. It is renewed three times per lease.
-LEASE_S = 3
+#: Short, so that a block is longer than a lease; and longer than a moment for which the machine stalls. It is renewed
+#: three times per lease.
+LEASE_S = 8
+#: Longer than a lease, and than the time limit of the neighbours.
+BLOCK_S = 12
+LIMIT_MS = 9000
 
 
 async def started(workers: Workers, store: TaskStore, **settings: object) -> WorkerProcess:
@@ -40,13 +44,13 @@ async def test_the_neighbours_of_a_coroutine_that_blocks_the_loop_keep_their_cla
 ) -> None:
     worker = await started(workers, store)
     neighbours = [
-        await submit(store, "waits", {"s": 1.5}, max_retries=0, timeout_ms=3500),
+        await submit(store, "waits", {"s": 1.5}, max_retries=0, timeout_ms=LIMIT_MS),
         await submit(store, "waits", {"s": 1.5}, max_retries=0),
-        await submit(store, "waits_sync", {"s": 1.5}, max_retries=0, timeout_ms=3500),
+        await submit(store, "waits_sync", {"s": 1.5}, max_retries=0, timeout_ms=LIMIT_MS),
     ]
     for task_id in neighbours:
         await runs(store, task_id)
-    culprit = await submit(store, "blocks_loop", {"s": 7, "busy": busy}, max_retries=0)
+    culprit = await submit(store, "blocks_loop", {"s": BLOCK_S, "busy": busy}, max_retries=0)
     await runs(store, culprit)
     watching = asyncio.ensure_future(ended(store, culprit))
     await reaping(store, watching)
@@ -108,13 +112,13 @@ async def test_a_worker_whose_loop_is_blocked_for_ever_counts_as_dead_after_a_wh
     workers: Workers, store: TaskStore
 ) -> None:
     worker = await started(workers, store, blocked_loop__limit=4)
-    neighbour = await submit(store, "sleeps_again", {"s": 5}, max_retries=3)
+    neighbour = await submit(store, "sleeps_again", {"s": 300, "again_s": 0.1}, max_retries=3)
     await runs(store, neighbour)
     culprit = await submit(store, "blocks_loop", {"s": 120}, max_retries=0)
     await runs(store, culprit)
     await eventually(lambda: "counts as dead" in worker.said(), because="it says so")
     await started(workers, store)
-    task = await ended(store, culprit, timeout_s=20)
+    task = await ended(store, culprit, timeout_s=LEASE_S + 20)
     assert task.error is not None
     assert (task.status, task.error.code) == (Status.FAILED, "worker_lost")
     task = await ended(store, neighbour, timeout_s=20)

@@ -154,7 +154,7 @@ async def test_a_revoked_task_is_cancelled_while_it_waits_and_while_it_runs_in_a
 
 
 async def test_limits_that_control_sets_hold(running: Running, store: TaskStore, operator: Operator) -> None:
-    assert "ok" in await operator.ask_one("time_limit", task_name=NAPS, soft=0.5, hard=50)
+    assert "ok" in await operator.ask_one("time_limit", task_name=NAPS, soft=3, hard=50)
     (task_id,) = await publish(running.workers, "naps.delay(60)")
     error = (await ended(store, task_id)).error
     assert error is not None

@@ -18,6 +18,7 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from celeriac_tasks.engine.calls.routes import matches
 from tests.kit.waiting import eventually
+from tests.kit.workers.celery_operators import operator_of
 from tests.kit.workers.celery_processes import celery_command, output_of
 from tests.kit.workers.engine_workers import (
     WorkerProcess,
@@ -81,6 +82,11 @@ async def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("EXCHANGES", prefix)
             running = [await workers.start(store, **settings) for _ in range(2)]
+            # They announce themselves a moment before they have queues for what is broadcast.
+            names = [known.worker_id for known in await store.workers()]
+            broker = str(settings.get("broker_url", workers.redis_url))
+            async with operator_of(broker) as operator:
+                await operator.ask("ping", workers=2, destination=names)
             yield Project(workers, prefix, settings, running)
         assert all(worker.alive for worker in running), running[0].said()
         workers.kill_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from celeriac.model import Amendment, Claim, Refusal, Status, Submission
 from celeriac.store.task_store import TaskStore
@@ -42,14 +43,16 @@ async def _has_run(store: TaskStore, times: int) -> bool:
 
 
 async def test_a_call_of_a_running_tasks_id_begins_after_its_end_and_a_third_says_that_it_does_not(
-    workers: Workers, store: TaskStore
+    workers: Workers, store: TaskStore, tmp_path: Path
 ) -> None:
+    gate = tmp_path / "gate"
     await workers.start(store, **BOTH)
-    await _call(workers, f"add.apply_async((1, 0, 4), task_id={CHOSEN!r})")
+    await _call(workers, f"add.apply_async((1, 0, 0, {str(gate)!r}), task_id={CHOSEN!r})")
     await runs(store, CHOSEN)
     second, third = (f"add.apply_async(({n},), task_id={CHOSEN!r})" for n in (2, 3))
     said = await _call(workers, second, third)
     assert said.count("is not run again: its id has a record already (processing)") == 1
+    gate.touch()
     await eventually(lambda: _has_run(store, 2), because="both have run, one after the other")
     assert await ran(store, CHOSEN) == ["start 0", "1 + 0", "start 0", "2 + 0"]
 

@@ -69,13 +69,15 @@ async def test_other_pools_cancel_what_runs(workers: Workers, store: TaskStore, 
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-async def test_other_pools_recover_from_kill(workers: Workers, store: TaskStore, pool: str) -> None:
-    (plain,) = await publish(workers, "naps.delay(1)")
-    registered = await submit(store, "sleeps_again", {"s": 1})
+async def test_other_pools_recover_from_kill(workers: Workers, store: TaskStore, pool: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (plain,) = await publish(workers, f"add.delay(1, gate={str(gate)!r})")
+    registered = await submit(store, "sleeps_again", {"s": 300, "again_s": 0.1})
     worker = await start(workers, store, pool)
     for task_id in (plain, registered):
         await runs(store, task_id)
     worker.kill()
+    gate.touch()
     await start(workers, store, pool)
     for task_id in (plain, registered):
         task = await ended(store, task_id)
@@ -99,9 +101,12 @@ async def test_workers_answer_celerys_remote_control(workers: Workers, store: Ta
     assert "pong" in await operated(workers, me, "inspect", "ping")
     running = await submit(store, "sleeps")
     await runs(store, running)
-    active = json.loads(await operated(workers, me, "inspect", "--json", "active"))
-    ((request,),) = active.values()
-    assert request["id"] == running
+
+    async def active() -> bool:
+        (found,) = json.loads(await operated(workers, me, "inspect", "--json", "active")).values()
+        return [request["id"] for request in found] == [running]
+
+    await eventually(active, because="the worker shows what it runs")
     assert "tests.kit.workers.celery_plain.add" in await operated(workers, me, "inspect", "registered")
     stats = json.loads(await operated(workers, me, "inspect", "--json", "stats"))
     (found,) = stats.values()

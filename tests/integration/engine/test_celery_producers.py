@@ -6,10 +6,12 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from celeriac.model import Status
+from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
 from tests.kit.workers.celery_processes import BOTH, PLAIN, output_of, publish, publish_as_stranger
@@ -110,15 +112,17 @@ async def test_many_registered_types_in_chains_do_not_wait_for_each_others_threa
         assert (await ended(store, task_id)).result == {"sum": 1, "y": 2}
 
 
-async def test_what_a_killed_worker_ran_runs_again(workers: Workers, store: TaskStore) -> None:
-    (task_id,) = await publish(workers, "naps.delay(1)")
+async def test_what_a_killed_worker_ran_runs_again(workers: Workers, store: TaskStore, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (task_id,) = await publish(workers, f"add.delay(1, gate={str(gate)!r})")
     worker = await workers.start(store, **BOTH)
     await runs(store, task_id)
     worker.kill()
+    gate.touch()
     await workers.start(store, **BOTH)
     task = await ended(store, task_id)
     assert (task.status, task.attempt) == (Status.COMPLETED, 2)
-    assert await ran(store, task_id) == ["start 0", "start 1", "end"]
+    assert await ran(store, task_id) == ["start 0", "start 1", "1 + 0"]
 
 
 async def test_a_full_queue_refuses_a_plain_call(workers: Workers, store: TaskStore) -> None:
@@ -193,16 +197,18 @@ async def test_a_message_that_no_record_can_be_made_of_is_dropped(workers: Worke
     assert (await ended(store, "good")).result == {"x": 1}
     assert not await has_record(store, "undated")
     assert worker.alive
-    assert "the message cannot be recorded" in worker.said()
+    await eventually(lambda: "the message cannot be recorded" in worker.said(), because="it says so")
 
 
 async def test_the_eta_of_a_stranger_survives_the_worker_that_received_it(workers: Workers, store: TaskStore) -> None:
-    call = {"name": f"{PLAIN}.add", "args": [1], "countdown": 4, "task_id": "foreign-later"}
+    call = {"name": f"{PLAIN}.add", "args": [1], "countdown": 3600, "task_id": "foreign-later"}
     worker = await workers.start(store, **BOTH)
     await publish_as_stranger(workers, call, broker=store_url(workers), queue="default")
     await eventually(lambda: has_record(store, "foreign-later"), because="the message arrives")
     assert (await store.get("foreign-later")).status is Status.SCHEDULED
     worker.kill()
+    # Its time has come.
+    assert await store.redis.zadd(keys.DELAYED, {"foreign-later": 1}, xx=True, ch=True) == 1
     await workers.start(store, **BOTH)
     task = await ended(store, "foreign-later")
     assert (task.status, task.result) == (Status.COMPLETED, 1)

@@ -107,6 +107,7 @@ async def test_a_task_replaced_by_a_chain_waits_for_its_last_link(workers: Worke
     (task_id,) = await answers(workers, "becomes.delay('slow chain').id")
     await eventually(lambda: is_waiting(store, task_id), because="the task has replaced itself")
     assert await answers(workers, f"AsyncResult({task_id!r}).state") == ["PENDING"]
+    await store.redis.set("go:link-1", "1")
     task = await ended(store, task_id)
     assert (task.status, task.type, task.result) == (Status.COMPLETED, f"{REPLACING}.shows", [2, 0])
     assert await statuses(store, task_id) == [
@@ -159,6 +160,7 @@ async def test_a_waiting_task_that_is_cancelled_does_not_run_when_its_turn_comes
     (task_id,) = await answers(workers, "becomes.delay('slow chain', 50).id")
     await eventually(lambda: is_waiting(store, task_id), because="the task has replaced itself")
     assert await store.cancel(task_id) is Status.CANCELLED
+    await store.redis.set("go:link-50", "1")
     await ended(store, "link-50")
     assert (await store.get(task_id)).status is Status.CANCELLED
     assert await ran(store, task_id) == ["becomes slow chain"]

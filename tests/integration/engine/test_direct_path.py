@@ -25,7 +25,7 @@ async def test_an_operator_sees_a_task_while_it_runs_and_none_afterwards(
     task_id = await submit(store, "add", {"numbers": [1, 2], "gate": str(gate)})
     await eventually(lambda: running(store, task_id), because="it runs")
     async with operator_of(workers.redis_url) as operator:
-        (seen,) = await operator.ask_one("active")
+        (seen,) = await eventually(lambda: operator.ask_one("active"), because="the worker shows what it runs")
         assert (seen["id"], seen["name"], seen["worker_pid"]) == (task_id, "add", worker.process.pid)
         assert seen["time_start"]
         assert (await operator.ask_one("query_task", ids=[task_id]))[task_id][0] == "active"
@@ -102,7 +102,7 @@ async def test_an_operator_sees_a_plain_task_while_it_runs(workers: Workers, sto
     (task_id,) = await publish(workers, "naps.delay(60)")
     await eventually(lambda: running(store, task_id), because="it runs")
     async with operator_of(workers.redis_url) as operator:
-        (seen,) = await operator.ask_one("active")
+        (seen,) = await eventually(lambda: operator.ask_one("active"), because="the worker shows what it runs")
         assert (seen["id"], seen["args"], seen["worker_pid"]) == (task_id, [60], worker.process.pid)
         await operator.ask("revoke", task_id=task_id, terminate=True)
         assert (await ended(store, task_id)).status is Status.CANCELLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -60,16 +61,20 @@ async def test_a_drained_worker_finishes_its_task_and_takes_no_other(
     assert (await ended(store, await submit(store, "noop"))).worker == found.worker_id
 
 
-async def test_a_worker_with_celerys_pool_of_processes_is_drained_too(workers: Workers, store: TaskStore) -> None:
+async def test_a_worker_with_celerys_pool_of_processes_is_drained_too(
+    workers: Workers, store: TaskStore, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     command = celery_command("worker", "-P", "prefork", "-c", "1", "-n", "w@here", "-l", "warning", "--without-gossip")
     worker = await workers.start_command(store, command, None, **BOTH)
     found = await info(store, worker)
-    running = await submit(store, "blocks", {"s": 4})
-    await runs(store, running)
+    running = await submit(store, "add_sync", {"numbers": [1], "gate": str(gate)})
+    await eventually(lambda: is_processing(store, running), because="it runs")
     await store.drain(found.worker_id)
     await hears(store, worker)
     assert (await info(store, worker)).running == 1, "a child runs it"
     later = await submit(store, "noop")
+    gate.touch()
     assert (await ended(store, running)).status is Status.COMPLETED
     for _ in range(2):
         await hears(store, worker)
@@ -81,6 +86,10 @@ async def test_a_worker_with_celerys_pool_of_processes_is_drained_too(workers: W
     memory = (await info(store, worker)).memory_bytes
     assert memory is not None
     assert memory > psutil.Process(worker.process.pid).memory_info().rss
+
+
+async def is_processing(store: TaskStore, task_id: str) -> bool:
+    return (await store.get(task_id)).status is Status.PROCESSING
 
 
 async def test_a_process_that_is_started_later_under_the_same_id_takes_tasks(
@@ -138,15 +147,20 @@ def test_the_memory_of_a_process_is_that_which_the_kernel_counts() -> None:
     assert found >= psutil.Process().memory_info().rss * 0.8
 
 
-async def test_the_command_line_waits_until_a_drained_worker_runs_nothing(workers: Workers, store: TaskStore) -> None:
+async def test_the_command_line_waits_until_a_drained_worker_runs_nothing(
+    workers: Workers, store: TaskStore, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     worker = await workers.start(store)
     name = (await info(store, worker)).worker_id
-    running = await submit(store, "blocks", {"s": 8})
-    await runs(store, running)
+    running = await submit(store, "add_sync", {"numbers": [1], "gate": str(gate)})
+    await eventually(lambda: is_processing(store, running), because="it runs")
     drain = ("workers", "drain", name, "--wait")
     code, out, err = await celeriac(*drain, "0s", REDIS_URL=workers.redis_url)
     assert (code, err) == (3, "")
     assert "takes no more tasks" in out
+    # While the command waits, or just before.
+    asyncio.get_running_loop().call_later(2, gate.touch)
     code, out, err = await celeriac(*drain, "60s", REDIS_URL=workers.redis_url)
     assert (code, err) == (0, "")
     assert out == f"{name} takes no more tasks, runs nothing; `celeriac workers resume {name}` resumes it\n"

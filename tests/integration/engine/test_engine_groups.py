@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
@@ -38,7 +39,8 @@ async def test_an_idle_group_is_let_go_of_and_its_next_task_is_heard_of_at_once(
     assert (await store.group("guest")).workers == 1
 
 
-async def test_a_guest_that_idles_is_not_shown_any_more(workers: Workers, store: TaskStore) -> None:
+async def test_a_guest_that_idles_is_not_shown_any_more(workers: Workers, store: TaskStore, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     await workers.start(store, group_idle=0.3, worker__follow_interval=0.2)
 
     async def shown(yes: bool) -> None:
@@ -47,8 +49,9 @@ async def test_a_guest_that_idles_is_not_shown_any_more(workers: Workers, store:
 
         await eventually(so, because=f"it is shown: {yes}")
 
-    running = await submit(store, "blocks", {"s": 3}, group="guest")
+    running = await submit(store, "add_sync", {"numbers": [1], "gate": str(gate)}, group="guest")
     await shown(True)
+    gate.touch()
     await ended(store, running)
     await shown(False)
 
@@ -60,10 +63,13 @@ async def test_thousands_of_names_delay_no_other_task(workers: Workers, store: T
     await workers.start(store, "--concurrency", "20")
     await took_s(store, "default")
     quiet = sorted([await took_s(store, "default") for _ in range(5)])[2]
-    flood = [submit(store, "noop", group=f"g{number}") for number in range(1500)]
-    await asyncio.gather(*flood)
-    busy = sorted([await took_s(store, "default") for _ in range(5)])[2]
-    assert await waiting() > 0, "the others still waited meanwhile"
+    while True:
+        flood = [submit(store, "noop", group=f"g{number}") for number in range(1500)]
+        await asyncio.gather(*flood)
+        busy = sorted([await took_s(store, "default") for _ in range(5)])[2]
+        if await waiting() > 0:
+            # The others still waited meanwhile; all may have run if this process stood still.
+            break
     # Before, it waited for a turn of all of them.
     assert busy < max(100 * quiet, 3.0)
 

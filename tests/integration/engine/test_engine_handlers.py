@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from celeriac.model import Status
 from celeriac.settings import Settings
+from celeriac.store import keys
 from celeriac.store.task_store import TaskStore
 from tests.kit.waiting import eventually
 from tests.kit.workers.engine_workers import WorkerProcess, ended, ran, runs, statuses, submit, workers_on_a_server
@@ -217,7 +218,7 @@ async def test_the_time_limit_ends_an_attempt(store: TaskStore, task_type: str) 
     assert (task.finished_at - task.started_at).total_seconds() < 20
 
 
-@pytest.mark.parametrize(("task_type", "s"), [("blocks", 6), ("stubborn", 6)])
+@pytest.mark.parametrize(("task_type", "s"), [("blocks", 15), ("stubborn", 15)])
 async def test_an_attempt_that_does_not_stop_ends_without_its_handler(
     store: TaskStore, worker: WorkerProcess, task_type: str, s: float
 ) -> None:
@@ -257,16 +258,18 @@ async def test_cancelling_a_handler_that_swallows_it_ends_the_task_all_the_same(
 
 
 async def test_a_handler_that_ends_in_spite_of_the_cancellation_has_ended(store: TaskStore) -> None:
-    task_id = await submit(store, "stubborn", {"s": 1})
+    task_id = await submit(store, "stubborn", {"s": 60, "once": True})
     await runs(store, task_id)
     await store.cancel(task_id)
     assert (await ended(store, task_id)).result == "outlived it"
 
 
 async def test_cancelling_between_two_attempts_keeps_the_next_from_running(store: TaskStore) -> None:
-    task_id = await submit(store, "fails", {"how": "after"}, max_retries=2)
-    await eventually(lambda: is_retrying(store, task_id), because="it waits for its next attempt", interval_s=0.005)
+    task_id = await submit(store, "fails", {"how": "long after"}, max_retries=2)
+    await eventually(lambda: is_retrying(store, task_id), because="it waits for its next attempt")
+    assert await store.redis.zscore(keys.DELAYED, task_id) is not None
     assert await store.cancel(task_id) is Status.CANCELLED
+    assert await store.redis.zscore(keys.DELAYED, task_id) is None, "nothing becomes due"
     await asyncio.sleep(0.5)
     assert await ran(store, task_id) == ["attempt 1"]
     assert (await store.get(task_id)).status is Status.CANCELLED
@@ -277,9 +280,11 @@ async def is_retrying(store: TaskStore, task_id: str) -> bool:
 
 
 async def test_a_cancelled_scheduled_task_never_runs(store: TaskStore) -> None:
-    task_id = await submit(store, "sleeps", delay_ms=1500)
+    task_id = await submit(store, "sleeps", delay_ms=60_000)
+    assert await store.redis.zscore(keys.DELAYED, task_id) is not None
     assert await store.cancel(task_id) is Status.CANCELLED
-    await asyncio.sleep(2)
+    assert await store.redis.zscore(keys.DELAYED, task_id) is None, "nothing becomes due"
+    await asyncio.sleep(0.5)
     assert await ran(store, task_id) == []
 
 

@@ -86,7 +86,7 @@ async def test_a_task_that_a_worker_does_not_know_waits_for_another_worker_and_p
         return ("shop.add", "default") in await unknown_tasks(store)
 
     await eventually(noted, because="the platform's worker took the message")
-    assert "does not know the task shop.add in default" in platform.said()
+    await eventually(lambda: "does not know the task shop.add in default" in platform.said(), because="it says so")
     assert [reason.code for reason in why_of(await read_waits(store, task_id)).reasons] == ["no_worker", "position"]
     assert (await ended(store, await submit(store, "noop"))).status is Status.COMPLETED
     assert (await store.get(task_id)).status is Status.PENDING

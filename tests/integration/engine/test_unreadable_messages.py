@@ -131,7 +131,11 @@ async def test_no_message_of_a_channel_and_no_key_that_workers_read_ends_a_worke
     await still_works(store)
     database = store.redis.connection_pool.connection_kwargs["db"]
     channels = [keys.CANCELS, f"/{database}.celery.pidbox"]
-    assert all([await store.redis.publish(name, "?") for name in channels]), "the worker listens there"
+
+    async def listens() -> bool:
+        return all([await store.redis.publish(name, "?") for name in channels])
+
+    await eventually(listens, because="the worker listens there")
     for name in channels:
         for some in JUNK.values():
             await store.redis.publish(name, some)

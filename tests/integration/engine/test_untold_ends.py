@@ -278,7 +278,7 @@ async def test_another_worker_tells_of_a_task_that_was_lost_with_its_worker(tmp_
 
 async def test_a_worker_that_is_killed_while_it_tells_is_replaced_by_another(tmp_path: Path) -> None:
     async with workers_on_a_server(tmp_path) as (workers, store), app_on(workers) as app:
-        settings = {"tell_lease": 1}
+        settings = {"tell_lease": 5}
         worker = await start(workers, store, "redis", settings=settings, **{ends_project.DIES_TELLING: "1"})
         call = app.tasks["ends.naps"].si(PATIENCE_S).set(time_limit=1)
         result = call.set(link_error=[app.tasks["ends.note_failure"].s()] * 2).apply_async()

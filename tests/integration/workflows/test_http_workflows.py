@@ -325,7 +325,7 @@ async def test_workers_hear_of_a_group_that_begins_with_a_node(client: httpx.Asy
     async with store.redis.pubsub() as heard:
         await heard.subscribe(keys.AWAKE)
         await start(client, {"first": node(queue="new-group"), "second": node(queue="new-group")})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (message := await heard.get_message(timeout=1)) is None or message["type"] != "message":
                 pass
     assert message["data"] in ("new-group", b"new-group")

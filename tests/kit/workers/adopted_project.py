@@ -44,9 +44,11 @@ class LoggedTask(Task):
 
 
 @app.task(name="shop.add")
-def add(a: int, b: int, pause_s: float = 0) -> int:
-    """Add two numbers."""
+def add(a: int, b: int, pause_s: float = 0, gate: str = "") -> int:
+    """Add two numbers, after a pause, and when the file `gate` is there."""
     time.sleep(pause_s)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.02)
     return a + b
 
 

@@ -26,15 +26,18 @@ class Operator:
         self.app = Celery("operator", broker=broker, set_as_current=False)
         self._answered = 0
 
-    async def ask(self, method: str, *, workers: int = 1, **arguments: Any) -> dict[str, Any]:
+    async def ask(
+        self, method: str, *, workers: int = 1, destination: list[str] | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Return the answers of the workers by their names; it waits for that many."""
         if self._answered < workers:
-            await asyncio.to_thread(wait_for_answers, self.app, workers=workers)
+            await asyncio.to_thread(wait_for_answers, self.app, workers=workers, destination=destination)
             self._answered = workers
         replies = await asyncio.to_thread(
             self.app.control.broadcast,
             method,
             arguments=arguments,
+            destination=destination,
             reply=True,
             limit=workers,
             timeout=_ANSWER_S,
@@ -47,14 +50,19 @@ class Operator:
         return answer
 
 
-def wait_for_answers(app: Celery, *, workers: int = 1) -> None:
+def wait_for_answers(app: Celery, *, workers: int = 1, destination: list[str] | None = None) -> None:
     """Ping until so many workers answer.
 
     A worker announces itself, and runs tasks, a moment before it hears questions. One that comes earlier is lost.
+    The connection may be one that is left from an earlier test, and that has been closed since.
     """
     deadline = time.monotonic() + PATIENCE_S
-    while len(app.control.ping(timeout=1.0, limit=workers)) < workers:
+    broken = app.connection_for_write().connection_errors
+    answered = 0
+    while answered < workers:
         assert time.monotonic() < deadline, f"{workers} workers answer"
+        with contextlib.suppress(*broken):
+            answered = len(app.control.ping(destination, timeout=1.0, limit=workers))
 
 
 class EventListener:

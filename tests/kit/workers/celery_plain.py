@@ -23,9 +23,12 @@ from tests.kit.workers.notes import note
 
 
 @app.task(bind=True)
-def add(self: Task, a: int, b: int = 0, pause_s: float = 0) -> int:
+def add(self: Task, a: int, b: int = 0, pause_s: float = 0, gate: str = "") -> int:
+    """Add two numbers, after a pause, and when the file `gate` is there."""
     note(self.request.id, f"start {self.request.retries}")
     time.sleep(pause_s)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.02)
     note(self.request.id, f"{a} + {b}")
     return a + b
 

@@ -36,6 +36,15 @@ def add(a: int, b: int = 0, pause_s: float = 0) -> int:
     return a + b
 
 
+@app.task(bind=True)
+def add_when_told(self: Task, a: int, b: int) -> int:
+    """Add two numbers when somebody has set the key `go:ID`."""
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        while not client.exists(f"go:{self.request.id}"):
+            time.sleep(0.02)
+    return a + b
+
+
 @app.task
 def total_of(numbers: list[int]) -> int:
     return sum(numbers)
@@ -85,7 +94,7 @@ def canvas(kind: str, n: int) -> Any:
         "nested chain": becomes.si("chain", n + 1),
         "chain": chain(add.si(n, 1), add.s(10), shows.s()),
         "chain that is mended": chain(mends.si().set(task_id="mended"), shows.s()),
-        "slow chain": chain(add.si(n, 1, 1).set(task_id=f"link-{n}"), shows.s()),
+        "slow chain": chain(add_when_told.si(n, 1).set(task_id=f"link-{n}"), shows.s()),
         "chain of chain": chain(add.si(n, 1), becomes.si("chain", n)),
         "group": group(add.si(n, 1), add.si(n, 2)),
         "chain to group": chain(add.si(n, 1), group(add.s(1), add.s(2))),

@@ -85,11 +85,11 @@ async def many_steps(payload: dict[str, Any], ctx: Context) -> list[int]:
     return [await ctx.step(f"step {n}", one, n) for n in range(payload["steps"])]
 
 
-@task("patient", timeout_s=3.0, max_retries=0)
+@task("patient", timeout_s=8.0, max_retries=0)
 async def patient(payload: dict[str, Any], ctx: Context) -> str:
     """Sleep for longer than one attempt may run; or run for too long, in two parts."""
     await asyncio.sleep(payload.get("before_s", 0))
-    await ctx.sleep(payload.get("sleep_s", 4))
+    await ctx.sleep(payload.get("sleep_s", 9))
     await asyncio.sleep(payload.get("after_s", 0))
     return "done"
 

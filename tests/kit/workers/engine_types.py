@@ -6,7 +6,6 @@ What a handler did is written to a Redis list named after the task, so that test
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
 import os
@@ -156,6 +155,7 @@ def _error(how: str) -> BaseException:
         "final": FinalError("final"),
         "skip": SkipRetry("enough", code="enough"),
         "after": RetryAfter("later", delay_s=0.3, code="later"),
+        "long after": RetryAfter("later", delay_s=600, code="later"),
         "task": TaskError("own", code="own_code"),
         "silent": SilentError(),
         "exit": SystemExit(3),
@@ -253,16 +253,21 @@ async def returns(payload: dict[str, Any], ctx: Context) -> Any:
 
 @task("sleeps", max_retries=0)
 async def sleeps(payload: dict[str, Any], ctx: Context) -> str:
-    """Note the start, sleep, note how it ended."""
+    """Note the start, sleep, note how it ended. Attempts after the first one sleep `again_s`, if that is given."""
     try:
         # Somebody who reads this note may cancel before the thread says that it is written.
         await asyncio.to_thread(note, ctx.task_id, f"start {ctx.attempt}")
-        await asyncio.sleep(payload.get("s", 60))
+        await asyncio.sleep(_for_s(payload, ctx))
     except asyncio.CancelledError:
         await asyncio.to_thread(note, ctx.task_id, f"cancelled {ctx.stop_reason}")
         raise
     await asyncio.to_thread(note, ctx.task_id, f"end {ctx.attempt}")
     return "slept"
+
+
+def _for_s(payload: dict[str, Any], ctx: Context) -> float:
+    s = payload.get("s", 60)
+    return float(s if ctx.attempt == 1 else payload.get("again_s", s))
 
 
 @task("sleeps_again", max_retries=3, retry_delay_s=0.05)
@@ -275,7 +280,7 @@ async def sleeps_again(payload: dict[str, Any], ctx: Context) -> str:
 def naps_through(payload: dict[str, Any], ctx: Context) -> str:
     """As `sleeps_again`, as a plain function that naps."""
     note(ctx.task_id, f"start {ctx.attempt}")
-    until = time.monotonic() + payload["s"]
+    until = time.monotonic() + _for_s(payload, ctx)
     while time.monotonic() < until:
         time.sleep(0.02)
     note(ctx.task_id, f"end {ctx.attempt}")
@@ -284,12 +289,15 @@ def naps_through(payload: dict[str, Any], ctx: Context) -> str:
 
 @task("stubborn", max_retries=0)
 async def stubborn(payload: dict[str, Any], ctx: Context) -> str:
-    """Swallow every cancellation until `s` have passed."""
+    """Swallow every cancellation until `s` have passed; or the first one, and end then."""
     await asyncio.to_thread(note, ctx.task_id, f"start {ctx.attempt}")
     until = time.monotonic() + payload["s"]
     while time.monotonic() < until:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            if payload.get("once"):
+                break
     await asyncio.to_thread(note, ctx.task_id, f"end {ctx.stop_reason}")
     return "outlived it"
 
@@ -344,15 +352,18 @@ def without_parameters() -> str:
 
 @task("counts_running")
 async def counts_running(payload: dict[str, Any], ctx: Context) -> str:
-    """Note how many of these run at once, this one included."""
+    """Note how many of these run at once, this one included. With `beside`, go on until so many have begun."""
 
     def begin() -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            client.sadd("begun", ctx.task_id)
             client.sadd("running-now", ctx.task_id)
             note(ctx.task_id, str(client.scard("running-now")))
 
     def end() -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            while client.scard("begun") < payload.get("beside", 0):
+                time.sleep(0.02)
             client.srem("running-now", ctx.task_id)
 
     await asyncio.to_thread(begin)

@@ -73,9 +73,12 @@ class Workers:
         self.all: list[WorkerProcess] = []
 
     def environment(self, **settings: Any) -> dict[str, str]:
-        """Return the environment of a worker: settings by name, levels separated by two underscores."""
+        """Return the environment of a worker: settings by name, levels separated by two underscores.
+
+        A lease survives a machine that stalls for five seconds. It is short enough to wait for its end.
+        """
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CELERIAC_")}
-        chosen = {"lease": 2, "hint_grace": 1, "imports": [TYPES], "worker__shutdown_grace": 3, **settings}
+        chosen = {"lease": 8, "hint_grace": 1, "imports": [TYPES], "worker__shutdown_grace": 3, **settings}
         named = {f"CELERIAC_{name.upper()}": orjson.dumps(value).decode() for name, value in chosen.items()}
         return {**clean, "REDIS_URL": self.redis_url, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY), **named}
 
