@@ -310,7 +310,7 @@ async def test_a_user_has_a_limit_of_connections(valkey_url: str, tmp_path: Path
 
 
 async def test_the_connection_ends_with_its_token(url: str, settings: Settings) -> None:
-    async with listening(url, 7, f"?token={token(settings, 7, ttl_s=2)}") as listener:
+    async with listening(url, 7, f"?token={token(settings, 7, ttl_s=8)}") as listener:
         assert await listener.closed() == 1008
 
 

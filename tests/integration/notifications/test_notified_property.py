@@ -46,7 +46,8 @@ class Reported(RuleBasedStateMachine):
         self.client: Client = redis.Redis.from_url(url, decode_responses=True)
         self.client.flushdb()
         self.loop = asyncio.new_event_loop()
-        self.store = TaskStore(url, Settings().store)
+        # However slow the machine, only the rules let a lease run out.
+        self.store = TaskStore(url, Settings(lease=3600).store)
         self.programs = [NotifiedTasks(self.store, holder=f"p{n}", name=f"p{n}") for n in range(2)]
         self.model: dict[str, Expected] = {}
 

@@ -63,8 +63,8 @@ from tests.kit.remote.claims import claim_next
 T = TypeVar("T")
 
 LIMIT_OF_B = 3
-#: Groups are forgotten as soon as they are idle.
-SETTINGS = Settings(group_retention=0, groups={"b": GroupSettings(max_queue_length=LIMIT_OF_B)})
+#: Groups are forgotten as soon as they are idle. However slow the machine, only the rules let a lease run out.
+SETTINGS = Settings(lease=3600, group_retention=0, groups={"b": GroupSettings(max_queue_length=LIMIT_OF_B)})
 GROUPS = ("a", "b")
 LONG_AGO_MS = 1000
 FAR_MS = 4_000_000_000_000

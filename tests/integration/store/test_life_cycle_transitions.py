@@ -574,6 +574,7 @@ async def test_one_claim_for_remote_workers_ends_only_so_many_that_are_too_late(
     await asyncio.gather(*map(store.submit, waiting))
     in_time = Submission(task_id="last", type="remote", payload="{}", group="gpu", delivery=Delivery.REMOTE)
     await store.submit(in_time)
+    await asyncio.sleep(0.01)
     first = await claim_next(remote, "gpu", ["w"])
     assert (first.granted, first.left) == ([], 101)
     second = await claim_next(remote, "gpu", ["w"])

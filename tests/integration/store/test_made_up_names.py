@@ -19,7 +19,7 @@ from celeriac.store.task_store import TaskStore
 from celeriac.store.watching.activity import running_tasks
 from celeriac.store.watching.standings import standings
 from tests.kit.life_cycle_state import take_ids
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 MALLORY, ALICE = "user:mallory", "user:alice"
 
@@ -136,9 +136,9 @@ async def test_an_idle_group_sleeps_and_a_task_or_a_foreign_message_wakes_it(sto
     async with TaskStore(url, Settings(group_idle=0.0).store) as other:
         heard = look.pubsub()
         heard.subscribe(keys.AWAKE)
-        heard.get_message(timeout=5)
+        heard.get_message(timeout=PATIENCE_S)
         await submit(other, "t", "m0")
-        assert heard.get_message(timeout=5)["data"] == "m0"
+        assert heard.get_message(timeout=PATIENCE_S)["data"] == "m0"
         take_ids(look, "m0")
         await other.complete(await claimed(other, "t"), "1")
         sweeper = Sweeper(store=other)
@@ -146,7 +146,7 @@ async def test_an_idle_group_sleeps_and_a_task_or_a_foreign_message_wakes_it(sto
             await sweeper.step()
         assert (look.smembers(keys.AWAKE), look.smembers(keys.GROUPS)) == (set(), {"m0"})
         await submit(other, "t2", "m0")
-        assert heard.get_message(timeout=5)["data"] == "m0"
+        assert heard.get_message(timeout=PATIENCE_S)["data"] == "m0"
         take_ids(look, "m0")
         await other.cancel("t2")
         for _ in range(3):

@@ -98,7 +98,7 @@ async def test_a_process_that_only_listens_finds_out_by_itself(
             await eventually(lambda: len(heard) > 1, because="the subscription is made anew")
             with redis.Redis.from_url(second.url()) as client:
                 await eventually(lambda: client.publish(CHANNEL, "news"), because="it is at the new primary")
-            await eventually(lambda: heard[-1] == "news", because="its messages come")
+            await eventually(lambda: "news" in heard, because="its messages come")
         finally:
             end()
             await hub.stop()

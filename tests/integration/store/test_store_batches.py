@@ -163,14 +163,14 @@ async def test_a_store_that_stays_away_is_reported_in_time(own_valkey: ValkeySer
         assert asyncio.get_running_loop().time() - started < 30
 
 
-async def test_a_claim_whose_answer_got_lost_is_granted_when_it_is_repeated(own_valkey: ValkeyServer) -> None:
-    async with TaskStore(own_valkey.url(), Settings(store_timeout=30).store) as store:
+async def test_a_claim_whose_answer_got_lost_is_granted_when_it_is_repeated(killed_valkey: ValkeyServer) -> None:
+    async with TaskStore(killed_valkey.url(), Settings(store_timeout=30).store) as store:
         for i in range(200):
             await store.submit(submission(f"t{i}"))
         claiming = [asyncio.create_task(store.claim(f"t{i}", worker="w")) for i in range(200)]
         await asyncio.sleep(0)
-        own_valkey.kill()
-        await asyncio.to_thread(own_valkey.start)
+        killed_valkey.kill()
+        await asyncio.to_thread(killed_valkey.start)
         claims = await asyncio.gather(*claiming)
         assert all(isinstance(claim, Claim) and claim.attempt == 1 for claim in claims)
 

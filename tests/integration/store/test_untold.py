@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from celeriac.model import Failure, Refusal, Status, Submission
 from celeriac.settings import Settings
@@ -44,7 +45,7 @@ async def test_only_ends_that_celery_cares_for_and_does_not_know_are_noted(store
 
 async def test_an_end_is_one_workers_until_its_lease_runs_out(store: TaskStore, valkey_url: str) -> None:
     await store.cancel(await celery_task(store, "a"))
-    async with TaskStore(valkey_url, Settings(tell_lease=1).store) as hasty:
+    async with TaskStore(valkey_url, Settings(tell_lease=8).store) as hasty:
         (first,) = await hasty.take_untold(10)
         assert first.task_id == "a"
         assert await store.take_untold(10) == []
@@ -63,7 +64,8 @@ async def test_an_end_that_nobody_can_tell_comes_again_later_until_it_is_given_u
     (end,) = await store.take_untold(10)
     ended_at = (await store.get("a")).finished_at
     assert ended_at is not None
-    assert await store.tell_later(end, ended_at)
+    # The pause is as long as the time since the end.
+    assert await store.tell_later(end, ended_at - timedelta(seconds=8))
     assert await store.take_untold(10) == [], "not at once"
     (end,) = await eventually(lambda: store.take_untold(10), because="after a pause")
     async with TaskStore(valkey_url, Settings(tell_within=1).store) as hasty:

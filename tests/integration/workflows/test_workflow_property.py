@@ -41,7 +41,8 @@ from celeriac.tasks.task_type import TaskType
 from celeriac.workflows.service import Workflows
 from tests.kit.life_cycle_state import FINAL, Client, assert_consistent, events_of, take_ids
 
-SETTINGS = Settings()
+#: However slow the machine, only the rules let a lease run out.
+SETTINGS = Settings(lease=3600)
 GROUP = "default"
 DEMO = "demo"
 LONG_AGO_MS = 1000
