@@ -122,7 +122,7 @@ async def noted(note: Path) -> list[int]:
 @pytest.mark.parametrize("how", ["cancelled", "timeout"])
 async def test_a_stopped_run_takes_all_its_processes_along(original: Path, tmp_path: Path, how: str) -> None:
     note = tmp_path / "pids"
-    run = FileRun(original, timeout=3 if how == "timeout" else 600)
+    run = FileRun(original, timeout=12 if how == "timeout" else 600)
     running = asyncio.create_task(run("rough", {"how": "sleeps", "note": str(note)}))
     pids = await noted(note)
     if how == "cancelled":

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from celeriac.handlers.context import Context
-from celeriac_tasks.grpc_task import GrpcTaskHandler
+from celeriac_tasks.grpc_task import GrpcTaskHandler, service
 from tests.kit.executors.process import ExecutorProcess, handler_of, make_context, play, recorder_of
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -111,9 +111,10 @@ async def test_a_second_cancellation_ends_the_waiting_but_not_the_message(
 
 
 async def test_a_task_cancelled_before_its_call_was_made_never_reaches_the_executor(
-    executor: ExecutorProcess, handler: GrpcTaskHandler
+    executor: ExecutorProcess, handler: GrpcTaskHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await executor.ask("health", status=1, delay_s=0.5)
+    monkeypatch.setattr(service, "HEALTH_TIMEOUT_S", PATIENCE_S)
+    await executor.ask("health", status=1, delay_s=PATIENCE_S)
     ctx, other = make_context(), make_context()
     first = asyncio.create_task(handler(play({"result": {"who": "first"}}), ctx))
     second = asyncio.create_task(handler(play({"result": {"who": "second"}}), other))
@@ -126,6 +127,7 @@ async def test_a_task_cancelled_before_its_call_was_made_never_reaches_the_execu
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
+    await executor.ask("health", status=1)
     assert await second == {"who": "second"}, "the check that the first had begun is everybody's"
     seen = await executor.seen()
     assert [request["task_id"] for request in seen["requests"]] == [other.task_id]

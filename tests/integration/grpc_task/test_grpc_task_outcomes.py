@@ -48,7 +48,12 @@ async def test_completed_result_is_the_task_s_result_and_the_request_says_everyt
         "input": {"deep": [{"a": []}]},
     }
     payload = GrpcTaskPayload.model_validate(
-        {"service": "svc", "method": "play", "data": data, "options": {"timeout_ms": 7000, "progress_interval_ms": 250}}
+        {
+            "service": "svc",
+            "method": "play",
+            "data": data,
+            "options": {"timeout_ms": 25000, "progress_interval_ms": 250},
+        }
     )
     ctx = make_context(attempt=3, max_retries=5, group="gpu")
     result = await handler(payload, ctx)
@@ -61,8 +66,8 @@ async def test_completed_result_is_the_task_s_result_and_the_request_says_everyt
     assert request["task_type"] == "play"
     assert request["payload"] == data
     assert request["metadata"] == {"service": "svc", "queue": "gpu", "retry_count": "2", "max_retry": "5"}
-    assert request["options"] == {"timeout_ms": 7000, "enable_progress": True, "progress_interval_ms": 250}
-    assert 5 < request["time_remaining_s"] < 7.5
+    assert request["options"] == {"timeout_ms": 25000, "enable_progress": True, "progress_interval_ms": 250}
+    assert 10 < request["time_remaining_s"] < 25.5
 
 
 async def test_the_service_s_timeout_is_the_deadline_where_the_task_sets_none(
@@ -71,7 +76,7 @@ async def test_the_service_s_timeout_is_the_deadline_where_the_task_sets_none(
     assert await handler(play({"result": {}}), make_context()) == {}
     (request,) = (await executor.seen())["requests"]
     assert request["options"]["timeout_ms"] == 30_000
-    assert 25 < request["time_remaining_s"] < 31
+    assert 15 < request["time_remaining_s"] < 31
 
 
 async def test_the_time_limit_of_the_task_is_the_deadline_where_it_is_shorter(
@@ -166,10 +171,10 @@ async def test_deadline_is_a_timeout_and_ends_the_call_at_the_executor(
 ) -> None:
     ctx = make_context()
     with pytest.raises(TaskTimeoutError) as failed:
-        await handler(play({"hang": True}, timeout_ms=300), ctx)
+        await handler(play({"hang": True}, timeout_ms=6000), ctx)
     assert failed.value.code == "timeout"
     assert failed.value.retryable
-    assert "within 0.3 s" in failed.value.message
+    assert "within 6 s" in failed.value.message
 
     async def dropped() -> bool:
         return ctx.task_id in (await executor.seen())["dropped"]

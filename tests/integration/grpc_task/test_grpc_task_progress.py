@@ -74,7 +74,7 @@ async def test_the_last_one_before_the_deadline_is_kept_too(handler: GrpcTaskHan
     ctx = make_context()
     script = [{"progress": {"percentage": n}} for n in (1, 2, 3)]
     with pytest.raises(TaskTimeoutError):
-        await handler(play(*script, {"hang": True}, progress_interval_ms=60_000, timeout_ms=1500), ctx)
+        await handler(play(*script, {"hang": True}, progress_interval_ms=60_000, timeout_ms=8000), ctx)
     assert recorder_of(ctx).percentages == [1, 3]
 
 
@@ -83,7 +83,7 @@ async def test_a_held_report_goes_out_when_the_interval_has_passed_on_a_quiet_st
 ) -> None:
     ctx = make_context()
     script = [{"progress": {"percentage": n}} for n in (1, 2, 3)]
-    stream = asyncio.create_task(handler(play(*script, {"hang": True}, progress_interval_ms=200), ctx))
+    stream = asyncio.create_task(handler(play(*script, {"hang": True}, progress_interval_ms=6000), ctx))
     await eventually(lambda: len(recorder_of(ctx).reports) == 2, because="3 was held")
     assert recorder_of(ctx).percentages == [1, 3]
     stream.cancel()
@@ -92,14 +92,15 @@ async def test_a_held_report_goes_out_when_the_interval_has_passed_on_a_quiet_st
 
 async def test_published_reports_are_at_least_an_interval_apart(handler: GrpcTaskHandler) -> None:
     ctx = make_context()
-    script = [step for n in range(60) for step in ({"progress": {"percentage": n}}, {"sleep_s": 0.01})]
+    # For longer than the machine stalls.
+    script = [step for n in range(100) for step in ({"progress": {"percentage": n}}, {"sleep_s": 0.07})]
     await handler(play(*script, {"result": {}}, progress_interval_ms=100), ctx)
     times = recorder_of(ctx).times
     # The last one comes with the result, whenever that is.
     gaps = [later - earlier for earlier, later in itertools.pairwise(times[:-1])]
     assert len(times) >= 4
     assert min(gaps) >= 0.095
-    assert recorder_of(ctx).percentages[-1] == 59
+    assert recorder_of(ctx).percentages[-1] == 99
 
 
 async def test_unwanted_progress_is_not_asked_for_and_dropped_if_it_comes(

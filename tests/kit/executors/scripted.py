@@ -9,7 +9,7 @@
     {"empty": true}   {"result_bytes": 1000}
 
 `wait_for` answers once `data.streams` calls of it are open at the same time. `seen` answers with what
-came in so far, `health` sets what HealthCheck answers to `data.status` after `data.delay_s`.
+came in so far, `health` sets what HealthCheck answers to `data.status` after `data.delay_s`, also for checks under way.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class Scripted(task_pb2_grpc.TaskExecutorServiceServicer):
         self.health_checks += 1
         if not self.has_health:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no health here")
-        await asyncio.sleep(self.health_delay_s)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (left_s := began + self.health_delay_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, 0.02))
         return pb.HealthCheckResponse(status=self.health_status, message="as the test said")  # type: ignore[arg-type]
 
     async def _admit(self, context: Any) -> None:
