@@ -160,7 +160,7 @@ async def test_a_stream_takes_its_token_from_the_query_and_ends_with_it(
         document = {"type": "http_test.echo", "payload": {}}
         mine = header(settings, "7", *PLAIN)
         task_id = (await client.post("/api/v1/tasks", json=document, headers=mine)).json()["task_id"]
-        brief = token_of(settings, user_id="7", scopes=PLAIN, ttl_s=3)
+        brief = token_of(settings, user_id="7", scopes=PLAIN, ttl_s=10)
         path = f"/api/v1/tasks/{task_id}"
         assert (await client.get(path, params={"token": brief})).status_code == 401, "nowhere but on streams"
         async with client.stream("GET", f"{path}/progress/stream", params={"token": brief}) as stream:

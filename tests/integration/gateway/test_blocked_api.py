@@ -21,11 +21,11 @@ async def test_what_remote_workers_run_outlives_a_blocked_api_and_no_worker_is_c
         tmp_path,
         valkey_url,
         CELERIAC_IMPORTS="[tests.kit.chaos.blocking_signal]",
-        CELERIAC_LEASE="2",
+        CELERIAC_LEASE="8",
         CELERIAC_BLOCKED_LOOP__WARNING="1",
         CELERIAC_DISPATCH__PING_INTERVAL="0.5",
-        CELERIAC_DISPATCH__BUSY_TIMEOUT="2",
-        CELERIAC_DISPATCH__IDLE_TIMEOUT="2",
+        CELERIAC_DISPATCH__BUSY_TIMEOUT="8",
+        CELERIAC_DISPATCH__IDLE_TIMEOUT="8",
     )
     await process.start()
     try:
@@ -39,7 +39,7 @@ async def test_what_remote_workers_run_outlives_a_blocked_api_and_no_worker_is_c
                 body = {"type": "remote", "payload": {"data": {}}, "max_retries": 0, **fields}
                 return str((await http.post("/api/v1/tasks", json=body)).json()["task_id"])
 
-            limited = await submit(timeout=4)
+            limited = await submit(timeout=9)
             assert (await quick.take())["taskId"] == limited
             unlimited = await submit()
             assert (await slow.take())["taskId"] == unlimited

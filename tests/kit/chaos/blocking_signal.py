@@ -6,6 +6,6 @@ import signal
 import time
 
 #: How long (seconds).
-BLOCK_S = 6.0
+BLOCK_S = 12.0
 
 signal.signal(signal.SIGUSR1, lambda *_: time.sleep(BLOCK_S))
