@@ -289,7 +289,7 @@ async def test_the_doctor_finds_nothing_to_mend(deployment: Deployment, client: 
 
 
 def test_metrics_are_not_for_those_outside(deployment: Deployment) -> None:
-    assert httpx.get(f"{deployment.http}/metrics").status_code == 404
+    assert httpx.get(f"{deployment.http}/metrics", timeout=60).status_code == 404
 
 
 def test_the_compose_files_and_the_image_are_valid() -> None:

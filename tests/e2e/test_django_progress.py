@@ -109,11 +109,11 @@ def test_an_order_shows_how_far_it_is_and_its_end(site: str, browser: Browser) -
     done(eventually(lambda: answers(site), because="the site answers"))
     with watched_page(browser, site, expected=NO_ICON) as page:
         sign_in(page, "ada")
-        order(page, 15)
+        order(page, 50)
         shown = page.locator(".celeriac-progress")
         expect(shown).to_have_attribute("data-status", "progress", timeout=60_000)
         assert 0 < float(shown.locator("progress").get_attribute("value") or "0") <= 100
-        expect(shown.get_by_text("of 15")).to_be_visible()
+        expect(shown.get_by_text("of 50")).to_be_visible()
         expect(shown).to_have_attribute("data-status", "completed", timeout=60_000)
         expect(shown.locator("progress")).to_have_attribute("value", "100")
         # One that has ended is shown as well.

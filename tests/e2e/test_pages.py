@@ -45,7 +45,7 @@ def submit_many(api: httpx.Client, tasks: list[dict[str, Any]]) -> None:
 
 def behind(api: httpx.Client) -> int:
     """How many events the history has not recorded yet."""
-    return int(httpx.get(api.base_url.join("/readyz")).json()["parts"]["ledger"]["behind_events"])
+    return int(httpx.get(api.base_url.join("/readyz"), timeout=60).json()["parts"]["ledger"]["behind_events"])
 
 
 def badge(page: Page) -> Any:
@@ -195,7 +195,8 @@ def test_a_group_is_limited_and_lifted(page: Page, api: httpx.Client) -> None:
 
 
 def test_a_group_is_paused_and_goes_on(page: Page, api: httpx.Client) -> None:
-    submit(api, "mail.send", {"to": "ada@example.org"}, queue="held")
+    first = submit(api, "mail.send", {"to": "ada@example.org"}, queue="held")
+    assert api.get(f"tasks/{first}", params={"wait": 15}).json()["status"] == "completed"
     page.goto("/dashboard#/groups")
     group = page.locator('tr[data-group="held"]')
     group.get_by_role("button", name="Pause").click()
@@ -340,6 +341,7 @@ def test_why_a_task_failed_is_in_its_log(page: Page, api: httpx.Client) -> None:
     # Also where somebody else retries what had ended before the page was opened.
     page.reload()
     expect(said).to_have_count(4)
+    expect(badge(page)).to_have_text("failed")
     assert api.post(f"tasks/{task_id}/retry").status_code == 202
     expect(said).to_have_count(6)
     expect(page.locator(".task-log .attempt")).to_have_text(["attempt 2", "attempt 3"])

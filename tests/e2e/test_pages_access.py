@@ -59,7 +59,7 @@ def token(user: str, *scopes: Scope) -> str:
 def submit(url: str, user: str, type: str, payload: dict[str, Any]) -> str:
     """Submit a task of a user; returns its id."""
     headers = {"Authorization": f"Bearer {token(user)}"}
-    answer = httpx.post(f"{url}/api/v1/tasks", json={"type": type, "payload": payload}, headers=headers)
+    answer = httpx.post(f"{url}/api/v1/tasks", json={"type": type, "payload": payload}, headers=headers, timeout=30)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["task_id"])
 
@@ -161,7 +161,7 @@ def test_a_user_sees_own_tasks_and_may_act_on_them(page: Page, url: str) -> None
 def test_a_user_is_offered_nothing_that_only_admins_may(page: Page, url: str) -> None:
     headers = {"Authorization": f"Bearer {token('root', Scope.ADMIN)}"}
     rule = {"group": "default", "by": "key", "max_running": 5}
-    assert httpx.put(f"{url}/api/v1/limits/for-all", json=rule, headers=headers).is_success
+    assert httpx.put(f"{url}/api/v1/limits/for-all", json=rule, headers=headers, timeout=30).is_success
     sign_in(page, token("ada"))
     navigation = page.get_by_role("navigation", name="Main")
     expect(navigation.get_by_role("link", name="Tasks")).to_be_visible()
@@ -206,7 +206,7 @@ def test_who_may_only_read_is_offered_no_actions(page: Page, url: str) -> None:
     admin = {"Authorization": f"Bearer {token('root', Scope.ADMIN)}"}
 
     def failures(headers: dict[str, str], **query: str) -> int:
-        answer = httpx.get(f"{url}/api/v1/errors", params=query, headers=headers)
+        answer = httpx.get(f"{url}/api/v1/errors", params=query, headers=headers, timeout=30)
         return int(answer.json()["total"]["failures"])
 
     while not failures(admin, user_id="another-reader"):

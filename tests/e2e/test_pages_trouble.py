@@ -7,6 +7,8 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -58,20 +60,39 @@ LOADED = """
 """
 
 
-def report(api: httpx.Client, pages: int) -> str:
+def report(api: httpx.Client, pages: int, **more: Any) -> str:
     """Submit a report that takes some seconds; returns its id."""
     payload = {"customer": 7, "pause_s": 0.5, "pages": pages}
-    return str(api.post("tasks", json={"type": "report.render", "payload": payload}).json()["task_id"])
+    return str(api.post("tasks", json={"type": "report.render", "payload": payload, **more}).json()["task_id"])
+
+
+def watched_report(page: Page, api: httpx.Client, pages: int) -> None:
+    """Open the page of a report, and let it begin then: its group, which a first task makes known, is held back."""
+    report(api, 1, queue="watched")
+    assert api.post("groups/watched/pause", json={}).is_success
+    page.goto(f"/dashboard#/tasks/{report(api, pages, queue='watched')}")
+    expect(page.locator(".task-head .status")).to_have_text("pending")
+    assert api.post("groups/watched/resume").is_success
+
+
+@contextmanager
+def without_restarts(up: RunningUp) -> Iterator[None]:
+    """Stop what starts dead processes again: who is slow sees as well that one is away."""
+    up.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        up.process.send_signal(signal.SIGCONT)
 
 
 def test_a_task_is_watched_to_its_end_across_a_restart_of_the_api(page: Page, api: httpx.Client, up: RunningUp) -> None:
-    task_id = report(api, pages=30)
-    page.goto(f"/dashboard#/tasks/{task_id}")
+    watched_report(page, api, pages=30)
     bar = page.get_by_role("progressbar", name="progress of the task")
     expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9]"))
-    up.kill("api")
     link = page.locator(".link-state")
-    expect(link).to_have_attribute("data-state", "lost")
+    with without_restarts(up):
+        up.kill("api")
+        expect(link).to_have_attribute("data-state", "lost")
     expect(link).to_have_attribute("data-state", "live")
     expect(page.locator(".task-head .status")).to_have_text("completed")
     # The first report of the stage and the latest one show once, whatever was heard before and meanwhile.
@@ -88,10 +109,11 @@ def test_what_could_not_be_shown_is_shown_once_the_api_is_back(page: Page, api: 
     # The other views are loaded when the browser is idle.
     while not page.evaluate(LOADED):
         page.wait_for_timeout(50)
-    up.kill("api")
-    # A view that was never open before: the page has it already.
-    page.locator("#nav a[data-path=tasks]").click()
-    expect(page.get_by_text("The list cannot be read")).to_be_visible()
+    with without_restarts(up):
+        up.kill("api")
+        # A view that was never open before: the page has it already.
+        page.locator("#nav a[data-path=tasks]").click()
+        expect(page.get_by_text("The list cannot be read")).to_be_visible()
     expect(page.locator(".list .row").first).to_be_visible()
 
 
@@ -109,8 +131,7 @@ def test_a_store_that_does_not_answer_is_told_and_its_return_too(page: Page, up:
 
 
 def test_a_store_that_is_killed_loses_nothing_that_the_page_shows(page: Page, api: httpx.Client, up: RunningUp) -> None:
-    task_id = report(api, pages=40)
-    page.goto(f"/dashboard#/tasks/{task_id}")
+    watched_report(page, api, pages=40)
     expect(page.locator(".progress-line")).to_contain_text(re.compile("page [0-9]+ of 40"))
     up.kill("valkey-server")
     expect(page.locator(".task-head .status")).to_have_text("completed", timeout=60_000)

@@ -139,8 +139,11 @@ async def test_many_changes_at_once_and_during_a_restart_end_with_the_last(folde
     (folder / "mytasks.py").write_text(f"{imports}\n{TYPES}")
     with RunningUp(folder / ".celeriac", "--reload", cwd=folder) as up:
         await ready(up)
+        # All of them between two looks of `up`.
+        up.process.send_signal(signal.SIGSTOP)
         for number in range(30):
             write_as_editors_do(folder / "parts" / f"part{number}.py", "N = 1\n")
+        up.process.send_signal(signal.SIGCONT)
         await up.said("and 27 more changed: starting", timeout_s=180)
         (folder / "texts.py").write_text('SAID = "during"\n')
         await up.said("texts.py changed: starting", timeout_s=180)

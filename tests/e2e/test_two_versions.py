@@ -71,7 +71,7 @@ async def test_schedules_follow_the_workers_through_a_rolling_deploy(
     async with workers_on(tmp_path, valkey_url) as workers, connected_schedules(settings, valkey_url) as schedules:
         beat = [sys.executable, "-m", "celeriac", "beat"]
         # Beats need none of the project's modules.
-        environment = workers.environment(database_url=database_url, schedule__code_grace=3, imports=[])
+        environment = workers.environment(database_url=database_url, schedule__code_grace=10, imports=[])
         beats = [WorkerProcess(tmp_path, beat, environment) for _ in range(2)]
         workers.all += beats
         old = await worker_of(workers, store, written(tmp_path / "old", OLD))

@@ -191,8 +191,8 @@ async def test_a_wait_that_is_interrupted_or_cancelled_leaves_the_task_alone(pro
         handle = report.options(delay="1h").submit(1)
         # A shell that runs the tests in the background has them ignore it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
             handle.result()
         except KeyboardInterrupt:
             print("interrupted", handle.status)

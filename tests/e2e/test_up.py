@@ -232,8 +232,7 @@ async def test_a_part_that_is_killed_is_started_again_and_everything_works(
 async def test_nothing_outlives_an_up_that_is_killed_and_the_next_one_starts_at_once(
     project: Path, data_dir: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        ports = ["--port", str(one.getsockname()[1]), "--grpc-port", str(two.getsockname()[1])]
+    ports = ["--port", str(free_port()), "--grpc-port", str(free_port())]
     with RunningUp(data_dir, *ports, cwd=project) as first:
         await first.ready()
         code, out, _ = await first.cli("submit", "shout", "--payload", '{"text": "later"}', "--delay", "1h", "--json")
@@ -358,7 +357,7 @@ async def test_ctrl_c_ends_deaf_children_too_within_its_time(project: Path, data
 
 async def test_a_second_ctrl_c_kills_at_once(project: Path, data_dir: Path) -> None:
     (project / "deaf.py").write_text(DEAF)
-    (project / "deaf.yaml").write_text("up: {workers: 0, processes: {deaf: python deaf.py}}")
+    (project / "deaf.yaml").write_text("up: {workers: 0, stop_timeout: 60s, processes: {deaf: python deaf.py}}")
     with RunningUp(data_dir, "--config", "deaf.yaml", cwd=project) as up:
         await up.ready()
         await up.said("deaf | deaf as a post")

@@ -55,7 +55,7 @@ async def test_a_platform_on_ipv6_is_ready_and_serves(tmp_path: Path, store_of_i
         async def answer_it(task: RemoteTask) -> str:
             return "hello"
 
-        async with httpx.AsyncClient(base_url=found["http"], trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=found["http"], trust_env=False, timeout=60) as http:
             for name in (f"[::1]:{api.port}", "[::1]", "[0:0:0:0:0:0:0:1]", "localhost"):
                 assert (await http.get("/healthz", headers={"Host": name})).status_code == 200, name
             assert (await http.get("/healthz", headers={"Host": "evil.example"})).status_code == 421

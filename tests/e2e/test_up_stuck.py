@@ -100,11 +100,8 @@ async def test_a_machine_that_slept_kills_nothing(project: Path) -> None:
         for pid in everything:
             os.kill(pid, signal.SIGCONT)
 
-        async def goes_on() -> bool:
-            async with httpx.AsyncClient(base_url=up.run_json["http"]) as client:
-                return (await client.get("/healthz")).status_code == 200
-
-        await eventually(goes_on, because="it goes on")
+        async with httpx.AsyncClient(base_url=up.run_json["http"], timeout=60) as client:
+            await eventually(lambda: serves(client, "/healthz"), because="it goes on")
         await asyncio.sleep(2)
         assert "has been stuck" not in up.text
         assert up.run_json["pids"] == pids

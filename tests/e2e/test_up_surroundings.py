@@ -44,7 +44,7 @@ async def test_what_the_platform_makes_is_for_its_user_only(tmp_path: Path, umas
         await up.ready()
         # The operator's own programs keep the umask that they were started with.
         await up.said(f"umask {oct(umask)}")
-        async with httpx.AsyncClient(base_url=up.run_json["http"]) as http:
+        async with httpx.AsyncClient(base_url=up.run_json["http"], timeout=60) as http:
             made = await http.put("/api/v1/files/a.txt", content=b"x" * 1000)
         async with AsyncClient(up.run_json["http"]) as client:
             payload = {"processor": "compress", "file_id": made.json()["file_id"]}

@@ -89,7 +89,7 @@ async def test_http_is_served_with_the_certificate_only(up: RunningUp, authority
         answer = await client.get("/api/v1/groups")
         assert answer.status_code == 200
         assert "strict-transport-security" in answer.headers
-    async with httpx.AsyncClient() as stranger:
+    async with httpx.AsyncClient(timeout=60) as stranger:
         with pytest.raises(httpx.TransportError, match="certificate verify failed"):
             await stranger.get(f"{url}/healthz")
         with pytest.raises(httpx.TransportError):

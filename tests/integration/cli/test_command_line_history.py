@@ -121,7 +121,11 @@ async def test_list_shows_tasks_by_filter(history: History, store: TaskStore, cl
         return await found("list", "shout -room") == ["good-2", "good-1", "good-0"]
 
     await eventually(indexed, because="words of tasks without errors are found when all tasks are indexed")
-    assert await found("list", '"the disk is full" "page 4"') == ["bad-1"], "in the log and in the progress"
+
+    async def all_of_it() -> bool:
+        return await found("list", '"the disk is full" "page 4"') == ["bad-1"]
+
+    await eventually(all_of_it, because="words in the log and in the progress are found when they are recorded")
     code, out, _ = await cli("migrate", "--reindex")
     assert (code, "anew" in out) == (0, True)
     _, _, err = await cli("list", "typ:shout")

@@ -37,7 +37,7 @@ from tests.kit.api.either_client import AnyClient, collect, connected, run
 from tests.kit.api.http_serving import claim, serving
 from tests.kit.flaky_proxy import FlakyProxy
 from tests.kit.servers import free_port
-from tests.kit.waiting import PATIENCE_S, Load, eventually
+from tests.kit.waiting import PATIENCE_S, Load, eventually, in_time
 
 ECHO = "http_test.echo"
 
@@ -238,7 +238,7 @@ async def test_an_api_that_is_away_is_an_error_after_the_retries(kind: str) -> N
 
 async def test_an_api_without_a_history_says_so_at_once(patient: AnyClient) -> None:
     with pytest.raises(HistoryMissingError, match="DATABASE_URL"):
-        await asyncio.wait_for(collect(patient.list()), 5)
+        await in_time(collect(patient.list()), 5, because="it is not tried again")
     with pytest.raises(HistoryMissingError):
         await run(patient.bulk_count, "retry", type=ECHO)
 

@@ -159,7 +159,7 @@ async def test_the_changes_are_followed_through_broken_connections(kind: str, ur
 async def test_what_the_client_reads_is_what_the_api_writes(client: AnyClient, url: str, store: TaskStore) -> None:
     accepted = await run(client.workflows.submit, "same", {"a": ECHO, "b": {**ECHO, "after": ["a"]}})
     await store.fail(await claim(store, accepted.nodes["a"]), Failure("broken", "no ink", False), 0)
-    async with httpx.AsyncClient() as plain:
+    async with httpx.AsyncClient(timeout=60) as plain:
         written = (await plain.get(f"{url}/api/v1/workflows/{accepted.workflow_id}")).json()
     assert workflow_record(await run(client.workflows.get, accepted.workflow_id)) == written
     assert list(written["nodes"]) == ["a", "b"]

@@ -22,8 +22,8 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    dispatch = {"min_task_timeout_ms": 100, "max_queue_length": 2, "cancel_grace": 0.3, "presence": 2}
-    return Settings.model_validate({"redis_url": valkey_url, "lease": 2, "dispatch": dispatch})
+    dispatch = {"min_task_timeout_ms": 100, "max_queue_length": 2, "cancel_grace": 0.3}
+    return Settings.model_validate({"redis_url": valkey_url, "dispatch": dispatch})
 
 
 @pytest.fixture
@@ -70,17 +70,17 @@ async def test_an_async_call_is_followed_by_its_id(url: str, http: httpx.AsyncCl
         assert waiting == {"taskId": third, "status": "queued", "enqueuedAt": waiting["enqueuedAt"], "position": 2}
         await one.say(type="task_complete", taskId=first, result=[1])
         assert (await one.take())["taskId"] == second
-        done = await state(http, first)
+        done = await eventually(lambda: _has(http, first, "completed"), because="the result arrives")
         assert done == {"taskId": first, "status": "completed", "result": [1], "completedAt": done["completedAt"]}
         await one.say(type="task_error", taskId=second, error="it broke")
         await one.take()
-        failed = await eventually(lambda: _failed(http, second), because="the error arrives")
+        failed = await eventually(lambda: _has(http, second, "failed"), because="the error arrives")
         assert failed == {"taskId": second, "status": "failed", "error": "it broke", "failedAt": failed["failedAt"]}
 
 
-async def _failed(http: httpx.AsyncClient, task_id: str) -> dict[str, Any] | None:
+async def _has(http: httpx.AsyncClient, task_id: str, status: str) -> dict[str, Any] | None:
     found = await state(http, task_id)
-    return found if found["status"] == "failed" else None
+    return found if found["status"] == status else None
 
 
 async def test_errors_have_the_texts_of_the_contract(url: str, http: httpx.AsyncClient) -> None:
@@ -92,9 +92,13 @@ async def test_errors_have_the_texts_of_the_contract(url: str, http: httpx.Async
     async with worker(url) as one:
         busy = asyncio.create_task(call(http))
         task = await one.take()
-        waiting = [asyncio.create_task(call(http, timeout=3000)) for _ in range(2)]
-        await eventually(lambda: _position(http, url, 2), because="two wait")
+        waiting = [asyncio.create_task(call(http)) for _ in range(2)]
+        await eventually(lambda: _waiting(http, 2), because="two wait")
         assert await call(http) == (503, {"error": "Queue is full"})
+        for one_of in waiting:
+            one_of.cancel()
+        await eventually(lambda: _waiting(http, 0), because="their callers have hung up")
+        waiting = [asyncio.create_task(call(http, timeout=300)) for _ in range(2)]
         assert [await one_of for one_of in waiting] == [(500, {"error": "Task timeout"})] * 2
         await one.say(type="task_error", taskId=task["taskId"], error="out of memory")
         assert await busy == (500, {"error": "out of memory"})
@@ -111,7 +115,7 @@ async def test_errors_have_the_texts_of_the_contract(url: str, http: httpx.Async
         assert await vanishing == (500, {"error": "Worker disconnected"})
 
 
-async def _position(http: httpx.AsyncClient, _: str, count: int) -> bool:
+async def _waiting(http: httpx.AsyncClient, count: int) -> bool:
     return bool((await http.get("/api/v1/groups/default")).json()["waiting"] == count)
 
 

@@ -16,13 +16,14 @@ from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import serving
 from tests.kit.remote.remote_workers import worker
+from tests.kit.waiting import eventually
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
-    return Settings.model_validate({"redis_url": valkey_url, "lease": 2, "dispatch": {"min_task_timeout_ms": 100}})
+    return Settings.model_validate({"redis_url": valkey_url, "dispatch": {"min_task_timeout_ms": 100}})
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def test_an_end_is_published_only_if_the_caller_waits_elsewhere(
                 task = await one.take()
                 await one.say(type="task_complete", taskId=task["taskId"], result=len(ends))
                 ends.append((await calling).json())
-        await asyncio.sleep(0)
+        await eventually(lambda: ends[1]["taskId"] in heard, because="who listens is told as the caller is")
         listening.cancel()
     assert [end["result"] for end in ends] == [0, 1]
     assert heard == [ends[1]["taskId"]]

@@ -41,10 +41,10 @@ def shown(document: dict[str, Any]) -> list[tuple[str, str, int, int]]:
 async def test_failures_that_differ_in_values_are_one_group(
     client: httpx.AsyncClient, store: TaskStore, kept: Kept
 ) -> None:
+    # The groups are listed by their last failures, so each fails in a millisecond of its own.
     for n in range(3):
         await failed(store, f"a-{n}", f"order {n} not found", type="mail", user_id="ada")
-    # The groups are listed by their last failures, so each fails in a millisecond of its own.
-    await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)
     await failed(store, "b", "order 7 not found", type="report", group="media")
     await asyncio.sleep(0.002)
     await failed(store, "c", "cannot read '/tmp/x'", type="mail", key="k")
@@ -95,6 +95,7 @@ async def test_groups_are_read_page_by_page_in_both_orders(
     for group in range(5):
         for n in range(group + 1):
             await failed(store, f"{group}-{n}", f"it broke in way {'abcde'[group]}")
+        await asyncio.sleep(0.002)
     await record_all(kept[0], store)
     for sort in ("-failures", "-last_seen"):
         seen: list[str] = []

@@ -29,7 +29,7 @@ def settings(valkey_url: str, database_url: str) -> Settings:
         {
             "redis_url": valkey_url,
             "database_url": database_url,
-            "types": {"short": {"retention": "2s", "ledger_retention": 0}},
+            "types": {"short": {"retention": "60s", "ledger_retention": 0}},
             "groups": {"tiny": {"max_queue_length": 1}},
         }
     )
@@ -425,9 +425,9 @@ async def test_each_type_leaves_store_and_history_at_its_own_time(
 ) -> None:
     recorder, history = kept
     for number in range(3):
-        await completed(store, f"s{number}", type="short", retention_ms=2000, tags=("x",))
+        await completed(store, f"s{number}", type="short", retention_ms=60_000, tags=("x",))
         await completed(store, f"l{number}", type="long")
-    assert 0 < await store.redis.pttl("task:s0") <= 2000
+    assert 0 < await store.redis.pttl("task:s0") <= 60_000
     assert await store.redis.pttl("task:l0") > 80_000_000
     await record_all(recorder, store)
     pruner = Pruner(engine=history.engine, store=store, retentions=settings.retentions)

@@ -86,7 +86,7 @@ async def test_the_openapi_document_is_compressed_and_has_a_validator(client: ht
 async def test_compression_can_be_switched_off(valkey_url: str) -> None:
 
     settings = Settings.model_validate({"redis_url": valkey_url, "server": {"compress_from": 0}})
-    async with serving(settings) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         task_id = await submit(client, payload={"words": "a word, " * 2000})
         answer = await client.get(f"/api/v1/tasks/{task_id}", headers=GZIP)
         assert "content-encoding" not in answer.headers

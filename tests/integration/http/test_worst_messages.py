@@ -57,7 +57,7 @@ class Worker:
         """Send a message about a task at hand; returns what it is answered."""
         if not self._running:
             call = {"data": {}, "async": True, "maxRetries": 0, "timeout": 600_000}
-            assert httpx.post(f"http://127.0.0.1:{self._port}/api/openai", json=call).status_code == 200
+            assert httpx.post(f"http://127.0.0.1:{self._port}/api/openai", json=call, timeout=60).status_code == 200
         socket.send('{"type":"ready","concurrency":1}')
         while not self._running:
             self._hear(socket.recv(20))
@@ -228,6 +228,6 @@ def test_the_worst_requests_of_grpc_are_refused_briefly_and_hold_up_nobody(valke
                 wrong.append(f"{method} with {kind}: /healthz took {longest_s:.2f} s of {limit_s:.2f} s")
             if refused.code().name not in allowed or len(refused.details()) > REFUSAL_BYTES:
                 wrong.append(f"{method} with {kind}: {refused.code()} {refused.details()[:300]}")
-        assert not httpx.get(f"http://127.0.0.1:{port}/api/v1/tasks?limit=1").json()["items"]
+        assert not httpx.get(f"http://127.0.0.1:{port}/api/v1/tasks?limit=1", timeout=60).json()["items"]
     assert not wrong, "\n".join([f"{len(wrong)} of them:", *wrong])
     assert "Traceback" not in log_of(tmp_path)

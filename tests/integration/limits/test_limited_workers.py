@@ -42,7 +42,8 @@ async def test_handlers_never_see_more_at_once_than_the_limit(
     await store.limit("g", max_running=5)
     ids = [await submit(store, "counts_running", {"s": 0.1}, group="g") for _ in range(100)]
     for _ in range(processes):
-        await workers.start(store, "--groups", "g", "--concurrency", "50")
+        # No worker dies here: one that stands still for a moment keeps its tasks.
+        await workers.start(store, "--groups", "g", "--concurrency", "50", lease=30)
     for task_id in ids:
         assert (await ended(store, task_id)).status is Status.COMPLETED
     seen = await counted(store, ids)
@@ -68,7 +69,7 @@ async def test_the_places_of_a_killed_worker_are_free_again_and_the_limit_holds(
 
 async def test_a_rate_holds_and_leaves_other_groups_alone(workers: Workers, store: TaskStore) -> None:
     await store.limit("g", rate=StartRate.parse("20/s"))
-    await workers.start(store)
+    await workers.start(store, lease=30)
     ids = [await submit(store, "noop", group="g") for _ in range(50)]
     others = [await submit(store, "noop", group="h") for _ in range(20)]
     starts = []
@@ -95,7 +96,7 @@ async def test_removing_the_limit_lets_all_go_on(workers: Workers, store: TaskSt
 
 async def test_plain_celery_calls_are_limited_too(workers: Workers, store: TaskStore) -> None:
     await store.limit("default", max_running=1)
-    await workers.start(store, "--concurrency", "8", **BOTH)
+    await workers.start(store, "--concurrency", "8", **BOTH, lease=30)
     ids = await publish(workers, *["add.apply_async((1,), queue='default')"] * 6)
     for task_id in ids:
         assert (await ended(store, task_id)).status is Status.COMPLETED

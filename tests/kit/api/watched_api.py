@@ -96,7 +96,7 @@ def api(valkey_url: str, folder: Path, **environment: str) -> Iterator[tuple[int
             stderr=log,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             for _ in range(600):
                 try:
                     assert client.get("/readyz").status_code == 200
