@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from celeriac.model import Submission
 from celeriac.store.task_store import TaskStore
 from tests.kit.cli_world import DONE, FRESH, ORDER, world
 from tests.kit.command_line import celeriac
+from tests.kit.waiting import eventually
 
 NOTHING = (0, [], "")
 
@@ -73,9 +75,14 @@ async def test_names_and_ids_are_those_of_the_platform_either_way(
         over_http = {"CELERIAC_URL": running.url, "CELERIAC_TOKEN": running.token, "CELERIAC_DATA_DIR": "nothing"}
         for environ in (running.direct_environ, over_http):
 
-            async def completed(line: str, environ: dict[str, str] = environ) -> list[str]:
+            async def asked(line: str, environ: dict[str, str] = environ) -> list[str]:
                 code, found, err = await complete(tmp_path, line, **environ)
                 assert (code, err) == (0, "")
+                return found
+
+            async def completed(line: str, asked: Callable[[str], Awaitable[list[str]]] = asked) -> list[str]:
+                # A shell does not wait for long: on a busy machine an answer may come too late, and nothing is said.
+                found: list[str] = await eventually(lambda: asked(line), because=f"{line!r} is completed in time")
                 return found
 
             # The one with the latest event comes first.

@@ -218,14 +218,14 @@ async def test_a_client_that_stops_in_a_body_is_disconnected_and_one_that_rests_
 
 
 async def test_a_connection_without_requests_is_closed_after_the_time_for_it(settings: Settings) -> None:
-    settings = settings.model_copy(update={"keep_alive": 2.0})
+    settings = settings.model_copy(update={"keep_alive": 5.0})
     async with serving(settings) as url, wire_to(url) as wire:
         began = asyncio.get_running_loop().time()
-        for _ in range(4):
+        for _ in range(2):
             assert b" 202 " in (await wire.ask(request(HOT, written(ECHO))))[:20]
             await asyncio.sleep(0.6)
         assert await is_closed(wire.reader)
-        assert asyncio.get_running_loop().time() - began > 3.5, "each request begins the time anew"
+        assert asyncio.get_running_loop().time() - began > 5.5, "each request begins the time anew"
 
 
 async def test_a_stopping_server_answers_what_it_has_begun_and_closes(settings: Settings) -> None:
@@ -262,7 +262,11 @@ async def test_while_the_store_is_away_requests_wait_and_then_are_told(tmp_path:
             assert b" 503 " in answer[:20]
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "store_unavailable"
             valkey.start()
-            assert b" 202 " in (await wire.ask(one))[:20]
+
+            async def taken() -> bool:
+                return b" 202 " in (await wire.ask(one))[:20]
+
+            await eventually(taken, because="the store is there again")
     finally:
         valkey.kill()
 

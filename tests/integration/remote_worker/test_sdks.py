@@ -17,6 +17,8 @@ import pytest
 
 from celeriac.access.principal import Scope
 from celeriac.settings import AccessSettings, Settings
+from celeriac.store import keys
+from celeriac.store.task_store import TaskStore
 from tests.kit.api.http_serving import serving
 from tests.kit.command_line import REPOSITORY
 from tests.kit.remote.node_packages import PROGRAMS, node, node_folder
@@ -75,7 +77,7 @@ async def running(command: list[str], folder: Path, **environment: str) -> Async
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
     dispatch = {"cancel_grace": 5, "drain_grace": 2, "poll_interval": 0.2}
-    return Settings.model_validate({"redis_url": valkey_url, "lease": 2, "dispatch": dispatch})
+    return Settings.model_validate({"redis_url": valkey_url, "dispatch": dispatch})
 
 
 @pytest.fixture
@@ -177,12 +179,22 @@ async def test_a_worker_answers_reports_fails_and_is_cancelled(
 
 
 async def test_a_worker_that_is_asked_to_stop_finishes_what_runs(
-    http: httpx.AsyncClient, command: Command, tmp_path: Path
+    http: httpx.AsyncClient, store: TaskStore, command: Command, tmp_path: Path
 ) -> None:
+    async def takes_tasks() -> bool:
+        ids = [worker["worker_id"] for worker in await workers(http)]
+        return "1" in [await store.redis.hget(keys.worker(worker_id), "ready") for worker_id in ids]
+
     async with running(command(str(http.base_url), "gpu", 1), tmp_path) as process:
-        task_id = await submit(http, {"sleep_s": 1})
+        task_id = await submit(http, {"sleep_s": 2})
         await record(http, task_id, "processing")
+        await eventually(takes_tasks, because="the worker is there")
         process.send_signal(signal.SIGTERM)
+
+        async def leaves() -> bool:
+            return not await takes_tasks()
+
+        await eventually(leaves, because="it says that it takes no more")
         later = await submit(http, {"never": "taken"})
         assert (await record(http, task_id))["status"] == "completed"
         await eventually(lambda: process.poll() is not None, because=f"it ends: {(tmp_path / 'said').read_text()}")
