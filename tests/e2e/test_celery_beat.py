@@ -19,7 +19,7 @@ from celeriac.schedules.definition import Definition
 from celeriac.schedules.service import Schedules
 from celeriac.settings import Settings
 from tests.kit.command_line import clean_environment
-from tests.kit.waiting import eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 
 CONFIG = """
 from celery.schedules import crontab
@@ -71,7 +71,7 @@ def running(project: Path, settings: Settings, *command: str) -> Iterator[subpro
     try:
         yield process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, (project / f"{command[-1]}.log").read_text()
+        assert process.wait(PATIENCE_S) == 0, (project / f"{command[-1]}.log").read_text()
     finally:
         process.kill()
         process.wait()
@@ -120,7 +120,11 @@ async def test_celerys_beat_fires_definitions_and_its_own_entries(valkey_url: st
                 assert {value for _, value in ran} == {result} or name == "add", ran
                 assert len({slot for slot, _ in ran}) == len(ran), "each slot ran once, with two beats"
             assert found["greet"].group == "greeters"
-            assert (await schedules.definitions.get(own)).fired >= 2
+
+            async def own_fired() -> bool:
+                return (await schedules.definitions.get(own)).fired >= 2
+
+            await eventually(own_fired, because="definitions fire too")
             with pytest.raises(IllegalDefinitionMoveError, match="beat_schedule"):
                 await schedules.cancel(found["add"].definition_id, actor="tester")
             await schedules.pause(found["add"].definition_id, actor="tester")

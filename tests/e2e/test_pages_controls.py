@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.kit.command_line import REPOSITORY
 from tests.kit.pages.things import make_things
-from tests.kit.pages.walk import controls, settle
+from tests.kit.pages.walk import controls, settle, unanswered
 from tests.kit.up.browser import watched_page
 from tests.kit.up.pages_platform import pages_platform
 
@@ -355,6 +355,7 @@ def walk(browser: Browser, url: str, things: dict[str, str]) -> dict[str, set[st
     found: dict[str, set[str]] = {"frame": set()}
     last = {name: place for place, (name, _, _) in enumerate(WALK)}
     with watched_page(browser, url) as page:
+        asked = unanswered(page)
         for place, (name, address, steps) in enumerate(WALK):
             frame = address.startswith("#")
             page.set_viewport_size({"width": 1280, "height": 800})
@@ -362,7 +363,7 @@ def walk(browser: Browser, url: str, things: dict[str, str]) -> dict[str, set[st
             page.goto("about:blank")
             page.goto(f"/dashboard{address.format(**things)}" if frame else address)
             expect(page.locator("h1").first).to_be_visible()
-            settle(page)
+            settle(page, asked=asked)
             seen = found.setdefault(name, set())
             if frame:
                 found["frame"] |= controls(page, "#nav")
@@ -373,7 +374,7 @@ def walk(browser: Browser, url: str, things: dict[str, str]) -> dict[str, set[st
                 step(page)
                 if not whole:
                     expect(page.locator("dialog[open], [popover]:popover-open").first).to_be_visible()
-                settle(page, looks=2)
+                settle(page, looks=2, asked=asked)
                 seen |= controls(page, "#main")
             # A slow answer may have left a part of the page empty.
             for _ in range(40):

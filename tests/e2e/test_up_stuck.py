@@ -74,7 +74,11 @@ async def test_a_blocked_api_is_started_again_and_nothing_is_lost(project: Path)
                 return (await client.get(f"/api/v1/tasks/{task_id}")).json()["status"] == "completed"
 
             await eventually(completed, because="the task is not lost", timeout_s=30)
-            listed = (await client.get("/api/v1/tasks")).json()["items"]
+
+            async def recorded() -> list[dict[str, str]]:
+                return list((await client.get("/api/v1/tasks")).json()["items"])
+
+            listed = await eventually(recorded, because="the history has it")
             assert [task["type"] for task in listed] == ["stuck.wait"], "nothing half-made is left"
 
 

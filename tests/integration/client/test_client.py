@@ -44,8 +44,14 @@ ECHO = "http_test.echo"
 
 @pytest.fixture
 def settings(valkey_url: str) -> Settings:
+    # Nobody renews the claims of these tests, however slow the machine.
     return Settings.model_validate(
-        {"redis_url": valkey_url, "max_body_bytes": 6_000_000, "groups": {"tiny": {"max_queue_length": 2}}}
+        {
+            "redis_url": valkey_url,
+            "max_body_bytes": 6_000_000,
+            "groups": {"tiny": {"max_queue_length": 2}},
+            "lease": 600,
+        }
     )
 
 

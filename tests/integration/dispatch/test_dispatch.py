@@ -102,7 +102,7 @@ async def test_errors_have_the_texts_of_the_contract(url: str, http: httpx.Async
         assert [await one_of for one_of in waiting] == [(500, {"error": "Task timeout"})] * 2
         await one.say(type="task_error", taskId=task["taskId"], error="out of memory")
         assert await busy == (500, {"error": "out of memory"})
-        late = asyncio.create_task(call(http, timeout=1500))
+        late = asyncio.create_task(call(http, timeout=5000))
         task = await one.take()
         assert await late == (500, {"error": "Task timeout"})
         assert (await one.hear())["type"] == "cancel"

@@ -13,7 +13,8 @@ from tests.kit.schedules import SchedulesKit, task_control
 
 @pytest.fixture
 def settings(valkey_url: str, database_url: str) -> Settings:
-    return Settings(redis_url=valkey_url, database_url=database_url)
+    # Nobody renews the claims and the presence of the workers of these tests, however slow the machine.
+    return Settings(redis_url=valkey_url, database_url=database_url, lease=600)
 
 
 @pytest.fixture

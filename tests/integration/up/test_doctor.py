@@ -13,10 +13,17 @@ import redis.asyncio as redis
 
 from celeriac.database.migrating import migrate
 from celeriac.model import Submission
+from celeriac.settings import Settings
 from celeriac.store.task_store import TaskStore
 from tests.kit.code_versions import version, worker_starts
 from tests.kit.command_line import celeriac
 from tests.kit.servers import ValkeyServer, free_port
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The workers of these tests are there for as long as a doctor looks, however slow the machine."""
+    return Settings(lease=600)
 
 
 @pytest.fixture

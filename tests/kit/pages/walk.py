@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Request
 
 FOLDER: Final = Path(__file__).parent
 _AXE: Final = (files("axe_playwright_python") / "axe.min.js").read_text()
@@ -36,13 +37,30 @@ _NUMBER: Final = re.compile(r"\d+")
 _COUNT: Final = re.compile(r"(?<![\w-])[\d,]+\+?(?= |$)|(?<=[a-z])[\d,]+\+?$")
 
 
-def settle(page: Page, looks: int = _LOOKS) -> None:
-    """Wait until a page says the same for so many looks, but for its numbers: live streams have no end to wait for."""
+def unanswered(page: Page) -> set[Request]:
+    """Return the set of requests of a page's scripts that have no answer yet, kept up to date; not its streams."""
+    found: set[Request] = set()
+
+    def begin(request: Request) -> None:
+        if request.resource_type == "fetch":
+            found.add(request)
+
+    page.on("request", begin)
+    page.on("requestfinished", found.discard)
+    page.on("requestfailed", found.discard)
+    return found
+
+
+def settle(page: Page, looks: int = _LOOKS, *, asked: Collection[Request] = ()) -> None:
+    """Wait until a page says the same for so many looks, but for its numbers: live streams have no end to wait for.
+
+    While an answer is on its way, `asked` has its request, and the page has not settled.
+    """
     before: set[str] | None = None
     same = 0
     for _ in range(500):
         said = {_NUMBER.sub("0", text) for text in page.evaluate(_TEXTS)}
-        same = same + 1 if said == before else 0
+        same = same + 1 if said == before and not asked else 0
         if same == looks:
             return
         before = said
