@@ -114,7 +114,7 @@ def signed_in(browser: Browser, url: str, user: str, *scopes: Scope, **options: 
     with watched_page(browser, url, expected="status of 40[34]", **options) as page:
         page.goto("/sign-in")
         page.locator("#credential").fill(token(user, *scopes))
-        page.locator("form button").click()
+        page.locator("form", has=page.locator("#credential")).get_by_role("button").click()
         expect(page.locator(".link-state")).to_have_attribute("data-state", "live")
         yield page
 

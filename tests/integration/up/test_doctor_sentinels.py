@@ -77,7 +77,7 @@ async def test_the_doctor_looks_at_quorum_replicas_and_addresses(tmp_path: Path,
 
 
 async def test_a_replica_is_not_the_store(tmp_path: Path) -> None:
-    with Sentinels(tmp_path / "store") as rig:
+    with Sentinels(tmp_path / "store", down_after_ms=60_000) as rig:
         found = await examined(f"redis://{rig.replicas()[0].address}/0", tmp_path)
         assert [(state, advice) for state, text, advice in found if "it is a replica" in text] == [
             ("failure", "set REDIS_URL to the primary: a replica accepts no tasks"),

@@ -45,9 +45,12 @@ def unanswered(page: Page) -> set[Request]:
         if request.resource_type == "fetch":
             found.add(request)
 
+    def end(request: Request) -> None:
+        found.discard(request)
+
     page.on("request", begin)
-    page.on("requestfinished", found.discard)
-    page.on("requestfailed", found.discard)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
     return found
 
 
