@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 WAIT = 40
 #: As `WAIT`, for an end that has to come soon, or that does not come everywhere.
 SOON = 15
+#: Seconds until a call is due that is revoked, or called again, before: a machine that stalls has the time to.
+LATER = 12
 #: How long a probe looks for what does not come everywhere (seconds): what comes takes longer on a busy machine.
 A_WHILE = 8
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

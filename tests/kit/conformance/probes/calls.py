@@ -244,7 +244,7 @@ def time_limit_of_the_decorator() -> Any:
 
 @probe
 def soft_time_limit_that_is_caught() -> Any:
-    return t.softly.apply_async((20,), soft_time_limit=1).get(timeout=WAIT)
+    return t.softly.apply_async((30,), soft_time_limit=6).get(timeout=WAIT)
 
 
 @probe

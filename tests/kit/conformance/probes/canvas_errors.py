@@ -7,7 +7,7 @@ from typing import Any
 from celery import chain, chord, group
 from celery.result import AsyncResult
 
-from tests.kit.conformance.probing import A_WHILE, SOON, WAIT, eventually, fresh, probe, raised
+from tests.kit.conformance.probing import A_WHILE, LATER, WAIT, eventually, fresh, probe, raised
 from tests.kit.conformance.project import states as s
 from tests.kit.conformance.project import tasks as t
 from tests.kit.conformance.project.notes import notes
@@ -244,7 +244,7 @@ def ignored_in_a_chain_stops_it() -> Any:
 
 @probe
 def revoked_in_a_chain_stops_it() -> Any:
-    result = chain(t.add.s(1, 1), t.add.s(1)).apply_async(countdown=7)
+    result = chain(t.add.s(1, 1), t.add.s(1)).apply_async(countdown=LATER)
     result.parent.revoke()
     # What is behind it stays PENDING with Celery; the store says soon afterwards that it is revoked too.
-    return [raised(lambda: result.parent.get(timeout=SOON)), AsyncResult(result.id).successful()]
+    return [raised(lambda: result.parent.get(timeout=WAIT)), AsyncResult(result.id).successful()]

@@ -7,7 +7,7 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor
 
-from tests.kit.conformance.probing import WAIT, eventually, fresh, probe, raised
+from tests.kit.conformance.probing import LATER, WAIT, eventually, fresh, probe, raised
 from tests.kit.conformance.project import states as s
 from tests.kit.conformance.project import tasks as t
 from tests.kit.conformance.project.notes import notes
@@ -214,7 +214,7 @@ def revoke_by_stamped_headers() -> Any:
     from tests.kit.conformance.project import app
 
     mark, key = fresh(), fresh()
-    result = t.noted.s(key).stamp(batch=mark).apply_async(countdown=6)
+    result = t.noted.s(key).stamp(batch=mark).apply_async(countdown=LATER)
     app.control.revoke_by_stamped_headers({"batch": [mark]})
     return [raised(lambda: result.get(timeout=WAIT)), notes(key)]
 

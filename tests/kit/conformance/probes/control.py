@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.schedules import crontab, schedule
 
-from tests.kit.conformance.probing import SOON, WAIT, eventually, fresh, probe, raised
+from tests.kit.conformance.probing import LATER, WAIT, eventually, fresh, probe, raised
 from tests.kit.conformance.project import app
 from tests.kit.conformance.project import tasks as t
 from tests.kit.conformance.project.notes import notes, release
@@ -86,6 +86,7 @@ def inspect_registered_names_celerys_own_tasks() -> Any:
 
 @probe
 def inspect_stats() -> Any:
+    t.add.delay(1, 1).get(timeout=WAIT)
     found = asked("stats")
     return [sorted(found), bool(found["total"].get("add")), found["prefetch_count"] > 0]
 
@@ -175,11 +176,11 @@ def a_consumer_added_and_cancelled() -> Any:
 def revoke_of_several_ids() -> Any:
     ids = [fresh(), fresh()]
     for chosen in ids:
-        t.add.apply_async((1, 1), countdown=6, task_id=chosen)
+        t.add.apply_async((1, 1), countdown=LATER, task_id=chosen)
     told_ = told("revoke", ids)
     return [
         told_,
-        [type(raised(lambda chosen=chosen: app.AsyncResult(chosen).get(timeout=SOON))).__name__ for chosen in ids],
+        [type(raised(lambda chosen=chosen: app.AsyncResult(chosen).get(timeout=WAIT))).__name__ for chosen in ids],
     ]
 
 

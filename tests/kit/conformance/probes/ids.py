@@ -7,7 +7,7 @@ from typing import Any
 from celery import chain, chord, group
 from celery.result import AsyncResult
 
-from tests.kit.conformance.probing import A_WHILE, WAIT, eventually, fresh, probe
+from tests.kit.conformance.probing import A_WHILE, LATER, WAIT, eventually, fresh, probe
 from tests.kit.conformance.project import tasks as t
 from tests.kit.conformance.project.notes import hold, notes, release
 
@@ -73,8 +73,8 @@ def an_id_called_again_while_it_runs() -> Any:
 @probe
 def an_id_called_again_while_it_waits() -> Any:
     key, chosen = fresh(), fresh()
-    t.noted.apply_async((key, 1), task_id=chosen, countdown=5)
-    t.noted.apply_async((key, 2), task_id=chosen, countdown=5)
+    t.noted.apply_async((key, 1), task_id=chosen, countdown=LATER)
+    t.noted.apply_async((key, 2), task_id=chosen, countdown=LATER)
     return [*_noted(key, 1), *eventually(lambda: notes(key)[1:], timeout_s=A_WHILE)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery import group
 from celery.result import GroupResult, ResultSet, result_from_tuple
 
-from tests.kit.conformance.probing import SOON, WAIT, eventually, fresh, probe, raised
+from tests.kit.conformance.probing import LATER, WAIT, eventually, fresh, probe, raised
 from tests.kit.conformance.project import app
 from tests.kit.conformance.project import tasks as t
 from tests.kit.conformance.project.notes import notes, release
@@ -117,9 +117,9 @@ def a_group_result_as_a_tuple_and_back() -> Any:
 @probe
 def revoke_of_a_group() -> Any:
     keys = [fresh(), fresh()]
-    result = group(t.noted.s(key) for key in keys).apply_async(countdown=7)
+    result = group(t.noted.s(key) for key in keys).apply_async(countdown=LATER)
     result.revoke()
-    return [[raised(lambda one=one: one.get(timeout=SOON)) for one in result], [notes(key) for key in keys]]
+    return [[raised(lambda one=one: one.get(timeout=WAIT)) for one in result], [notes(key) for key in keys]]
 
 
 @probe

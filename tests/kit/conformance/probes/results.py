@@ -11,7 +11,7 @@ from typing import Any
 from celery import chain, group
 from celery.result import AsyncResult, EagerResult, result_from_tuple
 
-from tests.kit.conformance.probing import A_WHILE, SOON, WAIT, eventually, fresh, probe, raised
+from tests.kit.conformance.probing import A_WHILE, LATER, SOON, WAIT, eventually, fresh, probe, raised
 from tests.kit.conformance.project import app
 from tests.kit.conformance.project import states as s
 from tests.kit.conformance.project import tasks as t
@@ -343,9 +343,9 @@ def a_call_as_a_function() -> Any:
 @probe
 def revoked_before_it_is_due() -> Any:
     key = fresh()
-    result = t.noted.apply_async((key,), countdown=7)
+    result = t.noted.apply_async((key,), countdown=LATER)
     result.revoke()
-    return [raised(lambda: result.get(timeout=SOON)), result.state, notes(key)]
+    return [raised(lambda: result.get(timeout=WAIT)), result.state, notes(key)]
 
 
 @probe

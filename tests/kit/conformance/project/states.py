@@ -216,7 +216,7 @@ def waits_to_retry(self: Task, key: str) -> str:
     """Wait long between two runs, so that a probe sees the state."""
     note(key, self.request.retries)
     if self.request.retries == 0:
-        raise self.retry(exc=OwnError("come back"), countdown=5)
+        raise self.retry(exc=OwnError("come back"), countdown=12)
     return "came back"
 
 

@@ -220,10 +220,10 @@ def softly(seconds: float) -> str:
         return "part"
 
 
-@app.task(name="soft_by_decorator", soft_time_limit=1, bind=True)
+@app.task(name="soft_by_decorator", soft_time_limit=6, bind=True)
 def soft_by_decorator(self: Task) -> list[Any]:
     try:
-        busy(20)
+        busy(30)
     except SoftTimeLimitExceeded as exc:
         return [type(exc).__name__, list(exc.args), self.soft_time_limit, self.time_limit]
     return ["whole"]
