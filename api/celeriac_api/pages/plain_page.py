@@ -62,8 +62,9 @@ def plain_page(title: str, body: str, status: int, language: str, *, following: 
         for code, name in NAMES.items()
     )
     switch = (
-        f'<form class="languages" method="get" role="group" aria-label="{escape(text(language, "frame.language"))}">'
-        f"{kept}{languages}</form>"
+        '<form method="get">'
+        f'<div class="languages" role="group" aria-label="{escape(text(language, "frame.language"))}">'
+        f"{kept}{languages}</div></form>"
     )
     page = f"""<!doctype html>
 <html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
