@@ -9,6 +9,10 @@ const compact = () => (short ??= new Intl.NumberFormat(language, { notation: "co
 
 export const number = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 100000 ? whole.format(value) : compact().format(value));
 
+/** Return the share of tasks that failed among those that completed or failed; null if there are none. */
+export const failureRate = ({ completed, failed }) => (completed + failed ? failed / (completed + failed) : null);
+export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(share && share < 0.1 ? 1 : 0)} %`);
+
 // --- durations
 
 const MINUTE = 60e3;

@@ -1,7 +1,6 @@
 // Tasks that are selected in a list, and what can be done with them.
 
 import { get, onceKey, post, segment } from "./api.js";
-import { hasMask, submissionOf } from "./copy-as.js";
 import { h, setText } from "./dom.js";
 import { t } from "./text.js";
 import { complain, confirm, copy, note } from "./ui.js";
@@ -123,6 +122,7 @@ export async function cancelTasks(tasks) {
 async function runAgain(tasks) {
   const title = t("selection.again_title", { n: tasks.length });
   if (!(await confirm({ title, text: t("selection.again_text", { n: tasks.length }), action: t("selection.again_n", { n: tasks.length }) }))) return;
+  const { hasMask, submissionOf } = await import("./copy-as.js");
   const failures = await each(tasks, async (task) => {
     // Lists have no payloads.
     const submission = submissionOf(await get(`tasks/${segment(task.task_id)}`));

@@ -149,16 +149,25 @@ export function debounce(work, ms) {
   };
 }
 
-/** Return buttons of which one is pressed: `choices` are `{value, text, lang?}`; `choose(value)` is called. */
+/** Return buttons of which one is pressed: `choices` are `{value, text, lang?}`; `choose(value)` is called for another one. */
 export function oneOf(label, choices, chosen, choose) {
+  const press = ({ currentTarget: pressed }) => {
+    if (pressed.getAttribute("aria-pressed") === "true") return;
+    for (const one of pressed.parentElement.children) one.setAttribute("aria-pressed", String(one === pressed));
+    choose(pressed.dataset.value);
+  };
   return h(
     "div",
     { class: "segments", role: "group", "aria-label": label },
-    choices.map(({ value, text, lang }) =>
-      h("button", { type: "button", lang, dataset: { value }, "aria-pressed": String(value === chosen), onclick: () => value !== chosen && choose(value) }, text),
-    ),
+    choices.map(({ value, text, lang }) => h("button", { type: "button", lang, dataset: { value }, "aria-pressed": String(value === chosen), onclick: press }, text)),
   );
 }
+
+/** Open the form for a new task: see `newTask` in `new-task.js`, which is loaded then. */
+export const openNewTask = (...given) => import("./new-task.js").then(({ newTask }) => newTask(...given)).catch(complain);
+
+export const newTaskButton = (kind = "primary", type = null) =>
+  h("button", { class: `button ${kind} submit-only`, type: "button", onclick: () => openNewTask(null, type) }, t("newtask.title"));
 
 /** Return the switch for the language of the pages. */
 export function languageSwitch() {

@@ -6,7 +6,7 @@ import { bar, h, icon, setText, statusBadge } from "../dom.js";
 import { ago, exactTime, number } from "../format.js";
 import { live } from "../live.js";
 import { pieces, t } from "../text.js";
-import { complain, confirm, debounce, note, throttle } from "../ui.js";
+import { complain, confirm, debounce, note, oneOf, throttle } from "../ui.js";
 
 const BULK = "celeriac.bulk";
 const PAGE = 25;
@@ -14,19 +14,6 @@ const PAGE = 25;
 const SPANS = { hour: 1, day: 24, week: 168, month: 720 };
 const SPAN_KEY = "celeriac.errors.span";
 const HOUR_MS = 3600e3;
-
-/** Buttons of which one is chosen; `names` maps each value to its text. */
-export function segments(label, names, chosen, onchange) {
-  const element = h("div", { class: "segments", role: "group", "aria-label": label });
-  for (const [value, text] of Object.entries(names)) {
-    const choose = () => {
-      for (const one of element.children) one.setAttribute("aria-pressed", String(one.dataset.value === value));
-      onchange(value);
-    };
-    element.append(h("button", { type: "button", "aria-pressed": String(value === chosen), dataset: { value }, onclick: choose }, text));
-  }
-  return element;
-}
 
 export function show(root, { query: given, ending }) {
   let span = sessionStorage.getItem(SPAN_KEY) in SPANS ? sessionStorage.getItem(SPAN_KEY) : "day";
@@ -249,12 +236,17 @@ export function show(root, { query: given, ending }) {
   };
   for (const one of [search, taskKey, user]) one.addEventListener("input", debounce(apply, 250));
   for (const one of [type, queue]) one.addEventListener("change", apply);
-  const spans = segments(t("errors.span"), Object.fromEntries(Object.keys(SPANS).map((name) => [name, t(`errors.span_${name}`)])), span, (name) => {
+  const choices = Object.keys(SPANS).map((value) => ({ value, text: t(`errors.span_${value}`) }));
+  const spans = oneOf(t("errors.span"), choices, span, (name) => {
     span = name;
     sessionStorage.setItem(SPAN_KEY, name);
     apply();
   });
-  const sorts = segments(t("errors.sort"), { "-last_seen": t("errors.sort_latest"), "-failures": t("errors.sort_most") }, sort, (name) => {
+  const orders = [
+    { value: "-last_seen", text: t("errors.sort_latest") },
+    { value: "-failures", text: t("errors.sort_most") },
+  ];
+  const sorts = oneOf(t("errors.sort"), orders, sort, (name) => {
     sort = name;
     apply();
   });

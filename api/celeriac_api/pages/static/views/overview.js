@@ -3,15 +3,11 @@
 import { get, segment } from "../api.js";
 import { Chart, sparkline } from "../chart.js";
 import { bar, h, setBar, setText, statusBadge } from "../dom.js";
-import { DURATIONS, ago, duration, exactTime, number, ranFor, shortId } from "../format.js";
+import { DURATIONS, ago, duration, exactTime, failureRate, number, percent, ranFor, shortId } from "../format.js";
 import { lastErrors } from "../last-errors.js";
 import { live } from "../live.js";
-import { newTaskButton } from "../new-task-button.js";
 import { pieces, t } from "../text.js";
-import { complain, throttle } from "../ui.js";
-import { greet } from "../welcome.js";
-import { segments } from "./errors.js";
-import { failureRate, percent } from "./types.js";
+import { complain, newTaskButton, oneOf, throttle } from "../ui.js";
 
 /** Spans of time: their length (ms), and the size of a bucket. */
 const SPANS = { "15m": [900e3, "1m"], "1h": [3600e3, "1m"], "6h": [6 * 3600e3, "5m"], "24h": [86400e3, "15m"], "7d": [7 * 86400e3, "6h"] };
@@ -26,6 +22,8 @@ const SAME_MS = 1000;
 /** How often everything is read again, and how often the newest buckets are (ms). */
 const WHOLE_MS = 30000;
 const TAIL_MS = 5000;
+
+const choices = (names) => Object.entries(names).map(([value, text]) => ({ value, text }));
 
 export function show(root, { ending, me }) {
   const stored = sessionStorage.getItem(SPAN_KEY);
@@ -50,7 +48,7 @@ export function show(root, { ending, me }) {
 
   // --- charts
   const spanNames = Object.fromEntries(Object.keys(SPANS).map((name) => [name, t(`overview.span_${name}`)]));
-  const spans = segments(t("errors.span"), spanNames, span, (name) => {
+  const spans = oneOf(t("errors.span"), choices(spanNames), span, (name) => {
     span = name;
     sessionStorage.setItem(SPAN_KEY, name);
     loadCharts().catch(missing);
@@ -69,7 +67,8 @@ export function show(root, { ending, me }) {
     { key: "completed", name: t("status.completed"), kind: "bar", tone: "good" },
     { key: "failed", name: t("status.failed"), kind: "bar", tone: "bad" },
   ];
-  const divisions = segments(t("overview.divide"), Object.fromEntries(DIVISIONS.map((name) => [name, t(`overview.by_${name}`)])), division, (name) => {
+  const divided = Object.fromEntries(DIVISIONS.map((name) => [name, t(`overview.by_${name}`)]));
+  const divisions = oneOf(t("overview.divide"), choices(divided), division, (name) => {
     division = name;
     loadCharts().catch(missing);
   });
@@ -348,7 +347,10 @@ export function show(root, { ending, me }) {
       drawRunning();
     }),
   );
-  const welcomed = () => greet(welcome, me).catch(() => {});
+  const welcomed = () =>
+    import("../welcome.js")
+      .then(({ greet }) => greet(welcome, me))
+      .catch(() => {});
   // An installation with tasks in its charts is not new.
   loadCharts()
     .then(

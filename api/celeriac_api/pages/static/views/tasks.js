@@ -6,13 +6,12 @@ import { FilterChips } from "../filter-chips.js";
 import { clockTime, number } from "../format.js";
 import { Histogram } from "../histogram.js";
 import { live } from "../live.js";
-import { newTaskButton, openNewTask } from "../new-task-button.js";
 import { cancelTasks, copyIds, retryTasks } from "../selection.js";
 import { Suggestions } from "../suggestions.js";
 import { TaskList } from "../tasklist.js";
 import { ROW_FIELDS, renderTask, taskColumns } from "../taskrow.js";
 import { capital, t } from "../text.js";
-import { complain, debounce } from "../ui.js";
+import { complain, debounce, newTaskButton, openNewTask } from "../ui.js";
 
 const STATUSES = ["pending", "processing", "waiting", "scheduled", "retrying", "completed", "failed", "cancelled"];
 const SINCE = ["", "15m", "1h", "24h", "7d"];

@@ -3,12 +3,11 @@
 import { get, segment } from "../api.js";
 import { Chart } from "../chart.js";
 import { h, setText, statusBadge } from "../dom.js";
-import { DURATIONS, ago, duration, exactTime, jsonBlock, number, shortId } from "../format.js";
+import { DURATIONS, ago, duration, exactTime, failureRate, jsonBlock, number, percent, shortId } from "../format.js";
 import { live } from "../live.js";
-import { newTaskButton } from "../new-task-button.js";
 import { t } from "../text.js";
-import { repeat } from "../ui.js";
-import { failureRate, percent, spanChooser } from "./types.js";
+import { newTaskButton, repeat } from "../ui.js";
+import { spanChooser } from "./types.js";
 
 const SLOWEST = 8;
 const FAILURES = 6;

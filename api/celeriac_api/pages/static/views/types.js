@@ -3,11 +3,9 @@
 import { get, segment } from "../api.js";
 import { sparkline } from "../chart.js";
 import { h, icon, setText } from "../dom.js";
-import { duration, number } from "../format.js";
-import { newTaskButton } from "../new-task-button.js";
+import { duration, failureRate, number, percent } from "../format.js";
 import { t } from "../text.js";
-import { complain, repeat } from "../ui.js";
-import { segments } from "./errors.js";
+import { complain, newTaskButton, oneOf, repeat } from "../ui.js";
 
 /** Spans of time: their length in hours and the size of a bucket. */
 const SPANS = { hour: [1, "1m"], day: [24, "15m"], week: [168, "6h"] };
@@ -16,16 +14,12 @@ const MOST = 200;
 /** The figures that a phone shows. */
 const FEW = ["ended", "failed", "run95"];
 
-/** Return the share of tasks that failed among those that completed or failed; null if there are none. */
-export const failureRate = ({ completed, failed }) => (completed + failed ? failed / (completed + failed) : null);
-export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(share && share < 0.1 ? 1 : 0)} %`);
-
 /** Return the chosen span of time, and the buttons that choose it. */
 export function spanChooser(onchange) {
   const stored = sessionStorage.getItem(SPAN_KEY);
   const chosen = { name: stored in SPANS ? stored : "day" };
-  const names = Object.fromEntries(Object.keys(SPANS).map((name) => [name, t(`errors.span_${name}`)]));
-  chosen.element = segments(t("errors.span"), names, chosen.name, (name) => {
+  const choices = Object.keys(SPANS).map((value) => ({ value, text: t(`errors.span_${value}`) }));
+  chosen.element = oneOf(t("errors.span"), choices, chosen.name, (name) => {
     chosen.name = name;
     sessionStorage.setItem(SPAN_KEY, name);
     onchange();
