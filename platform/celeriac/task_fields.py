@@ -257,6 +257,8 @@ LIFE_CYCLE: Final = frozenset(
         # How many attempts earlier calls with its id had, which message of the task is the valid one (counted from 0),
         # and a call that begins when this one has ended.
         *("attempts_before", "edition", "next_call"),
+        # The attempt that has put something in its place, and why the last part of that will not come.
+        "unreached",
         # Whether it is cancelled unless the attempt that runs is the last one.
         "revoked",
         # The last time that it was given back, retried or replaced, and the attempt that repeats one before it.

@@ -96,8 +96,9 @@ class Expected:
     #: How many calls had the id before, and the claim whose attempt put something else in the task's place.
     replacement: int = 0
     awaited_by: str | None = None
-    #: Whether it waits for the last part of that.
+    #: Whether it waits for the last part of that, and the claim whose attempt will wait in vain.
     awaits: bool = False
+    unreached_by: str | None = None
     #: What it depends on, and which of that is open.
     parents: dict[str, str] = field(default_factory=dict)
     open: dict[str, str] = field(default_factory=dict)
@@ -473,7 +474,11 @@ class LifeCycle(RuleBasedStateMachine):
             task.status = expected = "CANCELLED" if task.cancel_requested else "SCHEDULED"
             if task.cancel_requested:
                 task.next = None
-            if not task.cancel_requested:
+            elif task.unreached_by == claim.fence:
+                expected = None
+                task.fence = None
+                self.ended(task, "FAILED")
+            else:
                 task.awaits, task.awaited_by, task.fence, task.released_by = True, claim.fence, None, None
                 task.suspended_by = None
         elif task.status == "CANCELLED":
@@ -482,12 +487,15 @@ class LifeCycle(RuleBasedStateMachine):
             expected = task.status
         assert self.run(self.store.await_replacement(claim, "celery.chain")) == expected
 
-    @rule(task_id=tasks)
-    def what_it_waits_for_fails(self, task_id: str) -> None:
+    @rule(task_id=tasks, number=st.integers(1, 3))
+    def what_it_waits_for_fails(self, task_id: str, number: int) -> None:
         task = self.model[task_id]
-        assert self.channel.fail_replaced([task_id], "a link failed") == ([task_id] if self.is_awaiting(task) else [])
-        if self.is_awaiting(task):
+        fails = self.is_awaiting(task) and number > task.replacement
+        assert self.channel.fail_replaced([(task_id, number)], "a link failed") == ([task_id] if fails else [])
+        if fails:
             self.ended(task, "FAILED")
+        elif task.status == "PROCESSING" and number > task.replacement:
+            task.unreached_by = task.fence
 
     @staticmethod
     def is_awaiting(task: Expected) -> bool:

@@ -104,6 +104,7 @@ def canvas(kind: str, n: int) -> Any:
         "empty group": group(),
         "fails": breaks.si("replaced"),
         "failing chain": chain(breaks.si("link"), shows.s()),
+        "chain that fails at once": chain(breaks.si("link").set(task_id="broken-link"), shows.s()),
         "failing chord": chord([add.si(n, 1), breaks.si("part")], shows.s()),
     }[kind]
 
@@ -113,6 +114,17 @@ def becomes(self: Task, kind: str, n: int = 1) -> Any:
     """Put another call or canvas in its own place."""
     note(self.request.id, f"becomes {kind}")
     return self.replace(canvas(kind, n))
+
+
+@app.task(bind=True)
+def becomes_and_runs_on(self: Task, kind: str, link: str) -> Any:
+    """Put a canvas in its place, and run on until a part of that has ended."""
+    try:
+        return self.replace(canvas(kind, 1))
+    finally:
+        deadline = time.monotonic() + 60
+        while ((part := app.records.find(link)) is None or not part.status.final) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 @app.task(bind=True)

@@ -107,12 +107,13 @@ class StoreChannel:
             return None
         return Submitted(submission.task_id, Status(status), created=outcome == "created")
 
-    def fail_replaced(self, task_ids: Sequence[str], message: str) -> list[str]:
-        """Fail those of the tasks that wait for the last part of what has replaced them; returns their ids.
+    def fail_replaced(self, parts: Sequence[tuple[str, int]], message: str) -> list[str]:
+        """Fail tasks that wait for parts which will not come; returns the ids of those that waited.
 
-        Raises `StoreUnavailableError`.
+        A part is the id of the task that it was to replace, and how many calls had that id before. A task whose attempt
+        still runs fails when it comes to wait. Raises `StoreUnavailableError`.
         """
-        return self._call("fail_replaced", message, *task_ids)
+        return self._call("fail_replaced", message, *(text for part in parts for text in part))
 
     def _call(self, name: str, *arguments: Any) -> list[str]:
         with _reached():

@@ -42,17 +42,22 @@ def fail_what_waits(task: Any, request: Any, exc: BaseException | None = None) -
     """
     chain = list(request.chain or ()) if exc is not None else []
     chords = [request.chord, *((part.get("options") or {}).get("chord") for part in _parts(*chain))]
-    failed = _ids(chain)
-    failed += [body for body in _ids(chords) if task.backend.get_task_meta(body, cache=False)["status"] == FAILURE]
+    failed = _replacing(chain)
+    failed += [
+        (body, number)
+        for body, number in _replacing(chords)
+        if task.backend.get_task_meta(body, cache=False)["status"] == FAILURE
+    ]
     if failed:
         why = f"{task.name} [{request.id}] failed: {exc!r}" if exc is not None else "a part of its chord failed"
         task.app.records.fail_replaced(failed, why[:_MOST_TEXT])
 
 
-def _ids(sigs: Iterable[Any]) -> list[str]:
-    """Return the ids of replaced tasks in signatures."""
+def _replacing(sigs: Iterable[Any]) -> list[tuple[str, int]]:
+    """Return the ids of replaced tasks in signatures, and how many calls had each before."""
     options = [part.get("options") or {} for part in _parts(*sigs)]
-    return [one["task_id"] for one in options if one.get(_NUMBER) and one.get("task_id")]
+    found = [(one.get("task_id"), replacement_of(one)) for one in options]
+    return [(task_id, number) for task_id, number in found if task_id and number]
 
 
 def _parts(*sigs: Any) -> Iterator[MutableMapping[str, Any]]:

@@ -28,7 +28,7 @@ local function take_over(t, call, ...)
   redis.call('HDEL', task, 'owner', 'fence', 'finished_at', 'run_at', 'expires_ms', 'expires_at', 'replaced_by',
     'error_code', 'error_message', 'error_retryable', 'percentage', 'stage', 'message_text', 'timestamp_ms',
     'priority', 'delivery', 'timeout_ms', 'message', 'secret_fields', 'retention_ms', 'result', 'result_file_path',
-    'cancel_requested', 'revoked', 'awaits', 'resumes', 'arrival', 'key', 'cost')
+    'cancel_requested', 'revoked', 'awaits', 'resumes', 'arrival', 'key', 'cost', 'unreached')
   for name, value in pairs(further) do redis.call('HSET', task, name, value) end
   if call.message ~= '' then redis.call('HSET', task, 'message', call.message) end
   redis.call('HSET', task, 'queue', group, 'max_retries', int(call.max_retries),
