@@ -85,7 +85,7 @@ def test_a_page_asks_for_nothing_twice_when_it_opens(page: Page, api: httpx.Clie
     page.wait_for_function("document.querySelector('.link-state').dataset.state === 'live'")
     page.wait_for_timeout(1000)
     asked = [address for address in asked if re.search(r"/static/|/session|/errors\?|/waits|/tasks\?|/stats", address)]
-    assert len(asked) > 20
+    assert 12 < len(asked) < 30
     assert sorted({address for address in asked if asked.count(address) > 1}) == []
     paths = [address.partition("?")[0] for address in asked if "/api/" in address]
     assert sorted({path for path in paths if paths.count(path) > 1}) == []

@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from celeriac_api.pages.assets import assets
-from celeriac_api.pages.dashboard_page import dashboard_page, held_scripts, imports, modules, preloaded, view_modules
+from celeriac_api.pages.dashboard_page import dashboard_page, imports, modules, page_policy, preloaded, view_modules
 from celeriac_api.pages.texts import LANGUAGES
 
 
@@ -21,7 +21,8 @@ def test_the_page_preloads_each_module_once_and_the_catalogue_of_its_language(la
     assert named == preloaded()
     assert len(set(named)) == len(named)
     assert set(named) <= assets().keys()
-    assert f'href="dashboard/static/texts/{language}.json"' in body
+    held = re.findall(f'<script type="application/json" id="texts" lang="{language}">(.*?)</script>', body, re.DOTALL)
+    assert [json.loads(text) for text in held] == [json.loads(assets()[f"texts/{language}.json"].body)]
     assert f'<html lang="{language}">' in body
     assert body.index("modulepreload") < body.index('<script type="module"')
 
@@ -61,16 +62,21 @@ def test_the_scripts_of_the_view_in_the_address_are_fetched_with_those_of_the_fr
     told = re.search(r"data-views='([^']+)'", body)
     assert told
     assert json.loads(told[1]) == found
-    for name in ("theme.js", "first-view.js"):
-        held = assets()[name].body.decode()
-        assert body.index(f">{held}</script>") < body.index('rel="stylesheet"') < body.index('rel="modulepreload"')
-        assert b64encode(sha256(held.encode()).digest()).decode() in held_scripts()
+    policy = page_policy("script-src 'self'; style-src 'self'; img-src data:")
+    parts = [("script", "theme.js"), ("script", "first-view.js"), ("style", "base.css"), ("style", "app.css")]
+    held = [(element, assets()[name].body.decode()) for element, name in parts]
+    places = [body.index(f">{text}</{element}>") for element, text in held]
+    assert [*places, body.index('rel="modulepreload"')] == sorted([*places, body.index('rel="modulepreload"')])
+    hashes = [f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for _, text in held]
+    scripts, styles = " ".join(hashes[:2]), " ".join(hashes[2:])
+    assert policy == f"script-src 'self' {scripts}; style-src 'self' {styles}; img-src data:"
+    assert 'rel="stylesheet"' not in body
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("view", "most"), [("overview", 65_000), ("tasks", 75_000), ("tasks/", 97_000)])
 def test_the_first_page_is_light(language: str, view: str, most: int) -> None:
-    others = ["app.js", "base.css", "app.css", "mark.svg", f"texts/{language}.json"]
+    others = ["app.js", "mark.svg"]
     named = [*others, *preloaded(), *view_modules()[view]]
     sizes = {name: len(assets()[name].gzipped or assets()[name].body) for name in named}
     page = dashboard_page(language)

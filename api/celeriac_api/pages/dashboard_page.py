@@ -1,4 +1,8 @@
-"""The dashboard's page. Its head names all that it will need, and holds the scripts that run before that is fetched."""
+"""The dashboard's page. Its head holds what is needed before anything is drawn, and names scripts.
+
+Style sheets, texts and the scripts that run first are a part of the page, because each file that a browser fetches
+costs more than its bytes. Other pages fetch the same files.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,11 @@ _PAGE: Final = "index.html"
 #: The script of the page, and where its tag is.
 _SCRIPT: Final = "app.js"
 _TAG: Final = b'<script type="module"'
-#: The tag in whose place the page holds two scripts: the one that it names, and the one that fetches the first view.
+#: What the page names, and holds itself: a script, with the one that fetches the first view after it; and styles.
 _THEME: Final = "theme.js"
 _FIRST: Final = "first-view.js"
+_STYLES: Final = ("base.css", "app.css")
 _FOLDER: Final = "dashboard/static/"
-_HELD: Final = f'<script src="{_FOLDER}{_THEME}"></script>'.encode()
 #: A section of the page: its path, its view, and the view of one thing of it.
 _SECTION: Final = re.compile(
     rb'\{ path: "(\w+)".* view: \(\) => import\("\./([^"]+)"\)(?:, one: \(\) => import\("\./([^"]+)"\))?'
@@ -36,34 +40,37 @@ def dashboard_page(language: str) -> Asset:
     """Return the page for readers of a language. It is made from the files as they are, so it names no other."""
     assert language in LANGUAGES
     found = assets()[_PAGE]
-    # Before the style sheets, for which scripts after them would wait.
+    body = found.body.replace(b'lang="en"', f'lang="{language}"'.encode(), 1)
     views = f"data-folder=\"{_FOLDER}\" data-views='{json_text.write(view_modules())}'"
-    body = _parted(found.body, _HELD, b"", _held_script(_THEME) + b"\n" + _held_script(_FIRST, views))
+    scripts = _held("script", _THEME) + b"\n" + _held("script", _FIRST, views)
+    body = _with(body, f'<script src="{_FOLDER}{_THEME}"></script>'.encode(), scripts)
+    for name in _STYLES:
+        body = _with(body, f'<link rel="stylesheet" href="{_FOLDER}{name}">'.encode(), _held("style", name))
     links = [f'<link rel="modulepreload" href="{_FOLDER}{name}">' for name in preloaded()]
-    for fetched in (f"{_FOLDER}texts/{language}.json", "dashboard/session"):
-        links.append(f'<link rel="preload" as="fetch" crossorigin href="{fetched}">')
-    body = _parted(body, _TAG, _TAG, "\n".join([*links, ""]).encode())
-    return asset(body.replace(b'lang="en"', f'lang="{language}"'.encode(), 1), found.media_type)
+    about = f'type="application/json" id="texts" lang="{language}"'
+    links.append(_held("script", f"texts/{language}.json", about).decode())
+    return asset(_with(body, _TAG, "\n".join([*links, ""]).encode() + _TAG), found.media_type)
 
 
-@cache
-def held_scripts() -> str:
-    """Return what a Content-Security-Policy calls the scripts that the page holds, so that they may run."""
-    digests = (hashlib.sha256(assets()[name].body).digest() for name in (_THEME, _FIRST))
-    return " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+def page_policy(policy: str) -> str:
+    """Return a Content-Security-Policy that lets the page have the scripts and styles that it holds."""
+    for kind, names in (("script-src 'self'", (_THEME, _FIRST)), ("style-src 'self'", _STYLES)):
+        digests = (hashlib.sha256(assets()[name].body).digest() for name in names)
+        hashes = (f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+        policy = policy.replace(kind, " ".join((kind, *hashes)))
+    return policy
 
 
-def _held_script(name: str, about: str = "") -> bytes:
+def _held(element: str, name: str, about: str = "") -> bytes:
     body = assets()[name].body
-    assert b"</script" not in body, f"{name} would end its own element"
-    return f"<script{about and ' '}{about}>".encode() + body + b"</script>"
+    assert b"</" not in body, f"{name} could end its own element"
+    return f"<{element}{about and ' '}{about}>".encode() + body + f"</{element}>".encode()
 
 
-def _parted(page: bytes, tag: bytes, instead: bytes, before: bytes) -> bytes:
-    """Return the page with something before a tag, and `instead` of it."""
+def _with(page: bytes, tag: bytes, instead: bytes) -> bytes:
     head, found, rest = page.partition(tag)
     assert found, f"{_PAGE} has no {tag.decode()}"
-    return head + before + instead + rest
+    return head + instead + rest
 
 
 def preloaded() -> list[str]:

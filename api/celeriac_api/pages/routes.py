@@ -16,7 +16,7 @@ from celeriac_api.access.rights import PAGE, READ
 from celeriac_api.http.compression import accepts_gzip
 from celeriac_api.http.responses import json_response
 from celeriac_api.pages.assets import Asset, assets
-from celeriac_api.pages.dashboard_page import dashboard_page, held_scripts
+from celeriac_api.pages.dashboard_page import dashboard_page, page_policy
 from celeriac_api.pages.openapi_file import OpenApiFile
 from celeriac_api.pages.texts import language_of
 from celeriac_api.parts import PartsOf
@@ -38,6 +38,8 @@ SECURITY_HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+_DASHBOARD_POLICY: Final = page_policy(SECURITY_HEADERS["Content-Security-Policy"])
+
 #: The browser asks again each time and gets 304 until the program changes, so a page never mixes two versions.
 _REVALIDATED: Final = "no-cache"
 
@@ -52,11 +54,8 @@ async def index(request: Request) -> Response:
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard. The address after `#` says what it shows."""
     answer = answer_with(request, dashboard_page(language_of(request)))
-    policy = SECURITY_HEADERS["Content-Security-Policy"]
-    answer.headers["Content-Security-Policy"] = policy.replace(
-        "script-src 'self'", f"script-src 'self' {held_scripts()}"
-    )
-    # Which catalogue it preloads follows from these.
+    answer.headers["Content-Security-Policy"] = _DASHBOARD_POLICY
+    # Whose language its texts are in follows from these.
     answer.headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
     return answer
 

@@ -22,7 +22,7 @@ export function address(path, query) {
 }
 
 /** Answers that `first-view.js` asked for while this file was fetched, by their addresses. Each is taken once. */
-const early = (globalThis.firstAnswers ??= new Map());
+const early = globalThis.firstAnswers ?? new Map();
 
 function takeEarly(method, { href }) {
   const answer = method === "GET" ? early.get(href) : undefined;

@@ -1,5 +1,5 @@
-// Fetches what the view in the address needs while the scripts of the frame are fetched: the answer that it waits for, and
-// its scripts. It is not a module: it runs before them.
+// Fetches what the page needs while its scripts are fetched: who the user is, the answer that the view in the address
+// waits for, and the scripts of that view. It is not a module: it runs before them.
 
 {
   const { folder, views } = document.currentScript.dataset;
@@ -14,12 +14,16 @@
     tasks: () => !query && `tasks?limit=200&fields=${encodeURIComponent(fields)}`,
   };
   const question = Object.hasOwn(questions, view) && questions[view]();
-  // If the scripts of the frame were quicker, they ask by themselves.
-  if (question && !globalThis.firstAnswers) {
-    const { href } = new URL(`api/v1/${question}`, document.baseURI);
-    const answer = fetch(href, { headers: { Accept: "application/json" } });
-    answer.catch(() => {}); // the view that takes it hears of it
-    globalThis.firstAnswers = new Map([[href, answer]]);
+  // The answers are read here too, so that the call that takes them need not wait.
+  globalThis.firstAnswers = new Map();
+  for (const asked of ["dashboard/session", ...(question ? [`api/v1/${question}`] : [])]) {
+    const { href } = new URL(asked, document.baseURI);
+    const answer = fetch(href, { headers: { Accept: "application/json" } }).then(async (found) => {
+      const text = await found.text();
+      return { ok: found.ok, status: found.status, text: () => text };
+    });
+    answer.catch(() => {}); // what takes it hears of it
+    globalThis.firstAnswers.set(href, answer);
   }
 
   for (const name of JSON.parse(views)[view] ?? []) {

@@ -21,6 +21,9 @@ document.documentElement.lang = language;
 
 /** Return the texts of the language. Without them the page says so and stops: it shows no keys, and no half of itself. */
 async function read() {
+  // The dashboard's page holds those of the language that the server takes for the reader's.
+  const held = document.getElementById("texts");
+  if (held?.lang === language) return JSON.parse(held.textContent);
   for (let tries = 1; ; tries++) {
     try {
       const answer = await fetch(new URL(`texts/${language}.json`, import.meta.url));
