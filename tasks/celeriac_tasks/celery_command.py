@@ -26,6 +26,10 @@ def _adopt(app: Any) -> None:
 
 
 if os.environ.get("CELERIAC_ADOPT", "").lower() not in _NO:
+    from celeriac_tasks.own_pool import name_own_pool
+
+    # Celery looks for the pool before the app is completed.
+    name_own_pool()
     connect_on_app_finalize(_adopt)
 
 

@@ -85,7 +85,7 @@ def test_a_page_asks_for_nothing_twice_when_it_opens(page: Page, api: httpx.Clie
     page.wait_for_function("document.querySelector('.link-state').dataset.state === 'live'")
     page.wait_for_timeout(1000)
     asked = [address for address in asked if re.search(r"/static/|/session|/errors\?|/waits|/tasks\?|/stats", address)]
-    assert 12 < len(asked) < 30
+    assert len(asked) > 12
     assert sorted({address for address in asked if asked.count(address) > 1}) == []
     paths = [address.partition("?")[0] for address in asked if "/api/" in address]
     assert sorted({path for path in paths if paths.count(path) > 1}) == []
@@ -248,6 +248,8 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page, api: httpx.Clien
     expect(page.get_by_role("listbox", name="Tasks")).to_have_attribute("aria-activedescendant", f"row-{task_id}")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"#/tasks/{task_id}$"))
+    # The list is there until the page of the task has come.
+    expect(badge(page)).to_be_visible()
     page.keyboard.press("Escape")
     expect(rows(page)).to_have_count(3)
     page.keyboard.press("?")

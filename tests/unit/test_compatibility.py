@@ -113,6 +113,7 @@ def test_the_defaults_of_the_layout_are_not_refused_when_they_are_written_down()
         ({"worker_prefetch_multiplier": 8}, "worker_prefetch_multiplier", DIFFERENT),
         ({"worker_pool": "shop.pool:Pool"}, "worker_pool", DIFFERENT),
         ({"worker_pool": "threads"}, "worker_pool", AS_IT_IS),
+        ({"worker_pool": "celeriac"}, "worker_pool", AS_IT_IS),
         ({"worker_pool": "gevent"}, "worker_pool", DIFFERENT),
         ({"worker_pool": "eventlet"}, "worker_pool", NOT_POSSIBLE),
         ({"result_backend": None}, "result_backend", DIFFERENT),

@@ -57,6 +57,7 @@ def page_policy(policy: str) -> str:
     for kind, names in (("script-src 'self'", (_THEME, _FIRST)), ("style-src 'self'", _STYLES)):
         digests = (hashlib.sha256(assets()[name].body).digest() for name in names)
         hashes = (f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+        assert kind in policy
         policy = policy.replace(kind, " ".join((kind, *hashes)))
     return policy
 

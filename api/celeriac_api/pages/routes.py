@@ -24,7 +24,8 @@ from celeriac_api.routing import Router
 
 router = Router(include_in_schema=False)
 
-#: On every page and every file of it: nothing is loaded from other sites, nothing is inline, no site can frame it.
+#: On every page and every file of it: nothing is loaded from other sites, nothing is inline, no site can frame it. The
+#: dashboard's own page has more.
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

@@ -458,7 +458,7 @@ class TaskStore(StoreReader):
     async def await_replacement(self, claim: Claim, name: str) -> Status | None:
         """End an attempt that put `name` in the place of its task, which then waits for the last part of that.
 
-        Returns SCHEDULED or CANCELLED, or None if that part has come already.
+        Returns SCHEDULED or CANCELLED, or None if that part has come already, or will not come and the task has failed.
         """
         wait_ms = round(self.settings.replacement_wait * 1000)
         reply = await self._one("await_replacement", claim.task_id, claim.fence, cut(name, MAX_TEXT), wait_ms)

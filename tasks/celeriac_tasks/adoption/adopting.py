@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from celery import Celery
-from celery.concurrency import ALIASES
 
 from celeriac.settings import Settings
 from celeriac.tasks.registry import registry as types_of_this_process
@@ -19,11 +18,9 @@ from celeriac_tasks.engine.attempts.base import recorded
 from celeriac_tasks.engine.attempts.held_tasks import HeldTasks
 from celeriac_tasks.engine.calls.unknown_tasks import UnknownTasks
 from celeriac_tasks.engine.consumer_steps import BatchEvents, DirectPath, FollowGroups, WakeWhenFree
+from celeriac_tasks.own_pool import name_own_pool
 
 AnyApp = TypeVar("AnyApp", bound=Celery)
-
-# What `worker_pool` and `celeriac worker --pool` call the platform's own pool.
-ALIASES["celeriac"] = "celeriac_tasks.engine.pools.pool:TaskPool"
 
 
 def adopt(app: AnyApp, *, redis_url: str | None = None) -> AnyApp:
@@ -79,6 +76,7 @@ def _adopt(app: Any, source: SettingsSource) -> CeleriacApp:
         # Pickle cannot find a class that was made here.
         return _adopted_again, (theirs, adopted.__reduce_keys__(), adopted.celeriac_source)
 
+    name_own_pool()
     # Only a class can take part in what an app does with a call, a task class and its configuration.
     app.__class__ = type(theirs.__name__, (CeleriacApp, theirs), {**about, "__reduce__": reduced})
     app.celeriac_source = source

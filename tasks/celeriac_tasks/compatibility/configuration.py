@@ -11,6 +11,7 @@ from celery import Celery
 from celeriac_tasks.compatibility.broker import on_redis
 from celeriac_tasks.compatibility.finding import Examined, Finding, Verdict, as_it_is, different, listed, not_possible
 from celeriac_tasks.compatibility.project_tasks import tasks_of
+from celeriac_tasks.own_pool import NAME as OWN_POOL
 
 #: What the app of the platform, or one that is adopted already, has from us.
 _OURS: Final = "celeriac_tasks."
@@ -153,7 +154,7 @@ def pool(examined: Examined) -> Iterator[Finding]:
         )
     elif chosen == "eventlet":
         yield not_possible("worker_pool", "eventlet is not supported: use gevent (`--pool gevent`), threads or prefork")
-    elif chosen.startswith(_OURS):
+    elif chosen == OWN_POOL or chosen.startswith(_OURS):
         yield as_it_is("worker_pool", "the platform's own pool runs the tasks")
     else:
         yield different(

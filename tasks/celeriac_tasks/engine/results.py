@@ -112,7 +112,9 @@ class RecordConsumer(RedisConsumer):
         `hears` is told of states of a task's own that it had before: with stock Celery, who publishes listens already.
         """
         single = isinstance(result, AsyncResult) and result._cache is None
-        if single and (self._has_nothing_to_tell(result.id, hears) or result._cache is not None):
+        #: What came as a message while the question was open.
+        told: list[dict[str, Any]] = []
+        if single and (self._has_nothing_to_tell(result.id, hears, told) or result._cache is not None):
             return
         give_up_at = time.monotonic() + min(_PATIENCE_S, _PATIENCE_S if timeout is None else timeout)
         while True:
@@ -120,7 +122,7 @@ class RecordConsumer(RedisConsumer):
                 super().on_wait_for_pending(result, timeout=timeout, **kwargs)
                 if hears is not None:
                     for meta in self._states_of(result):
-                        if meta["status"] not in _UNHEARD:
+                        if meta["status"] not in _UNHEARD and not any(_is_same(meta, one) for one in told):
                             hears(meta)
                 return
             except StoreUnavailableError:
@@ -128,10 +130,11 @@ class RecordConsumer(RedisConsumer):
                     raise
                 time.sleep(_PAUSE_S)
 
-    def _has_nothing_to_tell(self, task_id: str, hears: Hears | None) -> bool:
+    def _has_nothing_to_tell(self, task_id: str, hears: Hears | None, told: list[dict[str, Any]]) -> bool:
         """Ask whether a task goes on, and Celery has stored no state of it; False if that is not known in time.
 
-        If it has succeeded, who waits has the result afterwards. `hears` is told of messages that come with the answer.
+        If it has succeeded, who waits has the result afterwards. `hears` is told of messages that come with the answer,
+        which are added to `told`.
         """
         question: Question | None = None
         with self._locked():
@@ -143,7 +146,13 @@ class RecordConsumer(RedisConsumer):
         if question is None:
             return False
         give_up_at = time.monotonic() + _ANSWER_S
-        before, self.on_message = self.on_message, hears
+
+        def hear(meta: dict[str, Any]) -> None:
+            told.append(meta)
+            if hears is not None:
+                hears(meta)
+
+        before, self.on_message = self.on_message, hear
         try:
             while question.open and (left_s := give_up_at - time.monotonic()) > 0:
                 self.drain_events(timeout=left_s)
@@ -390,6 +399,12 @@ class RecordBackend(RedisBackend):
             for task_id, (task, stored) in zip(task_ids, found, strict=True)
         ]
 
+    def stored_apart(self, task_id: str) -> dict[str, Any]:
+        """Return the state that Celery has stored of a task, unless an attempt stored it; PENDING if there is none."""
+        stored = self.get(self.get_key_for_task(task_id))
+        state: dict[str, Any] = self.decode_result(stored) if stored else {}
+        return state if state and "attempt" not in state else {"task_id": task_id, "status": states.PENDING}
+
     def _state(self, task_id: str, stored: dict[str, Any] | None, task: Task | None) -> dict[str, Any]:
         if task is None or (stored is not None and stored_counts(stored, task, joining=_JOINING.get())):
             return stored or {"task_id": task_id, "status": states.PENDING, "result": None}
@@ -531,6 +546,11 @@ def stored_counts(stored: Mapping[str, Any], task: Task, *, joining: bool = Fals
             return failed and task.error is not None and task.error.code == "dependency_failed"
         case _:
             return False
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states of tasks say the same."""
+    return all(one.get(name) == other.get(name) for name in ("task_id", "status", "result"))
 
 
 def _task_of(channel: Any) -> str:

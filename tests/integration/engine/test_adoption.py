@@ -154,6 +154,9 @@ Command = Callable[[], list[str]]
     [
         pytest.param(celery_worker, {"CELERIAC_ADOPT": "1"}, id="CELERIAC_ADOPT=1 celery worker"),
         pytest.param(
+            celery_worker, {"CELERIAC_ADOPT": "1", "SHOP_POOL": "celeriac"}, id="CELERIAC_ADOPT=1, worker_pool=celeriac"
+        ),
+        pytest.param(
             lambda: [sys.executable, "-m", "celeriac", "worker", "-A", PROJECT, "--concurrency", "2"],
             {},
             id="celeriac worker -A",

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celeriac.model import Claim, Failure
@@ -155,6 +156,23 @@ async def test_a_state_that_comes_together_with_the_answer_is_told(
     await caller.end(claim, "done")
     assert await getting == "done"
     assert [(meta["status"], meta["result"]) for meta in heard] == [("PROGRESS", {"done": 1}), ("SUCCESS", "done")]
+
+
+async def test_a_state_that_comes_as_a_message_and_in_the_answer_is_told_once(caller: Caller) -> None:
+    result = await asyncio.to_thread(caller.task.delay)
+    claim = await caller.claim(result.id)
+    heard: list[Any] = []
+    with ThreadPoolExecutor(1) as waits, ThreadPoolExecutor(1) as reports:
+        # It gives up, and goes on to listen.
+        with pytest.raises(CeleryTimeoutError):
+            await asyncio.wrap_future(waits.submit(result.get, timeout=0.3))
+        for number in (1, 2):
+            reports.submit(lambda n=number: caller.app.backend.store_result(result.id, n, "PROGRESS")).result()
+        getting = waits.submit(result.get, timeout=PATIENCE_S, on_message=heard.append)
+        await eventually(lambda: len(heard) >= 2, because="it hears what was stored")
+        await caller.end(claim, "done")
+        assert await asyncio.wrap_future(getting) == "done"
+    assert [meta["result"] for meta in heard] == [1, 2, "done"]
 
 
 async def test_an_error_in_what_hears_messages_loses_none_of_them(caller: Caller) -> None:

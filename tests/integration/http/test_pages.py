@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,13 @@ def told(heard: list[tuple[str, str | None, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def test_pages_allow_nothing_from_elsewhere_and_nothing_inline(client: httpx.AsyncClient) -> None:
+#: A script or a style in a page, apart from those that it names and from data.
+INLINE = re.compile(r"<(script|style)(?![^>]*(?: src=| type=.application/json))[^>]*>(.+?)</\1>", re.DOTALL)
+
+
+async def test_pages_allow_nothing_from_elsewhere_and_nothing_inline_but_what_they_hold(
+    client: httpx.AsyncClient,
+) -> None:
     for path in ("/dashboard", "/docs", "/dashboard/static/app.js"):
         answer = await client.get(path)
         policy = answer.headers["content-security-policy"]
@@ -80,6 +88,12 @@ async def test_pages_allow_nothing_from_elsewhere_and_nothing_inline(client: htt
         assert "unsafe" not in policy
         assert "http" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
+        if path.endswith(".js"):
+            continue
+        held = INLINE.findall(answer.text)
+        hashes = [f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for _, text in held]
+        assert len(hashes) == (4 if path == "/dashboard" else 0)
+        assert re.findall(r"'sha256-[^']+'", policy) == hashes
 
 
 def test_no_file_of_the_pages_names_another_host() -> None:

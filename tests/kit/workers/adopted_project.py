@@ -15,6 +15,7 @@ app = Celery("shop")
 app.conf.broker_url = os.environ.get("SHOP_BROKER")
 app.conf.result_backend = os.environ.get("SHOP_RESULTS")
 app.conf.task_default_queue = os.environ.get("SHOP_QUEUE", "celery")
+app.conf.worker_pool = os.environ.get("SHOP_POOL", "prefork")
 
 
 @app.task(name="shop.early")

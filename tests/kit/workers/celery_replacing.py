@@ -105,6 +105,7 @@ def canvas(kind: str, n: int) -> Any:
         "fails": breaks.si("replaced"),
         "failing chain": chain(breaks.si("link"), shows.s()),
         "chain that fails at once": chain(breaks.si("link").set(task_id="broken-link"), shows.s()),
+        "chord that fails at once": chord([add.si(n, 1), breaks.si("part").set(task_id="broken-part")], shows.s()),
         "failing chord": chord([add.si(n, 1), breaks.si("part")], shows.s()),
     }[kind]
 

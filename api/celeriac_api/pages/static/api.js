@@ -23,6 +23,9 @@ export function address(path, query) {
 
 /** Answers that `first-view.js` asked for while this file was fetched, by their addresses. Each is taken once. */
 const early = globalThis.firstAnswers ?? new Map();
+/** An answer that nobody has taken for so long is old (ms). */
+const EARLY_MS = 5000;
+setTimeout(() => early.clear(), EARLY_MS);
 
 function takeEarly(method, { href }) {
   const answer = method === "GET" ? early.get(href) : undefined;

@@ -7,6 +7,7 @@ gap: what happens before the answer is in it, and what happens later comes as a 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections import deque
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+
+log = logging.getLogger(__name__)
 
 #: So many channels may wait to be left until the next one is subscribed to: then both travel together.
 _LEFT_AT_ONCE: Final = 64
@@ -188,6 +191,7 @@ def _lost_if_closed() -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError, ValueError) as error:
+        log.info("a connection that hears of tasks broke, and is replaced: %r", error)
         raise RedisConnectionError("the connection was closed meanwhile") from error
 
 

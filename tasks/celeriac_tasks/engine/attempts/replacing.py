@@ -44,13 +44,18 @@ def fail_what_waits(task: Any, request: Any, exc: BaseException | None = None) -
     chords = [request.chord, *((part.get("options") or {}).get("chord") for part in _parts(*chain))]
     failed = _replacing(chain)
     failed += [
-        (body, number)
-        for body, number in _replacing(chords)
-        if task.backend.get_task_meta(body, cache=False)["status"] == FAILURE
+        (body, number) for body, number in _replacing(chords) if _stored(task.backend, body)["status"] == FAILURE
     ]
     if failed:
         why = f"{task.name} [{request.id}] failed: {exc!r}" if exc is not None else "a part of its chord failed"
         task.app.records.fail_replaced(failed, why[:_MOST_TEXT])
+
+
+def _stored(backend: Any, task_id: str) -> Any:
+    """Return what Celery has stored of a task; the record of one whose attempt runs would say only that."""
+    if hasattr(backend, "stored_apart"):
+        return backend.stored_apart(task_id)
+    return backend.get_task_meta(task_id, cache=False)
 
 
 def _replacing(sigs: Iterable[Any]) -> list[tuple[str, int]]:

@@ -13,7 +13,8 @@ local function run_again(t, nonce, maker)
   keep(id)
   redis.call('HDEL', task, 'finished_at', 'cancel_requested', 'revoked', 'error_code', 'error_message', 'error_retryable',
     'expires_ms', 'expires_at', 'run_at', 'owner', 'fence', 'percentage', 'stage', 'message_text', 'timestamp_ms', 'deadline_ms',
-    'reply_to', 'replaced_by', 'due_ms', 'resumes', 'arrival', 'result', 'result_file_path', 'superseded_by')
+    'reply_to', 'replaced_by', 'due_ms', 'resumes', 'arrival', 'result', 'result_file_path', 'superseded_by',
+    'unreached')
   redis.call('HSET', task, 'moved', nonce, 'attempts_allowed', int(tonumber(t.attempt or 0) + 1 + tonumber(t.max_retries or 0)))
   -- It has not ended any more.
   redis.call('ZREM', key.untold, id)

@@ -1,5 +1,6 @@
 -- Fail replaced tasks that wait for a part which will not come, because what it follows has failed: SCHEDULED -> FAILED.
--- One whose attempt has published that, and still runs, fails when it comes to wait: see await_replacement.lua.
+-- One whose attempt has published that, and still runs, fails when it comes to wait: see await_replacement.lua. So may one whose
+-- attempt repeats a lost one, by what that had published; it goes on when its own last part comes (replace.lua).
 --
 -- ARGV[4] message (text)   ARGV[5..] id (text) and how many calls had it before the part that will not come (count), in turn
 --

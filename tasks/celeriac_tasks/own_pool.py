@@ -1,0 +1,14 @@
+"""What `worker_pool` of an adopted app and `celeriac worker --pool` call the platform's own pool."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery.concurrency import ALIASES
+
+NAME: Final = "celeriac"
+
+
+def name_own_pool() -> None:
+    """Let Celery find the pool by its name. Idempotent."""
+    ALIASES[NAME] = "celeriac_tasks.engine.pools.pool:TaskPool"
