@@ -7,8 +7,10 @@ from typing import Final
 from celery.concurrency import ALIASES
 
 NAME: Final = "celeriac"
+#: Its class, as Celery's `worker_pool` has it.
+CLASS: Final = "celeriac_tasks.engine.pools.pool:TaskPool"
 
 
 def name_own_pool() -> None:
     """Let Celery find the pool by its name. Idempotent."""
-    ALIASES[NAME] = "celeriac_tasks.engine.pools.pool:TaskPool"
+    ALIASES[NAME] = CLASS

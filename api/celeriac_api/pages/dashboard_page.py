@@ -52,6 +52,7 @@ def dashboard_page(language: str) -> Asset:
     return asset(_with(body, _TAG, "\n".join([*links, ""]).encode() + _TAG), found.media_type)
 
 
+@cache
 def page_policy(policy: str) -> str:
     """Return a Content-Security-Policy that lets the page have the scripts and styles that it holds."""
     for kind, names in (("script-src 'self'", (_THEME, _FIRST)), ("style-src 'self'", _STYLES)):

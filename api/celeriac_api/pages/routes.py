@@ -39,8 +39,6 @@ SECURITY_HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-_DASHBOARD_POLICY: Final = page_policy(SECURITY_HEADERS["Content-Security-Policy"])
-
 #: The browser asks again each time and gets 304 until the program changes, so a page never mixes two versions.
 _REVALIDATED: Final = "no-cache"
 
@@ -55,7 +53,7 @@ async def index(request: Request) -> Response:
 async def dashboard(request: Request) -> Response:
     """Answer with the dashboard. The address after `#` says what it shows."""
     answer = answer_with(request, dashboard_page(language_of(request)))
-    answer.headers["Content-Security-Policy"] = _DASHBOARD_POLICY
+    answer.headers["Content-Security-Policy"] = page_policy(SECURITY_HEADERS["Content-Security-Policy"])
     # Whose language its texts are in follows from these.
     answer.headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
     return answer

@@ -17,6 +17,7 @@ from celeriac_tasks.celeryconfig_file import celeryconfig_settings
 from celeriac_tasks.engine.app import CeleriacApp, SettingsSource
 from celeriac_tasks.files import handler as file_process
 from celeriac_tasks.grpc_task import install
+from celeriac_tasks.own_pool import CLASS as OWN_POOL
 
 
 class OwnSettings(SettingsSource):
@@ -99,7 +100,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 def _pool_settings(worker: WorkerSettings, *, prefork: bool) -> dict[str, Any]:
     if not prefork:
-        return {"worker_pool": "celeriac_tasks.engine.pools.pool:TaskPool", "worker_concurrency": worker.concurrency}
+        return {"worker_pool": OWN_POOL, "worker_concurrency": worker.concurrency}
     # The default is meant for one event loop. Celery's own is one process per processor.
     return {"worker_concurrency": worker.concurrency} if "concurrency" in worker.model_fields_set else {}
 

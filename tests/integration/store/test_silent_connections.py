@@ -118,7 +118,7 @@ async def test_a_grant_for_a_remote_worker_that_got_lost_is_asked_for_again(
         workers.wake()
         await eventually(lambda: given, because="the grant that got lost is there")
         assert (await store.get("t")).attempt == 1
-        # Of the first grant, nothing would be left of a part of it by now.
+        # The lease of the first grant would end earlier.
         assert await store.redis.zscore(keys.LEASES, "t") > muted_ms + 1000 * LEASE_S + 500
         await impatient.complete(given[0], "1")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 
+from tests.kit.workers.holding import wait_until
+
 app = Celery("shop")
 app.conf.broker_url = os.environ.get("SHOP_BROKER")
 app.conf.result_backend = os.environ.get("SHOP_RESULTS")
@@ -48,8 +50,7 @@ class LoggedTask(Task):
 def add(a: int, b: int, pause_s: float = 0, gate: str = "") -> int:
     """Add two numbers, after a pause, and when the file `gate` is there."""
     time.sleep(pause_s)
-    while gate and not os.path.exists(gate):
-        time.sleep(0.02)
+    wait_until(lambda: not gate or os.path.exists(gate))
     return a + b
 
 

@@ -19,6 +19,7 @@ from celeriac.store import keys
 from celeriac_tasks.celery import app
 from celeriac_tasks.engine.results import results_in
 from tests.kit.waiting import PATIENCE_S
+from tests.kit.workers.holding import wait_until
 from tests.kit.workers.notes import note
 
 
@@ -27,8 +28,7 @@ def add(self: Task, a: int, b: int = 0, pause_s: float = 0, gate: str = "") -> i
     """Add two numbers, after a pause, and when the file `gate` is there."""
     note(self.request.id, f"start {self.request.retries}")
     time.sleep(pause_s)
-    while gate and not os.path.exists(gate):
-        time.sleep(0.02)
+    wait_until(lambda: not gate or os.path.exists(gate))
     note(self.request.id, f"{a} + {b}")
     return a + b
 

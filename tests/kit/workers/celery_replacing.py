@@ -10,6 +10,7 @@ import redis
 from celery import Celery, Task, chain, chord, group
 from celery.exceptions import Ignore
 
+from tests.kit.workers.holding import wait_until
 from tests.kit.workers.notes import note
 
 
@@ -40,8 +41,7 @@ def add(a: int, b: int = 0, pause_s: float = 0) -> int:
 def add_when_told(self: Task, a: int, b: int) -> int:
     """Add two numbers when somebody has set the key `go:ID`."""
     with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-        while not client.exists(f"go:{self.request.id}"):
-            time.sleep(0.02)
+        wait_until(lambda: client.exists(f"go:{self.request.id}"))
     return a + b
 
 
@@ -123,9 +123,7 @@ def becomes_and_runs_on(self: Task, kind: str, link: str) -> Any:
     try:
         return self.replace(canvas(kind, 1))
     finally:
-        deadline = time.monotonic() + 60
-        while ((part := app.records.find(link)) is None or not part.status.final) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: (part := app.records.find(link)) is not None and part.status.final)
 
 
 @app.task(bind=True)

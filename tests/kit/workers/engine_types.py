@@ -18,6 +18,7 @@ import redis
 from pydantic import BaseModel, Field
 
 from celeriac import BlockingContext, Context, RateLimited, RetryAfter, SkipRetry, TaskError, task
+from tests.kit.workers.holding import wait_until
 from tests.kit.workers.notes import first_time, note
 
 
@@ -362,8 +363,7 @@ async def counts_running(payload: dict[str, Any], ctx: Context) -> str:
 
     def end() -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-            while client.scard("begun") < payload.get("beside", 0):
-                time.sleep(0.02)
+            wait_until(lambda: client.scard("begun") >= payload.get("beside", 0))
             client.srem("running-now", ctx.task_id)
 
     await asyncio.to_thread(begin)
